@@ -1,0 +1,135 @@
+//! The copying score, from direct-path logits (paper.md, 3: copying; D3).
+
+use ndarray::{Array2, ArrayView3, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::heads::check_pattern;
+use crate::{Error, HeadScores, Result};
+
+/// What one head raises on one example: the two sums that every copying score is made of.
+///
+/// Units are those of the direct-path logits, which are arbitrary by the dropped scale of the final layer norm; the
+/// scores are ratios and have none.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copying {
+    /// `a`: how much the head raises the tokens it attends to.
+    pub own: f64,
+    /// `S`: how much it raises the tokens of the sample, the attended one included, so `S >= a`.
+    pub sample: f64,
+}
+
+impl Copying {
+    /// `4r - 1` in `[-1, 1]`, with `r = a / (a + S)` in `[0, 1/2]` (paper.md, 0: D3).
+    ///
+    /// +1 for a head that raises, of the sample, only the token it attends to; -1 for one that never raises it. A head
+    /// that raises no token of the sample (`S = 0`) never raises its own: -1. One that raises all `n` tokens alike has
+    /// `4 / (n + 1) - 1`, below 0 for `n > 3`.
+    pub fn score(&self) -> f64 {
+        if self.sample > 0.0 { 4.0 * self.own / (self.own + self.sample) - 1.0 } else { -1.0 }
+    }
+
+    /// `2a/S - 1` in `[-1, 1]`: the same end points without the paper's "0 to 0.5"; -1 for `S = 0` (paper.md, 0: D3).
+    pub fn simple_score(&self) -> f64 {
+        if self.sample > 0.0 { 2.0 * self.own / self.sample - 1.0 } else { -1.0 }
+    }
+}
+
+/// Copying scores of one layer, averaged over examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyingScores {
+    /// [`Copying::score`], the paper's, `[head]`.
+    pub score: HeadScores,
+    /// [`Copying::simple_score`], `[head]`.
+    pub simple: HeadScores,
+}
+
+/// What each head of one layer raises on one example (paper.md, 3: copying; D3).
+///
+/// * `pattern [head, query, key]`: the attention on the sample.
+/// * `value_logits [head, source, d_vocab]`: row `(h, j)` is `v_j W_O W_U`, what head `h` would add to the logits if it
+///   attended to position `j` alone.
+/// * `tokens [source]`: the sample, as [`CopyingSample`](crate::CopyingSample) makes it.
+///
+/// With `c_j` the row centred over the vocabulary,
+///
+/// ```text
+/// a = sum_ij A_ij relu(c_j[t_j])      S = sum_ij A_ij sum over distinct t of the sample of relu(c_j[t])
+/// ```
+///
+/// The paper takes the ReLU of the logits *at* weight `A_ij`. Since `A_ij >= 0` and ReLU is positively homogeneous,
+/// `relu(A_ij c_j) = A_ij relu(c_j)`: the weight factors out, and the sum over queries needs only the attention each
+/// source receives, `sum_i A_ij`.
+///
+/// The final layer norm is the caller's: its gain and its centring belong folded into `W_U`. Its scale, one positive
+/// number for each query, is dropped: no raise changes sign by it, and every query then weighs by its attention alone.
+///
+/// # Errors
+/// If the shapes disagree, a row of the pattern is not a causal distribution, a logit is not finite, or a token lies
+/// outside the vocabulary.
+pub fn copying(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: &[u32]) -> Result<Vec<Copying>> {
+    check(pattern, value_logits, tokens)?;
+    let mut types = tokens.to_vec();
+    types.sort_unstable();
+    types.dedup();
+
+    let mut heads = Vec::with_capacity(pattern.len_of(Axis(0)));
+    for (head, (attention, logits)) in pattern.outer_iter().zip(value_logits.outer_iter()).enumerate() {
+        let (mut own, mut sample) = (0.0, 0.0);
+        for (source, row) in logits.outer_iter().enumerate() {
+            if let Some((token, &value)) = row.indexed_iter().find(|(_, logit)| !logit.is_finite()) {
+                return Err(Error::Logit { head, source_index: source, token, value });
+            }
+            let received: f64 = attention.column(source).iter().map(|&a| f64::from(a)).sum();
+            let mean = row.iter().map(|&logit| f64::from(logit)).sum::<f64>() / row.len() as f64;
+            let raise = |token: u32| (f64::from(row[token as usize]) - mean).max(0.0);
+            own += received * raise(tokens[source]);
+            sample += received * types.iter().map(|&token| raise(token)).sum::<f64>();
+        }
+        heads.push(Copying { own, sample });
+    }
+    Ok(heads)
+}
+
+/// Averages the copying scores of one layer over examples: `[example][head]` in, one score for each head out.
+///
+/// The mean is of scores, as for the other evaluators, not a ratio of sums: an example with large logits has no
+/// larger say.
+///
+/// # Errors
+/// If there is no example, or examples differ in their number of heads.
+pub fn copying_scores(examples: &[Vec<Copying>]) -> Result<CopyingScores> {
+    let heads = examples.first().ok_or(Error::NoExamples { what: "copying examples" })?.len();
+    if let Some((example, other)) = examples.iter().enumerate().find(|(_, e)| e.len() != heads) {
+        let found = format!("{} heads in example {example}", other.len());
+        return Err(Error::Shape {
+            what: "copying examples",
+            expected: format!("{heads} heads in each example"),
+            found,
+        });
+    }
+    let table = |score: fn(&Copying) -> f64| {
+        let scores = Array2::from_shape_fn((examples.len(), heads), |(e, h)| score(&examples[e][h]));
+        HeadScores::over_examples(scores.view())
+    };
+    Ok(CopyingScores { score: table(Copying::score)?, simple: table(Copying::simple_score)? })
+}
+
+fn check(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: &[u32]) -> Result<()> {
+    check_pattern(pattern.insert_axis(Axis(0)))?;
+    let (heads, sources, _) = pattern.dim();
+    let (logit_heads, logit_sources, d_vocab) = value_logits.dim();
+    if (logit_heads, logit_sources) != (heads, sources) {
+        let (expected, found) = (format!("[{heads}, {sources}, _]"), format!("{:?}", value_logits.shape()));
+        return Err(Error::Shape { what: "value_logits [head, source, d_vocab]", expected, found });
+    }
+    if tokens.len() != sources {
+        let (expected, found) = (format!("[{sources}]"), format!("[{}]", tokens.len()));
+        return Err(Error::Shape { what: "tokens [source]", expected, found });
+    }
+    match tokens.iter().enumerate().find(|&(_, &token)| token as usize >= d_vocab) {
+        Some((position, &token)) => Err(Error::Token { token, position, d_vocab }),
+        None => Ok(()),
+    }
+}
