@@ -1,1 +1,125 @@
-//! Skeleton.
+//! Runs a model: losses, gradients, captures, interventions.
+//!
+//! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host arrays. What computes them
+//! (burn on some device today) is hidden behind it, so every engine can be held against every other by one test suite,
+//! and no measurement can come to depend on a device's tensor type.
+//!
+//! An intervention is data ([`Intervention`]), not a closure inside a model: it can be logged, tested, stored and run by
+//! any engine.
+//!
+//! ```
+//! use induction_engine::{BurnEngine, Engine, Intervention};
+//! use induction_model::{Hook, ModelConfig};
+//! use ndarray::array;
+//!
+//! let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 3, d_vocab: 5, ..ModelConfig::default() };
+//! let engine = BurnEngine::flex(&config, &config.init_params(0)?)?;
+//! let examples = array![[0, 1, 2, 3], [0, 4, 4, 4]];
+//! let losses = engine.losses(examples.view(), &[])?;
+//! assert_eq!(losses.dim(), (2, 3)); // nats, one a target
+//! let without = engine.losses(examples.view(), &[Intervention::ZeroHead { layer: 0, head: 1 }])?;
+//! assert_ne!(losses, without);
+//! let seen = engine.activations(examples.view().split_at(ndarray::Axis(1), 3).0, &[Hook::Pattern(0)], &[])?;
+//! assert_eq!(seen[&Hook::Pattern(0)].shape(), [2, 2, 3, 3]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod burn_engine;
+mod intervention;
+
+use std::collections::BTreeMap;
+
+use induction_model::{Hook, ModelConfig, Params};
+use ndarray::{Array2, ArrayD, ArrayView2};
+
+pub use burn_engine::BurnEngine;
+pub use intervention::Intervention;
+
+/// What can go wrong when a model is run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The model itself.
+    #[error(transparent)]
+    Model(#[from] induction_model::Error),
+    /// Tokens that the model cannot read.
+    #[error("{0}")]
+    Tokens(String),
+    /// An intervention that does not fit the model or the tokens.
+    #[error("intervention {0}")]
+    Intervention(String),
+}
+
+/// Whether two runs of the same spec give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exactness {
+    /// The same bits on the same machine, for any number of threads.
+    Exact,
+    /// The same up to float rounding: kernels are chosen by timing, or sums are taken in varying order.
+    Statistical,
+}
+
+/// Something that runs one model.
+pub trait Engine {
+    /// The engine and its device, e.g. `burn-flex`.
+    fn name(&self) -> &str;
+
+    /// What a repetition may be expected to give.
+    fn exactness(&self) -> Exactness;
+
+    /// The model's configuration.
+    fn config(&self) -> &ModelConfig;
+
+    /// Replaces all weights.
+    ///
+    /// # Errors
+    /// Parameters that are not the configuration's.
+    fn set_params(&mut self, params: &Params) -> Result<(), Error>;
+
+    /// Mean loss in nats over all targets of `examples` (`[example, pos + 1]`; the first `pos` tokens of a row are read,
+    /// the last `pos` predicted), and its gradient for every parameter.
+    ///
+    /// # Errors
+    /// Tokens that the model cannot read.
+    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>) -> Result<(f32, Params), Error>;
+
+    /// Loss in nats of every target, `[example, pos]`, under `interventions`.
+    ///
+    /// # Errors
+    /// Tokens that the model cannot read, or an intervention that does not fit.
+    fn losses(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error>;
+
+    /// The activations at `hooks` on `tokens` (`[example, pos]`), in [`Hook`]'s shapes, after `interventions`.
+    ///
+    /// # Errors
+    /// Tokens that the model cannot read, a hook that the model does not have, or an intervention that does not fit.
+    fn activations(
+        &self,
+        tokens: ArrayView2<u32>,
+        hooks: &[Hook],
+        interventions: &[Intervention],
+    ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error>;
+
+    /// Logits on `tokens` (`[example, pos]`), `[example, pos, d_vocab]`.
+    ///
+    /// # Errors
+    /// As [`activations`](Self::activations).
+    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<ndarray::Array3<f32>, Error>;
+}
+
+/// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.
+fn check_tokens(config: &ModelConfig, tokens: ArrayView2<u32>, read: usize) -> Result<(), Error> {
+    if tokens.nrows() == 0 || read == 0 {
+        return Err(Error::Tokens(format!("{} sequences of {read} positions: expected at least one of each", tokens.nrows())));
+    }
+    if read > config.n_ctx {
+        return Err(Error::Tokens(format!("sequences of {read} tokens: the model's context (n_ctx) is {}", config.n_ctx)));
+    }
+    if let Some(((row, at), id)) = tokens.indexed_iter().find(|(_, id)| **id as usize >= config.d_vocab) {
+        return Err(Error::Tokens(format!(
+            "token id {id} (sequence {row}, position {at}): the model's vocabulary (d_vocab) is {}",
+            config.d_vocab
+        )));
+    }
+    Ok(())
+}

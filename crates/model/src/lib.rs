@@ -1,1 +1,43 @@
-//! Skeleton.
+//! The transformer family of "In-context Learning and Induction Heads" (Olsson et al. 2022; paper.md, 1) on burn.
+//!
+//! One small, fixed family: token embedding, attention-only blocks or blocks with an MLP, sinusoidal positions that are
+//! added to the inputs of `W_Q` and `W_K` only, optional smeared keys, untied unembedding. Fixed, so that every part of
+//! it has a closed form to be tested against and a name that interpretability researchers know: parameters and hook
+//! points carry TransformerLens' names and shapes.
+//!
+//! The weights live in [`Params`], named arrays on the host. Initial weights, snapshots, the optimizer and the export
+//! all work on them; [`Transformer`], the burn module, is made from them for one device. So no file, no seed and no
+//! optimizer state depends on a device.
+//!
+//! This crate is the only one that names burn's layer types.
+//!
+//! ```
+//! use induction_model::{ModelConfig, Transformer};
+//!
+//! let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
+//! let params = config.init_params(0)?;
+//! let device = burn::tensor::Device::flex();
+//! let model = Transformer::from_params(&config, &params, &device)?;
+//! let logits = model.forward(&[0, 1, 2, 3, 4, 0], 1);
+//! assert_eq!(logits.dims(), [1, 6, 5]);
+//! # Ok::<(), induction_model::Error>(())
+//! ```
+
+mod config;
+mod error;
+mod export;
+mod hand_built;
+mod hooks;
+mod init;
+mod params;
+mod positions;
+mod transformer;
+
+pub use config::{ModelConfig, Normalization};
+pub use error::Error;
+//pub use export::export_transformer_lens;
+//pub use hand_built::HandBuilt;
+pub use hooks::Hook;
+pub use params::{Params, read_safetensors, write_safetensors};
+pub use positions::sinusoidal_positions;
+pub use transformer::{NoTap, Tap, Transformer};

@@ -1,0 +1,292 @@
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use induction_model::{Hook, ModelConfig, Params, Tap, Transformer};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
+
+use crate::{
+    Engine, Error, Exactness, Intervention, check_tokens,
+    intervention::check_hook,
+};
+
+/// Numbers that one evaluation group's attention scores may fill in a layer (64 MiB of float32): enough to keep the
+/// matrix products long, little enough that a long evaluation runs in constant memory.
+const GROUP_SCORES: usize = 1 << 24;
+
+/// An [`Engine`] on a burn device.
+pub struct BurnEngine {
+    name: String,
+    exactness: Exactness,
+    device: Device,
+    /// On the device with autodiff.
+    training: Transformer,
+    /// The same weights without autodiff.
+    inference: Transformer,
+}
+
+impl BurnEngine {
+    /// On burn's pure-Rust CPU backend.
+    ///
+    /// # Errors
+    /// An invalid configuration, or parameters that are not its own.
+    pub fn flex(config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+        Self::on("burn-flex", Exactness::Exact, Device::flex(), config, params)
+    }
+
+    fn on(name: &str, exactness: Exactness, device: Device, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+        Ok(Self {
+            name: name.to_string(),
+            exactness,
+            training: Transformer::from_params(config, params, &device.clone().autodiff())?,
+            inference: Transformer::from_params(config, params, &device)?,
+            device,
+        })
+    }
+
+    /// Checks once, then runs `examples` in groups, with each group's part of the interventions.
+    fn in_groups<T>(
+        &self,
+        tokens: ArrayView2<u32>,
+        pos: usize,
+        interventions: &[Intervention],
+        mut run: impl FnMut(ArrayView2<u32>, &[Intervention]) -> T,
+    ) -> Result<Vec<T>, Error> {
+        let config = self.config();
+        check_tokens(config, tokens, pos)?;
+        for intervention in interventions {
+            intervention.check(config, tokens.nrows(), pos)?;
+        }
+        let group = (GROUP_SCORES / (config.n_heads * pos * pos)).clamp(1, tokens.nrows());
+        let starts = (0..tokens.nrows()).step_by(group);
+        Ok(starts
+            .map(|from| {
+                let to = (from + group).min(tokens.nrows());
+                let part: Vec<_> = interventions.iter().map(|i| i.for_examples(from, to)).collect();
+                run(tokens.slice_axis(Axis(0), Slice::from(from..to)), &part)
+            })
+            .collect())
+    }
+
+    fn forward(&self, tokens: ArrayView2<u32>, tap: &mut Interventions) -> Tensor<3> {
+        self.inference.forward_with(&flat(tokens), tokens.nrows(), tap)
+    }
+}
+
+impl Engine for BurnEngine {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn exactness(&self) -> Exactness {
+        self.exactness
+    }
+
+    fn config(&self) -> &ModelConfig {
+        self.training.config()
+    }
+
+    fn set_params(&mut self, params: &Params) -> Result<(), Error> {
+        self.training.set_params(params)?;
+        self.inference.set_params(params)?;
+        Ok(())
+    }
+
+    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>) -> Result<(f32, Params), Error> {
+        let (inputs, targets) = split(examples);
+        check_tokens(self.config(), examples, inputs.ncols())?;
+        let logits = self.training.forward(&flat(inputs), inputs.nrows());
+        let loss = next_token_losses(logits, targets, &self.device.clone().autodiff()).mean();
+        let gradients = self.training.gradients(&loss.backward());
+        Ok((loss.into_scalar(), gradients))
+    }
+
+    fn losses(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error> {
+        let pos = examples.ncols().saturating_sub(1);
+        let groups = self.in_groups(examples, pos, interventions, |group, interventions| {
+            let (inputs, targets) = split(group);
+            let logits = self.forward(inputs, &mut Interventions::new(interventions, &[], &self.device));
+            let losses = next_token_losses(logits, targets, &self.device);
+            Array2::from_shape_vec((group.nrows(), pos), to_host(losses)).expect("one loss a target")
+        })?;
+        Ok(join(&groups))
+    }
+
+    fn activations(
+        &self,
+        tokens: ArrayView2<u32>,
+        hooks: &[Hook],
+        interventions: &[Intervention],
+    ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
+        for hook in hooks {
+            check_hook(self.config(), *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
+        }
+        let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+            let mut tap = Interventions::new(interventions, hooks, &self.device);
+            self.forward(group, &mut tap);
+            tap.captured
+        })?;
+        let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>());
+        Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
+    }
+
+    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
+        let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+            let logits = self.forward(group, &mut Interventions::new(interventions, &[], &self.device));
+            let shape = logits.dims();
+            Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
+        })?;
+        Ok(join(&groups))
+    }
+}
+
+/// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.
+fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
+    let pos = examples.ncols().saturating_sub(1);
+    let (inputs, _) = examples.split_at(Axis(1), pos);
+    let (_, targets) = examples.split_at(Axis(1), examples.ncols() - pos);
+    (inputs, targets)
+}
+
+fn flat(tokens: ArrayView2<u32>) -> Vec<u32> {
+    tokens.iter().copied().collect()
+}
+
+/// `[example, pos, d_vocab]` logits and `[example, pos]` targets -> `[example * pos]` losses in nats.
+fn next_token_losses(logits: Tensor<3>, targets: ArrayView2<u32>, device: &Device) -> Tensor<1> {
+    let [batch, pos, d_vocab] = logits.dims();
+    let rows = batch * pos;
+    let targets: Vec<i32> = targets.iter().map(|&id| id as i32).collect();
+    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [rows, 1]), device);
+    let log_probabilities = activation::log_softmax(logits.reshape([rows, d_vocab]), 1);
+    -log_probabilities.gather(1, targets).reshape([rows])
+}
+
+fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().expect("every activation is float32")
+}
+
+fn join<D: ndarray::RemoveAxis>(groups: &[ndarray::Array<f32, D>]) -> ndarray::Array<f32, D> {
+    let views: Vec<_> = groups.iter().map(|group| group.view()).collect();
+    concatenate(Axis(0), &views).expect("groups differ only in their number of examples")
+}
+
+/// Applies interventions, then captures what was asked for.
+struct Interventions<'a> {
+    interventions: &'a [Intervention],
+    hooks: &'a [Hook],
+    device: &'a Device,
+    captured: BTreeMap<Hook, ArrayD<f32>>,
+}
+
+impl<'a> Interventions<'a> {
+    fn new(interventions: &'a [Intervention], hooks: &'a [Hook], device: &'a Device) -> Self {
+        Self { interventions, hooks, device, captured: BTreeMap::new() }
+    }
+
+    fn at(&self, hook: Hook) -> impl Iterator<Item = &'a Intervention> + use<'a> {
+        self.interventions.iter().filter(move |i| i.hook() == hook)
+    }
+
+    fn capture<const D: usize>(&mut self, hook: Hook, value: Tensor<D>) {
+        if self.hooks.contains(&hook) {
+            let shape = value.dims();
+            let value = ArrayD::from_shape_vec(IxDyn(&shape), to_host(value)).expect("data fills its shape");
+            self.captured.insert(hook, value);
+        }
+    }
+
+    fn upload<const D: usize>(&self, value: &ArrayD<f32>) -> Tensor<D> {
+        let data = TensorData::new(value.iter().copied().collect::<Vec<f32>>(), value.shape().to_vec());
+        Tensor::from_data(data, self.device)
+    }
+}
+
+impl Tap for Interventions<'_> {
+    fn wants(&self, hook: Hook) -> bool {
+        self.hooks.contains(&hook) || self.at(hook).next().is_some()
+    }
+
+    fn rank3(&mut self, hook: Hook, mut value: Tensor<3>) -> Tensor<3> {
+        for intervention in self.at(hook) {
+            if let Intervention::Replace { value: new, .. } = intervention {
+                value = self.upload(new);
+            }
+        }
+        self.capture(hook, value.clone());
+        value
+    }
+
+    fn rank4(&mut self, hook: Hook, mut value: Tensor<4>) -> Tensor<4> {
+        for intervention in self.at(hook) {
+            let [a, b, c, d] = value.dims();
+            value = match intervention {
+                Intervention::Replace { value: new, .. } => self.upload(new),
+                // z is [batch, pos, head, d_head]
+                Intervention::ZeroHead { head, .. } => value.slice_fill([0..a, 0..b, *head..head + 1, 0..d], 0.0),
+                // a pattern is [batch, head, query, key]
+                Intervention::ForcePattern { head, pattern, .. } => {
+                    let forced = self.upload(&pattern.clone().insert_axis(Axis(1)).into_dyn());
+                    value.slice_assign([0..a, *head..head + 1, 0..c, 0..d], forced)
+                }
+            };
+        }
+        self.capture(hook, value.clone());
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intervention::hook_shape;
+
+    #[test]
+    fn groups_do_not_change_the_numbers() {
+        let config = ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 7, ..ModelConfig::default() };
+        let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let examples = Array2::from_shape_fn((5, 7), |(i, j)| ((3 * i + j * j) % 7) as u32);
+        let all = engine.losses(examples.view(), &[]).unwrap();
+        for row in 0..5 {
+            let one = engine.losses(examples.slice_axis(Axis(0), Slice::from(row..row + 1)), &[]).unwrap();
+            let largest = (&one.row(0) - &all.row(row)).iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(largest < 1e-5, "{largest}");
+        }
+    }
+
+    #[test]
+    fn shapes_are_the_hooks() {
+        let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 3, d_mlp: 5, n_ctx: 6, d_vocab: 7, ..ModelConfig::default() };
+        let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let tokens = Array2::from_shape_fn((2, 4), |(i, j)| (i + j) as u32);
+        use Hook::*;
+        let hooks = [Embed, Q(0), K(0), V(0), Pattern(0), Z(0), AttnOut(0), MlpOut(0), ResidPost(0)];
+        let seen = engine.activations(tokens.view(), &hooks, &[]).unwrap();
+        for hook in hooks {
+            assert_eq!(seen[&hook].shape(), hook_shape(&config, hook, 2, 4), "{hook}");
+        }
+    }
+
+    #[test]
+    fn bad_requests_are_errors() {
+        let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 7, ..ModelConfig::default() };
+        let mut engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let tokens = |rows, columns, id| Array2::from_elem((rows, columns), id);
+        let message = |r: Result<Array2<f32>, Error>| r.unwrap_err().to_string();
+        assert!(message(engine.losses(tokens(1, 5, 7).view(), &[])).contains("token id 7"));
+        assert!(message(engine.losses(tokens(1, 6, 0).view(), &[])).contains("n_ctx"));
+        assert!(message(engine.losses(tokens(0, 3, 0).view(), &[])).contains("at least one"));
+        assert!(message(engine.losses(tokens(1, 1, 0).view(), &[])).contains("at least one"));
+        assert!(message(engine.losses(tokens(1, 0, 0).view(), &[])).contains("at least one"));
+        assert!(engine.loss_and_gradients(tokens(1, 0, 0).view()).is_err());
+        let bad = [
+            Intervention::ZeroHead { layer: 1, head: 0 },
+            Intervention::ZeroHead { layer: 0, head: 2 },
+            Intervention::ForcePattern { layer: 0, head: 0, pattern: Array3::zeros((1, 2, 3)) },
+            Intervention::Replace { hook: Hook::MlpOut(0), value: ArrayD::zeros(IxDyn(&[1, 4, 8])) },
+        ];
+        for intervention in bad {
+            assert!(engine.losses(tokens(1, 5, 0).view(), std::slice::from_ref(&intervention)).is_err(), "{intervention:?}");
+        }
+        assert!(engine.activations(tokens(1, 4, 0).view(), &[Hook::Z(1)], &[]).is_err());
+    }
+}

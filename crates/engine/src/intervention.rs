@@ -1,0 +1,98 @@
+use induction_model::{Hook, ModelConfig};
+use ndarray::{Array3, ArrayD, Axis, Slice};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A change to the forward pass, as data. Layers and heads count from 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Intervention {
+    /// The head writes nothing: its `z` is zero (paper.md, 4: ablation).
+    ZeroHead {
+        /// Layer.
+        layer: usize,
+        /// Head.
+        head: usize,
+    },
+    /// The head attends by this pattern, `[example, query, key]`, whatever its queries and keys say.
+    ForcePattern {
+        /// Layer.
+        layer: usize,
+        /// Head.
+        head: usize,
+        /// One pattern an example; rows are used as they are.
+        pattern: Array3<f32>,
+    },
+    /// The activation at `hook` is this value, first axis by example.
+    Replace {
+        /// Where.
+        hook: Hook,
+        /// In the shape that [`Hook`] gives.
+        value: ArrayD<f32>,
+    },
+}
+
+impl Intervention {
+    /// The hook point at which it acts.
+    pub fn hook(&self) -> Hook {
+        match self {
+            Self::ZeroHead { layer, .. } => Hook::Z(*layer),
+            Self::ForcePattern { layer, .. } => Hook::Pattern(*layer),
+            Self::Replace { hook, .. } => *hook,
+        }
+    }
+
+    /// Checks it against a model and `[example, pos]` tokens.
+    pub(crate) fn check(&self, config: &ModelConfig, examples: usize, pos: usize) -> Result<(), Error> {
+        check_hook(config, self.hook()).map_err(Error::Intervention)?;
+        let expect = |found: &[usize], expected: &[usize]| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(Error::Intervention(format!("at {}: value of shape {found:?}, expected {expected:?}", self.hook())))
+        };
+        match self {
+            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } if *head >= config.n_heads => {
+                Err(Error::Intervention(format!("at {}: head {head}, the model has {} heads", self.hook(), config.n_heads)))
+            }
+            Self::ZeroHead { .. } => Ok(()),
+            Self::ForcePattern { pattern, .. } => expect(pattern.shape(), &[examples, pos, pos]),
+            Self::Replace { hook, value } => expect(value.shape(), &hook_shape(config, *hook, examples, pos)),
+        }
+    }
+
+    /// The part that concerns examples `from..to`.
+    pub(crate) fn for_examples(&self, from: usize, to: usize) -> Self {
+        let part = Slice::from(from..to);
+        match self {
+            Self::ZeroHead { .. } => self.clone(),
+            Self::ForcePattern { layer, head, pattern } => {
+                Self::ForcePattern { layer: *layer, head: *head, pattern: pattern.slice_axis(Axis(0), part).to_owned() }
+            }
+            Self::Replace { hook, value } => {
+                Self::Replace { hook: *hook, value: value.slice_axis(Axis(0), part).to_owned() }
+            }
+        }
+    }
+}
+
+/// The shape of the activation at `hook`.
+pub(crate) fn hook_shape(config: &ModelConfig, hook: Hook, examples: usize, pos: usize) -> Vec<usize> {
+    match hook {
+        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => vec![examples, pos, config.n_heads, config.d_head],
+        Hook::Pattern(_) => vec![examples, config.n_heads, pos, pos],
+        Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => vec![examples, pos, config.d_model],
+    }
+}
+
+/// Says why the model has no such hook point, if it has none.
+pub(crate) fn check_hook(config: &ModelConfig, hook: Hook) -> Result<(), String> {
+    let layer = match hook {
+        Hook::Embed => 0,
+        Hook::MlpOut(_) if config.attn_only() => return Err(format!("at {hook}: the model is attention-only")),
+        Hook::Q(l) | Hook::K(l) | Hook::V(l) | Hook::Pattern(l) | Hook::Z(l) => l,
+        Hook::AttnOut(l) | Hook::MlpOut(l) | Hook::ResidPost(l) => l,
+    };
+    if layer < config.n_layers { Ok(()) } else { Err(format!("at {hook}: the model has {} layers", config.n_layers)) }
+}

@@ -1,0 +1,67 @@
+use std::path::PathBuf;
+
+/// What can go wrong with a model's configuration or weights.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A configuration value outside its range.
+    #[error("model.{field} = {found}: expected {expected}")]
+    Config {
+        /// The field, as in the file.
+        field: &'static str,
+        /// The value found.
+        found: String,
+        /// The allowed values, in words.
+        expected: String,
+    },
+    /// A parameter that the configuration asks for is missing.
+    #[error("parameter {name} is missing: the configuration expects it with shape {shape:?}")]
+    MissingParameter {
+        /// TransformerLens name.
+        name: String,
+        /// Expected shape.
+        shape: Vec<usize>,
+    },
+    /// A parameter with another shape than the configuration's.
+    #[error("parameter {name} has shape {found:?}: the configuration expects {expected:?}")]
+    Shape {
+        /// TransformerLens name.
+        name: String,
+        /// Shape found.
+        found: Vec<usize>,
+        /// Shape expected.
+        expected: Vec<usize>,
+    },
+    /// A parameter that the configuration does not have.
+    #[error("parameter {name} is not one of this configuration's: is this another model's file?")]
+    UnknownParameter {
+        /// The name found.
+        name: String,
+    },
+    /// A hook point that does not exist.
+    #[error("\"{0}\" is not a hook point: expected one such as blocks.0.attn.hook_pattern")]
+    UnknownHook(String),
+    /// A file that could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file whose content is not what its name says.
+    #[error("{path}: {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A model that a target format cannot express.
+    #[error("{target} cannot express {what}")]
+    Export {
+        /// The format.
+        target: &'static str,
+        /// What it lacks, and what to do instead.
+        what: String,
+    },
+}

@@ -1,0 +1,358 @@
+// Field names are TransformerLens' parameter names, so that a parameter's module path is its name in every file.
+#![allow(non_snake_case)]
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Gradients, Int, Tensor, TensorData, activation, module::embedding},
+};
+use ndarray::{ArrayD, IxDyn};
+
+use crate::{Error, Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
+
+/// Added to the attention scores of later positions: small enough that its exponential is exactly 0 in float32,
+/// finite so that no subtraction of infinities can make a NaN.
+const MASKED: f32 = -1e9;
+
+/// Sees, and may replace, the activations at the hook points it asks for.
+///
+/// The forward pass calls it only where [`wants`](Tap::wants) says so: what is not asked for costs nothing.
+pub trait Tap {
+    /// Whether the activation at `hook` should be shown.
+    fn wants(&self, hook: Hook) -> bool;
+    /// An activation of rank 3, `[batch, pos, d_model]`; the returned value takes its place.
+    fn rank3(&mut self, hook: Hook, value: Tensor<3>) -> Tensor<3>;
+    /// An activation of rank 4, in the shape that [`Hook`] gives; the returned value takes its place.
+    fn rank4(&mut self, hook: Hook, value: Tensor<4>) -> Tensor<4>;
+}
+
+/// A [`Tap`] that wants nothing.
+pub struct NoTap;
+
+impl Tap for NoTap {
+    fn wants(&self, _: Hook) -> bool {
+        false
+    }
+    fn rank3(&mut self, _: Hook, value: Tensor<3>) -> Tensor<3> {
+        value
+    }
+    fn rank4(&mut self, _: Hook, value: Tensor<4>) -> Tensor<4> {
+        value
+    }
+}
+
+#[derive(Module, Debug)]
+struct Embed {
+    W_E: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+struct Unembed {
+    W_U: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+struct LayerNorm {
+    w: Param<Tensor<1>>,
+    b: Param<Tensor<1>>,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    W_Q: Param<Tensor<3>>,
+    W_K: Param<Tensor<3>>,
+    W_V: Param<Tensor<3>>,
+    W_O: Param<Tensor<3>>,
+    pos_gain: Param<Tensor<1>>,
+    smear_alpha: Option<Param<Tensor<1>>>,
+}
+
+#[derive(Module, Debug)]
+struct Mlp {
+    W_in: Param<Tensor<2>>,
+    b_in: Param<Tensor<1>>,
+    W_out: Param<Tensor<2>>,
+    b_out: Param<Tensor<1>>,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    ln1: Option<LayerNorm>,
+    attn: Attention,
+    ln2: Option<LayerNorm>,
+    mlp: Option<Mlp>,
+}
+
+/// The learned part of a model, as a burn module. Every parameter's path is its TransformerLens name.
+#[derive(Module, Debug)]
+struct Weights {
+    embed: Embed,
+    blocks: Vec<Block>,
+    ln_final: Option<LayerNorm>,
+    unembed: Unembed,
+}
+
+/// A model of the family on one device.
+#[derive(Debug)]
+pub struct Transformer {
+    config: ModelConfig,
+    weights: Weights,
+    device: Device,
+    /// `[1, n_ctx, d_model]`
+    positions: Tensor<3>,
+    /// `[1, 1, n_ctx, n_ctx]`: 0 on and below the diagonal, [`MASKED`] above.
+    causal_mask: Tensor<4>,
+}
+
+impl ModelConfig {
+    /// The model with its initial weights for `seed`, on `device` (made with `.autodiff()` if gradients are wanted).
+    ///
+    /// # Errors
+    /// The configuration's, if it is not valid.
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, Error> {
+        Transformer::from_params(self, &self.init_params(seed)?, device)
+    }
+}
+
+impl Transformer {
+    /// The model with these weights, on `device` (made with `.autodiff()` if gradients are wanted).
+    ///
+    /// # Errors
+    /// An invalid configuration, or parameters that are not its own.
+    pub fn from_params(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
+        config.validate()?;
+        let n_ctx = config.n_ctx;
+        let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base).into_raw_vec_and_offset().0;
+        let mask = (0..n_ctx * n_ctx).map(|at| if at % n_ctx > at / n_ctx { MASKED } else { 0.0 }).collect();
+        Ok(Self {
+            config: config.clone(),
+            weights: Weights::new(config, params, device)?,
+            device: device.clone(),
+            positions: Tensor::from_data(TensorData::new(positions, [1, n_ctx, config.d_model]), device),
+            causal_mask: Tensor::from_data(TensorData::new::<f32, _>(mask, [1, 1, n_ctx, n_ctx]), device),
+        })
+    }
+
+    /// Replaces all weights.
+    ///
+    /// # Errors
+    /// Parameters that are not this configuration's.
+    pub fn set_params(&mut self, params: &Params) -> Result<(), Error> {
+        self.weights = Weights::new(&self.config, params, &self.device)?;
+        Ok(())
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Logits `[batch, pos, d_vocab]` of `batch` sequences of equal length, one after the other in `tokens`.
+    ///
+    /// # Panics
+    /// If the tokens do not divide into `batch` sequences of at most `n_ctx`, or an id is not below `d_vocab`
+    /// (an engine checks both and returns an error).
+    pub fn forward(&self, tokens: &[u32], batch: usize) -> Tensor<3> {
+        self.forward_with(tokens, batch, &mut NoTap)
+    }
+
+    /// [`forward`](Self::forward), with the activations at hook points shown to `tap` and replaced by what it returns.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_with(&self, tokens: &[u32], batch: usize, tap: &mut dyn Tap) -> Tensor<3> {
+        assert!(batch > 0 && tokens.len().is_multiple_of(batch), "{} tokens in {batch} sequences", tokens.len());
+        let pos = tokens.len() / batch;
+        assert!(pos > 0 && pos <= self.config.n_ctx, "{pos} positions in a context of {}", self.config.n_ctx);
+        let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, pos]), &self.device);
+
+        let mut x = tap3(tap, Hook::Embed, embedding(self.weights.embed.W_E.val(), ids)); // [batch, pos, d_model]
+        for (l, block) in self.weights.blocks.iter().enumerate() {
+            let attn_out = self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), tap);
+            x = x + tap3(tap, Hook::AttnOut(l), attn_out);
+            if let Some(mlp) = &block.mlp {
+                let mlp_out = mlp.forward(self.layer_norm(&block.ln2, x.clone()));
+                x = x + tap3(tap, Hook::MlpOut(l), mlp_out);
+            }
+            x = tap3(tap, Hook::ResidPost(l), x);
+        }
+        project(self.layer_norm(&self.weights.ln_final, x), self.weights.unembed.W_U.val())
+    }
+
+    /// Gradients of every parameter after a backward pass; zero where a parameter took no part.
+    pub fn gradients(&self, gradients: &Gradients) -> Params {
+        let mut visitor = Collect { path: Vec::new(), gradients, found: Default::default() };
+        self.weights.visit(&mut visitor);
+        Params::from_fn(&self.config, |name, shape| {
+            visitor.found.remove(name).unwrap_or_else(|| ArrayD::zeros(IxDyn(shape)))
+        })
+    }
+
+    fn layer_norm(&self, layer_norm: &Option<LayerNorm>, x: Tensor<3>) -> Tensor<3> {
+        let Some(LayerNorm { w, b }) = layer_norm else { return x };
+        let centred = x.clone() - x.mean_dim(2);
+        let variance = (centred.clone() * centred.clone()).mean_dim(2);
+        let scale = (variance + self.config.layer_norm_eps).sqrt();
+        centred / scale * w.val().unsqueeze() + b.val().unsqueeze()
+    }
+
+    /// One attention layer on the normalized residual stream `x`, `[batch, pos, d_model]`.
+    fn attention(&self, l: usize, attn: &Attention, x: Tensor<3>, tap: &mut dyn Tap) -> Tensor<3> {
+        let [batch, pos, d_model] = x.dims();
+        let (heads, d_head) = (self.config.n_heads, self.config.d_head);
+        // Positions go to queries and keys only, never to values or the residual stream (paper.md, 1.2).
+        let at = self.positions.clone().slice([0..1, 0..pos, 0..d_model]);
+        let with_positions = x.clone() + at * attn.pos_gain.val().unsqueeze::<3>();
+        // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one matrix product
+        let per_head = |x: Tensor<3>, w: &Param<Tensor<3>>| {
+            project(x, w.val().permute([1, 0, 2]).reshape([d_model, heads * d_head])).reshape([batch, pos, heads, d_head])
+        };
+        let q = tap4(tap, Hook::Q(l), per_head(with_positions.clone(), &attn.W_Q));
+        let k = self.smear(attn, per_head(with_positions, &attn.W_K));
+        let k = tap4(tap, Hook::K(l), k);
+        let v = tap4(tap, Hook::V(l), per_head(x, &attn.W_V));
+
+        let by_head = |y: Tensor<4>| y.swap_dims(1, 2); // [batch, head, pos, d_head]
+        let z = self.read(l, by_head(q), by_head(k), by_head(v), tap);
+        let z = tap4(tap, Hook::Z(l), by_head(z)); // [batch, pos, head, d_head]
+        project(z.reshape([batch, pos, heads * d_head]), attn.W_O.val().reshape([heads * d_head, d_model]))
+    }
+
+    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays (paper.md, 1.4).
+    fn smear(&self, attn: &Attention, k: Tensor<4>) -> Tensor<4> {
+        let Some(alpha) = &attn.smear_alpha else { return k };
+        let [_, pos, heads, _] = k.dims();
+        let s = activation::sigmoid(alpha.val()).reshape([1, 1, heads, 1]);
+        let before = Tensor::cat(vec![k.clone().narrow(1, 0, 1), k.clone().narrow(1, 0, pos - 1)], 1);
+        before.clone() + (k - before) * s
+    }
+
+    /// Causal softmax attention: `[batch, head, pos, d_head]` each, in and out.
+    fn read(&self, l: usize, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, tap: &mut dyn Tap) -> Tensor<4> {
+        let pos = q.dims()[2];
+        let mask = self.causal_mask.clone().slice([0..1, 0..1, 0..pos, 0..pos]);
+        let scale = (self.config.d_head as f64).powf(-0.5);
+        let scores = (q * scale).matmul(k.swap_dims(2, 3)) + mask; // [batch, head, query, key]
+        if tap.wants(Hook::Pattern(l)) {
+            let pattern = tap.rank4(Hook::Pattern(l), activation::softmax(scores, 3));
+            return pattern.matmul(v);
+        }
+        // The pattern itself is not needed: dividing after the product touches d_head numbers a row instead of pos.
+        let weights = (scores.clone() - scores.detach().max_dim(3)).exp();
+        weights.clone().matmul(v) / weights.sum_dim(3)
+    }
+}
+
+impl Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let hidden = activation::gelu(project(x, self.W_in.val()) + self.b_in.val().unsqueeze());
+        project(hidden, self.W_out.val()) + self.b_out.val().unsqueeze()
+    }
+}
+
+/// `[batch, pos, n] x [n, m] -> [batch, pos, m]` as one flat matrix product.
+fn project(x: Tensor<3>, w: Tensor<2>) -> Tensor<3> {
+    let [batch, pos, n] = x.dims();
+    let m = w.dims()[1];
+    x.reshape([batch * pos, n]).matmul(w).reshape([batch, pos, m])
+}
+
+fn tap3(tap: &mut dyn Tap, hook: Hook, value: Tensor<3>) -> Tensor<3> {
+    if tap.wants(hook) { tap.rank3(hook, value) } else { value }
+}
+
+fn tap4(tap: &mut dyn Tap, hook: Hook, value: Tensor<4>) -> Tensor<4> {
+    if tap.wants(hook) { tap.rank4(hook, value) } else { value }
+}
+
+impl Weights {
+    fn new(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
+        let source = Source { params, device };
+        let layer_norm = |name: &str| -> Result<Option<LayerNorm>, Error> {
+            Ok(match config.normalization {
+                Normalization::LN => Some(LayerNorm {
+                    w: source.take(&format!("{name}.w"), [config.d_model])?,
+                    b: source.take(&format!("{name}.b"), [config.d_model])?,
+                }),
+                Normalization::None => None,
+            })
+        };
+        let ModelConfig { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *config;
+        let block = |l: usize| -> Result<Block, Error> {
+            let attn = |name: &str| format!("blocks.{l}.attn.{name}");
+            let mlp = |name: &str| format!("blocks.{l}.mlp.{name}");
+            Ok(Block {
+                ln1: layer_norm(&format!("blocks.{l}.ln1"))?,
+                attn: Attention {
+                    W_Q: source.take(&attn("W_Q"), [n_heads, d_model, d_head])?,
+                    W_K: source.take(&attn("W_K"), [n_heads, d_model, d_head])?,
+                    W_V: source.take(&attn("W_V"), [n_heads, d_model, d_head])?,
+                    W_O: source.take(&attn("W_O"), [n_heads, d_head, d_model])?,
+                    pos_gain: source.take(&attn("pos_gain"), [1])?,
+                    smear_alpha: config.smeared_keys.then(|| source.take(&attn("smear_alpha"), [n_heads])).transpose()?,
+                },
+                ln2: if d_mlp > 0 { layer_norm(&format!("blocks.{l}.ln2"))? } else { None },
+                mlp: if d_mlp > 0 {
+                    Some(Mlp {
+                        W_in: source.take(&mlp("W_in"), [d_model, d_mlp])?,
+                        b_in: source.take(&mlp("b_in"), [d_mlp])?,
+                        W_out: source.take(&mlp("W_out"), [d_mlp, d_model])?,
+                        b_out: source.take(&mlp("b_out"), [d_model])?,
+                    })
+                } else {
+                    None
+                },
+            })
+        };
+        Ok(Self {
+            embed: Embed { W_E: source.take("embed.W_E", [d_vocab, d_model])? },
+            blocks: (0..config.n_layers).map(block).collect::<Result<_, _>>()?,
+            ln_final: layer_norm("ln_final")?,
+            unembed: Unembed { W_U: source.take("unembed.W_U", [d_model, d_vocab])? },
+        })
+    }
+}
+
+struct Source<'a> {
+    params: &'a Params,
+    device: &'a Device,
+}
+
+impl Source<'_> {
+    fn take<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>, Error> {
+        let value = self
+            .params
+            .get(name)
+            .ok_or_else(|| Error::MissingParameter { name: name.to_string(), shape: shape.to_vec() })?;
+        if value.shape() != shape {
+            return Err(Error::Shape { name: name.to_string(), found: value.shape().to_vec(), expected: shape.to_vec() });
+        }
+        Ok(Param::from_data(TensorData::new(value.iter().copied().collect::<Vec<f32>>(), shape), self.device))
+    }
+}
+
+/// Reads each parameter's gradient, under its path.
+struct Collect<'a> {
+    path: Vec<String>,
+    gradients: &'a Gradients,
+    found: std::collections::HashMap<String, ArrayD<f32>>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let shape = gradient.dims();
+            let data = gradient.try_into_vec_as::<f32>().expect("parameters are float32");
+            let value = ArrayD::from_shape_vec(IxDyn(&shape), data).expect("data fills its shape");
+            self.found.insert(self.path.join("."), value);
+        }
+    }
+}
