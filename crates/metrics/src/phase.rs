@@ -8,8 +8,8 @@
 //! 3. Starting from the steepest descent, grow a region while the descent stays above a share of its peak. Repeat on
 //!    what is left, so that every descent of the curve belongs to one candidate, and a slow drift cannot absorb the
 //!    steep part beside it.
-//! 4. Drop the candidates that are too small, that the score recovers from, or that are hardly steeper than the rest of
-//!    the run (a drift). Of the others, those within reach of the largest count as *sustained*; the steepest of these is
+//! 4. Drop the candidates that are too small, that the score recovers from, or that are a drift: most of the run, or
+//!    hardly steeper than the rest of it. Of the others, those within reach of the largest count as *sustained*; the steepest of these is
 //!    the window. So neither an early dip, steep but small, nor a long slope, large but flat, takes its place.
 //!
 //! What the rule cannot tell: a score that falls from its very first snapshot, as n-gram statistics alone may make it,
@@ -39,9 +39,12 @@ pub struct PhaseConfig {
     pub min_drop: f64,
     /// The least drop across the window, in standard errors of a score, where one is given.
     pub min_drop_stderrs: f64,
-    /// How many times steeper than the rest of the run the window must be on average; 1 would accept a straight line.
+    /// The longest window, as a share of the run (paper.md, 9: Q4 asks for less than 25 %; this only excludes drifts).
+    pub max_share: f64,
+    /// How many times steeper than the rest of the run the window must be on average. Noise breaks a drift into pieces,
+    /// the steepest of which are some twice as steep as the whole.
     pub min_contrast: f64,
-    /// The share of its drop a descent must keep, on average over as long again as it took.
+    /// The share of its drop a descent must keep, on average over three times as long as it took.
     pub keep_share: f64,
     /// A descent of at least this share of the largest one's drop is sustained; the steepest sustained one is the window.
     pub sustained_share: f64,
@@ -55,6 +58,7 @@ impl Default for PhaseConfig {
             slope_share: 0.2,
             min_drop: 0.05,
             min_drop_stderrs: 3.0,
+            max_share: 0.5,
             min_contrast: 3.0,
             keep_share: 0.5,
             sustained_share: 0.5,
@@ -74,6 +78,7 @@ impl PhaseConfig {
         let shares = [
             ("smooth_share", self.smooth_share),
             ("slope_share", self.slope_share),
+            ("max_share", self.max_share),
             ("keep_share", self.keep_share),
             ("sustained_share", self.sustained_share),
         ];
@@ -144,8 +149,8 @@ pub fn phase_change(
     let level = moving_average(&even, span);
     let found: Vec<Descent> = descents(&level, config.slope_share)
         .into_iter()
-        .filter(|d| d.drop(&level) >= min_drop && d.contrasts(&level, config.min_contrast))
-        .filter(|d| d.keeps(&level, config.keep_share, span))
+        .filter(|d| d.drop(&level) >= min_drop && d.keeps(&level, config.keep_share, span))
+        .filter(|d| d.stands_out(&level, config.max_share, config.min_contrast))
         .collect();
     let largest = found.iter().map(|d| d.drop(&level)).fold(0.0, f64::max);
     let window = found
@@ -200,17 +205,19 @@ impl Descent {
         level[self.start] - level[self.end]
     }
 
-    /// Whether it falls at least `min` times as steeply as the rest of the run; never, if it is the whole run.
-    fn contrasts(&self, level: &[f64], min: f64) -> bool {
-        let cells = level.len() - 1;
-        let inside = self.end - self.start;
-        let rest = level[0] - level[cells] - self.drop(level);
-        inside < cells && self.drop(level) / inside as f64 >= min * rest / (cells - inside) as f64
+    /// Whether it takes at most `max_share` of the run, and falls at least `contrast` times as steeply as the rest.
+    fn stands_out(&self, level: &[f64], max_share: f64, contrast: f64) -> bool {
+        let (inside, cells) = ((self.end - self.start) as f64, (level.len() - 1) as f64);
+        let rest = level[0] - level[level.len() - 1] - self.drop(level);
+        // Slopes are compared multiplied out: the rest may have no cell.
+        inside <= max_share * cells && self.drop(level) * (cells - inside) >= contrast * rest * inside
     }
 
-    /// Whether it keeps `share` of its drop on average over as many points as it took, or `span` if that is more.
+    /// Whether it keeps `share` of its drop on average over the points after it: three times as many as it has, or
+    /// `span` if that is more, or what is left of the run.
     fn keeps(&self, level: &[f64], share: f64, span: usize) -> bool {
-        let after = &level[self.end..level.len().min(self.end + span.max(self.end - self.start))];
+        let long = span.max(3 * (self.end - self.start));
+        let after = &level[self.end..level.len().min(self.end.saturating_add(long))];
         let mean = after.iter().sum::<f64>() / after.len() as f64;
         level[self.start] - mean >= share * self.drop(level)
     }
