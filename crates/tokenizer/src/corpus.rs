@@ -1,0 +1,244 @@
+//! A corpus is a list of documents, whatever file it comes from.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::zstd::Frames;
+use crate::{Error, Result};
+
+/// Most bytes of text a corpus may hold: 2 GiB.
+///
+/// Everything is held in memory, and the BPE trainer counts pairs in 32 signed bits: below this none can overflow.
+pub const MAX_TEXT_BYTES: u64 = (1 << 31) - 1;
+
+/// Into how many documents a lone `.txt` is cut: with twenty, holding out a tenth costs two places in the text.
+const TXT_DOCUMENTS: usize = 20;
+
+/// One text, the unit that is held out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Document {
+    /// Unique in the corpus; decides whether the document is held out.
+    pub id: String,
+    /// Never empty in a loaded corpus.
+    pub text: String,
+}
+
+/// The documents of one file or folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corpus {
+    /// In the order of the file; a folder's by path.
+    pub documents: Vec<Document>,
+    /// Hash of every id and text, in hexadecimal; the same content gives the same hash whatever file it came from.
+    pub blake3: String,
+    /// How many lines or files were left out because they hold no text (empty, or in a folder not UTF-8).
+    pub skipped: usize,
+}
+
+/// Reads a corpus: `.jsonl`, `.jsonl.zst`, `.txt`, or a folder of text files.
+///
+/// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are ignored.
+/// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends where blank lines
+///   are too few.
+/// - In a folder every regular file below it is a document; hidden entries, links and files that are not UTF-8 are left out.
+///
+/// # Errors
+/// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind, repeats an id or holds
+/// fewer than two documents; the message names the file and the line or byte.
+pub fn load(path: impl AsRef<Path>) -> Result<Corpus> {
+    load_bounded(path.as_ref(), MAX_TEXT_BYTES)
+}
+
+fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
+    let metadata = fs::metadata(path).map_err(Error::io("read the corpus", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (documents, skipped) = if metadata.is_dir() {
+        read_folder(path, limit)?
+    } else if name.ends_with(".jsonl.zst") {
+        let compressed = BufReader::new(open(path)?);
+        // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or damaged.
+        let limit = limit.min(metadata.len().saturating_mul(200).saturating_add(64 << 20));
+        read_jsonl(path, BufReader::new(Frames::new(compressed)), limit)?
+    } else if name.ends_with(".jsonl") {
+        read_jsonl(path, BufReader::new(open(path)?), limit)?
+    } else if name.ends_with(".txt") {
+        (cut(&read_text(path, limit)?), 0)
+    } else {
+        return Err(Error::UnknownKind { path: path.to_owned() });
+    };
+    match documents.len() {
+        0 => Err(Error::Empty { path: path.to_owned(), skipped }),
+        1 => Err(Error::TooFewDocuments { path: path.to_owned(), found: 1 }),
+        _ => Ok(Corpus { blake3: content_hash(&documents), documents, skipped }),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::io("read the corpus", path))
+}
+
+fn too_large(path: &Path, limit: u64) -> Error {
+    let why = if limit == MAX_TEXT_BYTES { "any corpus" } else { "a file of its size" };
+    Error::TooLarge { path: path.to_owned(), limit, why }
+}
+
+fn read_jsonl(path: &Path, reader: impl BufRead, limit: u64) -> Result<(Vec<Document>, usize)> {
+    let mut reader = reader.take(limit + 1);
+    let (mut documents, mut ids, mut skipped) = (Vec::new(), HashSet::new(), 0);
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        reader.read_until(b'\n', &mut bytes).map_err(|source| read_error(path, source))?;
+        if reader.limit() == 0 {
+            return Err(too_large(path, limit));
+        }
+        if bytes.is_empty() {
+            break;
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let document: Document = serde_json::from_slice(&bytes).map_err(|e| Error::Line {
+            path: path.to_owned(),
+            line,
+            reason: without_line(&e),
+        })?;
+        if !ids.insert(document.id.clone()) {
+            return Err(Error::DuplicateId { path: path.to_owned(), line, id: document.id });
+        }
+        if document.text.is_empty() {
+            skipped += 1;
+        } else {
+            documents.push(document);
+        }
+    }
+    Ok((documents, skipped))
+}
+
+/// The reader is either a file or a decoder over one; only the decoder makes errors of kind `InvalidData`.
+fn read_error(path: &Path, source: io::Error) -> Error {
+    if source.kind() == io::ErrorKind::InvalidData {
+        Error::Zstd { path: path.to_owned(), reason: source.to_string() }
+    } else {
+        Error::Io { action: "read the corpus", path: path.to_owned(), source }
+    }
+}
+
+/// serde_json sees one line at a time, so its "at line 1 column 7" would contradict the real line number.
+fn without_line(error: &serde_json::Error) -> String {
+    error.to_string().replace("at line 1 column", "at column").replace("at line 2 column 0", "at the line's end")
+}
+
+fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("read the corpus", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, limit));
+    }
+    String::from_utf8(bytes).map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
+}
+
+fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
+    let mut files = Vec::new();
+    list_files(root, &mut Vec::new(), &mut files)?;
+    // By id and not by the operating system's order, so that the corpus is the same on every machine.
+    files.sort();
+    let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
+    for (id, path) in files {
+        let text = match read_text(&path, left) {
+            Ok(text) => text,
+            Err(Error::NotUtf8 { .. }) => {
+                skipped += 1;
+                continue;
+            }
+            Err(Error::TooLarge { .. }) => return Err(too_large(root, limit)),
+            Err(error) => return Err(error),
+        };
+        left -= text.len() as u64;
+        if text.is_empty() {
+            skipped += 1;
+        } else {
+            documents.push(Document { id, text });
+        }
+    }
+    Ok((documents, skipped))
+}
+
+/// Adds `(id, path)` of every regular file below `folder`; `above` is the relative path of `folder`.
+fn list_files(folder: &Path, above: &mut Vec<String>, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        // An id is text: an entry whose name is not has none. Hidden entries are version control and editor state.
+        let Some(name) = entry.file_name().to_str().filter(|n| !n.starts_with('.')).map(str::to_owned) else {
+            continue;
+        };
+        // Links are not followed: they can form cycles, and lead out of the folder.
+        let kind = entry.file_type().map_err(Error::io("read", &entry.path()))?;
+        above.push(name);
+        if kind.is_dir() {
+            list_files(&entry.path(), above, files)?;
+        } else if kind.is_file() {
+            files.push((above.join("/"), entry.path()));
+        }
+        above.pop();
+    }
+    Ok(())
+}
+
+/// Cuts a text into about [`TXT_DOCUMENTS`] documents; their texts concatenated are the text.
+fn cut(text: &str) -> Vec<Document> {
+    let lines: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+    let blank = |at: &usize| text[..at - 1].rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
+    let paragraphs: Vec<usize> = lines.iter().copied().filter(blank).collect();
+    let mut starts = near_equal(&paragraphs, text.len());
+    // Too few blank lines, or in the wrong places: a piece of a quarter of the text is no unit to hold out.
+    if longest(&starts, text.len()) > text.len() / 4 {
+        starts = near_equal(&lines, text.len());
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let parts = starts.iter().zip(ends).filter(|(start, end)| *start < end);
+    parts
+        .enumerate()
+        .map(|(k, (&start, end))| Document { id: format!("part-{:02}", k + 1), text: text[start..end].to_owned() })
+        .collect()
+}
+
+/// Of the sorted `candidates`, those nearest to equal steps through `0..length`; 0 first, strictly rising.
+fn near_equal(candidates: &[usize], length: usize) -> Vec<usize> {
+    let mut starts = vec![0];
+    for k in 1..TXT_DOCUMENTS {
+        let ideal = (k as u128 * length as u128 / TXT_DOCUMENTS as u128) as usize;
+        let after = candidates.partition_point(|&c| c < ideal);
+        let nearest = candidates[after.saturating_sub(1)..].iter().take(2).min_by_key(|c| c.abs_diff(ideal));
+        starts.extend(nearest.filter(|&&c| c > starts[starts.len() - 1] && c < length));
+    }
+    starts
+}
+
+fn longest(starts: &[usize], length: usize) -> usize {
+    let ends = starts.iter().skip(1).copied().chain([length]);
+    starts.iter().zip(ends).map(|(start, end)| end - start).max().unwrap_or(0)
+}
+
+fn content_hash(documents: &[Document]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in documents.iter().flat_map(|d| [&d.id, &d.text]) {
+        // The length in front keeps ("ab", "c") and ("a", "bc") apart.
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The name by which `data.json` knows a corpus: without its folder, so that no machine's paths get into reports.
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(OsStr::new("corpus")).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+#[path = "corpus_tests.rs"]
+mod tests;

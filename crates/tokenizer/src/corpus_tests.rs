@@ -1,0 +1,164 @@
+use super::*;
+use proptest::prelude::*;
+
+/// A corpus file or folder entry of this content, loaded.
+fn loaded(name: &str, content: &[u8]) -> Result<Corpus> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    load(path)
+}
+
+fn refused(name: &str, content: &[u8], words: &[&str]) {
+    let error = loaded(name, content).unwrap_err().to_string();
+    for word in words.iter().chain([&name]) {
+        assert!(error.contains(word), "{word:?} is not in: {error}");
+    }
+}
+
+/// zstd's level does not matter to a reader; ruzstd writes whole frames with a checksum.
+fn compressed(content: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(content, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+const TWO: &str = "{\"id\": \"a\", \"text\": \"one\"}\n\n{\"text\": \"zwei \\u2028\", \"id\": \"b\", \"lang\": 1}\n";
+
+#[test]
+fn the_same_documents_have_the_same_hash_in_every_kind_of_file() {
+    let expected =
+        [("a", "one"), ("b", "zwei \u{2028}")].map(|(id, text)| Document { id: id.into(), text: text.into() });
+    let plain = loaded("c.jsonl", TWO.as_bytes()).unwrap();
+    assert_eq!((&plain.documents[..], plain.skipped), (&expected[..], 0));
+    assert_eq!(loaded("c.jsonl.zst", &compressed(TWO.as_bytes())).unwrap(), plain);
+    assert_eq!(loaded("c.JSONL", TWO.trim_end().as_bytes()).unwrap(), plain);
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b"), "zwei \u{2028}").unwrap();
+    fs::write(folder.path().join("a"), "one").unwrap();
+    assert_eq!(load(folder.path()).unwrap(), plain);
+}
+
+#[test]
+fn the_hash_sees_where_one_part_ends() {
+    let hash = |parts: &[(&str, &str)]| {
+        content_hash(
+            &parts.iter().map(|(id, text)| Document { id: (*id).into(), text: (*text).into() }).collect::<Vec<_>>(),
+        )
+    };
+    let all = [&[("ab", "c")][..], &[("a", "bc")], &[("a", "b"), ("", "c")], &[("a", "b"), ("c", "")]];
+    assert_eq!(all.map(hash).iter().collect::<HashSet<_>>().len(), all.len());
+}
+
+#[test]
+fn zstd_files_of_several_frames_are_read_to_the_end() {
+    let (first, second) = TWO.split_at(TWO.len() - 30);
+    // A skippable frame, as `pzstd` and seekable archives put between.
+    let skippable = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 9, 9, 9];
+    let frames = [&compressed(first.as_bytes())[..], &skippable, &compressed(second.as_bytes())].concat();
+    assert_eq!(loaded("c.jsonl.zst", &frames).unwrap().documents.len(), 2);
+    refused("c.jsonl.zst", &frames[..frames.len() - 6], &["damaged zstd"]);
+    refused("c.jsonl.zst", &[&frames[..], &skippable[..9]].concat(), &["skippable"]);
+}
+
+#[test]
+fn a_flipped_bit_in_a_zstd_file_is_seen() {
+    // Raw content bytes: without the checksum a flip here would only change a letter.
+    let good = compressed(TWO.as_bytes());
+    let at = good.windows(3).position(|w| w == b"one").unwrap();
+    let mut bad = good;
+    bad[at] ^= 1;
+    refused("c.jsonl.zst", &bad, &["damaged zstd", "checksum"]);
+}
+
+#[test]
+fn a_zstd_bomb_is_refused_without_being_held() {
+    // One line of 100 MB in about 3 KB.
+    let bomb = compressed(&vec![b' '; 100_000_000]);
+    assert!(bomb.len() < 20_000, "{}", bomb.len());
+    refused("c.jsonl.zst", &bomb, &["holds more than", "a file of its size"]);
+}
+
+#[test]
+fn text_over_the_limit_is_refused_in_every_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("corpus");
+    fs::create_dir(&root).unwrap();
+    for (name, content) in [("a.txt", "1\n2\n3\n"), ("b.jsonl", TWO)] {
+        let path = root.join(name);
+        fs::write(&path, content).unwrap();
+        assert!(load_bounded(&path, content.len() as u64).is_ok());
+        assert!(matches!(load_bounded(&path, content.len() as u64 - 1), Err(Error::TooLarge { .. })));
+    }
+    let both = (TWO.len() + 6) as u64;
+    assert!(load_bounded(&root, both).is_ok());
+    assert!(matches!(load_bounded(&root, both - 1), Err(Error::TooLarge { path, .. }) if path == root));
+}
+
+#[test]
+fn each_fault_is_named() {
+    let line = |text: &str| format!("{TWO}{text}\n");
+    refused("c.jsonl", line("{\"id\": \"c\"}").as_bytes(), &["line 4", "missing field `text`"]);
+    refused("c.jsonl", line("{\"id\": 5, \"text\": \"\"}").as_bytes(), &["line 4", "invalid type", "at column 8"]);
+    refused("c.jsonl", line("nonsense").as_bytes(), &["line 4", "expected"]);
+    refused("c.jsonl", line("{\"id\": \"c\"").as_bytes(), &["line 4", "EOF"]);
+    refused("c.jsonl", line("{\"id\": \"a\", \"text\": \"again\"}").as_bytes(), &["line 4", "\"a\" was used before"]);
+    refused("c.jsonl", b"{\"id\": \"\xff\", \"text\": \"\"}", &["line 1", "unicode"]);
+    refused("c.jsonl", b"", &["no text"]);
+    refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"\"}", &["no text", "1 documents were left out"]);
+    refused("c.jsonl", TWO.lines().next().unwrap_or_default().as_bytes(), &["1 document(s); at least 2"]);
+    refused("c.jsonl.zst", b"not zstd at all", &["damaged zstd"]);
+    refused("c.jsonl.zst", b"", &["no text"]);
+    refused("c.txt", b"", &["no text"]);
+    refused("c.txt", b"one line", &["1 document(s)"]);
+    refused("c.txt", b"caf\xe9\n", &["not UTF-8 at byte 3"]);
+    refused("c.csv", b"a", &["unknown kind", ".jsonl.zst"]);
+    let missing = load("nowhere.jsonl").unwrap_err().to_string();
+    assert!(missing.contains("cannot read the corpus nowhere.jsonl"), "{missing}");
+}
+
+#[test]
+fn a_folder_is_its_text_files_by_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    };
+    write(".git/config", b"hidden");
+    write("image.png", b"\x89PNG\xff");
+    write("empty", b"");
+    let nothing = load(folder.path()).unwrap_err().to_string();
+    assert!(nothing.contains("no text") && nothing.contains("2 documents"), "{nothing}");
+    write("z", b"last");
+    write("a/b/c.py", b"first");
+    write("a/.hidden", b"hidden");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("a/loop")).unwrap();
+    let corpus = load(folder.path()).unwrap();
+    let ids: Vec<_> = corpus.documents.iter().map(|d| d.id.as_str()).collect();
+    assert_eq!((ids, corpus.skipped), (vec!["a/b/c.py", "z"], 2));
+}
+
+#[test]
+fn a_text_is_cut_at_blank_lines_where_there_are_enough() {
+    let paragraph = "Some words,\nand some more of them.\n";
+    let text = [paragraph; 200].join("\r\n");
+    let documents = cut(&text);
+    assert_eq!(documents.len(), 20);
+    assert_eq!((documents[0].id.as_str(), documents[19].id.as_str()), ("part-01", "part-20"));
+    assert!(documents.iter().all(|d| d.text.starts_with("Some words")));
+    // One blank line near the top does not make a document of nearly everything.
+    let text = format!("Title\n\n{}", "line of text\n".repeat(200));
+    let documents = cut(&text);
+    assert_eq!(documents.len(), 20);
+    assert!(documents.iter().all(|d| (100..200).contains(&d.text.len())));
+}
+
+proptest! {
+    #[test]
+    fn cutting_loses_nothing(text in "([a-zé ]{0,9}\r?\n?){0,80}") {
+        let documents = cut(&text);
+        prop_assert_eq!(documents.iter().map(|d| d.text.as_str()).collect::<String>(), text);
+        prop_assert!(documents.iter().all(|d| !d.text.is_empty()) && documents.len() <= TXT_DOCUMENTS);
+    }
+}

@@ -1,0 +1,232 @@
+//! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all runs.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::Corpus;
+use crate::split::{Split, check_fraction, split};
+use crate::{BpeTokenizer, Document, Error, Result, Shard, atomic, bpe, corpus};
+
+/// Part of the key: raised when the same corpus would give other files.
+const FORMAT_VERSION: u32 = 1;
+
+/// How often a folder is looked for again: each time is one that another process changed under us.
+const ATTEMPTS: usize = 4;
+
+/// The content of `data.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The corpus' file name.
+    pub corpus: String,
+    /// Hash of its ids and texts, in hexadecimal.
+    pub corpus_blake3: String,
+    /// Hash of `tokenizer.json`, in hexadecimal.
+    pub tokenizer_blake3: String,
+    /// Size of the vocabulary.
+    pub d_vocab: usize,
+    /// Share of the bytes that was asked to be held out.
+    pub held_out: f64,
+    /// Documents trained on.
+    pub train_documents: usize,
+    /// Documents held out.
+    pub held_out_documents: usize,
+    /// Tokens trained on, one BOS a document included.
+    pub train_tokens: usize,
+    /// Tokens held out, one BOS a document included.
+    pub held_out_tokens: usize,
+    /// Bytes of text trained on.
+    pub train_bytes: u64,
+    /// Bytes of text held out.
+    pub held_out_bytes: u64,
+}
+
+/// A prepared data folder, loaded and verified.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// Where it is: `data_root/<key>`.
+    pub folder: PathBuf,
+    /// Trained on the training documents alone.
+    pub tokenizer: BpeTokenizer,
+    /// What models are trained on.
+    pub train: Shard,
+    /// What they are measured on.
+    pub held_out: Shard,
+    /// The numbers.
+    pub summary: Summary,
+    /// What the user should hear about: documents left out, a damaged folder set aside.
+    pub notes: Vec<String>,
+}
+
+/// Loads the data folder of a corpus, making it first if it is not there.
+///
+/// The folder is built beside its final name and renamed once, so a process that dies leaves no half of one; two processes
+/// may prepare the same data at once. A folder that is damaged is renamed, never deleted, and made again.
+///
+/// # Errors
+/// Whatever is wrong with the corpus, `d_vocab`, `held_out` (a fraction of the bytes) or the disk.
+pub fn prepare(
+    corpus_path: impl AsRef<Path>,
+    d_vocab: usize,
+    held_out: f64,
+    data_root: impl AsRef<Path>,
+) -> Result<Data> {
+    let (corpus_path, data_root) = (corpus_path.as_ref(), data_root.as_ref());
+    // Before minutes are spent on reading.
+    bpe::check_d_vocab(d_vocab)?;
+    check_fraction(held_out)?;
+    let corpus = corpus::load(corpus_path)?;
+    let wanted = Wanted { name: corpus::name(corpus_path), corpus, d_vocab, held_out };
+    fs::create_dir_all(data_root).map_err(Error::io("create", data_root))?;
+    let folder = data_root.join(wanted.key());
+
+    let mut notes = Vec::new();
+    if wanted.corpus.skipped > 0 {
+        notes.push(format!("{}: left out {} documents without text", wanted.name, wanted.corpus.skipped));
+    }
+    let mut attempt = 1;
+    loop {
+        if !folder.exists() {
+            wanted.build(&folder)?;
+        }
+        match wanted.read(&folder) {
+            Ok((tokenizer, train, held_out, summary)) => {
+                return Ok(Data { folder, tokenizer, train, held_out, summary, notes });
+            }
+            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(error) => notes.extend(set_aside(&folder, &error)?),
+        }
+        attempt += 1;
+    }
+}
+
+/// What a data folder must hold.
+struct Wanted {
+    name: String,
+    corpus: Corpus,
+    d_vocab: usize,
+    held_out: f64,
+}
+
+impl Wanted {
+    fn key(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.corpus.blake3.as_bytes());
+        hasher.update(&(self.d_vocab as u64).to_le_bytes());
+        hasher.update(&self.held_out.to_bits().to_le_bytes());
+        hasher.update(&FORMAT_VERSION.to_le_bytes());
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+
+    /// Makes `folder`. Another process having made it meanwhile is success: both would hold the same bytes.
+    fn build(&self, folder: &Path) -> Result<()> {
+        let temporary = atomic::sibling(folder, "building");
+        fs::create_dir(&temporary).map_err(Error::io("create", &temporary))?;
+        let built = self.write(&temporary).and_then(|()| {
+            fs::rename(&temporary, folder).map_err(Error::io("rename finished data to", folder))?;
+            atomic::sync_folder(&atomic::parent(folder))
+        });
+        if built.is_err() {
+            // It holds nothing but what was just made; failing to remove it changes nothing for the caller.
+            let _ = fs::remove_dir_all(&temporary);
+        }
+        match built {
+            Err(Error::Io { .. }) if folder.join("data.json").exists() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        let Split { train, held_out } = split(self.corpus.documents.clone(), self.held_out)?;
+        // On the training documents alone: merges are learned parameters too.
+        let tokenizer = BpeTokenizer::train(&train, self.d_vocab)?;
+        let (train_shard, held_out_shard) =
+            (Shard::from_documents(&tokenizer, &train), Shard::from_documents(&tokenizer, &held_out));
+        let summary = Summary {
+            corpus: self.name.clone(),
+            corpus_blake3: self.corpus.blake3.clone(),
+            tokenizer_blake3: blake3::hash(tokenizer.to_json()?.as_bytes()).to_hex().to_string(),
+            d_vocab: self.d_vocab,
+            held_out: self.held_out,
+            train_documents: train.len(),
+            held_out_documents: held_out.len(),
+            train_tokens: train_shard.tokens.len(),
+            held_out_tokens: held_out_shard.tokens.len(),
+            train_bytes: bytes(&train),
+            held_out_bytes: bytes(&held_out),
+        };
+        tokenizer.save(folder.join("tokenizer.json"))?;
+        train_shard.write(folder.join("train.tokens"))?;
+        held_out_shard.write(folder.join("held_out.tokens"))?;
+        let mut json = serde_json::to_string_pretty(&summary)
+            .map_err(|e| refusal(folder, "data.json", format!("cannot be written: {e}")))?;
+        json.push('\n');
+        atomic::write(&folder.join("data.json"), &[json.as_bytes()])
+    }
+
+    /// Reads a folder and checks that its files are whole and belong together.
+    fn read(&self, folder: &Path) -> Result<(BpeTokenizer, Shard, Shard, Summary)> {
+        let summary: Summary = serde_json::from_slice(&read_bounded(&folder.join("data.json"), 1 << 16)?)
+            .map_err(|e| refusal(folder, "data.json", e.to_string()))?;
+        let path = folder.join("tokenizer.json");
+        let tokenizer_blake3 = blake3::hash(&read_bounded(&path, 64 << 20)?).to_hex().to_string();
+        let tokenizer = BpeTokenizer::load(&path)?;
+        let train = Shard::read(folder.join("train.tokens"))?;
+        let held_out = Shard::read(folder.join("held_out.tokens"))?;
+        let vocabularies = [tokenizer.d_vocab(), train.d_vocab as usize, held_out.d_vocab as usize];
+        let fits = [
+            ("corpus_blake3", summary.corpus_blake3 == self.corpus.blake3),
+            ("tokenizer_blake3", summary.tokenizer_blake3 == tokenizer_blake3),
+            ("d_vocab", summary.d_vocab == self.d_vocab && vocabularies == [self.d_vocab; 3]),
+            ("held_out", summary.held_out == self.held_out),
+            ("train_tokens", summary.train_tokens == train.tokens.len()),
+            ("held_out_tokens", summary.held_out_tokens == held_out.tokens.len()),
+        ];
+        match fits.iter().find(|(_, fits)| !fits) {
+            Some((field, _)) => Err(refusal(folder, field, "does not match the other files".to_owned())),
+            None => Ok((tokenizer, train, held_out, summary)),
+        }
+    }
+}
+
+/// Renames a damaged folder out of the way; the note says where to. No note if another process was faster.
+fn set_aside(folder: &Path, error: &Error) -> Result<Option<String>> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    for n in 1.. {
+        let aside = folder.with_file_name(format!("{name}.damaged-{n}"));
+        if aside.exists() {
+            continue;
+        }
+        match fs::rename(folder, &aside) {
+            Ok(()) => {
+                return Ok(Some(format!(
+                    "prepared data was damaged and is made again ({error}); moved to {}",
+                    aside.display()
+                )));
+            }
+            Err(_) if !folder.exists() => break,
+            Err(_) if aside.exists() => {}
+            Err(source) => {
+                return Err(Error::Io { action: "set aside the damaged folder", path: folder.to_owned(), source });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn refusal(folder: &Path, field: &'static str, reason: String) -> Error {
+    Error::DataFolder { path: folder.to_owned(), field, reason }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
+}
+
+fn bytes(documents: &[Document]) -> u64 {
+    documents.iter().map(|d| d.text.len() as u64).sum()
+}
