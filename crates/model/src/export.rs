@@ -1,0 +1,96 @@
+use std::{collections::BTreeMap, path::Path};
+
+use ndarray::{Array, ArrayD, IxDyn};
+use serde_json::{Value, json};
+
+use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, write_safetensors};
+
+/// A model in TransformerLens' layout: `config.json` with `HookedTransformerConfig`'s field names and
+/// `model.safetensors` with its state-dict names and shapes (TransformerLens 3.x). Returns the two files' contents.
+///
+/// The family's positions are TransformerLens' "shortformer" positions, but for the learned gain `g` of each layer, which
+/// is folded in exactly: `LN(x) + g p = g (LN(x) / g + p)`, so layer norm's gain and bias are divided by `g`, and `W_Q`,
+/// `W_K`, `W_V` multiplied by it.
+///
+/// # Errors
+/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a gain of 0, a gain without layer norm.
+pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+    let cannot = |what: String| Error::Export { target: "TransformerLens", what };
+    if config.smeared_keys {
+        return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
+    }
+    let (heads, d_model, d_head, d_vocab) = (config.n_heads, config.d_model, config.d_head, config.d_vocab);
+    let mut state: BTreeMap<String, ArrayD<f32>> = params
+        .iter()
+        .filter(|(name, _)| !name.ends_with("pos_gain"))
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect();
+    for l in 0..config.n_layers {
+        let gain = params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
+        match config.normalization {
+            Normalization::LN if gain == 0.0 => {
+                return Err(cannot(format!("a positional gain of 0 (layer {l})")));
+            }
+            Normalization::None if gain != 1.0 => {
+                return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));
+            }
+            Normalization::None => {}
+            Normalization::LN => {
+                for name in ["ln1.w", "ln1.b"] {
+                    *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /= gain;
+                }
+                for name in ["W_Q", "W_K", "W_V"] {
+                    *state.get_mut(&format!("blocks.{l}.attn.{name}")).expect("attention has all") *= gain;
+                }
+            }
+        }
+        let mut zeros = |name: &str, shape: &[usize]| state.insert(format!("blocks.{l}.attn.{name}"), ArrayD::zeros(IxDyn(shape)));
+        for name in ["b_Q", "b_K", "b_V"] {
+            zeros(name, &[heads, d_head]);
+        }
+        zeros("b_O", &[d_model]);
+    }
+    state.insert("unembed.b_U".into(), ArrayD::zeros(IxDyn(&[d_vocab])));
+    let positions = sinusoidal_positions(config.n_ctx, d_model, config.position_base);
+    state.insert("pos_embed.W_pos".into(), Array::into_dyn(positions));
+
+    let json = json!({
+        "n_layers": config.n_layers,
+        "d_model": d_model,
+        "n_ctx": config.n_ctx,
+        "d_head": d_head,
+        "n_heads": heads,
+        "d_vocab": d_vocab,
+        "d_mlp": if config.attn_only() { Value::Null } else { json!(config.d_mlp) },
+        "act_fn": "gelu",
+        "attn_only": config.attn_only(),
+        "normalization_type": match config.normalization {
+            Normalization::LN => json!("LN"),
+            Normalization::None => Value::Null,
+        },
+        "eps": config.layer_norm_eps,
+        "positional_embedding_type": "shortformer",
+        "attention_dir": "causal",
+        "use_attn_scale": true,
+        "d_vocab_out": d_vocab,
+        "default_prepend_bos": true,
+        "model_name": "induction",
+        "init_weights": false,
+    });
+    let weights = write_safetensors(state.iter().map(|(name, value)| (name.clone(), value)));
+    Ok([("config.json", format!("{json:#}\n").into_bytes()), ("model.safetensors", weights)])
+}
+
+/// Writes [`export_transformer_lens`]'s files into the folder `out`, which is made.
+///
+/// # Errors
+/// As there, and the system's.
+pub fn write_export(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
+    let files = export_transformer_lens(config, params)?;
+    let io = |source| Error::Io { path: out.to_path_buf(), source };
+    std::fs::create_dir_all(out).map_err(io)?;
+    for (name, bytes) in files {
+        induction_files::write_atomic(&out.join(name), &bytes).map_err(io)?;
+    }
+    Ok(())
+}

@@ -35,8 +35,8 @@ mod transformer;
 
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
-//pub use export::export_transformer_lens;
-//pub use hand_built::HandBuilt;
+pub use export::{export_transformer_lens, write_export};
+pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;

@@ -1,0 +1,131 @@
+//! Files that are either whole or not there.
+//!
+//! Everything this project writes and later reads goes through two functions: [`write_atomic`] for a file,
+//! [`write_folder_atomic`] for a folder of files. Both write to a temporary sibling, fsync, rename once and fsync the
+//! parent, so a kill or a power cut at any instant leaves the old state or the new one, never a mixture.
+//!
+//! ```
+//! let folder = std::env::temp_dir().join(format!("induction-files-doc-{}", std::process::id()));
+//! std::fs::create_dir_all(&folder)?;
+//! induction_files::write_atomic(&folder.join("a.json"), b"{}")?;
+//! assert_eq!(std::fs::read(folder.join("a.json"))?, b"{}");
+//! # std::fs::remove_dir_all(&folder)
+//! ```
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Names of temporary siblings begin with this; whoever lists a folder skips them.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// Writes `bytes` to `path`, replacing what was there. The parent folder must exist.
+///
+/// # Errors
+/// The system's; `path` is then as it was before.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_sibling(path)?;
+    let result = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // The error that matters is the first one; a leftover temporary file is harmless.
+        let _ = fs::remove_file(&temporary);
+    }
+    result?;
+    sync_parent(path)
+}
+
+/// Makes the folder `path` with these files in it; it must not exist yet, its parent must.
+///
+/// # Errors
+/// The system's; `path` then does not exist.
+pub fn write_folder_atomic(path: &Path, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    let temporary = temporary_sibling(path)?;
+    let write = || {
+        fs::create_dir(&temporary)?;
+        for (name, bytes) in files {
+            write_synced(&temporary.join(name), bytes)?;
+        }
+        File::open(&temporary)?.sync_all()?;
+        // rename(2) would silently replace an empty folder; refuse any.
+        if path.exists() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists already", path.display())));
+        }
+        fs::rename(&temporary, path)
+    };
+    let result = write();
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    result?;
+    sync_parent(path)
+}
+
+/// A name beside `path` that no other process uses.
+///
+/// # Errors
+/// If `path` has no file name.
+pub fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
+    let mut temporary = OsString::from(TEMPORARY_PREFIX);
+    temporary.push(name);
+    temporary.push(format!("-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    Ok(path.with_file_name(temporary))
+}
+
+/// Makes a rename inside `path`'s folder durable.
+///
+/// # Errors
+/// The system's.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        write_folder_atomic(&path, &[("x", b"1".to_vec()), ("y", b"2".to_vec())]).unwrap();
+        assert_eq!(names(&path), ["x", "y"]);
+        // A second one of that name is refused, and the first stays.
+        assert_eq!(write_folder_atomic(&path, &[("z", vec![])]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(&path), ["x", "y"]);
+        // A file that cannot be written takes the whole folder with it.
+        assert!(write_folder_atomic(&folder.path().join("t"), &[("x", vec![]), ("no/such", vec![])]).is_err());
+        assert_eq!(names(folder.path()), ["s"]);
+    }
+}

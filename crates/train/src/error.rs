@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+/// What can go wrong while training.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A spec that cannot be read.
+    #[error("{path}: {reason}")]
+    Spec {
+        /// The file, or "spec" for one that is not from a file.
+        path: PathBuf,
+        /// The place and what was expected.
+        reason: String,
+    },
+    /// A value outside its range.
+    #[error("{field} = {found}: expected {expected}")]
+    Field {
+        /// Section and field, as in the file.
+        field: &'static str,
+        /// The value found.
+        found: String,
+        /// The allowed values, in words.
+        expected: String,
+    },
+    /// The run folder belongs to another spec.
+    #[error("{path} holds a run with another spec ({difference}): choose another folder, or remove this one")]
+    OtherSpec {
+        /// The run folder.
+        path: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
+    /// The run was begun by another version of this program.
+    #[error("{path} was begun by version {found}, this is {ours}: finish it with that version, or choose another folder")]
+    OtherVersion {
+        /// The run folder.
+        path: PathBuf,
+        /// Its version.
+        found: String,
+        /// This program's.
+        ours: &'static str,
+    },
+    /// Another process works on the folder.
+    #[error("{0}: another process is working on this run; wait for it or stop it")]
+    Locked(PathBuf),
+    /// No snapshot is left to go on from.
+    #[error("{0}: every snapshot is damaged; they were set aside as damaged-*. Remove the folder to begin again")]
+    NoSnapshot(PathBuf),
+    /// A snapshot that is not what its manifest says.
+    #[error("{path}: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// The metric log lost lines that a snapshot counts on.
+    #[error("{path} is {found} bytes long, the snapshot of step {step} expects {expected}: put it back, or remove the run folder")]
+    ShortLog {
+        /// The log.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// The snapshot's step.
+        step: u64,
+        /// The least length.
+        expected: u64,
+    },
+    /// A loss, gradient or weight is not a number.
+    #[error("step {step}: {what} is not finite; the last good snapshot is step {last_good}. Try a smaller lr (details in {report})")]
+    Diverged {
+        /// The step that was not taken.
+        step: u64,
+        /// The loss or the parameter.
+        what: String,
+        /// The newest snapshot's step.
+        last_good: u64,
+        /// The file with the details.
+        report: PathBuf,
+    },
+    /// The system refused a file operation.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] induction_engine::Error),
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] induction_model::Error),
+}
+
+impl Error {
+    /// Wraps a system error with the file it concerns.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

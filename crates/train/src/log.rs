@@ -1,0 +1,60 @@
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The step, from 1.
+    pub step: u64,
+    /// Tokens learned from so far.
+    pub tokens: u64,
+    /// Loss of the step's batch before the update, nats a token.
+    pub loss: f32,
+    /// Learning rate.
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Speed of this step. The only value that differs between two runs of one spec.
+    pub tokens_per_s: f64,
+}
+
+/// The metric log: appended to at each step, made durable before each snapshot, cut back to a snapshot's length on resume.
+pub(crate) struct MetricLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+    length: u64,
+}
+
+impl MetricLog {
+    /// Opens the log and cuts it to `length`, the one that the snapshot of `step` was saved with.
+    pub(crate) fn resume(path: &Path, length: u64, step: u64) -> Result<Self, Error> {
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))?;
+        let found = file.metadata().map_err(Error::io(path))?.len();
+        if found < length {
+            return Err(Error::ShortLog { path: path.to_path_buf(), found, step, expected: length });
+        }
+        file.set_len(length).map_err(Error::io(path))?;
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), length })
+    }
+
+    pub(crate) fn append(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+        let mut line = serde_json::to_vec(metrics).expect("numbers and fixed keys");
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(Error::io(&self.path))?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Makes every line durable; the log's length.
+    pub(crate) fn sync(&mut self) -> Result<u64, Error> {
+        self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(Error::io(&self.path))?;
+        Ok(self.length)
+    }
+}

@@ -1,0 +1,411 @@
+use std::path::{Path, PathBuf};
+
+use induction_model::ModelConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The version of the spec and of the run folder; another one is refused.
+pub const FORMAT: u32 = 1;
+
+/// Everything that one run depends on. Its resolved form lies beside every result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The run's name; also its folder's in a reproduction.
+    pub name: String,
+    /// Seed of the initial weights and of the order of the training examples.
+    pub seed: u64,
+    /// What is learned.
+    pub data: DataSpec,
+    /// Who learns.
+    pub model: ModelConfig,
+    /// How.
+    pub train: TrainSpec,
+    /// When the state is kept.
+    pub snapshots: SnapshotSpec,
+    /// What is measured at each snapshot. No part of a trained model's identity.
+    pub evaluation: EvaluationSpec,
+}
+
+/// Where training text comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "lowercase", deny_unknown_fields)]
+pub enum DataSpec {
+    /// Text, byte-level BPE of `model.d_vocab` tokens, held out by document.
+    Corpus {
+        /// A `.jsonl`, `.jsonl.zst` or `.txt` file, or a folder of text files.
+        path: PathBuf,
+        /// Share of the text that is held out.
+        #[serde(default = "default_held_out")]
+        held_out: f64,
+        /// Hash of the documents; filled in when the spec is resolved, checked when it is given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        blake3: Option<String>,
+    },
+    /// The synthetic task: random blocks of random length, repeated.
+    Repeats {
+        /// Shortest block.
+        min_period: usize,
+        /// Longest block.
+        max_period: usize,
+    },
+}
+
+fn default_held_out() -> f64 {
+    0.1
+}
+
+/// Optimizer and schedule: AdamW with PyTorch's semantics, constant lr after a linear warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// Token budget; rounded up to whole steps.
+    pub tokens: u64,
+    /// Sequences a step.
+    pub batch: usize,
+    /// Learning rate after the warm-up.
+    pub lr: f64,
+    /// Steps over which lr rises linearly.
+    #[serde(default = "default_warmup_steps")]
+    pub warmup_steps: u64,
+    /// AdamW's beta1.
+    #[serde(default = "default_beta1")]
+    pub beta1: f64,
+    /// AdamW's beta2.
+    #[serde(default = "default_beta2")]
+    pub beta2: f64,
+    /// AdamW's epsilon.
+    #[serde(default = "default_eps")]
+    pub eps: f64,
+    /// Decoupled weight decay, on the weight matrices (`W_*`) only.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// Share of `lr` that the positional gains learn with.
+    #[serde(default = "default_pos_gain_lr_scale")]
+    pub pos_gain_lr_scale: f64,
+    /// Largest global gradient norm.
+    #[serde(default = "default_clip_norm")]
+    pub clip_norm: f64,
+}
+
+fn default_warmup_steps() -> u64 {
+    50
+}
+fn default_beta1() -> f64 {
+    0.9
+}
+fn default_beta2() -> f64 {
+    0.98
+}
+fn default_eps() -> f64 {
+    1e-8
+}
+fn default_weight_decay() -> f64 {
+    0.01
+}
+fn default_pos_gain_lr_scale() -> f64 {
+    0.1
+}
+fn default_clip_norm() -> f64 {
+    1.0
+}
+
+/// Which steps are kept: 0 and the powers of two below `every`, its multiples, and the last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// Distance of the later snapshots, in steps.
+    pub every: u64,
+}
+
+/// The evaluation (paper.md, 1.5, 2, 3, 10).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationSpec {
+    /// Held-out examples of `n_ctx` tokens; the same for every snapshot and model.
+    pub examples: usize,
+    /// Early index of the ICL score, from 1 (the paper's 50).
+    pub icl_early: usize,
+    /// Late index of the ICL score (the paper's 500).
+    pub icl_late: usize,
+    /// Each index is averaged over this many neighbours on both sides.
+    pub icl_half_width: usize,
+    /// Examples of each head evaluator (the paper's 10).
+    #[serde(default = "default_head_examples")]
+    pub head_examples: usize,
+    /// Distinct random tokens in a block of the prefix-matching evaluator.
+    #[serde(default = "default_prefix_block")]
+    pub prefix_block: usize,
+    /// Times that the block stands there.
+    #[serde(default = "default_prefix_repeats")]
+    pub prefix_repeats: usize,
+}
+
+fn default_head_examples() -> usize {
+    10
+}
+fn default_prefix_block() -> usize {
+    25
+}
+fn default_prefix_repeats() -> usize {
+    4
+}
+
+impl RunSpec {
+    /// Parses and checks a spec; `path` is for the messages.
+    ///
+    /// # Errors
+    /// Text that is not TOML, an unknown or missing key, a value outside its range: each with its place.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let spec: Self = toml::from_str(text)
+            .map_err(|e| Error::Spec { path: path.to_path_buf(), reason: e.to_string().trim_end().to_string() })?;
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// Reads a spec from a file.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), or a file that cannot be read.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(path, &text)
+    }
+
+    /// The spec as TOML, every value written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a spec holds only tables, numbers and strings")
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Error::Field`] or the model's, naming the first field outside its range.
+    pub fn validate(&self) -> Result<(), Error> {
+        let fail = |field, found: String, expected: &str| Err(Error::Field { field, found, expected: expected.to_string() });
+        if self.format != FORMAT {
+            return fail("format", self.format.to_string(), "1, the only format this version reads");
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.len() > 100 || self.name.starts_with('.') || !self.name.chars().all(plain) {
+            return fail("name", format!("{:?}", self.name), "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'");
+        }
+        self.model.validate()?;
+        match &self.data {
+            DataSpec::Corpus { held_out, .. } if !(*held_out > 0.0 && *held_out <= 0.5) => {
+                return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
+            }
+            DataSpec::Repeats { min_period, max_period } if *min_period < 2 || max_period < min_period || 2 * max_period > self.model.n_ctx => {
+                return fail(
+                    "data.max_period",
+                    format!("{max_period} (min_period {min_period})"),
+                    "2 <= min_period <= max_period <= model.n_ctx / 2",
+                );
+            }
+            _ => {}
+        }
+        let t = &self.train;
+        let positive = |field, x: f64, high: f64| {
+            if x > 0.0 && x <= high { Ok(()) } else { fail(field, x.to_string(), &format!("a number above 0, up to {high}")) }
+        };
+        let below_one = |field, x: f64| {
+            if (0.0..1.0).contains(&x) { Ok(()) } else { fail(field, x.to_string(), "a number from 0 to below 1") }
+        };
+        let whole = |field, x: u64, low: u64, high: u64| {
+            if (low..=high).contains(&x) { Ok(()) } else { fail(field, x.to_string(), &format!("a whole number from {low} to {high}")) }
+        };
+        whole("train.tokens", t.tokens, 1, 1 << 50)?;
+        whole("train.batch", t.batch as u64, 1, 1 << 16)?;
+        positive("train.lr", t.lr, 1e3)?;
+        whole("train.warmup_steps", t.warmup_steps, 0, 1 << 40)?;
+        below_one("train.beta1", t.beta1)?;
+        below_one("train.beta2", t.beta2)?;
+        positive("train.eps", t.eps, 1.0)?;
+        if !(0.0..=10.0).contains(&t.weight_decay) {
+            return fail("train.weight_decay", t.weight_decay.to_string(), "a number from 0 to 10");
+        }
+        if !(0.0..=10.0).contains(&t.pos_gain_lr_scale) {
+            return fail("train.pos_gain_lr_scale", t.pos_gain_lr_scale.to_string(), "a number from 0 to 10");
+        }
+        positive("train.clip_norm", t.clip_norm, 1e9)?;
+        whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
+        let e = &self.evaluation;
+        whole("evaluation.examples", e.examples as u64, 2, 1 << 20)?;
+        whole("evaluation.icl_half_width", e.icl_half_width as u64, 0, self.model.n_ctx as u64)?;
+        let n_ctx = self.model.n_ctx as u64;
+        whole("evaluation.icl_early", e.icl_early as u64, 1 + e.icl_half_width as u64, n_ctx)?;
+        whole("evaluation.icl_late", e.icl_late as u64, e.icl_early as u64 + 1, n_ctx.saturating_sub(e.icl_half_width as u64))?;
+        whole("evaluation.head_examples", e.head_examples as u64, 1, 1 << 16)?;
+        whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
+        whole("evaluation.prefix_block", e.prefix_block as u64, 2, (n_ctx - 1) / e.prefix_repeats as u64)
+    }
+
+    /// Optimizer steps in the run.
+    pub fn steps(&self) -> u64 {
+        self.train.tokens.div_ceil(self.tokens_per_step())
+    }
+
+    /// Tokens that one step learns from.
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.train.batch * self.model.n_ctx) as u64
+    }
+
+    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant.
+    pub fn lr(&self, step: u64) -> f64 {
+        let warmup = self.train.warmup_steps;
+        if step < warmup { self.train.lr * step as f64 / warmup as f64 } else { self.train.lr }
+    }
+
+    /// Whether the state after `step` steps is kept for measuring.
+    pub fn keeps(&self, step: u64) -> bool {
+        let every = self.snapshots.every;
+        step.is_multiple_of(every) || step == self.steps() || (step < every && step.is_power_of_two())
+    }
+
+    /// All kept steps, ascending.
+    pub fn snapshot_steps(&self) -> Vec<u64> {
+        (0..=self.steps()).filter(|&step| self.keeps(step)).collect()
+    }
+
+    /// A hash of all that a trained model's weights depend on: not the run's name, nor where the corpus lies, nor what
+    /// is measured later.
+    pub fn training_hash(&self) -> String {
+        let mut spec = self.clone();
+        spec.name = "x".into();
+        if let DataSpec::Corpus { path, .. } = &mut spec.data {
+            *path = PathBuf::new();
+        }
+        let value = serde_json::json!([spec.format, spec.seed, spec.data, spec.model, spec.train, spec.snapshots]);
+        blake3::hash(value.to_string().as_bytes()).to_hex()[..32].to_string()
+    }
+
+    /// The first section in which two specs' training differs, in words; for messages.
+    pub(crate) fn difference(&self, other: &Self) -> String {
+        let lines = |spec: &Self| spec.to_toml().lines().map(str::to_string).collect::<Vec<_>>();
+        let (ours, theirs) = (lines(self), lines(other));
+        theirs
+            .iter()
+            .zip(&ours)
+            .find(|(theirs, ours)| theirs != ours && !ours.starts_with("name") && !ours.starts_with("path"))
+            .map_or_else(|| "more or fewer keys".into(), |(theirs, ours)| format!("there \"{theirs}\", here \"{ours}\""))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn tiny() -> RunSpec {
+        RunSpec {
+            format: FORMAT,
+            name: "tiny".into(),
+            seed: 1,
+            data: DataSpec::Repeats { min_period: 2, max_period: 4 },
+            model: ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 12, d_vocab: 9, ..ModelConfig::default() },
+            train: TrainSpec {
+                tokens: 12 * 2 * 20,
+                batch: 2,
+                lr: 1e-2,
+                warmup_steps: 5,
+                beta1: 0.9,
+                beta2: 0.98,
+                eps: 1e-8,
+                weight_decay: 0.01,
+                pos_gain_lr_scale: 0.1,
+                clip_norm: 1.0,
+            },
+            snapshots: SnapshotSpec { every: 8 },
+            evaluation: EvaluationSpec {
+                examples: 4,
+                icl_early: 2,
+                icl_late: 11,
+                icl_half_width: 1,
+                head_examples: 2,
+                prefix_block: 3,
+                prefix_repeats: 3,
+            },
+        }
+    }
+
+    #[test]
+    fn round_trip() {
+        let spec = tiny();
+        assert_eq!(RunSpec::parse(Path::new("x"), &spec.to_toml()).unwrap(), spec);
+        let corpus = RunSpec { data: DataSpec::Corpus { path: "a.txt".into(), held_out: 0.1, blake3: None }, ..tiny() };
+        assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
+    }
+
+    #[test]
+    fn every_section_refuses_unknown_keys() {
+        let text = tiny().to_toml();
+        for section in ["", "[data]", "[model]", "[train]", "[snapshots]", "[evaluation]"] {
+            let line = "surplus = 1\n";
+            let damaged = if section.is_empty() { format!("{line}{text}") } else { text.replace(section, &format!("{section}\n{line}")) };
+            let message = RunSpec::parse(Path::new("s.toml"), &damaged).unwrap_err().to_string();
+            assert!(message.contains("surplus"), "{section}: {message}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_checked() {
+        type Break = fn(&mut RunSpec);
+        let cases: [(&str, Break); 23] = [
+            ("train.pos_gain_lr_scale", |s| s.train.pos_gain_lr_scale = f64::NAN),
+            ("format", |s| s.format = 2),
+            ("name", |s| s.name = "../up".into()),
+            ("name", |s| s.name = String::new()),
+            ("model.n_layers", |s| s.model.n_layers = 0),
+            ("data.max_period", |s| s.data = DataSpec::Repeats { min_period: 5, max_period: 4 }),
+            ("data.held_out", |s| s.data = DataSpec::Corpus { path: "x".into(), held_out: 0.0, blake3: None }),
+            ("train.tokens", |s| s.train.tokens = 0),
+            ("train.batch", |s| s.train.batch = 0),
+            ("train.lr", |s| s.train.lr = -1.0),
+            ("train.lr", |s| s.train.lr = f64::NAN),
+            ("train.beta1", |s| s.train.beta1 = 1.0),
+            ("train.beta2", |s| s.train.beta2 = -0.1),
+            ("train.eps", |s| s.train.eps = 0.0),
+            ("train.weight_decay", |s| s.train.weight_decay = -0.1),
+            ("train.clip_norm", |s| s.train.clip_norm = 0.0),
+            ("snapshots.every", |s| s.snapshots.every = 0),
+            ("evaluation.examples", |s| s.evaluation.examples = 1),
+            ("evaluation.icl_early", |s| s.evaluation.icl_early = 1),
+            ("evaluation.icl_late", |s| s.evaluation.icl_late = 12),
+            ("evaluation.head_examples", |s| s.evaluation.head_examples = 0),
+            ("evaluation.prefix_repeats", |s| s.evaluation.prefix_repeats = 1),
+            ("evaluation.prefix_block", |s| s.evaluation.prefix_block = 4),
+        ];
+        for (field, damage) in cases {
+            let mut spec = tiny();
+            damage(&mut spec);
+            let message = spec.validate().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{field} = ")), "{field}: {message}");
+        }
+        tiny().validate().unwrap();
+    }
+
+    #[test]
+    fn the_hash_covers_training_only() {
+        let base = tiny().training_hash();
+        let with = |change: fn(&mut RunSpec)| {
+            let mut spec = tiny();
+            change(&mut spec);
+            spec.training_hash()
+        };
+        assert_eq!(base, with(|s| s.name = "other".into()));
+        assert_eq!(base, with(|s| s.evaluation.examples = 7));
+        for change in [(|s| s.seed = 2) as fn(&mut RunSpec), |s| s.model.d_vocab = 10, |s| s.train.lr = 0.02, |s| s.snapshots.every = 9] {
+            assert_ne!(base, with(change));
+        }
+    }
+
+    #[test]
+    fn schedules() {
+        let spec = tiny(); // 20 steps, warm-up 5, every 8
+        assert_eq!(spec.snapshot_steps(), [0, 1, 2, 4, 8, 16, 20]);
+        assert_eq!([1, 4, 5, 20].map(|s| spec.lr(s)), [0.002, 0.008, 0.01, 0.01]);
+        assert_eq!(RunSpec { train: TrainSpec { warmup_steps: 0, ..spec.train.clone() }, ..spec }.lr(1), 0.01);
+    }
+}
