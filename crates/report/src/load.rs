@@ -1,0 +1,480 @@
+//! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an unvalidated number.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::ReportError;
+use crate::text::visible;
+
+/// What the report needs to know of a run's spec; every other key is only displayed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Spec {
+    /// The run's name.
+    pub name: String,
+    /// Its seed.
+    pub seed: u64,
+    /// `corpus` or `repeats`.
+    pub source: String,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Hidden width of the MLP; 0 for an attention-only model.
+    pub d_mlp: usize,
+    /// Heads in each block.
+    pub n_heads: usize,
+    /// Longest sequence, in tokens.
+    pub n_ctx: usize,
+    /// Whether keys are smeared (paper.md, 1.4).
+    pub smeared_keys: bool,
+    /// Training tokens the run was given.
+    pub tokens: u64,
+    /// Optimizer steps of learning-rate warm-up.
+    pub warmup_steps: u64,
+    /// The whole spec.
+    pub table: toml::Table,
+}
+
+/// A line of `metrics.jsonl`: one optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct TrainPoint {
+    /// Counted from 1.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// The training batch's loss, in nats a token.
+    pub loss: f64,
+}
+
+/// A line of `icl.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct IclPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Loss late in the context minus loss early in it, in nats (paper.md, 2).
+    pub score: f64,
+    /// Its standard error over examples.
+    pub stderr: f64,
+}
+
+/// A line of `loss_by_index.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LossPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Held-out loss, the mean over the context.
+    pub loss: f64,
+    /// Held-out loss of the (k+1)-th token of an example.
+    pub by_index: Vec<f64>,
+}
+
+/// One head's scores at one snapshot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct HeadScore {
+    /// From 0.
+    pub layer: usize,
+    /// From 0.
+    pub head: usize,
+    /// The prefix-matching score (paper.md, 3).
+    pub prefix_matching: f64,
+    /// Its standard error over examples.
+    pub prefix_matching_stderr: f64,
+}
+
+/// The lines of `heads.jsonl` of one snapshot, ordered by layer and head.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HeadsPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Every head of the model, once.
+    pub heads: Vec<HeadScore>,
+}
+
+/// A trained and measured run.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Run {
+    /// The folder's name under `runs/`, as it is on disk.
+    pub folder: String,
+    /// The spec.
+    pub spec: Spec,
+    /// The spec's text.
+    pub spec_text: String,
+    /// `metrics.jsonl`, at least one line.
+    pub metrics: Vec<TrainPoint>,
+    /// `icl.jsonl`, at least one line.
+    pub icl: Vec<IclPoint>,
+    /// `loss_by_index.jsonl`, at least one line, each with as many entries.
+    pub losses: Vec<LossPoint>,
+    /// `heads.jsonl`, at least one snapshot, each with every head.
+    pub heads: Vec<HeadsPoint>,
+    /// `meta.json`: what the tables were made with.
+    pub meta: Map<String, Value>,
+}
+
+impl Run {
+    /// The name for people: inert in a terminal and on a page.
+    pub fn label(&self) -> String {
+        visible(&self.folder)
+    }
+
+    /// Training tokens at the last measured snapshot.
+    pub fn measured_tokens(&self) -> u64 {
+        self.icl.last().map_or(0, |point| point.tokens)
+    }
+}
+
+const MEASURE: &str = "measure the run (`induction measure RUN`), then report again";
+const MEASURE_AGAIN: &str = "delete the table and measure the run again (`induction measure RUN`)";
+const RESUME: &str = "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
+
+/// Reads every run folder of `dir/runs`, ordered by folder name.
+///
+/// Folders whose name starts with a dot are somebody's temporaries and left out.
+///
+/// # Errors
+/// If there is no run, or a run's file is missing or damaged.
+pub fn load_runs(dir: &Path) -> Result<Vec<Run>, ReportError> {
+    let runs = dir.join("runs");
+    let read = |source| ReportError::Read { path: runs.clone(), source };
+    let entries = match fs::read_dir(&runs) {
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Err(ReportError::NoRuns { path: runs }),
+        entries => entries.map_err(read)?,
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if path.is_dir() && !hidden {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    if folders.is_empty() {
+        return Err(ReportError::NoRuns { path: runs });
+    }
+    folders.iter().map(|folder| load_run(folder)).collect()
+}
+
+/// Reads one run folder.
+///
+/// # Errors
+/// If one of its files is missing or damaged.
+pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
+    let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+        let problem = "the run folder's name is not UTF-8 text: rename the folder".to_string();
+        return Err(ReportError::Spec { path: folder.to_path_buf(), problem });
+    };
+    let spec_path = folder.join("spec.toml");
+    let spec_text = read(&spec_path, "this is not a run folder, or training never started; move it out of runs/")?;
+    let spec = parse_spec(&spec_path, &spec_text)?;
+
+    let metrics = Table::read(folder.join("metrics.jsonl"), "the run has no training log; train it again", RESUME)?;
+    let metrics = metrics.rows(|row| {
+        Ok(TrainPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")? })
+    })?;
+
+    let icl = Table::read(folder.join("measurements/icl.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
+        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
+        Ok(IclPoint { step, tokens, score: row.number("icl_score")?, stderr: row.in_range("stderr", 0.0, f64::MAX)? })
+    })?;
+
+    let mut entries = None;
+    let losses = Table::read(folder.join("measurements/loss_by_index.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
+        let by_index = row.numbers("loss_by_index")?;
+        let expected = *entries.get_or_insert(by_index.len());
+        if by_index.is_empty() || by_index.len() != expected {
+            let found = by_index.len();
+            return Err(row.problem(format!("`loss_by_index` has {found} entries, expected {} as above", expected.max(1))));
+        }
+        Ok(LossPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")?, by_index })
+    })?;
+
+    let heads = load_heads(folder, &spec)?;
+    let meta = load_meta(folder)?;
+    Ok(Run { folder: name.to_string(), spec, spec_text, metrics, icl, losses, heads, meta })
+}
+
+fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError> {
+    let table = Table::read(folder.join("measurements/heads.jsonl"), MEASURE, MEASURE_AGAIN)?;
+    let mut points: Vec<HeadsPoint> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for row in table.parsed()? {
+        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
+        let layer = row.below("layer", spec.n_layers)?;
+        let head = row.below("head", spec.n_heads)?;
+        match points.last() {
+            Some(last) if last.step == step && last.tokens != tokens => {
+                return Err(row.problem(format!("`tokens` is {tokens}, expected {} as above for step {step}", last.tokens)));
+            }
+            Some(last) if last.step == step => {}
+            Some(last) if step < last.step || tokens <= last.tokens => {
+                return Err(row.problem(order_problem(step, last.step, tokens, last.tokens)));
+            }
+            last => {
+                if let Some(last) = last {
+                    whole(&row, last, spec)?;
+                }
+                seen.clear();
+                points.push(HeadsPoint { step, tokens, heads: Vec::new() });
+            }
+        }
+        if !seen.insert((layer, head)) {
+            return Err(row.problem(format!("layer {layer}, head {head} is there twice for step {step}")));
+        }
+        let score = HeadScore {
+            layer,
+            head,
+            prefix_matching: row.in_range("prefix_matching", -1e-6, 1.0 + 1e-6)?,
+            prefix_matching_stderr: row.in_range("prefix_matching_stderr", 0.0, f64::MAX)?,
+        };
+        if let Some(point) = points.last_mut() {
+            point.heads.push(score);
+        }
+    }
+    if let Some(last) = points.last() {
+        whole(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last, spec)?;
+    }
+    for point in &mut points {
+        point.heads.sort_by_key(|score| (score.layer, score.head));
+    }
+    Ok(points)
+}
+
+/// Refuses a snapshot that lacks heads: a maximum over some of them would pass for one over all.
+fn whole(row: &Row<'_>, point: &HeadsPoint, spec: &Spec) -> Result<(), ReportError> {
+    let expected = spec.n_layers * spec.n_heads;
+    if point.heads.len() == expected {
+        return Ok(());
+    }
+    Err(row.problem(format!("step {} ends with {} heads, expected {expected}", point.step, point.heads.len())))
+}
+
+fn load_meta(folder: &Path) -> Result<Map<String, Value>, ReportError> {
+    let path = folder.join("measurements/meta.json");
+    let text = read(&path, MEASURE)?;
+    serde_json::from_str(&text).map_err(|error| ReportError::Line {
+        path,
+        line: error.line().max(1),
+        problem: format!("expected a JSON object, found {}", json_problem(&error)),
+        help: MEASURE_AGAIN,
+    })
+}
+
+fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
+    let problem = |problem: String| ReportError::Spec { path: path.to_path_buf(), problem };
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        problem(format!("line {line} is not TOML: {}", visible(error.message())))
+    })?;
+    let get = |key: &str| lookup(&table, key);
+    let missing = |key: &str, expected: &str| problem(format!("`{key}` is missing, expected {expected}"));
+    let wrong = |key: &str, expected: &str, found: &toml::Value| {
+        problem(format!("`{key}` is {}, expected {expected}", visible(&found.to_string())))
+    };
+    let string = |key: &str| match get(key) {
+        Some(toml::Value::String(value)) => Ok(value.clone()),
+        Some(found) => Err(wrong(key, "a text", found)),
+        None => Err(missing(key, "a text")),
+    };
+    let whole = |key: &str, low: u64, high: u64| {
+        let expected = format!("a whole number from {low} to {high}");
+        let value = get(key).ok_or_else(|| missing(key, &expected))?;
+        let number = value.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| (low..=high).contains(n));
+        number.ok_or_else(|| wrong(key, &expected, value))
+    };
+    let size = |key: &str, low: u64, high: u64| whole(key, low, high).map(|n| n as usize);
+    Ok(Spec {
+        name: string("name")?,
+        seed: whole("seed", 0, i64::MAX as u64)?,
+        source: string("data.source")?,
+        n_layers: size("model.n_layers", 1, 1024)?,
+        d_mlp: if get("model.d_mlp").is_some() { size("model.d_mlp", 0, 1 << 18)? } else { 0 },
+        n_heads: size("model.n_heads", 1, 1024)?,
+        n_ctx: size("model.n_ctx", 1, 1 << 20)?,
+        smeared_keys: match get("model.smeared_keys") {
+            None => false,
+            Some(toml::Value::Boolean(value)) => *value,
+            Some(found) => return Err(wrong("model.smeared_keys", "true or false", found)),
+        },
+        tokens: whole("train.tokens", 1, i64::MAX as u64)?,
+        warmup_steps: if get("train.warmup_steps").is_some() { whole("train.warmup_steps", 0, i64::MAX as u64)? } else { 0 },
+        table: table.clone(),
+    })
+}
+
+/// The value at a dotted path such as `train.lr`.
+pub(crate) fn lookup<'a>(table: &'a toml::Table, path: &str) -> Option<&'a toml::Value> {
+    let mut keys = path.split('.');
+    let mut value = table.get(keys.next()?)?;
+    for key in keys {
+        value = value.as_table()?.get(key)?;
+    }
+    Some(value)
+}
+
+fn read(path: &Path, missing: &'static str) -> Result<String, ReportError> {
+    let bytes = fs::read(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ReportError::Missing { path: path.to_path_buf(), help: missing },
+        _ => ReportError::Read { path: path.to_path_buf(), source },
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let problem = "expected UTF-8 text, found other bytes".to_string();
+        ReportError::Line { path: path.to_path_buf(), line, problem, help: "the file is damaged: make it again" }
+    })
+}
+
+/// A JSON Lines file.
+struct Table {
+    path: PathBuf,
+    text: String,
+    help: &'static str,
+}
+
+/// One of its lines, parsed.
+struct Row<'a> {
+    table: &'a Table,
+    line: usize,
+    fields: Map<String, Value>,
+}
+
+/// A point of a table with a line a snapshot or a step.
+trait Point {
+    fn at(&self) -> (u64, u64);
+}
+
+macro_rules! point {
+    ($($name:ident),*) => { $(impl Point for $name { fn at(&self) -> (u64, u64) { (self.step, self.tokens) } })* };
+}
+point!(TrainPoint, IclPoint, LossPoint);
+
+impl Table {
+    fn read(path: PathBuf, missing: &'static str, help: &'static str) -> Result<Self, ReportError> {
+        let text = read(&path, missing)?;
+        Ok(Self { path, text, help })
+    }
+
+    fn parsed(&self) -> Result<Vec<Row<'_>>, ReportError> {
+        let rows: Result<Vec<_>, _> = self.text.lines().enumerate().map(|(k, line)| Row::parse(self, k + 1, line)).collect();
+        match rows {
+            Ok(rows) if rows.is_empty() => {
+                let problem = "the table is empty, expected at least one line".to_string();
+                Err(ReportError::Line { path: self.path.clone(), line: 1, problem, help: self.help })
+            }
+            rows => rows,
+        }
+    }
+
+    /// Every line as a point; refuses steps or tokens that do not increase.
+    fn rows<T: Point>(&self, mut read: impl FnMut(&Row<'_>) -> Result<T, ReportError>) -> Result<Vec<T>, ReportError> {
+        let mut points: Vec<T> = Vec::new();
+        for row in self.parsed()? {
+            let point = read(&row)?;
+            let (step, tokens) = point.at();
+            match points.last().map(Point::at) {
+                Some((last, last_tokens)) if step <= last || tokens <= last_tokens => {
+                    return Err(row.problem(order_problem(step, last, tokens, last_tokens)));
+                }
+                _ => points.push(point),
+            }
+        }
+        Ok(points)
+    }
+}
+
+impl<'a> Row<'a> {
+    fn parse(table: &'a Table, line: usize, text: &str) -> Result<Self, ReportError> {
+        let mut row = Self { table, line, fields: Map::new() };
+        row.fields = serde_json::from_str(text).map_err(|error| {
+            // serde_json stops at the `N` of NaN with "expected value": say what it most likely was.
+            let hint = if text.contains("NaN") || text.to_lowercase().contains("inf") {
+                " (NaN and infinity are not JSON; they point at a run that diverged)"
+            } else {
+                ""
+            };
+            row.problem(format!("expected a JSON object, found {}{hint}", json_problem(&error)))
+        })?;
+        Ok(row)
+    }
+
+    fn problem(&self, problem: String) -> ReportError {
+        ReportError::Line { path: self.table.path.clone(), line: self.line, problem, help: self.table.help }
+    }
+
+    fn field(&self, key: &str, expected: &str) -> Result<&Value, ReportError> {
+        self.fields.get(key).ok_or_else(|| self.problem(format!("`{key}` is missing, expected {expected}")))
+    }
+
+    fn wrong(&self, key: &str, expected: &str, found: &Value) -> ReportError {
+        let found: String = visible(&found.to_string()).chars().take(60).collect();
+        self.problem(format!("`{key}` is {found}, expected {expected}"))
+    }
+
+    fn count(&self, key: &str) -> Result<u64, ReportError> {
+        let expected = "a whole number";
+        let value = self.field(key, expected)?;
+        value.as_u64().ok_or_else(|| self.wrong(key, expected, value))
+    }
+
+    fn below(&self, key: &str, end: usize) -> Result<usize, ReportError> {
+        let expected = format!("a whole number below {end}");
+        let value = self.field(key, &expected)?;
+        let number = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end);
+        number.ok_or_else(|| self.wrong(key, &expected, value))
+    }
+
+    fn number(&self, key: &str) -> Result<f64, ReportError> {
+        let expected = "a finite number";
+        let value = self.field(key, expected)?;
+        finite(value).ok_or_else(|| self.wrong(key, expected, value))
+    }
+
+    fn in_range(&self, key: &str, low: f64, high: f64) -> Result<f64, ReportError> {
+        let value = self.number(key)?;
+        if (low..=high).contains(&value) {
+            return Ok(value);
+        }
+        let high = if high == f64::MAX { "upwards".to_string() } else { format!("to {high:.0}") };
+        Err(self.problem(format!("`{key}` is {value}, expected a number from {:.0} {high}", low.round() + 0.0)))
+    }
+
+    fn numbers(&self, key: &str) -> Result<Vec<f64>, ReportError> {
+        let expected = "a list of finite numbers";
+        let value = self.field(key, expected)?;
+        let list = value.as_array().ok_or_else(|| self.wrong(key, expected, value))?;
+        let entry = |(k, entry): (usize, &Value)| {
+            finite(entry).ok_or_else(|| self.wrong(&format!("{key}[{k}]"), "a finite number", entry))
+        };
+        list.iter().enumerate().map(entry).collect()
+    }
+}
+
+fn finite(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite())
+}
+
+fn order_problem(step: u64, last: u64, tokens: u64, last_tokens: u64) -> String {
+    format!("step {step} ({tokens} tokens) after step {last} ({last_tokens} tokens), expected both to increase")
+}
+
+/// serde_json's message without the position, which counts from the line's own start.
+fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or_default();
+    format!("\"{}\" at column {}", visible(message), error.column())
+}

@@ -1,0 +1,183 @@
+//! What the paper leaves open (paper.md, 0: D10, 10 and 11) or what we do otherwise, with our values.
+
+use toml::Value;
+
+use crate::Run;
+use crate::load::lookup;
+use crate::text::visible;
+
+/// A row of the table of settings.
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) paper: &'static str,
+    pub(crate) ours: String,
+}
+
+struct Row {
+    name: &'static str,
+    paper: &'static str,
+    /// What holds for every run.
+    ours: &'static str,
+    /// Keys of the spec whose values are added.
+    keys: &'static [&'static str],
+}
+
+const ROWS: [Row; 16] = [
+    Row {
+        name: "Size",
+        paper: "d_model 768, 12 heads of 64, vocabulary 65,536",
+        ours: "Smaller, to train on a laptop.",
+        keys: &["model.d_model", "model.n_heads", "model.d_head", "model.d_vocab"],
+    },
+    Row {
+        name: "Context",
+        paper: "8,192 tokens in training, 16 times the 512 of the evaluation",
+        ours: "Training context and evaluation length are the same.",
+        keys: &["model.n_ctx"],
+    },
+    Row {
+        name: "Training tokens and batch",
+        paper: "about 10 billion tokens in 10,000 steps; batch shape not stated",
+        ours: "",
+        keys: &["train.tokens", "train.batch"],
+    },
+    Row {
+        name: "Data",
+        paper: "a filtered web, book and code mix, no example seen twice; not public",
+        ours: "",
+        keys: &["data"],
+    },
+    Row {
+        name: "Optimizer",
+        paper: "not stated",
+        ours: "AdamW.",
+        keys: &["train.optimizer", "train.betas", "train.beta1", "train.beta2", "train.eps", "train.clip", "train.grad_clip", "train.max_grad_norm"],
+    },
+    Row {
+        name: "Learning rate",
+        paper: "warm-up over the first 1.5 billion tokens; peak and decay not stated",
+        ours: "",
+        keys: &["train.lr", "train.warmup_steps", "train.schedule", "train.decay", "train.lr_end", "train.min_lr"],
+    },
+    Row {
+        name: "Weight decay",
+        paper: "values not stated; reduced at step 4,750",
+        ours: "Constant.",
+        keys: &["train.weight_decay"],
+    },
+    Row {
+        name: "Positions",
+        paper: "added to the inputs of queries and keys only; kind and scale not stated",
+        ours: "Sinusoidal, added to the inputs of queries and keys only, with a gain a layer (first layer, later layers).",
+        keys: &["model.pos_gain_init", "model.position_base"],
+    },
+    Row {
+        name: "Normalization",
+        paper: "not stated",
+        ours: "Before each sublayer and before the unembedding; embedding and unembedding untied.",
+        keys: &["model.normalization", "model.layer_norm_eps"],
+    },
+    Row {
+        name: "Smeared keys",
+        paper: "one trainable number a head; initial value not stated",
+        ours: "Starts at 0: half of each key comes from the position before.",
+        keys: &["model.smear_init", "model.smear_alpha_init"],
+    },
+    Row {
+        name: "Snapshots",
+        paper: "200, one every 50 steps",
+        ours: "",
+        keys: &["snapshots"],
+    },
+    Row {
+        name: "Loss of a snapshot",
+        paper: "mean over one random token of each of 10,000 examples",
+        ours: "Mean over all tokens of all evaluation examples, which is less noisy.",
+        keys: &["evaluation.examples"],
+    },
+    Row {
+        name: "ICL score",
+        paper: "loss of the 500th token minus loss of the 50th, of 512",
+        ours: "The same places in proportion to the context, each averaged over its neighbours to cut noise.",
+        keys: &["evaluation.icl_early", "evaluation.icl_late", "evaluation.icl_half_width"],
+    },
+    Row {
+        name: "Phase-change window",
+        paper: "\"based on the derivative of the in-context learning score\"; no formula",
+        ours: "The steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak.",
+        keys: &["evaluation.phase"],
+    },
+    Row {
+        name: "Head evaluators' tokens",
+        paper: "25 random tokens, the most and least common left out (which is not stated); 10 examples",
+        ours: "The most frequent 5 % and the least frequent 20 % of ids, and ids never seen, are left out.",
+        keys: &["evaluation.head_examples"],
+    },
+    Row {
+        name: "Induction head",
+        paper: "no threshold stated",
+        ours: "Prefix matching above 0.3 at the end of the run. Prefix matching is the attention to every earlier successor of the current token, summed, averaged over queries.",
+        keys: &[],
+    },
+];
+
+/// The table of settings for the runs of the report.
+pub(crate) fn settings(runs: &[Run]) -> Vec<Setting> {
+    ROWS.iter().map(|row| Setting { name: row.name, paper: row.paper, ours: ours(row, runs) }).collect()
+}
+
+fn ours(row: &Row, runs: &[Run]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    if !row.ours.is_empty() {
+        parts.push(row.ours.to_string());
+    }
+    let values: Vec<String> = row.keys.iter().filter_map(|key| value(key, runs)).collect();
+    if !values.is_empty() {
+        parts.push(format!("{}.", values.join("; ")));
+    }
+    if parts.is_empty() { "Not recorded in the specs.".to_string() } else { parts.join(" ") }
+}
+
+/// `lr = 0.001`, or each run's value where they differ; nothing where no spec has the key.
+fn value(key: &str, runs: &[Run]) -> Option<String> {
+    let shown: Vec<(String, String)> = runs
+        .iter()
+        .filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?))))
+        .collect();
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let (_, first) = shown.first()?;
+    if shown.iter().all(|(_, value)| value == first) {
+        return Some(format!("{name} = {first}"));
+    }
+    let each: Vec<String> = shown.iter().map(|(run, value)| format!("{value} ({run})")).collect();
+    Some(format!("{name} = {}", each.join(", ")))
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => visible(text),
+        Value::Integer(number) => thousands(*number),
+        Value::Array(values) => values.iter().map(show).collect::<Vec<_>>().join(", "),
+        Value::Table(table) => {
+            let pairs = table.iter().map(|(key, value)| format!("{} {}", visible(key), show(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        other => visible(&other.to_string()),
+    }
+}
+
+/// `1,048,576`; four digits and fewer stay as they are.
+fn thousands(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let sign = if number < 0 { "-" } else { "" };
+    if digits.len() < 5 {
+        return format!("{sign}{digits}");
+    }
+    let groups: Vec<&str> = {
+        let head = digits.len() % 3;
+        let mut groups = if head > 0 { vec![&digits[..head]] } else { Vec::new() };
+        groups.extend((head..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
+        groups
+    };
+    format!("{sign}{}", groups.join(","))
+}

@@ -1,0 +1,157 @@
+//! Fabricated run folders: sigmoid curves with every feature the claims look at under control.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub const RUN_TOKENS: u64 = 10_000_000;
+pub const SNAPSHOTS: u64 = 100;
+pub const STEP_TOKENS: u64 = 10_000;
+
+#[derive(Debug, Clone)]
+pub struct Fabricated {
+    pub folder: String,
+    pub n_layers: usize,
+    pub smeared: bool,
+    pub d_mlp: usize,
+    pub seed: u64,
+    pub source: String,
+    pub warmup_steps: u64,
+    /// ICL amounts long before and long after the change.
+    pub before: f64,
+    pub after: f64,
+    /// Drift of the amount, before the change and over the rest of the run.
+    pub drift: f64,
+    /// Middle and width of the change, in tokens.
+    pub middle: f64,
+    pub width: f64,
+    /// Prefix matching of the last layer's head 1 at the end, and when it is half-way, in tokens.
+    pub prefix_matching: f64,
+    pub head_middle: f64,
+    pub stderr: f64,
+    pub train_tokens: u64,
+}
+
+pub fn two() -> Fabricated {
+    Fabricated {
+        folder: "b-2L".to_string(),
+        n_layers: 2,
+        smeared: false,
+        d_mlp: 0,
+        seed: 0,
+        source: "corpus".to_string(),
+        warmup_steps: 50,
+        before: 0.08,
+        after: 0.42,
+        drift: 0.0,
+        middle: 3e6,
+        width: 2e5,
+        prefix_matching: 0.85,
+        head_middle: 3e6,
+        stderr: 0.004,
+        train_tokens: RUN_TOKENS,
+    }
+}
+
+pub fn one() -> Fabricated {
+    Fabricated { folder: "a-1L".to_string(), n_layers: 1, after: 0.1, prefix_matching: 0.06, ..two() }
+}
+
+pub fn one_smeared() -> Fabricated {
+    Fabricated { folder: "c-1L-smeared".to_string(), n_layers: 1, smeared: true, after: 0.39, middle: 2.6e6, prefix_matching: 0.8, head_middle: 2.6e6, ..two() }
+}
+
+pub fn two_smeared() -> Fabricated {
+    Fabricated { folder: "d-2L-smeared".to_string(), smeared: true, middle: 1.8e6, head_middle: 1.8e6, ..two() }
+}
+
+/// The whole experiment, with every claim reproduced.
+pub fn all() -> Vec<Fabricated> {
+    vec![one(), two(), one_smeared(), two_smeared()]
+}
+
+pub fn write_all(dir: &Path, runs: &[Fabricated]) {
+    for run in runs {
+        write(dir, run);
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
+    let folder = dir.join("runs").join(&run.folder);
+    let measurements = folder.join("measurements");
+    fs::create_dir_all(&measurements).expect("a fresh folder");
+    let Fabricated { n_layers, d_mlp, smeared, seed, source, warmup_steps, train_tokens, .. } = run;
+    let spec = format!(
+        "name = \"{n_layers}L\"\nseed = {seed}\n\n[data]\nsource = \"{source}\"\n\n[model]\nn_layers = {n_layers}\nd_model = 128\nn_heads = 4\nd_head = 32\nd_mlp = {d_mlp}\nn_ctx = 512\nd_vocab = 4096\nnormalization = \"LN\"\nsmeared_keys = {smeared}\npos_gain_init = [1.0, 0.1]\n\n[train]\ntokens = {train_tokens}\nbatch = 20\nlr = 0.002\nweight_decay = 0.01\nwarmup_steps = {warmup_steps}\n\n[snapshots]\nevery = 10\n\n[evaluation]\nexamples = 500\nicl_early = 50\nicl_late = 500\nicl_half_width = 5\nhead_examples = 100\n"
+    );
+    fs::write(folder.join("spec.toml"), spec).expect("a fresh folder");
+
+    let mut metrics = String::new();
+    for step in 1..=RUN_TOKENS / STEP_TOKENS {
+        let tokens = step * STEP_TOKENS;
+        let loss = loss(run, tokens as f64) + 0.05 * noise(step);
+        writeln!(metrics, "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {loss}, \"lr\": 0.001, \"grad_norm\": 1.0, \"tokens_per_s\": 1000.0}}").expect("a String");
+    }
+    fs::write(folder.join("metrics.jsonl"), metrics).expect("a fresh folder");
+
+    let (mut icl, mut losses, mut heads) = (String::new(), String::new(), String::new());
+    for k in 0..=SNAPSHOTS {
+        let step = k * RUN_TOKENS / STEP_TOKENS / SNAPSHOTS;
+        let tokens = step * STEP_TOKENS;
+        let at = tokens as f64;
+        let score = -amount(run, at) + run.stderr * 0.5 * noise(k + 7);
+        writeln!(icl, "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}}}", run.stderr).expect("a String");
+        let by_index: Vec<f64> = (0..512).map(|i| loss(run, at) + 0.6 / (1.0 + f64::from(i)).sqrt() - amount(run, at) * f64::from(i).ln_1p() / 6.2).collect();
+        let mean = by_index.iter().sum::<f64>() / 512.0;
+        let list: Vec<String> = by_index.iter().map(|loss| format!("{loss:.5}")).collect();
+        writeln!(losses, "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {mean}, \"loss_by_index\": [{}]}}", list.join(", ")).expect("a String");
+        for layer in 0..run.n_layers {
+            for head in 0..4u32 {
+                let peak = match head {
+                    1 => run.prefix_matching,
+                    2 => run.prefix_matching * 0.8,
+                    _ => 0.06,
+                };
+                let last = layer + 1 == run.n_layers;
+                let rise = if last { (peak - 0.02).max(0.0) * sigmoid((at - run.head_middle) / run.width) } else { 0.01 * f64::from(head) };
+                let pm = 0.02 + rise + 0.004 * noise(k * 16 + layer as u64 * 4 + u64::from(head));
+                writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": 0.5, \"previous_token\": 0.1}}").expect("a String");
+            }
+        }
+    }
+    fs::write(measurements.join("icl.jsonl"), icl).expect("a fresh folder");
+    fs::write(measurements.join("loss_by_index.jsonl"), losses).expect("a fresh folder");
+    fs::write(measurements.join("heads.jsonl"), heads).expect("a fresh folder");
+    let meta = r#"{"measures": "1", "spec_hash": "00", "evaluation": {"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100}}"#;
+    fs::write(measurements.join("meta.json"), meta).expect("a fresh folder");
+    folder
+}
+
+fn amount(run: &Fabricated, at: f64) -> f64 {
+    let start = run.before * (1.0 - (-at / 2e5).exp());
+    start + (run.after - run.before) * sigmoid((at - run.middle) / run.width) * (1.0 - (-at / 2e5).exp()) + run.drift * at / RUN_TOKENS as f64
+}
+
+fn loss(run: &Fabricated, at: f64) -> f64 {
+    5.2 - 0.35 * (1.0 + at / 5e4).ln() - 0.3 * amount(run, at)
+}
+
+/// In -1..1, the same every time.
+fn noise(k: u64) -> f64 {
+    let mut x = k.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^= x >> 31;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (x >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+/// Replaces one line of a table, counted from 1.
+pub fn damage(path: &Path, line: usize, text: &[u8]) {
+    let bytes = fs::read(path).expect("it was written");
+    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    lines[line - 1] = text;
+    fs::write(path, lines.join(&b'\n')).expect("it was written");
+}
