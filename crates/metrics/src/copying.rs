@@ -133,3 +133,34 @@ fn check(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: &[u32]
         None => Ok(()),
     }
 }
+
+/// `W_O W_U` of one head, `[d_head, d_vocab]`: what multiplies a value vector into the logits that the head adds directly.
+///
+/// * `w_o [d_head, d_model]`, `w_u [d_model, d_vocab]`.
+/// * `final_gain [d_model]`: the final layer norm's gain where there is one. Its centring (each row of `w_o` loses its
+///   mean) and its gain are folded in; its scale is dropped, and its bias is no part of any head.
+///
+/// # Errors
+/// If the shapes disagree.
+pub fn direct_path_logits(
+    w_o: ArrayView2<f32>,
+    final_gain: Option<ArrayView1<f32>>,
+    w_u: ArrayView2<f32>,
+) -> Result<Array2<f32>> {
+    let d_model = w_o.ncols();
+    if w_u.nrows() != d_model || final_gain.is_some_and(|gain| gain.len() != d_model) {
+        return Err(Error::Shape {
+            what: "w_o [d_head, d_model], final_gain [d_model], w_u [d_model, d_vocab]",
+            expected: format!("one d_model, {d_model} as in w_o"),
+            found: format!("w_u {:?}, final_gain {:?}", w_u.shape(), final_gain.map(|gain| gain.len())),
+        });
+    }
+    let mut written = w_o.to_owned();
+    if let Some(gain) = final_gain {
+        for mut row in written.rows_mut() {
+            let mean = (row.iter().map(|&x| f64::from(x)).sum::<f64>() / d_model as f64) as f32;
+            row.zip_mut_with(&gain, |x, &g| *x = (*x - mean) * g);
+        }
+    }
+    Ok(written.dot(&w_u))
+}

@@ -168,7 +168,7 @@ pub(crate) fn check_pattern(pattern: ArrayView4<f32>) -> Result<()> {
 
 /// What keeps a row `[key]` from being a distribution over keys up to the query.
 fn row_fault(row: ArrayView1<f32>, query: usize) -> Option<String> {
-    // Not `value < 0.0`: a NaN must fail too.
+    // Not `value < 0.0`, which a NaN passes; an infinity would fail below, but without its place.
     if let Some((key, value)) = row.indexed_iter().find(|(_, value)| !(value.is_finite() && **value >= 0.0)) {
         return Some(format!("{value} at key {key}"));
     }

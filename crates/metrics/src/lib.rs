@@ -9,7 +9,7 @@
 //! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index and the in-context learning score.
 //! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing else.
 //! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and prefix-matching scores.
-//! * [`copying`]: from direct-path logits to the copying score.
+//! * [`mod@copying`]: from direct-path logits to the copying score.
 //! * [`phase`]: from a score over training to the phase-change window.
 //!
 //! Three rules hold everywhere. Sums run in `f64`, whatever the input holds. An input that cannot give a meaningful
@@ -47,7 +47,7 @@ pub mod phase;
 pub mod sample;
 mod stats;
 
-pub use copying::{Copying, CopyingScores, copying, copying_scores};
+pub use copying::{Copying, CopyingScores, copying, copying_scores, direct_path_logits};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
 pub use losses::{IclIndices, IclScore, icl_score, loss_by_index};

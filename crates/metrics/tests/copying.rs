@@ -87,8 +87,8 @@ proptest! {
         assert_same_scores(&base, &measure(&a, &(&logits * scale), &tokens));
         // Token ids are names: id t becomes order[t].
         let mut renamed = logits.clone();
-        for t in 0..VOCAB {
-            renamed.index_axis_mut(Axis(2), order[t]).assign(&logits.index_axis(Axis(2), t));
+        for (t, &name) in order.iter().enumerate() {
+            renamed.index_axis_mut(Axis(2), name).assign(&logits.index_axis(Axis(2), t));
         }
         let new_tokens: Vec<u32> = tokens.iter().map(|&t| order[t as usize] as u32).collect();
         assert_same_scores(&base, &measure(&a, &renamed, &new_tokens));
@@ -139,6 +139,10 @@ fn examples_are_averaged_as_scores() {
     let found = copying_scores(&examples).expect("valid");
     assert_eq!((found.score.mean, found.score.stderr), (vec![0.0], Some(vec![1.0])));
     assert_eq!((found.simple.mean, found.simple.stderr), (vec![0.0], Some(vec![1.0])));
+    let found = copying_scores(&[vec![Copying { own: 1.0, sample: 3.0 }]]).expect("valid");
+    assert_relative_eq!(found.score.mean[0], 0.0, epsilon = 1e-12);
+    assert_relative_eq!(found.simple.mean[0], -1.0 / 3.0, epsilon = 1e-12);
+    assert_eq!(found.score.stderr, None);
     assert!(matches!(copying_scores(&[]), Err(Error::NoExamples { .. })));
     assert!(matches!(copying_scores(&[examples[0].clone(), vec![]]), Err(Error::Shape { .. })));
 }

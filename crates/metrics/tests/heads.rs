@@ -142,7 +142,7 @@ fn perfect_heads_score_one() {
     let previous = one_hot(2, 3, n, |q| q.saturating_sub(1));
     let induction = one_hot(2, 3, n, |q| if q > 25 { q - 24 } else { 0 });
     let furthest = one_hot(2, 3, n, |q| if q > 25 { (q - 1) % 25 + 2 } else { 0 });
-    let before = one_hot(2, 3, n, |q| if q > 26 { q - 26 } else { 0 });
+    let before = one_hot(2, 3, n, |q| q.saturating_sub(26));
     let perfect = HeadScores { mean: vec![1.0; 3], stderr: Some(vec![0.0; 3]) };
 
     assert_eq!(previous_token(previous.view()).expect("valid"), perfect);
@@ -213,6 +213,7 @@ fn patterns_that_are_none_are_refused() {
     // Attention to the future, with the past intact.
     assert_eq!(at(&with([0, 1, 2, 4], 0.1)), (0, 1, 2));
     assert!(with([1, 0, 3, 2], f32::NAN).to_string().contains("example 1, head 0, query 3"));
+    assert!(with([1, 0, 3, 2], f32::INFINITY).to_string().contains("found inf at key 2"));
 
     let transposed = good.clone().permuted_axes([0, 1, 3, 2]);
     assert!(matches!(previous_token(transposed.view()), Err(Error::Pattern { .. })));

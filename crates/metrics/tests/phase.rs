@@ -63,7 +63,7 @@ proptest! {
     #[test]
     fn finds_a_noisy_fall(
         snapshots in 80u64..250, drop in 0.2f64..0.6, centre in 0.2f64..0.8, scale in 0.01f64..0.03,
-        noise in 0.0f64..0.006, seed: u64, dense: bool,
+        noise in 0.0f64..0.01, seed: u64, dense: bool,
     ) {
         let tokens = if dense { dense_early(snapshots) } else { even(snapshots) };
         let scores = curve(&tokens, noise, seed, |x| fall(x, drop, centre, scale));
@@ -177,6 +177,32 @@ fn dense_early_snapshots_make_no_window() {
     let mut flat = vec![0.0; tokens.len()];
     flat[2] = 0.2;
     assert_eq!(find(&tokens, &flat), None);
+}
+
+#[test]
+fn uneven_snapshots_make_no_window() {
+    // A straight line over tokens, which falls 13 times faster by snapshot where snapshots are sparse.
+    let sparse = (0..10).map(|k| 3 * RUN / 100 * k);
+    let tokens: Vec<u64> = sparse.chain((0..=300).map(|k| 3 * RUN / 10 + 7 * RUN / 3000 * k)).collect();
+    assert_eq!(find(&tokens, &curve(&tokens, 0.0, 0, |x| -0.3 * x)), None);
+}
+
+#[test]
+fn the_steepest_wins_over_a_larger_slow_fall() {
+    let tokens = even(200);
+    let scores = curve(&tokens, 0.0, 0, |x| fall(x, 0.3, 0.3, 0.045) + fall(x, 0.2, 0.8, 0.006));
+    let (start, end) = shares(find(&tokens, &scores).expect("a fall"));
+    assert!(0.7 < start && end < 0.9, "{start}..{end}");
+}
+
+#[test]
+fn a_slow_fall_does_not_absorb_the_steep_one_it_leads_to() {
+    let tokens = even(200);
+    let scores = curve(&tokens, 0.0, 0, |x| {
+        -0.22 * ((x - 0.2) / 0.35).clamp(0.0, 1.0) - 0.2 * ((x - 0.55) / 0.03).clamp(0.0, 1.0)
+    });
+    let (start, end) = shares(find(&tokens, &scores).expect("a fall"));
+    assert!(0.5 < start && end < 0.62, "{start}..{end}");
 }
 
 #[test]
