@@ -10,7 +10,7 @@ use tokenizers::{
     TokenizerImpl, Trainer,
 };
 
-use crate::{Document, Error, Result, atomic, bytes, tokenizer_file};
+use crate::{Document, Error, Result, bytes, tokenizer_file};
 
 /// The token before every document and every example. It never comes out of a text.
 pub const BOS: &str = "<|bos|>";
@@ -158,7 +158,8 @@ impl BpeTokenizer {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        atomic::write(path.as_ref(), &[self.to_json()?.as_bytes()])
+        let path = path.as_ref();
+        induction_files::write_atomic(path, self.to_json()?.as_bytes()).map_err(Error::io("write the tokenizer", path))
     }
 
     pub(crate) fn to_json(&self) -> Result<String> {

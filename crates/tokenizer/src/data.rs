@@ -1,14 +1,14 @@
 //! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all runs.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Corpus;
 use crate::split::{Split, check_fraction, split};
-use crate::{BpeTokenizer, Document, Error, Result, Shard, atomic, bpe, corpus};
+use crate::{BpeTokenizer, Document, Error, Result, Shard, bpe, corpus};
 
 /// Part of the key: raised when the same corpus would give other files.
 const FORMAT_VERSION: u32 = 1;
@@ -120,34 +120,18 @@ impl Wanted {
         hasher.finalize().to_hex()[..16].to_owned()
     }
 
-    /// Makes `folder`. Another process having made it meanwhile is success: both would hold the same bytes.
+    /// Makes `folder`. Another process having made it meanwhile is success: both hold the same bytes.
     fn build(&self, folder: &Path) -> Result<()> {
-        let temporary = atomic::sibling(folder, "building");
-        fs::create_dir(&temporary).map_err(Error::io("create", &temporary))?;
-        let built = self.write(&temporary).and_then(|()| {
-            fs::rename(&temporary, folder).map_err(Error::io("rename finished data to", folder))?;
-            atomic::sync_folder(&atomic::parent(folder))
-        });
-        if built.is_err() {
-            // It holds nothing but what was just made; failing to remove it changes nothing for the caller.
-            let _ = fs::remove_dir_all(&temporary);
-        }
-        match built {
-            Err(Error::Io { .. }) if folder.join("data.json").exists() => Ok(()),
-            other => other,
-        }
-    }
-
-    fn write(&self, folder: &Path) -> Result<()> {
         let Split { train, held_out } = split(self.corpus.documents.clone(), self.held_out)?;
         // On the training documents alone: merges are learned parameters too.
         let tokenizer = BpeTokenizer::train(&train, self.d_vocab)?;
-        let (train_shard, held_out_shard) =
-            (Shard::from_documents(&tokenizer, &train), Shard::from_documents(&tokenizer, &held_out));
+        let tokenizer_json = tokenizer.to_json()?.into_bytes();
+        let train_shard = Shard::from_documents(&tokenizer, &train);
+        let held_out_shard = Shard::from_documents(&tokenizer, &held_out);
         let summary = Summary {
             corpus: self.name.clone(),
             corpus_blake3: self.corpus.blake3.clone(),
-            tokenizer_blake3: blake3::hash(tokenizer.to_json()?.as_bytes()).to_hex().to_string(),
+            tokenizer_blake3: blake3::hash(&tokenizer_json).to_hex().to_string(),
             d_vocab: self.d_vocab,
             held_out: self.held_out,
             train_documents: train.len(),
@@ -157,13 +141,19 @@ impl Wanted {
             train_bytes: bytes(&train),
             held_out_bytes: bytes(&held_out),
         };
-        tokenizer.save(folder.join("tokenizer.json"))?;
-        train_shard.write(folder.join("train.tokens"))?;
-        held_out_shard.write(folder.join("held_out.tokens"))?;
-        let mut json = serde_json::to_string_pretty(&summary)
+        let mut data_json = serde_json::to_vec_pretty(&summary)
             .map_err(|e| refusal(folder, "data.json", format!("cannot be written: {e}")))?;
-        json.push('\n');
-        atomic::write(&folder.join("data.json"), &[json.as_bytes()])
+        data_json.push(b'\n');
+        let files = [
+            ("tokenizer.json", tokenizer_json),
+            ("train.tokens", train_shard.to_bytes()),
+            ("held_out.tokens", held_out_shard.to_bytes()),
+            ("data.json", data_json),
+        ];
+        match induction_files::write_folder_atomic(folder, &files) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            result => result.map_err(Error::io("write the data folder", folder)),
+        }
     }
 
     /// Reads a folder and checks that its files are whole and belong together.

@@ -41,7 +41,6 @@
 
 pub mod corpus;
 
-mod atomic;
 mod bpe;
 mod bytes;
 mod data;

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::bpe::MAX_D_VOCAB;
-use crate::{BpeTokenizer, Document, Error, Result, atomic};
+use crate::{BpeTokenizer, Document, Error, Result};
 
 const MAGIC: &[u8; 8] = b"INDTOK1\n";
 /// Magic, d_vocab, zero, count, hash.
@@ -22,13 +24,13 @@ pub struct Shard {
 
 impl Shard {
     /// Encodes documents one after the other, each preceded by BOS.
-    pub fn from_documents<'a>(tokenizer: &BpeTokenizer, documents: impl IntoIterator<Item = &'a Document>) -> Self {
+    pub fn from_documents(tokenizer: &BpeTokenizer, documents: &[Document]) -> Self {
         let narrow = |id: u32| u16::try_from(id).expect("a vocabulary has at most 65536 tokens");
-        let mut tokens = Vec::new();
-        for document in documents {
-            tokens.push(narrow(tokenizer.bos()));
-            tokens.extend(tokenizer.encode(&document.text).into_iter().map(narrow));
-        }
+        // In parallel, and collected in the documents' order: threads change the time taken and nothing else.
+        let encode = |document: &Document| -> Vec<u16> {
+            std::iter::once(tokenizer.bos()).chain(tokenizer.encode(&document.text)).map(narrow).collect()
+        };
+        let tokens = documents.par_iter().map(encode).collect::<Vec<_>>().concat();
         Self { d_vocab: tokenizer.d_vocab() as u32, tokens }
     }
 
@@ -39,14 +41,21 @@ impl Shard {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check().map_err(refusal(path))?;
-        let tokens: Vec<u8> = self.tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&self.d_vocab.to_le_bytes());
-        header.extend_from_slice(&0u32.to_le_bytes());
-        header.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
-        header.extend_from_slice(blake3::hash(&tokens).as_bytes());
-        atomic::write(path, &[&header, &tokens])
+        induction_files::write_atomic(path, &self.to_bytes()).map_err(Error::io("write the shard", path))
+    }
+
+    /// The content of the file.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + 2 * self.tokens.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.d_vocab.to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        bytes.extend_from_slice(&(self.tokens.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&[0; 32]);
+        bytes.extend(self.tokens.iter().flat_map(|token| token.to_le_bytes()));
+        let hash = blake3::hash(&bytes[HEADER_BYTES..]);
+        bytes[HEADER_BYTES - 32..HEADER_BYTES].copy_from_slice(hash.as_bytes());
+        bytes
     }
 
     /// Reads a shard and verifies all of it: lengths before anything is allocated, then hash and ids.
