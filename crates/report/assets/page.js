@@ -31,11 +31,14 @@
     };
   }
 
+  // 1, 2, 5, 10, 20, ..: Plotly's own labels leave the zeros out.
+  const decades = [1, 10, 100, 1000, 10000, 100000].flatMap((ten) => [ten, 2 * ten, 5 * ten]);
+
   function axis(a, colours) {
     return {
       title: { text: a.title, standoff: 8, font: { size: 12.5, color: colours.soft } },
       type: a.log ? "log" : "linear", range: a.range && [...a.range], tickformat: a.tokens ? "~s" : undefined,
-      rangemode: a.tokens ? "tozero" : "normal", dtick: a.log ? "D2" : undefined, nticks: 6, exponentformat: "SI",
+      rangemode: a.tokens ? "tozero" : "normal", tickvals: a.log ? decades : undefined, nticks: 6, exponentformat: "SI",
       gridcolor: colours.grid, zerolinecolor: colours.rule, linecolor: colours.rule, tickfont: { size: 12 }, automargin: true,
     };
   }
@@ -52,6 +55,7 @@
       hoverlabel: { bgcolor: css("--raised"), bordercolor: colours.rule, font: { color: colours.ink } },
       xaxis: axis(panel.x, colours), yaxis: axis(panel.y, colours),
       legend: { orientation: "h", yanchor: "bottom", y: 1.01, x: 0, font: { size: 12.5 }, groupclick: "togglegroup", tracegroupgap: 0 },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.soft, activecolor: colours.ink },
       dragmode: narrow.matches ? false : "zoom",
     };
     if (panel.window) {
@@ -62,11 +66,12 @@
       }];
       layout.annotations = [{
         xref: "x", yref: "paper", x: end, y: 1, xanchor: "left", yanchor: "top", showarrow: false,
-        text: "phase change", font: { size: 11.5, color: colours.soft },
+        text: "window", font: { size: 11.5, color: colours.soft },
       }];
     }
     return Plotly.react(element, traces, layout, {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      // The buttons are listed one by one: Plotly's own set has one that uploads the figure.
+      responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
       displayModeBar: narrow.matches ? false : "hover",
     });
   }

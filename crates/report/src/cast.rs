@@ -50,7 +50,7 @@ pub(crate) struct Player<'a> {
 impl<'a> Player<'a> {
     fn new(run: &'a Run, part: Part) -> Self {
         let (tokens, scores): (Vec<_>, Vec<_>) = run.icl.iter().map(|point| (point.tokens, point.score)).unzip();
-        let window = match phase_change(&tokens, &scores, Some(run.icl[run.icl.len() - 1].stderr), &PhaseConfig::default()) {
+        let window = match phase_change(&tokens, &scores, run.icl[run.icl.len() - 1].stderr, &PhaseConfig::default()) {
             Ok(Some(window)) => Ok(window),
             Ok(None) => Err("its ICL score has no descent that is large, steep and lasting enough".to_string()),
             Err(error) => Err(error.to_string()),

@@ -218,7 +218,11 @@ impl Finding {
     }
 
     /// Adds an interval, and says so where it reaches across a limit of the rule.
-    fn within(mut self, interval: Interval, limits: &[f64]) -> Self {
+    fn within(mut self, interval: Option<Interval>, limits: &[f64]) -> Self {
+        let Some(interval) = interval else {
+            self.notes.push("One evaluation example has no standard error: how large the noise is is unknown.".to_string());
+            return self;
+        };
         if let Some(limit) = limits.iter().find(|limit| interval.low < **limit && **limit < interval.high) {
             let limit = interval.unit.show(*limit);
             self.notes.push(format!("The 95 % interval reaches across the limit of {limit}: the verdict is inside the noise."));
@@ -258,13 +262,14 @@ struct Interval {
 }
 
 impl Interval {
-    fn new(value: f64, stderr: f64, unit: Unit) -> Self {
-        Self { low: value - Z * stderr, high: value + Z * stderr, unit }
+    fn new(value: f64, stderr: Option<f64>, unit: Unit) -> Option<Self> {
+        stderr.map(|stderr| Self { low: value - Z * stderr, high: value + Z * stderr, unit })
     }
 
     fn text(&self) -> String {
         match self.unit {
-            Unit::Nats => format!("{} to {}", number(self.low), self.unit.show(self.high)),
+            // Both ends to the same digits.
+            Unit::Nats => format!("{:.3} to {:.3} nats", self.low + 0.0, self.high + 0.0),
             Unit::Share => format!("{} to {}", percent(self.low), self.unit.show(self.high)),
         }
     }
@@ -354,7 +359,7 @@ fn q3(cast: &Cast<'_>) -> Finding {
     let verdict = graded(share > Q3_REPRODUCED_ABOVE, share > Q3_PARTLY_ABOVE);
     // First order, snapshots as if independent; they share their examples, so the true error is smaller.
     let [start_error, end_error] = [window.start_tokens, window.end_tokens].map(|at| two.icl_near(at).stderr);
-    let stderr = (start_error.powi(2) + end_error.powi(2) + (share * last.stderr).powi(2)).sqrt() / end;
+    let stderr = root_of_squares([start_error, end_error, last.stderr.map(|stderr| share * stderr)]).map(|root| root / end);
     let why = format!("From {} to {} nats inside the window, {} at the end of the run.", number(before), number(after), number(end));
     Finding::new(verdict, percent(share), why)
         .within(Interval::new(share, stderr, Unit::Share), &[Q3_REPRODUCED_ABOVE, Q3_PARTLY_ABOVE])
@@ -405,7 +410,7 @@ fn q5(cast: &Cast<'_>) -> Finding {
         ratio.sentence(ONE),
     );
     let ours = format!("prefix matching at most {}; ICL {} nats, 2 layers {}", number(best.prefix_matching), number(ratio.one), number(ratio.two));
-    let margin = Z * best.prefix_matching_stderr;
+    let margin = Z * best.prefix_matching_stderr.unwrap_or_default();
     ratio
         .judged(Finding::new(verdict, ours, why), Q5_SHARE_BELOW)
         .note_if((best.prefix_matching - Q5_PREFIX_MATCHING_BELOW).abs() < margin, || {
@@ -464,6 +469,11 @@ fn q9(cast: &Cast<'_>) -> Finding {
     })
 }
 
+/// The error of a sum from those of its parts, if all are known.
+fn root_of_squares<const N: usize>(parts: [Option<f64>; N]) -> Option<f64> {
+    parts.into_iter().try_fold(0.0, |sum, part| Some(sum + part?.powi(2))).map(f64::sqrt)
+}
+
 fn none_formed(part: Part, end: f64) -> (bool, String, String) {
     let [end, limit] = [end, INDUCTION_HEAD_ABOVE].map(number);
     let why = format!("No head of the {} ends above {limit} (best {end}), so when it formed means nothing.", part.run());
@@ -475,7 +485,7 @@ struct Ratio {
     one: f64,
     two: f64,
     share: f64,
-    stderr: f64,
+    stderr: Option<f64>,
 }
 
 impl Ratio {
@@ -483,7 +493,7 @@ impl Ratio {
         let [a, b] = [one, two].map(Player::last_icl);
         let share = a.score / b.score;
         // First order, the runs as if independent.
-        let stderr = (a.stderr.powi(2) + (share * b.stderr).powi(2)).sqrt() / b.score.abs();
+        let stderr = root_of_squares([a.stderr, b.stderr.map(|stderr| share * stderr)]).map(|root| root / b.score.abs());
         Self { one: -a.score, two: -b.score, share, stderr }
     }
 

@@ -134,7 +134,7 @@ fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         panel.lines = head_lines(player);
         let best = player.best_head();
         let name = format!("{}.{}", best.layer, best.head);
-        panel.summary = format!("Of {}, head {name} ends highest, at {}.", part.label(), number(best.prefix_matching));
+        panel.summary = format!("{}: head {name} ends highest, at {}.", capital(&part.label()), number(best.prefix_matching));
         panel
     };
     let parts: Vec<Part> = [ONE, TWO].into_iter().chain(lead.vanilla().map(|player| player.part).filter(|part| part.n_layers > 2)).collect();
@@ -166,7 +166,7 @@ fn f6(lead: &Cast<'_>) -> Figure {
         .iter()
         .map(|player| {
             let losses = &player.run.losses;
-            format!("{} ends at {} nats a token", player.part.label(), number(losses[losses.len() - 1].loss))
+            format!("{}: {} nats a token at the end", player.part.label(), number(losses[losses.len() - 1].loss))
         })
         .collect();
     panel.summary = if ends.is_empty() { "No vanilla run is here.".to_string() } else { format!("{}.", ends.join("; ")) };
@@ -223,7 +223,7 @@ fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     Figure {
         id: "F10",
         title: "What smeared keys change",
-        drawn: "The ICL score with 95 % interval, by depth and by whether each key is mixed with its predecessor, which hands a head what it otherwise needs a second layer for. Shaded: each model's own window, where it has one.".to_string(),
+        drawn: "The ICL score with 95 % interval, by depth and by whether each key is mixed with its predecessor, which hands a head what it otherwise needs a second layer for. Shaded: each model's own window, where it has one; a window at the very start is the first learning, not a later change.".to_string(),
         paper: "With smeared keys the 1-layer model goes through the change too, and the 2-layer model earlier than without.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q9"])),
         files: files(players.iter().copied(), ICL),
@@ -255,10 +255,10 @@ fn by_index(lead: &Cast<'_>) -> Figure {
             let by_index = &player.run.losses[player.run.losses.len() - 1].by_index;
             let early = by_index[(by_index.len() / 10).min(by_index.len() - 1)];
             let late = by_index[by_index.len() - 1];
-            format!("{} goes from {} nats a tenth into the context to {} at its end", player.part.label(), number(early), number(late))
+            format!("{}: {} nats, {}", player.part.label(), number(early), number(late))
         })
         .collect();
-    panel.summary = format!("{}.", ends.join("; "));
+    panel.summary = format!("Loss a tenth into the context and at its end. {}.", ends.join("; "));
     Figure {
         id: "by-index",
         title: "Loss by place in the context",
@@ -332,7 +332,7 @@ fn icl_line(player: &Player<'_>) -> Line {
 
 fn icl_band(player: &Player<'_>) -> Band {
     let icl = &player.run.icl;
-    let side = |sign: f64| icl.iter().map(|point| rounded(point.score + sign * 1.96 * point.stderr)).collect();
+    let side = |sign: f64| icl.iter().map(|point| rounded(point.score + sign * 1.96 * point.stderr.unwrap_or_default())).collect();
     Band {
         colour: colour(player.part),
         group: player.part.label(),
@@ -371,7 +371,7 @@ fn capital(text: &str) -> String {
 fn head_lines(player: &Player<'_>) -> Vec<Line> {
     let spec = &player.run.spec;
     let best = player.best_head();
-    let mut lines: Vec<Line> = (0..spec.n_layers * spec.n_heads)
+    (0..spec.n_layers * spec.n_heads)
         .map(|k| {
             let (layer, head) = (k / spec.n_heads, k % spec.n_heads);
             // The reader has checked that every point holds every head, in this order.
@@ -382,10 +382,7 @@ fn head_lines(player: &Player<'_>) -> Vec<Line> {
             line.width = if (layer, head) == (best.layer, best.head) { 3.0 } else { 1.75 };
             line
         })
-        .collect();
-    // Late layers first, so that the few that rise are not painted over at the bottom but stay below nothing at the top.
-    lines.reverse();
-    lines
+        .collect()
 }
 
 /// The training loss, averaged over equal numbers of steps.

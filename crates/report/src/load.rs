@@ -59,8 +59,8 @@ pub struct IclPoint {
     pub tokens: u64,
     /// Loss late in the context minus loss early in it, in nats (paper.md, 2).
     pub score: f64,
-    /// Its standard error over examples.
-    pub stderr: f64,
+    /// Its standard error over examples; `None` where there was only one.
+    pub stderr: Option<f64>,
 }
 
 /// A line of `loss_by_index.jsonl`.
@@ -87,8 +87,8 @@ pub struct HeadScore {
     pub head: usize,
     /// The prefix-matching score (paper.md, 3).
     pub prefix_matching: f64,
-    /// Its standard error over examples.
-    pub prefix_matching_stderr: f64,
+    /// Its standard error over examples; `None` where there was only one.
+    pub prefix_matching_stderr: Option<f64>,
 }
 
 /// The lines of `heads.jsonl` of one snapshot, ordered by layer and head.
@@ -189,7 +189,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
 
     let icl = Table::read(folder.join("measurements/icl.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
         let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        Ok(IclPoint { step, tokens, score: row.number("icl_score")?, stderr: row.in_range("stderr", 0.0, f64::MAX)? })
+        Ok(IclPoint { step, tokens, score: row.number("icl_score")?, stderr: row.stderr("stderr")? })
     })?;
 
     let mut entries = None;
@@ -239,7 +239,7 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
             layer,
             head,
             prefix_matching: row.in_range("prefix_matching", -1e-6, 1.0 + 1e-6)?,
-            prefix_matching_stderr: row.in_range("prefix_matching_stderr", 0.0, f64::MAX)?,
+            prefix_matching_stderr: row.stderr("prefix_matching_stderr")?,
         };
         if let Some(point) = points.last_mut() {
             point.heads.push(score);
@@ -451,6 +451,14 @@ impl<'a> Row<'a> {
         }
         let high = if high == f64::MAX { "upwards".to_string() } else { format!("to {high:.0}") };
         Err(self.problem(format!("`{key}` is {value}, expected a number from {:.0} {high}", low.round() + 0.0)))
+    }
+
+    /// A standard error. A single example has none, which is written as null or as 0.
+    fn stderr(&self, key: &str) -> Result<Option<f64>, ReportError> {
+        if self.field(key, "a number or null")?.is_null() {
+            return Ok(None);
+        }
+        self.in_range(key, 0.0, f64::MAX).map(|stderr| Some(stderr).filter(|&stderr| stderr > 0.0))
     }
 
     fn numbers(&self, key: &str) -> Result<Vec<f64>, ReportError> {

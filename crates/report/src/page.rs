@@ -15,7 +15,7 @@ const SCRIPT: &str = include_str!("../assets/page.js");
 
 /// SHA-256 of the two scripts: the page's policy lets these run and no other. A test recomputes them.
 const PLOTLY_HASH: &str = "sha256-mXhOOr+wexQqFeUhpDnm2a3c6ts/eVU/0kxyd08GSbo=";
-const SCRIPT_HASH: &str = "sha256-NQttFQYHVib8n+dJeHepGbgmsIZvwsstIWNTsDd5dNQ=";
+const SCRIPT_HASH: &str = "sha256-uvi82iNE8C+mJn9Pkerl8gpYSjQHbAOUZxCMXd1oxsU=";
 
 /// The page as HTML: claims on top, then figures, settings and specs; links to the tables are relative to the page.
 pub fn page(runs: &[Run], claims: &[Claim]) -> String {
@@ -102,6 +102,11 @@ fn header(out: &mut String, casts: &[Cast<'_>], claims: &[Claim]) {
     );
 }
 
+/// Keeps a number and its percent sign on one line.
+fn unbroken(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
+}
+
 /// Shape, colour and word.
 fn mark(verdict: Verdict) -> String {
     let (word, symbol) = (verdict.word(), verdict.symbol());
@@ -120,7 +125,7 @@ fn claims_section(out: &mut String, claims: &[Claim]) {
     );
     for claim in claims {
         let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
-        let or_dash = |text: &str| if text.is_empty() { "–".to_string() } else { html(&visible(text)) };
+        let or_dash = |text: &str| if text.is_empty() { "–".to_string() } else { unbroken(&html(&visible(text))) };
         let _ = write!(
             out,
             r#"<tr id="{id}"><th scope="row"><span class="id">{id}</span>{title}<details><summary>Our rule</summary>{rule}</details></th>
@@ -166,9 +171,9 @@ fn figures_section(out: &mut String, figures: &[Figure]) {
         let _ = write!(
             out,
             "</div>\n<figcaption><dl>\n<dt>Drawn</dt><dd>{}</dd>\n<dt>In the paper</dt><dd>{}</dd>\n<dt>Here</dt><dd>{}</dd>\n<dt>Data</dt><dd>{}</dd>\n</dl></figcaption>\n</figure>\n",
-            html(&figure.drawn),
+            unbroken(&html(&figure.drawn)),
             html(figure.paper),
-            html(&figure.here),
+            unbroken(&html(&figure.here)),
             if links.is_empty() { "–".to_string() } else { links.join(", ") },
         );
     }

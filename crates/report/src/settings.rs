@@ -50,19 +50,19 @@ const ROWS: [Row; 16] = [
     Row {
         name: "Optimizer",
         paper: "not stated",
-        ours: "AdamW.",
-        keys: &["train.optimizer", "train.betas", "train.beta1", "train.beta2", "train.eps", "train.clip", "train.grad_clip", "train.max_grad_norm"],
+        ours: "AdamW, gradients clipped by their global norm.",
+        keys: &["train.beta1", "train.beta2", "train.eps", "train.clip_norm"],
     },
     Row {
         name: "Learning rate",
         paper: "warm-up over the first 1.5 billion tokens; peak and decay not stated",
-        ours: "",
-        keys: &["train.lr", "train.warmup_steps", "train.schedule", "train.decay", "train.lr_end", "train.min_lr"],
+        ours: "Constant after a linear warm-up, of steps; the positional gains learn at a share of it.",
+        keys: &["train.lr", "train.warmup_steps", "train.pos_gain_lr_scale"],
     },
     Row {
         name: "Weight decay",
         paper: "values not stated; reduced at step 4,750",
-        ours: "Constant.",
+        ours: "Constant, decoupled, on weight matrices only.",
         keys: &["train.weight_decay"],
     },
     Row {
@@ -81,13 +81,13 @@ const ROWS: [Row; 16] = [
         name: "Smeared keys",
         paper: "one trainable number a head; initial value not stated",
         ours: "Starts at 0: half of each key comes from the position before.",
-        keys: &["model.smear_init", "model.smear_alpha_init"],
+        keys: &[],
     },
     Row {
         name: "Snapshots",
         paper: "200, one every 50 steps",
-        ours: "",
-        keys: &["snapshots"],
+        ours: "Step 0, the powers of two below a distance in steps, then its multiples.",
+        keys: &["snapshots.every"],
     },
     Row {
         name: "Loss of a snapshot",
@@ -105,13 +105,13 @@ const ROWS: [Row; 16] = [
         name: "Phase-change window",
         paper: "\"based on the derivative of the in-context learning score\"; no formula",
         ours: "The steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak.",
-        keys: &["evaluation.phase"],
+        keys: &[],
     },
     Row {
         name: "Head evaluators' tokens",
         paper: "25 random tokens, the most and least common left out (which is not stated); 10 examples",
         ours: "The most frequent 5 % and the least frequent 20 % of ids, and ids never seen, are left out.",
-        keys: &["evaluation.head_examples"],
+        keys: &["evaluation.head_examples", "evaluation.prefix_block", "evaluation.prefix_repeats"],
     },
     Row {
         name: "Induction head",

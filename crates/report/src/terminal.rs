@@ -1,7 +1,7 @@
 //! The claims for a terminal.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table};
 
 use crate::text::visible;
 use crate::{Claim, Verdict};
@@ -25,6 +25,12 @@ pub fn table(claims: &[Claim], width: u16, colour: bool) -> String {
         // A hyphen would be a place to break the word at.
         let verdict = format!("{} {}", claim.verdict.symbol(), claim.verdict.word().replace('-', "\u{2011}"));
         table.add_row([claim.id, claim.title, claim.paper, &ours, &verdict]);
+    }
+    // Only the three columns of text give way.
+    for column in [0, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     let mut text: String = table.lines().map(|line| line.trim_end().to_string() + "\n").collect();
     text = text.replace('\u{2011}', "-");

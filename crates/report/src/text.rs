@@ -82,12 +82,12 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0 + 0.0)
 }
 
-/// A number of tokens: `950`, `12.3 k`, `4.1 M`, `2.50 B`.
+/// A number of tokens: `950`, `12.3k`, `4.10M`, `2.50B`.
 pub(crate) fn tokens(count: f64) -> String {
     let (scaled, unit) = match count {
-        c if c >= 999.5e6 => (c / 1e9, " B"),
-        c if c >= 999.5e3 => (c / 1e6, " M"),
-        c if c >= 999.5 => (c / 1e3, " k"),
+        c if c >= 999.5e6 => (c / 1e9, "B"),
+        c if c >= 999.5e3 => (c / 1e6, "M"),
+        c if c >= 999.5 => (c / 1e3, "k"),
         c => return format!("{c:.0}"),
     };
     match scaled {
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!([number(0.4123), number(-0.0001), number(0.0512), number(0.0999)], ["0.41", "0.000", "0.051", "0.10"]);
-        assert_eq!([tokens(950.0), tokens(12_345.0), tokens(4.1e6), tokens(2.5e9)], ["950", "12.3 k", "4.10 M", "2.50 B"]);
-        assert_eq!(tokens(999_999.0), "1.00 M");
+        assert_eq!([tokens(950.0), tokens(12_345.0), tokens(4.1e6), tokens(2.5e9)], ["950", "12.3k", "4.10M", "2.50B"]);
+        assert_eq!(tokens(999_999.0), "1.00M");
         assert_eq!(percent(0.256), "26 %");
         assert_eq!(rounded(0.123_456_789), 0.12346);
     }

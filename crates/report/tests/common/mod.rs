@@ -1,3 +1,4 @@
+#![allow(dead_code, unreachable_pub)] // Shared by test binaries, each of which uses a part.
 //! Fabricated run folders: sigmoid curves with every feature the claims look at under control.
 
 use std::fmt::Write as _;
@@ -24,6 +25,8 @@ pub struct Fabricated {
     pub drift: f64,
     /// Middle and width of the change, in tokens.
     pub middle: f64,
+    /// How long the first amount takes to form, in tokens; 0: it is there from the start.
+    pub rise: f64,
     pub width: f64,
     /// Prefix matching of the last layer's head 1 at the end, and when it is half-way, in tokens.
     pub prefix_matching: f64,
@@ -45,6 +48,7 @@ pub fn two() -> Fabricated {
         after: 0.42,
         drift: 0.0,
         middle: 3e6,
+        rise: 2e5,
         width: 2e5,
         prefix_matching: 0.85,
         head_middle: 3e6,
@@ -132,8 +136,9 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
 }
 
 fn amount(run: &Fabricated, at: f64) -> f64 {
-    let start = run.before * (1.0 - (-at / 2e5).exp());
-    start + (run.after - run.before) * sigmoid((at - run.middle) / run.width) * (1.0 - (-at / 2e5).exp()) + run.drift * at / RUN_TOKENS as f64
+    let formed = if run.rise > 0.0 { 1.0 - (-at / run.rise).exp() } else { 1.0 };
+    let change = (run.after - run.before) * sigmoid((at - run.middle) / run.width);
+    (run.before + change) * formed + run.drift * at / RUN_TOKENS as f64
 }
 
 fn loss(run: &Fabricated, at: f64) -> f64 {

@@ -1,0 +1,241 @@
+//! The report's files: shape, sameness, and what hostile or damaged input does to them.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Fabricated, all, damage, one, two, write, write_all};
+use induction_report::{build, table};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("it was written")
+}
+
+#[track_caller]
+fn expect_error(dir: &Path, parts: &[&str]) {
+    let error = build(dir).expect_err("damaged input").to_string();
+    for part in parts {
+        assert!(error.contains(part), "expected {part:?} in: {error}");
+    }
+    assert!(!dir.join("report.html").exists() && !dir.join("claims.json").exists());
+}
+
+#[test]
+fn the_same_runs_give_the_same_bytes() {
+    let (a, b) = (folder(), folder());
+    write_all(a.path(), &all());
+    // Made in another order, elsewhere: neither may show.
+    let mut reversed = all();
+    reversed.reverse();
+    write_all(b.path(), &reversed);
+    let first = build(a.path()).expect("sound runs");
+    let page = read(&first.page);
+    let claims = read(&first.claims_file);
+    let again = build(a.path()).expect("sound runs");
+    let other = build(b.path()).expect("sound runs");
+    for report in [&again, &other] {
+        assert!(read(&report.page) == page, "the page differs");
+        assert_eq!(read(&report.claims_file), claims);
+    }
+    let names: Vec<_> = fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing but runs and two files is left behind: {names:?}");
+}
+
+#[test]
+fn claims_json_has_the_documented_shape() {
+    let dir = folder();
+    write_all(dir.path(), &[two()]);
+    let report = build(dir.path()).expect("sound runs");
+    let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
+    let list = json.as_array().expect("a list");
+    assert_eq!(list.len(), 7);
+    for claim in list {
+        let keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+        assert!(["reproduced", "partly", "not", "out-of-reach"].contains(&claim["verdict"].as_str().expect("a text")));
+        assert!(claim["interval"].is_string() || claim["interval"].is_null());
+        assert!(["id", "title", "paper", "ours", "why"].iter().all(|key| claim[key].is_string()));
+    }
+    assert_eq!(list[6]["verdict"], "out-of-reach");
+}
+
+#[test]
+fn the_page_loads_nothing_and_links_to_its_tables() {
+    let dir = folder();
+    write_all(dir.path(), &all());
+    let page = read(&build(dir.path()).expect("sound runs").page);
+    assert!(page.contains("default-src 'none'"));
+    // Outside the scripts there is no way to load anything: no address with a scheme, no source.
+    let markup = page.split("<script>").next().expect("the page before the scripts").split("<footer>").next().expect("before the licence");
+    for forbidden in ["http:", "https:", "src=", "url(", "@import", "srcset"] {
+        assert!(!markup.contains(forbidden), "{forbidden}");
+    }
+    for link in markup.split("href=\"").skip(1).map(|rest| rest.split('"').next().expect("a quote")) {
+        match link.strip_prefix('#') {
+            Some(id) => assert!(markup.contains(&format!("id=\"{id}\"")), "{link}"),
+            None => assert!(link == "data:," || dir.path().join(link).is_file(), "{link}"),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn hostile_names_and_specs_are_inert() {
+    let dir = folder();
+    let name = "<script>alert(1)<!-- \"'&\u{1b}[31m\u{202e}#?%";
+    write_all(dir.path(), &[Fabricated { folder: name.to_string(), ..two() }, one()]);
+    let spec = dir.path().join("runs").join(name).join("spec.toml");
+    let hostile = "\nnote = \"</script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\"\n";
+    fs::write(&spec, read(&spec).replace("[data]", &format!("{hostile}[data]"))).expect("writable");
+    let meta = dir.path().join("runs").join(name).join("measurements/meta.json");
+    fs::write(&meta, r#"{"measures": "</script><b>\u001b[1m\u202e"}"#).expect("writable");
+
+    let report = build(dir.path()).expect("hostile, but sound");
+    let page = read(&report.page);
+    let own = page.matches("<script").count();
+    assert_eq!(own - plotly_mentions(), 3, "the data and our two scripts");
+    assert!(!page.contains("<img src=x") && !page.contains("<script>alert"));
+    assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
+    assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
+    assert!(page.contains("runs/%3Cscript%3Ealert%281%29%3C%21--%20%22%27%26%1B%5B31m%E2%80%AE%23%3F%25/measurements/icl.jsonl"));
+
+    // In the figures' JSON nothing can end the element.
+    let data = page.split("id=\"figures\">").nth(1).expect("the data").split("</script>").next().expect("its end");
+    assert!(!data.contains('<'));
+    let _: serde_json::Value = serde_json::from_str(data).expect("JSON");
+
+    let claims_json = read(&report.claims_file);
+    assert!(!claims_json.contains('\u{1b}') && !claims_json.contains('\u{202e}'));
+    let text = table(&report.claims, 100, false);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+}
+
+fn plotly_mentions() -> usize {
+    include_str!("../assets/plotly-basic.min.js").matches("<script").count()
+}
+
+#[test]
+fn a_damaged_line_is_named() {
+    let cases: [(&str, usize, &str, &[&str]); 9] = [
+        ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
+        ("metrics.jsonl", 7, r#"{"step": 7, "tokens": 70000, "loss": NaN}"#, &["metrics.jsonl, line 7", "diverged"]),
+        ("metrics.jsonl", 9, r#"{"step": 2, "tokens": 90000, "loss": 1}"#, &["line 9", "after step 8", "increase"]),
+        ("measurements/icl.jsonl", 5, r#"{"step": 40, "tokens": 400000, "icl_score": null, "stderr": 0}"#, &["icl.jsonl, line 5", "`icl_score` is null", "finite"]),
+        ("measurements/icl.jsonl", 5, r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": -1}"#, &["icl.jsonl, line 5", "`stderr` is -1", "from 0"]),
+        ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
+        ("measurements/loss_by_index.jsonl", 2, r#"{"step": 10, "tokens": 100000, "loss": 1, "loss_by_index": [1, 2]}"#, &["loss_by_index.jsonl, line 2", "2 entries, expected 512"]),
+        ("measurements/heads.jsonl", 4, r#"{"step": 0, "tokens": 0, "layer": 9, "head": 0, "prefix_matching": 0, "prefix_matching_stderr": 0}"#, &["heads.jsonl, line 4", "`layer` is 9", "below 2"]),
+        ("measurements/heads.jsonl", 4, r#"{"step": 0, "tokens": 0, "layer": 0, "head": 3, "prefix_matching": 1.5, "prefix_matching_stderr": 0}"#, &["heads.jsonl, line 4", "`prefix_matching` is 1.5", "from 0 to 1"]),
+    ];
+    for (file, line, text, parts) in cases {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        damage(&run.join(file), line, text.as_bytes());
+        expect_error(dir.path(), parts);
+    }
+}
+
+#[test]
+fn other_bytes_than_text_are_named() {
+    let dir = folder();
+    let run = write(dir.path(), &two());
+    damage(&run.join("measurements/icl.jsonl"), 4, b"{\"step\": \xff}");
+    expect_error(dir.path(), &["icl.jsonl, line 4", "UTF-8"]);
+}
+
+#[test]
+fn a_missing_head_is_named() {
+    for (gone, line) in [(3, "line 8"), (808, "line 807")] {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        let path = run.join("measurements/heads.jsonl");
+        let text = read(&path);
+        let kept: Vec<&str> = text.lines().enumerate().filter(|(k, _)| k + 1 != gone).map(|(_, line)| line).collect();
+        fs::write(&path, kept.join("\n")).expect("writable");
+        expect_error(dir.path(), &["heads.jsonl", line, "7 heads, expected 8"]);
+    }
+    let dir = folder();
+    let run = write(dir.path(), &two());
+    let path = run.join("measurements/heads.jsonl");
+    let first = read(&path).lines().next().expect("a line").to_string();
+    damage(&path, 2, first.as_bytes());
+    expect_error(dir.path(), &["heads.jsonl, line 2", "layer 0, head 0 is there twice"]);
+}
+
+#[test]
+fn missing_and_empty_files_are_named() {
+    for (file, help) in [
+        ("spec.toml", "not a run folder"),
+        ("metrics.jsonl", "train it again"),
+        ("measurements/icl.jsonl", "induction measure"),
+        ("measurements/loss_by_index.jsonl", "induction measure"),
+        ("measurements/heads.jsonl", "induction measure"),
+        ("measurements/meta.json", "induction measure"),
+    ] {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        fs::remove_file(run.join(file)).expect("it was there");
+        let name = Path::new(file).file_name().expect("a name").to_str().expect("a text");
+        expect_error(dir.path(), &[name, "missing", help]);
+    }
+    let dir = folder();
+    let run = write(dir.path(), &two());
+    fs::write(run.join("measurements/icl.jsonl"), "").expect("writable");
+    expect_error(dir.path(), &["icl.jsonl, line 1", "empty"]);
+}
+
+#[test]
+fn a_damaged_spec_names_its_field() {
+    for (from, to, parts) in [
+        ("seed = 0", "seed = -1", &["spec.toml", "`seed` is -1", "from 0"][..]),
+        ("seed = 0\n", "", &["`seed` is missing"]),
+        ("n_layers = 2", "n_layers = \"two\"", &["`model.n_layers`", "from 1 to 1024"]),
+        ("smeared_keys = false", "smeared_keys = 0", &["`model.smeared_keys` is 0", "true or false"]),
+        ("[train]", "[train", &["line 19 is not TOML"]),
+    ] {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        let spec = run.join("spec.toml");
+        fs::write(&spec, read(&spec).replace(from, to)).expect("writable");
+        expect_error(dir.path(), parts);
+    }
+}
+
+#[test]
+fn no_run_at_all() {
+    let dir = folder();
+    expect_error(dir.path(), &["no run", "runs/NAME"]);
+    fs::create_dir_all(dir.path().join("runs/.tmp-half")).expect("writable");
+    fs::write(dir.path().join("runs/notes.txt"), "").expect("writable");
+    expect_error(dir.path(), &["no run"]);
+}
+
+#[test]
+fn the_terminal_table_keeps_its_width() {
+    let dir = folder();
+    write_all(dir.path(), &all());
+    let claims = build(dir.path()).expect("sound runs").claims;
+    for width in [60, 80, 100, 160] {
+        let text = table(&claims, width, false);
+        let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
+        assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
+        assert!(!text.contains('\u{1b}'));
+        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 7, "{text}");
+    }
+    assert!(table(&claims, 100, true).contains("\u{1b}[1;34m● reproduced\u{1b}[0m"));
+}
+
+#[test]
+fn a_run_that_is_no_part_still_makes_a_page() {
+    let dir = folder();
+    write_all(dir.path(), &[Fabricated { d_mlp: 512, ..two() }]);
+    let page = read(&build(dir.path()).expect("sound runs").page);
+    assert!(page.contains("nothing to draw") && page.contains("not part of any claim"));
+}

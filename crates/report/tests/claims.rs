@@ -1,0 +1,206 @@
+//! Every verdict of every claim, from fabricated runs.
+
+mod common;
+
+use common::{Fabricated, all, one, one_smeared, two, two_smeared, write_all};
+use induction_report::{Claim, RULES, Verdict, claims, load_runs};
+
+fn judged(runs: &[Fabricated]) -> Vec<Claim> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_all(dir.path(), runs);
+    claims(&load_runs(dir.path()).expect("sound runs"))
+}
+
+fn claim(runs: &[Fabricated], id: &str) -> Claim {
+    judged(runs).into_iter().find(|claim| claim.id == id).expect("a claim of the table")
+}
+
+#[track_caller]
+fn expect(runs: &[Fabricated], id: &str, verdict: Verdict, why: &str) {
+    let claim = claim(runs, id);
+    assert_eq!(claim.verdict, verdict, "{claim:#?}");
+    assert!(claim.why.contains(why), "expected {why:?} in {claim:#?}");
+}
+
+/// The whole experiment with another 2-layer run.
+fn with_two(change: impl Fn(&mut Fabricated)) -> Vec<Fabricated> {
+    let mut runs = all();
+    change(&mut runs[1]);
+    runs
+}
+
+#[test]
+fn a_perfect_experiment_reproduces_everything() {
+    let sharp = with_two(|two| two.before = 0.04);
+    let claims = judged(&sharp);
+    assert_eq!(claims.len(), RULES.len());
+    for claim in claims {
+        assert_eq!(claim.verdict, Verdict::Reproduced, "{claim:#?}");
+        assert!(claim.why.contains("One seed"), "{claim:#?}");
+    }
+}
+
+#[test]
+fn q1_little_before() {
+    expect(&with_two(|two| two.before = 0.08), "Q1", Verdict::Reproduced, "nats of ICL");
+    expect(&with_two(|two| (two.before, two.after, two.rise) = (0.18, 0.5, 0.0)), "Q1", Verdict::Partly, "nats of ICL");
+    expect(&with_two(|two| (two.before, two.after, two.rise) = (0.3, 0.7, 0.0)), "Q1", Verdict::Not, "nats of ICL");
+}
+
+#[test]
+fn q1_says_when_it_is_inside_the_noise() {
+    let runs = with_two(|two| (two.before, two.stderr, two.rise) = (0.12, 0.02, 0.0));
+    let claim = claim(&runs, "Q1");
+    assert!(claim.why.contains("inside the noise") && claim.why.contains("limit of 0.15 nats"), "{claim:#?}");
+    assert!(claim.interval.is_some_and(|interval| interval.ends_with(" nats")));
+}
+
+#[test]
+fn a_single_example_has_no_interval() {
+    let claim = claim(&with_two(|two| two.stderr = 0.0), "Q1");
+    assert!(claim.interval.is_none() && claim.why.contains("no standard error"), "{claim:#?}");
+}
+
+#[test]
+fn q2_full_strength_after() {
+    expect(&with_two(|_| {}), "Q2", Verdict::Reproduced, "the run ends with 0.42");
+    expect(&with_two(|two| (two.before, two.after) = (0.03, 0.16)), "Q2", Verdict::Partly, "window ends");
+    expect(&with_two(|two| two.after = 1.2), "Q2", Verdict::Partly, "window ends");
+    expect(&with_two(|two| (two.before, two.after) = (0.0, 0.09)), "Q2", Verdict::Not, "window ends");
+}
+
+#[test]
+fn q3_most_forms_in_the_window() {
+    expect(&with_two(|two| two.before = 0.02), "Q3", Verdict::Reproduced, "inside the window");
+    expect(&with_two(|two| (two.before, two.rise) = (0.12, 0.0)), "Q3", Verdict::Partly, "inside the window");
+    expect(&with_two(|two| (two.before, two.after, two.rise) = (0.3, 0.5, 0.0)), "Q3", Verdict::Not, "inside the window");
+}
+
+#[test]
+fn q4_narrow_and_after_the_warm_up() {
+    expect(&with_two(|_| {}), "Q4", Verdict::Reproduced, "after the warm-up's end at 500k");
+    expect(&with_two(|two| two.warmup_steps = 400), "Q4", Verdict::Partly, "before the warm-up's end at 4.00M");
+    let slow = |width: f64| with_two(move |two| (two.middle, two.width, two.before) = (5e6, width, 0.02));
+    expect(&slow(6e5), "Q4", Verdict::Partly, "of the run");
+    expect(&slow(9e5), "Q4", Verdict::Not, "of the run");
+}
+
+#[test]
+fn without_a_window_the_claims_about_it_fail() {
+    let flat = with_two(|two| (two.before, two.after) = (0.02, 0.02));
+    for id in ["Q1", "Q2", "Q3", "Q4", "Q6"] {
+        expect(&flat, id, Verdict::Not, "no phase-change window");
+    }
+}
+
+#[test]
+fn q5_one_layer_stays_behind() {
+    let with_one = |change: fn(&mut Fabricated)| {
+        let mut runs = all();
+        change(&mut runs[0]);
+        runs
+    };
+    expect(&with_one(|_| {}), "Q5", Verdict::Reproduced, "below the limit of 0.20");
+    expect(&with_one(|one| one.after = 0.3), "Q5", Verdict::Partly, "below the limit of 0.20");
+    expect(&with_one(|one| one.prefix_matching = 0.6), "Q5", Verdict::Partly, "not below the limit of 0.20");
+    expect(&with_one(|one| (one.after, one.prefix_matching) = (0.3, 0.6)), "Q5", Verdict::Not, "of 2 layers");
+}
+
+#[test]
+fn q5_needs_in_context_learning_to_compare_with() {
+    let runs = with_two(|two| (two.before, two.after) = (-0.05, -0.05));
+    expect(&runs, "Q5", Verdict::Partly, "no ICL");
+}
+
+#[test]
+fn q6_heads_form_in_the_window() {
+    expect(&with_two(|_| {}), "Q6", Verdict::Reproduced, "inside the window");
+    expect(&with_two(|two| two.head_middle = 4.2e6), "Q6", Verdict::Partly, "outside the window");
+    expect(&with_two(|two| two.head_middle = 7e6), "Q6", Verdict::Not, "outside the window");
+    expect(&with_two(|two| two.prefix_matching = 0.25), "Q6", Verdict::Not, "no head ends above 0.30");
+}
+
+#[test]
+fn q9_smeared_keys() {
+    let smeared = |change: fn(&mut Fabricated, &mut Fabricated)| {
+        let mut runs = [one_smeared(), two_smeared()];
+        let [a, b] = &mut runs;
+        change(a, b);
+        [vec![one(), two()], runs.to_vec()].concat()
+    };
+    expect(&smeared(|_, _| {}), "Q9", Verdict::Reproduced, "half-way at 1.79M tokens with smeared keys");
+    expect(&smeared(|one, _| one.after = 0.2), "Q9", Verdict::Partly, "of the 0.42 of 2 layers");
+    expect(&smeared(|_, two| two.head_middle = 5e6), "Q9", Verdict::Partly, "half-way");
+    expect(&smeared(|_, two| two.prefix_matching = 0.1), "Q9", Verdict::Partly, "when it formed means nothing");
+    expect(&smeared(|one, two| (one.after, two.head_middle) = (0.2, 5e6)), "Q9", Verdict::Not, "half-way");
+    expect(&smeared(|_, two| two.head_middle = 2.98e6), "Q9", Verdict::Reproduced, "inside the resolution");
+}
+
+#[test]
+fn a_missing_run_is_out_of_reach_and_named() {
+    let without = |index: usize| {
+        let mut runs = all();
+        runs.remove(index);
+        runs
+    };
+    for rule in RULES {
+        let id = rule.id;
+        expect(&without(1), id, Verdict::OutOfReach, "is missing");
+    }
+    expect(&without(0), "Q5", Verdict::OutOfReach, "1-layer vanilla run");
+    expect(&without(2), "Q9", Verdict::OutOfReach, "1-layer smeared-key run");
+    expect(&without(3), "Q9", Verdict::OutOfReach, "2-layer smeared-key run");
+    expect(&without(3), "Q6", Verdict::Reproduced, "");
+}
+
+#[test]
+fn parts_are_told_by_content() {
+    // Names that lie, an MLP model that is no part of the comparison, and a run on other data.
+    let mut runs = all();
+    for (run, name) in runs.iter_mut().zip(["2L", "1L", "2L-smeared", "1L-smeared"]) {
+        run.folder = name.to_string();
+    }
+    let clean = judged(&runs);
+    runs.push(Fabricated { folder: "0-mlp".to_string(), d_mlp: 512, after: 0.1, ..two() });
+    runs.push(Fabricated { folder: "0-synthetic".to_string(), source: "repeats".to_string(), after: 3.0, ..two() });
+    assert_eq!(judged(&runs), clean);
+    assert_eq!(clean[4].verdict, Verdict::Reproduced);
+
+    let mlp = [Fabricated { d_mlp: 512, ..two() }];
+    expect(&mlp, "Q1", Verdict::OutOfReach, "2-layer vanilla run");
+}
+
+#[test]
+fn other_data_is_not_compared() {
+    let runs = [Fabricated { source: "repeats".to_string(), ..one() }, two()];
+    expect(&runs, "Q5", Verdict::OutOfReach, "on this data is missing");
+}
+
+#[test]
+fn the_lowest_seed_decides_and_the_others_are_told() {
+    let worse = Fabricated { folder: "0-other".to_string(), seed: 3, before: 0.18, after: 0.5, rise: 0.0, ..two() };
+    expect(&[two(), worse], "Q1", Verdict::Reproduced, "Other seeds, same rule: seed 3: 0.20 nats, partly reproduced.");
+}
+
+#[test]
+fn an_unfinished_run_says_so() {
+    let runs = with_two(|two| two.train_tokens = 40_000_000);
+    expect(&runs, "Q2", Verdict::Reproduced, "measured up to 10.0M of 40.0M tokens only");
+}
+
+#[test]
+fn the_words_of_a_rule_hold_its_limits() {
+    let limits = [
+        ("Q1", vec!["0.15", "0.25"]),
+        ("Q2", vec!["0.2 to 0.8", "0.1"]),
+        ("Q3", vec!["75 %", "50 %"]),
+        ("Q4", vec!["25 %", "50 %"]),
+        ("Q5", vec!["0.2", "50 %"]),
+        ("Q6", vec!["0.3", "one window"]),
+        ("Q9", vec!["75 %", "0.3"]),
+    ];
+    for (rule, (id, words)) in RULES.iter().zip(limits) {
+        assert_eq!(rule.id, id);
+        assert!(words.iter().all(|word| rule.rule.contains(word)), "{}", rule.rule);
+    }
+}
