@@ -161,7 +161,8 @@ impl<'a> Cast<'a> {
 /// first. Runs on other data stay out of the comparison.
 pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     let mut candidates: Vec<(Part, &Run)> = runs.iter().filter_map(|run| Some((Part::of(run)?, run))).collect();
-    candidates.sort_by_key(|(part, run)| (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str()));
+    candidates
+        .sort_by_key(|(part, run)| (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str()));
     let Some(&(_, lead)) = candidates.first() else {
         return Vec::new();
     };

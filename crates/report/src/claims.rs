@@ -188,7 +188,8 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>]) -> Claim {
         seeds = match others.as_slice() {
             [] => " One seed: how far another would differ is unknown.".to_string(),
             others => {
-                let one = |(seed, other): &(u64, Finding)| format!("seed {seed}: {}, {}", other.ours, other.verdict.phrase());
+                let one =
+                    |(seed, other): &(u64, Finding)| format!("seed {seed}: {}, {}", other.ours, other.verdict.phrase());
                 format!(" Other seeds, same rule: {}.", others.iter().map(one).collect::<Vec<_>>().join("; "))
             }
         };
@@ -200,7 +201,15 @@ fn claim(rule: &Rule, finding: Finding, seeds: String) -> Claim {
     let Finding { verdict, ours, interval, why, notes } = finding;
     let notes: String = notes.iter().map(|note| format!(" {note}")).collect();
     let why = format!("{why}{notes}{seeds}");
-    Claim { id: rule.id, title: rule.title, paper: rule.paper, ours, interval: interval.map(|i| i.text()), verdict, why }
+    Claim {
+        id: rule.id,
+        title: rule.title,
+        paper: rule.paper,
+        ours,
+        interval: interval.map(|i| i.text()),
+        verdict,
+        why,
+    }
 }
 
 /// What one experiment says of one claim.
@@ -220,12 +229,15 @@ impl Finding {
     /// Adds an interval, and says so where it reaches across a limit of the rule.
     fn within(mut self, interval: Option<Interval>, limits: &[f64]) -> Self {
         let Some(interval) = interval else {
-            self.notes.push("One evaluation example has no standard error: how large the noise is is unknown.".to_string());
+            self.notes
+                .push("One evaluation example has no standard error: how large the noise is is unknown.".to_string());
             return self;
         };
         if let Some(limit) = limits.iter().find(|limit| interval.low < **limit && **limit < interval.high) {
             let limit = interval.unit.show(*limit);
-            self.notes.push(format!("The 95 % interval reaches across the limit of {limit}: the verdict is inside the noise."));
+            self.notes.push(format!(
+                "The 95 % interval reaches across the limit of {limit}: the verdict is inside the noise."
+            ));
         }
         self.interval = Some(interval);
         self
@@ -328,7 +340,11 @@ fn q1(cast: &Cast<'_>) -> Finding {
     let window = window!(two);
     let (amount, stderr) = (-window.score_before, two.icl_near(window.start_tokens).stderr);
     let verdict = graded(amount < Q1_REPRODUCED_BELOW, amount < Q1_PARTLY_BELOW);
-    let why = format!("The window starts at {} tokens with {} nats of ICL.", tokens(window.start_tokens as f64), number(amount));
+    let why = format!(
+        "The window starts at {} tokens with {} nats of ICL.",
+        tokens(window.start_tokens as f64),
+        number(amount)
+    );
     Finding::new(verdict, format!("{} nats", number(amount)), why)
         .within(Interval::new(amount, stderr, Unit::Nats), &[Q1_REPRODUCED_BELOW, Q1_PARTLY_BELOW])
 }
@@ -341,7 +357,8 @@ fn q2(cast: &Cast<'_>) -> Finding {
     let verdict = graded((low..=high).contains(&amount), amount > Q2_PARTLY_ABOVE);
     let end = -two.last_icl().score;
     let (at, amount_text) = (tokens(window.end_tokens as f64), number(amount));
-    let why = format!("The window ends at {at} tokens with {amount_text} nats of ICL; the run ends with {}.", number(end));
+    let why =
+        format!("The window ends at {at} tokens with {amount_text} nats of ICL; the run ends with {}.", number(end));
     Finding::new(verdict, format!("{amount_text} nats"), why)
         .within(Interval::new(amount, stderr, Unit::Nats), &[low, high, Q2_PARTLY_ABOVE])
 }
@@ -352,15 +369,22 @@ fn q3(cast: &Cast<'_>) -> Finding {
     let (before, after, last) = (-window.score_before, -window.score_after, two.last_icl());
     let end = -last.score;
     if end <= 0.0 {
-        let why = format!("The run ends with no ICL at all ({} nats), so there is nothing to have a share of.", number(end));
+        let why =
+            format!("The run ends with no ICL at all ({} nats), so there is nothing to have a share of.", number(end));
         return Finding::new(Verdict::Not, "no share".to_string(), why);
     }
     let share = (after - before) / end;
     let verdict = graded(share > Q3_REPRODUCED_ABOVE, share > Q3_PARTLY_ABOVE);
     // First order, snapshots as if independent; they share their examples, so the true error is smaller.
     let [start_error, end_error] = [window.start_tokens, window.end_tokens].map(|at| two.icl_near(at).stderr);
-    let stderr = root_of_squares([start_error, end_error, last.stderr.map(|stderr| share * stderr)]).map(|root| root / end);
-    let why = format!("From {} to {} nats inside the window, {} at the end of the run.", number(before), number(after), number(end));
+    let stderr =
+        root_of_squares([start_error, end_error, last.stderr.map(|stderr| share * stderr)]).map(|root| root / end);
+    let why = format!(
+        "From {} to {} nats inside the window, {} at the end of the run.",
+        number(before),
+        number(after),
+        number(end)
+    );
     Finding::new(verdict, percent(share), why)
         .within(Interval::new(share, stderr, Unit::Share), &[Q3_REPRODUCED_ABOVE, Q3_PARTLY_ABOVE])
 }
@@ -388,9 +412,14 @@ fn q4(cast: &Cast<'_>) -> Finding {
     let near_warmup = (start - warmup).abs() < two.spacing_at(start);
     Finding::new(verdict, format!("{} wide, from {} of the run", percent(share), percent(start / run)), why)
         .note_if(near.is_some(), || {
-            format!("The limit of {} is less than a snapshot away: the verdict is inside the resolution.", percent(near.unwrap_or_default()))
+            format!(
+                "The limit of {} is less than a snapshot away: the verdict is inside the resolution.",
+                percent(near.unwrap_or_default())
+            )
         })
-        .note_if(near_warmup, || "Start and warm-up end are less than a snapshot apart: their order is inside the resolution.".to_string())
+        .note_if(near_warmup, || {
+            "Start and warm-up end are less than a snapshot apart: their order is inside the resolution.".to_string()
+        })
 }
 
 fn q5(cast: &Cast<'_>) -> Finding {
@@ -409,13 +438,20 @@ fn q5(cast: &Cast<'_>) -> Finding {
         number(Q5_PREFIX_MATCHING_BELOW),
         ratio.sentence(ONE),
     );
-    let ours = format!("prefix matching at most {}; ICL {} nats, 2 layers {}", number(best.prefix_matching), number(ratio.one), number(ratio.two));
+    let ours = format!(
+        "prefix matching at most {}; ICL {} nats, 2 layers {}",
+        number(best.prefix_matching),
+        number(ratio.one),
+        number(ratio.two)
+    );
     let margin = Z * best.prefix_matching_stderr.unwrap_or_default();
-    ratio
-        .judged(Finding::new(verdict, ours, why), Q5_SHARE_BELOW)
-        .note_if((best.prefix_matching - Q5_PREFIX_MATCHING_BELOW).abs() < margin, || {
-            "The prefix-matching score is within its 95 % interval of the limit: that half is inside the noise.".to_string()
-        })
+    ratio.judged(Finding::new(verdict, ours, why), Q5_SHARE_BELOW).note_if(
+        (best.prefix_matching - Q5_PREFIX_MATCHING_BELOW).abs() < margin,
+        || {
+            "The prefix-matching score is within its 95 % interval of the limit: that half is inside the noise."
+                .to_string()
+        },
+    )
 }
 
 fn q6(cast: &Cast<'_>) -> Finding {
@@ -432,9 +468,15 @@ fn q6(cast: &Cast<'_>) -> Finding {
     let outside = (start - half).max(half - end).max(0.0);
     let verdict = graded(outside == 0.0, outside <= end - start);
     let place = if outside == 0.0 { "inside".to_string() } else { format!("{} tokens outside", tokens(outside)) };
-    let why = format!("{head}, and is half-way at {} tokens: {place} the window of {} to {}.", tokens(half), tokens(start), tokens(end));
+    let why = format!(
+        "{head}, and is half-way at {} tokens: {place} the window of {} to {}.",
+        tokens(half),
+        tokens(start),
+        tokens(end)
+    );
     let spacing = two.spacing_at(half);
-    let near = [start, end, start - (end - start), end + (end - start)].into_iter().any(|edge| (half - edge).abs() < spacing);
+    let near =
+        [start, end, start - (end - start), end + (end - start)].into_iter().any(|edge| (half - edge).abs() < spacing);
     Finding::new(verdict, format!("half-way at {} tokens; ends at {}", tokens(half), number(best.prefix_matching)), why)
         .note_if(near, || "A limit is less than a snapshot away: the verdict is inside the resolution.".to_string())
 }
@@ -464,9 +506,11 @@ fn q9(cast: &Cast<'_>) -> Finding {
     };
     let why = format!("{} {times}", ratio.sentence(ONE_SMEARED));
     let ours = format!("1 layer smeared {} nats, 2 layers {}; {when}", number(ratio.one), number(ratio.two));
-    ratio.judged(Finding::new(graded(forms && earlier, forms || earlier), ours, why), Q9_SHARE_FROM).note_if(close, || {
-        "The half times are less than a snapshot apart: their order is inside the resolution.".to_string()
-    })
+    ratio
+        .judged(Finding::new(graded(forms && earlier, forms || earlier), ours, why), Q9_SHARE_FROM)
+        .note_if(close, || {
+            "The half times are less than a snapshot apart: their order is inside the resolution.".to_string()
+        })
 }
 
 /// The error of a sum from those of its parts, if all are known.
@@ -476,7 +520,8 @@ fn root_of_squares<const N: usize>(parts: [Option<f64>; N]) -> Option<f64> {
 
 fn none_formed(part: Part, end: f64) -> (bool, String, String) {
     let [end, limit] = [end, INDUCTION_HEAD_ABOVE].map(number);
-    let why = format!("No head of the {} ends above {limit} (best {end}), so when it formed means nothing.", part.run());
+    let why =
+        format!("No head of the {} ends above {limit} (best {end}), so when it formed means nothing.", part.run());
     (false, why, "no induction head to time".to_string())
 }
 
@@ -493,7 +538,8 @@ impl Ratio {
         let [a, b] = [one, two].map(Player::last_icl);
         let share = a.score / b.score;
         // First order, the runs as if independent.
-        let stderr = root_of_squares([a.stderr, b.stderr.map(|stderr| share * stderr)]).map(|root| root / b.score.abs());
+        let stderr =
+            root_of_squares([a.stderr, b.stderr.map(|stderr| share * stderr)]).map(|root| root / b.score.abs());
         Self { one: -a.score, two: -b.score, share, stderr }
     }
 

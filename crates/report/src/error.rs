@@ -23,7 +23,10 @@ pub enum ReportError {
         help: &'static str,
     },
     /// The report folder holds no run.
-    #[error("no run in {}: expected folders runs/NAME, each with a spec.toml; train and measure a run first", show(path))]
+    #[error(
+        "no run in {}: expected folders runs/NAME, each with a spec.toml; train and measure a run first",
+        show(path)
+    )]
     NoRuns {
         /// The folder that was searched.
         path: PathBuf,

@@ -134,10 +134,14 @@ fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         panel.lines = head_lines(player);
         let best = player.best_head();
         let name = format!("{}.{}", best.layer, best.head);
-        panel.summary = format!("{}: head {name} ends highest, at {}.", capital(&part.label()), number(best.prefix_matching));
+        panel.summary =
+            format!("{}: head {name} ends highest, at {}.", capital(&part.label()), number(best.prefix_matching));
         panel
     };
-    let parts: Vec<Part> = [ONE, TWO].into_iter().chain(lead.vanilla().map(|player| player.part).filter(|part| part.n_layers > 2)).collect();
+    let parts: Vec<Part> = [ONE, TWO]
+        .into_iter()
+        .chain(lead.vanilla().map(|player| player.part).filter(|part| part.n_layers > 2))
+        .collect();
     let panels: Vec<Panel> = parts.into_iter().map(panel).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
@@ -169,7 +173,8 @@ fn f6(lead: &Cast<'_>) -> Figure {
             format!("{}: {} nats a token at the end", player.part.label(), number(losses[losses.len() - 1].loss))
         })
         .collect();
-    panel.summary = if ends.is_empty() { "No vanilla run is here.".to_string() } else { format!("{}.", ends.join("; ")) };
+    panel.summary =
+        if ends.is_empty() { "No vanilla run is here.".to_string() } else { format!("{}.", ends.join("; ")) };
     Figure {
         id: "F6",
         title: "Loss over training",
@@ -232,7 +237,8 @@ fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 }
 
 fn by_index(lead: &Cast<'_>) -> Figure {
-    let mut panel = Panel::new("Loss by place in the context", axis("place in the context (tokens)"), axis("loss (nats a token)"));
+    let mut panel =
+        Panel::new("Loss by place in the context", axis("place in the context (tokens)"), axis("loss (nats a token)"));
     panel.x.log = true;
     let curve = |by_index: &[f64]| thinned(by_index).collect::<Vec<_>>();
     if let Some(two) = lead.player(TWO)
@@ -304,7 +310,8 @@ fn colour(part: Part) -> [String; 2] {
 /// Layer 0 red, the last layer blue, as in the paper; a layer's heads differ a little in lightness.
 fn head_colour(layer: usize, n_layers: usize, head: usize, n_heads: usize) -> [String; 2] {
     const LIGHT: [[f64; 3]; 4] = [[190.0, 40.0, 20.0], [214.0, 118.0, 0.0], [40.0, 130.0, 140.0], [10.0, 80.0, 170.0]];
-    const DARK: [[f64; 3]; 4] = [[255.0, 110.0, 90.0], [255.0, 180.0, 70.0], [90.0, 205.0, 205.0], [100.0, 170.0, 255.0]];
+    const DARK: [[f64; 3]; 4] =
+        [[255.0, 110.0, 90.0], [255.0, 180.0, 70.0], [90.0, 205.0, 205.0], [100.0, 170.0, 255.0]];
     let place = if n_layers > 1 { layer as f64 / (n_layers - 1) as f64 } else { 0.0 };
     let shade = if n_heads > 1 { head as f64 / (n_heads - 1) as f64 } else { 0.5 };
     let mix = |stops: &[[f64; 3]; 4]| {
@@ -332,7 +339,9 @@ fn icl_line(player: &Player<'_>) -> Line {
 
 fn icl_band(player: &Player<'_>) -> Band {
     let icl = &player.run.icl;
-    let side = |sign: f64| icl.iter().map(|point| rounded(point.score + sign * 1.96 * point.stderr.unwrap_or_default())).collect();
+    let side = |sign: f64| {
+        icl.iter().map(|point| rounded(point.score + sign * 1.96 * point.stderr.unwrap_or_default())).collect()
+    };
     Band {
         colour: colour(player.part),
         group: player.part.label(),
@@ -356,7 +365,11 @@ fn icl_summary(player: &Player<'_>) -> String {
     let window = match &player.window {
         Ok(window) => {
             let [start, end] = [window.start_tokens, window.end_tokens].map(|at| tokens(at as f64));
-            format!("falls from {} to {} between {start} and {end} tokens", number(window.score_before), number(window.score_after))
+            format!(
+                "falls from {} to {} between {start} and {end} tokens",
+                number(window.score_before),
+                number(window.score_after)
+            )
         }
         Err(_) => "has no phase-change window".to_string(),
     };
@@ -376,7 +389,8 @@ fn head_lines(player: &Player<'_>) -> Vec<Line> {
             let (layer, head) = (k / spec.n_heads, k % spec.n_heads);
             // The reader has checked that every point holds every head, in this order.
             let points = player.run.heads.iter().map(|point| (point.tokens as f64, point.heads[k].prefix_matching));
-            let mut line = line(format!("head {layer}.{head}"), head_colour(layer, spec.n_layers, head, spec.n_heads), points);
+            let mut line =
+                line(format!("head {layer}.{head}"), head_colour(layer, spec.n_layers, head, spec.n_heads), points);
             line.group = format!("layer {layer}");
             line.legend = head == 0;
             line.width = if (layer, head) == (best.layer, best.head) { 3.0 } else { 1.75 };

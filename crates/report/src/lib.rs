@@ -102,5 +102,6 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ReportError> {
-    induction_files::write_atomic(path, text.as_bytes()).map_err(|source| ReportError::Write { path: path.to_path_buf(), source })
+    induction_files::write_atomic(path, text.as_bytes())
+        .map_err(|source| ReportError::Write { path: path.to_path_buf(), source })
 }

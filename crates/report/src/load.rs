@@ -198,7 +198,9 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         let expected = *entries.get_or_insert(by_index.len());
         if by_index.is_empty() || by_index.len() != expected {
             let found = by_index.len();
-            return Err(row.problem(format!("`loss_by_index` has {found} entries, expected {} as above", expected.max(1))));
+            return Err(
+                row.problem(format!("`loss_by_index` has {found} entries, expected {} as above", expected.max(1)))
+            );
         }
         Ok(LossPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")?, by_index })
     })?;
@@ -218,7 +220,9 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
         let head = row.below("head", spec.n_heads)?;
         match points.last() {
             Some(last) if last.step == step && last.tokens != tokens => {
-                return Err(row.problem(format!("`tokens` is {tokens}, expected {} as above for step {step}", last.tokens)));
+                return Err(
+                    row.problem(format!("`tokens` is {tokens}, expected {} as above for step {step}", last.tokens))
+                );
             }
             Some(last) if last.step == step => {}
             Some(last) if step < last.step || tokens <= last.tokens => {
@@ -311,7 +315,11 @@ fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
             Some(found) => return Err(wrong("model.smeared_keys", "true or false", found)),
         },
         tokens: whole("train.tokens", 1, i64::MAX as u64)?,
-        warmup_steps: if get("train.warmup_steps").is_some() { whole("train.warmup_steps", 0, i64::MAX as u64)? } else { 0 },
+        warmup_steps: if get("train.warmup_steps").is_some() {
+            whole("train.warmup_steps", 0, i64::MAX as u64)?
+        } else {
+            0
+        },
         table: table.clone(),
     })
 }
@@ -370,7 +378,8 @@ impl Table {
     }
 
     fn parsed(&self) -> Result<Vec<Row<'_>>, ReportError> {
-        let rows: Result<Vec<_>, _> = self.text.lines().enumerate().map(|(k, line)| Row::parse(self, k + 1, line)).collect();
+        let rows: Result<Vec<_>, _> =
+            self.text.lines().enumerate().map(|(k, line)| Row::parse(self, k + 1, line)).collect();
         match rows {
             Ok(rows) if rows.is_empty() => {
                 let problem = "the table is empty, expected at least one line".to_string();

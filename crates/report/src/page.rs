@@ -78,7 +78,8 @@ fn header(out: &mut String, casts: &[Cast<'_>], claims: &[Claim]) {
     }
     let lead = match casts.first() {
         Some(cast) => {
-            let names: Vec<String> = cast.players().map(|player| format!("{} ({})", player.part.label(), player.run.label())).collect();
+            let names: Vec<String> =
+                cast.players().map(|player| format!("{} ({})", player.part.label(), player.run.label())).collect();
             let seeds = match casts.len() {
                 1 => String::new(),
                 n => format!(" Repeated with {} further {}.", n - 1, if n == 2 { "seed" } else { "seeds" }),
@@ -152,9 +153,15 @@ fn figures_section(out: &mut String, figures: &[Figure]) {
     }
     for figure in figures {
         let id = figure.id;
-        let number = id.strip_prefix('F').map_or(String::new(), |number| format!(" <span class=\"soft\">(figure F{number})</span>"));
+        let number = id
+            .strip_prefix('F')
+            .map_or(String::new(), |number| format!(" <span class=\"soft\">(figure F{number})</span>"));
         let one = if figure.panels.len() == 1 { " one" } else { "" };
-        let _ = write!(out, "<figure id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h3 id=\"{id}-title\">{}{number}</h3>\n<div class=\"panels{one}\">\n", figure.title);
+        let _ = write!(
+            out,
+            "<figure id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h3 id=\"{id}-title\">{}{number}</h3>\n<div class=\"panels{one}\">\n",
+            figure.title
+        );
         for (k, panel) in figure.panels.iter().enumerate() {
             let summary = html(&panel.summary);
             out.push_str("<div class=\"panel\">");
@@ -164,10 +171,15 @@ fn figures_section(out: &mut String, figures: &[Figure]) {
             if panel.lines.is_empty() {
                 let _ = writeln!(out, "<div class=\"plot\"><p class=\"empty\">{summary}</p></div></div>");
             } else {
-                let _ = writeln!(out, "<div class=\"plot\" id=\"{id}-{k}\" role=\"img\" aria-label=\"{}: {summary}\"></div></div>", html(&panel.title));
+                let _ = writeln!(
+                    out,
+                    "<div class=\"plot\" id=\"{id}-{k}\" role=\"img\" aria-label=\"{}: {summary}\"></div></div>",
+                    html(&panel.title)
+                );
             }
         }
-        let links: Vec<String> = figure.files.iter().map(|(folder, table)| link(folder, table, &format!("{folder}/{table}"))).collect();
+        let links: Vec<String> =
+            figure.files.iter().map(|(folder, table)| link(folder, table, &format!("{folder}/{table}"))).collect();
         let _ = write!(
             out,
             "</div>\n<figcaption><dl>\n<dt>Drawn</dt><dd>{}</dd>\n<dt>In the paper</dt><dd>{}</dd>\n<dt>Here</dt><dd>{}</dd>\n<dt>Data</dt><dd>{}</dd>\n</dl></figcaption>\n</figure>\n",
@@ -215,8 +227,10 @@ fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
             let role = if k == 0 { "decides the verdicts" } else { "further seed" };
             Some(format!("{}; {role}", player.part.label()))
         });
-        let part = part.unwrap_or_else(|| "not part of any claim: another kind of model, other data, or a duplicate".to_string());
-        let tables = ["loss_by_index.jsonl", "icl.jsonl", "heads.jsonl", "meta.json"].map(|table| link(&run.folder, table, table));
+        let part = part
+            .unwrap_or_else(|| "not part of any claim: another kind of model, other data, or a duplicate".to_string());
+        let tables = ["loss_by_index.jsonl", "icl.jsonl", "heads.jsonl", "meta.json"]
+            .map(|table| link(&run.folder, table, table));
         let segment = url_segment(&run.folder);
         let meta = serde_json::to_string_pretty(&run.meta).expect("it was read from JSON");
         let _ = write!(

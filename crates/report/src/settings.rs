@@ -140,10 +140,8 @@ fn ours(row: &Row, runs: &[Run]) -> String {
 
 /// `lr = 0.001`, or each run's value where they differ; nothing where no spec has the key.
 fn value(key: &str, runs: &[Run]) -> Option<String> {
-    let shown: Vec<(String, String)> = runs
-        .iter()
-        .filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?))))
-        .collect();
+    let shown: Vec<(String, String)> =
+        runs.iter().filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?)))).collect();
     let name = key.rsplit('.').next().unwrap_or(key);
     let (_, first) = shown.first()?;
     if shown.iter().all(|(_, value)| value == first) {

@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!([number(0.4123), number(-0.0001), number(0.0512), number(0.0999)], ["0.41", "0.000", "0.051", "0.10"]);
+        assert_eq!(
+            [number(0.4123), number(-0.0001), number(0.0512), number(0.0999)],
+            ["0.41", "0.000", "0.051", "0.10"]
+        );
         assert_eq!([tokens(950.0), tokens(12_345.0), tokens(4.1e6), tokens(2.5e9)], ["950", "12.3k", "4.10M", "2.50B"]);
         assert_eq!(tokens(999_999.0), "1.00M");
         assert_eq!(percent(0.256), "26 %");

@@ -42,7 +42,8 @@ fn the_same_runs_give_the_same_bytes() {
         assert!(read(&report.page) == page, "the page differs");
         assert_eq!(read(&report.claims_file), claims);
     }
-    let names: Vec<_> = fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
     assert_eq!(names.len(), 3, "nothing but runs and two files is left behind: {names:?}");
 }
 
@@ -73,7 +74,13 @@ fn the_page_loads_nothing_and_links_to_its_tables() {
     let page = read(&build(dir.path()).expect("sound runs").page);
     assert!(page.contains("default-src 'none'"));
     // Outside the scripts there is no way to load anything: no address with a scheme, no source.
-    let markup = page.split("<script>").next().expect("the page before the scripts").split("<footer>").next().expect("before the licence");
+    let markup = page
+        .split("<script>")
+        .next()
+        .expect("the page before the scripts")
+        .split("<footer>")
+        .next()
+        .expect("before the licence");
     for forbidden in ["http:", "https:", "src=", "url(", "@import", "srcset"] {
         assert!(!markup.contains(forbidden), "{forbidden}");
     }
@@ -104,7 +111,9 @@ fn hostile_names_and_specs_are_inert() {
     assert!(!page.contains("<img src=x") && !page.contains("<script>alert"));
     assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
     assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
-    assert!(page.contains("runs/%3Cscript%3Ealert%281%29%3C%21--%20%22%27%26%1B%5B31m%E2%80%AE%23%3F%25/measurements/icl.jsonl"));
+    assert!(page.contains(
+        "runs/%3Cscript%3Ealert%281%29%3C%21--%20%22%27%26%1B%5B31m%E2%80%AE%23%3F%25/measurements/icl.jsonl"
+    ));
 
     // In the figures' JSON nothing can end the element.
     let data = page.split("id=\"figures\">").nth(1).expect("the data").split("</script>").next().expect("its end");
@@ -127,12 +136,37 @@ fn a_damaged_line_is_named() {
         ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
         ("metrics.jsonl", 7, r#"{"step": 7, "tokens": 70000, "loss": NaN}"#, &["metrics.jsonl, line 7", "diverged"]),
         ("metrics.jsonl", 9, r#"{"step": 2, "tokens": 90000, "loss": 1}"#, &["line 9", "after step 8", "increase"]),
-        ("measurements/icl.jsonl", 5, r#"{"step": 40, "tokens": 400000, "icl_score": null, "stderr": 0}"#, &["icl.jsonl, line 5", "`icl_score` is null", "finite"]),
-        ("measurements/icl.jsonl", 5, r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": -1}"#, &["icl.jsonl, line 5", "`stderr` is -1", "from 0"]),
+        (
+            "measurements/icl.jsonl",
+            5,
+            r#"{"step": 40, "tokens": 400000, "icl_score": null, "stderr": 0}"#,
+            &["icl.jsonl, line 5", "`icl_score` is null", "finite"],
+        ),
+        (
+            "measurements/icl.jsonl",
+            5,
+            r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": -1}"#,
+            &["icl.jsonl, line 5", "`stderr` is -1", "from 0"],
+        ),
         ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
-        ("measurements/loss_by_index.jsonl", 2, r#"{"step": 10, "tokens": 100000, "loss": 1, "loss_by_index": [1, 2]}"#, &["loss_by_index.jsonl, line 2", "2 entries, expected 512"]),
-        ("measurements/heads.jsonl", 4, r#"{"step": 0, "tokens": 0, "layer": 9, "head": 0, "prefix_matching": 0, "prefix_matching_stderr": 0}"#, &["heads.jsonl, line 4", "`layer` is 9", "below 2"]),
-        ("measurements/heads.jsonl", 4, r#"{"step": 0, "tokens": 0, "layer": 0, "head": 3, "prefix_matching": 1.5, "prefix_matching_stderr": 0}"#, &["heads.jsonl, line 4", "`prefix_matching` is 1.5", "from 0 to 1"]),
+        (
+            "measurements/loss_by_index.jsonl",
+            2,
+            r#"{"step": 10, "tokens": 100000, "loss": 1, "loss_by_index": [1, 2]}"#,
+            &["loss_by_index.jsonl, line 2", "2 entries, expected 512"],
+        ),
+        (
+            "measurements/heads.jsonl",
+            4,
+            r#"{"step": 0, "tokens": 0, "layer": 9, "head": 0, "prefix_matching": 0, "prefix_matching_stderr": 0}"#,
+            &["heads.jsonl, line 4", "`layer` is 9", "below 2"],
+        ),
+        (
+            "measurements/heads.jsonl",
+            4,
+            r#"{"step": 0, "tokens": 0, "layer": 0, "head": 3, "prefix_matching": 1.5, "prefix_matching_stderr": 0}"#,
+            &["heads.jsonl, line 4", "`prefix_matching` is 1.5", "from 0 to 1"],
+        ),
     ];
     for (file, line, text, parts) in cases {
         let dir = folder();

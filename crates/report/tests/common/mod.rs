@@ -28,6 +28,8 @@ pub struct Fabricated {
     /// How long the first amount takes to form, in tokens; 0: it is there from the start.
     pub rise: f64,
     pub width: f64,
+    /// A straight ramp over twice the width instead of a sigmoid.
+    pub ramp: bool,
     /// Prefix matching of the last layer's head 1 at the end, and when it is half-way, in tokens.
     pub prefix_matching: f64,
     pub head_middle: f64,
@@ -50,6 +52,7 @@ pub fn two() -> Fabricated {
         middle: 3e6,
         rise: 2e5,
         width: 2e5,
+        ramp: false,
         prefix_matching: 0.85,
         head_middle: 3e6,
         stderr: 0.004,
@@ -62,7 +65,16 @@ pub fn one() -> Fabricated {
 }
 
 pub fn one_smeared() -> Fabricated {
-    Fabricated { folder: "c-1L-smeared".to_string(), n_layers: 1, smeared: true, after: 0.39, middle: 2.6e6, prefix_matching: 0.8, head_middle: 2.6e6, ..two() }
+    Fabricated {
+        folder: "c-1L-smeared".to_string(),
+        n_layers: 1,
+        smeared: true,
+        after: 0.39,
+        middle: 2.6e6,
+        prefix_matching: 0.8,
+        head_middle: 2.6e6,
+        ..two()
+    }
 }
 
 pub fn two_smeared() -> Fabricated {
@@ -108,11 +120,19 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
         let tokens = step * STEP_TOKENS;
         let at = tokens as f64;
         let score = -amount(run, at) + run.stderr * 0.5 * noise(k + 7);
-        writeln!(icl, "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}}}", run.stderr).expect("a String");
-        let by_index: Vec<f64> = (0..512).map(|i| loss(run, at) + 0.6 / (1.0 + f64::from(i)).sqrt() - amount(run, at) * f64::from(i).ln_1p() / 6.2).collect();
+        writeln!(icl, "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}}}", run.stderr)
+            .expect("a String");
+        let by_index: Vec<f64> = (0..512)
+            .map(|i| loss(run, at) + 0.6 / (1.0 + f64::from(i)).sqrt() - amount(run, at) * f64::from(i).ln_1p() / 6.2)
+            .collect();
         let mean = by_index.iter().sum::<f64>() / 512.0;
         let list: Vec<String> = by_index.iter().map(|loss| format!("{loss:.5}")).collect();
-        writeln!(losses, "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {mean}, \"loss_by_index\": [{}]}}", list.join(", ")).expect("a String");
+        writeln!(
+            losses,
+            "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {mean}, \"loss_by_index\": [{}]}}",
+            list.join(", ")
+        )
+        .expect("a String");
         for layer in 0..run.n_layers {
             for head in 0..4u32 {
                 let peak = match head {
@@ -121,7 +141,11 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
                     _ => 0.06,
                 };
                 let last = layer + 1 == run.n_layers;
-                let rise = if last { (peak - 0.02).max(0.0) * sigmoid((at - run.head_middle) / run.width) } else { 0.01 * f64::from(head) };
+                let rise = if last {
+                    (peak - 0.02).max(0.0) * sigmoid((at - run.head_middle) / run.width)
+                } else {
+                    0.01 * f64::from(head)
+                };
                 let pm = 0.02 + rise + 0.004 * noise(k * 16 + layer as u64 * 4 + u64::from(head));
                 writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": 0.5, \"previous_token\": 0.1}}").expect("a String");
             }
@@ -137,7 +161,8 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
 
 fn amount(run: &Fabricated, at: f64) -> f64 {
     let formed = if run.rise > 0.0 { 1.0 - (-at / run.rise).exp() } else { 1.0 };
-    let change = (run.after - run.before) * sigmoid((at - run.middle) / run.width);
+    let x = (at - run.middle) / run.width;
+    let change = (run.after - run.before) * if run.ramp { (0.5 + 0.5 * x).clamp(0.0, 1.0) } else { sigmoid(x) };
     (run.before + change) * formed + run.drift * at / RUN_TOKENS as f64
 }
 
