@@ -255,6 +255,8 @@ impl Finding {
 enum Unit {
     Nats,
     Share,
+    /// A share of the 2-layer run's amount of ICL.
+    OfTwo,
 }
 
 impl Unit {
@@ -262,6 +264,7 @@ impl Unit {
         match self {
             Self::Nats => format!("{} nats", number(value)),
             Self::Share => percent(value),
+            Self::OfTwo => format!("{} of 2 layers' ICL", percent(value)),
         }
     }
 }
@@ -282,7 +285,7 @@ impl Interval {
         match self.unit {
             // Both ends to the same digits.
             Unit::Nats => format!("{:.3} to {:.3} nats", self.low + 0.0, self.high + 0.0),
-            Unit::Share => format!("{} to {}", percent(self.low), self.unit.show(self.high)),
+            Unit::Share | Unit::OfTwo => format!("{} to {}", percent(self.low), self.unit.show(self.high)),
         }
     }
 }
@@ -439,10 +442,10 @@ fn q5(cast: &Cast<'_>) -> Finding {
         ratio.sentence(ONE),
     );
     let ours = format!(
-        "prefix matching at most {}; ICL {} nats, 2 layers {}",
+        "prefix matching at most {}; ICL {} nats, {}",
         number(best.prefix_matching),
         number(ratio.one),
-        number(ratio.two)
+        ratio.against()
     );
     let margin = Z * best.prefix_matching_stderr.unwrap_or_default();
     ratio.judged(Finding::new(verdict, ours, why), Q5_SHARE_BELOW).note_if(
@@ -505,7 +508,7 @@ fn q9(cast: &Cast<'_>) -> Finding {
         _ => false,
     };
     let why = format!("{} {times}", ratio.sentence(ONE_SMEARED));
-    let ours = format!("1 layer smeared {} nats, 2 layers {}; {when}", number(ratio.one), number(ratio.two));
+    let ours = format!("1 layer smeared {} nats, {}; {when}", number(ratio.one), ratio.against());
     ratio
         .judged(Finding::new(graded(forms && earlier, forms || earlier), ours, why), Q9_SHARE_FROM)
         .note_if(close, || {
@@ -551,11 +554,19 @@ impl Ratio {
         format!("At the end, {label} has {one} nats of ICL, {} of the {two} of 2 layers.", percent(self.share))
     }
 
+    /// "24 % of 2 layers' 0.42"
+    fn against(&self) -> String {
+        if self.two <= 0.0 {
+            return format!("2 layers {}", number(self.two));
+        }
+        format!("{} of 2 layers' {}", percent(self.share), number(self.two))
+    }
+
     /// Adds the share's interval where there is a share.
     fn judged(&self, finding: Finding, limit: f64) -> Finding {
         if self.two <= 0.0 {
             return finding;
         }
-        finding.within(Interval::new(self.share, self.stderr, Unit::Share), &[limit])
+        finding.within(Interval::new(self.share, self.stderr, Unit::OfTwo), &[limit])
     }
 }
