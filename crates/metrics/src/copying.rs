@@ -1,6 +1,6 @@
 //! The copying score, from direct-path logits (paper.md, 3: copying; D3).
 
-use ndarray::{Array2, ArrayView3, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::heads::check_pattern;
