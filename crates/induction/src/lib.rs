@@ -1,1 +1,34 @@
-//! Skeleton.
+//! The facade: specs become data, data become trained models, models become measurements, measurements a report.
+//!
+//! Each stage is a function over folders (docs/FORMATS.md), so each can be called alone, killed, and called again:
+//!
+//! - [`source::Source`]: a spec's training and held-out examples;
+//! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
+//! - [`measure::measure`]: every kept snapshot of a run, measured once;
+//! - [`reproduce::reproduce`]: the runs of a scale, each trained and measured, and the report.
+//!
+//! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
+//!
+//! ```
+//! use induction::reproduce::Scale;
+//!
+//! let names: Vec<_> = Scale::Smoke.plan("".as_ref(), 0).into_iter().map(|spec| spec.name).collect();
+//! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
+//! ```
+
+pub mod error;
+pub mod interrupt;
+pub mod measure;
+pub mod progress;
+pub mod reproduce;
+pub mod scan;
+pub mod source;
+pub mod training;
+
+pub use error::Error;
+pub use induction_engine as engine;
+pub use induction_metrics as metrics;
+pub use induction_model as model;
+pub use induction_report as report;
+pub use induction_tokenizer as tokenizer;
+pub use induction_train as train;

@@ -28,8 +28,8 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
     for l in 0..config.n_layers {
         let gain = params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
         match config.normalization {
-            Normalization::LN if gain == 0.0 => {
-                return Err(cannot(format!("a positional gain of 0 (layer {l})")));
+            Normalization::LN if !(1.0 / gain).is_finite() => {
+                return Err(cannot(format!("a positional gain of {gain} (layer {l}), which it would have to divide by")));
             }
             Normalization::None if gain != 1.0 => {
                 return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));

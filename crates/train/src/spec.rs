@@ -194,6 +194,10 @@ impl RunSpec {
             return fail("name", format!("{:?}", self.name), "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'");
         }
         self.model.validate()?;
+        if !self.model.d_model.is_multiple_of(self.model.n_heads) {
+            let expected = format!("a multiple of n_heads ({})", self.model.n_heads);
+            return fail("model.d_model", self.model.d_model.to_string(), &expected);
+        }
         match &self.data {
             DataSpec::Corpus { held_out, .. } if !(*held_out > 0.0 && *held_out <= 0.5) => {
                 return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
@@ -352,7 +356,8 @@ pub(crate) mod tests {
     #[test]
     fn every_field_is_checked() {
         type Break = fn(&mut RunSpec);
-        let cases: [(&str, Break); 23] = [
+        let cases: [(&str, Break); 24] = [
+            ("model.d_model", |s| s.model.n_heads = 3),
             ("train.pos_gain_lr_scale", |s| s.train.pos_gain_lr_scale = f64::NAN),
             ("format", |s| s.format = 2),
             ("name", |s| s.name = "../up".into()),

@@ -1,0 +1,63 @@
+//! Reads what fixtures/oracle/pytorch.py dumped in float64.
+
+#![allow(dead_code)] // each test uses its part
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use induction_model::{ModelConfig, Params};
+use ndarray::{Array2, ArrayD, IxDyn};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+/// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that divide nothing.
+pub const CASES: [&str; 5] =
+    ["one_layer_smeared", "two_layer", "two_layer_mlp_smeared", "two_layer_odd_heads", "three_layer_no_norm"];
+
+/// One model and all that PyTorch computed for it.
+pub struct Oracle {
+    pub name: &'static str,
+    pub config: ModelConfig,
+    pub adamw: Value,
+    pub tokens: Array2<u32>,
+    arrays: BTreeMap<String, ArrayD<f64>>,
+}
+
+impl Oracle {
+    pub fn load(name: &'static str) -> Self {
+        let path = |end: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/oracle/{name}.{end}"));
+        let mut json: Value = serde_json::from_slice(&std::fs::read(path("json")).unwrap()).unwrap();
+        let adamw = json.as_object_mut().unwrap().remove("adamw").unwrap();
+        let bytes = std::fs::read(path("safetensors")).unwrap();
+        let (mut arrays, mut tokens) = (BTreeMap::new(), None);
+        for (key, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            let words = view.data().chunks_exact(8).map(|b| <[u8; 8]>::try_from(b).unwrap());
+            if view.dtype() == Dtype::I64 {
+                let ids = words.map(|b| u32::try_from(i64::from_le_bytes(b)).unwrap()).collect();
+                tokens = Some(Array2::from_shape_vec((view.shape()[0], view.shape()[1]), ids).unwrap());
+            } else {
+                let values = words.map(f64::from_le_bytes).collect();
+                arrays.insert(key, ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap());
+            }
+        }
+        Self { name, config: serde_json::from_value(json).unwrap(), adamw, tokens: tokens.unwrap(), arrays }
+    }
+
+    pub fn get(&self, name: &str) -> &ArrayD<f64> {
+        self.arrays.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.name))
+    }
+
+    /// The parameters dumped under `prefix`.
+    pub fn params(&self, prefix: &str) -> Params {
+        Params::from_fn(&self.config, |name, _| self.get(&format!("{prefix}{name}")).mapv(|x| x as f32))
+    }
+
+    /// Asserts that `found` is the dumped array to within `tolerance`, and returns the largest difference.
+    pub fn close<'a>(&self, name: &str, found: impl IntoIterator<Item = &'a f32>, tolerance: f64) -> f64 {
+        let expected = self.get(name);
+        let found: Vec<f32> = found.into_iter().copied().collect();
+        assert_eq!(found.len(), expected.len(), "{}: {name}", self.name);
+        let largest = found.iter().zip(expected).fold(0f64, |m, (f, e)| m.max((f64::from(*f) - e).abs()));
+        assert!(largest <= tolerance, "{}: {name} differs by {largest:e}, more than {tolerance:e}", self.name);
+        largest
+    }
+}

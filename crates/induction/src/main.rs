@@ -1,0 +1,218 @@
+//! The `induction` program: arguments in, the facade's functions, results and exit codes out.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use induction::{
+    Error,
+    interrupt::Interrupt,
+    measure::measure,
+    model::write_export,
+    report::{Report, table},
+    reproduce::{Options, Scale, reproduce},
+    scan::{Patterns, find_snapshot, read_tokens, scan},
+    source::Source,
+    train::{RunSpec, is_finished, load_model, snapshot_folder},
+    training,
+};
+
+/// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every snapshot, and
+/// reports what becomes of the paper's claims.
+///
+/// Exit codes: 0 done; 1 a bug; 2 bad input, or a disk that refuses; 3 the training diverged; 75 stopped by SIGTERM or
+/// another process holds the run, try again; 130 stopped by Ctrl-C.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// Worker threads [default: all cores]. Results do not depend on it.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Machine-readable results on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress.
+    #[arg(long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train and measure all models of a scale, and write the report.
+    Reproduce {
+        /// How much to reproduce.
+        #[arg(long, value_enum, default_value = "laptop")]
+        scale: Scale,
+        /// Seed of every run.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// The text to learn: .jsonl.zst, .jsonl, .txt, or a folder.
+        #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
+        corpus: PathBuf,
+        /// Where data, runs and report go.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Train one run, or go on with it.
+    Train {
+        /// The run's spec (docs/GUIDE.md shows one).
+        spec: PathBuf,
+        /// The run's folder.
+        #[arg(long)]
+        out: PathBuf,
+        /// Where prepared data are kept [default: OUT/data].
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Measure every snapshot of a run that is not measured yet.
+    Measure {
+        /// The run's folder.
+        run: PathBuf,
+        /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Rebuild the report of a reproduction from its measurements.
+    Report {
+        /// The folder that holds runs/.
+        dir: PathBuf,
+    },
+    /// What each head of a trained model does on some tokens.
+    Scan {
+        /// A snapshot's folder, or a run's (its newest snapshot).
+        model: PathBuf,
+        /// A JSON list of token ids, used as they are.
+        #[arg(long)]
+        tokens: PathBuf,
+        /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
+        #[arg(long, value_name = "L:H|all")]
+        pattern: Option<Patterns>,
+    },
+    /// Write a snapshot in another library's layout.
+    Export {
+        /// The run's folder.
+        run: PathBuf,
+        /// The snapshot's step.
+        #[arg(long)]
+        step: u64,
+        /// The layout.
+        #[arg(long, value_enum)]
+        format: Format,
+        /// The folder to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// TransformerLens 3.x: config.json and model.safetensors.
+    TransformerLens,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("induction: {}", visible(&error.to_string()));
+            error.exit_code()
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Error> {
+    let threads = arguments.threads.map_or(0, usize::from);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::Input(format!("--threads: {e}")))?;
+    let interrupt = Interrupt::listen().map_err(Error::io("signal handlers"))?;
+    let (quiet, json) = (arguments.quiet || arguments.json, arguments.json);
+    match &arguments.command {
+        Command::Reproduce { scale, seed, corpus, out } => {
+            let options =
+                Options { scale: *scale, seed: *seed, corpus: corpus.clone(), out: out.clone(), quiet };
+            show_report(&reproduce(&options, &interrupt)?, json)
+        }
+        Command::Train { spec, out, data } => {
+            let mut spec = RunSpec::read(spec)?;
+            let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
+            source.notes().iter().for_each(|note| eprintln!("{note}"));
+            training::run(&spec, &source, out, &interrupt, quiet)?;
+            if json {
+                return show(&serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}));
+            }
+            print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
+        }
+        Command::Measure { run, data } => {
+            let mut spec = RunSpec::read(&run.join("spec.toml"))?;
+            if !is_finished(&spec, run)? {
+                return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
+            }
+            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            measure(&spec, &source, run, &interrupt, quiet)?;
+            let folder = run.join("measurements");
+            if json { show(&serde_json::json!({"measurements": folder})) } else { print_line(&folder.display().to_string()) }
+        }
+        Command::Report { dir } => show_report(&induction::report::build(dir)?, json),
+        Command::Scan { model, tokens, pattern } => {
+            let result = scan(&find_snapshot(model)?, &read_tokens(tokens)?, pattern.unwrap_or(Patterns::None))?;
+            if json {
+                return show(&result);
+            }
+            let mut text = String::from("layer head  prefix matching  copying  previous token\n");
+            for row in &result.heads {
+                text += &format!(
+                    "{:>5} {:>4}  {:>15.3}  {:>7.3}  {:>14.3}\n",
+                    row.layer, row.head, row.prefix_matching, row.copying, row.previous_token
+                );
+            }
+            let mean = result.nll.iter().sum::<f32>() / result.nll.len() as f32;
+            print_line(&format!("{text}mean loss {mean:.4} nats over {} tokens", result.nll.len()))
+        }
+        Command::Export { run, step, format: Format::TransformerLens, out } => {
+            let (config, params) = load_model(&snapshot_folder(run, *step))?;
+            write_export(&config, &params, out)?;
+            if json { show(&serde_json::json!({"out": out})) } else { print_line(&out.display().to_string()) }
+        }
+    }
+}
+
+/// A run inside a reproduction shares the data folder beside `runs/`; any other has its own.
+fn data_beside(run: &Path) -> PathBuf {
+    let shared = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
+    match shared {
+        Some(data) if data.is_dir() && !run.join("data").exists() => data,
+        _ => run.join("data"),
+    }
+}
+
+fn show_report(report: &Report, json: bool) -> Result<(), Error> {
+    if json {
+        return show(&serde_json::json!({"report": report.page, "claims": report.claims}));
+    }
+    print_line(&format!("{}\n\nreport: {}", table(&report.claims, 100, false), report.page.display()))
+}
+
+fn show(value: &impl serde::Serialize) -> Result<(), Error> {
+    print_line(&serde_json::to_string_pretty(value).expect("results serialize"))
+}
+
+/// `println!` without its panic when the reader of a pipe has gone.
+fn print_line(text: &str) -> Result<(), Error> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Control characters in a message (a path's or a file's) must not reach the terminal.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,124 @@
+//! The main job: the runs of a scale, each trained and measured, and the report.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use induction_metrics::IclIndices;
+use induction_model::ModelConfig;
+use induction_report::Report;
+use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec};
+
+use crate::{Error, interrupt::Interrupt, measure::measure, source::Source, training};
+
+/// How much to reproduce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scale {
+    /// The synthetic repeat task: about a minute, for CI and for a first look.
+    Smoke,
+    /// Real text, on a laptop.
+    Laptop,
+}
+
+/// What to reproduce, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much.
+    pub scale: Scale,
+    /// Seed of every run.
+    pub seed: u64,
+    /// The corpus of the scales that use text.
+    pub corpus: PathBuf,
+    /// Where everything goes.
+    pub out: PathBuf,
+    /// No progress.
+    pub quiet: bool,
+}
+
+impl Scale {
+    /// The runs: 1 and 2 layers, attention-only, vanilla and with smeared keys (paper.md, 6: arguments 1 and 2).
+    ///
+    /// All runs of a scale see the same examples in the same order, as the paper's do.
+    pub fn plan(self, corpus: &Path, seed: u64) -> Vec<RunSpec> {
+        [(1, false), (2, false), (1, true), (2, true)]
+            .into_iter()
+            .map(|(n_layers, smeared_keys)| self.spec(corpus, seed, n_layers, smeared_keys))
+            .collect()
+    }
+
+    fn spec(self, corpus: &Path, seed: u64, n_layers: usize, smeared_keys: bool) -> RunSpec {
+        let smeared = if smeared_keys { "-smeared" } else { "" };
+        let train = |tokens, batch| TrainSpec {
+            tokens,
+            batch,
+            lr: 1e-2,
+            warmup_steps: 50,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            pos_gain_lr_scale: 0.1,
+            clip_norm: 1.0,
+        };
+        let (data, model, train, every, examples, block, repeats) = match self {
+            Self::Smoke => (
+                DataSpec::Repeats { min_period: 8, max_period: 24 },
+                ModelConfig { n_layers, smeared_keys, d_model: 64, n_heads: 4, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() },
+                train(400_000, 16),
+                20,
+                128,
+                12,
+                4,
+            ),
+            Self::Laptop => (
+                DataSpec::Corpus { path: corpus.to_path_buf(), held_out: 0.1, blake3: None },
+                ModelConfig { n_layers, smeared_keys, ..ModelConfig::default() },
+                train(6_000_000, 4),
+                100,
+                256,
+                25,
+                4,
+            ),
+        };
+        let icl = IclIndices::for_context(model.n_ctx).expect("both contexts are long enough");
+        RunSpec {
+            format: FORMAT,
+            name: format!("{n_layers}L{smeared}"),
+            seed,
+            data,
+            model,
+            train,
+            snapshots: SnapshotSpec { every },
+            evaluation: EvaluationSpec {
+                examples,
+                icl_early: icl.early,
+                icl_late: icl.late,
+                icl_half_width: icl.half_width,
+                head_examples: 10,
+                prefix_block: block,
+                prefix_repeats: repeats,
+            },
+        }
+    }
+}
+
+/// Trains and measures every run of the scale that is not done yet, then writes the report.
+///
+/// # Errors
+/// Any stage's; what is done stays done.
+pub fn reproduce(options: &Options, interrupt: &Interrupt) -> Result<Report, Error> {
+    let data = options.out.join("data");
+    let runs = options.out.join("runs");
+    fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
+    for mut spec in options.scale.plan(&options.corpus, options.seed) {
+        let run = runs.join(&spec.name);
+        let source = Source::open(&mut spec, &data)?;
+        for note in source.notes() {
+            eprintln!("{note}");
+        }
+        training::run(&spec, &source, &run, interrupt, options.quiet)?;
+        measure(&spec, &source, &run, interrupt, options.quiet)?;
+    }
+    Ok(induction_report::build(&options.out)?)
+}

@@ -1,0 +1,132 @@
+//! What a snapshot's heads do on given tokens.
+
+use std::path::{Path, PathBuf};
+
+use induction_engine::{BurnEngine, Engine};
+use induction_model::Hook;
+use induction_train::{EvaluationSpec, list_snapshots, load_model, snapshot_folder};
+use ndarray::Array2;
+use serde::Serialize;
+
+use crate::{
+    Error,
+    measure::{Evaluators, HeadRow},
+};
+
+/// The result of [`scan`], as its JSON.
+#[derive(Debug, Serialize)]
+pub struct Scan {
+    /// Loss in nats of each token from the second on, given those before it.
+    pub nll: Vec<f32>,
+    /// Every head's scores. `previous_token` is taken on the given tokens, the others on random ones.
+    pub heads: Vec<HeadRow>,
+    /// The pattern of the head asked for, `[query][key]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Vec<Vec<f32>>>,
+    /// The patterns of all heads, `[layer][head][query][key]`, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patterns: Option<Vec<Vec<Vec<Vec<f32>>>>>,
+}
+
+/// Whose attention pattern to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patterns {
+    /// Nobody's.
+    None,
+    /// One head's.
+    Of {
+        /// From 0.
+        layer: usize,
+        /// From 0.
+        head: usize,
+    },
+    /// Every head's.
+    All,
+}
+
+impl std::str::FromStr for Patterns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let parse = || {
+            let (layer, head) = text.split_once(':')?;
+            Some(Self::Of { layer: layer.parse().ok()?, head: head.parse().ok()? })
+        };
+        parse().ok_or_else(|| format!("\"{text}\": expected LAYER:HEAD, counted from 0, or \"all\""))
+    }
+}
+
+/// A snapshot's folder: `model` itself, or the newest snapshot of the run `model`.
+///
+/// # Errors
+/// A folder that is neither.
+pub fn find_snapshot(model: &Path) -> Result<PathBuf, Error> {
+    if model.join("model.safetensors").exists() {
+        return Ok(model.to_path_buf());
+    }
+    match list_snapshots(model)?.last() {
+        Some(&step) => Ok(snapshot_folder(model, step)),
+        None => Err(Error::Input(format!(
+            "{}: neither a snapshot (no model.safetensors) nor a run (no snapshots/step-*)",
+            model.display()
+        ))),
+    }
+}
+
+/// Reads a JSON list of token ids.
+///
+/// # Errors
+/// A file that is not one.
+pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::Input(format!("{}: expected a JSON list of token ids, such as [0, 17, 4]: {e}", path.display())))
+}
+
+/// Losses and head scores of the snapshot in `folder` on `tokens`.
+///
+/// # Errors
+/// A damaged snapshot, tokens that the model cannot read, a head that it does not have.
+pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, Error> {
+    let (config, params) = load_model(folder)?;
+    if let Patterns::Of { layer, head } = patterns
+        && (layer >= config.n_layers || head >= config.n_heads)
+    {
+        let (layers, heads) = (config.n_layers, config.n_heads);
+        return Err(Error::Input(format!("--pattern {layer}:{head}: the model has {layers} layers of {heads} heads, counted from 0")));
+    }
+    if tokens.len() < 2 {
+        return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
+    }
+    let engine = BurnEngine::flex(&config, &params)?;
+    let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
+    let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
+
+    // Any token but the first, which is <|bos|>; blocks as long as the context and the vocabulary allow.
+    let allowed: Vec<u32> = (1..config.d_vocab as u32).collect();
+    let evaluation = EvaluationSpec {
+        examples: 2,
+        icl_early: 1,
+        icl_late: 2,
+        icl_half_width: 0,
+        head_examples: 10,
+        prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
+        prefix_repeats: 4,
+    };
+    let heads = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?.heads(&engine, &params, 0, 0)?;
+
+    let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;
+        let pattern = seen[&Hook::Pattern(layer)].index_axis(ndarray::Axis(0), 0);
+        Ok(pattern.outer_iter().map(|head| head.outer_iter().map(|row| row.iter().copied().collect()).collect()).collect())
+    };
+    let (pattern, patterns) = match patterns {
+        Patterns::None => (None, None),
+        Patterns::Of { layer, head } => (Some(pattern_of(layer)?.swap_remove(head)), None),
+        Patterns::All => (None, Some((0..config.n_layers).map(pattern_of).collect::<Result<_, _>>()?)),
+    };
+    Ok(Scan { nll, heads, pattern, patterns })
+}

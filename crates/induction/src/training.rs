@@ -1,0 +1,48 @@
+//! One run, trained in its folder.
+
+use std::path::Path;
+
+use induction_engine::BurnEngine;
+use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
+
+use crate::{Error, interrupt::Interrupt, progress::Progress, source::Source};
+
+struct Watch<'a> {
+    progress: Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Observer for Watch<'_> {
+    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+        self.progress
+            .at(metrics.step, || format!("loss {:.3}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_s));
+        if self.interrupt.signal().is_some() { Continue::Stop } else { Continue::Yes }
+    }
+
+    fn note(&mut self, message: &str) {
+        self.progress.note(message);
+    }
+}
+
+/// Trains a resolved spec (see [`Source::open`]) in the folder `run`, or goes on where an earlier call stopped.
+///
+/// # Errors
+/// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
+pub fn run(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, quiet: bool) -> Result<(), Error> {
+    let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let progress = Progress::new(&format!("{}: training", spec.name), spec.steps(), quiet);
+    let mut watch = Watch { progress, interrupt };
+    let threads = rayon::current_num_threads();
+    let outcome = train(spec, source, &mut engine, threads, run, &mut watch);
+    watch.progress.finish();
+    if let Some(tokenizer) = source.tokenizer() {
+        let path = run.join("tokenizer.json");
+        if !path.exists() && run.is_dir() {
+            tokenizer.save(&path)?;
+        }
+    }
+    match outcome? {
+        Outcome::Finished => Ok(()),
+        Outcome::Stopped { .. } => interrupt.check(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The main job through the real binary, at the smallest scale.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use common::{TINY, induction, spec, succeed};
+use serde_json::Value;
+
+fn rows(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The best prefix-matching score of each snapshot, in order.
+fn best_prefix_matching(run: &Path) -> Vec<f64> {
+    let mut best = BTreeMap::<u64, f64>::new();
+    for row in rows(&run.join("measurements/heads.jsonl")) {
+        let entry = best.entry(row["step"].as_u64().unwrap()).or_insert(0.0);
+        *entry = entry.max(row["prefix_matching"].as_f64().unwrap());
+    }
+    best.into_values().collect()
+}
+
+#[test]
+fn smoke_shows_the_contrast_and_is_never_done_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut reproduce = induction();
+    reproduce.args(["reproduce", "--scale", "smoke", "--out"]).arg(&out);
+    let begun = Instant::now();
+    let printed = succeed(&mut reproduce);
+    println!("smoke took {:.0} s", begun.elapsed().as_secs_f64());
+    assert!(printed.contains("report.html"), "{printed}");
+
+    let run = |name: &str| out.join("runs").join(name);
+    let best = |name: &str| best_prefix_matching(&run(name));
+    let icl = |name: &str| rows(&run(name).join("measurements/icl.jsonl")).last().unwrap()["icl_score"].as_f64().unwrap();
+    assert!(best("1L").iter().all(|&score| score < 0.2), "{:?}", best("1L"));
+    assert!(*best("2L").last().unwrap() > 0.4, "{:?}", best("2L"));
+    assert!(*best("1L-smeared").last().unwrap() > 0.5, "{:?}", best("1L-smeared"));
+    assert!(*best("2L-smeared").last().unwrap() > 0.5, "{:?}", best("2L-smeared"));
+    assert!(icl("2L") < icl("1L") - 0.5, "{} {}", icl("2L"), icl("1L"));
+
+    let claims: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
+    let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q9"]);
+
+    let read = |name: &str| std::fs::read(out.join(name)).unwrap();
+    let first = (read("report.html"), read("claims.json"));
+    let begun = Instant::now();
+    succeed(&mut reproduce);
+    assert!(begun.elapsed() < Duration::from_secs(10), "nothing was left to do, but it took {:?}", begun.elapsed());
+    assert!(first == (read("report.html"), read("claims.json")), "the same runs must give the same report");
+
+    // Only what is missing is made again.
+    let kept = run("2L").join("snapshots/step-00000001/model.safetensors");
+    let written = std::fs::metadata(&kept).unwrap().modified().unwrap();
+    std::fs::remove_dir_all(run("1L").join("measurements")).unwrap();
+    succeed(&mut reproduce);
+    assert_eq!(std::fs::metadata(&kept).unwrap().modified().unwrap(), written);
+    assert!(first == (read("report.html"), read("claims.json")), "a measurement made again must be the same");
+}
+
+#[test]
+fn scan_and_export_speak_of_the_trained_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, tokens, export) = (folder.path().join("run"), folder.path().join("tokens.json"), folder.path().join("tl"));
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    std::fs::write(&tokens, "[0, 3, 4, 5, 3, 4, 5]").unwrap();
+    let scan = succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
+    let scan: Value = serde_json::from_str(&scan).unwrap();
+    assert_eq!(scan["nll"].as_array().unwrap().len(), 6);
+    assert_eq!(scan["heads"].as_array().unwrap().len(), 4);
+    let pattern = scan["pattern"].as_array().unwrap();
+    for (query, row) in pattern.iter().enumerate() {
+        let row: Vec<f64> = row.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5 && row[query + 1..].iter().all(|&x| x == 0.0), "{row:?}");
+    }
+    let mut command = induction();
+    command.args(["--json", "export"]).arg(&run).args(["--step", "200", "--format", "transformer-lens", "--out"]).arg(&export);
+    succeed(&mut command);
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(export.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["positional_embedding_type"], "shortformer");
+    assert!(export.join("model.safetensors").exists());
+}
+
+#[test]
+fn measure_stands_alone_and_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    let measure = || {
+        succeed(induction().arg("measure").arg(&run));
+        ["loss_by_index", "icl", "heads"].map(|t| std::fs::read(run.join(format!("measurements/{t}.jsonl"))).unwrap())
+    };
+    let first = measure();
+    assert_eq!(rows(&run.join("measurements/icl.jsonl")).len(), 16); // 0, 1, 2, 4, 8, 16, 20, 40, ..., 200
+    std::fs::remove_dir_all(run.join("measurements")).unwrap();
+    assert!(measure() == first);
+    // A table that lost a line is made whole again.
+    let path = run.join("measurements/icl.jsonl");
+    std::fs::write(&path, "{\"step\": 0, \"tok").unwrap();
+    assert!(measure() == first);
+}

@@ -1,0 +1,51 @@
+//! Ten AdamW steps with warm-up and global-norm clipping, against PyTorch in float64.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../../engine/tests/oracle/mod.rs"]
+mod oracle;
+
+use induction_engine::{BurnEngine, Engine};
+use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use oracle::{CASES, Oracle};
+
+#[test]
+fn ten_steps() {
+    let mut largest = 0f64;
+    for case in CASES {
+        let oracle = Oracle::load(case);
+        let setting = |key: &str| oracle.adamw[key].as_f64().unwrap();
+        let spec = TrainSpec {
+            tokens: 1,
+            batch: 2,
+            lr: setting("lr"),
+            warmup_steps: setting("warmup_steps") as u64,
+            beta1: setting("beta1"),
+            beta2: setting("beta2"),
+            eps: setting("eps"),
+            weight_decay: setting("weight_decay"),
+            pos_gain_lr_scale: 1.0,
+            clip_norm: setting("max_norm"),
+        };
+        let mut params = oracle.params("param.");
+        let mut engine = BurnEngine::flex(&oracle.config, &params).unwrap();
+        let mut optimizer = AdamW::new(&oracle.config);
+        let (mut losses, mut norms) = (Vec::new(), Vec::new());
+        for step in 1..=setting("steps") as u64 {
+            let (loss, mut gradients) = engine.loss_and_gradients(oracle.tokens.view()).unwrap();
+            losses.push(loss);
+            norms.push(clip_by_global_norm(&mut gradients, spec.clip_norm) as f32);
+            let lr = spec.lr * (step as f64 / spec.warmup_steps as f64).min(1.0);
+            optimizer.update(&mut params, &gradients, lr, &spec);
+            engine.set_params(&params).unwrap();
+        }
+        // The case must exercise both branches of the clipping.
+        assert!(norms.iter().any(|&n| f64::from(n) > spec.clip_norm), "{case}: never clipped");
+        oracle.close("adamw.losses", &losses, 1e-5);
+        oracle.close("adamw.grad_norms", &norms, 1e-5);
+        for (name, value) in params.iter() {
+            largest = largest.max(oracle.close(&format!("adamw.param.{name}"), value, 1e-4));
+        }
+    }
+    println!("largest difference of a parameter after ten steps {largest:.1e}");
+}
