@@ -49,6 +49,15 @@ proptest! {
 }
 
 #[test]
+fn a_cut_never_falls_within_white_space() {
+    // "\n\n   " is one token of SMALL; the place where a cut is looked for first moves through it.
+    for shift in 0..10 {
+        let text = "x".repeat(CHUNK_BYTES - 5 + shift) + "\n\n    return None\n";
+        assert_eq!(SMALL.encode(&text), SMALL.inner.encode_fast(&text[..], false).unwrap().get_ids(), "{shift}");
+    }
+}
+
+#[test]
 fn long_texts_are_cut() {
     let text = "a line of text\n\n  ".repeat(20_000);
     let pieces: Vec<_> = chunks(&text).collect();
