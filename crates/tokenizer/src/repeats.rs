@@ -5,6 +5,9 @@ use rand::Rng;
 use crate::bpe::MAX_D_VOCAB;
 use crate::{Error, Result};
 
+/// Of ten tokens of a block, this many follow from the one two before.
+const FOLLOWS_OF_TEN: u32 = 7;
+
 /// What a [`RepeatsTask`] generates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatsConfig {
@@ -25,8 +28,10 @@ pub struct RepeatsConfig {
 /// Examples of repeated random blocks, a pure function of `(seed, purpose, index)`.
 ///
 /// An example is BOS, a few random tokens, then one random block over and over until the context is full. A model can learn
-/// two things from it, as it can from text: how frequent each token is (lower ids are more frequent, in all examples), and,
-/// by an induction head, what came after this token last time.
+/// three things from it, as it can from text: how frequent each token is (lower ids are more frequent), what tends to follow
+/// (seven in ten tokens are a fixed function of the token two before, the same in all examples), and, by an induction head,
+/// what came after this token last time. Without the second, nothing pays for attention to nearby tokens before induction
+/// does, and the phase change comes late or, for some seeds, not at all.
 #[derive(Debug, Clone)]
 pub struct RepeatsTask {
     config: RepeatsConfig,
@@ -45,11 +50,9 @@ impl RepeatsTask {
         check("n_ctx", n_ctx, 2, usize::MAX - 1)?;
         check("max_period", max_period, 1, n_ctx / 2)?;
         check("min_period", min_period, 1, max_period)?;
-        // Zipf's law flattened at the top (Mandelbrot's form): the first token is about nine times as frequent as the
-        // last. Integers, so that every machine draws the same tokens.
-        let flattening = (d_vocab / 8) as u64;
+        // Zipf's law with exponent 1/2. Integers, so that every machine draws the same tokens.
         let mut sum = 0;
-        let weights = (1..d_vocab as u64).map(|rank| (1 << 32) / (rank + flattening));
+        let weights = (1..d_vocab as u64).map(|rank| (1 << 40) / (rank << 20).isqrt());
         let cumulative_weights = weights
             .map(|weight| {
                 sum += weight;
@@ -73,11 +76,21 @@ impl RepeatsTask {
         let prefix = random.random_range(0..period as u64) as usize;
         let mut example = Vec::with_capacity(n_ctx + 1);
         example.push(0);
-        example.extend((0..prefix + period).map(|_| self.token(&mut random)));
+        for at in 1..=prefix + period {
+            // Both are drawn for every token, so that one choice does not shift the next.
+            let (fresh, follows) = (self.token(&mut random), random.random_range(0..10u32) < FOLLOWS_OF_TEN);
+            example.push(if follows && at > 2 { self.successor(example[at - 2]) } else { fresh });
+        }
         while example.len() <= n_ctx {
             example.push(example[example.len() - period]);
         }
         example
+    }
+
+    /// What tends to come two tokens after `token`: a fixed permutation of all tokens but BOS.
+    fn successor(&self, token: u32) -> u32 {
+        let others = self.config.d_vocab as u64 - 1;
+        induction_random::permute(0, "repeats: successor", 0, others, u64::from(token) - 1) as u32 + 1
     }
 
     fn token(&self, random: &mut impl Rng) -> u32 {
@@ -154,13 +167,27 @@ mod tests {
     fn lower_tokens_are_more_frequent() {
         let task = RepeatsTask::new(config()).unwrap();
         let mut counts = [0.0; 64];
-        for index in 0..4000 {
-            task.example(index)[1..].iter().for_each(|&token| counts[token as usize] += 1.0);
+        for index in 0..40_000 {
+            // The first two tokens follow from nothing.
+            task.example(index)[1..3].iter().for_each(|&token| counts[token as usize] += 1.0);
         }
         assert_eq!(counts[0], 0.0);
-        let (low, high): (f64, f64) = (counts[1..8].iter().sum(), counts[57..].iter().sum());
-        // Weights 1/(t + 8): the ratio of the sums is 5.83.
-        assert!((low / high - 5.83).abs() < 0.4, "{}", low / high);
+        let share = |range: std::ops::Range<usize>| counts[range].iter().sum::<f64>() / 80_000.0;
+        let weight = |range: std::ops::Range<usize>| range.map(|t| (t as f64).powf(-0.5)).sum::<f64>();
+        for range in [1..8, 57..64] {
+            let expected = weight(range.clone()) / weight(1..64);
+            assert!((share(range) - expected).abs() < 0.01, "{expected}");
+        }
+    }
+
+    #[test]
+    fn seven_in_ten_follow_from_two_before() {
+        let task = RepeatsTask::new(config()).unwrap();
+        let successors: std::collections::BTreeSet<_> = (1..64).map(|token| task.successor(token)).collect();
+        assert_eq!(successors, (1..64).collect());
+        let followed: usize = (0..10_000).filter(|&k| { let e = task.example(k); e[3] == task.successor(e[1]) }).count();
+        // 0.7 and the few that are drawn by chance.
+        assert!((7_000..7_250).contains(&followed), "{followed}");
     }
 
     #[test]
