@@ -17,6 +17,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Names of temporary siblings begin with this; whoever lists a folder skips them.
@@ -63,17 +64,19 @@ pub fn write_folder_atomic(path: &Path, files: &[(&str, Vec<u8>)]) -> io::Result
     sync_parent(path)
 }
 
-/// A name beside `path` that no other process uses.
+/// A name beside `path` that no other process uses, and none used before: process ids come again (in a container, often
+/// the same one at each start), and a killed process may have left its file behind, so the time is part of the name.
 ///
 /// # Errors
 /// If `path` has no file name.
 pub fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
     let mut temporary = OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
-    temporary.push(format!("-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    temporary.push(format!("-{}-{}-{now:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     Ok(path.with_file_name(temporary))
 }
 
@@ -113,6 +116,16 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_name_is_never_used_twice() {
+        let path = Path::new("folder/a");
+        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| temporary_sibling(path).unwrap()).collect();
+        assert_eq!(names.len(), 1000);
+        // What another start of a process with this id would have left.
+        let stem = format!("{TEMPORARY_PREFIX}a-{}-0", std::process::id());
+        assert!(names.iter().all(|name| name.parent() == path.parent() && !name.ends_with(&stem)));
     }
 
     #[test]

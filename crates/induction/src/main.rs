@@ -60,7 +60,7 @@ enum Command {
     },
     /// Train one run, or go on with it.
     Train {
-        /// The run's spec (docs/GUIDE.md shows one).
+        /// The run's spec (docs/FORMATS.md shows one).
         spec: PathBuf,
         /// The run's folder.
         #[arg(long)]

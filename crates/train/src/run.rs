@@ -191,11 +191,23 @@ fn claim(spec: &RunSpec, run: &Path) -> Result<File, Error> {
     if path.exists() {
         check_same_run(spec, run)?;
     }
+    remove_leftovers(&snapshots).map_err(Error::io(&snapshots))?;
     let text = spec.to_toml();
     if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
         induction_files::write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))?;
     }
     Ok(lock)
+}
+
+/// Removes the temporary folders that a killed process left; the lock says that nobody is writing one.
+fn remove_leftovers(snapshots: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(snapshots)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(induction_files::TEMPORARY_PREFIX) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn check_same_run(spec: &RunSpec, run: &Path) -> Result<(), Error> {
