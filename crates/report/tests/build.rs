@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{Fabricated, all, damage, one, two, write, write_all};
-use induction_report::{build, table};
+use induction_report::{build, load_runs, table};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -45,6 +45,16 @@ fn the_same_runs_give_the_same_bytes() {
     let names: Vec<_> =
         fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
     assert_eq!(names.len(), 3, "nothing but runs and two files is left behind: {names:?}");
+}
+
+#[test]
+fn runs_come_by_name_not_as_the_disk_lists_them() {
+    let dir = folder();
+    let mut runs = all();
+    runs.reverse();
+    write_all(dir.path(), &runs);
+    let names: Vec<String> = load_runs(dir.path()).expect("sound runs").into_iter().map(|run| run.folder).collect();
+    assert_eq!(names, ["a-1L", "b-2L", "c-1L-smeared", "d-2L-smeared"]);
 }
 
 #[test]
