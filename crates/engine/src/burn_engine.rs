@@ -4,10 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use induction_model::{Hook, ModelConfig, Params, Tap, Transformer};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
-use crate::{
-    Engine, Error, Exactness, Intervention, check_tokens,
-    intervention::check_hook,
-};
+use crate::{Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook};
 
 /// Numbers that one evaluation group's attention scores may fill in a layer (64 MiB of float32): enough to keep the
 /// matrix products long, little enough that a long evaluation runs in constant memory.
@@ -33,7 +30,13 @@ impl BurnEngine {
         Self::on("burn-flex", Exactness::Exact, Device::flex(), config, params)
     }
 
-    fn on(name: &str, exactness: Exactness, device: Device, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+    fn on(
+        name: &str,
+        exactness: Exactness,
+        device: Device,
+        config: &ModelConfig,
+        params: &Params,
+    ) -> Result<Self, Error> {
         Ok(Self {
             name: name.to_string(),
             exactness,
@@ -242,7 +245,15 @@ mod tests {
 
     #[test]
     fn groups_do_not_change_the_numbers() {
-        let config = ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 7, ..ModelConfig::default() };
+        let config = ModelConfig {
+            n_layers: 2,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 4,
+            n_ctx: 6,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
         let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
         let examples = Array2::from_shape_fn((5, 7), |(i, j)| ((3 * i + j * j) % 7) as u32);
         let all = engine.losses(examples.view(), &[]).unwrap();
@@ -254,8 +265,39 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_queries_do_not_change_the_numbers() {
+        // Longer than two blocks of queries; asking for the pattern takes the path without blocks.
+        let config = ModelConfig {
+            n_layers: 2,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 4,
+            n_ctx: 300,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
+        let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let tokens = Array2::from_shape_fn((2, 300), |(i, j)| ((3 * i + j * j) % 7) as u32);
+        let blocks = engine.activations(tokens.view(), &[Hook::ResidPost(1)], &[]).unwrap();
+        let whole = [Hook::ResidPost(1), Hook::Pattern(0), Hook::Pattern(1)];
+        let whole = engine.activations(tokens.view(), &whole, &[]).unwrap();
+        let largest =
+            (&blocks[&Hook::ResidPost(1)] - &whole[&Hook::ResidPost(1)]).iter().fold(0f32, |m, x| m.max(x.abs()));
+        assert!(largest < 1e-5, "{largest}");
+    }
+
+    #[test]
     fn shapes_are_the_hooks() {
-        let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 3, d_mlp: 5, n_ctx: 6, d_vocab: 7, ..ModelConfig::default() };
+        let config = ModelConfig {
+            n_layers: 1,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 3,
+            d_mlp: 5,
+            n_ctx: 6,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
         let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
         let tokens = Array2::from_shape_fn((2, 4), |(i, j)| (i + j) as u32);
         use Hook::*;
@@ -268,7 +310,15 @@ mod tests {
 
     #[test]
     fn bad_requests_are_errors() {
-        let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 7, ..ModelConfig::default() };
+        let config = ModelConfig {
+            n_layers: 1,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 3,
+            n_ctx: 4,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
         let mut engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
         let tokens = |rows, columns, id| Array2::from_elem((rows, columns), id);
         let message = |r: Result<Array2<f32>, Error>| r.unwrap_err().to_string();
@@ -285,7 +335,10 @@ mod tests {
             Intervention::Replace { hook: Hook::MlpOut(0), value: ArrayD::zeros(IxDyn(&[1, 4, 8])) },
         ];
         for intervention in bad {
-            assert!(engine.losses(tokens(1, 5, 0).view(), std::slice::from_ref(&intervention)).is_err(), "{intervention:?}");
+            assert!(
+                engine.losses(tokens(1, 5, 0).view(), std::slice::from_ref(&intervention)).is_err(),
+                "{intervention:?}"
+            );
         }
         assert!(engine.activations(tokens(1, 4, 0).view(), &[Hook::Z(1)], &[]).is_err());
     }

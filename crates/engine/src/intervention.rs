@@ -53,9 +53,9 @@ impl Intervention {
             Err(Error::Intervention(format!("at {}: value of shape {found:?}, expected {expected:?}", self.hook())))
         };
         match self {
-            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } if *head >= config.n_heads => {
-                Err(Error::Intervention(format!("at {}: head {head}, the model has {} heads", self.hook(), config.n_heads)))
-            }
+            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } if *head >= config.n_heads => Err(
+                Error::Intervention(format!("at {}: head {head}, the model has {} heads", self.hook(), config.n_heads)),
+            ),
             Self::ZeroHead { .. } => Ok(()),
             Self::ForcePattern { pattern, .. } => expect(pattern.shape(), &[examples, pos, pos]),
             Self::Replace { hook, value } => expect(value.shape(), &hook_shape(config, *hook, examples, pos)),

@@ -110,10 +110,16 @@ pub trait Engine {
 /// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.
 fn check_tokens(config: &ModelConfig, tokens: ArrayView2<u32>, read: usize) -> Result<(), Error> {
     if tokens.nrows() == 0 || read == 0 {
-        return Err(Error::Tokens(format!("{} sequences of {read} positions: expected at least one of each", tokens.nrows())));
+        return Err(Error::Tokens(format!(
+            "{} sequences of {read} positions: expected at least one of each",
+            tokens.nrows()
+        )));
     }
     if read > config.n_ctx {
-        return Err(Error::Tokens(format!("sequences of {read} tokens: the model's context (n_ctx) is {}", config.n_ctx)));
+        return Err(Error::Tokens(format!(
+            "sequences of {read} tokens: the model's context (n_ctx) is {}",
+            config.n_ctx
+        )));
     }
     if let Some(((row, at), id)) = tokens.indexed_iter().find(|(_, id)| **id as usize >= config.d_vocab) {
         return Err(Error::Tokens(format!(

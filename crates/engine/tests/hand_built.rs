@@ -30,9 +30,17 @@ fn patterns_are_the_closed_forms() {
             for key in 0..=query {
                 let found = |l: usize| f64::from(seen[&Hook::Pattern(l)][[example, 0, query, key]]);
                 let previous = model.previous_token_attention(query, key);
-                assert!((found(0) - previous).abs() < 1e-4, "layer 0, {query} -> {key}: {} is not {previous}", found(0));
+                assert!(
+                    (found(0) - previous).abs() < 1e-4,
+                    "layer 0, {query} -> {key}: {} is not {previous}",
+                    found(0)
+                );
                 let induction = model.induction_attention(&ids, query, key);
-                assert!((found(1) - induction).abs() < 1e-4, "layer 1, {query} -> {key}: {} is not {induction}", found(1));
+                assert!(
+                    (found(1) - induction).abs() < 1e-4,
+                    "layer 1, {query} -> {key}: {} is not {induction}",
+                    found(1)
+                );
             }
         }
     }

@@ -68,7 +68,8 @@ fn ablations_full_and_pattern_preserving() {
                 let full = engine.losses(oracle.tokens.view(), std::slice::from_ref(&zero)).unwrap();
                 largest = largest.max(oracle.close(&format!("ablate.{layer}.{head}.full"), &full, TOLERANCE));
                 let forced = patterns.iter().map(|(&hook, value)| Intervention::Replace { hook, value: value.clone() });
-                let preserving = engine.losses(oracle.tokens.view(), &forced.chain([zero]).collect::<Vec<_>>()).unwrap();
+                let preserving =
+                    engine.losses(oracle.tokens.view(), &forced.chain([zero]).collect::<Vec<_>>()).unwrap();
                 let name = format!("ablate.{layer}.{head}.pattern_preserving");
                 largest = largest.max(oracle.close(&name, &preserving, TOLERANCE));
             }
@@ -87,8 +88,10 @@ fn one_forced_head_is_the_whole_pattern_replaced() {
     // Head 1 attends to itself only.
     let own = ndarray::Array3::from_shape_fn((examples, n_ctx, n_ctx), |(_, q, k)| f32::from(q == k));
     whole.index_axis_mut(Axis(1), 1).assign(&own);
-    let by_head = engine.losses(oracle.tokens.view(), &[Intervention::ForcePattern { layer: 1, head: 1, pattern: own }]).unwrap();
-    let by_layer = engine.losses(oracle.tokens.view(), &[Intervention::Replace { hook: Hook::Pattern(1), value: whole }]).unwrap();
+    let by_head =
+        engine.losses(oracle.tokens.view(), &[Intervention::ForcePattern { layer: 1, head: 1, pattern: own }]).unwrap();
+    let by_layer =
+        engine.losses(oracle.tokens.view(), &[Intervention::Replace { hook: Hook::Pattern(1), value: whole }]).unwrap();
     assert!((&by_head - &by_layer).iter().all(|x| x.abs() < 1e-6));
     let plain = engine.losses(oracle.tokens.view(), &[]).unwrap();
     assert!((&by_head - &plain).iter().any(|x| x.abs() > 1e-3));

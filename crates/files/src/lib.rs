@@ -73,7 +73,9 @@ pub fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
     let mut temporary = OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
     temporary.push(format!("-{}-{}-{now:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));

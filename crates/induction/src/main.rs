@@ -12,6 +12,7 @@ use induction::{
     interrupt::Interrupt,
     measure::measure,
     model::write_export,
+    progress::Screen,
     report::{Report, table},
     reproduce::{Options, Scale, reproduce},
     scan::{Patterns, find_snapshot, read_tokens, scan},
@@ -57,6 +58,9 @@ enum Command {
         /// Where data, runs and report go.
         #[arg(long)]
         out: PathBuf,
+        /// Runs worked on at once; they share the threads [default: one a thread].
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
     },
     /// Train one run, or go on with it.
     Train {
@@ -133,20 +137,26 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         .build_global()
         .map_err(|e| Error::Input(format!("--threads: {e}")))?;
     let interrupt = Interrupt::listen().map_err(Error::io("signal handlers"))?;
-    let (quiet, json) = (arguments.quiet || arguments.json, arguments.json);
+    let json = arguments.json;
+    let screen = Screen::new(arguments.quiet || json);
     match &arguments.command {
-        Command::Reproduce { scale, seed, corpus, out } => {
-            let options =
-                Options { scale: *scale, seed: *seed, corpus: corpus.clone(), out: out.clone(), quiet };
-            show_report(&reproduce(&options, &interrupt)?, json)
+        Command::Reproduce { scale, seed, corpus, out, jobs } => {
+            let threads = rayon::current_num_threads();
+            let jobs = jobs.map_or(threads, usize::from);
+            let threads_per_job = (threads / jobs).max(1);
+            let (corpus, out) = (corpus.clone(), out.clone());
+            let options = Options { scale: *scale, seed: *seed, corpus, out, jobs, threads_per_job };
+            show_report(&reproduce(&options, &interrupt, &screen)?, json)
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;
             let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
-            source.notes().iter().for_each(|note| eprintln!("{note}"));
-            training::run(&spec, &source, out, &interrupt, quiet)?;
+            source.notes().iter().for_each(|note| screen.note(note));
+            training::run(&spec, &source, out, &interrupt, &screen)?;
             if json {
-                return show(&serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}));
+                return show(
+                    &serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}),
+                );
             }
             print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
         }
@@ -156,9 +166,13 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
             }
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
-            measure(&spec, &source, run, &interrupt, quiet)?;
+            measure(&spec, &source, run, &interrupt, &screen)?;
             let folder = run.join("measurements");
-            if json { show(&serde_json::json!({"measurements": folder})) } else { print_line(&folder.display().to_string()) }
+            if json {
+                show(&serde_json::json!({"measurements": folder}))
+            } else {
+                print_line(&folder.display().to_string())
+            }
         }
         Command::Report { dir } => show_report(&induction::report::build(dir)?, json),
         Command::Scan { model, tokens, pattern } => {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     Error,
     interrupt::Interrupt,
-    progress::Progress,
+    progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
 };
 
@@ -118,8 +118,8 @@ impl Evaluators {
         let mut rows = Vec::new();
         for l in layers {
             let previous = previous_token(rank4(&on_text[&Hook::Pattern(l)])).map_err(place)?;
-            let prefix =
-                prefix_matching(rank4(&on_repeated[&Hook::Pattern(l)]), self.repeated.view(), self.prefix).map_err(place)?;
+            let prefix = prefix_matching(rank4(&on_repeated[&Hook::Pattern(l)]), self.repeated.view(), self.prefix)
+                .map_err(place)?;
             let unembed = head_unembeddings(params, l).map_err(place)?;
             let examples = rank4(&on_random[&Hook::Pattern(l)]);
             let values = rank4(&on_random[&Hook::V(l)]);
@@ -173,7 +173,13 @@ fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
 /// # Errors
 /// A run that is not there or not trained as its spec says, the engine's, the metrics' and the system's;
 /// [`Error::Interrupted`] after a signal, with what is measured kept.
-pub fn measure(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, quiet: bool) -> Result<(), Error> {
+pub fn measure(
+    spec: &RunSpec,
+    source: &Source,
+    run: &Path,
+    interrupt: &Interrupt,
+    screen: &Screen,
+) -> Result<(), Error> {
     let folder = run.join("measurements");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
@@ -204,7 +210,7 @@ pub fn measure(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrup
         late: spec.evaluation.icl_late,
         half_width: spec.evaluation.icl_half_width,
     };
-    let mut progress = Progress::new(&format!("{}: measuring", spec.name), missing.len() as u64, quiet);
+    let mut progress = Progress::new(screen, &format!("{}: measuring", spec.name), missing.len() as u64);
     for (done, &step) in missing.iter().enumerate() {
         interrupt.check()?;
         let snapshot = snapshot_folder(run, step);

@@ -5,13 +5,46 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Where there is no terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
+/// Where progress is shown: several stages may run at once.
+#[derive(Clone)]
+pub struct Screen {
+    bars: MultiProgress,
+    show: Show,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    Bars,
+    Lines,
+    Nothing,
+}
+
+impl Screen {
+    /// Standard error, or nowhere when `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let show = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Show::Nothing,
+            (false, true) => Show::Bars,
+            (false, false) => Show::Lines,
+        };
+        Self { bars: MultiProgress::new(), show }
+    }
+
+    /// A line that stays, above the bars. Shown even when quiet: it says what the user would not expect.
+    pub fn note(&self, message: &str) {
+        // `suspend` takes the bars away while the line is printed.
+        self.bars.suspend(|| eprintln!("{message}"));
+    }
+}
+
 /// The progress of one stage of one run.
 pub struct Progress {
+    screen: Screen,
     bar: ProgressBar,
     label: String,
     total: u64,
@@ -22,17 +55,27 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A stage of `total` steps. Nothing is shown when `quiet`.
-    pub fn new(label: &str, total: u64, quiet: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new(total) };
-        let style = ProgressStyle::with_template("{prefix:<24} [{bar:30}] {pos}/{len}  {msg}  {eta} left")
+    /// A stage of `total` steps.
+    pub fn new(screen: &Screen, label: &str, total: u64) -> Self {
+        let bar = match screen.show {
+            Show::Bars => screen.bars.add(ProgressBar::new(total)),
+            Show::Lines | Show::Nothing => ProgressBar::hidden(),
+        };
+        let style = ProgressStyle::with_template("{prefix:<22} [{bar:20}] {pos}/{len}  {msg}  {eta} left")
             .expect("the template is valid")
             .progress_chars("=> ");
         bar.set_style(style);
         bar.set_prefix(label.to_string());
-        let last_line = (!quiet && !terminal).then(Instant::now);
-        Self { bar, label: label.to_string(), total, begun: Instant::now(), first: None, last_line }
+        let last_line = (screen.show == Show::Lines).then(Instant::now);
+        Self {
+            screen: screen.clone(),
+            bar,
+            label: label.to_string(),
+            total,
+            begun: Instant::now(),
+            first: None,
+            last_line,
+        }
     }
 
     /// Step `at` is done.
@@ -56,7 +99,7 @@ impl Progress {
 
     /// A line that stays.
     pub fn note(&self, message: &str) {
-        if self.bar.is_hidden() { eprintln!("{message}") } else { self.bar.println(message) }
+        self.screen.note(message);
     }
 
     /// Takes the bar away.

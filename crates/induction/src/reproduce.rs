@@ -3,6 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use induction_metrics::IclIndices;
@@ -10,7 +14,7 @@ use induction_model::ModelConfig;
 use induction_report::Report;
 use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec};
 
-use crate::{Error, interrupt::Interrupt, measure::measure, source::Source, training};
+use crate::{Error, interrupt::Interrupt, measure::measure, progress::Screen, source::Source, training};
 
 /// How much to reproduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,8 +36,10 @@ pub struct Options {
     pub corpus: PathBuf,
     /// Where everything goes.
     pub out: PathBuf,
-    /// No progress.
-    pub quiet: bool,
+    /// Runs worked on at once.
+    pub jobs: usize,
+    /// Threads of each.
+    pub threads_per_job: usize,
 }
 
 impl Scale {
@@ -64,7 +70,16 @@ impl Scale {
         let (data, model, train, every, examples, block, repeats) = match self {
             Self::Smoke => (
                 DataSpec::Repeats { min_period: 8, max_period: 24 },
-                ModelConfig { n_layers, smeared_keys, d_model: 64, n_heads: 4, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() },
+                ModelConfig {
+                    n_layers,
+                    smeared_keys,
+                    d_model: 64,
+                    n_heads: 4,
+                    d_head: 16,
+                    n_ctx: 64,
+                    d_vocab: 64,
+                    ..ModelConfig::default()
+                },
                 train(400_000, 16),
                 20,
                 128,
@@ -103,22 +118,52 @@ impl Scale {
     }
 }
 
-/// Trains and measures every run of the scale that is not done yet, then writes the report.
+/// Trains and measures every run of the scale that is not done yet, `jobs` at a time, then writes the report.
 ///
 /// # Errors
-/// Any stage's; what is done stays done.
-pub fn reproduce(options: &Options, interrupt: &Interrupt) -> Result<Report, Error> {
-    let data = options.out.join("data");
+/// Any stage's. A run that fails does not stop the others; the first failure is returned, what is done stays done.
+pub fn reproduce(options: &Options, interrupt: &Interrupt, screen: &Screen) -> Result<Report, Error> {
     let runs = options.out.join("runs");
     fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
-    for mut spec in options.scale.plan(&options.corpus, options.seed) {
-        let run = runs.join(&spec.name);
-        let source = Source::open(&mut spec, &data)?;
-        for note in source.notes() {
-            eprintln!("{note}");
+    let mut specs = options.scale.plan(&options.corpus, options.seed);
+    // The longest first: a long run begun last would leave the other jobs idle.
+    specs.sort_by_key(|spec| std::cmp::Reverse(spec.model.n_layers));
+    // Once before the jobs, so that they do not all train the same tokenizer.
+    let first = specs.first_mut().expect("a plan has runs");
+    Source::open(first, &options.out.join("data"))?.notes().iter().for_each(|note| screen.note(note));
+
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = run_one(spec.clone(), options, interrupt, screen) {
+                failures.lock().expect("no job panics while it holds this").push(error);
+            }
         }
-        training::run(&spec, &source, &run, interrupt, options.quiet)?;
-        measure(&spec, &source, &run, interrupt, options.quiet)?;
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| match rayon::ThreadPoolBuilder::new().num_threads(options.threads_per_job).build() {
+                // The kernels of a job use the pool that they are called in.
+                Ok(pool) => pool.install(work),
+                Err(_) => work(),
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no job panicked");
+    let mut failures = failures.into_iter();
+    if let Some(first) = failures.next() {
+        let others = failures.filter(|other| !matches!(other, Error::Interrupted(_)));
+        others.for_each(|other| screen.note(&other.to_string()));
+        return Err(first);
     }
     Ok(induction_report::build(&options.out)?)
+}
+
+fn run_one(mut spec: RunSpec, options: &Options, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
+    interrupt.check()?;
+    let run = options.out.join("runs").join(&spec.name);
+    let source = Source::open(&mut spec, &options.out.join("data"))?;
+    training::run(&spec, &source, &run, interrupt, screen)?;
+    measure(&spec, &source, &run, interrupt, screen)
 }

@@ -82,8 +82,9 @@ pub fn find_snapshot(model: &Path) -> Result<PathBuf, Error> {
 /// A file that is not one.
 pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::Input(format!("{}: expected a JSON list of token ids, such as [0, 17, 4]: {e}", path.display())))
+    serde_json::from_str(&text).map_err(|e| {
+        Error::Input(format!("{}: expected a JSON list of token ids, such as [0, 17, 4]: {e}", path.display()))
+    })
 }
 
 /// Losses and head scores of the snapshot in `folder` on `tokens`.
@@ -96,7 +97,9 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, E
         && (layer >= config.n_layers || head >= config.n_heads)
     {
         let (layers, heads) = (config.n_layers, config.n_heads);
-        return Err(Error::Input(format!("--pattern {layer}:{head}: the model has {layers} layers of {heads} heads, counted from 0")));
+        return Err(Error::Input(format!(
+            "--pattern {layer}:{head}: the model has {layers} layers of {heads} heads, counted from 0"
+        )));
     }
     if tokens.len() < 2 {
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
@@ -121,7 +124,10 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, E
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;
         let pattern = seen[&Hook::Pattern(layer)].index_axis(ndarray::Axis(0), 0);
-        Ok(pattern.outer_iter().map(|head| head.outer_iter().map(|row| row.iter().copied().collect()).collect()).collect())
+        Ok(pattern
+            .outer_iter()
+            .map(|head| head.outer_iter().map(|row| row.iter().copied().collect()).collect())
+            .collect())
     };
     let (pattern, patterns) = match patterns {
         Patterns::None => (None, None),

@@ -5,7 +5,12 @@ use std::path::Path;
 use induction_engine::BurnEngine;
 use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
 
-use crate::{Error, interrupt::Interrupt, progress::Progress, source::Source};
+use crate::{
+    Error,
+    interrupt::Interrupt,
+    progress::{Progress, Screen},
+    source::Source,
+};
 
 struct Watch<'a> {
     progress: Progress,
@@ -14,8 +19,7 @@ struct Watch<'a> {
 
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics) -> Continue {
-        self.progress
-            .at(metrics.step, || format!("loss {:.3}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_s));
+        self.progress.at(metrics.step, || format!("loss {:.3}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_s));
         if self.interrupt.signal().is_some() { Continue::Stop } else { Continue::Yes }
     }
 
@@ -28,9 +32,9 @@ impl Observer for Watch<'_> {
 ///
 /// # Errors
 /// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
-pub fn run(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, quiet: bool) -> Result<(), Error> {
+pub fn run(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
     let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let progress = Progress::new(&format!("{}: training", spec.name), spec.steps(), quiet);
+    let progress = Progress::new(screen, &format!("{}: training", spec.name), spec.steps());
     let mut watch = Watch { progress, interrupt };
     let threads = rayon::current_num_threads();
     let outcome = train(spec, source, &mut engine, threads, run, &mut watch);

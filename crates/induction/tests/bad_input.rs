@@ -92,7 +92,9 @@ fn a_disk_that_refuses_loses_nothing() {
 #[test]
 fn a_run_that_diverges_stops_with_3_and_keeps_its_snapshots() {
     let folder = tempfile::tempdir().unwrap();
-    let text = TINY.replace("lr = 0.01", "lr = 900.0\nwarmup_steps = 0\npos_gain_lr_scale = 10.0").replace("n_ctx = 24", "n_ctx = 24\nnormalization = \"none\"");
+    let text = TINY
+        .replace("lr = 0.01", "lr = 900.0\nwarmup_steps = 0\npos_gain_lr_scale = 10.0")
+        .replace("n_ctx = 24", "n_ctx = 24\nnormalization = \"none\"");
     let message = fail(&mut train(folder.path(), &text), 3);
     assert!(message.contains("not finite") && message.contains("diverged.json"), "{message}");
     let report = std::fs::read_to_string(folder.path().join("run/diverged.json")).unwrap();
@@ -113,7 +115,10 @@ fn folders_and_arguments() {
     fail(induction().arg("measure").arg(path("nowhere")), 2);
     fail(induction().arg("report").arg(path("nowhere")), 2);
     fail(induction().arg("scan").arg(path("nowhere")).arg("--tokens").arg(path("tokens.json")), 2);
-    assert!(fail(induction().arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")), 2).contains("JSON list"));
+    assert!(
+        fail(induction().arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")), 2)
+            .contains("JSON list")
+    );
     std::fs::write(path("tokens.json"), "[0, 99]").unwrap();
     assert!(fail(induction().arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")), 2).contains("99"));
     std::fs::write(path("tokens.json"), "[0, 1, 2]").unwrap();
@@ -122,6 +127,10 @@ fn folders_and_arguments() {
     assert!(fail(&mut scan, 2).contains("2 layers"));
     fail(induction().args(["--threads", "0", "report"]).arg(path("run")), 2);
     let mut export = induction();
-    export.arg("export").arg(path("run")).args(["--step", "5", "--format", "transformer-lens", "--out"]).arg(path("tl"));
+    export
+        .arg("export")
+        .arg(path("run"))
+        .args(["--step", "5", "--format", "transformer-lens", "--out"])
+        .arg(path("tl"));
     assert!(fail(&mut export, 2).contains("step-00000005"));
 }

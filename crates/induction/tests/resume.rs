@@ -71,7 +71,8 @@ fn ctrl_c_saves_exits_130_and_loses_nothing() {
 fn stops_cleanly(name: &str, code: i32) {
     let folder = tempfile::tempdir().unwrap();
     // Snapshots far apart: what is found afterwards was saved by the signal.
-    let spec = spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 48000").replace("every = 20", "every = 100000"));
+    let spec =
+        spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 48000").replace("every = 20", "every = 100000"));
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
     succeed(&mut train(&spec, &whole));
     let mut child = start(&mut train(&spec, &stopped));
@@ -127,7 +128,10 @@ fn a_damaged_snapshot_is_set_aside_and_the_older_one_used() {
         std::fs::write(&path, bytes).unwrap();
         let output = train(&spec, &damaged).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && message.contains(file) && message.contains("damaged-step-00000200"), "{message}");
+        assert!(
+            output.status.success() && message.contains(file) && message.contains("damaged-step-00000200"),
+            "{message}"
+        );
         assert_same_run(&whole, &damaged);
     }
     let aside = std::fs::read_dir(damaged.join("snapshots")).unwrap();

@@ -40,7 +40,8 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
 
     let run = |name: &str| out.join("runs").join(name);
     let best = |name: &str| best_prefix_matching(&run(name));
-    let icl = |name: &str| rows(&run(name).join("measurements/icl.jsonl")).last().unwrap()["icl_score"].as_f64().unwrap();
+    let icl =
+        |name: &str| rows(&run(name).join("measurements/icl.jsonl")).last().unwrap()["icl_score"].as_f64().unwrap();
     assert!(best("1L").iter().all(|&score| score < 0.2), "{:?}", best("1L"));
     assert!(*best("2L").last().unwrap() > 0.4, "{:?}", best("2L"));
     assert!(*best("1L-smeared").last().unwrap() > 0.5, "{:?}", best("1L-smeared"));
@@ -70,10 +71,12 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
 #[test]
 fn scan_and_export_speak_of_the_trained_model() {
     let folder = tempfile::tempdir().unwrap();
-    let (run, tokens, export) = (folder.path().join("run"), folder.path().join("tokens.json"), folder.path().join("tl"));
+    let (run, tokens, export) =
+        (folder.path().join("run"), folder.path().join("tokens.json"), folder.path().join("tl"));
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
     std::fs::write(&tokens, "[0, 3, 4, 5, 3, 4, 5]").unwrap();
-    let scan = succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
+    let scan =
+        succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
     let scan: Value = serde_json::from_str(&scan).unwrap();
     assert_eq!(scan["nll"].as_array().unwrap().len(), 6);
     assert_eq!(scan["heads"].as_array().unwrap().len(), 4);
@@ -83,7 +86,11 @@ fn scan_and_export_speak_of_the_trained_model() {
         assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5 && row[query + 1..].iter().all(|&x| x == 0.0), "{row:?}");
     }
     let mut command = induction();
-    command.args(["--json", "export"]).arg(&run).args(["--step", "200", "--format", "transformer-lens", "--out"]).arg(&export);
+    command
+        .args(["--json", "export"])
+        .arg(&run)
+        .args(["--step", "200", "--format", "transformer-lens", "--out"])
+        .arg(&export);
     succeed(&mut command);
     let config: Value = serde_json::from_str(&std::fs::read_to_string(export.join("config.json")).unwrap()).unwrap();
     assert_eq!(config["positional_embedding_type"], "shortformer");

@@ -92,7 +92,11 @@ impl ModelConfig {
             if (low..=high).contains(&found) {
                 return Ok(());
             }
-            Err(Error::Config { field, found: found.to_string(), expected: format!("a whole number from {low} to {high}") })
+            Err(Error::Config {
+                field,
+                found: found.to_string(),
+                expected: format!("a whole number from {low} to {high}"),
+            })
         };
         whole("n_layers", self.n_layers, 1, 1024)?;
         whole("d_model", self.d_model, 2, 1 << 16)?;

@@ -29,7 +29,9 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
         let gain = params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
         match config.normalization {
             Normalization::LN if !(1.0 / gain).is_finite() => {
-                return Err(cannot(format!("a positional gain of {gain} (layer {l}), which it would have to divide by")));
+                return Err(cannot(format!(
+                    "a positional gain of {gain} (layer {l}), which it would have to divide by"
+                )));
             }
             Normalization::None if gain != 1.0 => {
                 return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));
@@ -44,7 +46,8 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
                 }
             }
         }
-        let mut zeros = |name: &str, shape: &[usize]| state.insert(format!("blocks.{l}.attn.{name}"), ArrayD::zeros(IxDyn(shape)));
+        let mut zeros =
+            |name: &str, shape: &[usize]| state.insert(format!("blocks.{l}.attn.{name}"), ArrayD::zeros(IxDyn(shape)));
         for name in ["b_Q", "b_K", "b_V"] {
             zeros(name, &[heads, d_head]);
         }

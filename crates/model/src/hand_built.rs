@@ -121,7 +121,8 @@ impl HandBuilt {
     /// Layer 1's attention from `query` to `key` on `tokens` with a perfect layer 0, in closed form. (Position 0 has no
     /// previous token; its only source is itself.)
     pub fn induction_attention(&self, tokens: &[u32], query: usize, key: usize) -> f64 {
-        let weight = |j: usize| if tokens[j.saturating_sub(1)] == tokens[query] { self.match_sharpness.exp() } else { 1.0 };
+        let weight =
+            |j: usize| if tokens[j.saturating_sub(1)] == tokens[query] { self.match_sharpness.exp() } else { 1.0 };
         weight(key) / (0..=query).map(weight).sum::<f64>()
     }
 }

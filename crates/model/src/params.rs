@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn safetensors_round_trip_is_exact() {
-        let params = ModelConfig { d_model: 6, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 5, ..ModelConfig::default() }.init_params(1).unwrap();
+        let params = ModelConfig { d_model: 6, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 5, ..ModelConfig::default() }
+            .init_params(1)
+            .unwrap();
         let bytes = write_safetensors(params.iter().map(|(n, v)| (n.to_string(), v)));
         let back = read_safetensors(Path::new("x"), &bytes).unwrap();
         assert!(params.iter().all(|(name, value)| &back[name] == value));
@@ -137,7 +139,8 @@ mod tests {
     #[test]
     fn wrong_sets_are_named() {
         let config = ModelConfig { d_model: 6, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 5, ..ModelConfig::default() };
-        let all: BTreeMap<_, _> = config.init_params(1).unwrap().iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
+        let all: BTreeMap<_, _> =
+            config.init_params(1).unwrap().iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
         let mut missing = all.clone();
         missing.remove("blocks.1.attn.W_O");
         assert!(Params::new(&config, missing).unwrap_err().to_string().contains("blocks.1.attn.W_O"));

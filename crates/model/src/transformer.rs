@@ -13,6 +13,10 @@ use crate::{Error, Hook, ModelConfig, Normalization, Params, sinusoidal_position
 /// finite so that no subtraction of infinities can make a NaN.
 const MASKED: f32 = -1e9;
 
+/// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may see; longer ones keep
+/// the matrix products long.
+const QUERY_BLOCK: usize = 128;
+
 /// Sees, and may replace, the activations at the hook points it asks for.
 ///
 /// The forward pass calls it only where [`wants`](Tap::wants) says so: what is not asked for costs nothing.
@@ -205,7 +209,8 @@ impl Transformer {
         let with_positions = x.clone() + at * attn.pos_gain.val().unsqueeze::<3>();
         // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one matrix product
         let per_head = |x: Tensor<3>, w: &Param<Tensor<3>>| {
-            project(x, w.val().permute([1, 0, 2]).reshape([d_model, heads * d_head])).reshape([batch, pos, heads, d_head])
+            project(x, w.val().permute([1, 0, 2]).reshape([d_model, heads * d_head]))
+                .reshape([batch, pos, heads, d_head])
         };
         let q = tap4(tap, Hook::Q(l), per_head(with_positions.clone(), &attn.W_Q));
         let k = self.smear(attn, per_head(with_positions, &attn.W_K));
@@ -230,16 +235,28 @@ impl Transformer {
     /// Causal softmax attention: `[batch, head, pos, d_head]` each, in and out.
     fn read(&self, l: usize, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, tap: &mut dyn Tap) -> Tensor<4> {
         let pos = q.dims()[2];
-        let mask = self.causal_mask.clone().slice([0..1, 0..1, 0..pos, 0..pos]);
-        let scale = (self.config.d_head as f64).powf(-0.5);
-        let scores = (q * scale).matmul(k.swap_dims(2, 3)) + mask; // [batch, head, query, key]
+        let q = q * (self.config.d_head as f64).powf(-0.5);
         if tap.wants(Hook::Pattern(l)) {
-            let pattern = tap.rank4(Hook::Pattern(l), activation::softmax(scores, 3));
-            return pattern.matmul(v);
+            let pattern = activation::softmax(self.scores(q, k, 0), 3);
+            return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
         }
-        // The pattern itself is not needed: dividing after the product touches d_head numbers a row instead of pos.
-        let weights = (scores.clone() - scores.detach().max_dim(3)).exp();
-        weights.clone().matmul(v) / weights.sum_dim(3)
+        // The pattern itself is not needed. So the keys after a block of queries need not be looked at, and dividing after
+        // the product touches d_head numbers a row instead of pos.
+        let blocks = (0..pos).step_by(QUERY_BLOCK).map(|start| {
+            let end = (start + QUERY_BLOCK).min(pos);
+            let seen = |x: &Tensor<4>| x.clone().narrow(2, 0, end);
+            let scores = self.scores(q.clone().narrow(2, start, end - start), seen(&k), start);
+            let weights = (scores.clone() - scores.detach().max_dim(3)).exp();
+            weights.clone().matmul(seen(&v)) / weights.sum_dim(3)
+        });
+        Tensor::cat(blocks.collect(), 2)
+    }
+
+    /// Scores `[batch, head, query, key]` of scaled queries, the first of which stands at `start`, masked causally.
+    fn scores(&self, q: Tensor<4>, k: Tensor<4>, start: usize) -> Tensor<4> {
+        let (queries, keys) = (q.dims()[2], k.dims()[2]);
+        let mask = self.causal_mask.clone().slice([0..1, 0..1, start..start + queries, 0..keys]);
+        q.matmul(k.swap_dims(2, 3)) + mask
     }
 }
 
@@ -289,7 +306,10 @@ impl Weights {
                     W_V: source.take(&attn("W_V"), [n_heads, d_model, d_head])?,
                     W_O: source.take(&attn("W_O"), [n_heads, d_head, d_model])?,
                     pos_gain: source.take(&attn("pos_gain"), [1])?,
-                    smear_alpha: config.smeared_keys.then(|| source.take(&attn("smear_alpha"), [n_heads])).transpose()?,
+                    smear_alpha: config
+                        .smeared_keys
+                        .then(|| source.take(&attn("smear_alpha"), [n_heads]))
+                        .transpose()?,
                 },
                 ln2: if d_mlp > 0 { layer_norm(&format!("blocks.{l}.ln2"))? } else { None },
                 mlp: if d_mlp > 0 {
@@ -325,7 +345,11 @@ impl Source<'_> {
             .get(name)
             .ok_or_else(|| Error::MissingParameter { name: name.to_string(), shape: shape.to_vec() })?;
         if value.shape() != shape {
-            return Err(Error::Shape { name: name.to_string(), found: value.shape().to_vec(), expected: shape.to_vec() });
+            return Err(Error::Shape {
+                name: name.to_string(),
+                found: value.shape().to_vec(),
+                expected: shape.to_vec(),
+            });
         }
         Ok(Param::from_data(TensorData::new(value.iter().copied().collect::<Vec<f32>>(), shape), self.device))
     }

@@ -185,7 +185,12 @@ mod tests {
         let task = RepeatsTask::new(config()).unwrap();
         let successors: std::collections::BTreeSet<_> = (1..64).map(|token| task.successor(token)).collect();
         assert_eq!(successors, (1..64).collect());
-        let followed: usize = (0..10_000).filter(|&k| { let e = task.example(k); e[3] == task.successor(e[1]) }).count();
+        let followed: usize = (0..10_000)
+            .filter(|&k| {
+                let e = task.example(k);
+                e[3] == task.successor(e[1])
+            })
+            .count();
         // 0.7 and the few that are drawn by chance.
         assert!((7_000..7_250).contains(&followed), "{followed}");
     }

@@ -30,7 +30,9 @@ pub enum Error {
         difference: String,
     },
     /// The run was begun by another version of this program.
-    #[error("{path} was begun by version {found}, this is {ours}: finish it with that version, or choose another folder")]
+    #[error(
+        "{path} was begun by version {found}, this is {ours}: finish it with that version, or choose another folder"
+    )]
     OtherVersion {
         /// The run folder.
         path: PathBuf,
@@ -54,7 +56,9 @@ pub enum Error {
         reason: String,
     },
     /// The metric log lost lines that a snapshot counts on.
-    #[error("{path} is {found} bytes long, the snapshot of step {step} expects {expected}: put it back, or remove the run folder")]
+    #[error(
+        "{path} is {found} bytes long, the snapshot of step {step} expects {expected}: put it back, or remove the run folder"
+    )]
     ShortLog {
         /// The log.
         path: PathBuf,
@@ -66,7 +70,9 @@ pub enum Error {
         expected: u64,
     },
     /// A loss, gradient or weight is not a number.
-    #[error("step {step}: {what} is not finite; the last good snapshot is step {last_good}. Try a smaller lr (details in {report})")]
+    #[error(
+        "step {step}: {what} is not finite; the last good snapshot is step {last_good}. Try a smaller lr (details in {report})"
+    )]
     Diverged {
         /// The step that was not taken.
         step: u64,

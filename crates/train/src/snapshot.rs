@@ -131,7 +131,12 @@ impl Snapshot {
         }
         let state: State = from_json(&folder, STATE, &files)?;
         if state.step != step || state.format != crate::FORMAT {
-            let reason = format!("step {} in format {}: expected step {step} in format {}", state.step, state.format, crate::FORMAT);
+            let reason = format!(
+                "step {} in format {}: expected step {step} in format {}",
+                state.step,
+                state.format,
+                crate::FORMAT
+            );
             return Err(Error::Damaged { path: folder.join(STATE), reason });
         }
         let optimizer = AdamW { m: Params::new(&config, m)?, v: Params::new(&config, v)?, step };
@@ -167,8 +172,10 @@ fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error
         serde_json::from_slice(&read(MANIFEST)?).map_err(|e| damaged(MANIFEST, format!("not a manifest: {e}")))?;
     let mut files = BTreeMap::new();
     for name in [MODEL, OPTIM, CONFIG, STATE] {
-        let entry =
-            manifest.iter().find(|entry| entry.name == name).ok_or_else(|| damaged(MANIFEST, format!("does not list {name}")))?;
+        let entry = manifest
+            .iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| damaged(MANIFEST, format!("does not list {name}")))?;
         let bytes = read(name)?;
         if bytes.len() as u64 != entry.bytes {
             return Err(damaged(name, format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes)));

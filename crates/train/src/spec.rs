@@ -185,13 +185,19 @@ impl RunSpec {
     /// # Errors
     /// [`Error::Field`] or the model's, naming the first field outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let fail = |field, found: String, expected: &str| Err(Error::Field { field, found, expected: expected.to_string() });
+        let fail =
+            |field, found: String, expected: &str| Err(Error::Field { field, found, expected: expected.to_string() });
         if self.format != FORMAT {
             return fail("format", self.format.to_string(), "1, the only format this version reads");
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.len() > 100 || self.name.starts_with('.') || !self.name.chars().all(plain) {
-            return fail("name", format!("{:?}", self.name), "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'");
+        if self.name.is_empty() || self.name.len() > 100 || self.name.starts_with('.') || !self.name.chars().all(plain)
+        {
+            return fail(
+                "name",
+                format!("{:?}", self.name),
+                "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'",
+            );
         }
         self.model.validate()?;
         if !self.model.d_model.is_multiple_of(self.model.n_heads) {
@@ -202,7 +208,9 @@ impl RunSpec {
             DataSpec::Corpus { held_out, .. } if !(*held_out > 0.0 && *held_out <= 0.5) => {
                 return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
             }
-            DataSpec::Repeats { min_period, max_period } if *min_period < 2 || max_period < min_period || 2 * max_period > self.model.n_ctx => {
+            DataSpec::Repeats { min_period, max_period }
+                if *min_period < 2 || max_period < min_period || 2 * max_period > self.model.n_ctx =>
+            {
                 return fail(
                     "data.max_period",
                     format!("{max_period} (min_period {min_period})"),
@@ -213,13 +221,21 @@ impl RunSpec {
         }
         let t = &self.train;
         let positive = |field, x: f64, high: f64| {
-            if x > 0.0 && x <= high { Ok(()) } else { fail(field, x.to_string(), &format!("a number above 0, up to {high}")) }
+            if x > 0.0 && x <= high {
+                Ok(())
+            } else {
+                fail(field, x.to_string(), &format!("a number above 0, up to {high}"))
+            }
         };
         let below_one = |field, x: f64| {
             if (0.0..1.0).contains(&x) { Ok(()) } else { fail(field, x.to_string(), "a number from 0 to below 1") }
         };
         let whole = |field, x: u64, low: u64, high: u64| {
-            if (low..=high).contains(&x) { Ok(()) } else { fail(field, x.to_string(), &format!("a whole number from {low} to {high}")) }
+            if (low..=high).contains(&x) {
+                Ok(())
+            } else {
+                fail(field, x.to_string(), &format!("a whole number from {low} to {high}"))
+            }
         };
         whole("train.tokens", t.tokens, 1, 1 << 50)?;
         whole("train.batch", t.batch as u64, 1, 1 << 16)?;
@@ -241,7 +257,12 @@ impl RunSpec {
         whole("evaluation.icl_half_width", e.icl_half_width as u64, 0, self.model.n_ctx as u64)?;
         let n_ctx = self.model.n_ctx as u64;
         whole("evaluation.icl_early", e.icl_early as u64, 1 + e.icl_half_width as u64, n_ctx)?;
-        whole("evaluation.icl_late", e.icl_late as u64, e.icl_early as u64 + 1, n_ctx.saturating_sub(e.icl_half_width as u64))?;
+        whole(
+            "evaluation.icl_late",
+            e.icl_late as u64,
+            e.icl_early as u64 + 1,
+            n_ctx.saturating_sub(e.icl_half_width as u64),
+        )?;
         whole("evaluation.head_examples", e.head_examples as u64, 1, 1 << 16)?;
         whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
         whole("evaluation.prefix_block", e.prefix_block as u64, 2, (n_ctx - 1) / e.prefix_repeats as u64)
@@ -294,7 +315,10 @@ impl RunSpec {
             .iter()
             .zip(&ours)
             .find(|(theirs, ours)| theirs != ours && !ours.starts_with("name") && !ours.starts_with("path"))
-            .map_or_else(|| "more or fewer keys".into(), |(theirs, ours)| format!("there \"{theirs}\", here \"{ours}\""))
+            .map_or_else(
+                || "more or fewer keys".into(),
+                |(theirs, ours)| format!("there \"{theirs}\", here \"{ours}\""),
+            )
     }
 }
 
@@ -308,7 +332,15 @@ pub(crate) mod tests {
             name: "tiny".into(),
             seed: 1,
             data: DataSpec::Repeats { min_period: 2, max_period: 4 },
-            model: ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 12, d_vocab: 9, ..ModelConfig::default() },
+            model: ModelConfig {
+                n_layers: 1,
+                d_model: 8,
+                n_heads: 2,
+                d_head: 4,
+                n_ctx: 12,
+                d_vocab: 9,
+                ..ModelConfig::default()
+            },
             train: TrainSpec {
                 tokens: 12 * 2 * 20,
                 batch: 2,
@@ -347,7 +379,11 @@ pub(crate) mod tests {
         let text = tiny().to_toml();
         for section in ["", "[data]", "[model]", "[train]", "[snapshots]", "[evaluation]"] {
             let line = "surplus = 1\n";
-            let damaged = if section.is_empty() { format!("{line}{text}") } else { text.replace(section, &format!("{section}\n{line}")) };
+            let damaged = if section.is_empty() {
+                format!("{line}{text}")
+            } else {
+                text.replace(section, &format!("{section}\n{line}"))
+            };
             let message = RunSpec::parse(Path::new("s.toml"), &damaged).unwrap_err().to_string();
             assert!(message.contains("surplus"), "{section}: {message}");
         }
@@ -401,7 +437,12 @@ pub(crate) mod tests {
         };
         assert_eq!(base, with(|s| s.name = "other".into()));
         assert_eq!(base, with(|s| s.evaluation.examples = 7));
-        for change in [(|s| s.seed = 2) as fn(&mut RunSpec), |s| s.model.d_vocab = 10, |s| s.train.lr = 0.02, |s| s.snapshots.every = 9] {
+        for change in [
+            (|s| s.seed = 2) as fn(&mut RunSpec),
+            |s| s.model.d_vocab = 10,
+            |s| s.train.lr = 0.02,
+            |s| s.snapshots.every = 9,
+        ] {
             assert_ne!(base, with(change));
         }
     }

@@ -24,7 +24,8 @@ pub struct Oracle {
 
 impl Oracle {
     pub fn load(name: &'static str) -> Self {
-        let path = |end: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/oracle/{name}.{end}"));
+        let path =
+            |end: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../fixtures/oracle/{name}.{end}"));
         let mut json: Value = serde_json::from_slice(&std::fs::read(path("json")).unwrap()).unwrap();
         let adamw = json.as_object_mut().unwrap().remove("adamw").unwrap();
         let bytes = std::fs::read(path("safetensors")).unwrap();
