@@ -12,7 +12,7 @@ use std::{
 use induction_metrics::IclIndices;
 use induction_model::ModelConfig;
 use induction_report::Report;
-use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec};
+use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, is_finished};
 
 use crate::{Error, interrupt::Interrupt, measure::measure, progress::Screen, source::Source, training};
 
@@ -55,18 +55,6 @@ impl Scale {
 
     fn spec(self, corpus: &Path, seed: u64, n_layers: usize, smeared_keys: bool) -> RunSpec {
         let smeared = if smeared_keys { "-smeared" } else { "" };
-        let train = |tokens, batch| TrainSpec {
-            tokens,
-            batch,
-            lr: 1e-2,
-            warmup_steps: 50,
-            beta1: 0.9,
-            beta2: 0.98,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            pos_gain_lr_scale: 0.1,
-            clip_norm: 1.0,
-        };
         let (data, model, train, every, examples, block, repeats) = match self {
             Self::Smoke => (
                 DataSpec::Repeats { min_period: 8, max_period: 24 },
@@ -80,7 +68,7 @@ impl Scale {
                     d_vocab: 64,
                     ..ModelConfig::default()
                 },
-                train(400_000, 16),
+                TrainSpec::new(400_000, 16, 1e-2),
                 20,
                 128,
                 12,
@@ -89,7 +77,7 @@ impl Scale {
             Self::Laptop => (
                 DataSpec::Corpus { path: corpus.to_path_buf(), held_out: 0.1, blake3: None },
                 ModelConfig { n_layers, smeared_keys, ..ModelConfig::default() },
-                train(6_000_000, 4),
+                TrainSpec::new(6_000_000, 4, 1e-2),
                 100,
                 256,
                 25,
@@ -128,9 +116,15 @@ pub fn reproduce(options: &Options, interrupt: &Interrupt, screen: &Screen) -> R
     let mut specs = options.scale.plan(&options.corpus, options.seed);
     // The longest first: a long run begun last would leave the other jobs idle.
     specs.sort_by_key(|spec| std::cmp::Reverse(spec.model.n_layers));
-    // Once before the jobs, so that they do not all train the same tokenizer.
+    // Once before the jobs, so that they do not all train the same tokenizer; all runs of a scale share their data.
     let first = specs.first_mut().expect("a plan has runs");
     Source::open(first, &options.out.join("data"))?.notes().iter().for_each(|note| screen.note(note));
+    let data = first.data.clone();
+    for spec in &mut specs {
+        spec.data = data.clone();
+        // A folder of another seed, scale or version is refused before any work is done.
+        is_finished(spec, &runs.join(&spec.name))?;
+    }
 
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{TINY, induction, spec, succeed};
+use common::{TINY, fail, induction, spec, succeed};
 use serde_json::Value;
 
 fn rows(path: &Path) -> Vec<Value> {
@@ -58,6 +58,10 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     succeed(&mut reproduce);
     assert!(begun.elapsed() < Duration::from_secs(10), "nothing was left to do, but it took {:?}", begun.elapsed());
     assert!(first == (read("report.html"), read("claims.json")), "the same runs must give the same report");
+
+    // Another seed in the same folder is refused, once, before any work.
+    let message = fail(induction().args(["reproduce", "--scale", "smoke", "--seed", "1", "--out"]).arg(&out), 2);
+    assert!(message.contains("another spec") && message.contains("seed") && message.lines().count() == 1, "{message}");
 
     // Only what is missing is made again.
     let kept = run("2L").join("snapshots/step-00000001/model.safetensors");

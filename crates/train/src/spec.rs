@@ -113,6 +113,24 @@ fn default_clip_norm() -> f64 {
     1.0
 }
 
+impl TrainSpec {
+    /// The defaults for everything else.
+    pub fn new(tokens: u64, batch: usize, lr: f64) -> Self {
+        Self {
+            tokens,
+            batch,
+            lr,
+            warmup_steps: default_warmup_steps(),
+            beta1: default_beta1(),
+            beta2: default_beta2(),
+            eps: default_eps(),
+            weight_decay: default_weight_decay(),
+            pos_gain_lr_scale: default_pos_gain_lr_scale(),
+            clip_norm: default_clip_norm(),
+        }
+    }
+}
+
 /// Which steps are kept: 0 and the powers of two below `every`, its multiples, and the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -341,18 +359,7 @@ pub(crate) mod tests {
                 d_vocab: 9,
                 ..ModelConfig::default()
             },
-            train: TrainSpec {
-                tokens: 12 * 2 * 20,
-                batch: 2,
-                lr: 1e-2,
-                warmup_steps: 5,
-                beta1: 0.9,
-                beta2: 0.98,
-                eps: 1e-8,
-                weight_decay: 0.01,
-                pos_gain_lr_scale: 0.1,
-                clip_norm: 1.0,
-            },
+            train: TrainSpec { warmup_steps: 5, ..TrainSpec::new(12 * 2 * 20, 2, 1e-2) },
             snapshots: SnapshotSpec { every: 8 },
             evaluation: EvaluationSpec {
                 examples: 4,
