@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use induction_engine::{BurnEngine, Engine};
 use induction_metrics::{
-    CopyingSample, IclIndices, PrefixMatchingSample, copying, copying_scores, direct_path_logits, icl_score,
-    loss_by_index, prefix_matching, previous_token,
+    CopyingSample, IclIndices, PrefixMatchingSample, copying, copying_scores, direct_path_logits, icl_by_example,
+    icl_score, loss_by_index, prefix_matching, previous_token,
 };
 use induction_model::{Hook, Params};
 use induction_train::{EvaluationSpec, RunSpec, load_model, manifest_hash, snapshot_folder};
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Raised whenever a measurement's definition changes, so that stored tables are made again.
-const MEASURES: u32 = 1;
+const MEASURES: u32 = 2;
 
 const META: &str = "meta.json";
 const LOSSES: &str = "loss_by_index.jsonl";
@@ -52,6 +52,8 @@ struct IclRow {
     tokens: u64,
     icl_score: f64,
     stderr: f64,
+    /// The score of each example: the same examples at every snapshot, so changes can be compared in pairs.
+    by_example: Vec<f32>,
 }
 
 /// A line of `heads.jsonl`.
@@ -226,7 +228,10 @@ pub fn measure(
         let icl = icl_score(losses.view(), &indices).map_err(place)?;
         let loss = by_index.mean().expect("n_ctx is at least 1");
         tables.losses.push(LossRow { step, tokens, loss, loss_by_index: by_index.to_vec() });
-        tables.icl.push(IclRow { step, tokens, icl_score: icl.score, stderr: icl.stderr.unwrap_or(0.0) });
+        let by_example =
+            icl_by_example(losses.view(), &indices).map_err(place)?.into_iter().map(|x| x as f32).collect();
+        let stderr = icl.stderr.unwrap_or(0.0);
+        tables.icl.push(IclRow { step, tokens, icl_score: icl.score, stderr, by_example });
         let heads = evaluators.heads(&engine, &params, step, tokens)?;
         let best = heads.iter().map(|row| row.prefix_matching).fold(0.0, f64::max);
         tables.heads.extend(heads);

@@ -50,7 +50,7 @@ mod stats;
 pub use copying::{Copying, CopyingScores, copying, copying_scores, direct_path_logits};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
-pub use losses::{IclIndices, IclScore, icl_score, loss_by_index};
+pub use losses::{IclIndices, IclScore, icl_by_example, icl_score, loss_by_index, paired_change};
 pub use phase::{PhaseConfig, Window, half_time, phase_change};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 

@@ -100,6 +100,15 @@ pub fn loss_by_index(losses: ArrayView2<f32>) -> Result<Array1<f64>> {
 /// # Errors
 /// If there is no example, the windows do not fit, or a loss is not finite.
 pub fn icl_score(losses: ArrayView2<f32>, indices: &IclIndices) -> Result<IclScore> {
+    let (score, stderr) = mean_stderr(&icl_by_example(losses, indices)?);
+    Ok(IclScore { score, stderr })
+}
+
+/// The in-context learning score of each example, in nats; [`icl_score`] is their mean.
+///
+/// # Errors
+/// If there is no example, the windows do not fit, or a loss is not finite.
+pub fn icl_by_example(losses: ArrayView2<f32>, indices: &IclIndices) -> Result<Vec<f64>> {
     check(losses)?;
     indices.validate(losses.ncols())?;
     let IclIndices { early, late, half_width } = *indices;
@@ -107,9 +116,27 @@ pub fn icl_score(losses: ArrayView2<f32>, indices: &IclIndices) -> Result<IclSco
         let columns = centre - 1 - half_width..centre + half_width;
         columns.clone().map(|k| f64::from(example[k])).sum::<f64>() / columns.len() as f64
     };
-    let differences: Vec<f64> = losses.outer_iter().map(|e| window(e, late) - window(e, early)).collect();
-    let (score, stderr) = mean_stderr(&differences);
-    Ok(IclScore { score, stderr })
+    Ok(losses.outer_iter().map(|e| window(e, late) - window(e, early)).collect())
+}
+
+/// How much a score changed between two snapshots that were scored on the same examples, and the standard error of that
+/// change; `None` for one example.
+///
+/// What the two have in common, how hard the early and late tokens of these very examples are, cancels. So a change is
+/// known much better than either score.
+///
+/// # Errors
+/// If there is no example, or the snapshots have different numbers of them.
+pub fn paired_change(before: &[f64], after: &[f64]) -> Result<(f64, Option<f64>)> {
+    if before.is_empty() {
+        return Err(Error::NoExamples { what: "scores by example" });
+    }
+    if before.len() != after.len() {
+        let (expected, found) = (format!("{} examples, as before", before.len()), format!("{} after", after.len()));
+        return Err(Error::Shape { what: "scores by example", expected, found });
+    }
+    let changes: Vec<f64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+    Ok(mean_stderr(&changes))
 }
 
 fn check(losses: ArrayView2<f32>) -> Result<()> {

@@ -13,7 +13,8 @@
 //!    the window. So neither an early dip, steep but small, nor a long slope, large but flat, takes its place.
 //!
 //! What the rule cannot tell: a score that falls from its very first snapshot, as n-gram statistics alone may make it,
-//! gets a window like any other once it falls by more than [`PhaseConfig::min_drop`]. On an even grid, a schedule of
+//! gets a window like any other once it falls by more than [`PhaseConfig::min_drop`]: leave out the warm-up (paper.md, 2.1:
+//! "after warm region"). On an even grid, a schedule of
 //! powers of two alone leaves the early run in a single cell; give such runs evenly spaced snapshots too.
 
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ pub struct PhaseConfig {
     pub slope_share: f64,
     /// The least drop across the window, in nats (or units of the score).
     pub min_drop: f64,
-    /// The least drop across the window, in standard errors of a score, where one is given.
+    /// The least drop across the window, in standard errors of a change of the score, where one is given.
     pub min_drop_stderrs: f64,
     /// The longest window, as a share of the run (paper.md, 9: Q4 asks for less than 25 %; this only excludes drifts).
     pub max_share: f64,
@@ -116,7 +117,8 @@ pub struct Window {
 /// The phase-change window of in-context learning scores over training (paper.md, 2.1), or `None` for a curve without.
 ///
 /// `tokens[k]` is how many training tokens snapshot `k` has seen, `scores[k]` its score in nats, and `stderr`, where
-/// known, the standard error of one score. The rule is argued in the [module documentation](self).
+/// known, the standard error of a *change* of the score between snapshots: not of the score itself, if all snapshots are
+/// scored on the same examples ([`paired_change`](crate::paired_change)). The rule is argued in the [module documentation](self).
 ///
 /// # Errors
 /// If the constants are not valid, there are fewer than 5 snapshots, the lengths differ, tokens do not increase, or a

@@ -139,3 +139,18 @@ fn bad_indices_are_refused() {
         icl_score(losses.view(), &good).expect("fits");
     }
 }
+
+#[test]
+fn a_paired_change_forgets_what_the_examples_have_in_common() {
+    // Scores that differ wildly between examples, and fall by 0.1 +- 0.01 in each: deviations of 0.01 around the change.
+    let before = [5.0, -3.0, 0.5, 9.0];
+    let after: Vec<f64> =
+        before.iter().zip([-0.09, -0.11, -0.09, -0.11]).map(|(score, change)| score + change).collect();
+    let (change, stderr) = induction_metrics::paired_change(&before, &after).unwrap();
+    assert_relative_eq!(change, -0.1, epsilon = 1e-12);
+    assert_relative_eq!(stderr.unwrap(), (4.0 * 1e-4f64 / 3.0 / 4.0).sqrt(), epsilon = 1e-12);
+    assert_eq!(induction_metrics::paired_change(&[1.0], &[2.0]).unwrap(), (1.0, None));
+    assert!(
+        induction_metrics::paired_change(&[], &[]).is_err() && induction_metrics::paired_change(&[1.0], &[]).is_err()
+    );
+}

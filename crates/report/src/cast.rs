@@ -3,10 +3,11 @@
 //! A part is known by content - layers, MLP, smeared keys, seed, data - never by a run's name. Only attention-only runs
 //! have one: the claims are about those.
 
-use induction_metrics::phase::{PhaseConfig, Window, half_time, phase_change};
+use induction_metrics::{PhaseConfig, Window, half_time, paired_change, phase_change};
 
 use crate::Run;
 use crate::load::{HeadScore, IclPoint};
+use crate::text::number;
 
 /// Depth and variant of an attention-only model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,42 @@ impl Part {
     }
 }
 
+/// The phase-change window of a run's ICL score, or why there is none.
+///
+/// It is sought from the end of the learning-rate warm-up on (paper.md, 2.1: "after warm region"): before that the score
+/// moves by what an untrained model does not know of the tokens themselves. Its drop must stand out from the noise of a
+/// change between two snapshots, which see the same examples.
+fn find_window(run: &Run) -> Result<Window, String> {
+    let searched = || searched(run);
+    let (tokens, scores): (Vec<_>, Vec<_>) = searched().map(|point| (point.tokens, point.score)).unzip();
+    let config = PhaseConfig::default();
+    let window = match phase_change(&tokens, &scores, None, &config) {
+        Ok(Some(window)) => window,
+        Ok(None) => return Err("its ICL score has no descent that is large, steep and lasting enough".to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let at =
+        |tokens: u64| searched().min_by_key(|point| point.tokens.abs_diff(tokens)).map_or(&[][..], |p| &p.by_example);
+    // Tables without the scores of each example say nothing about the noise of a change.
+    if let Ok((_, Some(stderr))) = paired_change(at(window.start_tokens), at(window.end_tokens)) {
+        let drop = window.score_before - window.score_after;
+        if drop < config.min_drop_stderrs * stderr {
+            return Err(format!(
+                "its steepest lasting descent, of {} nats, is less than {} standard errors of such a change ({} nats)",
+                number(drop),
+                config.min_drop_stderrs,
+                number(stderr)
+            ));
+        }
+    }
+    Ok(window)
+}
+
+/// The snapshots in which the window is sought.
+fn searched(run: &Run) -> impl Iterator<Item = &IclPoint> {
+    run.icl.iter().filter(|point| point.step >= run.spec.warmup_steps)
+}
+
 /// A run with what the claims derive from it.
 #[derive(Debug)]
 pub(crate) struct Player<'a> {
@@ -49,12 +86,7 @@ pub(crate) struct Player<'a> {
 
 impl<'a> Player<'a> {
     fn new(run: &'a Run, part: Part) -> Self {
-        let (tokens, scores): (Vec<_>, Vec<_>) = run.icl.iter().map(|point| (point.tokens, point.score)).unzip();
-        let window = match phase_change(&tokens, &scores, run.icl[run.icl.len() - 1].stderr, &PhaseConfig::default()) {
-            Ok(Some(window)) => Ok(window),
-            Ok(None) => Err("its ICL score has no descent that is large, steep and lasting enough".to_string()),
-            Err(error) => Err(error.to_string()),
-        };
+        let window = find_window(run);
         Self { run, part, window }
     }
 
@@ -118,6 +150,11 @@ impl<'a> Player<'a> {
             self.run.heads.iter().map(|point| (point.tokens, value(&point.heads))).unzip();
         // The reader has checked what half_time asks for, so an error can only mean "none".
         half_time(&tokens, &values).ok().flatten()
+    }
+
+    /// Whether the window starts where the search does, so that it may have begun in the warm-up.
+    pub(crate) fn starts_in_warmup(&self, window: &Window) -> bool {
+        searched(self.run).next().is_some_and(|first| window.start_tokens <= first.tokens)
     }
 
     /// Tokens seen when the learning rate had warmed up.

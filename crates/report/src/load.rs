@@ -50,7 +50,7 @@ pub struct TrainPoint {
 }
 
 /// A line of `icl.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct IclPoint {
     /// The snapshot's step.
@@ -61,6 +61,8 @@ pub struct IclPoint {
     pub score: f64,
     /// Its standard error over examples; `None` where there was only one.
     pub stderr: Option<f64>,
+    /// The score of each example, the same ones at every snapshot; empty if the table does not tell.
+    pub by_example: Vec<f64>,
 }
 
 /// A line of `loss_by_index.jsonl`.
@@ -187,9 +189,17 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         Ok(TrainPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")? })
     })?;
 
+    let mut examples = None;
     let icl = Table::read(folder.join("measurements/icl.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
         let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        Ok(IclPoint { step, tokens, score: row.number("icl_score")?, stderr: row.stderr("stderr")? })
+        let (score, stderr) = (row.number("icl_score")?, row.stderr("stderr")?);
+        let by_example = if row.fields.contains_key("by_example") { row.numbers("by_example")? } else { Vec::new() };
+        let expected = *examples.get_or_insert(by_example.len());
+        if by_example.len() != expected {
+            let found = by_example.len();
+            return Err(row.problem(format!("`by_example` has {found} entries, expected {expected} as above")));
+        }
+        Ok(IclPoint { step, tokens, score, stderr, by_example })
     })?;
 
     let mut entries = None;

@@ -104,7 +104,7 @@ const ROWS: [Row; 16] = [
     Row {
         name: "Phase-change window",
         paper: "\"based on the derivative of the in-context learning score\"; no formula",
-        ours: "The steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak.",
+        ours: "After the warm-up, the steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak; its drop must be at least 3 standard errors of the change between two snapshots on the same examples.",
         keys: &[],
     },
     Row {

@@ -142,7 +142,7 @@ fn plotly_mentions() -> usize {
 
 #[test]
 fn a_damaged_line_is_named() {
-    let cases: [(&str, usize, &str, &[&str]); 9] = [
+    let cases: [(&str, usize, &str, &[&str]); 10] = [
         ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
         ("metrics.jsonl", 7, r#"{"step": 7, "tokens": 70000, "loss": NaN}"#, &["metrics.jsonl, line 7", "diverged"]),
         ("metrics.jsonl", 9, r#"{"step": 2, "tokens": 90000, "loss": 1}"#, &["line 9", "after step 8", "increase"]),
@@ -157,6 +157,12 @@ fn a_damaged_line_is_named() {
             5,
             r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": -1}"#,
             &["icl.jsonl, line 5", "`stderr` is -1", "from 0"],
+        ),
+        (
+            "measurements/icl.jsonl",
+            5,
+            r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": 1, "by_example": [1, 2]}"#,
+            &["icl.jsonl, line 5", "`by_example` has 2 entries, expected 16"],
         ),
         ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
         (

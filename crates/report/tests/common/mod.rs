@@ -34,6 +34,8 @@ pub struct Fabricated {
     pub prefix_matching: f64,
     pub head_middle: f64,
     pub stderr: f64,
+    /// Noise of each example's score between snapshots; examples differ from each other by nats.
+    pub change_noise: f64,
     pub train_tokens: u64,
 }
 
@@ -56,6 +58,7 @@ pub fn two() -> Fabricated {
         prefix_matching: 0.85,
         head_middle: 3e6,
         stderr: 0.004,
+        change_noise: 0.001,
         train_tokens: RUN_TOKENS,
     }
 }
@@ -120,8 +123,15 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
         let tokens = step * STEP_TOKENS;
         let at = tokens as f64;
         let score = -amount(run, at) + run.stderr * 0.5 * noise(k + 7);
-        writeln!(icl, "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}}}", run.stderr)
-            .expect("a String");
+        let by_example: Vec<f64> = (0..16u64)
+            .map(|example| score + (example as f64 - 7.5) / 2.0 + run.change_noise * noise(31 * k + 7 * example))
+            .collect();
+        writeln!(
+            icl,
+            "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}, \"by_example\": {by_example:?}}}",
+            run.stderr
+        )
+        .expect("a String");
         let by_index: Vec<f64> = (0..512)
             .map(|i| loss(run, at) + 0.6 / (1.0 + f64::from(i)).sqrt() - amount(run, at) * f64::from(i).ln_1p() / 6.2)
             .collect();
