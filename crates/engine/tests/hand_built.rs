@@ -97,7 +97,7 @@ fn it_predicts_the_repetition_and_either_knockout_ends_it() {
     let from_second_repeat = |interventions: &[Intervention]| {
         let losses = engine.losses(tokens.view(), interventions).unwrap();
         // Entry k is the loss of token k + 1; the second repeat begins at token 1 + block, whose first token is a surprise.
-        losses.split_at(Axis(1), SAMPLE.block + 1).1.mean().unwrap()
+        losses.view().split_at(Axis(1), SAMPLE.block + 1).1.mean().unwrap()
     };
     assert!(from_second_repeat(&[]) < 0.4);
     // Without its last head the model has no path from tokens to logits at all: uniform, to the bit of the logarithm.

@@ -20,7 +20,7 @@ pub enum Source {
     /// Windows of a corpus.
     Corpus {
         /// Tokenizer and token shards.
-        data: Data,
+        data: Box<Data>,
         /// Order of the training windows.
         order: TrainingOrder,
         /// Tokens of an example's text.
@@ -55,7 +55,7 @@ impl Source {
                 }
                 *blake3 = Some(found.clone());
                 let order = TrainingOrder::new(seed, data.train.tokens.len(), n_ctx)?;
-                Ok(Self::Corpus { data, order, n_ctx })
+                Ok(Self::Corpus { data: Box::new(data), order, n_ctx })
             }
             DataSpec::Repeats { min_period, max_period } => {
                 let task = |purpose: &str, seed| {

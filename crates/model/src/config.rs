@@ -105,7 +105,7 @@ impl ModelConfig {
         whole("d_mlp", self.d_mlp, 0, 1 << 18)?;
         whole("n_ctx", self.n_ctx, 1, 1 << 20)?;
         whole("d_vocab", self.d_vocab, 2, 1 << 16)?;
-        if self.d_model % 2 != 0 {
+        if !self.d_model.is_multiple_of(2) {
             return Err(Error::Config {
                 field: "d_model",
                 found: self.d_model.to_string(),

@@ -124,7 +124,7 @@ mod tests {
             .unwrap();
         let bytes = write_safetensors(params.iter().map(|(n, v)| (n.to_string(), v)));
         let back = read_safetensors(Path::new("x"), &bytes).unwrap();
-        assert!(params.iter().all(|(name, value)| &back[name] == value));
+        assert!(params.iter().all(|(name, value)| back[name] == *value));
     }
 
     #[test]

@@ -399,7 +399,7 @@ fn q4(cast: &Cast<'_>) -> Finding {
     let [start, end] = [window.start_tokens as f64, window.end_tokens as f64];
     let share = (end - start) / run;
     let warmup = two.warmup_tokens();
-    let after_warmup = !two.starts_in_warmup(&window);
+    let after_warmup = !two.starts_in_warmup(window);
     let verdict = graded(share < Q4_REPRODUCED_BELOW && after_warmup, share < Q4_PARTLY_BELOW);
     let why = format!(
         "The window takes {} of the run, from {} to {} of {} tokens; it starts {} the warm-up's end at {}, from where on it is sought.",

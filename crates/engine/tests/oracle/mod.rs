@@ -1,6 +1,6 @@
 //! Reads what fixtures/oracle/pytorch.py dumped in float64.
 
-#![allow(dead_code)] // each test uses its part
+#![allow(dead_code, unreachable_pub)] // each test uses its part of what is shared
 
 use std::{collections::BTreeMap, path::PathBuf};
 

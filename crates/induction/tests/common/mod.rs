@@ -1,6 +1,6 @@
 //! Runs the real binary.
 
-#![allow(dead_code)] // each test uses its part
+#![allow(dead_code, unreachable_pub)] // each test uses its part of what is shared
 
 use std::{
     path::{Path, PathBuf},
