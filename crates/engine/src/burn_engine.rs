@@ -287,6 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn smeared_keys_of_a_single_position() {
+        let model = |smeared_keys| ModelConfig {
+            n_layers: 1,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 4,
+            n_ctx: 6,
+            d_vocab: 7,
+            smeared_keys,
+            ..ModelConfig::default()
+        };
+        let engine = |config: ModelConfig| BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let examples = Array2::from_elem((1, 2), 3);
+        let losses = [false, true].map(|smeared| engine(model(smeared)).losses(examples.view(), &[]).unwrap());
+        assert_eq!(losses[0], losses[1], "the first key has no predecessor to mix with");
+    }
+
+    #[test]
     fn shapes_are_the_hooks() {
         let config = ModelConfig {
             n_layers: 1,

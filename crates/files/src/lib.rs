@@ -9,7 +9,8 @@
 //! std::fs::create_dir_all(&folder)?;
 //! induction_files::write_atomic(&folder.join("a.json"), b"{}")?;
 //! assert_eq!(std::fs::read(folder.join("a.json"))?, b"{}");
-//! # std::fs::remove_dir_all(&folder)
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), std::io::Error>(())
 //! ```
 
 use std::{

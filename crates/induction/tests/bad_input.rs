@@ -76,8 +76,8 @@ fn a_disk_that_refuses_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&whole));
-    // The limit (in blocks of 512 bytes) lets small files through and stops, in turn, weights, optimizer state, the log.
-    for blocks in [1, 8, 20, 60] {
+    // The limit (in blocks of 512 bytes) stops, in turn, the spec, the weights, the optimizer state.
+    for blocks in [1, 8, 20, 44] {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let train = train(folder.path(), TINY);
         let mut limited = Command::new("sh");
@@ -99,11 +99,9 @@ fn a_run_that_diverges_stops_with_3_and_keeps_its_snapshots() {
     assert!(message.contains("not finite") && message.contains("diverged.json"), "{message}");
     let report = std::fs::read_to_string(folder.path().join("run/diverged.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    let last = report["last_good_snapshot"].as_u64().unwrap();
-    let tokens = folder.path().join("tokens.json");
-    std::fs::write(&tokens, "[0, 1, 2, 3]").unwrap();
-    let snapshot = folder.path().join(format!("run/snapshots/step-{last:08}"));
-    succeed(induction().arg("scan").arg(snapshot).arg("--tokens").arg(tokens));
+    assert!(report["step"].as_u64().unwrap() > report["last_good_snapshot"].as_u64().unwrap());
+    // The snapshot that it names is whole: a second try goes on from it, to the same end.
+    assert!(fail(&mut train(folder.path(), &text), 3).ends_with(&message));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn signal(child: &Child, name: &str) {
 fn kill_9_at_20_random_moments() {
     let folder = tempfile::tempdir().unwrap();
     // Long enough to be killed twenty times.
-    let spec = spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 144000"));
+    let spec = spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 192000"));
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let begun = Instant::now();
     succeed(&mut train(&spec, &whole));
@@ -43,8 +43,8 @@ fn kill_9_at_20_random_moments() {
         tries += 1;
         assert!(tries < 200, "the run does not get on: {kills} kills in {tries} tries");
         let mut child = start(&mut train(&spec, &killed));
-        // From before the first step to a tenth of the whole run.
-        std::thread::sleep(uninterrupted.mul_f64(random.random_range(0.005..0.1)));
+        // From before the first step to a twentieth of the whole run: about half of it is left after the last kill.
+        std::thread::sleep(uninterrupted.mul_f64(random.random_range(0.005..0.05)));
         if child.try_wait().unwrap().is_some() {
             break;
         }

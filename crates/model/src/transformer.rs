@@ -227,6 +227,9 @@ impl Transformer {
     fn smear(&self, attn: &Attention, k: Tensor<4>) -> Tensor<4> {
         let Some(alpha) = &attn.smear_alpha else { return k };
         let [_, pos, heads, _] = k.dims();
+        if pos == 1 {
+            return k; // k_0 has no predecessor
+        }
         let s = activation::sigmoid(alpha.val()).reshape([1, 1, heads, 1]);
         let before = Tensor::cat(vec![k.clone().narrow(1, 0, 1), k.clone().narrow(1, 0, pos - 1)], 1);
         before.clone() + (k - before) * s

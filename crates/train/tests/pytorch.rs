@@ -41,11 +41,12 @@ fn ten_steps() {
         }
         // The case must exercise both branches of the clipping.
         assert!(norms.iter().any(|&n| f64::from(n) > spec.clip_norm), "{case}: never clipped");
-        oracle.close("adamw.losses", &losses, 1e-5);
-        oracle.close("adamw.grad_norms", &norms, 1e-5);
+        // Float32 against float64: rounding of ten steps adds up, in the norms of order 3 most.
+        largest = largest.max(oracle.close("adamw.losses", &losses, 1e-5));
+        largest = largest.max(oracle.close("adamw.grad_norms", &norms, 1e-4));
         for (name, value) in params.iter() {
             largest = largest.max(oracle.close(&format!("adamw.param.{name}"), value, 1e-4));
         }
     }
-    println!("largest difference of a parameter after ten steps {largest:.1e}");
+    println!("largest difference of a loss, norm or parameter in ten steps {largest:.1e}");
 }
