@@ -1,0 +1,416 @@
+//! Causal softmax attention of one head over one sequence, forward and backward, without storing the pattern.
+//!
+//! Scores live only as tiles in the cache. The forward pass keeps each query's log-sum-exp, from which the backward pass
+//! makes the pattern again: that costs a seventh more arithmetic than keeping the pattern, and no memory that grows with
+//! the square of the context.
+
+use pulp::{Arch, Simd};
+
+use crate::{
+    Left, Out, PANEL, Real, kernel, matmul,
+    matmul::{TILE, strip, tile},
+    panels,
+    rows::{lanes_max, lanes_sum},
+};
+
+/// Sizes of one head's work.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Positions.
+    pub used: usize,
+    /// Rows that each activation stores, at least `used` rounded up to a multiple of 8.
+    pub rows: usize,
+    /// Width of the head.
+    pub d_head: usize,
+    /// What scores are multiplied by, `d_head^-0.5`.
+    pub scale: f64,
+}
+
+/// Queries whose scores are in the cache together. A multiple of [`PANEL`].
+const FORWARD_QUERIES: usize = 32;
+/// One row more than is used: rows of a power of two would put a query's panels into the same few cache sets.
+const FORWARD_ROWS: usize = FORWARD_QUERIES + 1;
+/// As above, for the backward pass.
+const BACKWARD_QUERIES: usize = 64;
+
+/// Elements of scratch that [`forward`] and [`backward`] want for sequences of `used` positions.
+pub fn scratch_len(used: usize) -> usize {
+    panels::len(FORWARD_ROWS, used).max(2 * BACKWARD_QUERIES * PANEL)
+}
+
+kernel! {
+    /// `z = softmax(scale q k^T, causal) v`. `q`, `v` and `z` are panels of `rows` rows; `k_t` is the transpose of the
+    /// keys, panels of `d_head` rows. `log_sums[i]` becomes the logarithm of query `i`'s sum of exponentials.
+    pub fn forward(
+        shape: Shape, q: &'a [T], k_t: &'a [T], v: &'a [T], z: &'a mut [T], log_sums: &'a mut [T], scratch: &'a mut [T],
+    ) = run_forward;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_forward<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    q: &[T],
+    k_t: &[T],
+    v: &[T],
+    z: &mut [T],
+    log_sums: &mut [T],
+    scratch: &mut [T],
+) {
+    let Shape { used, rows, d_head, scale } = shape;
+    let scale = T::from_f64(scale);
+    for start in (0..used).step_by(FORWARD_QUERIES) {
+        let end = (start + FORWARD_QUERIES).min(used);
+        scores::<T, S, W>(s, start, end, rows, d_head, q, k_t, scratch, FORWARD_ROWS);
+        let mut shares = [T::default(); FORWARD_QUERIES];
+        for i in start..end {
+            let (log_sum, share) = exponentials::<T, S, W>(s, i, i - start, scale, scratch, FORWARD_ROWS);
+            log_sums[i] = log_sum;
+            shares[i - start] = share;
+        }
+        for i in (start..end).step_by(TILE) {
+            // No key after the last panel that the tile's queries see; no value after the last position.
+            let keys = ((i / PANEL + 1) * PANEL).min(used);
+            let left = Left::Plain { data: scratch, rows: FORWARD_ROWS, first: 0 };
+            for p in 0..panels::count(d_head) {
+                let values = &v[p * rows * PANEL..][..keys * PANEL];
+                let z = &mut z[(p * rows + i) * PANEL..][..TILE * PANEL];
+                tile::<T, S, W>(s, i - start, left, values, |row, from, sums| {
+                    let share = T::splat(s, shares[i - start + row]);
+                    let out = T::vectors_mut::<S>(&mut z[row * PANEL..(row + 1) * PANEL]);
+                    for (x, &sum) in out[from..].iter_mut().zip(sums) {
+                        *x = T::vmul(s, sum, share);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Unscaled scores of the queries `start..end` into `out`, for the panels of keys that any query of its tile may see.
+#[expect(clippy::too_many_arguments, reason = "sizes and tensors")]
+#[inline(always)]
+fn scores<T: Real, S: Simd, const W: usize>(
+    s: S,
+    start: usize,
+    end: usize,
+    rows: usize,
+    d_head: usize,
+    q: &[T],
+    k_t: &[T],
+    out: &mut [T],
+    out_rows: usize,
+) {
+    let queries = Left::Plain { data: q, rows, first: 0 };
+    for p in 0..=(end - 1) / PANEL {
+        let keys = &k_t[p * d_head * PANEL..][..d_head * PANEL];
+        let out = &mut out[p * out_rows * PANEL..][..out_rows * PANEL];
+        for i in (start.max(p * PANEL)..end).step_by(TILE) {
+            tile::<T, S, W>(s, i, queries, keys, |row, from, sums| {
+                let at = (i - start + row) * PANEL;
+                T::vectors_mut::<S>(&mut out[at..at + PANEL])[from..from + sums.len()].copy_from_slice(sums);
+            });
+        }
+    }
+}
+
+/// Makes query `i`'s scores, in row `row` of `out`, exponentials (0 after the diagonal, up to the panel's end). Returns
+/// the logarithm of their sum, and what they must be multiplied by to sum to 1.
+#[inline(always)]
+fn exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    i: usize,
+    row: usize,
+    scale: T,
+    out: &mut [T],
+    out_rows: usize,
+) -> (T, T) {
+    let last = i / PANEL;
+    let at = |p: usize| (p * out_rows + row) * PANEL;
+    out[at(last) + i % PANEL + 1..at(last) + PANEL].fill(T::NEG_INFINITY);
+    let mut largest = [T::splat(s, T::NEG_INFINITY); W];
+    for p in 0..=last {
+        for (m, &x) in largest.iter_mut().zip(T::vectors::<S>(&out[at(p)..at(p) + PANEL])) {
+            *m = T::vmax(s, *m, x);
+        }
+    }
+    let largest = lanes_max::<T, S, W>(largest) * scale;
+    let (shift, factor) = (T::splat(s, T::default() - largest), T::splat(s, scale));
+    let mut sums = [T::splat(s, T::default()); W];
+    for p in 0..=last {
+        for (sum, x) in sums.iter_mut().zip(T::vectors_mut::<S>(&mut out[at(p)..at(p) + PANEL])) {
+            *x = T::exp(s, T::mul_add(s, *x, factor, shift));
+            *sum = T::vadd(s, *sum, *x);
+        }
+    }
+    let sum = lanes_sum::<T, S, W>(sums);
+    (largest + sum.log(), T::from_f64(1.0) / sum)
+}
+
+kernel! {
+    /// The attention pattern itself: panels of `rows` rows, a column a key, 0 above the diagonal.
+    pub fn pattern(shape: Shape, q: &'a [T], k_t: &'a [T], out: &'a mut [T]) = run_pattern;
+}
+
+#[inline(always)]
+fn run_pattern<T: Real, S: Simd, const W: usize>(s: S, shape: Shape, q: &[T], k_t: &[T], out: &mut [T]) {
+    let Shape { used, rows, d_head, scale } = shape;
+    out.fill(T::default());
+    scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
+    for i in 0..used {
+        let (_, share) = exponentials::<T, S, W>(s, i, i, T::from_f64(scale), out, rows);
+        let share = T::splat(s, share);
+        for p in 0..=i / PANEL {
+            for x in T::vectors_mut::<S>(&mut out[(p * rows + i) * PANEL..][..PANEL]) {
+                *x = T::vmul(s, *x, share);
+            }
+        }
+    }
+}
+
+/// What each query reads by a given pattern (any rows, causal or not): `z = pattern v`.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn read<T: Real>(arch: Arch, shape: Shape, pattern: &[T], v: &[T], z: &mut [T]) {
+    let Shape { used, rows, d_head, .. } = shape;
+    let left = Left::Plain { data: pattern, rows, first: 0 };
+    matmul(arch, used, used, d_head, left, v, rows, z, rows, Out::Set);
+}
+
+/// A head's activations, as [`forward`] had and left them, for [`backward`].
+#[derive(Clone, Copy)]
+pub struct Saved<'a, T> {
+    /// Queries.
+    pub q: &'a [T],
+    /// Keys.
+    pub k: &'a [T],
+    /// Keys, transposed.
+    pub k_t: &'a [T],
+    /// Values, transposed.
+    pub v_t: &'a [T],
+    /// What was read.
+    pub z: &'a [T],
+    /// Logarithms of the sums of exponentials.
+    pub log_sums: &'a [T],
+}
+
+kernel! {
+    /// Gradients of the queries, keys and values (written) from the gradient of `z`.
+    ///
+    /// Tile by tile of queries and keys, everything a tile needs in the innermost cache: with `p` the pattern and `g` the
+    /// gradient of `z`, `dp = g v^T`, `ds = scale p (dp - sum(g z))`, `dv += p^T g`, `dk += ds^T q`, `dq += ds k`.
+    pub fn backward(
+        shape: Shape, saved: Saved<'a, T>, dz: &'a [T], dq: &'a mut [T], dk: &'a mut [T], dv: &'a mut [T],
+        scratch: &'a mut [T],
+    ) = run_backward;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_backward<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    saved: Saved<T>,
+    dz: &[T],
+    dq: &mut [T],
+    dk: &mut [T],
+    dv: &mut [T],
+    scratch: &mut [T],
+) {
+    let Shape { used, rows, d_head, scale } = shape;
+    let Saved { q, k, k_t, v_t, z, log_sums } = saved;
+    let scale = T::splat(s, T::from_f64(scale));
+    let (pattern, scratch) = scratch.split_at_mut(BACKWARD_QUERIES * PANEL);
+    let d_scores = &mut scratch[..BACKWARD_QUERIES * PANEL];
+    let columns = panels::count(d_head);
+    for start in (0..used).step_by(BACKWARD_QUERIES) {
+        let end = (start + BACKWARD_QUERIES).min(used);
+        let mut means = [T::default(); BACKWARD_QUERIES];
+        for i in start..end {
+            let mut sums = [T::splat(s, T::default()); W];
+            for p in 0..columns {
+                let at = (p * rows + i) * PANEL;
+                let (g, z) = (T::vectors::<S>(&dz[at..at + PANEL]), T::vectors::<S>(&z[at..at + PANEL]));
+                for ((sum, &g), &z) in sums.iter_mut().zip(g).zip(z) {
+                    *sum = T::mul_add(s, g, z, *sum);
+                }
+            }
+            means[i - start] = lanes_sum::<T, S, W>(sums);
+        }
+        for p in 0..=(end - 1) / PANEL {
+            let (first_key, first) = (p * PANEL, start.max(p * PANEL));
+            let keys = &k_t[first_key * d_head..][..d_head * PANEL];
+            let values = &v_t[first_key * d_head..][..d_head * PANEL];
+            for i in (first..end).step_by(TILE) {
+                let at = (i - start) * PANEL;
+                let pattern = &mut pattern[at..at + TILE * PANEL];
+                let d_scores = &mut d_scores[at..at + TILE * PANEL];
+                tile::<T, S, W>(s, i, Left::Plain { data: q, rows, first: 0 }, keys, |row, from, sums| {
+                    // A tile may reach past the last position, where nothing was kept.
+                    let log_sum = log_sums.get(i + row).copied().unwrap_or_default();
+                    let shift = T::splat(s, T::default() - log_sum);
+                    let out = T::vectors_mut::<S>(&mut pattern[row * PANEL..(row + 1) * PANEL]);
+                    for (x, &sum) in out[from..].iter_mut().zip(sums) {
+                        *x = T::exp(s, T::mul_add(s, sum, scale, shift));
+                    }
+                });
+                if i < first_key + PANEL {
+                    for row in 0..TILE {
+                        let seen = (i + row - first_key + 1).min(PANEL);
+                        pattern[row * PANEL + seen..(row + 1) * PANEL].fill(T::default());
+                    }
+                }
+                tile::<T, S, W>(s, i, Left::Plain { data: dz, rows, first: 0 }, values, |row, from, sums| {
+                    let mean = T::splat(s, means[i - start + row]);
+                    let at = row * PANEL..(row + 1) * PANEL;
+                    let pattern = &T::vectors::<S>(&pattern[at.clone()])[from..];
+                    let out = T::vectors_mut::<S>(&mut d_scores[at]);
+                    for ((x, &sum), &p) in out[from..].iter_mut().zip(sums).zip(pattern) {
+                        *x = T::vmul(s, T::vmul(s, p, scale), T::vsub(s, sum, mean));
+                    }
+                });
+            }
+            let key_rows = (used - first_key).min(PANEL);
+            for c in 0..columns {
+                let begin = |row: usize| (c * rows + row) * PANEL;
+                let queries = begin(first)..begin(end);
+                let these = begin(first_key)..begin((first_key + PANEL).min(rows));
+                // The first queries that see these keys write, later ones add.
+                let mode = || if first_key >= start { Out::Set } else { Out::Add };
+                let left = |data| Left::Transposed { data, rows: BACKWARD_QUERIES, first: first - start };
+                strip::<T, S, W>(s, key_rows, left(pattern), &dz[queries.clone()], &mut dv[these.clone()], mode());
+                strip::<T, S, W>(s, key_rows, left(d_scores), &q[queries], &mut dk[these], mode());
+                let left = Left::Plain { data: d_scores, rows: BACKWARD_QUERIES, first: first - start };
+                let keys = &k[begin(first_key)..begin(first_key + key_rows)];
+                let target = &mut dq[begin(first)..begin(end.next_multiple_of(TILE))];
+                strip::<T, S, W>(s, end - first, left, keys, target, if p == 0 { Out::Set } else { Out::Add });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::archs;
+
+    /// Attention and its gradient by definition, float64, row-major `[position][d_head]`.
+    struct Twin {
+        z: Vec<f64>,
+        pattern: Vec<f64>,
+        dq: Vec<f64>,
+        dk: Vec<f64>,
+        dv: Vec<f64>,
+    }
+
+    fn twin(n: usize, d: usize, scale: f64, q: &[f64], k: &[f64], v: &[f64], g: &[f64]) -> Twin {
+        let dot = |a: &[f64], i: usize, b: &[f64], j: usize| (0..d).map(|x| a[i * d + x] * b[j * d + x]).sum::<f64>();
+        let mut out = Twin {
+            z: vec![0.0; n * d],
+            pattern: vec![0.0; n * n],
+            dq: vec![0.0; n * d],
+            dk: vec![0.0; n * d],
+            dv: vec![0.0; n * d],
+        };
+        for i in 0..n {
+            let e: Vec<f64> = (0..=i).map(|j| (scale * dot(q, i, k, j)).exp()).collect();
+            let sum: f64 = e.iter().sum();
+            let p: Vec<f64> = e.iter().map(|e| e / sum).collect();
+            out.pattern[i * n..i * n + i + 1].copy_from_slice(&p);
+            let dp: Vec<f64> = (0..=i).map(|j| dot(g, i, v, j)).collect();
+            let mean: f64 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
+            for j in 0..=i {
+                let ds = scale * p[j] * (dp[j] - mean);
+                for x in 0..d {
+                    out.z[i * d + x] += p[j] * v[j * d + x];
+                    out.dv[j * d + x] += p[j] * g[i * d + x];
+                    out.dq[i * d + x] += ds * k[j * d + x];
+                    out.dk[j * d + x] += ds * q[i * d + x];
+                }
+            }
+        }
+        out
+    }
+
+    fn noise(seed: u64, n: usize) -> Vec<f64> {
+        let mut x = seed | 1;
+        let next = |_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Numbers that float32 holds exactly, so that both types start from the same.
+            ((x >> 44) as f64) / f64::from(1u32 << 19) - 1.0
+        };
+        (0..n).map(next).collect()
+    }
+
+    /// All results of the kernels, row-major, for every instruction set.
+    fn kernels<T: Real>(n: usize, d: usize, scale: f64, tensors: [&[f64]; 4]) -> Vec<[Vec<f64>; 6]> {
+        let rows = n.next_multiple_of(8) + 1;
+        let stored = panels::len(rows, d);
+        let into = |x: &[f64]| {
+            // What no result may depend on is NaN; missing columns are zero, as a product leaves them.
+            let mut out = vec![T::NAN; stored];
+            for i in 0..n {
+                for j in 0..panels::count(d) * PANEL {
+                    out[panels::at(rows, i, j)] = T::from_f64(if j < d { x[i * d + j] } else { 0.0 });
+                }
+            }
+            out
+        };
+        let back = |x: &[T]| -> Vec<f64> {
+            (0..n * d).map(|at| x[panels::at(rows, at / d, at % d)].to_f64()).collect()
+        };
+        let [q, k, v, g] = tensors.map(into);
+        let mut k_t = vec![T::NAN; panels::len(d, n)];
+        let mut v_t = k_t.clone();
+        panels::transpose(&k, rows, n, d, &mut k_t, d);
+        panels::transpose(&v, rows, n, d, &mut v_t, d);
+        let shape = Shape { used: n, rows, d_head: d, scale };
+        let run = |arch| {
+            let poisoned = || vec![T::NAN; stored];
+            let mut scratch = vec![T::NAN; scratch_len(n)];
+            let (mut z, mut log_sums) = (poisoned(), vec![T::NAN; n]);
+            forward(arch, shape, &q, &k_t, &v, &mut z, &mut log_sums, &mut scratch);
+            let mut whole = vec![T::NAN; panels::len(rows, n)];
+            pattern(arch, shape, &q, &k_t, &mut whole);
+            let mut read_z = poisoned();
+            read(arch, shape, &whole, &v, &mut read_z);
+            let pattern: Vec<f64> = (0..n * n).map(|at| whole[panels::at(rows, at / n, at % n)].to_f64()).collect();
+            let (mut dq, mut dk, mut dv) = (poisoned(), poisoned(), poisoned());
+            let saved = Saved { q: &q, k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
+            scratch.fill(T::NAN);
+            backward(arch, shape, saved, &g, &mut dq, &mut dk, &mut dv, &mut scratch);
+            [back(&z), pattern, back(&read_z), back(&dq), back(&dk), back(&dv)]
+        };
+        archs().into_iter().map(run).collect()
+    }
+
+    fn assert_close(found: &[Vec<f64>; 6], twin: &Twin, tolerance: f64) {
+        let expected = [&twin.z, &twin.pattern, &twin.z, &twin.dq, &twin.dk, &twin.dv];
+        for (which, (found, expected)) in found.iter().zip(expected).enumerate() {
+            for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+                assert!((f - e).abs() <= tolerance * (1.0 + e.abs()), "result {which} at {at}: {f} is not {e}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn attention_is_its_definition(n in 1usize..150, d in 1usize..70, seed: u64) {
+            let tensors = [1, 2, 3, 4].map(|i| noise(seed ^ (i << 32), n * d));
+            let scale = (d as f64).powf(-0.5);
+            let [q, k, v, g] = &tensors;
+            let twin = twin(n, d, scale, q, k, v, g);
+            let single = kernels::<f32>(n, d, scale, [q, k, v, g]);
+            let double = kernels::<f64>(n, d, scale, [q, k, v, g]);
+            assert_close(&single[0], &twin, 1e-5);
+            assert_close(&double[0], &twin, 1e-12);
+            prop_assert!(single.iter().all(|x| *x == single[0]), "instruction sets differ in f32");
+            prop_assert!(double.iter().all(|x| *x == double[0]), "instruction sets differ in f64");
+        }
+    }
+}

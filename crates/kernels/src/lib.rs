@@ -1,0 +1,74 @@
+//! Vectorised arithmetic of a small transformer on a CPU.
+//!
+//! Everything stands on one memory layout, the panel ([`panels`]): a matrix is cut into strips of [`PANEL`] columns, each
+//! strip stored row after row. A strip is at once what a matrix product wants as its right factor (a row is two AVX-512
+//! registers), what it can read as its left factor without copying, plain or transposed, and what a head of width 32 is.
+//! So the products here need no packing, except of the weights, once a step.
+//!
+//! Kernels are written once over [`pulp`]'s registers and compiled for AVX-512, AVX2, NEON and scalar code; the processor
+//! chooses at run time. Each sum has one order, fixed by the code and not by the width of a register (an element of a
+//! product is one chain of fused multiply-adds; a sum along a row has 32 lanes, then a tree), so every instruction set
+//! gives the same bits. No `unsafe`: bounds are checked once a tile, outside the inner loops.
+//!
+//! Every kernel is generic over [`Real`]: `f64` is the same code, slower, for checking gradients.
+
+pub mod attention;
+mod matmul;
+mod optimizer;
+pub mod panels;
+mod real;
+pub mod rows;
+
+pub use matmul::{Left, Out, matmul};
+pub use optimizer::{AdamW, adamw, sum_of_squares};
+pub use pulp::Arch;
+pub use real::Real;
+
+/// Columns of a panel.
+pub const PANEL: usize = 32;
+
+/// The instruction sets that this processor has, the best first.
+pub fn archs() -> Vec<Arch> {
+    let mut archs = vec![Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    if matches!(archs[0], Arch::V4(_)) {
+        archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    }
+    if !matches!(archs[0], Arch::Scalar) {
+        archs.push(Arch::Scalar);
+    }
+    archs
+}
+
+/// A public kernel from a function that is generic over the registers `S` and the number `W` of them in a panel's row:
+/// arrays of `W` registers are what the compiler keeps out of memory.
+macro_rules! kernel {
+    ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $run:ident;) => {
+        $(#[$doc])*
+        ///
+        /// # Panics
+        /// If a slice is too short.
+        #[allow(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+        pub fn $name<'a, T: $crate::Real>(arch: $crate::Arch, $($argument: $type),*) $(-> $out)? {
+            struct Task<'a, T> { $($argument: $type,)* marker: std::marker::PhantomData<&'a T> }
+            impl<'a, T: $crate::Real> pulp::WithSimd for Task<'a, T> {
+                type Output = $crate::kernel!(@out $($out)?);
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, s: S) -> Self::Output {
+                    let Self { $($argument,)* marker: _ } = self;
+                    match $crate::PANEL / T::lanes::<S>() {
+                        2 => $run::<T, S, 2>(s, $($argument),*),
+                        4 => $run::<T, S, 4>(s, $($argument),*),
+                        8 => $run::<T, S, 8>(s, $($argument),*),
+                        16 => $run::<T, S, 16>(s, $($argument),*),
+                        _ => $run::<T, S, 32>(s, $($argument),*),
+                    }
+                }
+            }
+            arch.dispatch(Task { $($argument,)* marker: std::marker::PhantomData })
+        }
+    };
+    (@out) => { () };
+    (@out $out:ty) => { $out };
+}
+pub(crate) use kernel;

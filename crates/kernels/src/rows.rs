@@ -1,0 +1,461 @@
+//! What happens row by row: layer norm, cross-entropy, GELU, smeared keys, sums.
+//!
+//! Matrices are panels of `rows` stored rows, of which the first `used` count.
+
+use pulp::Simd;
+
+use crate::{PANEL, Real, kernel, panels};
+
+/// The sum of a row's lanes, as a tree: the same on every instruction set.
+#[inline(always)]
+pub(crate) fn lanes_sum<T: Real, S: Simd, const W: usize>(lanes: [T::Vector<S>; W]) -> T {
+    tree::<T, S, W>(lanes, |a, b| a + b)
+}
+
+/// The largest of a row's lanes.
+#[inline(always)]
+pub(crate) fn lanes_max<T: Real, S: Simd, const W: usize>(lanes: [T::Vector<S>; W]) -> T {
+    tree::<T, S, W>(lanes, T::larger)
+}
+
+#[inline(always)]
+fn tree<T: Real, S: Simd, const W: usize>(lanes: [T::Vector<S>; W], join: impl Fn(T, T) -> T) -> T {
+    let mut all = [T::default(); PANEL];
+    T::vectors_mut::<S>(&mut all).copy_from_slice(&lanes);
+    let mut half = PANEL / 2;
+    while half > 0 {
+        let (low, high) = all.split_at_mut(half);
+        for (a, &b) in low.iter_mut().zip(&*high) {
+            *a = join(*a, b);
+        }
+        half /= 2;
+    }
+    all[0]
+}
+
+
+/// The rows of each panel that count, one panel after the other.
+#[inline(always)]
+fn used_parts<T>(data: &[T], rows: usize, used: usize) -> impl Iterator<Item = &[T]> {
+    data.chunks_exact(rows * PANEL).map(move |panel| &panel[..used * PANEL])
+}
+
+/// As [`used_parts`], to write.
+#[inline(always)]
+fn used_parts_mut<T>(data: &mut [T], rows: usize, used: usize) -> impl Iterator<Item = &mut [T]> {
+    data.chunks_exact_mut(rows * PANEL).map(move |panel| &mut panel[..used * PANEL])
+}
+
+/// 1 for the columns of the last panel that exist, 0 for those that only fill it.
+#[inline(always)]
+fn existing<T: Real>(columns: usize) -> [T; PANEL] {
+    let width = columns - (panels::count(columns) - 1) * PANEL;
+    std::array::from_fn(|i| T::from_f64(if i < width { 1.0 } else { 0.0 }))
+}
+
+/// `x - mean`, 0 in columns that do not exist.
+#[inline(always)]
+fn centred<T: Real, S: Simd>(
+    s: S,
+    x: T::Vector<S>,
+    mean: T::Vector<S>,
+    last: bool,
+    existing: T::Vector<S>,
+) -> T::Vector<S> {
+    let centred = T::vsub(s, x, mean);
+    if last { T::vmul(s, centred, existing) } else { centred }
+}
+
+kernel! {
+    /// `out = (x - mean) / sqrt(variance + eps) * w + b` along each row of `columns` columns; `w` and `b` are one row of
+    /// panels. Each row's mean and reciprocal of the root are kept in `stats`, for [`layer_norm_backward`].
+    pub fn layer_norm(
+        x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], b: &'a [T], eps: f64,
+        stats: &'a mut [[T; 2]], out: &'a mut [T],
+    ) = run_layer_norm;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_layer_norm<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    columns: usize,
+    w: &[T],
+    b: &[T],
+    eps: f64,
+    stats: &mut [[T; 2]],
+    out: &mut [T],
+) {
+    let existing = existing::<T>(columns);
+    let existing = T::vectors::<S>(&existing);
+    let count = panels::count(columns);
+    let share = T::from_f64(1.0 / columns as f64);
+    for row in 0..used {
+        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
+        let mut sums = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            for (sum, &x) in sums.iter_mut().zip(T::vectors::<S>(&x[place(p)])) {
+                *sum = T::vadd(s, *sum, x);
+            }
+        }
+        let mean = lanes_sum::<T, S, W>(sums) * share;
+        let wide_mean = T::splat(s, mean);
+        let mut squares = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            for ((sum, &x), &e) in squares.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(existing) {
+                let x = centred::<T, S>(s, x, wide_mean, p + 1 == count, e);
+                *sum = T::mul_add(s, x, x, *sum);
+            }
+        }
+        let variance = lanes_sum::<T, S, W>(squares) * share;
+        let inverse = T::from_f64(1.0) / (variance + T::from_f64(eps)).root();
+        stats[row] = [mean, inverse];
+        let inverse = T::splat(s, inverse);
+        for p in 0..count {
+            let gains = T::vectors::<S>(&w[p * PANEL..(p + 1) * PANEL]);
+            let biases = T::vectors::<S>(&b[p * PANEL..(p + 1) * PANEL]);
+            let out = T::vectors_mut::<S>(&mut out[place(p)]);
+            for (((o, &x), &w), &b) in out.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(gains).zip(biases) {
+                *o = T::mul_add(s, T::vmul(s, T::vsub(s, x, wide_mean), inverse), w, b);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Adds to `dx` the gradient of [`layer_norm`]'s input, and to `dw` and `db` (one row of panels each) those of its
+    /// gain and bias, from the gradient `dy` of its output.
+    pub fn layer_norm_backward(
+        x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], stats: &'a [[T; 2]], dy: &'a [T],
+        dx: &'a mut [T], dw: &'a mut [T], db: &'a mut [T],
+    ) = run_layer_norm_backward;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    columns: usize,
+    w: &[T],
+    stats: &[[T; 2]],
+    dy: &[T],
+    dx: &mut [T],
+    dw: &mut [T],
+    db: &mut [T],
+) {
+    let existing = existing::<T>(columns);
+    let existing = T::vectors::<S>(&existing);
+    let count = panels::count(columns);
+    let share = T::from_f64(1.0 / columns as f64);
+    for row in 0..used {
+        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
+        let [mean, inverse] = stats[row].map(|x| T::splat(s, x));
+        let mut sums = [T::splat(s, T::default()); W];
+        let mut products = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            let columns = p * PANEL..(p + 1) * PANEL;
+            let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
+            let w = T::vectors::<S>(&w[columns.clone()]);
+            let (dw, db) = (T::vectors_mut::<S>(&mut dw[columns.clone()]), T::vectors_mut::<S>(&mut db[columns]));
+            for k in 0..W {
+                let hat = T::vmul(s, centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]), inverse);
+                dw[k] = T::mul_add(s, dy[k], hat, dw[k]);
+                db[k] = T::vadd(s, db[k], dy[k]);
+                let d_hat = T::vmul(s, dy[k], w[k]);
+                sums[k] = T::vadd(s, sums[k], d_hat);
+                products[k] = T::mul_add(s, d_hat, hat, products[k]);
+            }
+        }
+        let sum = T::splat(s, lanes_sum::<T, S, W>(sums) * share);
+        let product = T::splat(s, T::default() - lanes_sum::<T, S, W>(products) * share);
+        for p in 0..count {
+            let w = T::vectors::<S>(&w[p * PANEL..(p + 1) * PANEL]);
+            let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
+            let dx = T::vectors_mut::<S>(&mut dx[place(p)]);
+            for k in 0..W {
+                let hat = T::vmul(s, centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]), inverse);
+                let inner = T::mul_add(s, hat, product, T::vsub(s, T::vmul(s, dy[k], w[k]), sum));
+                // Columns that only fill the last panel must stay zero.
+                let inner = if p + 1 == count { T::vmul(s, inner, existing[k]) } else { inner };
+                dx[k] = T::mul_add(s, inner, inverse, dx[k]);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Each row's loss `-log softmax(logits)[target]` in nats. With `gradient: Some(scale)` the logits become the gradient
+    /// of `scale` times the loss.
+    pub fn cross_entropy(
+        logits: &'a mut [T], rows: usize, columns: usize, targets: &'a [u32], losses: &'a mut [T], gradient: Option<T>,
+    ) = run_cross_entropy;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
+    s: S,
+    logits: &mut [T],
+    rows: usize,
+    columns: usize,
+    targets: &[u32],
+    losses: &mut [T],
+    gradient: Option<T>,
+) {
+    let count = panels::count(columns);
+    let width = columns - (count - 1) * PANEL;
+    for (row, (&target, loss)) in targets.iter().zip(losses).enumerate() {
+        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
+        logits[place(count - 1)][width..].fill(T::NEG_INFINITY);
+        let aim = panels::at(rows, row, target as usize);
+        let target_logit = logits[aim];
+        let mut largest = [T::splat(s, T::NEG_INFINITY); W];
+        for p in 0..count {
+            for (m, &x) in largest.iter_mut().zip(T::vectors::<S>(&logits[place(p)])) {
+                *m = T::vmax(s, *m, x);
+            }
+        }
+        let largest = lanes_max::<T, S, W>(largest);
+        let wide = T::splat(s, largest);
+        let mut sums = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            for (sum, x) in sums.iter_mut().zip(T::vectors_mut::<S>(&mut logits[place(p)])) {
+                *x = T::exp(s, T::vsub(s, *x, wide));
+                *sum = T::vadd(s, *sum, *x);
+            }
+        }
+        let sum = lanes_sum::<T, S, W>(sums);
+        *loss = sum.log() - (target_logit - largest);
+        if let Some(scale) = gradient {
+            let factor = T::splat(s, scale / sum);
+            for p in 0..count {
+                for x in T::vectors_mut::<S>(&mut logits[place(p)]) {
+                    *x = T::vmul(s, *x, factor);
+                }
+            }
+            logits[aim] = logits[aim] - scale;
+        }
+    }
+}
+
+kernel! {
+    /// Adds a bias (one row of panels) to `x`, then makes `x` GELU of that (the exact one, `x Phi(x)`), and `slope`, if
+    /// there is one, its derivative.
+    pub fn gelu(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], slope: Option<&'a mut [T]>) = run_gelu;
+}
+
+#[inline(always)]
+fn run_gelu<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    bias: &[T],
+    slope: Option<&mut [T]>,
+) {
+    let constant = |x: f64| T::splat(s, T::from_f64(x));
+    let (half, one, root_half) = (constant(0.5), constant(1.0), constant(std::f64::consts::FRAC_1_SQRT_2));
+    let (minus_half, density) = (constant(-0.5), constant(0.398_942_280_401_432_7));
+    let biased = |x: T::Vector<S>, b| {
+        let x = T::vadd(s, x, b);
+        (x, T::vmul(s, half, T::vadd(s, one, T::erf(s, T::vmul(s, x, root_half)))))
+    };
+    let bias = bias.chunks_exact(PANEL).map(T::vectors::<S>);
+    let parts = used_parts_mut(x, rows, used).zip(bias);
+    match slope {
+        None => {
+            for (x, bias) in parts {
+                for x in x.chunks_exact_mut(PANEL) {
+                    for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(bias) {
+                        let (sum, phi) = biased(*x, b);
+                        *x = T::vmul(s, sum, phi);
+                    }
+                }
+            }
+        }
+        Some(slope) => {
+            for ((x, bias), slope) in parts.zip(used_parts_mut(slope, rows, used)) {
+                for (x, slope) in x.chunks_exact_mut(PANEL).zip(slope.chunks_exact_mut(PANEL)) {
+                    let slope = T::vectors_mut::<S>(slope);
+                    for ((x, slope), &b) in T::vectors_mut::<S>(x).iter_mut().zip(slope).zip(bias) {
+                        let (sum, phi) = biased(*x, b);
+                        *x = T::vmul(s, sum, phi);
+                        let bell = T::exp(s, T::vmul(s, minus_half, T::vmul(s, sum, sum)));
+                        *slope = T::mul_add(s, T::vmul(s, sum, density), bell, phi);
+                    }
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Adds a bias, one row of panels, to each row of `x`.
+    pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T]) = run_add_bias;
+}
+
+#[inline(always)]
+fn run_add_bias<T: Real, S: Simd, const W: usize>(s: S, x: &mut [T], rows: usize, used: usize, bias: &[T]) {
+    for (x, bias) in used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL)) {
+        for x in x.chunks_exact_mut(PANEL) {
+            for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(T::vectors::<S>(bias)) {
+                *x = T::vadd(s, *x, b);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Adds to `sums`, one row of panels, the sum of `x` over its rows.
+    pub fn column_sums(x: &'a [T], rows: usize, used: usize, sums: &'a mut [T]) = run_column_sums;
+}
+
+#[inline(always)]
+fn run_column_sums<T: Real, S: Simd, const W: usize>(s: S, x: &[T], rows: usize, used: usize, sums: &mut [T]) {
+    for (x, sums) in used_parts(x, rows, used).zip(sums.chunks_exact_mut(PANEL)) {
+        for x in x.chunks_exact(PANEL) {
+            for (sum, &x) in T::vectors_mut::<S>(sums).iter_mut().zip(T::vectors::<S>(x)) {
+                *sum = T::vadd(s, *sum, x);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `x *= by`, element by element.
+    pub fn multiply(x: &'a mut [T], rows: usize, used: usize, by: &'a [T]) = run_multiply;
+}
+
+#[inline(always)]
+fn run_multiply<T: Real, S: Simd, const W: usize>(s: S, x: &mut [T], rows: usize, used: usize, by: &[T]) {
+    for (x, by) in used_parts_mut(x, rows, used).zip(used_parts(by, rows, used)) {
+        for (x, &by) in T::vectors_mut::<S>(x).iter_mut().zip(T::vectors::<S>(by)) {
+            *x = T::vmul(s, *x, by);
+        }
+    }
+}
+
+kernel! {
+    /// `out = x + gain * positions`; `positions` are panels of `position_rows` rows.
+    pub fn add_positions(
+        x: &'a [T], rows: usize, used: usize, gain: T, positions: &'a [T], position_rows: usize, out: &'a mut [T],
+    ) = run_add_positions;
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
+#[inline(always)]
+fn run_add_positions<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    gain: T,
+    positions: &[T],
+    position_rows: usize,
+    out: &mut [T],
+) {
+    let gain = T::splat(s, gain);
+    let parts = used_parts(x, rows, used).zip(used_parts(positions, position_rows, used));
+    for ((x, at), out) in parts.zip(used_parts_mut(out, rows, used)) {
+        for ((out, &x), &at) in T::vectors_mut::<S>(out).iter_mut().zip(T::vectors::<S>(x)).zip(T::vectors::<S>(at)) {
+            *out = T::mul_add(s, gain, at, x);
+        }
+    }
+}
+
+kernel! {
+    /// The sum of the products of the elements of `x` and `y`; `y` has `y_rows` rows.
+    pub fn dot(x: &'a [T], rows: usize, used: usize, y: &'a [T], y_rows: usize) -> T = run_dot;
+}
+
+#[inline(always)]
+fn run_dot<T: Real, S: Simd, const W: usize>(s: S, x: &[T], rows: usize, used: usize, y: &[T], y_rows: usize) -> T {
+    let mut sums = [T::splat(s, T::default()); W];
+    for (x, y) in used_parts(x, rows, used).zip(used_parts(y, y_rows, used)) {
+        for (x, y) in x.chunks_exact(PANEL).zip(y.chunks_exact(PANEL)) {
+            for ((sum, &x), &y) in sums.iter_mut().zip(T::vectors::<S>(x)).zip(T::vectors::<S>(y)) {
+                *sum = T::mul_add(s, x, y, *sum);
+            }
+        }
+    }
+    lanes_sum::<T, S, W>(sums)
+}
+
+kernel! {
+    /// `out += x`, over whole slices of the same length.
+    pub fn accumulate(x: &'a [T], out: &'a mut [T]) = run_accumulate;
+}
+
+#[inline(always)]
+fn run_accumulate<T: Real, S: Simd, const W: usize>(s: S, x: &[T], out: &mut [T]) {
+    for (out, &x) in T::vectors_mut::<S>(out).iter_mut().zip(T::vectors::<S>(x)) {
+        *out = T::vadd(s, *out, x);
+    }
+    let whole = x.len() / T::lanes::<S>() * T::lanes::<S>();
+    for (out, &x) in out[whole..].iter_mut().zip(&x[whole..]) {
+        *out += x;
+    }
+}
+
+kernel! {
+    /// One head's smeared keys (paper.md, 1.4): `out_j = s k_j + (1 - s) k_(j-1)`, `out_0 = k_0`.
+    pub fn smear(k: &'a [T], rows: usize, used: usize, amount: T, out: &'a mut [T]) = run_smear;
+}
+
+#[inline(always)]
+fn run_smear<T: Real, S: Simd, const W: usize>(s: S, k: &[T], rows: usize, used: usize, amount: T, out: &mut [T]) {
+    let amount = T::splat(s, amount);
+    for (k, out) in used_parts(k, rows, used).zip(used_parts_mut(out, rows, used)) {
+        out[..PANEL].copy_from_slice(&k[..PANEL]);
+        let pairs = k.chunks_exact(PANEL).zip(k[PANEL..].chunks_exact(PANEL));
+        for ((before, k), out) in pairs.zip(out[PANEL..].chunks_exact_mut(PANEL)) {
+            let (before, k) = (T::vectors::<S>(before), T::vectors::<S>(k));
+            for ((out, &before), &k) in T::vectors_mut::<S>(out).iter_mut().zip(before).zip(k) {
+                *out = T::mul_add(s, T::vsub(s, k, before), amount, before);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Makes `dk`, the gradient of [`smear`]'s result, that of its input; returns the gradient of the amount.
+    pub fn smear_backward(k: &'a [T], rows: usize, used: usize, amount: T, dk: &'a mut [T]) -> T = run_smear_backward;
+}
+
+#[inline(always)]
+fn run_smear_backward<T: Real, S: Simd, const W: usize>(
+    s: S,
+    k: &[T],
+    rows: usize,
+    used: usize,
+    amount: T,
+    dk: &mut [T],
+) -> T {
+    let (keep, give) = (T::splat(s, amount), T::splat(s, T::from_f64(1.0) - amount));
+    let mut sums = [T::splat(s, T::default()); W];
+    for (k, dk) in used_parts(k, rows, used).zip(used_parts_mut(dk, rows, used)) {
+        for j in 0..used {
+            let (row, after) = dk[j * PANEL..].split_at_mut(PANEL);
+            let row = T::vectors_mut::<S>(row);
+            if j > 0 {
+                let pair = T::vectors::<S>(&k[(j - 1) * PANEL..(j + 1) * PANEL]);
+                for i in 0..W {
+                    sums[i] = T::mul_add(s, T::vsub(s, pair[W + i], pair[i]), row[i], sums[i]);
+                    row[i] = T::vmul(s, row[i], keep);
+                }
+            }
+            if j + 1 < used {
+                for (x, &next) in row.iter_mut().zip(T::vectors::<S>(&after[..PANEL])) {
+                    *x = T::mul_add(s, next, give, *x);
+                }
+            }
+        }
+    }
+    lanes_sum::<T, S, W>(sums)
+}
