@@ -8,12 +8,12 @@
 //! any engine.
 //!
 //! ```
-//! use induction_engine::{BurnEngine, Engine, Intervention};
+//! use induction_engine::{CpuEngine, Engine, Intervention};
 //! use induction_model::{Hook, ModelConfig};
 //! use ndarray::array;
 //!
 //! let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 3, d_vocab: 5, ..ModelConfig::default() };
-//! let engine = BurnEngine::flex(&config, &config.init_params(0)?)?;
+//! let engine = CpuEngine::new(&config, &config.init_params(0)?)?;
 //! let examples = array![[0, 1, 2, 3], [0, 4, 4, 4]];
 //! let losses = engine.losses(examples.view(), &[])?;
 //! assert_eq!(losses.dim(), (2, 3)); // nats, one a target
@@ -25,6 +25,7 @@
 //! ```
 
 mod burn_engine;
+mod cpu;
 mod intervention;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,9 @@ use std::collections::BTreeMap;
 use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
-pub use burn_engine::BurnEngine;
+pub use burn_engine::{BurnEngine, library_sgemm};
+pub use cpu::{CpuEngine, Model};
+pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
 
 /// What can go wrong when a model is run.
@@ -77,17 +80,27 @@ pub trait Engine {
     fn set_params(&mut self, params: &Params) -> Result<(), Error>;
 
     /// Mean loss in nats over all targets of `examples` (`[example, pos + 1]`; the first `pos` tokens of a row are read,
-    /// the last `pos` predicted), and its gradient for every parameter.
+    /// the last `pos` predicted); `gradients` becomes its gradient for every parameter.
     ///
     /// # Errors
-    /// Tokens that the model cannot read.
-    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>) -> Result<(f32, Params), Error>;
+    /// Tokens that the model cannot read, or `gradients` of another model.
+    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error>;
+
+    /// Loss in nats of every target, `[example, pos]`, under each set of interventions. Engines compute only once what
+    /// the sets have in common, so many ablations of the same examples should be asked for together.
+    ///
+    /// # Errors
+    /// Tokens that the model cannot read, or an intervention that does not fit.
+    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error>;
 
     /// Loss in nats of every target, `[example, pos]`, under `interventions`.
     ///
     /// # Errors
-    /// Tokens that the model cannot read, or an intervention that does not fit.
-    fn losses(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error>;
+    /// As [`losses_under`](Self::losses_under).
+    fn losses(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error> {
+        let mut losses = self.losses_under(examples, &[interventions])?;
+        Ok(losses.pop().expect("one set was asked for"))
+    }
 
     /// The activations at `hooks` on `tokens` (`[example, pos]`), in [`Hook`]'s shapes, after `interventions`.
     ///

@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use induction_engine::{BurnEngine, Engine, Intervention};
+use induction_engine::{CpuEngine, Engine, Intervention};
 use induction_metrics::{PrefixMatchingSample, copying, direct_path_logits, prefix_matching, previous_token};
 use induction_model::{HandBuilt, Hook};
 use ndarray::{Array2, Array3, Axis, Ix2, Ix3, Ix4};
 
 const SAMPLE: PrefixMatchingSample = PrefixMatchingSample { block: 25, repeats: 4 };
 
-fn model() -> (HandBuilt, BurnEngine) {
+fn model() -> (HandBuilt, CpuEngine) {
     let model = HandBuilt::new(40, 101);
-    let engine = BurnEngine::flex(&model.config(), &model.params().unwrap()).unwrap();
+    let engine = CpuEngine::new(&model.config(), &model.params().unwrap()).unwrap();
     (model, engine)
 }
 

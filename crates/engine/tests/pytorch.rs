@@ -4,20 +4,21 @@
 
 mod oracle;
 
-use induction_engine::{BurnEngine, Engine, Intervention};
-use induction_model::Hook;
+use induction_engine::{Arch, Engine, Intervention, Model, archs};
+use induction_model::{Hook, Params};
 use ndarray::Axis;
-use oracle::{CASES, Oracle};
+use oracle::{CASES, Oracle, engines};
 
 /// Largest absolute difference allowed of float32 to float64; the dumped values are of order 1.
 const TOLERANCE: f64 = 1e-5;
 
-fn each_case(check: impl Fn(&Oracle, &mut BurnEngine) -> f64) {
+fn each_case(check: impl Fn(&Oracle, &mut dyn Engine) -> f64) {
     let mut largest = 0f64;
     for case in CASES {
         let oracle = Oracle::load(case);
-        let mut engine = BurnEngine::flex(&oracle.config, &oracle.params("param.")).unwrap();
-        largest = largest.max(check(&oracle, &mut engine));
+        for mut engine in engines(&oracle.config, &oracle.params("param.")) {
+            largest = largest.max(check(&oracle, engine.as_mut()));
+        }
     }
     println!("largest difference {largest:.1e}");
 }
@@ -46,13 +47,53 @@ fn logits_losses_and_activations() {
 #[test]
 fn every_gradient() {
     each_case(|oracle, engine| {
-        let (loss, gradients) = engine.loss_and_gradients(oracle.tokens.view()).unwrap();
+        let mut gradients = Params::zeros(&oracle.config);
+        let loss = engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap();
         let mut largest = oracle.close("loss", &[loss], TOLERANCE);
         for (name, gradient) in gradients.iter() {
             largest = largest.max(oracle.close(&format!("grad.{name}"), gradient, TOLERANCE));
+            let error = relative_error(gradient.iter().map(|&x| f64::from(x)), oracle.get(&format!("grad.{name}")));
+            assert!(error <= 1e-4, "{} {}: grad.{name} is off by {error:e} of its norm", engine.name(), oracle.name);
         }
         largest
     });
+}
+
+/// The norm of the difference over the norm of what is expected.
+fn relative_error(found: impl Iterator<Item = f64>, expected: &ndarray::ArrayD<f64>) -> f64 {
+    let difference: f64 = found.zip(expected).map(|(f, e)| (f - e).powi(2)).sum();
+    (difference / expected.iter().map(|e| e.powi(2)).sum::<f64>()).sqrt()
+}
+
+/// The CPU engine's code in float64, where rounding cannot hide a wrong term.
+#[test]
+fn every_gradient_in_float64() {
+    let mut largest = 0f64;
+    for case in CASES {
+        let oracle = Oracle::load(case);
+        let shapes = oracle.config.parameter_shapes();
+        let weights: Vec<_> = shapes.iter().map(|(name, _)| oracle.get(&format!("param.{name}"))).collect();
+        let weights: Vec<&[f64]> = weights.iter().map(|w| w.as_slice().unwrap()).collect();
+        let run = |arch: Arch| {
+            let mut model = Model::<f64>::new(&oracle.config, arch).unwrap();
+            model.set(&weights);
+            let mut gradients: Vec<Vec<f64>> = weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
+            let mut out: Vec<&mut [f64]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
+            let loss = model.loss_and_gradients(oracle.tokens.view(), &mut out);
+            (loss, gradients)
+        };
+        let (loss, gradients) = run(Arch::new());
+        assert!((loss - oracle.get("loss").iter().next().unwrap()).abs() < 1e-12);
+        for ((name, _), gradient) in shapes.iter().zip(&gradients) {
+            let error = relative_error(gradient.iter().copied(), oracle.get(&format!("grad.{name}")));
+            assert!(error <= 1e-9, "{case}: grad.{name} is off by {error:e} of its norm");
+            largest = largest.max(error);
+        }
+        for arch in archs() {
+            assert!(run(arch) == (loss, gradients.clone()), "{case}: {arch:?} gives other bits");
+        }
+    }
+    println!("largest relative error of a gradient in float64 {largest:.1e}");
 }
 
 #[test]
@@ -81,7 +122,12 @@ fn ablations_full_and_pattern_preserving() {
 #[test]
 fn one_forced_head_is_the_whole_pattern_replaced() {
     let oracle = Oracle::load("two_layer");
-    let engine = BurnEngine::flex(&oracle.config, &oracle.params("param.")).unwrap();
+    for engine in engines(&oracle.config, &oracle.params("param.")) {
+        one_forced_head(&oracle, engine.as_ref());
+    }
+}
+
+fn one_forced_head(oracle: &Oracle, engine: &dyn Engine) {
     let (examples, n_ctx) = (oracle.tokens.nrows(), oracle.config.n_ctx);
     let inputs = oracle.tokens.view().split_at(Axis(1), n_ctx).0;
     let mut whole = engine.activations(inputs, &[Hook::Pattern(1)], &[]).unwrap().remove(&Hook::Pattern(1)).unwrap();

@@ -16,6 +16,7 @@
 //! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
 //! ```
 
+pub mod bench;
 pub mod error;
 pub mod interrupt;
 pub mod measure;

@@ -9,9 +9,10 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use induction::{
     Error,
+    bench::{EngineName, Work, time},
     interrupt::Interrupt,
     measure::measure,
-    model::write_export,
+    model::{ModelConfig, write_export},
     progress::Screen,
     report::{Report, table},
     reproduce::{Options, Scale, reproduce},
@@ -97,6 +98,14 @@ enum Command {
         #[arg(long, value_name = "L:H|all")]
         pattern: Option<Patterns>,
     },
+    /// Time an engine on random tokens; one JSON line.
+    Bench {
+        /// What to time.
+        #[arg(value_enum)]
+        work: Work,
+        #[command(flatten)]
+        model: BenchModel,
+    },
     /// Write a snapshot in another library's layout.
     Export {
         /// The run's folder.
@@ -111,6 +120,53 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// The model to time, and on what.
+#[derive(clap::Args)]
+struct BenchModel {
+    /// Vocabulary.
+    #[arg(long, default_value_t = 512)]
+    vocab: usize,
+    /// Width of the residual stream.
+    #[arg(long, default_value_t = 128)]
+    d_model: usize,
+    /// Heads of a layer; they share the width.
+    #[arg(long, default_value_t = 4)]
+    heads: usize,
+    /// Layers.
+    #[arg(long, default_value_t = 2)]
+    layers: usize,
+    /// Tokens of a sequence.
+    #[arg(long, default_value_t = 512)]
+    ctx: usize,
+    /// Sequences of a step.
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    /// With MLPs, four times as wide as the residual stream.
+    #[arg(long)]
+    mlp: bool,
+    /// Timed repetitions, after five that are not.
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    /// What computes.
+    #[arg(long, value_enum, default_value = "cpu")]
+    engine: EngineName,
+}
+
+impl BenchModel {
+    fn config(&self) -> ModelConfig {
+        ModelConfig {
+            n_layers: self.layers,
+            d_model: self.d_model,
+            n_heads: self.heads,
+            d_head: self.d_model / self.heads.max(1),
+            d_mlp: if self.mlp { 4 * self.d_model } else { 0 },
+            n_ctx: self.ctx,
+            d_vocab: self.vocab,
+            ..ModelConfig::default()
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -189,6 +245,10 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             let mean = result.nll.iter().sum::<f32>() / result.nll.len() as f32;
             print_line(&format!("{text}mean loss {mean:.4} nats over {} tokens", result.nll.len()))
+        }
+        Command::Bench { work, model } => {
+            let timing = time(model.engine, *work, &model.config(), model.batch.max(1), model.steps.max(1))?;
+            print_line(&serde_json::to_string(&timing).expect("results serialize"))
         }
         Command::Export { run, step, format: Format::TransformerLens, out } => {
             let (config, params) = load_model(&snapshot_folder(run, *step))?;

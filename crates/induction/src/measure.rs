@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use induction_engine::{BurnEngine, Engine};
+use induction_engine::{CpuEngine, Engine};
 use induction_metrics::{
     CopyingSample, IclIndices, PrefixMatchingSample, copying, copying_scores, direct_path_logits, icl_by_example,
     icl_score, loss_by_index, prefix_matching, previous_token,
@@ -184,7 +184,7 @@ pub fn measure(
 ) -> Result<(), Error> {
     let folder = run.join("measurements");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let mut engine = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let fresh = Meta {
         measures: MEASURES,
         spec_hash: spec.training_hash(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use induction_engine::{BurnEngine, Engine};
+use induction_engine::{CpuEngine, Engine};
 use induction_model::Hook;
 use induction_train::{EvaluationSpec, list_snapshots, load_model, snapshot_folder};
 use ndarray::Array2;
@@ -104,7 +104,7 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, E
     if tokens.len() < 2 {
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
     }
-    let engine = BurnEngine::flex(&config, &params)?;
+    let engine = CpuEngine::new(&config, &params)?;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use induction_engine::BurnEngine;
+use induction_engine::CpuEngine;
 use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
 
 use crate::{
@@ -33,7 +33,7 @@ impl Observer for Watch<'_> {
 /// # Errors
 /// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
 pub fn run(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
-    let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let mut engine = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let progress = Progress::new(screen, &format!("{}: training", spec.name), spec.steps());
     let mut watch = Watch { progress, interrupt };
     let threads = rayon::current_num_threads();

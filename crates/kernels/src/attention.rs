@@ -366,8 +366,8 @@ mod tests {
         let [q, k, v, g] = tensors.map(into);
         let mut k_t = vec![T::NAN; panels::len(d, n)];
         let mut v_t = k_t.clone();
-        panels::transpose(&k, rows, n, d, &mut k_t, d);
-        panels::transpose(&v, rows, n, d, &mut v_t, d);
+        panels::transpose(&k, rows, n, d, &mut k_t, d, 0);
+        panels::transpose(&v, rows, n, d, &mut v_t, d, 0);
         let shape = Shape { used: n, rows, d_head: d, scale };
         let run = |arch| {
             let poisoned = || vec![T::NAN; stored];

@@ -65,7 +65,8 @@ fn run<T: Real, S: Simd, const W: usize>(
 ) {
     for p in 0..panels::count(n) {
         let right = &right[p * right_rows * PANEL..][..depth * PANEL];
-        let panel = p * out_rows * PANEL..(p + 1) * out_rows * PANEL;
+        // A result that begins below its matrix' first row has a shorter last panel.
+        let panel = p * out_rows * PANEL..out.len().min((p + 1) * out_rows * PANEL);
         let target = &mut out[panel.clone()];
         let mode = match &mode {
             Out::Set => Out::Set,
@@ -244,7 +245,7 @@ mod tests {
         let expected = brute(m, depth, n, &|i, k| plain[i * depth + k], &right);
         let rounded = m.next_multiple_of(TILE);
         let mut packed = vec![T::NAN; panels::len(depth, n)];
-        panels::pack(&right, n, &mut packed);
+        panels::pack(&right, n, &mut packed, depth, 0);
         // What no element of the product may read stays NaN.
         let mut left = vec![T::NAN; panels::len(rounded, depth)];
         let mut across = vec![T::NAN; panels::len(depth, rounded)];

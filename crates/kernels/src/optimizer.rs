@@ -9,6 +9,8 @@ pub struct AdamW {
     pub mix1: f32,
     /// `beta2`.
     pub beta2: f32,
+    /// `1 - beta2`.
+    pub mix2: f32,
     /// Learning rate over the first moment's bias correction.
     pub step_size: f32,
     /// Square root of the second moment's bias correction.
@@ -41,13 +43,12 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { step, p, g, m, v } = self;
-        let AdamW { gradient_scale, mix1, beta2, step_size, root_correction2, eps, decay } = step;
-        let mix2 = 1.0 - beta2;
+        let AdamW { gradient_scale, mix1, beta2, mix2, step_size, root_correction2, eps, decay } = step;
         // Plain arithmetic without a sum across elements: the compiler vectorises it for each instruction set.
         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let g = g * gradient_scale;
-            *m = mix1.mul_add(g - *m, *m);
-            *v = beta2.mul_add(*v, mix2 * g * g);
+            *m += mix1 * (g - *m);
+            *v = beta2 * *v + mix2 * g * g;
             *p = *p * decay - step_size * *m / (v.sqrt() / root_correction2 + eps);
         }
     }

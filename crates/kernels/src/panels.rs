@@ -2,7 +2,7 @@
 //! `(column / PANEL * rows + row) * PANEL + column % PANEL`.
 //!
 //! The last panel's missing columns are stored too. Where a kernel reads them they must be zero; [`pack`] and
-//! [`pack_transposed`] make them so.
+//! [`transpose`] make them so.
 
 use crate::{PANEL, Real};
 
@@ -21,12 +21,14 @@ pub const fn at(rows: usize, row: usize, column: usize) -> usize {
     (column / PANEL * rows + row) * PANEL + column % PANEL
 }
 
-/// Row-major `source`, `[rows, columns]`, into panels; missing columns become zero.
-pub fn pack<T: Real>(source: &[T], columns: usize, out: &mut [T]) {
+/// Row-major `source`, `[rows, columns]`, into panels that store `out_rows` rows, from row `first_row` on; missing columns
+/// become zero.
+pub fn pack<T: Real>(source: &[T], columns: usize, out: &mut [T], out_rows: usize, first_row: usize) {
     let rows = source.len() / columns;
-    for (p, panel) in out[..len(rows, columns)].chunks_exact_mut(rows * PANEL).enumerate() {
+    for (p, panel) in out[..len(out_rows, columns)].chunks_exact_mut(out_rows * PANEL).enumerate() {
         let from = p * PANEL;
         let width = PANEL.min(columns - from);
+        let panel = &mut panel[first_row * PANEL..(first_row + rows) * PANEL];
         for (row, source) in panel.chunks_exact_mut(PANEL).zip(source.chunks_exact(columns)) {
             row[..width].copy_from_slice(&source[from..from + width]);
             row[width..].fill(T::default());
@@ -34,19 +36,19 @@ pub fn pack<T: Real>(source: &[T], columns: usize, out: &mut [T]) {
     }
 }
 
-/// Panels, `[rows, columns]` of which the first `out.len() / columns` rows count, into row-major `out`.
-pub fn unpack<T: Real>(panels: &[T], rows: usize, columns: usize, out: &mut [T]) {
+/// The rows of panels (`rows` are stored) from `first_row` on, into row-major `out`, `[its rows, columns]`.
+pub fn unpack<T: Real>(panels: &[T], rows: usize, first_row: usize, columns: usize, out: &mut [T]) {
     for (p, panel) in panels[..len(rows, columns)].chunks_exact(rows * PANEL).enumerate() {
         let from = p * PANEL;
         let width = PANEL.min(columns - from);
-        for (row, out) in panel.chunks_exact(PANEL).zip(out.chunks_exact_mut(columns)) {
+        for (row, out) in panel[first_row * PANEL..].chunks_exact(PANEL).zip(out.chunks_exact_mut(columns)) {
             out[from..from + width].copy_from_slice(&row[..width]);
         }
     }
 }
 
-/// The transpose of panels `[rows, columns]`, of which the first `used` rows count, as panels `[columns, used]`
-/// (`out_rows` rows are stored); missing columns become zero.
+/// The transpose of panels `[rows, columns]`, of which the first `used` rows count, into panels `[columns, used]` that
+/// store `out_rows` rows, from row `first_row` on; missing columns become zero.
 pub fn transpose<T: Real>(
     panels: &[T],
     rows: usize,
@@ -54,13 +56,14 @@ pub fn transpose<T: Real>(
     columns: usize,
     out: &mut [T],
     out_rows: usize,
+    first_row: usize,
 ) {
     for (q, out) in out[..len(out_rows, used)].chunks_exact_mut(out_rows * PANEL).enumerate() {
         let height = PANEL.min(used - q * PANEL);
         for p in 0..count(columns) {
             let width = PANEL.min(columns - p * PANEL);
             let block = &panels[(p * rows + q * PANEL) * PANEL..][..height * PANEL];
-            let out = &mut out[p * PANEL * PANEL..][..width * PANEL];
+            let out = &mut out[(first_row + p * PANEL) * PANEL..][..width * PANEL];
             if (height, width) == (PANEL, PANEL) {
                 transpose_block(block.try_into().expect("a whole block"), out.try_into().expect("a whole block"));
                 continue;
@@ -88,26 +91,6 @@ fn transpose_block<T: Real>(block: &[T; BLOCK], out: &mut [T; BLOCK]) {
     }
 }
 
-/// Row-major `source`, `[rows, columns]`, transposed into panels `[columns, rows]` of which `out` stores `out_rows` rows
-/// and this fills those from `first_row` on, in the panels from `first_panel` on; missing columns become zero.
-pub fn pack_transposed<T: Real>(source: &[T], columns: usize, out: &mut [T], out_rows: usize, first_row: usize) {
-    let rows = source.len() / columns;
-    for (p, panel) in out[..len(out_rows, rows)].chunks_exact_mut(out_rows * PANEL).enumerate() {
-        let from = p * PANEL;
-        let height = PANEL.min(rows - from);
-        // Blocks of 16 columns: 16 cache lines of the panel are written while the source's rows are read once.
-        for start in (0..columns).step_by(16) {
-            let end = (start + 16).min(columns);
-            for i in 0..PANEL {
-                for j in start..end {
-                    let value = if i < height { source[(from + i) * columns + j] } else { T::default() };
-                    panel[(first_row + j) * PANEL + i] = value;
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,12 +100,10 @@ mod tests {
         for (rows, columns) in [(1, 1), (3, 32), (33, 31), (40, 65), (64, 96)] {
             let source: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 1.0).collect();
             let mut panels = vec![f32::NAN; len(rows, columns)];
-            pack(&source, columns, &mut panels);
+            pack(&source, columns, &mut panels, rows, 0);
             let mut flipped = vec![f32::NAN; len(columns, rows)];
-            pack_transposed(&source, columns, &mut flipped, columns, 0);
-            let mut flipped_too = vec![f32::NAN; len(columns, rows)];
-            transpose(&panels, rows, rows, columns, &mut flipped_too, columns);
-            assert_eq!(flipped, flipped_too, "{rows} x {columns}");
+            transpose(&panels, rows, rows, columns, &mut flipped, columns, 0);
+            assert_eq!(flipped.iter().filter(|x| **x == 0.0).count(), flipped.len() - rows * columns);
             for r in 0..rows {
                 for c in 0..columns {
                     assert_eq!(panels[at(rows, r, c)], source[r * columns + c]);
@@ -131,7 +112,7 @@ mod tests {
             }
             assert_eq!(panels.iter().filter(|x| **x == 0.0).count(), panels.len() - rows * columns);
             let mut back = vec![0.0; source.len()];
-            unpack(&panels, rows, columns, &mut back);
+            unpack(&panels, rows, 0, columns, &mut back);
             assert_eq!(back, source);
         }
     }

@@ -296,16 +296,29 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// Adds a bias, one row of panels, to each row of `x`.
-    pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T]) = run_add_bias;
+    /// Adds a bias, one row of panels, to each row of `x`, and then `base`, if there is one, to `x`.
+    pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], base: Option<&'a [T]>) = run_add_bias;
 }
 
 #[inline(always)]
-fn run_add_bias<T: Real, S: Simd, const W: usize>(s: S, x: &mut [T], rows: usize, used: usize, bias: &[T]) {
-    for (x, bias) in used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL)) {
-        for x in x.chunks_exact_mut(PANEL) {
-            for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(T::vectors::<S>(bias)) {
+fn run_add_bias<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    bias: &[T],
+    base: Option<&[T]>,
+) {
+    for (p, (x, bias)) in used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL)).enumerate() {
+        for (row, x) in x.chunks_exact_mut(PANEL).enumerate() {
+            let x = T::vectors_mut::<S>(x);
+            for (x, &b) in x.iter_mut().zip(T::vectors::<S>(bias)) {
                 *x = T::vadd(s, *x, b);
+            }
+            if let Some(base) = base {
+                for (x, &b) in x.iter_mut().zip(T::vectors::<S>(&base[(p * rows + row) * PANEL..][..PANEL])) {
+                    *x = T::vadd(s, b, *x);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::Path};
 
-use ndarray::{Array, ArrayD, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 use serde_json::{Value, json};
 
 use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, write_safetensors};
@@ -55,7 +55,7 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
     }
     state.insert("unembed.b_U".into(), ArrayD::zeros(IxDyn(&[d_vocab])));
     let positions = sinusoidal_positions(config.n_ctx, d_model, config.position_base);
-    state.insert("pos_embed.W_pos".into(), Array::into_dyn(positions));
+    state.insert("pos_embed.W_pos".into(), positions.mapv(|x| x as f32).into_dyn());
 
     let json = json!({
         "n_layers": config.n_layers,

@@ -45,9 +45,34 @@ impl Params {
         let entries = config.parameter_shapes().into_iter().map(|(name, shape)| {
             let value = make(&name, &shape);
             assert_eq!(value.shape(), shape, "{name}");
-            (name, value)
+            (name, value.as_standard_layout().into_owned())
         });
         Self { entries: entries.collect() }
+    }
+
+    /// Checks that these are the configuration's parameters.
+    ///
+    /// # Errors
+    /// A missing or unknown parameter, or one of another shape.
+    pub fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        let expected = config.parameter_shapes();
+        for ((name, shape), (found, value)) in expected.iter().zip(&self.entries) {
+            if name != found {
+                return Err(Error::MissingParameter { name: name.clone(), shape: shape.clone() });
+            }
+            if value.shape() != shape {
+                return Err(Error::Shape {
+                    name: name.clone(),
+                    found: value.shape().to_vec(),
+                    expected: shape.clone(),
+                });
+            }
+        }
+        match (expected.get(self.entries.len()), self.entries.get(expected.len())) {
+            (Some((name, shape)), _) => Err(Error::MissingParameter { name: name.clone(), shape: shape.clone() }),
+            (None, Some((name, _))) => Err(Error::UnknownParameter { name: name.clone() }),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Name and value of each parameter, in order.

@@ -125,7 +125,8 @@ impl Transformer {
     pub fn from_params(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
         config.validate()?;
         let n_ctx = config.n_ctx;
-        let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base).into_raw_vec_and_offset().0;
+        let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base);
+        let positions: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
         let mask = (0..n_ctx * n_ctx).map(|at| if at % n_ctx > at / n_ctx { MASKED } else { 0.0 }).collect();
         Ok(Self {
             config: config.clone(),

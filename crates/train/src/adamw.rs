@@ -1,4 +1,7 @@
+use induction_kernels::Arch;
 use induction_model::{ModelConfig, Params};
+use ndarray::ArrayD;
+use rayon::prelude::*;
 
 use crate::TrainSpec;
 
@@ -19,29 +22,51 @@ impl AdamW {
         Self { m: Params::zeros(config), v: Params::zeros(config), step: 0 }
     }
 
-    /// One step on `params` with `gradients`, which were scaled by the caller ([`clip_by_global_norm`]).
+    /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]): one pass over memory, in parallel.
     ///
     /// Weight decay is decoupled and touches the weight matrices (`W_*`) only: gains, smear amounts, layer norms and
     /// biases have a scale of their own.
-    pub fn update(&mut self, params: &mut Params, gradients: &Params, lr: f64, spec: &TrainSpec) {
+    pub fn update(
+        &mut self,
+        params: &mut Params,
+        gradients: &Params,
+        gradient_scale: f32,
+        lr: f64,
+        spec: &TrainSpec,
+    ) {
         self.step += 1;
-        let (mix1, beta2, mix2) = ((1.0 - spec.beta1) as f32, spec.beta2 as f32, (1.0 - spec.beta2) as f32);
         // Bias corrections in f64: 1 - beta^step loses its digits in f32 at the first steps.
         let correction1 = 1.0 - spec.beta1.powf(self.step as f64);
         let correction2 = 1.0 - spec.beta2.powf(self.step as f64);
-        let root_correction2 = correction2.sqrt() as f32;
-        let eps = spec.eps as f32;
+        let arch = Arch::new();
         let states = params.iter_mut().zip(gradients.iter()).zip(self.m.iter_mut().zip(self.v.iter_mut()));
         for (((name, p), (_, g)), ((_, m), (_, v))) in states {
-            let step_size = (lr * lr_scale(name, spec) / correction1) as f32;
-            let decay = if decays(name) { (1.0 - lr * spec.weight_decay) as f32 } else { 1.0 };
-            ndarray::Zip::from(p).and(g).and(m).and(v).for_each(|p, &g, m, v| {
-                *m += mix1 * (g - *m);
-                *v = beta2 * *v + mix2 * g * g;
-                *p = *p * decay - step_size * *m / (v.sqrt() / root_correction2 + eps);
-            });
+            let step = induction_kernels::AdamW {
+                gradient_scale,
+                mix1: (1.0 - spec.beta1) as f32,
+                beta2: spec.beta2 as f32,
+                mix2: (1.0 - spec.beta2) as f32,
+                step_size: (lr * lr_scale(name, spec) / correction1) as f32,
+                root_correction2: correction2.sqrt() as f32,
+                eps: spec.eps as f32,
+                decay: if decays(name) { (1.0 - lr * spec.weight_decay) as f32 } else { 1.0 },
+            };
+            let parts = slice_mut(p).par_chunks_mut(PART).zip(slice(g).par_chunks(PART));
+            let parts = parts.zip(slice_mut(m).par_chunks_mut(PART)).zip(slice_mut(v).par_chunks_mut(PART));
+            parts.for_each(|(((p, g), m), v)| induction_kernels::adamw(arch, step, p, g, m, v));
         }
     }
+}
+
+/// Elements that a thread works on at a time. The result does not depend on it; [`sum_of_squares`] has parts of its own.
+const PART: usize = 1 << 14;
+
+fn slice(value: &ArrayD<f32>) -> &[f32] {
+    value.as_slice().expect("parameters are in standard layout")
+}
+
+fn slice_mut(value: &mut ArrayD<f32>) -> &mut [f32] {
+    value.as_slice_mut().expect("parameters are in standard layout")
 }
 
 /// Whether weight decay applies to the parameter.
@@ -55,20 +80,29 @@ fn lr_scale(name: &str, spec: &TrainSpec) -> f64 {
     if name.ends_with(".pos_gain") { spec.pos_gain_lr_scale } else { 1.0 }
 }
 
-/// Scales all gradients so that their joint norm is at most `max_norm` (PyTorch's `clip_grad_norm_`); returns the norm
-/// before.
-///
-/// The sum of squares is taken in f64, parameter by parameter: one fixed order, whatever the threads.
-pub fn clip_by_global_norm(gradients: &mut Params, max_norm: f64) -> f64 {
-    let squares: f64 = gradients.iter().map(|(_, g)| g.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()).sum();
-    let norm = squares.sqrt();
+/// What clipping by the global norm asks for (PyTorch's `clip_grad_norm_`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clip {
+    /// The joint norm of all gradients; not finite exactly if one of them is not.
+    pub norm: f64,
+    /// What the gradients must be multiplied by, so that their norm is at most the largest allowed.
+    pub scale: f32,
+}
+
+/// Measures `gradients` against `max_norm`.
+pub fn clip_by_global_norm(gradients: &Params, max_norm: f64) -> Clip {
+    let norm = sum_of_squares(gradients).sqrt();
     let scale = (max_norm / (norm + 1e-6)) as f32;
-    if scale < 1.0 {
-        for (_, g) in gradients.iter_mut() {
-            *g *= scale;
-        }
-    }
-    norm
+    Clip { norm, scale: if scale < 1.0 { scale } else { 1.0 } }
+}
+
+/// The sum of all squares, in f64, in an order that no number of threads can change. Not finite exactly if an element is
+/// not: no square of a float32 overflows.
+pub(crate) fn sum_of_squares(params: &Params) -> f64 {
+    let arch = Arch::new();
+    let parts: Vec<&[f32]> = params.iter().flat_map(|(_, value)| slice(value).chunks(1 << 16)).collect();
+    let sums: Vec<f64> = parts.into_par_iter().map(|part| induction_kernels::sum_of_squares(arch, part)).collect();
+    sums.iter().sum()
 }
 
 #[cfg(test)]
@@ -82,7 +116,7 @@ mod tests {
         let spec = tiny();
         let mut params = Params::zeros(&spec.model);
         let gradients = Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::from_elem(shape, -3.0));
-        AdamW::new(&spec.model).update(&mut params, &gradients, 0.01, &spec.train);
+        AdamW::new(&spec.model).update(&mut params, &gradients, 1.0, 0.01, &spec.train);
         for (name, p) in params.iter() {
             let expected = if name.ends_with("pos_gain") { 0.001 } else { 0.01 };
             assert!(p.iter().all(|x| (x - expected).abs() < 1e-7), "{name}");
@@ -93,7 +127,7 @@ mod tests {
     fn decay_touches_matrices_only() {
         let spec = tiny();
         let mut params = Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::ones(shape));
-        AdamW::new(&spec.model).update(&mut params, &Params::zeros(&spec.model), 0.1, &spec.train);
+        AdamW::new(&spec.model).update(&mut params, &Params::zeros(&spec.model), 1.0, 0.1, &spec.train);
         for (name, p) in params.iter() {
             let expected = if name.contains("W_") { 1.0 - 0.1 * 0.01 } else { 1.0 };
             assert!(p.iter().all(|x| (x - expected).abs() < 1e-7), "{name}");
@@ -101,15 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn clipping_keeps_the_direction_and_small_gradients() {
+    fn clipping_scales_to_the_largest_norm_and_leaves_small_gradients() {
         let spec = tiny();
-        let mut gradients = spec.model.init_params(0).unwrap();
-        let before = gradients.clone();
-        let norm = clip_by_global_norm(&mut gradients, 1e9);
-        assert_eq!(gradients, before);
-        assert_eq!(clip_by_global_norm(&mut gradients, norm / 2.0), norm);
-        for ((_, a), (_, b)) in gradients.iter().zip(before.iter()) {
-            assert!(a.iter().zip(b).all(|(a, b)| (a - b / 2.0).abs() <= 1e-5 * b.abs()));
-        }
+        let gradients = spec.model.init_params(0).unwrap();
+        let Clip { norm, scale } = clip_by_global_norm(&gradients, 1e9);
+        let exact = gradients.iter().flat_map(|(_, g)| g).map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        assert!((norm - exact).abs() < 1e-12 * exact);
+        assert_eq!(scale, 1.0);
+        let half = clip_by_global_norm(&gradients, norm / 2.0);
+        assert_eq!(half.norm, norm);
+        assert!((half.scale - 0.5).abs() < 1e-6);
+        let mut broken = gradients;
+        broken.get_mut("unembed.W_U").unwrap()[[0, 1]] = f32::NAN;
+        assert!(!clip_by_global_norm(&broken, 1.0).norm.is_finite());
     }
 }

@@ -8,7 +8,7 @@
 //! [`induction_engine::Engine`]. It prints nothing; an [`Observer`] hears of each step.
 //!
 //! ```
-//! use induction_engine::BurnEngine;
+//! use induction_engine::CpuEngine;
 //! use induction_train::{Outcome, Quiet, RunSpec, list_snapshots, train};
 //!
 //! let spec = RunSpec::parse("tiny.toml".as_ref(), r#"
@@ -22,7 +22,7 @@
 //!     evaluation = { examples = 4, icl_early = 2, icl_late = 11, icl_half_width = 1, prefix_block = 2 }
 //! "#)?;
 //! let run = std::env::temp_dir().join(format!("induction-train-doc-{}", std::process::id()));
-//! let mut engine = BurnEngine::flex(&spec.model, &spec.model.init_params(spec.seed)?)?;
+//! let mut engine = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed)?)?;
 //! let counting = |index: u64| (0..13).map(|i| ((index + i) % 9) as u32).collect::<Vec<_>>();
 //! assert_eq!(train(&spec, &counting, &mut engine, 1, &run, &mut Quiet)?, Outcome::Finished);
 //! assert_eq!(list_snapshots(&run)?, [0, 1, 2, 4]);
@@ -37,7 +37,7 @@ mod run;
 mod snapshot;
 mod spec;
 
-pub use adamw::{AdamW, clip_by_global_norm};
+pub use adamw::{AdamW, Clip, clip_by_global_norm};
 pub use error::Error;
 pub use log::StepMetrics;
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};

@@ -5,11 +5,12 @@ use std::{
 };
 
 use induction_engine::Engine;
+use induction_model::Params;
 use ndarray::Array2;
 
 use crate::{
-    AdamW, Error, FORMAT, RunSpec, Snapshot, State, StepMetrics, clip_by_global_norm, list_snapshots, log::MetricLog,
-    snapshot_folder,
+    AdamW, Error, FORMAT, RunSpec, Snapshot, State, StepMetrics, adamw::sum_of_squares, clip_by_global_norm,
+    list_snapshots, log::MetricLog, snapshot_folder,
 };
 
 /// The version that a run folder carries; another version's unfinished run is refused, for its bits could differ.
@@ -116,28 +117,31 @@ pub fn train(
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
     engine.set_params(&params)?;
     let mut last_saved = optimizer.step;
+    let mut gradients = Params::zeros(&spec.model);
 
     while optimizer.step < spec.steps() {
         let begun = Instant::now();
         let step = optimizer.step + 1;
-        let (loss, mut gradients) = engine.loss_and_gradients(batch(spec, examples, step).view())?;
+        let loss = engine.loss_and_gradients(batch(spec, examples, step).view(), &mut gradients)?;
         let diverged = |what: String| diverged(run, spec, step, last_saved, what);
         if !loss.is_finite() {
             return Err(diverged("the loss".into()));
         }
-        if let Some(name) = gradients.first_not_finite() {
+        let clip = clip_by_global_norm(&gradients, spec.train.clip_norm);
+        if !clip.norm.is_finite() {
+            let name = gradients.first_not_finite().unwrap_or("all parameters together");
             return Err(diverged(format!("the gradient of {name}")));
         }
-        let grad_norm = clip_by_global_norm(&mut gradients, spec.train.clip_norm);
         let lr = spec.lr(step);
-        optimizer.update(&mut params, &gradients, lr, &spec.train);
-        if let Some(name) = params.first_not_finite() {
+        optimizer.update(&mut params, &gradients, clip.scale, lr, &spec.train);
+        if !sum_of_squares(&params).is_finite() {
+            let name = params.first_not_finite().unwrap_or("all parameters together");
             return Err(diverged(format!("parameter {name} after the update")));
         }
         engine.set_params(&params)?;
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
-        let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm, tokens_per_s };
+        let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm: clip.norm, tokens_per_s };
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {

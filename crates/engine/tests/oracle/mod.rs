@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use induction_engine::{BurnEngine, CpuEngine, Engine, archs};
 use induction_model::{ModelConfig, Params};
 use ndarray::{Array2, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
@@ -12,6 +13,15 @@ use serde_json::Value;
 /// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that divide nothing.
 pub const CASES: [&str; 5] =
     ["one_layer_smeared", "two_layer", "two_layer_mlp_smeared", "two_layer_odd_heads", "three_layer_no_norm"];
+
+/// The model on every engine: burn, and ours with each instruction set that this processor has.
+pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
+    let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(BurnEngine::flex(config, params).unwrap())];
+    for arch in archs() {
+        engines.push(Box::new(CpuEngine::on(arch, config, params).unwrap()));
+    }
+    engines
+}
 
 /// One model and all that PyTorch computed for it.
 pub struct Oracle {

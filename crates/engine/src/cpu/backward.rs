@@ -1,0 +1,243 @@
+use induction_kernels::{
+    Left, Out, PANEL, Real,
+    attention::{self, Saved},
+    matmul, panels,
+    rows::{accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward},
+};
+
+use super::{
+    Model,
+    forward::{NoTap, Sizes, Start, norm},
+    workspace::{Backward, LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
+};
+
+fn set_or_add<'a, T>(set: bool) -> Out<'a, T> {
+    if set { Out::Set } else { Out::Add }
+}
+
+impl<T: Real> Model<T> {
+    /// Forward and backward for one sequence. Each target's loss counts with `weight` in the gradient, which is added to
+    /// `gradients` (or written, for the `first` sequence of a buffer). Returns the sum of the losses.
+    pub(super) fn train_on(
+        &self,
+        space: &mut Workspace<T>,
+        gradients: &mut [T],
+        tokens: &[u32],
+        targets: &[u32],
+        weight: T,
+        first: bool,
+    ) -> f64 {
+        space.prepare_backward(&self.layout.dims);
+        if first {
+            self.clear(gradients);
+        }
+        self.layers(space, tokens, Start::Tokens, true, &mut NoTap);
+        self.loss_backward(space, gradients, targets, weight, first);
+
+        let mut backward = space.backward.take().expect("prepared above");
+        let sizes = Sizes { used: space.used, rows: space.rows };
+        for l in (0..self.layout.n_layers).rev() {
+            let (layer, scratch) = (&mut space.layers[l], &mut space.scratch);
+            let gradients = &mut gradients[self.layout.layer_at(l)];
+            if self.layout.dims.d_mlp > 0 {
+                self.mlp_backward(l, sizes, layer, scratch, &mut backward, gradients, first);
+            }
+            self.attention_backward(l, sizes, layer, scratch, &mut backward, gradients, first);
+        }
+        self.embed_backward(&backward.residual, space.rows, tokens, gradients);
+        space.backward = Some(backward);
+        space.losses.iter().map(|x| x.to_f64()).sum()
+    }
+
+    /// Zeroes what is summed element by element; products write their part of the buffer instead.
+    fn clear(&self, gradients: &mut [T]) {
+        let (layout, at) = (&self.layout, &self.layout.layer);
+        gradients[layout.embed.clone()].fill(T::default());
+        gradients[layout.ln_final.clone()].fill(T::default());
+        for l in 0..layout.n_layers {
+            let layer = &mut gradients[layout.layer_at(l)];
+            layer[at.pos_gain] = T::default();
+            for range in [&at.ln1, &at.smear, &at.ln2, &at.b_in, &at.b_out] {
+                layer[range.clone()].fill(T::default());
+            }
+        }
+    }
+
+    /// From the losses back to the residual stream after the last layer.
+    fn loss_backward(&self, space: &mut Workspace<T>, gradients: &mut [T], targets: &[u32], weight: T, first: bool) {
+        let (layout, dims, arch) = (&self.layout, &self.layout.dims, self.arch);
+        let (rows, used, d) = (space.rows, space.used, dims.d_model);
+        let mut logits = std::mem::take(&mut space.logits);
+        let mut losses = std::mem::take(&mut space.losses);
+        let mut backward = space.backward.take().expect("prepared by the caller");
+        let normal = self.final_norm(space);
+        for from in (0..used).step_by(LOGIT_ROWS) {
+            let to = (from + LOGIT_ROWS).min(used);
+            let count = to - from;
+            self.logits_of(normal, rows, from, to, &mut logits);
+            let losses = &mut losses[from..to];
+            cross_entropy(arch, &mut logits, LOGIT_STRIDE, dims.d_vocab, &targets[from..to], losses, Some(weight));
+            let d_logits = Left::Plain { data: &logits, rows: LOGIT_STRIDE, first: 0 };
+            let out = &mut backward.normal[from * PANEL..];
+            let unembed_t = &self.weights.unembed_t;
+            matmul(arch, count, dims.d_vocab, d, d_logits, unembed_t, dims.d_vocab, out, rows, Out::Set);
+            let left = Left::Transposed { data: normal, rows, first: from };
+            let out = &mut gradients[layout.unembed.clone()];
+            let mode = set_or_add(first && from == 0);
+            matmul(arch, d, count, dims.d_vocab, left, &logits, LOGIT_STRIDE, out, dims.model_rows, mode);
+        }
+        if dims.layer_norm {
+            backward.residual.fill(T::default());
+            let weights = &self.weights.packed[layout.ln_final.clone()];
+            let (dx, dy) = (&mut backward.residual, &backward.normal);
+            let sizes = Sizes { used, rows };
+            let gradients = &mut gradients[layout.ln_final.clone()];
+            self.norm_backward(sizes, &space.residual, &space.stats, weights, dy, dx, gradients);
+        } else {
+            std::mem::swap(&mut backward.residual, &mut backward.normal);
+        }
+        (space.logits, space.losses, space.backward) = (logits, losses, Some(backward));
+    }
+
+    /// Adds to `dx` the gradient of what a norm (or none) read, and to its gain's and bias's gradients.
+    #[expect(clippy::too_many_arguments, reason = "a gradient's tensors")]
+    fn norm_backward(
+        &self,
+        sizes: Sizes,
+        input: &[T],
+        stats: &[[T; 2]],
+        gain_and_bias: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        gradients: &mut [T],
+    ) {
+        let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
+        if !dims.layer_norm {
+            accumulate(arch, dy, dx);
+            return;
+        }
+        let gain = &gain_and_bias[..dims.model_width()];
+        let (dw, db) = gradients.split_at_mut(dims.model_width());
+        layer_norm_backward(arch, input, rows, used, dims.d_model, gain, stats, dy, dx, dw, db);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
+    fn mlp_backward(
+        &self,
+        l: usize,
+        sizes: Sizes,
+        layer: &mut Layer<T>,
+        scratch: &mut Scratch<T>,
+        backward: &mut Backward<T>,
+        gradients: &mut [T],
+        first: bool,
+    ) {
+        let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
+        let (weights, transposed) = (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
+        let at = &self.layout.layer;
+        let (d, d_mlp) = (dims.d_model, dims.d_mlp);
+        let Backward { residual: dx, normal: d_normal, hidden: d_hidden, .. } = backward;
+
+        column_sums(arch, dx, rows, used, &mut gradients[at.b_out.clone()]);
+        let hidden = Left::Transposed { data: &layer.hidden, rows, first: 0 };
+        matmul(arch, d_mlp, used, d, hidden, dx, rows, &mut gradients[at.w_out.clone()], dims.mlp_rows, set_or_add(first));
+        let left = Left::Plain { data: dx, rows, first: 0 };
+        matmul(arch, used, d, d_mlp, left, &transposed.w_out, d, d_hidden, rows, Out::Set);
+        multiply(arch, d_hidden, rows, used, &layer.slope);
+        column_sums(arch, d_hidden, rows, used, &mut gradients[at.b_in.clone()]);
+
+        let ln2 = &weights[at.ln2.clone()];
+        let stats = &mut layer.stats[1];
+        let normal = norm(arch, &self.layout, ln2, self.eps, &layer.middle, sizes, stats, &mut scratch.normal);
+        let left = Left::Transposed { data: normal, rows, first: 0 };
+        let out = &mut gradients[at.w_in.clone()];
+        matmul(arch, d, used, d_mlp, left, d_hidden, rows, out, dims.model_rows, set_or_add(first));
+        let left = Left::Plain { data: d_hidden, rows, first: 0 };
+        matmul(arch, used, d_mlp, d, left, &transposed.w_in, d_mlp, d_normal, rows, Out::Set);
+        let gradients = &mut gradients[at.ln2.clone()];
+        self.norm_backward(sizes, &layer.middle, &layer.stats[1], ln2, d_normal, dx, gradients);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
+    fn attention_backward(
+        &self,
+        l: usize,
+        sizes: Sizes,
+        layer: &mut Layer<T>,
+        scratch: &mut Scratch<T>,
+        backward: &mut Backward<T>,
+        gradients: &mut [T],
+        first: bool,
+    ) {
+        let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
+        let (weights, transposed) = (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
+        let at = &self.layout.layer;
+        let (d, d_head, width) = (dims.d_model, dims.d_head, dims.heads_width);
+        let Backward { residual: dx, normal: d_normal, z: dz, qkv: d_qkv, .. } = backward;
+        let heads = layer.z.len();
+
+        let z = Left::Transposed { data: &layer.z, rows, first: 0 };
+        matmul(arch, width, used, d, z, dx, rows, &mut gradients[at.o.clone()], width, set_or_add(first));
+        let left = Left::Plain { data: dx, rows, first: 0 };
+        matmul(arch, used, d, width, left, &transposed.o, d, dz, rows, Out::Set);
+
+        let (qk, values) = layer.qkv.split_at(2 * heads);
+        let (queries, raw_keys) = qk.split_at(heads);
+        let keys = if dims.smeared { &layer.smeared } else { raw_keys };
+        let (dq, d_kv) = d_qkv.split_at_mut(heads);
+        let (dk, dv) = d_kv.split_at_mut(heads);
+        for h in 0..dims.n_heads {
+            let head = dims.head(h, rows);
+            panels::transpose(&keys[head.clone()], rows, used, d_head, &mut scratch.k_t, d_head, 0);
+            panels::transpose(&values[head.clone()], rows, used, d_head, &mut scratch.v_t, d_head, 0);
+            let saved = Saved {
+                q: &queries[head.clone()],
+                k: &keys[head.clone()],
+                k_t: &scratch.k_t,
+                v_t: &scratch.v_t,
+                z: &layer.z[head.clone()],
+                log_sums: &layer.log_sums[h * used..(h + 1) * used],
+            };
+            let (dq, dk, dv) = (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
+            let dz = &dz[head.clone()];
+            attention::backward(arch, self.shape(sizes), saved, dz, dq, dk, dv, &mut scratch.attention);
+            if dims.smeared {
+                let amount = self.smear_amount(l, h);
+                let d_amount = smear_backward(arch, &raw_keys[head.clone()], rows, used, amount, dk);
+                gradients[at.smear.start + h] += d_amount * amount * (T::from_f64(1.0) - amount);
+            }
+        }
+
+        let Scratch { normal, placed, .. } = scratch;
+        let normal = self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], normal, placed);
+        let (d_qk, dv) = d_qkv.split_at(2 * heads);
+        let (w_qk, w_v) = gradients[at.qkv.clone()].split_at_mut(2 * panels::len(dims.model_rows, width));
+        let left = Left::Transposed { data: placed, rows, first: 0 };
+        matmul(arch, d, used, 2 * width, left, d_qk, rows, w_qk, dims.model_rows, set_or_add(first));
+        let left = Left::Transposed { data: normal, rows, first: 0 };
+        matmul(arch, d, used, width, left, dv, rows, w_v, dims.model_rows, set_or_add(first));
+
+        // Queries and keys first: what positions were added to is theirs alone.
+        let left = Left::Plain { data: d_qk, rows, first: 0 };
+        matmul(arch, used, 2 * width, d, left, &transposed.qkv, 3 * width, d_normal, rows, Out::Set);
+        gradients[at.pos_gain] += dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
+        let (left, below) = (Left::Plain { data: dv, rows, first: 0 }, &transposed.qkv[2 * width * PANEL..]);
+        matmul(arch, used, width, d, left, below, 3 * width, d_normal, rows, Out::Add);
+        let ln1 = &weights[at.ln1.clone()];
+        let gradients = &mut gradients[at.ln1.clone()];
+        self.norm_backward(sizes, &layer.input, &layer.stats[0], ln1, d_normal, dx, gradients);
+    }
+
+    fn embed_backward(&self, dx: &[T], rows: usize, tokens: &[u32], gradients: &mut [T]) {
+        let dims = &self.layout.dims;
+        let table = &mut gradients[self.layout.embed.clone()];
+        for p in 0..panels::count(dims.d_model) {
+            for (t, &token) in tokens.iter().enumerate() {
+                let (from, to) = (panels::at(rows, t, p * PANEL), panels::at(dims.d_vocab, token as usize, p * PANEL));
+                for (sum, &x) in table[to..to + PANEL].iter_mut().zip(&dx[from..from + PANEL]) {
+                    *sum += x;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+
+use induction_kernels::panels;
+use induction_model::Hook;
+use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
+
+use super::{
+    forward::{Tap, Wanted},
+    layout::Dims,
+};
+use crate::Intervention;
+
+/// Applies interventions to one example, then captures what was asked for.
+pub(super) struct ExampleTap<'a> {
+    pub(super) dims: &'a Dims,
+    /// Positions.
+    pub(super) used: usize,
+    /// The example's place in the interventions' arrays.
+    pub(super) example: usize,
+    pub(super) interventions: &'a [Intervention],
+    /// Where each captured activation of this example goes.
+    pub(super) captured: BTreeMap<Hook, ArrayViewMutD<'a, f32>>,
+}
+
+impl ExampleTap<'_> {
+    fn at(&self, hook: Hook) -> impl Iterator<Item = &Intervention> {
+        self.interventions.iter().filter(move |i| i.hook() == hook)
+    }
+}
+
+/// What stands at (position, head, column): the row-major array's `[position, head, column]`, or `[position, column]`
+/// with one head.
+fn each(dims: &Dims, used: usize, hook: Hook, rows: usize, mut visit: impl FnMut(usize, usize)) {
+    let (heads, width) = match hook {
+        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => (dims.n_heads, dims.d_head),
+        Hook::Pattern(_) => (1, used),
+        Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => (1, dims.d_model),
+    };
+    let head_len = panels::len(rows, width);
+    for t in 0..used {
+        for h in 0..heads {
+            for x in 0..width {
+                visit((t * heads + h) * width + x, h * head_len + panels::at(rows, t, x));
+            }
+        }
+    }
+}
+
+fn write(dims: &Dims, used: usize, hook: Hook, rows: usize, from: ArrayViewD<f32>, to: &mut [f32]) {
+    let from = from.as_standard_layout();
+    let from = from.as_slice().expect("standard layout was just made");
+    each(dims, used, hook, rows, |array, panel| to[panel] = from[array]);
+}
+
+fn read(dims: &Dims, used: usize, hook: Hook, rows: usize, from: &[f32], mut to: ArrayViewMutD<f32>) {
+    let to = to.as_slice_mut().expect("one example of an array in standard layout");
+    each(dims, used, hook, rows, |array, panel| to[array] = from[panel]);
+}
+
+impl Tap<f32> for ExampleTap<'_> {
+    fn wants(&self, hook: Hook) -> bool {
+        self.captured.contains_key(&hook) || self.at(hook).next().is_some()
+    }
+
+    fn see(&mut self, hook: Hook, value: &mut [f32], rows: usize) {
+        for intervention in self.at(hook) {
+            match intervention {
+                Intervention::Replace { value: new, .. } => {
+                    write(self.dims, self.used, hook, rows, new.index_axis(Axis(0), self.example), value);
+                }
+                Intervention::ZeroHead { head, .. } => value[self.dims.head(*head, rows)].fill(0.0),
+                Intervention::ForcePattern { .. } => unreachable!("patterns are shown head by head"),
+            }
+        }
+        if let Some(to) = self.captured.get_mut(&hook) {
+            read(self.dims, self.used, hook, rows, value, to.view_mut());
+        }
+    }
+
+    fn wants_pattern(&self, layer: usize, head: usize) -> Wanted {
+        let hook = Hook::Pattern(layer);
+        let given = |i: &Intervention| match i {
+            Intervention::ForcePattern { head: forced, .. } => *forced == head,
+            _ => true,
+        };
+        if self.at(hook).any(given) {
+            Wanted::Given
+        } else if self.captured.contains_key(&hook) {
+            Wanted::Shown
+        } else {
+            Wanted::Nothing
+        }
+    }
+
+    fn see_pattern(&mut self, layer: usize, head: usize, value: &mut [f32], rows: usize) {
+        let hook = Hook::Pattern(layer);
+        for intervention in self.at(hook) {
+            let new = match intervention {
+                Intervention::Replace { value: new, .. } => new.index_axis(Axis(0), self.example).index_axis_move(Axis(0), head),
+                Intervention::ForcePattern { head: forced, pattern, .. } if *forced == head => {
+                    pattern.index_axis(Axis(0), self.example).into_dyn()
+                }
+                _ => continue,
+            };
+            write(self.dims, self.used, hook, rows, new, value);
+        }
+        if let Some(to) = self.captured.get_mut(&hook) {
+            read(self.dims, self.used, hook, rows, value, to.view_mut().index_axis_move(Axis(0), head));
+        }
+    }
+}

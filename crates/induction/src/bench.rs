@@ -1,0 +1,154 @@
+//! How fast an engine is here: training steps and evaluations on random tokens, in tokens a second and in its own units.
+
+use std::time::Instant;
+
+use clap::ValueEnum;
+use induction_engine::{BurnEngine, CpuEngine, Engine, library_sgemm};
+use induction_model::{ModelConfig, Params};
+use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use ndarray::Array2;
+use rand::Rng;
+use serde::Serialize;
+
+use crate::Error;
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    /// The fused CPU engine.
+    Cpu,
+    /// burn on its pure-Rust CPU backend.
+    Flex,
+}
+
+impl EngineName {
+    /// The engine, with these weights.
+    ///
+    /// # Errors
+    /// An invalid configuration, or parameters that are not its own.
+    pub fn open(self, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
+        Ok(match self {
+            Self::Cpu => Box::new(CpuEngine::new(config, params)?),
+            Self::Flex => Box::new(BurnEngine::flex(config, params)?),
+        })
+    }
+}
+
+/// What to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// Steps of training: forward, backward, clipping by the global norm, AdamW.
+    Train,
+    /// Losses of every token, without gradients.
+    Evaluate,
+}
+
+/// One JSON line of `induction bench`, with the fields of fixtures/bench/pytorch.py and more.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timing {
+    /// The engine.
+    pub engine: String,
+    /// Threads it worked on.
+    pub threads: usize,
+    /// Tokens a second, by the median of the timed repetitions.
+    pub tokens_per_s: f64,
+    /// GFLOP/s of a library's product of two 1024 x 1024 matrices on the same threads: a ceiling.
+    pub sgemm_gflops: f64,
+    /// Floating-point operations that the model asks for, a token; causal attention counted at half.
+    pub mflop_per_token: f64,
+    /// Those, a second.
+    pub gflops: f64,
+    /// `gflops / sgemm_gflops`.
+    pub share_of_sgemm: f64,
+}
+
+/// Times `work` on `batch` sequences of `config.n_ctx` random tokens, on the current threads.
+///
+/// # Errors
+/// An invalid configuration.
+pub fn time(
+    engine: EngineName,
+    work: Work,
+    config: &ModelConfig,
+    batch: usize,
+    repetitions: usize,
+) -> Result<Timing, Error> {
+    const WARM_UP: usize = 5;
+    let mut params = config.init_params(0)?;
+    let mut engine = engine.open(config, &params)?;
+    let spec = TrainSpec::new(u64::MAX, batch, 1e-3);
+    let mut optimizer = AdamW::new(config);
+    let mut gradients = Params::zeros(config);
+    let mut rng = induction_random::stream(0, "bench", 0);
+    let mut seconds = Vec::new();
+    for repetition in 0..WARM_UP + repetitions {
+        let examples = Array2::from_shape_simple_fn((batch, config.n_ctx + 1), || {
+            rng.random_range(0..u32::try_from(config.d_vocab).expect("a vocabulary is at most 65,536"))
+        });
+        let begun = Instant::now();
+        match work {
+            Work::Train => {
+                engine.loss_and_gradients(examples.view(), &mut gradients)?;
+                let clip = clip_by_global_norm(&gradients, spec.clip_norm);
+                optimizer.update(&mut params, &gradients, clip.scale, spec.lr, &spec);
+                engine.set_params(&params)?;
+            }
+            Work::Evaluate => {
+                engine.losses(examples.view(), &[])?;
+            }
+        }
+        if repetition >= WARM_UP {
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    let tokens_per_s = (batch * config.n_ctx) as f64 / median(seconds);
+    let sgemm_gflops = library_sgemm();
+    let flop = forward_flop_per_token(config) * if work == Work::Train { 3.0 } else { 1.0 };
+    let gflops = tokens_per_s * flop / 1e9;
+    Ok(Timing {
+        engine: engine.name().to_string(),
+        threads: rayon::current_num_threads(),
+        tokens_per_s: tokens_per_s.round(),
+        sgemm_gflops: rounded(sgemm_gflops, 1),
+        mflop_per_token: rounded(flop / 1e6, 3),
+        gflops: rounded(gflops, 1),
+        share_of_sgemm: rounded(gflops / sgemm_gflops, 3),
+    })
+}
+
+/// Multiply-adds of the forward pass's matrix products, twice over; causal attention at half. The backward pass takes
+/// twice as many.
+pub fn forward_flop_per_token(config: &ModelConfig) -> f64 {
+    let ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, .. } = *config;
+    let heads = n_heads * d_head;
+    let layer = 4 * d_model * heads + 2 * d_model * d_mlp + heads * n_ctx;
+    2.0 * (n_layers * layer + d_model * d_vocab) as f64
+}
+
+fn rounded(x: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (x * scale).round() / scale
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flop_are_those_counted_by_hand() {
+        // 2 layers, d_model 128, 4 heads of 32, context 512, vocabulary 512: 655,360 a token forward.
+        assert_eq!(forward_flop_per_token(&ModelConfig::default()), 655_360.0);
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}
