@@ -1,5 +1,7 @@
 //! The repository's tasks. Thin: it builds the release binary and calls it.
 
+mod bench;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -18,13 +20,14 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("reproduce") => reproduce(&arguments[1..]),
+        Some("bench") => bench::bench(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}");
+            eprint!("{USAGE}{}", bench::USAGE);
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}");
+            eprint!("{USAGE}{}", bench::USAGE);
             ExitCode::from(2)
         }
     }

@@ -70,7 +70,11 @@ impl BurnEngine {
             .collect())
     }
 
-    fn losses_under_one(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error> {
+    fn losses_under_one(
+        &self,
+        examples: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array2<f32>, Error> {
         let pos = examples.ncols().saturating_sub(1);
         let groups = self.in_groups(examples, pos, interventions, |group, interventions| {
             let (inputs, targets) = split(group);

@@ -3,36 +3,14 @@
 use std::time::Instant;
 
 use clap::ValueEnum;
-use induction_engine::{BurnEngine, CpuEngine, Engine, library_sgemm};
+use induction_engine::library_sgemm;
 use induction_model::{ModelConfig, Params};
 use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
 use ndarray::Array2;
 use rand::Rng;
 use serde::Serialize;
 
-use crate::Error;
-
-/// Which engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EngineName {
-    /// The fused CPU engine.
-    Cpu,
-    /// burn on its pure-Rust CPU backend.
-    Flex,
-}
-
-impl EngineName {
-    /// The engine, with these weights.
-    ///
-    /// # Errors
-    /// An invalid configuration, or parameters that are not its own.
-    pub fn open(self, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
-        Ok(match self {
-            Self::Cpu => Box::new(CpuEngine::new(config, params)?),
-            Self::Flex => Box::new(BurnEngine::flex(config, params)?),
-        })
-    }
-}
+use crate::{Error, device::Device};
 
 /// What to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,7 +45,7 @@ pub struct Timing {
 /// # Errors
 /// An invalid configuration.
 pub fn time(
-    engine: EngineName,
+    device: Device,
     work: Work,
     config: &ModelConfig,
     batch: usize,
@@ -75,7 +53,7 @@ pub fn time(
 ) -> Result<Timing, Error> {
     const WARM_UP: usize = 5;
     let mut params = config.init_params(0)?;
-    let mut engine = engine.open(config, &params)?;
+    let mut engine = device.open(config, &params)?;
     let spec = TrainSpec::new(u64::MAX, batch, 1e-3);
     let mut optimizer = AdamW::new(config);
     let mut gradients = Params::zeros(config);

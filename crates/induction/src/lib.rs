@@ -17,6 +17,7 @@
 //! ```
 
 pub mod bench;
+pub mod device;
 pub mod error;
 pub mod interrupt;
 pub mod measure;

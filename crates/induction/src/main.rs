@@ -9,7 +9,8 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use induction::{
     Error,
-    bench::{EngineName, Work, time},
+    bench::{Work, time},
+    device::Device,
     interrupt::Interrupt,
     measure::measure,
     model::{ModelConfig, write_export},
@@ -33,6 +34,9 @@ struct Arguments {
     /// Worker threads [default: all cores]. Results do not depend on it.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// What models run on.
+    #[arg(long, global = true, value_enum, default_value = "cpu")]
+    device: Device,
     /// Machine-readable results on standard output.
     #[arg(long, global = true)]
     json: bool,
@@ -151,7 +155,7 @@ struct BenchModel {
     steps: usize,
     /// What computes.
     #[arg(long, value_enum, default_value = "cpu")]
-    engine: EngineName,
+    engine: Device,
 }
 
 impl BenchModel {
@@ -193,7 +197,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         .build_global()
         .map_err(|e| Error::Input(format!("--threads: {e}")))?;
     let interrupt = Interrupt::listen().map_err(Error::io("signal handlers"))?;
-    let json = arguments.json;
+    let (json, device) = (arguments.json, arguments.device);
     let screen = Screen::new(arguments.quiet || json);
     match &arguments.command {
         Command::Reproduce { scale, seed, corpus, out, jobs } => {
@@ -201,14 +205,14 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let jobs = jobs.map_or(threads, usize::from);
             let threads_per_job = (threads / jobs).max(1);
             let (corpus, out) = (corpus.clone(), out.clone());
-            let options = Options { scale: *scale, seed: *seed, corpus, out, jobs, threads_per_job };
+            let options = Options { scale: *scale, seed: *seed, corpus, out, device, jobs, threads_per_job };
             show_report(&reproduce(&options, &interrupt, &screen)?, json)
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;
             let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
             source.notes().iter().for_each(|note| screen.note(note));
-            training::run(&spec, &source, out, &interrupt, &screen)?;
+            training::run(&spec, &source, out, device, &interrupt, &screen)?;
             if json {
                 return show(
                     &serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}),
@@ -222,7 +226,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
             }
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
-            measure(&spec, &source, run, &interrupt, &screen)?;
+            measure(&spec, &source, run, device, &interrupt, &screen)?;
             let folder = run.join("measurements");
             if json {
                 show(&serde_json::json!({"measurements": folder}))
@@ -232,7 +236,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Command::Report { dir } => show_report(&induction::report::build(dir)?, json),
         Command::Scan { model, tokens, pattern } => {
-            let result = scan(&find_snapshot(model)?, &read_tokens(tokens)?, pattern.unwrap_or(Patterns::None))?;
+            let result =
+                scan(&find_snapshot(model)?, &read_tokens(tokens)?, pattern.unwrap_or(Patterns::None), device)?;
             if json {
                 return show(&result);
             }

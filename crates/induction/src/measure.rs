@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use induction_engine::{CpuEngine, Engine};
+use induction_engine::Engine;
 use induction_metrics::{
     CopyingSample, IclIndices, PrefixMatchingSample, copying, copying_scores, direct_path_logits, icl_by_example,
     icl_score, loss_by_index, prefix_matching, previous_token,
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     Error,
+    device::Device,
     interrupt::Interrupt,
     progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
@@ -179,12 +180,13 @@ pub fn measure(
     spec: &RunSpec,
     source: &Source,
     run: &Path,
+    device: Device,
     interrupt: &Interrupt,
     screen: &Screen,
 ) -> Result<(), Error> {
     let folder = run.join("measurements");
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    let mut engine = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let fresh = Meta {
         measures: MEASURES,
         spec_hash: spec.training_hash(),
@@ -232,7 +234,7 @@ pub fn measure(
             icl_by_example(losses.view(), &indices).map_err(place)?.into_iter().map(|x| x as f32).collect();
         let stderr = icl.stderr.unwrap_or(0.0);
         tables.icl.push(IclRow { step, tokens, icl_score: icl.score, stderr, by_example });
-        let heads = evaluators.heads(&engine, &params, step, tokens)?;
+        let heads = evaluators.heads(engine.as_ref(), &params, step, tokens)?;
         let best = heads.iter().map(|row| row.prefix_matching).fold(0.0, f64::max);
         tables.heads.extend(heads);
         tables.meta.snapshots.insert(step, hashes[&step].clone());

@@ -14,7 +14,9 @@ use induction_model::ModelConfig;
 use induction_report::Report;
 use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, is_finished};
 
-use crate::{Error, interrupt::Interrupt, measure::measure, progress::Screen, source::Source, training};
+use crate::{
+    Error, device::Device, interrupt::Interrupt, measure::measure, progress::Screen, source::Source, training,
+};
 
 /// How much to reproduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -36,6 +38,8 @@ pub struct Options {
     pub corpus: PathBuf,
     /// Where everything goes.
     pub out: PathBuf,
+    /// What the models run on.
+    pub device: Device,
     /// Runs worked on at once.
     pub jobs: usize,
     /// Threads of each.
@@ -158,6 +162,6 @@ fn run_one(mut spec: RunSpec, options: &Options, interrupt: &Interrupt, screen: 
     interrupt.check()?;
     let run = options.out.join("runs").join(&spec.name);
     let source = Source::open(&mut spec, &options.out.join("data"))?;
-    training::run(&spec, &source, &run, interrupt, screen)?;
-    measure(&spec, &source, &run, interrupt, screen)
+    training::run(&spec, &source, &run, options.device, interrupt, screen)?;
+    measure(&spec, &source, &run, options.device, interrupt, screen)
 }

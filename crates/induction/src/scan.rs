@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use induction_engine::{CpuEngine, Engine};
 use induction_model::Hook;
 use induction_train::{EvaluationSpec, list_snapshots, load_model, snapshot_folder};
 use ndarray::Array2;
@@ -10,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     Error,
+    device::Device,
     measure::{Evaluators, HeadRow},
 };
 
@@ -91,7 +91,7 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
 ///
 /// # Errors
 /// A damaged snapshot, tokens that the model cannot read, a head that it does not have.
-pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, Error> {
+pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
     let (config, params) = load_model(folder)?;
     if let Patterns::Of { layer, head } = patterns
         && (layer >= config.n_layers || head >= config.n_heads)
@@ -104,7 +104,7 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, E
     if tokens.len() < 2 {
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
     }
-    let engine = CpuEngine::new(&config, &params)?;
+    let engine = device.open(&config, &params)?;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
 
@@ -119,7 +119,7 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns) -> Result<Scan, E
         prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
         prefix_repeats: 4,
     };
-    let heads = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?.heads(&engine, &params, 0, 0)?;
+    let heads = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?.heads(engine.as_ref(), &params, 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;

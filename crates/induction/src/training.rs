@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use induction_engine::CpuEngine;
 use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
 
 use crate::{
     Error,
+    device::Device,
     interrupt::Interrupt,
     progress::{Progress, Screen},
     source::Source,
@@ -32,12 +32,19 @@ impl Observer for Watch<'_> {
 ///
 /// # Errors
 /// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
-pub fn run(spec: &RunSpec, source: &Source, run: &Path, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
-    let mut engine = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed)?)?;
+pub fn run(
+    spec: &RunSpec,
+    source: &Source,
+    run: &Path,
+    device: Device,
+    interrupt: &Interrupt,
+    screen: &Screen,
+) -> Result<(), Error> {
+    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let progress = Progress::new(screen, &format!("{}: training", spec.name), spec.steps());
     let mut watch = Watch { progress, interrupt };
     let threads = rayon::current_num_threads();
-    let outcome = train(spec, source, &mut engine, threads, run, &mut watch);
+    let outcome = train(spec, source, engine.as_mut(), threads, run, &mut watch);
     watch.progress.finish();
     if let Some(tokenizer) = source.tokenizer() {
         let path = run.join("tokenizer.json");

@@ -360,9 +360,8 @@ mod tests {
             }
             out
         };
-        let back = |x: &[T]| -> Vec<f64> {
-            (0..n * d).map(|at| x[panels::at(rows, at / d, at % d)].to_f64()).collect()
-        };
+        let back =
+            |x: &[T]| -> Vec<f64> { (0..n * d).map(|at| x[panels::at(rows, at / d, at % d)].to_f64()).collect() };
         let [q, k, v, g] = tensors.map(into);
         let mut k_t = vec![T::NAN; panels::len(d, n)];
         let mut v_t = k_t.clone();

@@ -155,8 +155,18 @@ fn polynomial<S: Simd>(s: S, x: S::f32s, coefficients: &[f32]) -> S::f32s {
 
 impl Real for f32 {
     common!(
-        f32, f32s, F32_LANES, as_simd_f32s, as_mut_simd_f32s, splat_f32s, add_f32s, sub_f32s, mul_f32s, div_f32s,
-        mul_add_f32s, max_f32s
+        f32,
+        f32s,
+        F32_LANES,
+        as_simd_f32s,
+        as_mut_simd_f32s,
+        splat_f32s,
+        add_f32s,
+        sub_f32s,
+        mul_f32s,
+        div_f32s,
+        mul_add_f32s,
+        max_f32s
     );
 
     /// `e^x = 2^n e^r` with `|r| <= ln(2) / 2` and a polynomial for `e^r`: within 2 units in the last place.
@@ -198,8 +208,18 @@ impl Real for f32 {
 
 impl Real for f64 {
     common!(
-        f64, f64s, F64_LANES, as_simd_f64s, as_mut_simd_f64s, splat_f64s, add_f64s, sub_f64s, mul_f64s, div_f64s,
-        mul_add_f64s, max_f64s
+        f64,
+        f64s,
+        F64_LANES,
+        as_simd_f64s,
+        as_mut_simd_f64s,
+        splat_f64s,
+        add_f64s,
+        sub_f64s,
+        mul_f64s,
+        div_f64s,
+        mul_add_f64s,
+        max_f64s
     );
 
     #[inline(always)]

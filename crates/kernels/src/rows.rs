@@ -33,7 +33,6 @@ fn tree<T: Real, S: Simd, const W: usize>(lanes: [T::Vector<S>; W], join: impl F
     all[0]
 }
 
-
 /// The rows of each panel that count, one panel after the other.
 #[inline(always)]
 fn used_parts<T>(data: &[T], rows: usize, used: usize) -> impl Iterator<Item = &[T]> {
@@ -250,6 +249,14 @@ kernel! {
     pub fn gelu(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], slope: Option<&'a mut [T]>) = run_gelu;
 }
 
+/// The share of a standard normal distribution below `x`. A function, not a closure: only what is marked to be inlined is
+/// compiled for the instruction set.
+#[inline(always)]
+fn normal_cdf<T: Real, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
+    let [half, one, root_half] = [0.5, 1.0, std::f64::consts::FRAC_1_SQRT_2].map(|x| T::splat(s, T::from_f64(x)));
+    T::vmul(s, half, T::vadd(s, one, T::erf(s, T::vmul(s, x, root_half))))
+}
+
 #[inline(always)]
 fn run_gelu<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -259,13 +266,7 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
     bias: &[T],
     slope: Option<&mut [T]>,
 ) {
-    let constant = |x: f64| T::splat(s, T::from_f64(x));
-    let (half, one, root_half) = (constant(0.5), constant(1.0), constant(std::f64::consts::FRAC_1_SQRT_2));
-    let (minus_half, density) = (constant(-0.5), constant(0.398_942_280_401_432_7));
-    let biased = |x: T::Vector<S>, b| {
-        let x = T::vadd(s, x, b);
-        (x, T::vmul(s, half, T::vadd(s, one, T::erf(s, T::vmul(s, x, root_half)))))
-    };
+    let (minus_half, density) = (T::splat(s, T::from_f64(-0.5)), T::splat(s, T::from_f64(0.398_942_280_401_432_7)));
     let bias = bias.chunks_exact(PANEL).map(T::vectors::<S>);
     let parts = used_parts_mut(x, rows, used).zip(bias);
     match slope {
@@ -273,7 +274,8 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
             for (x, bias) in parts {
                 for x in x.chunks_exact_mut(PANEL) {
                     for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(bias) {
-                        let (sum, phi) = biased(*x, b);
+                        let sum = T::vadd(s, *x, b);
+                        let phi = normal_cdf::<T, S>(s, sum);
                         *x = T::vmul(s, sum, phi);
                     }
                 }
@@ -284,7 +286,8 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
                 for (x, slope) in x.chunks_exact_mut(PANEL).zip(slope.chunks_exact_mut(PANEL)) {
                     let slope = T::vectors_mut::<S>(slope);
                     for ((x, slope), &b) in T::vectors_mut::<S>(x).iter_mut().zip(slope).zip(bias) {
-                        let (sum, phi) = biased(*x, b);
+                        let sum = T::vadd(s, *x, b);
+                        let phi = normal_cdf::<T, S>(s, sum);
                         *x = T::vmul(s, sum, phi);
                         let bell = T::exp(s, T::vmul(s, minus_half, T::vmul(s, sum, sum)));
                         *slope = T::mul_add(s, T::vmul(s, sum, density), bell, phi);

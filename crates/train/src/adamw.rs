@@ -26,14 +26,7 @@ impl AdamW {
     ///
     /// Weight decay is decoupled and touches the weight matrices (`W_*`) only: gains, smear amounts, layer norms and
     /// biases have a scale of their own.
-    pub fn update(
-        &mut self,
-        params: &mut Params,
-        gradients: &Params,
-        gradient_scale: f32,
-        lr: f64,
-        spec: &TrainSpec,
-    ) {
+    pub fn update(&mut self, params: &mut Params, gradients: &Params, gradient_scale: f32, lr: f64, spec: &TrainSpec) {
         self.step += 1;
         // Bias corrections in f64: 1 - beta^step loses its digits in f32 at the first steps.
         let correction1 = 1.0 - spec.beta1.powf(self.step as f64);

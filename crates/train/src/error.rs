@@ -41,6 +41,16 @@ pub enum Error {
         /// This program's.
         ours: &'static str,
     },
+    /// The run was begun on another engine, whose rounding differs.
+    #[error("{path} was begun on the engine {found}, this is {ours}: finish it there, or choose another folder")]
+    OtherEngine {
+        /// The run folder.
+        path: PathBuf,
+        /// Its engine.
+        found: String,
+        /// The one asked for.
+        ours: String,
+    },
     /// Another process works on the folder.
     #[error("{0}: another process is working on this run; wait for it or stop it")]
     Locked(PathBuf),

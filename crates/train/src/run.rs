@@ -97,7 +97,7 @@ pub fn train(
         log_bytes,
     };
 
-    let (mut params, mut optimizer, log_bytes) = match newest_good_snapshot(spec, run, observer)? {
+    let (mut params, mut optimizer, log_bytes) = match newest_good_snapshot(spec, run, engine.name(), observer)? {
         Some(Snapshot { params, optimizer, state }) => {
             if state.step > 0 && state.step < spec.steps() {
                 observer.note(&format!("{}: going on from step {} of {}", spec.name, state.step, spec.steps()));
@@ -141,7 +141,8 @@ pub fn train(
         engine.set_params(&params)?;
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
-        let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm: clip.norm, tokens_per_s };
+        let metrics =
+            StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm: clip.norm, tokens_per_s };
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {
@@ -223,7 +224,12 @@ fn check_same_run(spec: &RunSpec, run: &Path) -> Result<(), Error> {
 }
 
 /// The newest snapshot that verifies. Damaged ones are reported and renamed, never deleted and never trained from.
-fn newest_good_snapshot(spec: &RunSpec, run: &Path, observer: &mut dyn Observer) -> Result<Option<Snapshot>, Error> {
+fn newest_good_snapshot(
+    spec: &RunSpec,
+    run: &Path,
+    engine: &str,
+    observer: &mut dyn Observer,
+) -> Result<Option<Snapshot>, Error> {
     let steps = list_snapshots(run)?;
     for &step in steps.iter().rev() {
         match Snapshot::load(run, step) {
@@ -235,6 +241,11 @@ fn newest_good_snapshot(spec: &RunSpec, run: &Path, observer: &mut dyn Observer)
                 if snapshot.state.code_version != CODE_VERSION && step < spec.steps() {
                     let found = snapshot.state.code_version;
                     return Err(Error::OtherVersion { path: run.to_path_buf(), found, ours: CODE_VERSION });
+                }
+                // The initial weights are the same everywhere; from the first step on an engine's rounding is in them.
+                if snapshot.state.engine != engine && step > 0 && step < spec.steps() {
+                    let (found, ours) = (snapshot.state.engine, engine.to_string());
+                    return Err(Error::OtherEngine { path: run.to_path_buf(), found, ours });
                 }
                 return Ok(Some(snapshot));
             }

@@ -140,7 +140,18 @@ impl<T: Real> Model<T> {
 
         column_sums(arch, dx, rows, used, &mut gradients[at.b_out.clone()]);
         let hidden = Left::Transposed { data: &layer.hidden, rows, first: 0 };
-        matmul(arch, d_mlp, used, d, hidden, dx, rows, &mut gradients[at.w_out.clone()], dims.mlp_rows, set_or_add(first));
+        matmul(
+            arch,
+            d_mlp,
+            used,
+            d,
+            hidden,
+            dx,
+            rows,
+            &mut gradients[at.w_out.clone()],
+            dims.mlp_rows,
+            set_or_add(first),
+        );
         let left = Left::Plain { data: dx, rows, first: 0 };
         matmul(arch, used, d, d_mlp, left, &transposed.w_out, d, d_hidden, rows, Out::Set);
         multiply(arch, d_hidden, rows, used, &layer.slope);

@@ -64,7 +64,14 @@ pub(super) enum Start {
 
 impl<T: Real> Model<T> {
     /// The residual stream after the last layer, from `start` on. `slopes` for a backward pass to follow.
-    pub(super) fn layers(&self, space: &mut Workspace<T>, tokens: &[u32], start: Start, slopes: bool, tap: &mut dyn Tap<T>) {
+    pub(super) fn layers(
+        &self,
+        space: &mut Workspace<T>,
+        tokens: &[u32],
+        start: Start,
+        slopes: bool,
+        tap: &mut dyn Tap<T>,
+    ) {
         let first = match start {
             Start::Tokens => {
                 self.embed(space, tokens);
@@ -134,25 +141,26 @@ impl<T: Real> Model<T> {
         if tap.wants(Hook::Z(l)) {
             tap.see(Hook::Z(l), &mut layer.z, rows);
         }
-        let mut sublayer = |input: &[T], depth, weights: &[T], stored, base: &[T], out: &mut [T], bias: Option<&[T]>, hook| {
-            let left = Left::Plain { data: input, rows, first: 0 };
-            if tap.wants(hook) {
-                // Somebody looks at what the sublayer writes: first make it, then add it. The sums are the same.
-                scratch.out.resize(base.len(), T::NAN);
-                matmul(arch, used, depth, d, left, weights, stored, &mut scratch.out, rows, Out::Set);
-                if let Some(bias) = bias {
-                    add_bias(arch, &mut scratch.out, rows, used, bias, None);
+        let mut sublayer =
+            |input: &[T], depth, weights: &[T], stored, base: &[T], out: &mut [T], bias: Option<&[T]>, hook| {
+                let left = Left::Plain { data: input, rows, first: 0 };
+                if tap.wants(hook) {
+                    // Somebody looks at what the sublayer writes: first make it, then add it. The sums are the same.
+                    scratch.out.resize(base.len(), T::NAN);
+                    matmul(arch, used, depth, d, left, weights, stored, &mut scratch.out, rows, Out::Set);
+                    if let Some(bias) = bias {
+                        add_bias(arch, &mut scratch.out, rows, used, bias, None);
+                    }
+                    tap.see(hook, &mut scratch.out, rows);
+                    out.copy_from_slice(base);
+                    accumulate(arch, &scratch.out, out);
+                } else if let Some(bias) = bias {
+                    matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Set);
+                    add_bias(arch, out, rows, used, bias, Some(base));
+                } else {
+                    matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Plus(base));
                 }
-                tap.see(hook, &mut scratch.out, rows);
-                out.copy_from_slice(base);
-                accumulate(arch, &scratch.out, out);
-            } else if let Some(bias) = bias {
-                matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Set);
-                add_bias(arch, out, rows, used, bias, Some(base));
-            } else {
-                matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Plus(base));
-            }
-        };
+            };
         let o = &weights[at.o.clone()];
         if dims.d_mlp == 0 {
             sublayer(&layer.z, width, o, width, &layer.input, output, None, Hook::AttnOut(l));
@@ -191,7 +199,8 @@ impl<T: Real> Model<T> {
         let (to_qk, to_v) = qkv.split_at(2 * panels::len(stored, width));
         let heads = layer.z.len();
         let (qk, v) = layer.qkv.split_at_mut(2 * heads);
-        let normal = self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], &mut scratch.normal, &mut scratch.placed);
+        let normal =
+            self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], &mut scratch.normal, &mut scratch.placed);
         let placed = Left::Plain { data: &scratch.placed, rows, first: 0 };
         matmul(arch, used, d, 2 * width, placed, to_qk, stored, qk, rows, Out::Set);
         let normal = Left::Plain { data: normal, rows, first: 0 };

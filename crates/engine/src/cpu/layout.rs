@@ -188,11 +188,7 @@ impl Layout {
         let dims = &self.dims;
         if dims.layer_norm {
             visit(Place::Matrix { start: self.ln_final.start, columns: dims.d_model, rows: 1 });
-            visit(Place::Matrix {
-                start: self.ln_final.start + dims.model_width(),
-                columns: dims.d_model,
-                rows: 1,
-            });
+            visit(Place::Matrix { start: self.ln_final.start + dims.model_width(), columns: dims.d_model, rows: 1 });
         }
         visit(Place::Matrix { start: self.unembed.start, columns: dims.d_vocab, rows: dims.model_rows });
     }

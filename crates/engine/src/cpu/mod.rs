@@ -192,13 +192,7 @@ impl CpuEngine {
 
     /// The losses of one example under each set, into one row of each of `out`. A pass under a set begins at the first
     /// layer that the set touches, from what the pass without interventions left.
-    fn example_losses(
-        &self,
-        example: usize,
-        row: &[u32],
-        sets: &[&[Intervention]],
-        out: Vec<ArrayViewMut1<f32>>,
-    ) {
+    fn example_losses(&self, example: usize, row: &[u32], sets: &[&[Intervention]], out: Vec<ArrayViewMut1<f32>>) {
         let (model, used) = (&self.model, row.len() - 1);
         let (tokens, targets) = (&row[..used], &row[1..]);
         let mut clean = model.workspace(used);
@@ -292,11 +286,7 @@ impl Engine for CpuEngine {
         Ok(self.model.loss_and_gradients(examples, &mut out) as f32)
     }
 
-    fn losses_under(
-        &self,
-        examples: ArrayView2<u32>,
-        sets: &[&[Intervention]],
-    ) -> Result<Vec<Array2<f32>>, Error> {
+    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {
         let pos = examples.ncols().saturating_sub(1);
         check_tokens(&self.config, examples, pos)?;
         for set in sets {

@@ -96,7 +96,9 @@ impl Tap<f32> for ExampleTap<'_> {
         let hook = Hook::Pattern(layer);
         for intervention in self.at(hook) {
             let new = match intervention {
-                Intervention::Replace { value: new, .. } => new.index_axis(Axis(0), self.example).index_axis_move(Axis(0), head),
+                Intervention::Replace { value: new, .. } => {
+                    new.index_axis(Axis(0), self.example).index_axis_move(Axis(0), head)
+                }
                 Intervention::ForcePattern { head: forced, pattern, .. } if *forced == head => {
                     pattern.index_axis(Axis(0), self.example).into_dyn()
                 }

@@ -1,0 +1,146 @@
+//! `cargo xtask bench`: our engine's timings, and beside them PyTorch's, run in turn.
+
+use std::process::{Command, ExitCode, Stdio, exit};
+
+use crate::{cargo, root, target};
+
+/// What is timed: a name, the work and its sizes.
+const CASES: [(&str, &str, &str); 5] = [
+    ("A", "train", "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512 --batch 4"),
+    ("A'", "train", "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 128 --batch 16"),
+    ("B", "train", "--vocab 1024 --d-model 256 --heads 8 --layers 2 --ctx 256 --batch 16"),
+    ("C", "train", "--vocab 512 --d-model 128 --heads 4 --layers 6 --ctx 512 --batch 4 --mlp"),
+    ("E", "evaluate", "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512 --batch 256 --steps 5"),
+];
+
+pub(crate) const USAGE: &str =
+    "  bench [--threads N[,N]] [--rounds N] [--engine cpu|flex] [--peer] [--python PATH] [--compile] [--criterion]
+            time training and evaluation; with --peer, PyTorch in turn with it (torch.compile with --compile),
+            and the ratio of each round; with --criterion, the parts of a step [default: 1,2 threads, 3 rounds, python3]
+";
+
+struct Options {
+    threads: Vec<String>,
+    rounds: usize,
+    engine: String,
+    peer: bool,
+    python: String,
+    compile: bool,
+    criterion: bool,
+}
+
+pub(crate) fn bench(arguments: &[String]) -> ExitCode {
+    let options = match parse(arguments) {
+        Ok(options) => options,
+        Err(message) => {
+            eprint!("xtask bench: {message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.criterion {
+        cargo(&["bench", "--package", "induction-kernels", "--package", "induction-engine"]);
+        return ExitCode::SUCCESS;
+    }
+    cargo(&["build", "--release", "--package", "induction"]);
+    if options.peer && !succeeds(Command::new(&options.python).args(["-c", "import torch"])) {
+        eprintln!("xtask bench: {} has no torch: pip install torch, or name another with --python", options.python);
+        return ExitCode::from(2);
+    }
+    println!(
+        "| case | threads | tokens/s | GFLOP/s | share of sgemm | PyTorch tokens/s | ratio: median (each round) |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for threads in &options.threads {
+        for case in CASES {
+            row(&options, threads, case);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn parse(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options {
+        threads: vec!["1".into(), "2".into()],
+        rounds: 3,
+        engine: "cpu".into(),
+        peer: false,
+        python: "python3".into(),
+        compile: false,
+        criterion: false,
+    };
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
+        match flag.as_str() {
+            "--threads" => options.threads = value()?.split(',').map(str::to_string).collect(),
+            "--rounds" => options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?,
+            "--engine" => options.engine = value()?,
+            "--python" => options.python = value()?,
+            "--peer" => options.peer = true,
+            "--compile" => options.compile = true,
+            "--criterion" => options.criterion = true,
+            other => return Err(format!("unknown argument {other}")),
+        }
+    }
+    if options.rounds == 0 { Err("--rounds must be at least 1".into()) } else { Ok(options) }
+}
+
+/// Times one case, round by round, and prints its line.
+fn row(options: &Options, threads: &str, (name, work, sizes): (&str, &str, &str)) {
+    let sizes: Vec<&str> = sizes.split(' ').collect();
+    let (mut ours, mut peers, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        let mut command = Command::new(target(&root()).join("release/induction"));
+        command.args(["--threads", threads, "bench", work, "--engine", &options.engine]).args(&sizes);
+        let line = output(&mut command);
+        let tokens = field(&line, "tokens_per_s");
+        ours.push([tokens, field(&line, "gflops"), field(&line, "share_of_sgemm")]);
+        if options.peer {
+            let mut command = Command::new(&options.python);
+            command.arg(root().join("fixtures/bench/pytorch.py")).arg(work).args(&sizes).args(["--threads", threads]);
+            command.args(options.compile.then_some("--compile"));
+            let peer = field(&output(&mut command), "tokens_per_s");
+            peers.push(peer);
+            ratios.push(tokens / peer);
+        }
+    }
+    let [tokens, gflops, share] = [0, 1, 2].map(|i| median(ours.iter().map(|values| values[i]).collect()));
+    let (peer, ratio) = if ratios.is_empty() {
+        (String::new(), String::new())
+    } else {
+        let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+        (format!("{:.0}", median(peers)), format!("{:.2} ({})", median(ratios), each.join(" ")))
+    };
+    println!("| {name} | {threads} | {tokens:.0} | {gflops:.0} | {:.0} % | {peer} | {ratio} |", 100.0 * share);
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// The command's standard output; ends the process if it fails.
+fn output(command: &mut Command) -> String {
+    match command.stderr(Stdio::inherit()).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) => exit(output.status.code().unwrap_or(1)),
+        Err(error) => {
+            eprintln!("xtask: cannot run {}: {error}", command.get_program().display());
+            exit(2);
+        }
+    }
+}
+
+/// A number of a flat JSON line. The lines are our own programs', so a parser would be more than is needed.
+fn field(line: &str, name: &str) -> f64 {
+    let after = line.split_once(&format!("\"{name}\":")).map_or("", |(_, after)| after);
+    let number = after.split([',', '}']).next().unwrap_or("").trim();
+    number.parse().unwrap_or_else(|_| {
+        eprintln!("xtask: no {name} in {line}");
+        exit(1);
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
