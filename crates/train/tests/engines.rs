@@ -1,0 +1,83 @@
+//! The first steps of a run on each engine, and on any number of threads.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use induction_engine::{BurnEngine, CpuEngine, Engine};
+use induction_model::{ModelConfig, Params};
+use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use ndarray::Array2;
+
+const STEPS: u64 = 50;
+const BATCH: usize = 5;
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        d_model: 64,
+        d_head: 16,
+        d_mlp: 96,
+        n_ctx: 72,
+        d_vocab: 64,
+        smeared_keys: true,
+        ..ModelConfig::default()
+    }
+}
+
+/// Sequences whose second half repeats the first: there is something to learn.
+fn batch(config: &ModelConfig, step: u64) -> Array2<u32> {
+    let mut rng = induction_random::stream(3, "engines", step);
+    let half = config.n_ctx / 2;
+    let mut examples = Array2::from_shape_simple_fn((BATCH, config.n_ctx + 1), || {
+        rand::Rng::random_range(&mut rng, 0..config.d_vocab as u32)
+    });
+    for mut row in examples.rows_mut() {
+        (half..row.len()).for_each(|at| row[at] = row[at - half]);
+    }
+    examples
+}
+
+/// The loss of each step, and the weights after the last.
+fn train(mut engine: impl Engine) -> (Vec<f32>, Params) {
+    let config = engine.config().clone();
+    let spec = TrainSpec::new(u64::MAX, BATCH, 3e-3);
+    let mut params = config.init_params(0).unwrap();
+    let mut gradients = Params::zeros(&config);
+    let mut optimizer = AdamW::new(&config);
+    let losses = (1..=STEPS).map(|step| {
+        let loss = engine.loss_and_gradients(batch(&config, step).view(), &mut gradients).unwrap();
+        let clip = clip_by_global_norm(&gradients, spec.clip_norm);
+        let lr = spec.lr * (step as f64 / 20.0).min(1.0);
+        optimizer.update(&mut params, &gradients, clip.scale, lr, &spec);
+        engine.set_params(&params).unwrap();
+        loss
+    });
+    (losses.collect(), params)
+}
+
+#[test]
+fn fifty_steps_are_burns() {
+    let config = config();
+    let params = config.init_params(0).unwrap();
+    let (ours, _) = train(CpuEngine::new(&config, &params).unwrap());
+    let (burns, _) = train(BurnEngine::flex(&config, &params).unwrap());
+    let largest = ours.iter().zip(&burns).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    println!("largest difference of a loss in {STEPS} steps {largest:.1e}, from {} to {}", ours[0], ours[49]);
+    assert!(ours[49] < ours[0] - 0.1, "nothing was learned: {} to {}", ours[0], ours[49]);
+    // Rounding differs by 1e-7 a step and grows with the steps; an error in a gradient would show in the first digits.
+    assert!(largest < 1e-3, "losses differ by {largest}");
+}
+
+#[test]
+fn the_same_bits_on_any_number_of_threads_ten_times() {
+    let config = config();
+    let params = config.init_params(0).unwrap();
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| train(CpuEngine::new(&config, &params).unwrap()))
+    };
+    let first = on(1);
+    for repeat in 0..10 {
+        for threads in [1, 2, 3, 8] {
+            assert!(on(threads) == first, "repeat {repeat} on {threads} threads gives other bits");
+        }
+    }
+}
