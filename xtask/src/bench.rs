@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: our engine's timings, and beside them PyTorch's, run in turn.
 
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
 use std::process::{Command, ExitCode, Stdio, exit};
 
 use crate::{cargo, root, target};

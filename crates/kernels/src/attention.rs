@@ -46,7 +46,6 @@ kernel! {
     ) = run_forward;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_forward<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -89,7 +88,6 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
 }
 
 /// Unscaled scores of the queries `start..end` into `out`, for the panels of keys that any query of its tile may see.
-#[expect(clippy::too_many_arguments, reason = "sizes and tensors")]
 #[inline(always)]
 fn scores<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -207,7 +205,6 @@ kernel! {
     ) = run_backward;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_backward<T: Real, S: Simd, const W: usize>(
     s: S,

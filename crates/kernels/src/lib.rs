@@ -12,6 +12,9 @@
 //!
 //! Every kernel is generic over [`Real`]: `f64` is the same code, slower, for checking gradients.
 
+#![allow(clippy::too_many_arguments, reason = "a kernel has as many tensors and sizes as its definition")]
+#![allow(clippy::needless_range_loop, reason = "rows and registers are counted: several slices share one index")]
+
 pub mod attention;
 mod matmul;
 mod optimizer;
@@ -48,7 +51,6 @@ macro_rules! kernel {
         ///
         /// # Panics
         /// If a slice is too short.
-        #[allow(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
         pub fn $name<'a, T: $crate::Real>(arch: $crate::Arch, $($argument: $type),*) $(-> $out)? {
             struct Task<'a, T> { $($argument: $type,)* marker: std::marker::PhantomData<&'a T> }
             impl<'a, T: $crate::Real> pulp::WithSimd for Task<'a, T> {

@@ -49,7 +49,6 @@ kernel! {
     ) = run;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a matrix product has this many sizes")]
 #[inline(always)]
 fn run<T: Real, S: Simd, const W: usize>(
     s: S,

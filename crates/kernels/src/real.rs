@@ -198,7 +198,7 @@ impl Real for f32 {
             -2.954_6e-3,
             -1.609_603_3e-2,
         ];
-        const BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474_0e-2];
+        const BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];
         let x = s.min_f32s(s.max_f32s(x, s.splat_f32s(-4.0)), s.splat_f32s(4.0));
         let square = s.mul_f32s(x, x);
         let above = s.mul_f32s(x, polynomial(s, square, &ABOVE));

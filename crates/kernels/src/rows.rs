@@ -74,7 +74,6 @@ kernel! {
     ) = run_layer_norm;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_layer_norm<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -133,7 +132,6 @@ kernel! {
     ) = run_layer_norm_backward;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -196,7 +194,6 @@ kernel! {
     ) = run_cross_entropy;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -364,7 +361,6 @@ kernel! {
     ) = run_add_positions;
 }
 
-#[expect(clippy::too_many_arguments, reason = "a kernel's tensors and sizes")]
 #[inline(always)]
 fn run_add_positions<T: Real, S: Simd, const W: usize>(
     s: S,
