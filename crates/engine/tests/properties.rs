@@ -4,7 +4,7 @@
 
 mod oracle;
 
-use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, archs};
+use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, archs};
 use induction_model::{Hook, ModelConfig, Normalization, Params};
 use ndarray::{Array2, Axis};
 use oracle::engines;
@@ -143,6 +143,34 @@ proptest! {
             let first = first.get_or_insert_with(|| results.clone());
             prop_assert!(*first == results, "{:?} gives other bits", arch);
         }
+    }
+
+    /// The float64 build's gradient along a random direction against the central difference of its loss.
+    #[test]
+    fn gradients_are_central_differences(config in awkward(), seed: u64) {
+        let start = params(&config, seed);
+        let weights: Vec<Vec<f64>> = start.iter().map(|(_, w)| w.iter().map(|&x| f64::from(x)).collect()).collect();
+        let mut rng = induction_random::stream(seed, "direction", 0);
+        let direction: Vec<Vec<f64>> =
+            weights.iter().map(|w| w.iter().map(|_| rand::Rng::random_range(&mut rng, -1.0..1.0)).collect()).collect();
+        let examples = tokens(&config, seed, 2, config.n_ctx + 1);
+        let mut model = Model::<f64>::new(&config, archs()[0]).unwrap();
+        let mut at = |distance: f64| {
+            let moved: Vec<Vec<f64>> = weights
+                .iter()
+                .zip(&direction)
+                .map(|(w, d)| w.iter().zip(d).map(|(w, d)| w + distance * d).collect())
+                .collect();
+            model.set(&moved.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let mut gradients: Vec<Vec<f64>> = weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
+            let mut out: Vec<&mut [f64]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
+            (model.loss_and_gradients(examples.view(), &mut out), gradients)
+        };
+        let (_, gradients) = at(0.0);
+        let slope: f64 = gradients.iter().flatten().zip(direction.iter().flatten()).map(|(g, d)| g * d).sum();
+        let step = 1e-5;
+        let difference = (at(step).0 - at(-step).0) / (2.0 * step);
+        prop_assert!((slope - difference).abs() <= 1e-5 * (1.0 + slope.abs()), "{} is not {}", slope, difference);
     }
 
     /// Sets of interventions asked for together, where layers below are not computed again, against one at a time.

@@ -161,9 +161,11 @@ fn a_run_of_another_spec_or_version_is_refused_and_kept() {
     let message = fail(&mut train(&other, &run), 2);
     assert!(message.contains("another spec") && message.contains("seed"), "{message}");
 
-    // An unfinished run of another version: its newest snapshot says so.
+    // An unfinished run of another engine: its newest snapshot says so, and so of another version.
     let first = spec(folder.path(), TINY);
     std::fs::remove_dir_all(run.join("snapshots/step-00000200")).unwrap();
+    let message = fail(train(&first, &run).args(["--device", "flex"]), 2);
+    assert!(message.contains("the engine cpu, this is burn-flex"), "{message}");
     let snapshot = run.join("snapshots/step-00000180");
     let state = std::fs::read_to_string(snapshot.join("state.json")).unwrap();
     let state = state.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"0.0.1\"");

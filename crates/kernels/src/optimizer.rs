@@ -77,3 +77,40 @@ impl WithSimd for Squares<'_> {
         sums.iter().sum::<f64>() + rest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archs;
+
+    #[test]
+    fn every_instruction_set_takes_the_same_step() {
+        let noise =
+            |seed: usize| -> Vec<f32> { (0..1003).map(|i| ((i * 7919 + seed) % 997) as f32 / 500.0 - 1.0).collect() };
+        let step = AdamW {
+            gradient_scale: 0.7,
+            mix1: 0.1,
+            beta2: 0.98,
+            mix2: 0.02,
+            step_size: 3e-3,
+            root_correction2: 0.3,
+            eps: 1e-8,
+            decay: 0.999,
+        };
+        let (p, g, m, v) = (noise(1), noise(2), noise(3), noise(4).iter().map(|x| x * x).collect::<Vec<_>>());
+        let exact: f64 = g.iter().map(|&x| f64::from(x).powi(2)).sum();
+        for arch in archs() {
+            assert!((sum_of_squares(arch, &g) - exact).abs() < 1e-12 * exact);
+            assert_eq!(sum_of_squares(arch, &g), sum_of_squares(Arch::Scalar, &g));
+            let (mut new_p, mut new_m, mut new_v) = (p.clone(), m.clone(), v.clone());
+            adamw(arch, step, &mut new_p, &g, &mut new_m, &mut new_v);
+            for i in 0..p.len() {
+                let g = g[i] * 0.7;
+                let first = m[i] + 0.1 * (g - m[i]);
+                let second = 0.98 * v[i] + 0.02 * g * g;
+                assert_eq!((new_m[i], new_v[i]), (first, second));
+                assert_eq!(new_p[i], p[i] * 0.999 - 3e-3 * first / (second.sqrt() / 0.3 + 1e-8), "{arch:?}");
+            }
+        }
+    }
+}
