@@ -11,7 +11,7 @@ use std::{
 const USAGE: &str = "\
 cargo xtask TASK
 
-  reproduce [--scale smoke|laptop] [--out DIR] [--seed N] [--threads N] [--jobs N] [--corpus PATH] [--json] [--quiet]
+  reproduce [--scale smoke|laptop] [--device cpu|flex] [--out DIR] [--seed N] [--threads N] [--jobs N] [--corpus PATH] [--json] [--quiet]
             train and measure the models of a scale, write the report [default: laptop, out/SCALE]
   ci        what continuous integration runs: format, lints, documentation, all tests
 ";
