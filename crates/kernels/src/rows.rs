@@ -152,7 +152,7 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
     let share = T::from_f64(1.0 / columns as f64);
     for row in 0..used {
         let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
-        let [mean, inverse] = stats[row].map(|x| T::splat(s, x));
+        let (mean, inverse) = (T::splat(s, stats[row][0]), T::splat(s, stats[row][1]));
         let mut sums = [T::splat(s, T::default()); W];
         let mut products = [T::splat(s, T::default()); W];
         for p in 0..count {
@@ -246,12 +246,14 @@ kernel! {
     pub fn gelu(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], slope: Option<&'a mut [T]>) = run_gelu;
 }
 
-/// The share of a standard normal distribution below `x`. A function, not a closure: only what is marked to be inlined is
-/// compiled for the instruction set.
+/// The share of a standard normal distribution below `x`. A function, not a closure: a closure that takes or returns a
+/// register is never inlined, and so not compiled for the instruction set.
 #[inline(always)]
 fn normal_cdf<T: Real, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
-    let [half, one, root_half] = [0.5, 1.0, std::f64::consts::FRAC_1_SQRT_2].map(|x| T::splat(s, T::from_f64(x)));
-    T::vmul(s, half, T::vadd(s, one, T::erf(s, T::vmul(s, x, root_half))))
+    let root_half = T::splat(s, T::from_f64(std::f64::consts::FRAC_1_SQRT_2));
+    let erf = T::erf(s, T::vmul(s, x, root_half));
+    let half = T::splat(s, T::from_f64(0.5));
+    T::mul_add(s, half, erf, half)
 }
 
 #[inline(always)]
