@@ -128,8 +128,13 @@ proptest! {
             prop_assert_eq!(own_loss, engine.loss_and_gradients(examples.view(), &mut again).unwrap());
             prop_assert!(found == again, "a second step in used buffers gives other bits");
             prop_assert!((loss - own_loss).abs() <= 1e-5 * (1.0 + loss.abs()), "{} {}", loss, own_loss);
+            // Where terms cancel (a query with one key to see has no gradient), what is left is rounding: a tensor whose
+            // gradient is under a hundredth of the whole is held against that hundredth.
+            let norm = |x: &ndarray::ArrayD<f32>| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            let whole = expected.iter().map(|(_, x)| norm(x)).sum::<f64>().sqrt();
             for ((name, found), (_, expected)) in found.iter().zip(expected.iter()) {
-                let error = relative_error(found, expected);
+                let own = norm(expected).sqrt().max(1e-3);
+                let error = relative_error(found, expected) * own / own.max(0.01 * whole);
                 prop_assert!(error <= 1e-4, "gradient of {}: {:e}", name, error);
             }
             for (hook, value) in engine.activations(inputs, &hooks, &[]).unwrap() {

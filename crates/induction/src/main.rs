@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// What models run on.
-    #[arg(long, global = true, value_enum, default_value = "cpu")]
+    #[arg(long, visible_alias = "engine", global = true, value_enum, default_value = "cpu")]
     device: Device,
     /// Machine-readable results on standard output.
     #[arg(long, global = true)]
@@ -153,9 +153,6 @@ struct BenchModel {
     /// Timed repetitions, after five that are not.
     #[arg(long, default_value_t = 20)]
     steps: usize,
-    /// What computes.
-    #[arg(long, value_enum, default_value = "cpu")]
-    engine: Device,
 }
 
 impl BenchModel {
@@ -252,7 +249,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             print_line(&format!("{text}mean loss {mean:.4} nats over {} tokens", result.nll.len()))
         }
         Command::Bench { work, model } => {
-            let timing = time(model.engine, *work, &model.config(), model.batch.max(1), model.steps.max(1))?;
+            let timing = time(device, *work, &model.config(), model.batch.max(1), model.steps.max(1))?;
             print_line(&serde_json::to_string(&timing).expect("results serialize"))
         }
         Command::Export { run, step, format: Format::TransformerLens, out } => {

@@ -49,6 +49,13 @@ impl Dims {
         panels::count(self.d_mlp) * PANEL
     }
 
+    /// A layer norm's gain and bias, one row each; nothing without layer norm.
+    fn norm(&self, start: usize) -> impl Iterator<Item = Place> + use<> {
+        let (columns, width) = (self.d_model, self.model_width());
+        let count = if self.layer_norm { 2 } else { 0 };
+        (0..count).map(move |which| Place::Matrix { start: start + which * width, columns, rows: 1 })
+    }
+
     /// The part of a buffer of `rows` stored rows that holds head `h`.
     pub(super) fn head(&self, h: usize, rows: usize) -> Range<usize> {
         let len = self.head_panels * rows * PANEL;
@@ -155,13 +162,7 @@ impl Layout {
     pub(super) fn visit_layer(&self, mut visit: impl FnMut(Place)) {
         let (dims, at) = (&self.dims, &self.layer);
         let row = |start: usize, columns: usize| Place::Matrix { start, columns, rows: 1 };
-        let mut norm = |range: &Range<usize>| {
-            if dims.layer_norm {
-                visit(row(range.start, dims.d_model));
-                visit(row(range.start + dims.model_width(), dims.d_model));
-            }
-        };
-        norm(&at.ln1);
+        dims.norm(at.ln1.start).for_each(&mut visit);
         let third = panels::len(dims.model_rows, dims.heads_width);
         for part in 0..3 {
             visit(Place::Reads { start: at.qkv.start + part * third });
@@ -172,10 +173,7 @@ impl Layout {
             visit(Place::Plain { start: at.smear.start, len: dims.n_heads });
         }
         if dims.d_mlp > 0 {
-            if dims.layer_norm {
-                visit(row(at.ln2.start, dims.d_model));
-                visit(row(at.ln2.start + dims.model_width(), dims.d_model));
-            }
+            dims.norm(at.ln2.start).for_each(&mut visit);
             visit(Place::Matrix { start: at.w_in.start, columns: dims.d_mlp, rows: dims.model_rows });
             visit(row(at.b_in.start, dims.d_mlp));
             visit(Place::Matrix { start: at.w_out.start, columns: dims.d_model, rows: dims.mlp_rows });
@@ -186,10 +184,7 @@ impl Layout {
     /// The parameters of the final norm and the unembedding, likewise; places count from the buffer's beginning.
     pub(super) fn visit_final(&self, mut visit: impl FnMut(Place)) {
         let dims = &self.dims;
-        if dims.layer_norm {
-            visit(Place::Matrix { start: self.ln_final.start, columns: dims.d_model, rows: 1 });
-            visit(Place::Matrix { start: self.ln_final.start + dims.model_width(), columns: dims.d_model, rows: 1 });
-        }
+        dims.norm(self.ln_final.start).for_each(&mut visit);
         visit(Place::Matrix { start: self.unembed.start, columns: dims.d_vocab, rows: dims.model_rows });
     }
 
