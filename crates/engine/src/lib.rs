@@ -63,7 +63,7 @@ pub enum Exactness {
 }
 
 /// Something that runs one model.
-pub trait Engine {
+pub trait Engine: Sync {
     /// The engine and its device, e.g. `burn-flex`.
     fn name(&self) -> &str;
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use clap::ValueEnum;
 use induction_engine::library_sgemm;
 use induction_model::{ModelConfig, Params};
 use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
@@ -13,7 +12,7 @@ use serde::Serialize;
 use crate::{Error, device::Device};
 
 /// What to time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Steps of training: forward, backward, clipping by the global norm, AdamW.
     Train,
@@ -108,7 +107,7 @@ fn rounded(x: f64, digits: i32) -> f64 {
     (x * scale).round() / scale
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
     if values.len() % 2 == 1 { values[half] } else { (values[half - 1] + values[half]) / 2.0 }

@@ -12,7 +12,7 @@ use induction::{
     bench::{Work, time},
     device::Device,
     interrupt::Interrupt,
-    measure::measure,
+    measure::{measure, time_measure},
     model::{ModelConfig, write_export},
     progress::Screen,
     report::{Report, table},
@@ -85,6 +85,9 @@ enum Command {
         /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
         #[arg(long)]
         data: Option<PathBuf>,
+        /// A text whose every token's loss is followed over training [default: the last one, else a held-out example].
+        #[arg(long)]
+        text: Option<PathBuf>,
     },
     /// Rebuild the report of a reproduction from its measurements.
     Report {
@@ -102,13 +105,11 @@ enum Command {
         #[arg(long, value_name = "L:H|all")]
         pattern: Option<Patterns>,
     },
-    /// Time an engine on random tokens; one JSON line.
+    /// Time an engine; one JSON line.
     Bench {
         /// What to time.
-        #[arg(value_enum)]
-        work: Work,
-        #[command(flatten)]
-        model: BenchModel,
+        #[command(subcommand)]
+        work: BenchWork,
     },
     /// Write a snapshot in another library's layout.
     Export {
@@ -123,6 +124,25 @@ enum Command {
         /// The folder to write.
         #[arg(long)]
         out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum BenchWork {
+    /// Steps of training on random tokens.
+    Train(BenchModel),
+    /// Losses of random tokens, without gradients.
+    Evaluate(BenchModel),
+    /// Every measurement of one snapshot of a run, without files.
+    Measure {
+        /// The run's folder.
+        run: PathBuf,
+        /// The snapshot's step.
+        #[arg(long)]
+        step: u64,
+        /// Timed repetitions, after one that is not.
+        #[arg(long, default_value_t = 5)]
+        steps: usize,
     },
 }
 
@@ -217,13 +237,13 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
         }
-        Command::Measure { run, data } => {
+        Command::Measure { run, data, text } => {
             let mut spec = RunSpec::read(&run.join("spec.toml"))?;
             if !is_finished(&spec, run)? {
                 return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
             }
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
-            measure(&spec, &source, run, device, &interrupt, &screen)?;
+            measure(&spec, &source, run, text.as_deref(), device, &interrupt, &screen)?;
             let folder = run.join("measurements");
             if json {
                 show(&serde_json::json!({"measurements": folder}))
@@ -242,15 +262,31 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             for row in &result.heads {
                 text += &format!(
                     "{:>5} {:>4}  {:>15.3}  {:>7.3}  {:>14.3}\n",
-                    row.layer, row.head, row.prefix_matching, row.copying, row.previous_token
+                    row.layer,
+                    row.head,
+                    row.score("prefix_matching"),
+                    row.score("copying"),
+                    row.score("previous_token")
                 );
             }
             let mean = result.nll.iter().sum::<f32>() / result.nll.len() as f32;
             print_line(&format!("{text}mean loss {mean:.4} nats over {} tokens", result.nll.len()))
         }
-        Command::Bench { work, model } => {
-            let timing = time(device, *work, &model.config(), model.batch.max(1), model.steps.max(1))?;
-            print_line(&serde_json::to_string(&timing).expect("results serialize"))
+        Command::Bench { work } => {
+            let model_timing = |work, model: &BenchModel| -> Result<String, Error> {
+                let timing = time(device, work, &model.config(), model.batch.max(1), model.steps.max(1))?;
+                Ok(serde_json::to_string(&timing).expect("results serialize"))
+            };
+            print_line(&match work {
+                BenchWork::Train(model) => model_timing(Work::Train, model)?,
+                BenchWork::Evaluate(model) => model_timing(Work::Evaluate, model)?,
+                BenchWork::Measure { run, step, steps } => {
+                    let mut spec = RunSpec::read(&run.join("spec.toml"))?;
+                    let source = Source::open(&mut spec, &data_beside(run))?;
+                    let timing = time_measure(&spec, &source, run, *step, device, (*steps).max(1))?;
+                    serde_json::to_string(&timing).expect("results serialize")
+                }
+            })
         }
         Command::Export { run, step, format: Format::TransformerLens, out } => {
             let (config, params) = load_model(&snapshot_folder(run, *step))?;

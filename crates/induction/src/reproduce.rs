@@ -102,7 +102,7 @@ impl Scale {
                 icl_early: icl.early,
                 icl_late: icl.late,
                 icl_half_width: icl.half_width,
-                head_examples: 10,
+                head_examples: 100,
                 prefix_block: block,
                 prefix_repeats: repeats,
             },
@@ -163,5 +163,5 @@ fn run_one(mut spec: RunSpec, options: &Options, interrupt: &Interrupt, screen: 
     let run = options.out.join("runs").join(&spec.name);
     let source = Source::open(&mut spec, &options.out.join("data"))?;
     training::run(&spec, &source, &run, options.device, interrupt, screen)?;
-    measure(&spec, &source, &run, options.device, interrupt, screen)
+    measure(&spec, &source, &run, None, options.device, interrupt, screen)
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use induction_model::Hook;
-use induction_train::{EvaluationSpec, list_snapshots, load_model, snapshot_folder};
+use induction_train::{EvaluationSpec, list_snapshots, snapshot_folder};
 use ndarray::Array2;
 use serde::Serialize;
 
 use crate::{
     Error,
     device::Device,
-    measure::{Evaluators, HeadRow},
+    measure::{Evaluators, HeadRow, circuits, load_finite_model},
 };
 
 /// The result of [`scan`], as its JSON.
@@ -92,7 +92,7 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
 /// # Errors
 /// A damaged snapshot, tokens that the model cannot read, a head that it does not have.
 pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
-    let (config, params) = load_model(folder)?;
+    let (config, params) = load_finite_model(folder)?;
     if let Patterns::Of { layer, head } = patterns
         && (layer >= config.n_layers || head >= config.n_heads)
     {
@@ -119,7 +119,10 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -
         prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
         prefix_repeats: 4,
     };
-    let heads = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?.heads(engine.as_ref(), &params, 0, 0)?;
+    let circuits =
+        circuits(&config, &params).map_err(|source| Error::Metric { place: folder.display().to_string(), source })?;
+    let evaluators = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?;
+    let heads = evaluators.heads(engine.as_ref(), &params, &circuits, 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;

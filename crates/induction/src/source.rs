@@ -107,6 +107,20 @@ impl Source {
         Ok(Array2::from_shape_vec((rows.len(), columns), rows.concat()).expect("examples have one length"))
     }
 
+    /// Training tokens in their order, and training windows `[window, n_ctx + 1]` spread over them: what simple models of
+    /// the text are fitted on.
+    pub fn training_sample(&self) -> (Vec<u32>, Array2<u32>) {
+        const WINDOWS: u64 = 256;
+        let rows: Vec<Vec<u32>> = (0..WINDOWS).map(|i| self.example(i)).collect();
+        let columns = rows[0].len();
+        let windows = Array2::from_shape_vec((rows.len(), columns), rows.concat()).expect("examples have one length");
+        let tokens = match self {
+            Self::Corpus { data, .. } => data.train.tokens.iter().map(|&id| u32::from(id)).collect(),
+            Self::Repeats { .. } => windows.iter().copied().collect(),
+        };
+        (tokens, windows)
+    }
+
     /// The token that begins each example.
     pub fn bos(&self) -> u32 {
         self.tokenizer().map_or(0, BpeTokenizer::bos)

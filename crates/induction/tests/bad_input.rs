@@ -62,6 +62,8 @@ fn specs() {
         ("n_ctx = 24", "", "n_ctx"),
         ("format = 1", "format = 2", "format"),
         ("source = \"repeats\"", "source = \"web\"", "web"),
+        ("icl_late = 22", "icl_late = 24", "evaluation.icl_late"),
+        ("prefix_block = 5", "prefix_block = 6", "evaluation.prefix_block"),
         ("[model]", "[model", "spec.toml"),
     ] {
         assert!(TINY.contains(from));
@@ -131,4 +133,91 @@ fn folders_and_arguments() {
         .args(["--step", "5", "--format", "transformer-lens", "--out"])
         .arg(path("tl"));
     assert!(fail(&mut export, 2).contains("step-00000005"));
+}
+
+/// Replaces a file of a snapshot, with a manifest that vouches for it.
+fn forge(snapshot: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(snapshot.join(name)).unwrap();
+    change(&mut bytes);
+    std::fs::write(snapshot.join(name), &bytes).unwrap();
+    let path = snapshot.join("MANIFEST.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for entry in manifest.as_array_mut().unwrap() {
+        if entry["name"] == name {
+            entry["bytes"] = bytes.len().into();
+            entry["blake3"] = blake3::hash(&bytes).to_hex().as_str().into();
+        }
+    }
+    std::fs::write(path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+}
+
+#[test]
+fn snapshots_that_cannot_be_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let snapshot = run.join("snapshots/step-00000100");
+    let measure = || fail(induction().arg("measure").arg(&run), 2);
+    let whole = |name: &str| std::fs::read(snapshot.join(name)).unwrap();
+
+    succeed(&mut train(folder.path(), TINY));
+    let (weights, config, manifest) = (whole("model.safetensors"), whole("config.json"), whole("MANIFEST.json"));
+    // The last four bytes are the last number of the last tensor of the file.
+    forge(&snapshot, "model.safetensors", |bytes| {
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let message = measure();
+    assert!(message.contains("step-00000100") && message.contains("not finite"), "{message}");
+    // What came before it is measured and kept.
+    let steps = std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count();
+    assert!((1..16).contains(&steps), "{steps}");
+
+    std::fs::write(snapshot.join("model.safetensors"), &weights).unwrap();
+    std::fs::write(snapshot.join("MANIFEST.json"), &manifest).unwrap();
+    forge(&snapshot, "config.json", |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert!(text.contains("\"n_heads\": 2"), "{text}");
+        *bytes = text.replace("\"n_heads\": 2", "\"n_heads\": 4").into_bytes();
+    });
+    let message = measure();
+    assert!(message.contains("W_Q") || message.contains("config.json"), "{message}");
+
+    std::fs::write(snapshot.join("config.json"), &config).unwrap();
+    std::fs::write(snapshot.join("MANIFEST.json"), &manifest).unwrap();
+    succeed(induction().arg("measure").arg(&run));
+    assert_eq!(std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count(), 16);
+}
+
+#[test]
+fn texts_that_cannot_be_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "abc").unwrap();
+    let run = folder.path().join("run");
+    let measure = || {
+        let mut command = induction();
+        command.arg("measure").arg(&run).arg("--text").arg(&text);
+        command
+    };
+    succeed(&mut train(folder.path(), TINY));
+    assert!(fail(&mut measure(), 2).contains("no tokenizer"));
+
+    std::fs::remove_dir_all(&run).unwrap();
+    let corpus = "One fish, two fish, red fish, blue fish.\n\n".repeat(2000);
+    succeed(&mut on_corpus(folder.path(), "fish.txt", Some(corpus.as_bytes()), 270));
+    std::fs::write(&text, "x").unwrap();
+    assert!(fail(&mut measure(), 2).contains("expected at least 2"));
+    std::fs::write(&text, b"caf\xe9").unwrap();
+    assert!(fail(&mut measure(), 2).contains("text.txt"));
+    std::fs::write(&text, "two fish, two fish").unwrap();
+    succeed(&mut measure());
+    let stored = std::fs::read_to_string(run.join("measurements/text.json")).unwrap();
+    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    let tokens: Vec<&str> = stored["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    assert_eq!(tokens.concat(), "two fish, two fish");
+    // Without a text the last one stays, and nothing is measured again.
+    let table = || std::fs::read(run.join("measurements/text.jsonl")).unwrap();
+    let first = table();
+    succeed(induction().arg("measure").arg(&run));
+    assert_eq!(first, table());
 }

@@ -50,7 +50,11 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
 
     let claims: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
     let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q9"]);
+    assert_eq!(ids, ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q12", "Q15", "Q16", "Q22"]);
+    assert!(claims.iter().all(|claim| claim["interval"].is_string()), "{claims:#?}");
+    let pca = rows(&out.join("series/pca.jsonl"));
+    assert_eq!(pca.len(), 4 * rows(&run("2L").join("measurements/icl.jsonl")).len());
+    assert!(pca.iter().any(|row| row["in_window"] == true) && pca.iter().all(|row| row["pc1"].is_f64()));
 
     let read = |name: &str| std::fs::read(out.join(name)).unwrap();
     let first = (read("report.html"), read("claims.json"));
@@ -108,7 +112,7 @@ fn measure_stands_alone_and_repeats_itself() {
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
     let measure = || {
         succeed(induction().arg("measure").arg(&run));
-        ["loss_by_index", "icl", "heads"].map(|t| std::fs::read(run.join(format!("measurements/{t}.jsonl"))).unwrap())
+        TABLES.map(|name| std::fs::read(run.join("measurements").join(name)).unwrap())
     };
     let first = measure();
     assert_eq!(rows(&run.join("measurements/icl.jsonl")).len(), 16); // 0, 1, 2, 4, 8, 16, 20, 40, ..., 200
@@ -118,4 +122,60 @@ fn measure_stands_alone_and_repeats_itself() {
     let path = run.join("measurements/icl.jsonl");
     std::fs::write(&path, "{\"step\": 0, \"tok").unwrap();
     assert!(measure() == first);
+    // And so are the losses of a snapshot.
+    let losses = run.join("measurements/losses/step-00000020.safetensors");
+    let bytes = std::fs::read(&losses).unwrap();
+    std::fs::remove_file(&losses).unwrap();
+    assert!(measure() == first);
+    assert!(std::fs::read(&losses).unwrap() == bytes);
+}
+
+const TABLES: [&str; 8] = [
+    "loss_by_index.jsonl",
+    "icl.jsonl",
+    "random_tokens.jsonl",
+    "text.jsonl",
+    "heads.jsonl",
+    "composition.jsonl",
+    "summary.json",
+    "evaluation.safetensors",
+];
+
+#[test]
+fn every_measure_has_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    succeed(induction().arg("measure").arg(&run));
+    let table = |name: &str| rows(&run.join("measurements").join(name));
+    let last = |name: &str| table(name).pop().unwrap();
+    let lengths = |row: &Value, keys: &[(&str, usize)]| {
+        for (key, length) in keys {
+            assert_eq!(row[key].as_array().map(Vec::len), Some(*length), "{key} of {row}");
+        }
+    };
+    let loss = last("loss_by_index.jsonl");
+    lengths(&loss, &[("loss_by_index", 24), ("by_example", 8), ("icl_sensitivity", 24)]);
+    assert_eq!(loss["d_loss_d_ln_index"].as_array().unwrap().len(), loss["derivative_index"].as_array().unwrap().len());
+    lengths(&last("icl.jsonl"), &[("by_example", 8), ("late_slope_by_example", 8)]);
+    lengths(&last("random_tokens.jsonl"), &[("losses", 8)]);
+    lengths(&last("text.jsonl"), &[("losses", 24)]);
+    // 2 heads before, 2 after, 3 inputs.
+    assert_eq!(table("composition.jsonl").len(), 16 * 2 * 2 * 3);
+    let heads = table("heads.jsonl");
+    assert_eq!(heads.len(), 16 * 4);
+    let head = heads.last().unwrap();
+    for measure in ["previous_token", "prefix_matching", "copying", "induction_head_mul", "attribution_matched"] {
+        for name in [measure.to_string(), format!("{measure}_stderr"), format!("{measure}_10")] {
+            assert!(head[&name].is_f64(), "{name} of {head}");
+        }
+    }
+    for name in ["ov_copying", "qk_trace", "k_composition_recall", "ov_copy_recall", "previous_position_recall"] {
+        assert!(head[name].is_f64(), "{name} of {head}");
+    }
+    assert!(head["role"].is_string() && heads[0]["qk_trace"].is_null());
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("measurements/summary.json")).unwrap()).unwrap();
+    assert!(summary["ceiling"]["icl_score"].is_f64() && summary["predicted_onset_tokens"].is_f64(), "{summary}");
+    assert!(summary["window"].is_object() != summary["no_window"].is_string(), "{summary}");
 }

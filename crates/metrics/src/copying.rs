@@ -78,11 +78,8 @@ pub fn copying(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: 
     for (head, (attention, logits)) in pattern.outer_iter().zip(value_logits.outer_iter()).enumerate() {
         let (mut own, mut sample) = (0.0, 0.0);
         for (source, row) in logits.outer_iter().enumerate() {
-            if let Some((token, &value)) = row.indexed_iter().find(|(_, logit)| !logit.is_finite()) {
-                return Err(Error::Logit { head, source_index: source, token, value });
-            }
+            let mean = mean_logit(row, head, source)?;
             let received: f64 = attention.column(source).iter().map(|&a| f64::from(a)).sum();
-            let mean = row.iter().map(|&logit| f64::from(logit)).sum::<f64>() / row.len() as f64;
             let raise = |token: u32| (f64::from(row[token as usize]) - mean).max(0.0);
             own += received * raise(tokens[source]);
             sample += received * types.iter().map(|&token| raise(token)).sum::<f64>();
@@ -116,7 +113,16 @@ pub fn copying_scores(examples: &[Vec<Copying>]) -> Result<CopyingScores> {
     Ok(CopyingScores { score: table(Copying::score)?, simple: table(Copying::simple_score)? })
 }
 
-fn check(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: &[u32]) -> Result<()> {
+/// The mean over the vocabulary of a row of value logits, all of which must be finite.
+pub(crate) fn mean_logit(row: ArrayView1<f32>, head: usize, source_index: usize) -> Result<f64> {
+    if let Some((token, &value)) = row.indexed_iter().find(|(_, logit)| !logit.is_finite()) {
+        return Err(Error::Logit { head, source_index, token, value });
+    }
+    Ok(row.iter().map(|&logit| f64::from(logit)).sum::<f64>() / row.len() as f64)
+}
+
+/// Checks a pattern `[head, query, key]`, its value logits `[head, source, d_vocab]`, and a token for each position.
+pub(crate) fn check(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: &[u32]) -> Result<()> {
     check_pattern(pattern.insert_axis(Axis(0)))?;
     let (heads, sources, _) = pattern.dim();
     let (logit_heads, logit_sources, d_vocab) = value_logits.dim();

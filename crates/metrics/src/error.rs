@@ -119,6 +119,17 @@ pub enum Error {
         found: usize,
     },
 
+    /// A weight that does not fit the others, or holds no number.
+    #[error("{name}: expected {expected}, found {found}; the weights are damaged or of another model")]
+    Weight {
+        /// The parameter.
+        name: String,
+        /// What would fit.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
+
     /// A setting lies outside the values that make sense.
     #[error("expected {name} to be {expected}, found {found}")]
     Setting {

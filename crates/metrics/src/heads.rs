@@ -1,11 +1,14 @@
 //! Previous-token and prefix-matching scores, from attention patterns (paper.md, 3).
+//!
+//! Each score is given by example, `[example, head]`: patterns are large and come in batches, scores are small and are
+//! put together. [`HeadScores::over_examples`] averages them.
 
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView4, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::stats::mean_stderr;
+use crate::statistics::mean_stderr;
 use crate::{Error, PrefixMatchingSample, Result};
 
 /// How far the sum of an attention row may lie from 1: wide enough for half-precision patterns.
@@ -37,13 +40,13 @@ impl HeadScores {
     }
 }
 
-/// Attention to the position just before, in `[0, 1]` (paper.md, 3: previous token).
+/// Attention to the position just before, in `[0, 1]`, `[example, head]` (paper.md, 3: previous token).
 ///
-/// `pattern` is `[example, head, query, key]`. Per example, the mean over queries `i >= 1` of `A[i, i-1]`.
+/// `pattern` is `[example, head, query, key]`. The mean over queries `i >= 1` of `A[i, i-1]`.
 ///
 /// # Errors
 /// If there is no example, fewer than two positions, or a row is not a causal distribution.
-pub fn previous_token(pattern: ArrayView4<f32>) -> Result<HeadScores> {
+pub fn previous_token(pattern: ArrayView4<f32>) -> Result<Array2<f64>> {
     let n = pattern.dim().2;
     if n < 2 {
         let what = "pattern [example, head, query, key]";
@@ -52,10 +55,11 @@ pub fn previous_token(pattern: ArrayView4<f32>) -> Result<HeadScores> {
     mean_mass(pattern, 1..n, |_, query| vec![query - 1])
 }
 
-/// Attention to the tokens that induction suggests come next, in `[0, 1]` (paper.md, 3: prefix matching; D1, D2).
+/// Attention to the tokens that induction suggests come next, in `[0, 1]`, `[example, head]` (paper.md, 3: prefix
+/// matching; D1, D2).
 ///
 /// `pattern` is `[example, head, query, key]`, `tokens` is `[example, position]` as [`PrefixMatchingSample`] makes them.
-/// Per example, the mean over queries `i` from the second repeat on of the *sum* of `A[i, j]` over every key `j <= i`
+/// The mean over queries `i` from the second repeat on of the *sum* of `A[i, j]` over every key `j <= i`
 /// whose predecessor is an earlier occurrence of the query's token: `tokens[j-1] == tokens[i]`, `1 <= j-1 < i`.
 ///
 /// The match is on identity, so tokens that repeat inside a block are counted right; when they are distinct, the keys
@@ -74,7 +78,7 @@ pub fn prefix_matching(
     pattern: ArrayView4<f32>,
     tokens: ArrayView2<u32>,
     sample: PrefixMatchingSample,
-) -> Result<HeadScores> {
+) -> Result<Array2<f64>> {
     check_sample(&pattern, &tokens, sample)?;
     mean_mass(pattern, 1 + sample.block..sample.len(), |example, query| {
         let row = tokens.row(example);
@@ -94,7 +98,7 @@ pub fn prefix_matching_literal(
     pattern: ArrayView4<f32>,
     tokens: ArrayView2<u32>,
     sample: PrefixMatchingSample,
-) -> Result<HeadScores> {
+) -> Result<Array2<f64>> {
     check_sample(&pattern, &tokens, sample)?;
     mean_mass(pattern, 1 + sample.block..sample.len(), |example, query| {
         let row = tokens.row(example);
@@ -120,12 +124,12 @@ fn check_sample(pattern: &ArrayView4<f32>, tokens: &ArrayView2<u32>, sample: Pre
     Ok(())
 }
 
-/// The mean over `queries` of the attention on `targets(example, query)`, for each head, averaged over examples.
+/// The mean over `queries` of the attention on `targets(example, query)`, `[example, head]`.
 fn mean_mass(
     pattern: ArrayView4<f32>,
     queries: Range<usize>,
     targets: impl Fn(usize, usize) -> Vec<usize>,
-) -> Result<HeadScores> {
+) -> Result<Array2<f64>> {
     check_pattern(pattern)?;
     let (examples, heads, ..) = pattern.dim();
     let mut scores = Array2::<f64>::zeros((examples, heads));
@@ -138,7 +142,7 @@ fn mean_mass(
         }
     }
     scores /= queries.len() as f64;
-    HeadScores::over_examples(scores.view())
+    Ok(scores)
 }
 
 /// Refuses a pattern whose rows are not distributions over the keys up to the query.
@@ -168,13 +172,38 @@ pub(crate) fn check_pattern(pattern: ArrayView4<f32>) -> Result<()> {
 
 /// What keeps a row `[key]` from being a distribution over keys up to the query.
 fn row_fault(row: ArrayView1<f32>, query: usize) -> Option<String> {
-    // Not `value < 0.0`, which a NaN passes; an infinity would fail below, but without its place.
-    if let Some((key, value)) = row.indexed_iter().find(|(_, value)| !(value.is_finite() && **value >= 0.0)) {
+    let (past, future) = row.split_at(Axis(0), query + 1);
+    let ((past, past_is_sound), (future, future_is_sound)) = (mass(past), mass(future));
+    if !(past_is_sound && future_is_sound) {
+        let (key, value) = row.indexed_iter().find(|(_, value)| !is_sound(**value))?;
         return Some(format!("{value} at key {key}"));
     }
-    let (past, future) = row.split_at(Axis(0), query + 1);
-    let mass = |keys: ArrayView1<f32>| keys.iter().map(|&a| f64::from(a)).sum::<f64>();
-    let (past, future) = (mass(past), mass(future));
     let wrong = (past - 1.0).abs() > ROW_TOLERANCE || future > ROW_TOLERANCE;
     wrong.then(|| format!("sums {past:.3} and {future:.3}"))
+}
+
+/// Not `value >= 0.0` alone, which an infinity passes.
+fn is_sound(value: f32) -> bool {
+    (0.0..=f32::MAX).contains(&value)
+}
+
+/// The sum of some attention, and whether all of it is finite and not negative.
+fn mass(keys: ArrayView1<f32>) -> (f64, bool) {
+    // Several sums side by side: one would wait for itself at every entry, and whole patterns pass through here.
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let mut sound = true;
+    let mut add = |lane: &mut f64, a: f32| {
+        *lane += f64::from(a);
+        sound &= is_sound(a);
+    };
+    match keys.as_slice() {
+        Some(keys) => {
+            let (whole, rest) = keys.as_chunks::<LANES>();
+            whole.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(lane, &a)| add(lane, a)));
+            sums.iter_mut().zip(rest).for_each(|(lane, &a)| add(lane, a));
+        }
+        None => keys.iter().for_each(|&a| add(&mut sums[0], a)),
+    }
+    (sums.iter().sum(), sound)
 }

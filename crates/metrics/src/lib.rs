@@ -6,11 +6,19 @@
 //! out. So a metric can be checked against a few explicit loops (every one is, under random inputs), and a pattern
 //! taken from any other model is measured by the same code as ours.
 //!
-//! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index and the in-context learning score.
+//! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index, its derivative, the in-context
+//!   learning score and the losses of random tokens.
+//! * [`mod@pca`]: from the latter, over snapshots, to the plane in which models move, and how their paths turn.
 //! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing else.
 //! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and prefix-matching scores.
+//! * [`detectors`]: TransformerLens' head detectors, under its names.
 //! * [`mod@copying`]: from direct-path logits to the copying score.
-//! * [`phase`]: from a score over training to the phase-change window.
+//! * [`attribution`]: what attention to each position adds to the logit of the right token.
+//! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
+//! * [`roles`]: which head is which.
+//! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
+//! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
+//! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
 //! Three rules hold everywhere. Sums run in `f64`, whatever the input holds. An input that cannot give a meaningful
 //! number (no example, a NaN, a pattern whose rows are not probabilities) is an [`Error`] that names the place, never a
@@ -35,24 +43,47 @@
 //!     let key = if query > sample.block { query - sample.block + 1 } else { 0 };
 //!     pattern[[0, 0, query, key]] = 1.0;
 //! }
-//! assert_eq!(prefix_matching(pattern.view(), tokens.view(), sample)?.mean, [1.0]);
+//! assert_eq!(prefix_matching(pattern.view(), tokens.view(), sample)?, ndarray::array![[1.0]]); // [example, head]
 //! # Ok::<(), induction_metrics::Error>(())
 //! ```
 
+pub mod attribution;
+pub mod ceiling;
+pub mod circuits;
 pub mod copying;
+pub mod detectors;
 mod error;
 pub mod heads;
 pub mod losses;
+pub mod pca;
 pub mod phase;
+pub mod roles;
 pub mod sample;
-mod stats;
+pub mod statistics;
 
+pub use attribution::{Attribution, attribution_scores, logit_attribution};
+pub use ceiling::{Bigram, Mixture};
+pub use circuits::{
+    BlockWeights, Circuits, Composition, CompositionKind, composition_baseline, previous_position_recall,
+};
 pub use copying::{Copying, CopyingScores, copying, copying_scores, direct_path_logits};
+pub use detectors::{Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
-pub use losses::{IclIndices, IclScore, icl_by_example, icl_score, loss_by_index, paired_change};
-pub use phase::{PhaseConfig, Window, half_time, phase_change};
+pub use losses::{
+    IclIndices, IclScore, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index, loss_derivative,
+    paired_change, random_token_losses,
+};
+pub use pca::{Pca, Pivot, pca, pivot};
+pub use phase::{
+    Bump, NoWindow, PhaseConfig, Window, WindowInterval, divergence, half_time, icl_window, loss_bumps, phase_change,
+    predicted_onset, smoothed, window_interval,
+};
+pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
+pub use statistics::{
+    ChangePoint, Interval, TwoByTwo, change_point, percentile_interval, resample, spearman, weighted_mean,
+};
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -4,10 +4,12 @@
 //! column `i - 1`: with inputs `[bos, t_1, .., t_{n_ctx-1}]` and targets `[t_1, .., t_{n_ctx}]`, the model has read the
 //! start token and `i - 1` tokens of text when it predicts token `i`.
 
+use induction_random::stream;
 use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::stats::mean_stderr;
+use crate::statistics::mean_stderr;
 use crate::{Error, Result};
 
 /// The evaluation length of the paper (paper.md, 1.5), for which it names indices 50 and 500.
@@ -137,6 +139,100 @@ pub fn paired_change(before: &[f64], after: &[f64]) -> Result<(f64, Option<f64>)
     }
     let changes: Vec<f64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
     Ok(mean_stderr(&changes))
+}
+
+/// The loss of one fixed random token of each example, in nats (paper.md, 1.5: random token per example).
+///
+/// Which token is a function of `seed` and the example's place, so all snapshots and models give the losses of the same
+/// tokens. The mean of these is the paper's Loss(n); as a vector it is a row of the joint [`pca`](crate::pca()).
+///
+/// # Errors
+/// If there is no example, or a loss is not finite.
+pub fn random_token_losses(losses: ArrayView2<f32>, seed: u64) -> Result<Vec<f32>> {
+    check(losses)?;
+    let n_ctx = losses.ncols();
+    if n_ctx == 0 {
+        return Err(Error::ShortContext { expected: 1, found: 0 });
+    }
+    let one = |(example, row): (usize, ArrayView1<f32>)| {
+        row[stream(seed, "random token", example as u64).random_range(0..n_ctx)]
+    };
+    Ok(losses.outer_iter().enumerate().map(one).collect())
+}
+
+/// d loss / d ln index of a loss by index, in nats an e-fold: places and slopes (paper.md, 2: derivative map).
+///
+/// The paper gives no discretisation. Ours: indices are put into bins of an eighth of an octave, at least one index
+/// each; a slope is the difference of neighbouring bins' mean losses over that of their mean `ln index`, and stands at the
+/// geometric mean of the two.
+///
+/// # Errors
+/// If there are fewer than two indices, or a loss is not finite.
+pub fn loss_derivative(by_index: &[f64]) -> Result<Vec<(f64, f64)>> {
+    const BINS_AN_OCTAVE: f64 = 8.0;
+    check_by_index(by_index)?;
+    let mut bins: Vec<(f64, f64)> = Vec::new();
+    let mut first = 1;
+    while first <= by_index.len() {
+        let next = ((first as f64 * (1.0 / BINS_AN_OCTAVE).exp2()).round() as usize).max(first + 1);
+        let indices = first..next.min(by_index.len() + 1);
+        let n = indices.len() as f64;
+        bins.push((
+            indices.clone().map(|i| (i as f64).ln()).sum::<f64>() / n,
+            indices.map(|i| by_index[i - 1]).sum::<f64>() / n,
+        ));
+        first = next;
+    }
+    let slope = |pair: &[(f64, f64)]| {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        (f64::midpoint(x0, x1).exp(), (y1 - y0) / (x1 - x0))
+    };
+    Ok(bins.windows(2).map(slope).collect())
+}
+
+/// Loss at the last index minus the loss at each, in nats: the ICL score for every choice of the early index (paper.md,
+/// 8: C1).
+///
+/// # Errors
+/// If there are fewer than two indices, or a loss is not finite.
+pub fn icl_sensitivity(by_index: &[f64]) -> Result<Vec<f64>> {
+    check_by_index(by_index)?;
+    let last = by_index[by_index.len() - 1];
+    Ok(by_index.iter().map(|loss| last - loss).collect())
+}
+
+/// The least-squares slope of each example's loss on ln index, over the indices `from..` (from 1), in nats an e-fold
+/// (paper.md, 9: Q22).
+///
+/// Linear in the losses, so the mean over examples is the slope of the mean loss.
+///
+/// # Errors
+/// If there is no example, `from` leaves fewer than two indices, or a loss is not finite.
+pub fn late_slope(losses: ArrayView2<f32>, from: usize) -> Result<Vec<f64>> {
+    check(losses)?;
+    let n_ctx = losses.ncols();
+    if from == 0 || from >= n_ctx {
+        let found = format!("{from} of {n_ctx}");
+        return Err(Error::Setting { name: "from", expected: "an index from 1 to below the last", found });
+    }
+    let x: Vec<f64> = (from..=n_ctx).map(|i| (i as f64).ln()).collect();
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    let spread: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
+    let slope = |row: ArrayView1<f32>| {
+        let late = row.iter().skip(from - 1);
+        x.iter().zip(late).map(|(x, &loss)| (x - mean) * f64::from(loss)).sum::<f64>() / spread
+    };
+    Ok(losses.outer_iter().map(slope).collect())
+}
+
+fn check_by_index(by_index: &[f64]) -> Result<()> {
+    if by_index.len() < 2 {
+        return Err(Error::ShortContext { expected: 2, found: by_index.len() });
+    }
+    match by_index.iter().position(|loss| !loss.is_finite()) {
+        Some(k) => Err(Error::Loss { example: 0, index: k + 1, value: by_index[k] as f32 }),
+        None => Ok(()),
+    }
 }
 
 fn check(losses: ArrayView2<f32>) -> Result<()> {

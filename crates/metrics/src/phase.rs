@@ -17,9 +17,10 @@
 //! "after warm region"). On an even grid, a schedule of
 //! powers of two alone leaves the early run in a single cell; give such runs evenly spaced snapshots too.
 
+use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Interval, Result, paired_change, percentile_interval, resample, weighted_mean};
 
 /// With fewer snapshots, a slope, its neighbours and the rest of the run are the same few differences.
 const MIN_SNAPSHOTS: usize = 5;
@@ -68,6 +69,11 @@ impl Default for PhaseConfig {
 }
 
 impl PhaseConfig {
+    /// Points in the moving average of a grid of `points`.
+    fn span(&self, points: usize) -> usize {
+        self.smooth.max((self.smooth_share * points as f64).ceil() as usize)
+    }
+
     /// Checks every constant.
     ///
     /// # Errors
@@ -118,7 +124,7 @@ pub struct Window {
 ///
 /// `tokens[k]` is how many training tokens snapshot `k` has seen, `scores[k]` its score in nats, and `stderr`, where
 /// known, the standard error of a *change* of the score between snapshots: not of the score itself, if all snapshots are
-/// scored on the same examples ([`paired_change`](crate::paired_change)). The rule is argued in the [module documentation](self).
+/// scored on the same examples ([`paired_change`]). The rule is argued in the [module documentation](self).
 ///
 /// # Errors
 /// If the constants are not valid, there are fewer than 5 snapshots, the lengths differ, tokens do not increase, or a
@@ -147,7 +153,7 @@ pub fn phase_change(
     };
 
     let (grid, even) = even_grid(tokens, scores);
-    let span = config.smooth.max((config.smooth_share * even.len() as f64).ceil() as usize);
+    let span = config.span(even.len());
     let level = moving_average(&even, span);
     let found: Vec<Descent> = descents(&level, config.slope_share)
         .into_iter()
@@ -166,6 +172,209 @@ pub fn phase_change(
             score_after: level[d.end],
         });
     Ok(window)
+}
+
+/// Why a curve has no phase-change window.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum NoWindow {
+    /// No descent meets the rule.
+    #[error("its ICL score has no descent that is large, steep and lasting enough")]
+    NoDescent,
+    /// The descent may be noise.
+    #[error(
+        "its steepest lasting descent, of {drop:.3} nats, is less than {limit} standard errors of such a change ({stderr:.3} nats)"
+    )]
+    InsideNoise {
+        /// How far the score falls, in nats.
+        drop: f64,
+        /// Standard error of the change between the snapshots nearest to its ends, on the same examples.
+        stderr: f64,
+        /// [`PhaseConfig::min_drop_stderrs`].
+        limit: f64,
+    },
+}
+
+/// The phase-change window of ICL scores whose examples are known: [`phase_change`], and a drop that stands out from the
+/// noise of a change between two snapshots on the same examples ([`paired_change`]).
+///
+/// `by_example[k]` are the scores behind `scores[k]`.
+///
+/// # Errors
+/// As [`phase_change`], and if snapshots differ in their number of examples.
+pub fn icl_window(
+    tokens: &[u64],
+    scores: &[f64],
+    by_example: &[&[f64]],
+    config: &PhaseConfig,
+) -> Result<std::result::Result<Window, NoWindow>> {
+    let Some(window) = phase_change(tokens, scores, None, config)? else { return Ok(Err(NoWindow::NoDescent)) };
+    if by_example.len() != tokens.len() {
+        let (expected, found) = (format!("{} snapshots, as tokens", tokens.len()), by_example.len().to_string());
+        return Err(Error::Shape { what: "scores by example [snapshot][example]", expected, found });
+    }
+    let near = |at: u64| {
+        let k = (0..tokens.len()).min_by_key(|&k| tokens[k].abs_diff(at));
+        by_example[k.expect("phase_change has refused a curve without snapshots")]
+    };
+    let drop = window.score_before - window.score_after;
+    let limit = config.min_drop_stderrs;
+    match paired_change(near(window.start_tokens), near(window.end_tokens))?.1 {
+        Some(stderr) if drop < limit * stderr => Ok(Err(NoWindow::InsideNoise { drop, stderr, limit })),
+        _ => Ok(Ok(window)),
+    }
+}
+
+/// What the choice of examples leaves open about a window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowInterval {
+    /// Share of the bootstrap draws that have a window; the intervals are over those.
+    pub found: f64,
+    /// 95 % interval of its start, in training tokens.
+    pub start_tokens: Option<Interval>,
+    /// Of its end.
+    pub end_tokens: Option<Interval>,
+    /// Of the score at its start, in nats.
+    pub score_before: Option<Interval>,
+    /// Of the score at its end.
+    pub score_after: Option<Interval>,
+}
+
+/// The bootstrap interval of [`phase_change`]'s window over examples: the same `draws` resamples of them at every
+/// snapshot. `by_example` is `[snapshot, example]`.
+///
+/// # Errors
+/// As [`phase_change`], and if there are no examples.
+pub fn window_interval(
+    tokens: &[u64],
+    by_example: ArrayView2<f64>,
+    config: &PhaseConfig,
+    seed: u64,
+    draws: usize,
+) -> Result<WindowInterval> {
+    if by_example.ncols() == 0 {
+        return Err(Error::NoExamples { what: "scores by example [snapshot, example]" });
+    }
+    let by_example = by_example.as_standard_layout();
+    let mut windows = Vec::new();
+    for draw in 0..draws as u64 {
+        let counts = resample(seed, draw, by_example.ncols());
+        let mean = |row: ndarray::ArrayView1<f64>| weighted_mean(row.to_slice().expect("standard layout"), &counts);
+        let scores: Vec<f64> = by_example.outer_iter().map(mean).collect();
+        windows.extend(phase_change(tokens, &scores, None, config)?);
+    }
+    let interval =
+        |value: fn(&Window) -> f64| percentile_interval(&windows.iter().map(value).collect::<Vec<_>>(), 0.95);
+    Ok(WindowInterval {
+        found: windows.len() as f64 / draws.max(1) as f64,
+        start_tokens: interval(|w| w.start_tokens as f64)?,
+        end_tokens: interval(|w| w.end_tokens as f64)?,
+        score_before: interval(|w| w.score_before)?,
+        score_after: interval(|w| w.score_after)?,
+    })
+}
+
+/// A curve on an even grid of tokens and smoothed, as [`phase_change`] looks at it: token counts and values.
+///
+/// # Errors
+/// As [`phase_change`], but for the number of snapshots.
+pub fn smoothed(tokens: &[u64], values: &[f64], config: &PhaseConfig) -> Result<(Vec<u64>, Vec<f64>)> {
+    config.validate()?;
+    check_curve(tokens, values)?;
+    if tokens.len() < 2 {
+        return Ok((tokens.to_vec(), values.to_vec()));
+    }
+    let (grid, even) = even_grid(tokens, values);
+    Ok((grid.iter().map(|at| at.round() as u64).collect(), moving_average(&even, config.span(even.len()))))
+}
+
+/// A stretch of a loss curve that lies above the chord between its ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bump {
+    /// Training tokens where the chord begins.
+    pub start_tokens: u64,
+    /// Training tokens where it ends.
+    pub end_tokens: u64,
+    /// Where the curve lies farthest above it.
+    pub peak_tokens: u64,
+    /// By how much, in nats.
+    pub depth: f64,
+}
+
+/// The bumps of a loss curve: where it lies above its lower convex envelope, the deepest first (paper.md, 9: Q7, "the only
+/// place where the loss is non-convex").
+///
+/// A convex curve has none. Noise makes small ones everywhere, so a depth means something only beside that of the others,
+/// or beside its interval over examples.
+///
+/// # Errors
+/// If there is no snapshot, the lengths differ, tokens do not increase, or a loss is not finite.
+pub fn loss_bumps(tokens: &[u64], losses: &[f64]) -> Result<Vec<Bump>> {
+    check_curve(tokens, losses)?;
+    let x = |k: usize| tokens[k] as f64;
+    // What rounding alone can lift a point above a chord that it lies on.
+    let rounding = 16.0 * f64::EPSILON * losses.iter().fold(0.0, |most: f64, loss| most.max(loss.abs()));
+    // Andrew's monotone chain: the corner between two edges goes if it does not turn upwards.
+    let mut hull: Vec<usize> = Vec::new();
+    for k in 0..tokens.len() {
+        while let [.., a, b] = hull[..] {
+            let turn = (x(b) - x(a)) * (losses[k] - losses[a]) - (losses[b] - losses[a]) * (x(k) - x(a));
+            if turn > 0.0 {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(k);
+    }
+    let bump = |edge: &[usize]| {
+        let (a, b) = (edge[0], edge[1]);
+        let chord = |k: usize| losses[a] + (x(k) - x(a)) / (x(b) - x(a)) * (losses[b] - losses[a]);
+        let peak = (a + 1..b).max_by(|&i, &j| (losses[i] - chord(i)).total_cmp(&(losses[j] - chord(j))))?;
+        let depth = losses[peak] - chord(peak);
+        let (start_tokens, end_tokens, peak_tokens) = (tokens[a], tokens[b], tokens[peak]);
+        (depth > rounding).then_some(Bump { start_tokens, end_tokens, peak_tokens, depth })
+    };
+    let mut bumps: Vec<Bump> = hull.windows(2).filter_map(bump).collect();
+    bumps.sort_by(|a, b| b.depth.total_cmp(&a.depth));
+    Ok(bumps)
+}
+
+/// Training tokens from which on the loss of `b` lies below that of `a` by at least half of the gap at the end (paper.md,
+/// 9: Q7, "leaves the 1L curve there"); `None` if `b` does not end below `a`.
+///
+/// The curves may have snapshots of their own; they are compared where both are known, straight between snapshots.
+///
+/// # Errors
+/// If a curve has no snapshot, lengths differ, tokens do not increase, or a loss is not finite.
+pub fn divergence(tokens_a: &[u64], losses_a: &[f64], tokens_b: &[u64], losses_b: &[f64]) -> Result<Option<f64>> {
+    check_curve(tokens_a, losses_a)?;
+    check_curve(tokens_b, losses_b)?;
+    let first = tokens_a[0].max(tokens_b[0]);
+    let last = tokens_a[tokens_a.len() - 1].min(tokens_b[tokens_b.len() - 1]);
+    let mut times: Vec<u64> = tokens_a.iter().chain(tokens_b).copied().filter(|t| (first..=last).contains(t)).collect();
+    times.sort_unstable();
+    times.dedup();
+    let gap: Vec<f64> =
+        times.iter().map(|&t| value_at(tokens_a, losses_a, t) - value_at(tokens_b, losses_b, t)).collect();
+    let Some(&end) = gap.last() else { return Ok(None) };
+    if end <= 0.0 {
+        return Ok(None);
+    }
+    // The last time below half of the gap; it cannot be the end.
+    Ok(Some(match gap.iter().rposition(|&gap| gap < end / 2.0) {
+        None => times[0] as f64,
+        Some(k) => {
+            let along = (end / 2.0 - gap[k]) / (gap[k + 1] - gap[k]);
+            times[k] as f64 + along * (times[k + 1] - times[k]) as f64
+        }
+    }))
+}
+
+/// Training tokens at which in-context learning should begin, `10^5.7 sqrt(batch * n_ctx)`, for a batch of sequences of
+/// `n_ctx` tokens: a published fit to other models than ours, to be held beside what is observed.
+pub fn predicted_onset(batch: u64, n_ctx: u64) -> f64 {
+    10f64.powf(5.7) * (batch as f64 * n_ctx as f64).sqrt()
 }
 
 /// The first token count at which `values` have come half of the way from 0 to their last value, interpolated between
@@ -243,6 +452,17 @@ fn descents(level: &[f64], slope_share: f64) -> Vec<Descent> {
         found.push(Descent { start, end: last + 1, peak: fall[at] });
     }
     found
+}
+
+/// The value of a curve between its snapshots; `at` lies within them.
+fn value_at(tokens: &[u64], values: &[f64], at: u64) -> f64 {
+    match tokens.binary_search(&at) {
+        Ok(k) => values[k],
+        Err(k) => {
+            let along = (at - tokens[k - 1]) as f64 / (tokens[k] - tokens[k - 1]) as f64;
+            values[k - 1] + along * (values[k] - values[k - 1])
+        }
+    }
 }
 
 /// As many evenly spaced points as there are snapshots, from the first to the last, with values interpolated linearly.

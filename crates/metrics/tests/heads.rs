@@ -4,16 +4,38 @@ mod common;
 
 use approx::assert_relative_eq;
 use common::{one_hot, pattern, uniform};
-use induction_metrics::{
-    Error, HeadScores, PrefixMatchingSample, prefix_matching, prefix_matching_literal, previous_token,
-};
-use ndarray::{Array2, Array4};
+use induction_metrics::{Error, HeadScores, PrefixMatchingSample};
+use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
 use proptest::prelude::*;
 
 const SMALL: PrefixMatchingSample = PrefixMatchingSample { block: 4, repeats: 3 };
 const PAPER: PrefixMatchingSample = PrefixMatchingSample { block: 25, repeats: 4 };
 const EXAMPLES: usize = 3;
 const HEADS: usize = 2;
+
+fn over_examples(scores: Result<Array2<f64>, Error>) -> Result<HeadScores, Error> {
+    HeadScores::over_examples(scores?.view())
+}
+
+fn previous_token(a: ArrayView4<f32>) -> Result<HeadScores, Error> {
+    over_examples(induction_metrics::previous_token(a))
+}
+
+fn prefix_matching(
+    a: ArrayView4<f32>,
+    tokens: ArrayView2<u32>,
+    sample: PrefixMatchingSample,
+) -> Result<HeadScores, Error> {
+    over_examples(induction_metrics::prefix_matching(a, tokens, sample))
+}
+
+fn prefix_matching_literal(
+    a: ArrayView4<f32>,
+    tokens: ArrayView2<u32>,
+    sample: PrefixMatchingSample,
+) -> Result<HeadScores, Error> {
+    over_examples(induction_metrics::prefix_matching_literal(a, tokens, sample))
+}
 
 /// Averages `score(example, head)` by hand.
 fn assert_scores(found: &HeadScores, score: impl Fn(usize, usize) -> f64) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED};
-use crate::text::{number, rounded, tokens};
+use crate::text::{number, percent, rounded, tokens};
 use crate::{Claim, Run};
 
 /// A figure of the page.
@@ -78,6 +78,7 @@ struct Band {
 const ICL: &str = "icl.jsonl";
 const LOSSES: &str = "loss_by_index.jsonl";
 const HEADS: &str = "heads.jsonl";
+const RANDOM_TOKENS: &str = "random_tokens.jsonl";
 
 /// More points than a panel is pixels wide say nothing more.
 const TRAINING_POINTS: usize = 300;
@@ -87,7 +88,7 @@ pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
     let Some((lead, others)) = casts.split_first() else {
         return Vec::new();
     };
-    vec![f3(lead, others, claims), f5(lead, claims), f6(lead), f10(lead, claims), by_index(lead)]
+    vec![f3(lead, others, claims), f5(lead, claims), f6(lead), f7(lead, claims), f10(lead, claims), by_index(lead)]
 }
 
 fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
@@ -201,6 +202,40 @@ fn gap_sentence(lead: &Cast<'_>) -> String {
     let gap = |at: u64| number(loss(one, at) - loss(two, at));
     let (start, end) = (gap(window.start_tokens), gap(window.end_tokens));
     format!(" 2 layers lead by {start} nats at the window's start and by {end} at its end.")
+}
+
+fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let mut panel = Panel::new("Paths of vanilla models", axis("PC1 (nats)"), axis("PC2 (nats)"));
+    let window = lead.player(TWO).and_then(|two| two.window.as_ref().ok());
+    for player in lead.vanilla() {
+        let Some((tokens, path)) = player.path() else { continue };
+        let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
+        let mut whole = line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
+        whole.width = 1.5;
+        panel.lines.push(whole);
+        if let Some(window) = window {
+            let inside = (0..tokens.len()).filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
+            let mut inside =
+                line(format!("{}, in the window", player.part.label()), colour(player.part), inside.map(place));
+            (inside.width, inside.group) = (5.0, format!("{} window", player.part.label()));
+            panel.lines.push(inside);
+        }
+    }
+    let explained: Vec<String> = lead.explained().unwrap_or_default().iter().map(|&share| percent(share)).collect();
+    panel.summary = if panel.lines.is_empty() {
+        "The runs' random-token losses have no common plane.".to_string()
+    } else {
+        format!("The two axes hold {} of the variance of all snapshots.", explained.join(" and "))
+    };
+    Figure {
+        id: "F7",
+        title: "Where the models' losses go",
+        drawn: "Each snapshot is a point: its losses on one fixed random token of each evaluation example, projected on the two directions in which all snapshots of all attention-only runs differ most. Thick: the span of the 2-layer model's phase-change window.".to_string(),
+        paper: "The models set out together; those with two layers or more turn, about orthogonally, at the phase change.",
+        here: format!("{} {}", panel.summary, verdicts(claims, &["Q8"])),
+        files: files(lead.vanilla(), RANDOM_TOKENS),
+        panels: vec![panel],
+    }
 }
 
 fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {

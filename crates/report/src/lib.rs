@@ -32,14 +32,22 @@
 //! )?;
 //! fs::write(run.join("metrics.jsonl"), "{\"step\": 1, \"tokens\": 8, \"loss\": 2.0}\n")?;
 //! for (table, line) in [
-//!     ("icl.jsonl", r#"{"step": 1, "tokens": 8, "icl_score": -0.01, "stderr": 0.02}"#),
-//!     ("loss_by_index.jsonl", r#"{"step": 1, "tokens": 8, "loss": 2.0, "loss_by_index": [2.1, 1.9]}"#),
+//!     (
+//!         "icl.jsonl",
+//!         r#"{"step": 1, "tokens": 8, "icl_score": -0.01, "stderr": 0.02, "by_example": [0.01, -0.03], "late_slope_by_example": [0.0, 0.1]}"#,
+//!     ),
+//!     (
+//!         "loss_by_index.jsonl",
+//!         r#"{"step": 1, "tokens": 8, "loss": 2.0, "loss_by_index": [2.1, 1.9], "by_example": [2.2, 1.8]}"#,
+//!     ),
+//!     ("random_tokens.jsonl", r#"{"step": 1, "tokens": 8, "loss": 2.0, "losses": [2.2, 1.8]}"#),
 //!     (
 //!         "heads.jsonl",
-//!         "{\"step\": 1, \"tokens\": 8, \"layer\": 0, \"head\": 0, \"prefix_matching\": 0.1, \"prefix_matching_stderr\": 0.01}\n\
-//!          {\"step\": 1, \"tokens\": 8, \"layer\": 1, \"head\": 0, \"prefix_matching\": 0.2, \"prefix_matching_stderr\": 0.01}",
+//!         r#"{"step": 1, "tokens": 8, "layer": 0, "head": 0, "prefix_matching": 0.1, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.5, "ov_copying": 0.2, "qk_trace": null}
+//! {"step": 1, "tokens": 8, "layer": 1, "head": 0, "prefix_matching": 0.2, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.1, "ov_copying": 0.2, "qk_trace": 3.0}"#,
 //!     ),
 //!     ("meta.json", "{}"),
+//!     ("summary.json", "{}"),
 //! ] {
 //!     fs::write(run.join("measurements").join(table), line)?;
 //! }
@@ -48,7 +56,7 @@
 //! assert!(report.page.is_file());
 //! // One snapshot shows no phase change, and without the other runs some claims cannot be judged.
 //! assert_eq!(report.claims[0].verdict, induction_report::Verdict::Not);
-//! assert_eq!(report.claims[6].verdict, induction_report::Verdict::OutOfReach);
+//! assert_eq!(report.claims[4].verdict, induction_report::Verdict::OutOfReach);
 //! assert!(induction_report::table(&report.claims, 100, false).contains("out-of-reach"));
 //! # Ok(())
 //! # }
@@ -60,6 +68,7 @@ mod error;
 mod figures;
 mod load;
 mod page;
+mod series;
 mod settings;
 mod terminal;
 mod text;
@@ -68,7 +77,9 @@ use std::path::{Path, PathBuf};
 
 pub use claims::{Claim, RULES, Rule, Verdict, claims};
 pub use error::ReportError;
-pub use load::{HeadScore, HeadsPoint, IclPoint, LossPoint, Run, Spec, TrainPoint, load_run, load_runs};
+pub use load::{
+    Ceiling, HeadScore, HeadsPoint, IclPoint, LossPoint, RandomTokenPoint, Run, Spec, TrainPoint, load_run, load_runs,
+};
 pub use page::page;
 pub use terminal::table;
 pub use text::visible;
@@ -85,13 +96,16 @@ pub struct Report {
     pub claims_file: PathBuf,
 }
 
-/// Reads `dir/runs/*` and writes `dir/claims.json` and `dir/report.html`, each whole or not at all.
+/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/series/pca.jsonl` and `dir/report.html`, each whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
 pub fn build(dir: &Path) -> Result<Report, ReportError> {
     let runs = load_runs(dir)?;
     let claims = claims(&runs);
+    let series = dir.join("series");
+    std::fs::create_dir_all(&series).map_err(|source| ReportError::Write { path: series.clone(), source })?;
+    write(&series.join("pca.jsonl"), &series::pca_rows(&runs))?;
     let html = page(&runs, &claims);
     let mut json = serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
     json.push('\n');

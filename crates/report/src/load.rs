@@ -61,8 +61,10 @@ pub struct IclPoint {
     pub score: f64,
     /// Its standard error over examples; `None` where there was only one.
     pub stderr: Option<f64>,
-    /// The score of each example, the same ones at every snapshot; empty if the table does not tell.
+    /// The score of each example, the same ones at every snapshot.
     pub by_example: Vec<f64>,
+    /// d loss / d ln index over the indices from the early one on, of each example, in nats.
+    pub late_slope_by_example: Vec<f64>,
 }
 
 /// A line of `loss_by_index.jsonl`.
@@ -77,6 +79,30 @@ pub struct LossPoint {
     pub loss: f64,
     /// Held-out loss of the (k+1)-th token of an example.
     pub by_index: Vec<f64>,
+    /// Mean loss of each example.
+    pub by_example: Vec<f64>,
+}
+
+/// A line of `random_tokens.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RandomTokenPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// The loss of one fixed random token of each example (paper.md, 1.5).
+    pub losses: Vec<f64>,
+}
+
+/// What a bigram with in-context matches gains on the same text (`summary.json`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Ceiling {
+    /// Its ICL score in nats.
+    pub icl_score: f64,
+    /// The standard error over examples.
+    pub stderr: Option<f64>,
 }
 
 /// One head's scores at one snapshot.
@@ -91,6 +117,14 @@ pub struct HeadScore {
     pub prefix_matching: f64,
     /// Its standard error over examples; `None` where there was only one.
     pub prefix_matching_stderr: Option<f64>,
+    /// The copying score (paper.md, 3).
+    pub copying: f64,
+    /// The previous-token score (paper.md, 3).
+    pub previous_token: f64,
+    /// The eigenvalue ratio of the OV circuit (paper.md, 3).
+    pub ov_copying: f64,
+    /// The trace of the QK circuit's previous-token term (paper.md, 3); `None` in layer 0.
+    pub qk_trace: Option<f64>,
 }
 
 /// The lines of `heads.jsonl` of one snapshot, ordered by layer and head.
@@ -121,8 +155,12 @@ pub struct Run {
     pub icl: Vec<IclPoint>,
     /// `loss_by_index.jsonl`, at least one line, each with as many entries.
     pub losses: Vec<LossPoint>,
+    /// `random_tokens.jsonl`, at least one line, each with as many entries.
+    pub random_tokens: Vec<RandomTokenPoint>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
     pub heads: Vec<HeadsPoint>,
+    /// The ceiling of the run's data, if it was measured.
+    pub ceiling: Option<Ceiling>,
     /// `meta.json`: what the tables were made with.
     pub meta: Map<String, Value>,
 }
@@ -189,35 +227,38 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         Ok(TrainPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")? })
     })?;
 
-    let mut examples = None;
-    let icl = Table::read(folder.join("measurements/icl.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
-        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        let (score, stderr) = (row.number("icl_score")?, row.stderr("stderr")?);
-        let by_example = if row.fields.contains_key("by_example") { row.numbers("by_example")? } else { Vec::new() };
-        let expected = *examples.get_or_insert(by_example.len());
-        if by_example.len() != expected {
-            let found = by_example.len();
-            return Err(row.problem(format!("`by_example` has {found} entries, expected {expected} as above")));
-        }
-        Ok(IclPoint { step, tokens, score, stderr, by_example })
+    let table = |name: &str| Table::read(folder.join("measurements").join(name), MEASURE, MEASURE_AGAIN);
+    let (mut examples, mut slopes) = (Length::default(), Length::default());
+    let icl = table("icl.jsonl")?.rows(|row| {
+        Ok(IclPoint {
+            step: row.count("step")?,
+            tokens: row.count("tokens")?,
+            score: row.number("icl_score")?,
+            stderr: row.stderr("stderr")?,
+            by_example: examples.same(row, "by_example")?,
+            late_slope_by_example: slopes.same(row, "late_slope_by_example")?,
+        })
     })?;
-
-    let mut entries = None;
-    let losses = Table::read(folder.join("measurements/loss_by_index.jsonl"), MEASURE, MEASURE_AGAIN)?.rows(|row| {
-        let by_index = row.numbers("loss_by_index")?;
-        let expected = *entries.get_or_insert(by_index.len());
-        if by_index.is_empty() || by_index.len() != expected {
-            let found = by_index.len();
-            return Err(
-                row.problem(format!("`loss_by_index` has {found} entries, expected {} as above", expected.max(1)))
-            );
-        }
-        Ok(LossPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")?, by_index })
+    let (mut entries, mut examples) = (Length::default(), Length::default());
+    let losses = table("loss_by_index.jsonl")?.rows(|row| {
+        Ok(LossPoint {
+            step: row.count("step")?,
+            tokens: row.count("tokens")?,
+            loss: row.number("loss")?,
+            by_index: entries.same(row, "loss_by_index")?,
+            by_example: examples.same(row, "by_example")?,
+        })
+    })?;
+    let mut examples = Length::default();
+    let random_tokens = table("random_tokens.jsonl")?.rows(|row| {
+        let losses = examples.same(row, "losses")?;
+        Ok(RandomTokenPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
     })?;
 
     let heads = load_heads(folder, &spec)?;
-    let meta = load_meta(folder)?;
-    Ok(Run { folder: name.to_string(), spec, spec_text, metrics, icl, losses, heads, meta })
+    let meta = load_object(folder, "meta.json")?;
+    let ceiling = load_ceiling(folder)?;
+    Ok(Run { folder: name.to_string(), spec, spec_text, metrics, icl, losses, random_tokens, heads, ceiling, meta })
 }
 
 fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError> {
@@ -254,6 +295,10 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
             head,
             prefix_matching: row.in_range("prefix_matching", -1e-6, 1.0 + 1e-6)?,
             prefix_matching_stderr: row.stderr("prefix_matching_stderr")?,
+            copying: row.in_range("copying", -1.0 - 1e-6, 1.0 + 1e-6)?,
+            previous_token: row.in_range("previous_token", -1e-6, 1.0 + 1e-6)?,
+            ov_copying: row.in_range("ov_copying", -1.0 - 1e-6, 1.0 + 1e-6)?,
+            qk_trace: row.optional("qk_trace")?,
         };
         if let Some(point) = points.last_mut() {
             point.heads.push(score);
@@ -277,8 +322,8 @@ fn whole(row: &Row<'_>, point: &HeadsPoint, spec: &Spec) -> Result<(), ReportErr
     Err(row.problem(format!("step {} ends with {} heads, expected {expected}", point.step, point.heads.len())))
 }
 
-fn load_meta(folder: &Path) -> Result<Map<String, Value>, ReportError> {
-    let path = folder.join("measurements/meta.json");
+fn load_object(folder: &Path, name: &str) -> Result<Map<String, Value>, ReportError> {
+    let path = folder.join("measurements").join(name);
     let text = read(&path, MEASURE)?;
     serde_json::from_str(&text).map_err(|error| ReportError::Line {
         path,
@@ -286,6 +331,15 @@ fn load_meta(folder: &Path) -> Result<Map<String, Value>, ReportError> {
         problem: format!("expected a JSON object, found {}", json_problem(&error)),
         help: MEASURE_AGAIN,
     })
+}
+
+fn load_ceiling(folder: &Path) -> Result<Option<Ceiling>, ReportError> {
+    let summary = load_object(folder, "summary.json")?;
+    let Some(ceiling) = summary.get("ceiling").and_then(Value::as_object) else { return Ok(None) };
+    let path = folder.join("measurements/summary.json");
+    let table = Table { path, text: String::new(), help: MEASURE_AGAIN };
+    let row = Row { table: &table, line: 1, fields: ceiling.clone() };
+    Ok(Some(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? }))
 }
 
 fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
@@ -379,7 +433,7 @@ trait Point {
 macro_rules! point {
     ($($name:ident),*) => { $(impl Point for $name { fn at(&self) -> (u64, u64) { (self.step, self.tokens) } })* };
 }
-point!(TrainPoint, IclPoint, LossPoint);
+point!(TrainPoint, IclPoint, LossPoint, RandomTokenPoint);
 
 impl Table {
     fn read(path: PathBuf, missing: &'static str, help: &'static str) -> Result<Self, ReportError> {
@@ -472,6 +526,11 @@ impl<'a> Row<'a> {
         Err(self.problem(format!("`{key}` is {value}, expected a number from {:.0} {high}", low.round() + 0.0)))
     }
 
+    /// A number or null.
+    fn optional(&self, key: &str) -> Result<Option<f64>, ReportError> {
+        if self.field(key, "a number or null")?.is_null() { Ok(None) } else { self.number(key).map(Some) }
+    }
+
     /// A standard error. A single example has none, which is written as null or as 0.
     fn stderr(&self, key: &str) -> Result<Option<f64>, ReportError> {
         if self.field(key, "a number or null")?.is_null() {
@@ -488,6 +547,22 @@ impl<'a> Row<'a> {
             finite(entry).ok_or_else(|| self.wrong(&format!("{key}[{k}]"), "a finite number", entry))
         };
         list.iter().enumerate().map(entry).collect()
+    }
+}
+
+/// The length of a list that every line of a table must have.
+#[derive(Default)]
+struct Length(Option<usize>);
+
+impl Length {
+    fn same(&mut self, row: &Row<'_>, key: &str) -> Result<Vec<f64>, ReportError> {
+        let list = row.numbers(key)?;
+        let expected = *self.0.get_or_insert(list.len());
+        if list.is_empty() || list.len() != expected {
+            let found = list.len();
+            return Err(row.problem(format!("`{key}` has {found} entries, expected {} as above", expected.max(1))));
+        }
+        Ok(list)
     }
 }
 

@@ -22,7 +22,7 @@ struct Row {
     keys: &'static [&'static str],
 }
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 19] = [
     Row {
         name: "Size",
         paper: "d_model 768, 12 heads of 64, vocabulary 65,536",
@@ -105,6 +105,24 @@ const ROWS: [Row; 16] = [
         name: "Phase-change window",
         paper: "\"based on the derivative of the in-context learning score\"; no formula",
         ours: "After the warm-up, the steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak; its drop must be at least 3 standard errors of the change between two snapshots on the same examples.",
+        keys: &[],
+    },
+    Row {
+        name: "Intervals",
+        paper: "none",
+        ours: "95 % percentile intervals of 1,000 bootstrap resamples of the evaluation examples, the same ones for every snapshot and run; windows, angles and bumps are found again in each. Head scores vary by their standard errors. With several seeds, each resample takes the next.",
+        keys: &[],
+    },
+    Row {
+        name: "Principal components",
+        paper: "two, of the losses of one random token of each of 10,000 examples, over all snapshots of a series of models",
+        ours: "The same over all attention-only runs of this report; fewer examples.",
+        keys: &["evaluation.examples"],
+    },
+    Row {
+        name: "Bump of the loss",
+        paper: "\"the only place where the loss is non-convex\"; no formula",
+        ours: "Where the held-out loss, smoothed as the ICL score is, lies farthest above its lower convex envelope.",
         keys: &[],
     },
     Row {

@@ -44,7 +44,9 @@ fn the_same_runs_give_the_same_bytes() {
     }
     let names: Vec<_> =
         fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
-    assert_eq!(names.len(), 3, "nothing but runs and two files is left behind: {names:?}");
+    assert_eq!(names.len(), 4, "nothing but runs, series and two files is left behind: {names:?}");
+    let [pca, other] = [&a, &b].map(|dir| read(&dir.path().join("series/pca.jsonl")));
+    assert!(pca.lines().count() == 404 && pca == other);
 }
 
 #[test]
@@ -64,7 +66,7 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 7);
+    assert_eq!(list.len(), 13);
     for claim in list {
         let keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
         let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
@@ -277,7 +279,7 @@ fn the_terminal_table_keeps_its_width() {
         let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
         assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 7, "{text}");
+        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 13, "{text}");
     }
     assert!(table(&claims, 100, true).contains("\u{1b}[1;34m● reproduced\u{1b}[0m"));
 }

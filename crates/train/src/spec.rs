@@ -151,7 +151,7 @@ pub struct EvaluationSpec {
     pub icl_late: usize,
     /// Each index is averaged over this many neighbours on both sides.
     pub icl_half_width: usize,
-    /// Examples of each head evaluator (the paper's 10).
+    /// Examples of each head evaluator; the mean over the paper's 10, the first ones, is given beside that of all.
     #[serde(default = "default_head_examples")]
     pub head_examples: usize,
     /// Distinct random tokens in a block of the prefix-matching evaluator.
@@ -163,7 +163,7 @@ pub struct EvaluationSpec {
 }
 
 fn default_head_examples() -> usize {
-    10
+    100
 }
 fn default_prefix_block() -> usize {
     25

@@ -22,6 +22,10 @@ pub(super) trait Tap<T> {
     fn wants_pattern(&self, layer: usize, head: usize) -> Wanted;
     /// One head's pattern, a column a key.
     fn see_pattern(&mut self, layer: usize, head: usize, value: &mut [T], rows: usize);
+    /// Whether nobody needs what comes after this layer's patterns.
+    fn stops_at_patterns(&self, _layer: usize) -> bool {
+        false
+    }
 }
 
 /// What is asked of a head's pattern.
@@ -89,6 +93,9 @@ impl<T: Real> Model<T> {
             let output = after.first_mut().map_or(&mut space.residual, |next| &mut next.input);
             let sizes = Sizes { used: space.used, rows: space.rows };
             self.layer(l, sizes, &mut before[l], &mut space.scratch, output, begin, slopes, tap);
+            if tap.stops_at_patterns(l) {
+                return;
+            }
         }
     }
 
@@ -137,6 +144,9 @@ impl<T: Real> Model<T> {
         }
         if start <= Start::Qkv(l) {
             self.attention(l, sizes, layer, scratch, tap);
+        }
+        if tap.stops_at_patterns(l) {
+            return;
         }
         if tap.wants(Hook::Z(l)) {
             tap.see(Hook::Z(l), &mut layer.z, rows);
@@ -271,6 +281,9 @@ impl<T: Real> Model<T> {
                 attention::pattern(arch, shape, q, &scratch.k_t, &mut scratch.pattern);
             }
             tap.see_pattern(l, h, &mut scratch.pattern, rows);
+            if tap.stops_at_patterns(l) {
+                continue;
+            }
             attention::read(arch, shape, &scratch.pattern, v, z);
         }
     }

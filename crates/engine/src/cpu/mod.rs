@@ -187,7 +187,8 @@ impl CpuEngine {
     }
 
     fn tap<'a>(&'a self, used: usize, example: usize, interventions: &'a [Intervention]) -> ExampleTap<'a> {
-        ExampleTap { dims: &self.model.layout.dims, used, example, interventions, captured: BTreeMap::new() }
+        let (dims, captured) = (&self.model.layout.dims, BTreeMap::new());
+        ExampleTap { dims, used, example, interventions, captured, captures_only: false }
     }
 
     /// The losses of one example under each set, into one row of each of `out`. A pass under a set begins at the first
@@ -322,8 +323,8 @@ impl Engine for CpuEngine {
         let shape = |hook: Hook| IxDyn(&hook_shape(&self.config, hook, tokens.nrows(), used));
         let mut captured: BTreeMap<Hook, ArrayD<f32>> =
             hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook)))).collect();
-        let mut taps: Vec<ExampleTap> =
-            (0..tokens.nrows()).map(|example| self.tap(used, example, interventions)).collect();
+        let tap = |example| ExampleTap { captures_only: true, ..self.tap(used, example, interventions) };
+        let mut taps: Vec<ExampleTap> = (0..tokens.nrows()).map(tap).collect();
         for (&hook, array) in &mut captured {
             for (tap, view) in taps.iter_mut().zip(array.axis_iter_mut(Axis(0))) {
                 tap.captured.insert(hook, view);

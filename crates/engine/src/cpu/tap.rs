@@ -20,6 +20,8 @@ pub(super) struct ExampleTap<'a> {
     pub(super) interventions: &'a [Intervention],
     /// Where each captured activation of this example goes.
     pub(super) captured: BTreeMap<Hook, ArrayViewMutD<'a, f32>>,
+    /// Whether the pass is for the captured activations alone.
+    pub(super) captures_only: bool,
 }
 
 impl ExampleTap<'_> {
@@ -54,6 +56,11 @@ fn write(dims: &Dims, used: usize, hook: Hook, rows: usize, from: ArrayViewD<f32
 
 fn read(dims: &Dims, used: usize, hook: Hook, rows: usize, from: &[f32], mut to: ArrayViewMutD<f32>) {
     let to = to.as_slice_mut().expect("one example of an array in standard layout");
+    if let Hook::Pattern(_) = hook {
+        // The largest of all activations by far: in blocks, not entry by entry.
+        panels::unpack(from, rows, 0, used, to);
+        return;
+    }
     each(dims, used, hook, rows, |array, panel| to[array] = from[panel]);
 }
 
@@ -90,6 +97,15 @@ impl Tap<f32> for ExampleTap<'_> {
         } else {
             Wanted::Nothing
         }
+    }
+
+    fn stops_at_patterns(&self, layer: usize) -> bool {
+        let comes_before_reading = |hook: &Hook| match *hook {
+            Hook::Embed => true,
+            Hook::Q(l) | Hook::K(l) | Hook::V(l) | Hook::Pattern(l) => l <= layer,
+            Hook::Z(l) | Hook::AttnOut(l) | Hook::MlpOut(l) | Hook::ResidPost(l) => l < layer,
+        };
+        self.captures_only && self.captured.keys().all(comes_before_reading)
     }
 
     fn see_pattern(&mut self, layer: usize, head: usize, value: &mut [f32], rows: usize) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub const RUN_TOKENS: u64 = 10_000_000;
 pub const SNAPSHOTS: u64 = 100;
 pub const STEP_TOKENS: u64 = 10_000;
+pub const EXAMPLES: u64 = 16;
 
 #[derive(Debug, Clone)]
 pub struct Fabricated {
@@ -34,8 +35,21 @@ pub struct Fabricated {
     pub prefix_matching: f64,
     pub head_middle: f64,
     pub stderr: f64,
-    /// Noise of each example's score between snapshots; examples differ from each other by nats.
+    /// Noise of each example's score between snapshots.
     pub change_noise: f64,
+    /// How far examples differ from each other in every score and loss, in nats.
+    pub spread: f64,
+    /// Depth of the loss's bump in the middle of the change, in nats.
+    pub bump: f64,
+    /// Where the bump is, and where the loss leaves the 1-layer curve, in tokens; in the middle of the change unless told.
+    pub bump_at: Option<f64>,
+    pub leaves_at: Option<f64>,
+    /// By how many degrees the random tokens' losses turn in the middle of the change.
+    pub turn: f64,
+    /// Copying score and OV eigenvalue ratio of heads with prefix matching; others have the negative.
+    pub copying: f64,
+    /// Layer of the heads with prefix matching; the last unless told.
+    pub head_layer: Option<usize>,
     pub train_tokens: u64,
 }
 
@@ -59,12 +73,27 @@ pub fn two() -> Fabricated {
         head_middle: 3e6,
         stderr: 0.004,
         change_noise: 0.001,
+        spread: 0.01,
+        bump: 0.05,
+        bump_at: None,
+        leaves_at: None,
+        turn: 90.0,
+        copying: 0.6,
+        head_layer: None,
         train_tokens: RUN_TOKENS,
     }
 }
 
 pub fn one() -> Fabricated {
-    Fabricated { folder: "a-1L".to_string(), n_layers: 1, after: 0.1, prefix_matching: 0.06, ..two() }
+    Fabricated {
+        folder: "a-1L".to_string(),
+        n_layers: 1,
+        after: 0.1,
+        prefix_matching: 0.06,
+        bump: 0.0,
+        turn: 5.0,
+        ..two()
+    }
 }
 
 pub fn one_smeared() -> Fabricated {
@@ -117,21 +146,33 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     }
     fs::write(folder.join("metrics.jsonl"), metrics).expect("a fresh folder");
 
-    let (mut icl, mut losses, mut heads) = (String::new(), String::new(), String::new());
+    let (mut icl, mut losses, mut heads, mut random) = (String::new(), String::new(), String::new(), String::new());
     for k in 0..=SNAPSHOTS {
         let step = k * RUN_TOKENS / STEP_TOKENS / SNAPSHOTS;
         let tokens = step * STEP_TOKENS;
         let at = tokens as f64;
         let score = -amount(run, at) + run.stderr * 0.5 * noise(k + 7);
-        let by_example: Vec<f64> = (0..16u64)
-            .map(|example| score + (example as f64 - 7.5) / 2.0 + run.change_noise * noise(31 * k + 7 * example))
+        let examples = if run.stderr == 0.0 { 1 } else { EXAMPLES };
+        // Deviations that sum to zero, the same at every snapshot.
+        let apart = |example: u64| run.spread * (example as f64 - (examples - 1) as f64 / 2.0);
+        let by_example: Vec<f64> = (0..examples)
+            .map(|example| score + apart(example) + run.change_noise * noise(31 * k + 7 * example))
             .collect();
+        let slope = -amount(run, at) / 10f64.ln();
+        let slopes: Vec<f64> = (0..examples).map(|example| slope + 0.1 * apart(example)).collect();
         writeln!(
             icl,
-            "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}, \"by_example\": {by_example:?}}}",
+            "{{\"step\": {step}, \"tokens\": {tokens}, \"icl_score\": {score}, \"stderr\": {}, \"by_example\": {by_example:?}, \"late_slope_by_example\": {slopes:?}}}",
             run.stderr
         )
         .expect("a String");
+        // Two groups of tokens: their losses fall one way before the change and another after it.
+        let (before, after) = (at.min(run.middle) / 1e6, (at - run.middle).max(0.0) / 1e6);
+        let (sin, cos) = run.turn.to_radians().sin_cos();
+        let place = [before + cos * after, sin * after];
+        let tokens_losses: Vec<f64> = (0..examples).map(|e| 5.0 - place[usize::from(e % 2 == 1)] + apart(e)).collect();
+        writeln!(random, "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": 3.0, \"losses\": {tokens_losses:?}}}")
+            .expect("a String");
         let by_index: Vec<f64> = (0..512)
             .map(|i| loss(run, at) + 0.6 / (1.0 + f64::from(i)).sqrt() - amount(run, at) * f64::from(i).ln_1p() / 6.2)
             .collect();
@@ -139,8 +180,9 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
         let list: Vec<String> = by_index.iter().map(|loss| format!("{loss:.5}")).collect();
         writeln!(
             losses,
-            "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {mean}, \"loss_by_index\": [{}]}}",
-            list.join(", ")
+            "{{\"step\": {step}, \"tokens\": {tokens}, \"loss\": {mean}, \"loss_by_index\": [{}], \"by_example\": {:?}}}",
+            list.join(", "),
+            (0..examples).map(|example| mean + apart(example)).collect::<Vec<_>>()
         )
         .expect("a String");
         for layer in 0..run.n_layers {
@@ -150,20 +192,25 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
                     2 => run.prefix_matching * 0.8,
                     _ => 0.06,
                 };
-                let last = layer + 1 == run.n_layers;
-                let rise = if last {
+                let matches = layer == run.head_layer.unwrap_or(run.n_layers - 1);
+                let rise = if matches {
                     (peak - 0.02).max(0.0) * sigmoid((at - run.head_middle) / run.width)
                 } else {
                     0.01 * f64::from(head)
                 };
                 let pm = 0.02 + rise + 0.004 * noise(k * 16 + layer as u64 * 4 + u64::from(head));
-                writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": 0.5, \"previous_token\": 0.1}}").expect("a String");
+                let copying = if pm > 0.1 { run.copying } else { -run.copying } + 0.01 * pm;
+                let trace = if layer == 0 { "null".to_string() } else { (500.0 * pm).to_string() };
+                writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": {copying}, \"previous_token\": 0.1, \"ov_copying\": {copying}, \"qk_trace\": {trace}}}").expect("a String");
             }
         }
     }
     fs::write(measurements.join("icl.jsonl"), icl).expect("a fresh folder");
     fs::write(measurements.join("loss_by_index.jsonl"), losses).expect("a fresh folder");
     fs::write(measurements.join("heads.jsonl"), heads).expect("a fresh folder");
+    fs::write(measurements.join("random_tokens.jsonl"), random).expect("a fresh folder");
+    let summary = r#"{"ceiling": {"icl_score": -0.5, "stderr": 0.01}}"#;
+    fs::write(measurements.join("summary.json"), summary).expect("a fresh folder");
     let meta = r#"{"measures": "1", "spec_hash": "00", "evaluation": {"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100}}"#;
     fs::write(measurements.join("meta.json"), meta).expect("a fresh folder");
     folder
@@ -177,7 +224,12 @@ fn amount(run: &Fabricated, at: f64) -> f64 {
 }
 
 fn loss(run: &Fabricated, at: f64) -> f64 {
-    5.2 - 0.35 * (1.0 + at / 5e4).ln() - 0.3 * amount(run, at)
+    let bump = run.bump * (-((at - run.bump_at.unwrap_or(run.middle)) / run.width).powi(2)).exp();
+    let left_at = run.leaves_at.unwrap_or(run.middle);
+    // Much more than ICL alone takes off the loss, where a test moves it elsewhere.
+    let size = if run.leaves_at.is_some() { 1.0 } else { 0.1 };
+    let left = if run.n_layers > 1 { size * sigmoid((at - left_at) / run.width) } else { 0.0 };
+    5.2 - 0.35 * (1.0 + at / 5e4).ln() + bump - left
 }
 
 /// In -1..1, the same every time.

@@ -1,0 +1,300 @@
+//! What the heads of a model do: every measure of a head, by its name.
+//!
+//! [`MEASURES`] is the registry of those taken from activations: a new one is a function and a line there, and comes out
+//! in `heads.jsonl` with its standard error.
+
+use std::collections::BTreeMap;
+
+use induction_engine::Engine;
+use induction_metrics::{
+    Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample, RoleScores,
+    RoleThresholds, attribution_scores, copying, detect_heads, direct_path_logits, prefix_matching,
+    prefix_matching_literal, previous_token, role,
+};
+use induction_model::{Hook, Params};
+use induction_train::EvaluationSpec;
+use ndarray::{
+    Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix1, Ix2, Ix3, Ix4, Slice, concatenate,
+};
+use rayon::prelude::*;
+
+use super::{tables::HeadRow, weights};
+use crate::{Error, source::EVALUATION_SEED};
+
+/// Examples of the paper's evaluators (paper.md, 3); the first of ours, whose mean is given beside that of all.
+const PAPER_EXAMPLES: usize = 10;
+
+/// Bytes of patterns that a thread holds at once, one example's at least: those of long examples are large, and fresh
+/// memory is slow.
+const AT_ONCE: usize = 4 << 20;
+
+/// What the evaluators run on: the same for every snapshot.
+pub struct Evaluators {
+    /// `[example, pos]`, text for the previous-token score.
+    pub text: Array2<u32>,
+    /// Shape of the prefix-matching sample.
+    pub prefix: PrefixMatchingSample,
+    /// `[example, pos]`, repeated random tokens.
+    pub repeated: Array2<u32>,
+    /// `[example, pos]`, random tokens for the copying score.
+    pub random: Array2<u32>,
+}
+
+/// Which tokens a measure is taken on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sample {
+    /// Text.
+    Text,
+    /// Random tokens, repeated.
+    Repeated,
+    /// The paper's ten examples of them, for what costs as much as all else on all of them.
+    FewRepeated,
+    /// Random tokens that do not repeat.
+    Random,
+}
+
+/// What the measures of one layer see of some examples.
+struct Seen<'a> {
+    /// `[example, pos]`.
+    tokens: ArrayView2<'a, u32>,
+    prefix: PrefixMatchingSample,
+    /// `[example, head, query, key]`.
+    pattern: ArrayView4<'a, f32>,
+    /// `[example, pos, head, d_head]`; empty on text and on all repeated tokens, where nothing asks for them.
+    values: ArrayView4<'a, f32>,
+    /// What takes a head's values to the logits, `[head][d_head, d_vocab]`.
+    unembed: &'a [Array2<f32>],
+}
+
+/// A function that gives as many tables `[example, head]` as there are names.
+struct Measure {
+    sample: Sample,
+    names: &'static [&'static str],
+    take: fn(&Seen<'_>) -> induction_metrics::Result<Vec<Array2<f64>>>,
+}
+
+const MEASURES: &[Measure] = &[
+    Measure { sample: Sample::Text, names: &["previous_token"], take: |seen| Ok(vec![previous_token(seen.pattern)?]) },
+    Measure {
+        sample: Sample::Repeated,
+        names: &["prefix_matching", "prefix_matching_literal"],
+        take: |seen| {
+            let follows = prefix_matching(seen.pattern, seen.tokens, seen.prefix)?;
+            Ok(vec![follows, prefix_matching_literal(seen.pattern, seen.tokens, seen.prefix)?])
+        },
+    },
+    Measure {
+        sample: Sample::Repeated,
+        names: &[
+            "previous_token_head_mul",
+            "previous_token_head_abs",
+            "duplicate_token_head_mul",
+            "duplicate_token_head_abs",
+            "induction_head_mul",
+            "induction_head_abs",
+        ],
+        take: detector_tables,
+    },
+    Measure {
+        sample: Sample::FewRepeated,
+        names: &["attribution_matched", "attribution_other"],
+        take: |seen| {
+            by_example(seen, |pattern, logits, tokens| {
+                let found = attribution_scores(pattern, logits, tokens, seen.prefix)?;
+                Ok(found.iter().map(|head| [head.matched, head.other]).collect())
+            })
+        },
+    },
+    Measure {
+        sample: Sample::Random,
+        names: &["copying", "copying_simple"],
+        take: |seen| {
+            by_example(seen, |pattern, logits, tokens| {
+                let found = copying(pattern, logits, tokens)?;
+                Ok(found.iter().map(|head| [head.score(), head.simple_score()]).collect())
+            })
+        },
+    },
+];
+
+/// Two tables from what `take` says of each head, example by example, from pattern, direct-path logits and tokens.
+fn by_example(
+    seen: &Seen<'_>,
+    take: impl Fn(ArrayView3<f32>, ArrayView3<f32>, &[u32]) -> induction_metrics::Result<Vec<[f64; 2]>>,
+) -> induction_metrics::Result<Vec<Array2<f64>>> {
+    let mut tables = vec![Array2::zeros((seen.tokens.nrows(), seen.unembed.len())); 2];
+    let examples = seen.pattern.outer_iter().zip(seen.values.outer_iter()).zip(seen.tokens.rows());
+    for (example, ((pattern, values), tokens)) in examples.enumerate() {
+        let logits = value_logits(values, seen.unembed);
+        for (head, scores) in take(pattern, logits.view(), &tokens.to_vec())?.into_iter().enumerate() {
+            tables.iter_mut().zip(scores).for_each(|(table, score)| table[[example, head]] = score);
+        }
+    }
+    Ok(tables)
+}
+
+fn detector_tables(seen: &Seen<'_>) -> induction_metrics::Result<Vec<Array2<f64>>> {
+    let mut tables = Vec::new();
+    for kind in DetectionPattern::ALL {
+        let found = detect_heads(seen.pattern, seen.tokens, kind, DetectorOptions::default())?;
+        tables.extend([found.mul, found.abs]);
+    }
+    Ok(tables)
+}
+
+impl Evaluators {
+    /// Draws the random tokens from `allowed`.
+    ///
+    /// # Errors
+    /// Fewer allowed tokens than a block needs.
+    pub fn new(evaluation: &EvaluationSpec, text: Array2<u32>, bos: u32, allowed: &[u32]) -> Result<Self, Error> {
+        let place = |source| Error::Metric { place: "evaluator tokens".into(), source };
+        let examples = evaluation.head_examples;
+        let prefix = PrefixMatchingSample { block: evaluation.prefix_block, repeats: evaluation.prefix_repeats };
+        let repeated = prefix.batch(EVALUATION_SEED, examples, bos, allowed).map_err(place)?;
+        let sample = CopyingSample { length: evaluation.prefix_block };
+        let random = sample.batch(EVALUATION_SEED, examples, allowed).map_err(place)?;
+        Ok(Self { text, prefix, repeated, random })
+    }
+
+    /// Every measure of every head, layer by layer.
+    ///
+    /// # Errors
+    /// The engine's and the metrics'.
+    pub fn heads(
+        &self,
+        engine: &dyn Engine,
+        params: &Params,
+        circuits: &Circuits,
+        step: u64,
+        tokens: u64,
+    ) -> Result<Vec<HeadRow>, Error> {
+        let place = |source| Error::Metric { place: format!("step {step}"), source };
+        let config = engine.config();
+        let unembed =
+            (0..config.n_layers).map(|l| head_unembeddings(params, l)).collect::<Result<Vec<_>, _>>().map_err(place)?;
+
+        let mut activation_scores = vec![BTreeMap::new(); config.n_layers];
+        let few = self.repeated.slice_axis(Axis(0), Slice::from(..self.repeated.nrows().min(PAPER_EXAMPLES)));
+        let samples = [
+            (Sample::Text, self.text.view()),
+            (Sample::Repeated, self.repeated.view()),
+            (Sample::FewRepeated, few),
+            (Sample::Random, self.random.view()),
+        ];
+        for (sample, tokens) in samples {
+            let each = config.n_layers * config.n_heads * tokens.ncols().pow(2) * size_of::<f32>();
+            let batches: Vec<_> = tokens.axis_chunks_iter(Axis(0), (AT_ONCE / each).max(1)).collect();
+            let batches: Vec<Vec<Tables>> = batches
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|batch| self.layers(engine, &unembed, sample, batch, place))
+                .collect::<Result<_, _>>()?;
+            for (l, scores) in activation_scores.iter_mut().enumerate() {
+                scores.extend(summarise(batches.iter().map(|batch| &batch[l])).map_err(place)?);
+            }
+        }
+        let previous: Vec<Vec<f64>> = activation_scores
+            .iter()
+            .map(|scores| scores["previous_token"].iter().map(|score| score.unwrap_or_default()).collect())
+            .collect();
+        let weight_scores = weights::scores(config, params, circuits, &previous).map_err(place)?;
+
+        let mut rows = Vec::new();
+        for (layer, columns) in activation_scores.iter().enumerate() {
+            for head in 0..config.n_heads {
+                let mut scores: BTreeMap<String, Option<f64>> =
+                    columns.iter().map(|(name, column)| (name.clone(), column[head])).collect();
+                scores.extend(weight_scores[layer][head].iter().map(|(name, score)| (name.to_string(), *score)));
+                let of = |name: &str| scores[name].unwrap_or(f64::NAN);
+                let known = RoleScores {
+                    prefix_matching: of("prefix_matching"),
+                    copying: of("copying"),
+                    previous_token: of("previous_token"),
+                };
+                let role = role(&known, &RoleThresholds::default());
+                rows.push(HeadRow { step, tokens, layer, head, role, scores });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The tables of each layer on a batch of examples.
+    fn layers(
+        &self,
+        engine: &dyn Engine,
+        unembed: &[Vec<Array2<f32>>],
+        sample: Sample,
+        tokens: ArrayView2<u32>,
+        place: impl Fn(induction_metrics::Error) -> Error + Copy + Sync,
+    ) -> Result<Vec<Tables>, Error> {
+        let layers = 0..unembed.len();
+        let with_values = matches!(sample, Sample::FewRepeated | Sample::Random);
+        let hooks: Vec<Hook> = layers
+            .clone()
+            .flat_map(|l| std::iter::once(Hook::Pattern(l)).chain(with_values.then_some(Hook::V(l))))
+            .collect();
+        let seen = engine.activations(tokens, &hooks, &[])?;
+        let none = ArrayD::zeros(vec![0; 4]);
+        let of_layer = |l: usize| {
+            let seen = Seen {
+                tokens,
+                prefix: self.prefix,
+                pattern: rank4(&seen[&Hook::Pattern(l)]),
+                values: rank4(seen.get(&Hook::V(l)).unwrap_or(&none)),
+                unembed: &unembed[l],
+            };
+            let mut tables = Tables::new();
+            for measure in MEASURES.iter().filter(|measure| measure.sample == sample) {
+                tables.extend(measure.names.iter().copied().zip((measure.take)(&seen).map_err(place)?));
+            }
+            Ok(tables)
+        };
+        layers.map(of_layer).collect()
+    }
+}
+
+/// The scores of one layer by name, `[example, head]`.
+type Tables = BTreeMap<&'static str, Array2<f64>>;
+
+/// Mean over all examples, its standard error, and the mean over the paper's ten: `[name][head]`.
+fn summarise<'a>(
+    batches: impl Iterator<Item = &'a Tables>,
+) -> induction_metrics::Result<BTreeMap<String, Vec<Option<f64>>>> {
+    let batches: Vec<&Tables> = batches.collect();
+    let mut columns = BTreeMap::new();
+    for name in batches.first().into_iter().flat_map(|tables| tables.keys()) {
+        let parts: Vec<_> = batches.iter().map(|tables| tables[name].view()).collect();
+        let all = concatenate(Axis(0), &parts).expect("every batch has all heads");
+        let scores = HeadScores::over_examples(all.view())?;
+        let few = HeadScores::over_examples(all.slice_axis(Axis(0), Slice::from(..all.nrows().min(PAPER_EXAMPLES))))?;
+        let stderr = scores.stderr.map_or_else(|| vec![None; scores.mean.len()], |s| s.into_iter().map(Some).collect());
+        columns.insert(name.to_string(), scores.mean.into_iter().map(Some).collect());
+        columns.insert(format!("{name}_stderr"), stderr);
+        columns.insert(format!("{name}_10"), few.mean.into_iter().map(Some).collect());
+    }
+    Ok(columns)
+}
+
+fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
+    array.view().into_dimensionality::<Ix4>().expect("patterns and values have rank 4")
+}
+
+/// `W_O W_U` of each head of a layer, `[head][d_head, d_vocab]`, with the final layer norm's centring and gain folded in.
+fn head_unembeddings(params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
+    let get = |name: &str| params.get(name).expect("a parameter of the configuration");
+    let w_o = get(&format!("blocks.{l}.attn.W_O")).view().into_dimensionality::<Ix3>().expect("rank 3");
+    let w_u = get("unembed.W_U").view().into_dimensionality::<Ix2>().expect("rank 2");
+    let gain = params.get("ln_final.w").map(|w| w.view().into_dimensionality::<Ix1>().expect("rank 1"));
+    w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, w_u)).collect()
+}
+
+/// `[pos, head, d_head]` values -> `[head, pos, d_vocab]` direct-path logits.
+fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
+    let (pos, heads) = (v.len_of(Axis(0)), v.len_of(Axis(1)));
+    let mut logits = Array3::zeros((heads, pos, unembed[0].ncols()));
+    for (head, (mut out, unembed)) in logits.outer_iter_mut().zip(unembed).enumerate() {
+        out.assign(&v.index_axis(Axis(1), head).dot(unembed));
+    }
+    logits
+}

@@ -1,0 +1,294 @@
+//! Every kept snapshot of a run, measured once (docs/FORMATS.md: measurements).
+
+#[cfg(feature = "parquet")]
+mod columns;
+mod heads;
+mod summary;
+mod tables;
+mod text;
+mod weights;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use induction_engine::Engine;
+use induction_metrics::{
+    IclIndices, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index, loss_derivative,
+    random_token_losses,
+};
+use induction_model::{ModelConfig, Params, write_safetensors};
+use induction_train::{EvaluationSpec, RunSpec, load_model, manifest_hash, snapshot_folder};
+use ndarray::{Array2, Axis};
+use safetensors::{Dtype, tensor::TensorView};
+use serde::Serialize;
+
+use self::tables::{IclRow, LossRow, Meta, RandomTokenRow, Tables, TextRow};
+use crate::{
+    Error,
+    bench::median,
+    device::Device,
+    interrupt::Interrupt,
+    progress::{Progress, Screen},
+    source::{EVALUATION_SEED, Source},
+};
+
+pub use self::{heads::Evaluators, tables::HeadRow, text::Text, weights::circuits};
+
+/// Tables are written at least this often; a kill costs what was measured since.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+
+/// What a run's snapshots are measured on: the same for all of them, and for all models of the same data and context.
+struct Evaluation {
+    /// `[example, n_ctx + 1]`.
+    held_out: Array2<u32>,
+    evaluators: Evaluators,
+    indices: IclIndices,
+    text: Text,
+}
+
+impl Evaluation {
+    fn new(spec: &EvaluationSpec, source: &Source, text: Text) -> Result<Self, Error> {
+        let held_out = source.held_out(spec.examples)?;
+        let evaluators =
+            Evaluators::new(spec, inputs(&held_out, spec.head_examples), source.bos(), &source.allowed_tokens()?)?;
+        let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
+        Ok(Self { held_out, evaluators, indices, text })
+    }
+
+    /// `evaluation.safetensors`: every token that is measured on, so that others can measure the same.
+    fn write(&self, folder: &Path) -> Result<(), Error> {
+        let arrays = [
+            ("examples", &self.held_out),
+            ("text", &self.evaluators.text),
+            ("repeated", &self.evaluators.repeated),
+            ("random", &self.evaluators.random),
+        ];
+        let bytes = arrays.map(|(name, tokens)| {
+            // 64 bits and signed: what PyTorch indexes with.
+            let bytes: Vec<u8> = tokens.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
+            (name, tokens.shape().to_vec(), bytes)
+        });
+        let views = bytes.iter().map(|(name, shape, bytes)| {
+            (*name, TensorView::new(Dtype::I64, shape.clone(), bytes).expect("bytes were made from this shape"))
+        });
+        let file = safetensors::serialize(views, None).expect("names are unique and sizes fit");
+        let path = folder.join("evaluation.safetensors");
+        induction_files::write_atomic(&path, &file).map_err(Error::io(path))
+    }
+
+    /// Adds one snapshot to the tables; its losses `[example, index]` come back.
+    fn measure(
+        &self,
+        engine: &dyn Engine,
+        params: &Params,
+        step: u64,
+        tokens: u64,
+        tables: &mut Tables,
+    ) -> Result<Array2<f32>, Error> {
+        let place = |source| Error::Metric { place: format!("step {step}"), source };
+        let losses = engine.losses(self.held_out.view(), &[])?;
+        let by_index = loss_by_index(losses.view()).map_err(place)?.to_vec();
+        let (derivative_index, d_loss_d_ln_index) = loss_derivative(&by_index).map_err(place)?.into_iter().unzip();
+        let loss = by_index.iter().sum::<f64>() / by_index.len() as f64;
+        let icl_sensitivity = icl_sensitivity(&by_index).map_err(place)?;
+        let by_example = losses.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec();
+        tables.losses.push(LossRow {
+            step,
+            tokens,
+            loss,
+            loss_by_index: by_index,
+            by_example,
+            derivative_index,
+            d_loss_d_ln_index,
+            icl_sensitivity,
+        });
+
+        let icl = icl_score(losses.view(), &self.indices).map_err(place)?;
+        let by_example = icl_by_example(losses.view(), &self.indices).map_err(place)?;
+        let slopes = late_slope(losses.view(), self.indices.early).map_err(place)?;
+        tables.icl.push(IclRow {
+            step,
+            tokens,
+            icl_score: icl.score,
+            stderr: icl.stderr.unwrap_or(0.0),
+            by_example: single(&by_example),
+            late_slope: slopes.iter().sum::<f64>() / slopes.len() as f64,
+            late_slope_by_example: single(&slopes),
+        });
+
+        let random = random_token_losses(losses.view(), EVALUATION_SEED).map_err(place)?;
+        let mean = random.iter().map(|&loss| f64::from(loss)).sum::<f64>() / random.len() as f64;
+        tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
+        let text = engine.losses(self.text.tokens.view(), &[])?;
+        tables.text.push(TextRow { step, tokens, losses: text.iter().copied().collect() });
+
+        let circuits = circuits(engine.config(), params).map_err(place)?;
+        tables.heads.extend(self.evaluators.heads(engine, params, &circuits, step, tokens)?);
+        tables.composition.extend(weights::composition(&circuits, step, tokens));
+        Ok(losses)
+    }
+}
+
+/// Measures every kept snapshot of a run that is not measured yet. Tables grow with each snapshot, each write whole.
+///
+/// # Errors
+/// A run that is not there or not trained as its spec says, the engine's, the metrics' and the system's;
+/// [`Error::Interrupted`] after a signal. Whatever the error, what is measured is kept.
+pub fn measure(
+    spec: &RunSpec,
+    source: &Source,
+    run: &Path,
+    text: Option<&Path>,
+    device: Device,
+    interrupt: &Interrupt,
+    screen: &Screen,
+) -> Result<(), Error> {
+    let folder = run.join("measurements");
+    let losses_folder = folder.join("losses");
+    fs::create_dir_all(&losses_folder).map_err(Error::io(&losses_folder))?;
+    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
+    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), text.hash());
+    let mut tables = Tables::read(&folder, fresh);
+    let steps = spec.snapshot_steps();
+    let mut hashes = BTreeMap::new();
+    for &step in &steps {
+        hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
+    }
+    tables.keep_only(&hashes);
+    let losses_file = |step: u64| losses_folder.join(format!("step-{step:08}.safetensors"));
+    let missing: Vec<u64> = steps
+        .into_iter()
+        .filter(|step| !tables.meta.snapshots.contains_key(step) || !losses_file(*step).exists())
+        .collect();
+    if missing.is_empty() && folder.join(summary::FILE).exists() {
+        return Ok(());
+    }
+    tables.drop_steps(&missing);
+
+    text.write(&folder, source)?;
+    let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
+    evaluation.write(&folder)?;
+    let mut progress = Progress::new(screen, &format!("{}: measuring", spec.name), missing.len() as u64);
+    let mut written = Instant::now();
+    let mut all = || -> Result<(), Error> {
+        for (done, &step) in missing.iter().enumerate() {
+            interrupt.check()?;
+            let snapshot = snapshot_folder(run, step);
+            let (config, params) = load_finite_model(&snapshot)?;
+            if config != spec.model {
+                return Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())));
+            }
+            engine.set_params(&params)?;
+            let losses = evaluation
+                .measure(engine.as_ref(), &params, step, step * spec.tokens_per_step(), &mut tables)
+                .map_err(|error| error.at(&snapshot))?;
+            let path = losses_file(step);
+            let bytes = write_safetensors([("losses".to_string(), &losses.into_dyn())]);
+            induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
+            tables.meta.snapshots.insert(step, hashes[&step].clone());
+            if written.elapsed() > WRITE_EVERY {
+                tables.write(&folder)?;
+                written = Instant::now();
+            }
+            progress.at(done as u64 + 1, || tables.last_line());
+        }
+        Ok(())
+    };
+    let result = all();
+    tables.keep_only(&hashes);
+    tables.write(&folder)?;
+    result?;
+    progress.finish();
+    #[cfg(feature = "parquet")]
+    for table in tables::FILES {
+        columns::write(&folder, table)?;
+    }
+    // Last, as it says that all is there.
+    summary::write(&folder, spec, source, &evaluation, &tables)
+}
+
+/// The model in a snapshot's folder, which must hold numbers: every measure of a NaN is a NaN.
+///
+/// # Errors
+/// A damaged snapshot, or a weight that is not finite.
+pub fn load_finite_model(snapshot: &Path) -> Result<(ModelConfig, Params), Error> {
+    let (config, params) = load_model(snapshot)?;
+    match params.first_not_finite() {
+        None => Ok((config, params)),
+        Some(name) => Err(Error::Input(format!(
+            "{}: {name} holds a value that is not finite: the run diverged, or the file was changed; measure an earlier snapshot, or train again",
+            snapshot.join("model.safetensors").display()
+        ))),
+    }
+}
+
+/// How long a snapshot's measurements take, without files: one JSON line of `induction bench measure`.
+#[derive(Clone, Debug, Serialize)]
+pub struct MeasureTiming {
+    /// The engine.
+    pub engine: String,
+    /// Threads it worked on.
+    pub threads: usize,
+    /// Everything of one snapshot, in seconds; the median.
+    pub snapshot_s: f64,
+    /// Of it, the measures on weights alone, all heads together.
+    pub weights_s: f64,
+}
+
+/// Times the measuring of one snapshot of a run, on the current threads.
+///
+/// # Errors
+/// As [`measure`].
+pub fn time_measure(
+    spec: &RunSpec,
+    source: &Source,
+    run: &Path,
+    step: u64,
+    device: Device,
+    repetitions: usize,
+) -> Result<MeasureTiming, Error> {
+    let (config, params) = load_finite_model(&snapshot_folder(run, step))?;
+    let engine = device.open(&config, &params)?;
+    let text = Text::open(None, &run.join("measurements"), source, spec.model.n_ctx)?;
+    let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
+    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), String::new());
+    let place = |source| Error::Metric { place: format!("step {step}"), source };
+    let (mut whole, mut weights) = (Vec::new(), Vec::new());
+    // The first warms up.
+    for repetition in 0..=repetitions {
+        let mut tables = Tables::read(Path::new(""), fresh.clone());
+        let begun = Instant::now();
+        evaluation.measure(engine.as_ref(), &params, step, 0, &mut tables)?;
+        let snapshot = begun.elapsed().as_secs_f64();
+        let previous = vec![vec![0.5; config.n_heads]; config.n_layers];
+        let begun = Instant::now();
+        let circuits = circuits(&config, &params).map_err(place)?;
+        weights::scores(&config, &params, &circuits, &previous).map_err(place)?;
+        weights::composition(&circuits, step, 0);
+        if repetition > 0 {
+            whole.push(snapshot);
+            weights.push(begun.elapsed().as_secs_f64());
+        }
+    }
+    Ok(MeasureTiming {
+        engine: engine.name().to_string(),
+        threads: rayon::current_num_threads(),
+        snapshot_s: median(whole),
+        weights_s: median(weights),
+    })
+}
+
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+/// The inputs of the first `count` examples, `[count, n_ctx]`.
+fn inputs(examples: &Array2<u32>, count: usize) -> Array2<u32> {
+    let (first, _) = examples.view().split_at(Axis(0), count.min(examples.nrows()));
+    first.split_at(Axis(1), examples.ncols() - 1).0.to_owned()
+}

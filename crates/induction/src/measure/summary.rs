@@ -1,0 +1,167 @@
+//! What a run's curves say as a whole: `summary.json`.
+
+use std::path::Path;
+
+use induction_metrics::{
+    Bump, IclIndices, Mixture, PhaseConfig, Window, WindowInterval, change_point, half_time, icl_score, icl_window,
+    loss_bumps, loss_by_index, predicted_onset, smoothed, window_interval,
+};
+use induction_train::RunSpec;
+use ndarray::{Array2, ArrayView2};
+use serde::Serialize;
+
+use super::{
+    Evaluation,
+    tables::{Tables, write_json},
+};
+use crate::{
+    Error,
+    source::{EVALUATION_SEED, Source},
+};
+
+pub(super) const FILE: &str = "summary.json";
+
+/// Bootstrap draws behind the window's interval.
+const DRAWS: usize = 1000;
+
+/// Departures from convexity that are told; the rest are smaller.
+const BUMPS: usize = 3;
+
+#[derive(Serialize)]
+struct Summary {
+    /// The phase-change window of the ICL score (paper.md, 2.1).
+    window: Option<Window>,
+    /// Why there is none.
+    no_window: Option<String>,
+    /// Its 95 % interval over evaluation examples.
+    window_interval: Option<WindowInterval>,
+    /// Where the held-out loss, smoothed as the ICL score is, lies above its convex envelope; the deepest first.
+    loss_bumps: Vec<Bump>,
+    /// The head that ends with the highest prefix matching.
+    best_head: BestHead,
+    /// Training tokens at which in-context learning begins: the window's start.
+    observed_onset_tokens: Option<u64>,
+    /// The same by the published law 10^5.7 sqrt(batch x context).
+    predicted_onset_tokens: f64,
+    ceiling: Ceiling,
+}
+
+#[derive(Serialize)]
+struct BestHead {
+    layer: usize,
+    head: usize,
+    prefix_matching: f64,
+    /// Training tokens at which its prefix matching is half of its last value.
+    half_time_tokens: Option<f64>,
+    /// Training tokens of the first snapshot after the single change in mean that explains its prefix matching best.
+    change_point_tokens: Option<u64>,
+}
+
+/// What a mixture of a bigram model and in-context matches reaches on the evaluation examples (paper.md, 9: Q2).
+#[derive(Serialize)]
+struct Ceiling {
+    loss: f64,
+    icl_score: f64,
+    stderr: Option<f64>,
+    loss_by_index: Vec<f64>,
+    /// The bigram model alone.
+    bigram_loss: f64,
+    bigram_icl_score: f64,
+}
+
+pub(super) fn write(
+    folder: &Path,
+    spec: &RunSpec,
+    source: &Source,
+    evaluation: &Evaluation,
+    tables: &Tables,
+) -> Result<(), Error> {
+    let place = |source| Error::Metric { place: folder.display().to_string(), source };
+    let summary = summarise(spec, source, evaluation, tables).map_err(place)?;
+    write_json(&folder.join(FILE), &summary)
+}
+
+fn summarise(
+    spec: &RunSpec,
+    source: &Source,
+    evaluation: &Evaluation,
+    tables: &Tables,
+) -> induction_metrics::Result<Summary> {
+    let config = PhaseConfig::default();
+    // From the end of the warm-up on (paper.md, 2.1: "after warm region").
+    let searched: Vec<_> = tables.icl.iter().filter(|row| row.step >= spec.train.warmup_steps).collect();
+    let tokens: Vec<u64> = searched.iter().map(|row| row.tokens).collect();
+    let scores: Vec<f64> = searched.iter().map(|row| row.icl_score).collect();
+    let by_example: Vec<Vec<f64>> =
+        searched.iter().map(|row| row.by_example.iter().map(|&x| f64::from(x)).collect()).collect();
+    let slices: Vec<&[f64]> = by_example.iter().map(Vec::as_slice).collect();
+    let (window, no_window) = match icl_window(&tokens, &scores, &slices, &config) {
+        Ok(Ok(window)) => (Some(window), None),
+        Ok(Err(none)) => (None, Some(none.to_string())),
+        // Too few snapshots to have a curve: a fact about the run, not a failure.
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let interval = || {
+        let examples = by_example.first()?.len();
+        let table = Array2::from_shape_vec((by_example.len(), examples), by_example.concat()).ok()?;
+        window_interval(&tokens, table.view(), &config, EVALUATION_SEED, DRAWS).ok()
+    };
+    let losses: Vec<f64> =
+        tables.losses.iter().filter(|row| row.step >= spec.train.warmup_steps).map(|row| row.loss).collect();
+    let mut bumps = smoothed(&tokens, &losses, &config)
+        .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
+        .unwrap_or_default();
+    bumps.truncate(BUMPS);
+    Ok(Summary {
+        observed_onset_tokens: window.map(|window| window.start_tokens),
+        window,
+        no_window,
+        window_interval: interval(),
+        loss_bumps: bumps,
+        best_head: best_head(tables)?,
+        predicted_onset_tokens: predicted_onset(spec.train.batch as u64, spec.model.n_ctx as u64),
+        ceiling: ceiling(spec, source, evaluation.held_out.view(), &evaluation.indices)?,
+    })
+}
+
+fn best_head(tables: &Tables) -> induction_metrics::Result<BestHead> {
+    let last = tables.heads.iter().map(|row| row.step).max().unwrap_or_default();
+    let at_end = tables.heads.iter().filter(|row| row.step == last);
+    let best = at_end
+        .max_by(|a, b| a.score("prefix_matching").total_cmp(&b.score("prefix_matching")))
+        .expect("every snapshot has heads");
+    let (tokens, values): (Vec<u64>, Vec<f64>) = tables
+        .heads
+        .iter()
+        .filter(|row| (row.layer, row.head) == (best.layer, best.head))
+        .map(|row| (row.tokens, row.score("prefix_matching")))
+        .unzip();
+    Ok(BestHead {
+        layer: best.layer,
+        head: best.head,
+        prefix_matching: best.score("prefix_matching"),
+        half_time_tokens: half_time(&tokens, &values)?,
+        change_point_tokens: change_point(&values)?.map(|change| tokens[change.index]),
+    })
+}
+
+fn ceiling(
+    spec: &RunSpec,
+    source: &Source,
+    examples: ArrayView2<u32>,
+    indices: &IclIndices,
+) -> induction_metrics::Result<Ceiling> {
+    let (training, windows) = source.training_sample();
+    let mixture = Mixture::fit(spec.model.d_vocab, &training, windows.view())?;
+    let (losses, bigram) = (mixture.losses(examples)?, mixture.bigram_losses(examples)?);
+    let icl = icl_score(losses.view(), indices)?;
+    let by_index = loss_by_index(losses.view())?;
+    Ok(Ceiling {
+        loss: by_index.mean().unwrap_or(f64::NAN),
+        icl_score: icl.score,
+        stderr: icl.stderr,
+        loss_by_index: by_index.to_vec(),
+        bigram_loss: loss_by_index(bigram.view())?.mean().unwrap_or(f64::NAN),
+        bigram_icl_score: icl_score(bigram.view(), indices)?.score,
+    })
+}

@@ -1,0 +1,132 @@
+//! The claims about heads at the end of training: where they lie, and how their scores go together.
+
+use induction_metrics::{TwoByTwo, resample, spearman};
+
+use super::{
+    Finding, INDUCTION_HEAD_ABOVE, Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM, Verdict,
+    graded, missing, need,
+};
+use crate::cast::{Cast, Player, TWO};
+use crate::load::HeadScore;
+use crate::text::number;
+
+/// Seed of the draws of heads.
+const SEED: u64 = 1;
+
+/// Vanilla models of 2 layers or more that have an induction head, and that head.
+fn with_induction_head<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = (&'c Player<'a>, HeadScore)> {
+    let deep = cast.vanilla().filter(|player| player.part.n_layers > 1);
+    deep.map(|player| (player, player.best_head())).filter(|(_, best)| best.prefix_matching > INDUCTION_HEAD_ABOVE)
+}
+
+pub(super) fn share_in_last_layer(cast: &Cast<'_>) -> Option<f64> {
+    let last: Vec<bool> =
+        with_induction_head(cast).map(|(player, best)| best.layer + 1 == player.part.n_layers).collect();
+    let count = last.iter().filter(|&&last| last).count();
+    (!last.is_empty()).then(|| count as f64 / last.len() as f64)
+}
+
+pub(super) fn q12(cast: &Cast<'_>) -> Finding {
+    need!(cast, TWO);
+    let Some(share) = share_in_last_layer(cast) else {
+        let why = format!("No vanilla model ends with a head above {}.", number(INDUCTION_HEAD_ABOVE));
+        return Finding::new(Verdict::Not, "no induction head".to_string(), why);
+    };
+    let places: Vec<String> = with_induction_head(cast)
+        .map(|(player, best)| {
+            format!(
+                "{}: head {}.{}, prefix matching {}",
+                player.part.label(),
+                best.layer,
+                best.head,
+                number(best.prefix_matching)
+            )
+        })
+        .collect();
+    let count = places.len();
+    let ours = format!("{} of {count} models", (share * count as f64).round());
+    let why = format!("{} (layers count from 0).", places.join("; "));
+    Finding::new(graded(share == 1.0, share >= Q12_PARTLY_FROM), ours, why)
+}
+
+/// Two scores of every head at the last snapshot, of all runs of the experiment or of a draw among their heads.
+fn pairs(cast: &Cast<'_>, scores: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> (Vec<f64>, Vec<f64>) {
+    let all: Vec<(f64, f64)> = cast.players().flat_map(Player::last_heads).filter_map(scores).collect();
+    match cast.draw {
+        None => all.into_iter().unzip(),
+        Some(draw) => {
+            let counts = resample(SEED, draw, all.len());
+            all.into_iter().zip(counts).flat_map(|(pair, count)| std::iter::repeat_n(pair, count as usize)).unzip()
+        }
+    }
+}
+
+fn rho((x, y): (Vec<f64>, Vec<f64>)) -> Option<f64> {
+    spearman(&x, &y).ok().flatten()
+}
+
+pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
+    rho(pairs(cast, |head| Some((head.prefix_matching, head.copying))))
+}
+
+pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
+    rho(pairs(cast, |head| Some((head.copying, head.ov_copying))))
+}
+
+pub(super) fn rho_qk(cast: &Cast<'_>) -> Option<f64> {
+    rho(pairs(cast, |head| Some((head.prefix_matching, head.qk_trace?))))
+}
+
+pub(super) fn q15(cast: &Cast<'_>) -> Finding {
+    need!(cast, TWO);
+    let (matching, copying) = pairs(cast, |head| Some((head.prefix_matching, head.copying)));
+    let mut table = TwoByTwo::default();
+    for (matching, copying) in matching.iter().zip(&copying) {
+        let cell = match (*matching > Q15_PREFIX_MATCHING_ABOVE, *copying > 0.0) {
+            (true, true) => &mut table.both,
+            (true, false) => &mut table.first_only,
+            (false, true) => &mut table.second_only,
+            (false, false) => &mut table.neither,
+        };
+        *cell += 1;
+    }
+    let (odds, p, rho) = (table.odds_ratio(), table.fisher(), rho_copying(cast));
+    let (above, together) = (odds.is_some_and(|odds| odds > 1.0), rho.is_some_and(|rho| rho > 0.0));
+    let verdict = graded(above && p < Q15_P_BELOW && together, above || together);
+    let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
+    let matched = table.both + table.first_only;
+    let others = table.second_only + table.neither;
+    let why = format!(
+        "Of {matched} heads with prefix matching above {Q15_PREFIX_MATCHING_ABOVE}, {} copy (score above 0); of the {others} others, {}. Odds ratio {}{}, Fisher's one-sided p {p:.3}; rank correlation {}.",
+        table.both,
+        table.second_only,
+        shown(odds),
+        if [table.both, table.first_only, table.second_only, table.neither].contains(&0) {
+            " (with half a head added to each cell, as one is empty)"
+        } else {
+            ""
+        },
+        shown(rho)
+    );
+    Finding::new(verdict, format!("odds ratio {}, p {p:.3}, rho {}", shown(odds), shown(rho)), why)
+}
+
+pub(super) fn q16(cast: &Cast<'_>) -> Finding {
+    need!(cast, TWO);
+    let (ov, qk) = (rho_ov(cast), rho_qk(cast));
+    let [ov_holds, qk_holds] = [ov, qk].map(|rho| rho.is_some_and(|rho| rho >= Q16_RHO_FROM));
+    let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
+    let heads = cast.players().flat_map(Player::last_heads).count();
+    let later = cast.players().flat_map(Player::last_heads).filter(|head| head.qk_trace.is_some()).count();
+    let why = format!(
+        "Over {heads} heads, copying and the OV eigenvalue ratio have a rank correlation of {}; over the {later} after the first layer, prefix matching and the QK trace have {}. To be reproduced, both at least {}. The heads are few, and of few models.",
+        shown(ov),
+        shown(qk),
+        number(Q16_RHO_FROM)
+    );
+    Finding::new(
+        graded(ov_holds && qk_holds, ov_holds || qk_holds),
+        format!("rho {} (OV), {} (QK)", shown(ov), shown(qk)),
+        why,
+    )
+}
