@@ -92,7 +92,7 @@ fn header(out: &mut String, casts: &[Cast<'_>], claims: &[Claim]) {
         out,
         r##"<header>
 <h1>In-context learning and induction heads: a reproduction</h1>
-<p>Olsson et al. (2022) report that small transformers go through an abrupt change early in training: in-context learning appears, and with it attention heads that find what followed the current token before, and copy it. Each claim below is tested on much smaller models, against a rule that was fixed before any run.</p>
+<p>Olsson et al. (2022) report that small transformers go through an abrupt change early in training: in-context learning appears, and with it attention heads that find what followed the current token before, and copy it. Each claim below is tested on much smaller models, against a rule that was fixed before its numbers were first measured.</p>
 <ul class="tally" aria-label="Verdicts">
 {tally}</ul>
 <p class="soft"><bdi>{}</bdi></p>

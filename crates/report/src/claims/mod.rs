@@ -1,7 +1,7 @@
 //! The paper's claims, each with our pass rule and verdict: the one place where results are interpreted.
 //!
 //! [`RULES`] is the table: ids of paper.md, section 9; the numbers that decide stand directly above it, and nowhere else.
-//! They were fixed before the first run and are not tuned. The window and half times come from `induction_metrics`.
+//! They were fixed before these numbers were first measured, and are not tuned. The window and half times come from `induction_metrics`.
 //!
 //! A rule names the quantities that decide it. Each is a number read off an experiment, and read off [`DRAWS`] bootstrap
 //! resamples of it for its 95 % interval.
