@@ -8,7 +8,7 @@
 //! The circuits are `d_vocab x d_vocab`, and never formed: their non-zero eigenvalues are those of the `d_head x d_head`
 //! matrix with the factors turned around, and so are traces and norms.
 
-use nalgebra::{DMatrix, Schur};
+use nalgebra::{DMatrix, DVector, Schur};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
@@ -101,9 +101,6 @@ pub fn composition_baseline(dimension: usize) -> f64 {
 /// Rows of scores that are held at once; a row has an entry for each token of the vocabulary.
 const ROWS_AT_ONCE: usize = 256;
 
-/// QR iterations allowed to each eigenvalue: two or three are usual.
-const ITERATIONS_EACH: usize = 1000;
-
 impl Circuits {
     /// Takes a model's weights and folds its layer norms.
     ///
@@ -159,15 +156,11 @@ impl Circuits {
     pub fn ov_copying(&self, layer: usize, head: usize) -> Result<f64> {
         let head = self.head(layer, head)?;
         let turned = head.w_o.dot(&self.unembed_embed).dot(&head.w_v);
-        let n = turned.nrows();
-        let matrix = DMatrix::from_fn(n, n, |i, j| turned[[i, j]]);
-        let schur = Schur::try_new(matrix, f64::EPSILON, ITERATIONS_EACH * n).ok_or(Error::Setting {
+        let sizes = absolute_eigenvalues(&turned).ok_or(Error::Setting {
             name: "OV circuit",
             expected: "eigenvalues that converge",
             found: "some that do not".into(),
         })?;
-        let eigenvalues = schur.complex_eigenvalues();
-        let sizes: f64 = eigenvalues.iter().map(|lambda| lambda.norm()).sum();
         // The imaginary parts come in pairs that cancel.
         Ok(if sizes > 0.0 { (turned.diag().sum() / sizes).clamp(-1.0, 1.0) } else { 0.0 })
     }
@@ -287,6 +280,28 @@ impl Circuits {
         }
         Ok(Some(keys))
     }
+}
+
+/// The sum of the absolute values of all eigenvalues; `None` if the QR iteration finds no end.
+///
+/// nalgebra's has no exceptional shifts, so it stands still on some matrices (a cyclic permutation is one). The same
+/// matrix in another basis has the same eigenvalues, and sets it going again.
+fn absolute_eigenvalues(matrix: &Array2<f64>) -> Option<f64> {
+    const ATTEMPTS: usize = 4;
+    let n = matrix.nrows();
+    let mut current = DMatrix::from_fn(n, n, |i, j| matrix[[i, j]]);
+    for attempt in 1..=ATTEMPTS {
+        // LAPACK's limit.
+        if let Some(schur) = Schur::try_new(current.clone(), f64::EPSILON, 30 * n.max(10)) {
+            return Some(schur.complex_eigenvalues().iter().map(|lambda| lambda.norm()).sum());
+        }
+        // A Householder reflection along no direction in particular: multiples of the golden ratio, modulo 1.
+        let axis = DVector::from_fn(n, |i, _| ((attempt * n + i) as f64 * 1.618_033_988_749_895).fract() - 0.5);
+        let scale = 2.0 / axis.norm_squared();
+        current -= &axis * (axis.transpose() * &current) * scale;
+        current -= (&current * &axis) * axis.transpose() * scale;
+    }
+    None
 }
 
 /// Share of the rows `i` of `left right` whose entry `i` is the largest, alone.

@@ -174,8 +174,12 @@ pub fn loss_derivative(by_index: &[f64]) -> Result<Vec<(f64, f64)>> {
     let mut bins: Vec<(f64, f64)> = Vec::new();
     let mut first = 1;
     while first <= by_index.len() {
-        let next = ((first as f64 * (1.0 / BINS_AN_OCTAVE).exp2()).round() as usize).max(first + 1);
-        let indices = first..next.min(by_index.len() + 1);
+        let mut next = ((first as f64 * (1.0 / BINS_AN_OCTAVE).exp2()).round() as usize).max(first + 1);
+        // What is left over after the last whole bin joins it: a few indices by themselves would be noise.
+        if next + (next - first) > by_index.len() + 1 {
+            next = by_index.len() + 1;
+        }
+        let indices = first..next;
         let n = indices.len() as f64;
         bins.push((
             indices.clone().map(|i| (i as f64).ln()).sum::<f64>() / n,

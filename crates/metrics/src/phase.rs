@@ -372,7 +372,7 @@ pub fn divergence(tokens_a: &[u64], losses_a: &[f64], tokens_b: &[u64], losses_b
 }
 
 /// Training tokens at which in-context learning should begin, `10^5.7 sqrt(batch * n_ctx)`, for a batch of sequences of
-/// `n_ctx` tokens: a published fit to other models than ours, to be held beside what is observed.
+/// `n_ctx` tokens: a fit to other models than ours (Aoyama et al., arXiv 2511.16893), to be held beside what is observed.
 pub fn predicted_onset(batch: u64, n_ctx: u64) -> f64 {
     10f64.powf(5.7) * (batch as f64 * n_ctx as f64).sqrt()
 }

@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use induction_metrics::{BlockWeights, Circuits, Error, composition_baseline, previous_position_recall};
-use ndarray::{Array1, Array2, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, Axis, array};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -126,7 +126,7 @@ fn numpy_and_transformer_lens_agree() {
             for h in 0..2 {
                 let ov = circuits.ov_copying(l, h).expect("converges");
                 assert_relative_eq!(ov, case.numpy.ov_copying[l][h], epsilon = 1e-10);
-                // TransformerLens keeps the layer norms' gains in single precision.
+                // TransformerLens casts what it folds to single precision.
                 assert_relative_eq!(ov, case.transformer_lens.ov_copying[l][h], epsilon = 1e-7);
                 assert_eq!(circuits.ov_copy_recall(l, h).expect("a head"), case.numpy.ov_copy_recall[l][h]);
                 let trace = circuits.qk_trace(l, h, &case.previous).expect("a head");
@@ -158,31 +158,41 @@ fn numpy_and_transformer_lens_agree() {
 }
 
 /// A model without layer norms whose only head has `w_v w_o = turn`, and whose embedding and unembedding are identities.
-fn one_head(turn: [[f32; 2]; 2]) -> Circuits {
-    let eye = Array2::<f32>::eye(2);
+fn one_head(turn: Array2<f32>) -> Circuits {
+    let eye = Array2::<f32>::eye(turn.nrows());
     let head = |w: Array2<f32>| w.insert_axis(Axis(0));
-    let block = Block {
-        ln1: None,
-        w_q: head(eye.clone()),
-        w_k: head(eye.clone()),
-        w_v: head(eye.clone()),
-        w_o: head(ndarray::arr2(&turn)),
-    };
+    let block =
+        Block { ln1: None, w_q: head(eye.clone()), w_k: head(eye.clone()), w_v: head(eye.clone()), w_o: head(turn) };
     Model { w_e: eye.clone(), blocks: vec![block], ln_final: None, w_u: eye }.circuits().expect("sound weights")
 }
 
 #[test]
+fn roots_of_unity_converge() {
+    // a + a cyclic permutation: eigenvalues a + w^k. Without a second attempt, QR stands still on some of these.
+    for n in 3..20 {
+        for a in [0.0f32, 0.5] {
+            let cycle = Array2::from_shape_fn((n, n), |(i, j)| f32::from(u8::from(j == (i + 1) % n)));
+            let angle = |k: usize| std::f64::consts::TAU * k as f64 / n as f64;
+            let found = one_head(&cycle + &(Array2::<f32>::eye(n) * a)).ov_copying(0, 0).expect("converges");
+            let a = f64::from(a);
+            let absolute: f64 = (0..n).map(|k| (a + angle(k).cos()).hypot(angle(k).sin())).sum();
+            assert_relative_eq!(found, a * n as f64 / absolute, epsilon = 1e-9);
+        }
+    }
+}
+
+#[test]
 fn closed_forms() {
-    let copies = one_head([[1.0, 0.0], [0.0, 1.0]]);
+    let copies = one_head(array![[1.0, 0.0], [0.0, 1.0]]);
     assert_relative_eq!(copies.ov_copying(0, 0).expect("a head"), 1.0);
     assert_eq!(copies.ov_copy_recall(0, 0).expect("a head"), 1.0);
-    let suppresses = one_head([[-1.0, 0.0], [0.0, -1.0]]);
+    let suppresses = one_head(array![[-1.0, 0.0], [0.0, -1.0]]);
     assert_relative_eq!(suppresses.ov_copying(0, 0).expect("a head"), -1.0);
     assert_eq!(suppresses.ov_copy_recall(0, 0).expect("a head"), 0.0);
     // A quarter turn has eigenvalues i and -i.
-    assert_relative_eq!(one_head([[0.0, 1.0], [-1.0, 0.0]]).ov_copying(0, 0).expect("a head"), 0.0);
+    assert_relative_eq!(one_head(array![[0.0, 1.0], [-1.0, 0.0]]).ov_copying(0, 0).expect("a head"), 0.0);
     // A head that writes nothing copies nothing, and ties recall nothing.
-    let silent = one_head([[0.0, 0.0], [0.0, 0.0]]);
+    let silent = one_head(array![[0.0, 0.0], [0.0, 0.0]]);
     assert_eq!(silent.ov_copying(0, 0).expect("a head"), 0.0);
     assert_eq!(silent.ov_copy_recall(0, 0).expect("a head"), 0.0);
     assert_eq!(silent.qk_trace(0, 0, &[]).expect("a head"), None);
