@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::heads::check_pattern;
-use crate::{Error, HeadScores, Result};
+use crate::{Error, Result};
 
 /// What one head raises on one example: the two sums that every copying score is made of.
 ///
@@ -33,16 +33,6 @@ impl Copying {
     pub fn simple_score(&self) -> f64 {
         if self.sample > 0.0 { 2.0 * self.own / self.sample - 1.0 } else { -1.0 }
     }
-}
-
-/// Copying scores of one layer, averaged over examples.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CopyingScores {
-    /// [`Copying::score`], the paper's, `[head]`.
-    pub score: HeadScores,
-    /// [`Copying::simple_score`], `[head]`.
-    pub simple: HeadScores,
 }
 
 /// What each head of one layer raises on one example (paper.md, 3: copying; D3).
@@ -87,30 +77,6 @@ pub fn copying(pattern: ArrayView3<f32>, value_logits: ArrayView3<f32>, tokens: 
         heads.push(Copying { own, sample });
     }
     Ok(heads)
-}
-
-/// Averages the copying scores of one layer over examples: `[example][head]` in, one score for each head out.
-///
-/// The mean is of scores, as for the other evaluators, not a ratio of sums: an example with large logits has no
-/// larger say.
-///
-/// # Errors
-/// If there is no example, or examples differ in their number of heads.
-pub fn copying_scores(examples: &[Vec<Copying>]) -> Result<CopyingScores> {
-    let heads = examples.first().ok_or(Error::NoExamples { what: "copying examples" })?.len();
-    if let Some((example, other)) = examples.iter().enumerate().find(|(_, e)| e.len() != heads) {
-        let found = format!("{} heads in example {example}", other.len());
-        return Err(Error::Shape {
-            what: "copying examples",
-            expected: format!("{heads} heads in each example"),
-            found,
-        });
-    }
-    let table = |score: fn(&Copying) -> f64| {
-        let scores = Array2::from_shape_fn((examples.len(), heads), |(e, h)| score(&examples[e][h]));
-        HeadScores::over_examples(scores.view())
-    };
-    Ok(CopyingScores { score: table(Copying::score)?, simple: table(Copying::simple_score)? })
 }
 
 /// The mean over the vocabulary of a row of value logits, all of which must be finite.

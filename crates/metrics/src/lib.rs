@@ -66,7 +66,7 @@ pub use ceiling::{Bigram, Mixture};
 pub use circuits::{
     BlockWeights, Circuits, Composition, CompositionKind, composition_baseline, previous_position_recall,
 };
-pub use copying::{Copying, CopyingScores, copying, copying_scores, direct_path_logits};
+pub use copying::{Copying, copying, direct_path_logits};
 pub use detectors::{Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};

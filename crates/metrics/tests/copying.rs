@@ -4,7 +4,7 @@ mod common;
 
 use approx::assert_relative_eq;
 use common::{pattern, uniform};
-use induction_metrics::{Copying, Error, copying, copying_scores};
+use induction_metrics::{Copying, Error, copying};
 use ndarray::{Array3, Axis};
 use proptest::prelude::*;
 
@@ -130,21 +130,6 @@ fn raises_have_the_weight_of_attention() {
     let logits = Array3::from_shape_vec((1, 2, 3), vec![6.0, 0.0, 0.0, 6.0, 0.0, 0.0]).expect("sizes agree");
     // Centred, token 0 is raised by 4; two queries look.
     assert_eq!(measure(&a, &logits, &[0, 1]), [Copying { own: 8.0, sample: 8.0 }]);
-}
-
-#[test]
-fn examples_are_averaged_as_scores() {
-    // Scores +1 and -1, with raises of very different size.
-    let examples = [vec![Copying { own: 100.0, sample: 100.0 }], vec![Copying { own: 0.0, sample: 1.0 }]];
-    let found = copying_scores(&examples).expect("valid");
-    assert_eq!((found.score.mean, found.score.stderr), (vec![0.0], Some(vec![1.0])));
-    assert_eq!((found.simple.mean, found.simple.stderr), (vec![0.0], Some(vec![1.0])));
-    let found = copying_scores(&[vec![Copying { own: 1.0, sample: 3.0 }]]).expect("valid");
-    assert_relative_eq!(found.score.mean[0], 0.0, epsilon = 1e-12);
-    assert_relative_eq!(found.simple.mean[0], -1.0 / 3.0, epsilon = 1e-12);
-    assert_eq!(found.score.stderr, None);
-    assert!(matches!(copying_scores(&[]), Err(Error::NoExamples { .. })));
-    assert!(matches!(copying_scores(&[examples[0].clone(), vec![]]), Err(Error::Shape { .. })));
 }
 
 #[test]

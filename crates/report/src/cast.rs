@@ -147,14 +147,18 @@ impl<'a> Player<'a> {
     /// Averages the remaining tables over all examples, or over those of a draw.
     fn take(&mut self, draw: Option<u64>) {
         let run = self.run;
-        let mean = |values: &[f64]| match draw {
-            Some(draw) => weighted_mean(values, &resample(SEED, draw, values.len())),
+        // Every snapshot sees the same draw.
+        let counts = |n: usize| draw.map(|draw| resample(SEED, draw, n));
+        let mean = |values: &[f64], counts: &Option<Vec<u32>>| match counts {
+            Some(counts) => weighted_mean(values, counts),
             None => values.iter().sum::<f64>() / values.len() as f64,
         };
-        self.late_slope = run.icl.iter().map(|point| mean(&point.late_slope_by_example)).collect();
-        self.loss = run.losses.iter().map(|point| mean(&point.by_example)).collect();
+        let slopes = counts(run.icl[0].late_slope_by_example.len());
+        self.late_slope = run.icl.iter().map(|point| mean(&point.late_slope_by_example, &slopes)).collect();
+        let losses = counts(run.losses[0].by_example.len());
+        self.loss = run.losses.iter().map(|point| mean(&point.by_example, &losses)).collect();
         self.path = self.plane.as_ref().map(|plane| {
-            let counts = draw.map(|draw| resample(SEED, draw, plane.mean.len()));
+            let counts = counts(plane.mean.len());
             let mut path = Array2::zeros((run.random_tokens.len(), COMPONENTS));
             for (point, mut place) in run.random_tokens.iter().zip(path.rows_mut()) {
                 // The axes stay those of all examples: a draw moves the points, not the plane.

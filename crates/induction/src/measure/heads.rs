@@ -13,9 +13,7 @@ use induction_metrics::{
 };
 use induction_model::{Hook, Params};
 use induction_train::EvaluationSpec;
-use ndarray::{
-    Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix1, Ix2, Ix3, Ix4, Slice, concatenate,
-};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix2, Ix3, Ix4, Slice, concatenate};
 use rayon::prelude::*;
 
 use super::{tables::HeadRow, weights};
@@ -282,10 +280,8 @@ fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
 
 /// `W_O W_U` of each head of a layer, `[head][d_head, d_vocab]`, with the final layer norm's centring and gain folded in.
 fn head_unembeddings(params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
-    let get = |name: &str| params.get(name).expect("a parameter of the configuration");
-    let w_o = get(&format!("blocks.{l}.attn.W_O")).view().into_dimensionality::<Ix3>().expect("rank 3");
-    let w_u = get("unembed.W_U").view().into_dimensionality::<Ix2>().expect("rank 2");
-    let gain = params.get("ln_final.w").map(|w| w.view().into_dimensionality::<Ix1>().expect("rank 1"));
+    let w_o = weights::get::<Ix3>(params, &format!("blocks.{l}.attn.W_O"));
+    let (gain, w_u) = (weights::gain(params, "ln_final.w"), weights::get::<Ix2>(params, "unembed.W_U"));
     w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, w_u)).collect()
 }
 

@@ -165,10 +165,22 @@ pub fn measure(
         .into_iter()
         .filter(|step| !tables.meta.snapshots.contains_key(step) || !losses_file(*step).exists())
         .collect();
-    if missing.is_empty() && folder.join(summary::FILE).exists() {
+    // Tables of an earlier build may have no Parquet beside them.
+    #[cfg(feature = "parquet")]
+    let complete = tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
+    #[cfg(not(feature = "parquet"))]
+    let complete = true;
+    if missing.is_empty() && complete && folder.join(summary::FILE).exists() {
         return Ok(());
     }
     tables.drop_steps(&missing);
+    for table in tables::FILES {
+        // What a build with Parquet left would no longer agree.
+        let stale = folder.join(table).with_extension("parquet");
+        if stale.exists() {
+            fs::remove_file(&stale).map_err(Error::io(stale))?;
+        }
+    }
 
     text.write(&folder, source)?;
     let evaluation = Evaluation::new(&spec.evaluation, source, text)?;

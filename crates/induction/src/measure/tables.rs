@@ -42,7 +42,6 @@ pub(super) trait Row: Serialize + DeserializeOwned {
 }
 
 /// Every table's file.
-#[cfg(feature = "parquet")]
 pub(super) const FILES: [&str; 6] =
     [LossRow::FILE, IclRow::FILE, RandomTokenRow::FILE, TextRow::FILE, HeadRow::FILE, CompositionRow::FILE];
 

@@ -11,6 +11,9 @@ use super::tables::CompositionRow;
 pub(super) type Scores = Vec<(&'static str, Option<f64>)>;
 
 /// The model's circuits, with layer norms folded.
+///
+/// # Errors
+/// Weights that are not finite.
 pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Result<Circuits> {
     let blocks: Vec<BlockWeights<'_>> = (0..config.n_layers)
         .map(|l| BlockWeights {
@@ -72,11 +75,13 @@ pub(super) fn composition(circuits: &Circuits, step: u64, tokens: u64) -> Vec<Co
     circuits.composition().into_iter().map(row).collect()
 }
 
-fn get<'a, D: Dimension>(params: &'a Params, name: &str) -> ArrayView<'a, f32, D> {
+/// A parameter, in the number of dimensions that its name stands for.
+pub(super) fn get<'a, D: Dimension>(params: &'a Params, name: &str) -> ArrayView<'a, f32, D> {
     let value = params.get(name).expect("a parameter of the configuration");
     value.view().into_dimensionality().expect("parameters have their configuration's shape")
 }
 
-fn gain<'a>(params: &'a Params, name: &str) -> Option<ArrayView1<'a, f32>> {
+/// A layer norm's gain; `None` for a model without.
+pub(super) fn gain<'a>(params: &'a Params, name: &str) -> Option<ArrayView1<'a, f32>> {
     params.get(name).map(|_| get::<Ix1>(params, name))
 }
