@@ -4,7 +4,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use induction_model::{Hook, ModelConfig, Params, Tap, Transformer};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
-use crate::{Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook};
+use crate::{
+    Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook, intervention::with_frozen_patterns,
+};
 
 /// Numbers that one evaluation group's attention scores may fill in a layer (64 MiB of float32): enough to keep the
 /// matrix products long, little enough that a long evaluation runs in constant memory.
@@ -61,13 +63,16 @@ impl BurnEngine {
         }
         let group = (GROUP_SCORES / (config.n_heads * pos * pos)).clamp(1, tokens.nrows());
         let starts = (0..tokens.nrows()).step_by(group);
-        Ok(starts
+        starts
             .map(|from| {
                 let to = (from + group).min(tokens.nrows());
                 let part: Vec<_> = interventions.iter().map(|i| i.for_examples(from, to)).collect();
-                run(tokens.slice_axis(Axis(0), Slice::from(from..to)), &part)
+                let group = tokens.slice_axis(Axis(0), Slice::from(from..to));
+                let (read, _) = group.split_at(Axis(1), pos);
+                let part = with_frozen_patterns(&part, |hooks| Ok(self.captured(read, hooks, &[])))?;
+                Ok(run(group, &part))
             })
-            .collect())
+            .collect()
     }
 
     fn losses_under_one(
@@ -83,6 +88,17 @@ impl BurnEngine {
             Array2::from_shape_vec((group.nrows(), pos), to_host(losses)).expect("one loss a target")
         })?;
         Ok(join(&groups))
+    }
+
+    fn captured(
+        &self,
+        tokens: ArrayView2<u32>,
+        hooks: &[Hook],
+        interventions: &[Intervention],
+    ) -> BTreeMap<Hook, ArrayD<f32>> {
+        let mut tap = Interventions::new(interventions, hooks, &self.device);
+        self.forward(tokens, &mut tap);
+        tap.captured
     }
 
     fn forward(&self, tokens: ArrayView2<u32>, tap: &mut Interventions) -> Tensor<3> {
@@ -132,9 +148,7 @@ impl Engine for BurnEngine {
             check_hook(self.config(), *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
         }
         let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
-            let mut tap = Interventions::new(interventions, hooks, &self.device);
-            self.forward(group, &mut tap);
-            tap.captured
+            self.captured(group, hooks, interventions)
         })?;
         let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>());
         Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
@@ -254,6 +268,11 @@ impl Tap for Interventions<'_> {
             value = match intervention {
                 Intervention::Replace { value: new, .. } => self.upload(new),
                 // z is [batch, pos, head, d_head]
+                Intervention::ReplaceHead { head, value: new, .. } => {
+                    let new = self.upload(&new.clone().insert_axis(Axis(2)).into_dyn());
+                    value.slice_assign([0..a, 0..b, *head..head + 1, 0..d], new)
+                }
+                Intervention::FreezePatterns { .. } => unreachable!("made a replacement before the pass"),
                 Intervention::ZeroHead { head, .. } => value.slice_fill([0..a, 0..b, *head..head + 1, 0..d], 0.0),
                 // a pattern is [batch, head, query, key]
                 Intervention::ForcePattern { head, pattern, .. } => {
@@ -380,6 +399,10 @@ mod tests {
             Intervention::ZeroHead { layer: 0, head: 2 },
             Intervention::ForcePattern { layer: 0, head: 0, pattern: Array3::zeros((1, 2, 3)) },
             Intervention::Replace { hook: Hook::MlpOut(0), value: ArrayD::zeros(IxDyn(&[1, 4, 8])) },
+            Intervention::FreezePatterns { layer: 1 },
+            Intervention::ReplaceHead { hook: Hook::Z(0), head: 2, value: Array3::zeros((1, 4, 3)) },
+            Intervention::ReplaceHead { hook: Hook::Z(0), head: 0, value: Array3::zeros((1, 4, 4)) },
+            Intervention::ReplaceHead { hook: Hook::Embed, head: 0, value: Array3::zeros((1, 4, 3)) },
         ];
         for intervention in bad {
             assert!(

@@ -1,3 +1,5 @@
+use std::{borrow::Cow, collections::BTreeMap};
+
 use induction_model::{Hook, ModelConfig};
 use ndarray::{Array3, ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,21 @@ pub enum Intervention {
         /// One pattern an example; rows are used as they are.
         pattern: Array3<f32>,
     },
+    /// All heads of the layer attend as in a pass without interventions: the second run of a pattern-preserving ablation
+    /// (paper.md, 4). A pattern that another intervention of the set gives wins.
+    FreezePatterns {
+        /// Layer.
+        layer: usize,
+    },
+    /// One head's part of the activation at `hook` (queries, keys, values or `z`) is this value, `[example, pos, d_head]`.
+    ReplaceHead {
+        /// Where.
+        hook: Hook,
+        /// Head.
+        head: usize,
+        /// One an example.
+        value: Array3<f32>,
+    },
     /// The activation at `hook` is this value, first axis by example.
     Replace {
         /// Where.
@@ -38,8 +55,8 @@ impl Intervention {
     pub fn hook(&self) -> Hook {
         match self {
             Self::ZeroHead { layer, .. } => Hook::Z(*layer),
-            Self::ForcePattern { layer, .. } => Hook::Pattern(*layer),
-            Self::Replace { hook, .. } => *hook,
+            Self::ForcePattern { layer, .. } | Self::FreezePatterns { layer } => Hook::Pattern(*layer),
+            Self::Replace { hook, .. } | Self::ReplaceHead { hook, .. } => *hook,
         }
     }
 
@@ -53,10 +70,19 @@ impl Intervention {
             Err(Error::Intervention(format!("at {}: value of shape {found:?}, expected {expected:?}", self.hook())))
         };
         match self {
-            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } if *head >= config.n_heads => Err(
-                Error::Intervention(format!("at {}: head {head}, the model has {} heads", self.hook(), config.n_heads)),
-            ),
-            Self::ZeroHead { .. } => Ok(()),
+            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } | Self::ReplaceHead { head, .. }
+                if *head >= config.n_heads =>
+            {
+                let heads = config.n_heads;
+                Err(Error::Intervention(format!("at {}: head {head}, the model has {heads} heads", self.hook())))
+            }
+            Self::ZeroHead { .. } | Self::FreezePatterns { .. } => Ok(()),
+            Self::ReplaceHead { hook: Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_), value, .. } => {
+                expect(value.shape(), &[examples, pos, config.d_head])
+            }
+            Self::ReplaceHead { hook, .. } => Err(Error::Intervention(format!(
+                "at {hook}: it is not a head's own, expected hook_q, hook_k, hook_v or hook_z"
+            ))),
             Self::ForcePattern { pattern, .. } => expect(pattern.shape(), &[examples, pos, pos]),
             Self::Replace { hook, value } => expect(value.shape(), &hook_shape(config, *hook, examples, pos)),
         }
@@ -66,7 +92,10 @@ impl Intervention {
     pub(crate) fn for_examples(&self, from: usize, to: usize) -> Self {
         let part = Slice::from(from..to);
         match self {
-            Self::ZeroHead { .. } => self.clone(),
+            Self::ZeroHead { .. } | Self::FreezePatterns { .. } => self.clone(),
+            Self::ReplaceHead { hook, head, value } => {
+                Self::ReplaceHead { hook: *hook, head: *head, value: value.slice_axis(Axis(0), part).to_owned() }
+            }
             Self::ForcePattern { layer, head, pattern } => {
                 Self::ForcePattern { layer: *layer, head: *head, pattern: pattern.slice_axis(Axis(0), part).to_owned() }
             }
@@ -75,6 +104,21 @@ impl Intervention {
             }
         }
     }
+}
+
+/// The set with each [`Intervention::FreezePatterns`] made a replacement by what `clean` gives for its hook: for passes
+/// that have no pass without interventions at hand. They come first, so that any other pattern of the set wins.
+pub(crate) fn with_frozen_patterns(
+    set: &[Intervention],
+    clean: impl FnOnce(&[Hook]) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error>,
+) -> Result<Cow<'_, [Intervention]>, Error> {
+    let frozen = |i: &Intervention| matches!(i, Intervention::FreezePatterns { .. });
+    let hooks: Vec<Hook> = set.iter().filter(|i| frozen(i)).map(Intervention::hook).collect();
+    if hooks.is_empty() {
+        return Ok(Cow::Borrowed(set));
+    }
+    let patterns = clean(&hooks)?.into_iter().map(|(hook, value)| Intervention::Replace { hook, value });
+    Ok(patterns.chain(set.iter().filter(|i| !frozen(i)).cloned()).collect())
 }
 
 /// The shape of the activation at `hook`.

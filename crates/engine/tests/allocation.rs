@@ -3,30 +3,37 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use induction_engine::{CpuEngine, Engine};
-use induction_model::{ModelConfig, Params};
+use induction_model::{Clamp, ModelConfig, Params};
 use ndarray::Array2;
 
 #[test]
 fn steps_and_evaluations_reuse_their_memory() {
-    let config = ModelConfig { d_mlp: 512, smeared_keys: true, n_ctx: 256, ..ModelConfig::default() };
+    for clamp in [None, Some(Clamp::PreviousToken { layer: 0, head: 0 }), Some(Clamp::ForbidInduction)] {
+        reuses_its_memory(&ModelConfig { d_mlp: 512, smeared_keys: true, n_ctx: 256, clamp, ..ModelConfig::default() });
+    }
+}
+
+fn reuses_its_memory(config: &ModelConfig) {
     let params = config.init_params(0).unwrap();
     let examples = Array2::from_shape_fn((6, config.n_ctx + 1), |(row, at)| ((row * 31 + at * at) % 512) as u32);
-    let mut gradients = Params::zeros(&config);
-    let mut engine = CpuEngine::new(&config, &params).unwrap();
+    // The same token again and again: as many repetitions as there can be.
+    let repetitive = Array2::from_elem((6, config.n_ctx + 1), 7);
+    let mut gradients = Params::zeros(config);
+    let mut engine = CpuEngine::new(config, &params).unwrap();
     // One thread, so that the thread that counts does all the work.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let [first, later, evaluation] = pool.install(|| {
-        let mut step = || {
+        let mut step = |examples: &Array2<u32>| {
             allocation_counter::measure(|| {
                 engine.set_params(&params).unwrap();
                 engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
             })
         };
-        let (first, later) = (step(), step());
+        let (first, later) = (step(&examples), step(&repetitive));
         let evaluation = allocation_counter::measure(|| drop(engine.losses(examples.view(), &[]).unwrap()));
         [first, later, evaluation].map(|info| info.bytes_total)
     });
-    println!("bytes: first step {first}, second {later}, evaluation {evaluation}");
+    println!("{:?}, bytes: first step {first}, second {later}, evaluation {evaluation}", config.clamp);
     assert!(first > 10_000_000, "the first step must make the buffers: {first}");
     // Names and shapes of parameters, lists of slices, one row of losses an example.
     assert!(later < 50_000, "a second step allocated {later} bytes");

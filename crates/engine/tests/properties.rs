@@ -5,7 +5,7 @@
 mod oracle;
 
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, archs};
-use induction_model::{Hook, ModelConfig, Normalization, Params};
+use induction_model::{Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params};
 use ndarray::{Array2, Axis};
 use oracle::engines;
 use proptest::prelude::*;
@@ -61,9 +61,12 @@ proptest! {
         params.get_mut(&format!("blocks.{layer}.attn.W_O")).unwrap().index_axis_mut(Axis(0), head).fill(0.0);
         let engine = CpuEngine::new(&config, &params).unwrap();
         let examples = tokens(&config, seed, 2, config.n_ctx + 1);
-        let whole = engine.losses(examples.view(), &[]).unwrap();
-        let without = engine.losses(examples.view(), &[Intervention::ZeroHead { layer, head }]).unwrap();
-        prop_assert_eq!(whole, without);
+        let zero = Intervention::ZeroHead { layer, head };
+        let frozen = (0..config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
+        let preserving: Vec<Intervention> = frozen.chain([zero.clone()]).collect();
+        let losses = engine.losses_under(examples.view(), &[&[], &[zero], &preserving]).unwrap();
+        prop_assert_eq!(&losses[0], &losses[1]);
+        prop_assert_eq!(&losses[0], &losses[2]);
     }
 
     #[test]
@@ -85,11 +88,19 @@ prop_compose! {
     fn awkward()(
         n_layers in 1usize..3, half_d_model in 3usize..36, n_heads in 1usize..4, d_head in 1usize..40,
         d_mlp in prop_oneof![Just(0usize), 1usize..70], n_ctx in 1usize..140,
-        d_vocab in prop_oneof![2usize..70, Just(257usize)], norm: bool, smeared_keys: bool,
+        d_vocab in prop_oneof![2usize..70, Just(257usize)], norm: bool, smeared_keys: bool, clamp in 0usize..4, place: u64,
     ) -> ModelConfig {
+        let clamp = match clamp {
+            0 => Some(Clamp::ForbidInduction),
+            1 => Some(Clamp::PreviousToken {
+                layer: (place % n_layers as u64) as usize,
+                head: (place / 8 % n_heads as u64) as usize,
+            }),
+            _ => None,
+        };
         let normalization = if norm { Normalization::LN } else { Normalization::None };
         let d_model = 2 * half_d_model;
-        ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, ..ModelConfig::default() }
+        ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, clamp, ..ModelConfig::default() }
     }
 }
 
@@ -102,6 +113,64 @@ fn relative_error(found: &ndarray::ArrayD<f32>, expected: &ndarray::ArrayD<f32>)
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// What a clamp says of the patterns holds of them, in every layer and head.
+    #[test]
+    fn clamps_hold(config in awkward(), seed: u64) {
+        let tokens = tokens(&config, seed, 2, config.n_ctx);
+        let hooks: Vec<Hook> = (0..config.n_layers).map(Hook::Pattern).collect();
+        for engine in engines(&config, &params(&config, seed)) {
+            for (hook, patterns) in engine.activations(tokens.view(), &hooks, &[]).unwrap() {
+                let patterns = patterns.into_dimensionality::<ndarray::Ix4>().unwrap();
+                for (patterns, tokens) in patterns.outer_iter().zip(tokens.rows()) {
+                    let keys = ForbiddenKeys::new(&tokens.to_vec());
+                    for (head, pattern) in patterns.outer_iter().enumerate() {
+                        for (query, row) in pattern.outer_iter().enumerate() {
+                            prop_assert!((row.sum() - 1.0).abs() < 1e-4);
+                            if config.clamp == Some(Clamp::ForbidInduction) {
+                                prop_assert!(keys.of(query).iter().all(|&key| row[key as usize] == 0.0));
+                            }
+                            let shift = matches!(config.clamp,
+                                Some(Clamp::PreviousToken { layer, head: clamped }) if (Hook::Pattern(layer), clamped) == (hook, head));
+                            prop_assert!(!shift || row[query.saturating_sub(1)] == 1.0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A head that attends to the previous token whatever its queries and keys say learns neither; a given pattern comes
+    /// after the clamp.
+    #[test]
+    fn a_clamped_head_has_no_queries_and_keys_to_learn(config in awkward(), seed: u64) {
+        let (layer, head) = ((seed % config.n_layers as u64) as usize, (seed / 8 % config.n_heads as u64) as usize);
+        let free = ModelConfig { clamp: None, ..config.clone() };
+        let config = ModelConfig { clamp: Some(Clamp::PreviousToken { layer, head }), ..config };
+        let params = params(&config, seed);
+        let examples = tokens(&config, seed, 2, config.n_ctx + 1);
+        let shift = |(_, query, key): (usize, usize, usize)| f32::from(u8::from(key == query.saturating_sub(1)));
+        let own = |(_, query, key): (usize, usize, usize)| f32::from(u8::from(key == query));
+        let forced = |pattern: &dyn Fn((usize, usize, usize)) -> f32| {
+            let pattern = ndarray::Array3::from_shape_fn((2, config.n_ctx, config.n_ctx), pattern);
+            [Intervention::ForcePattern { layer, head, pattern }]
+        };
+        for (mut engine, other) in engines(&config, &params).into_iter().zip(engines(&free, &params)) {
+            let mut gradients = Params::zeros(&config);
+            engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
+            for name in ["W_Q", "W_K"] {
+                let gradient = gradients.get(&format!("blocks.{layer}.attn.{name}")).unwrap().index_axis(Axis(0), head);
+                prop_assert!(gradient.iter().all(|&x| x == 0.0), "{} of the clamped head", name);
+            }
+            let smear = gradients.get(&format!("blocks.{layer}.attn.smear_alpha"));
+            prop_assert!(smear.is_none_or(|gradient| gradient[[head]] == 0.0));
+            // The clamp is what forcing the pattern is, and gives way where another is forced.
+            let close = |a: Array2<f32>, b: Array2<f32>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + b.abs()));
+            let (mine, others) = (|set: &[Intervention]| engine.losses(examples.view(), set).unwrap(), |set: &[Intervention]| other.losses(examples.view(), set).unwrap());
+            prop_assert!(close(mine(&[]), others(&forced(&shift))));
+            prop_assert!(close(mine(&forced(&own)), others(&forced(&own))));
+        }
+    }
 
     /// Every gradient and activation of the hand-written engine against burn's autodiff; the instruction sets against
     /// each other to the bit. Its fresh buffers are NaN, so what is read unwritten shows here.
@@ -196,6 +265,15 @@ proptest! {
         let pattern = replaced[&Hook::Pattern(layer)].index_axis(Axis(1), head).into_dimensionality().unwrap().to_owned();
         let mut sets = vec![vec![], vec![Intervention::ZeroHead { layer, head }]];
         sets.push(vec![Intervention::ForcePattern { layer, head, pattern }, Intervention::ZeroHead { layer: 0, head: 0 }]);
+        let frozen = |from: usize| (from..config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
+        sets.push(frozen(0).chain([Intervention::ZeroHead { layer, head }]).collect());
+        sets.push(frozen(1).chain([Intervention::ZeroHead { layer: 0, head: 0 }]).collect());
+        // A pattern that is given wins over a frozen one, wherever it stands in the set.
+        sets.push(frozen(0).chain(sets[2].clone()).collect());
+        for hook in [Hook::Q(layer), Hook::K(layer), Hook::V(layer), Hook::Z(layer)] {
+            let value = replaced[&hook].index_axis(Axis(2), head).into_dimensionality().unwrap().to_owned();
+            sets.push(vec![Intervention::ReplaceHead { hook, head, value }]);
+        }
         sets.extend(replaced.into_iter().map(|(hook, value)| vec![Intervention::Replace { hook, value }]));
         sets.push(vec![]);
         let views: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();

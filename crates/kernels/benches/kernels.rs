@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use induction_kernels::{
     AdamW, Arch, Left, Out, adamw,
-    attention::{self, Saved, Shape},
+    attention::{self, Forbidden, Saved, Shape},
     matmul, panels,
     rows::{cross_entropy, gelu, layer_norm, layer_norm_backward},
 };
@@ -55,6 +55,7 @@ fn one_head(criterion: &mut Criterion) {
     let [mut z, mut dq, mut dk, mut dv] = [(); 4].map(|()| noise(panels::len(ROWS, D_HEAD)));
     let [mut k_t, mut v_t] = [(); 2].map(|()| noise(panels::len(D_HEAD, USED)));
     let mut log_sums = vec![0.0; USED];
+    let free = Forbidden::default();
     let mut scratch = vec![0.0; attention::scratch_len(USED)];
     panels::transpose(&v, ROWS, USED, D_HEAD, &mut v_t, D_HEAD, 0);
     let mut group = criterion.benchmark_group("attention, one head");
@@ -65,13 +66,15 @@ fn one_head(criterion: &mut Criterion) {
     let pairs = (USED * (USED + 1) / 2) as u64;
     group.throughput(Throughput::Elements(pairs * 4 * D_HEAD as u64));
     group.bench_function("forward", |bencher| {
-        bencher.iter(|| attention::forward(arch, shape, black_box(&q), &k_t, &v, &mut z, &mut log_sums, &mut scratch));
+        bencher.iter(|| {
+            attention::forward(arch, shape, free, black_box(&q), &k_t, &v, &mut z, &mut log_sums, &mut scratch);
+        });
     });
     group.throughput(Throughput::Elements(pairs * 8 * D_HEAD as u64));
     group.bench_function("backward", |bencher| {
         bencher.iter(|| {
             let saved = Saved { q: black_box(&q), k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
-            attention::backward(arch, shape, saved, &dz, &mut dq, &mut dk, &mut dv, &mut scratch);
+            attention::backward(arch, shape, free, saved, &dz, &mut dq, &mut dk, &mut dv, &mut scratch);
         });
     });
 }

@@ -26,6 +26,26 @@ pub struct Shape {
     pub scale: f64,
 }
 
+/// Keys that queries may not attend to, beside those after them: query `i` has `keys[from..to]` with `[from, to]` its
+/// span, ascending, and at least one that it sees is not among them. The default forbids nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forbidden<'a> {
+    /// One a query; empty if nothing is forbidden.
+    pub spans: &'a [[u32; 2]],
+    /// What the spans point into. They may share parts.
+    pub keys: &'a [u32],
+}
+
+impl Forbidden<'_> {
+    #[inline(always)]
+    fn of(&self, query: usize) -> &[u32] {
+        match self.spans.get(query) {
+            Some(&[from, to]) => &self.keys[from as usize..to as usize],
+            None => &[],
+        }
+    }
+}
+
 /// Queries whose scores are in the cache together. A multiple of [`PANEL`].
 const FORWARD_QUERIES: usize = 32;
 /// One row more than is used: rows of a power of two would put a query's panels into the same few cache sets.
@@ -42,7 +62,8 @@ kernel! {
     /// `z = softmax(scale q k^T, causal) v`. `q`, `v` and `z` are panels of `rows` rows; `k_t` is the transpose of the
     /// keys, panels of `d_head` rows. `log_sums[i]` becomes the logarithm of query `i`'s sum of exponentials.
     pub fn forward(
-        shape: Shape, q: &'a [T], k_t: &'a [T], v: &'a [T], z: &'a mut [T], log_sums: &'a mut [T], scratch: &'a mut [T],
+        shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], v: &'a [T], z: &'a mut [T],
+        log_sums: &'a mut [T], scratch: &'a mut [T],
     ) = run_forward;
 }
 
@@ -50,6 +71,7 @@ kernel! {
 fn run_forward<T: Real, S: Simd, const W: usize>(
     s: S,
     shape: Shape,
+    forbidden: Forbidden,
     q: &[T],
     k_t: &[T],
     v: &[T],
@@ -64,26 +86,96 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
         scores::<T, S, W>(s, start, end, rows, d_head, q, k_t, scratch, FORWARD_ROWS);
         let mut shares = [T::default(); FORWARD_QUERIES];
         for i in start..end {
-            let (log_sum, share) = exponentials::<T, S, W>(s, i, i - start, scale, scratch, FORWARD_ROWS);
+            let (log_sum, share) =
+                row_exponentials::<T, S, W>(s, forbidden.of(i), i, i - start, scale, scratch, FORWARD_ROWS);
             log_sums[i] = log_sum;
             shares[i - start] = share;
         }
         for i in (start..end).step_by(TILE) {
-            // No key after the last panel that the tile's queries see; no value after the last position.
-            let keys = ((i / PANEL + 1) * PANEL).min(used);
             let left = Left::Plain { data: scratch, rows: FORWARD_ROWS, first: 0 };
-            for p in 0..panels::count(d_head) {
-                let values = &v[p * rows * PANEL..][..keys * PANEL];
-                let z = &mut z[(p * rows + i) * PANEL..][..TILE * PANEL];
-                tile::<T, S, W>(s, i - start, left, values, |row, from, sums| {
-                    let share = T::splat(s, shares[i - start + row]);
-                    let out = T::vectors_mut::<S>(&mut z[row * PANEL..(row + 1) * PANEL]);
-                    for (x, &sum) in out[from..].iter_mut().zip(sums) {
-                        *x = T::vmul(s, sum, share);
-                    }
-                });
-            }
+            weigh::<T, S, W>(s, shape, i, i - start, left, &shares[i - start..], v, z);
         }
+    }
+}
+
+kernel! {
+    /// The first half of [`forward`], for patterns that are read again and again: `exponentials` (panels of `rows` rows, a
+    /// column a key, 0 above the diagonal within a panel) and what each query's must be multiplied by to sum to 1.
+    pub fn exponentials(
+        shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], out: &'a mut [T], shares: &'a mut [T],
+    ) = run_exponentials;
+}
+
+#[inline(always)]
+fn run_exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    forbidden: Forbidden,
+    q: &[T],
+    k_t: &[T],
+    out: &mut [T],
+    shares: &mut [T],
+) {
+    let Shape { used, rows, d_head, scale } = shape;
+    let scale = T::from_f64(scale);
+    scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
+    for (i, share) in shares[..used].iter_mut().enumerate() {
+        (_, *share) = row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, scale, out, rows);
+    }
+}
+
+kernel! {
+    /// The second half of [`forward`]: `z` from what [`exponentials`] left, to the same bits as [`forward`]'s where the
+    /// values are the same.
+    pub fn read_exponentials(
+        shape: Shape, exponentials: &'a [T], shares: &'a [T], v: &'a [T], z: &'a mut [T],
+    ) = run_read_exponentials;
+}
+
+#[inline(always)]
+fn run_read_exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    exponentials: &[T],
+    shares: &[T],
+    v: &[T],
+    z: &mut [T],
+) {
+    let Shape { used, rows, .. } = shape;
+    let left = Left::Plain { data: exponentials, rows, first: 0 };
+    for i in (0..used).step_by(TILE) {
+        let mut tile_shares = [T::default(); TILE];
+        let whole = (used - i).min(TILE);
+        tile_shares[..whole].copy_from_slice(&shares[i..i + whole]);
+        weigh::<T, S, W>(s, shape, i, i, left, &tile_shares, v, z);
+    }
+}
+
+/// `z` of the queries from `i` on, a tile of them, from the exponentials in `left`'s rows from `row` on.
+#[inline(always)]
+fn weigh<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    i: usize,
+    row: usize,
+    left: Left<T>,
+    shares: &[T],
+    v: &[T],
+    z: &mut [T],
+) {
+    let Shape { used, rows, d_head, .. } = shape;
+    // No key after the last panel that the tile's queries see; no value after the last position.
+    let keys = ((i / PANEL + 1) * PANEL).min(used);
+    for p in 0..panels::count(d_head) {
+        let values = &v[p * rows * PANEL..][..keys * PANEL];
+        let z = &mut z[(p * rows + i) * PANEL..][..TILE * PANEL];
+        tile::<T, S, W>(s, row, left, values, |row, from, sums| {
+            let share = T::splat(s, shares[row]);
+            let out = T::vectors_mut::<S>(&mut z[row * PANEL..(row + 1) * PANEL]);
+            for (x, &sum) in out[from..].iter_mut().zip(sums) {
+                *x = T::vmul(s, sum, share);
+            }
+        });
     }
 }
 
@@ -116,8 +208,9 @@ fn scores<T: Real, S: Simd, const W: usize>(
 /// Makes query `i`'s scores, in row `row` of `out`, exponentials (0 after the diagonal, up to the panel's end). Returns
 /// the logarithm of their sum, and what they must be multiplied by to sum to 1.
 #[inline(always)]
-fn exponentials<T: Real, S: Simd, const W: usize>(
+fn row_exponentials<T: Real, S: Simd, const W: usize>(
     s: S,
+    forbidden: &[u32],
     i: usize,
     row: usize,
     scale: T,
@@ -127,6 +220,10 @@ fn exponentials<T: Real, S: Simd, const W: usize>(
     let last = i / PANEL;
     let at = |p: usize| (p * out_rows + row) * PANEL;
     out[at(last) + i % PANEL + 1..at(last) + PANEL].fill(T::NEG_INFINITY);
+    for &key in forbidden {
+        let key = key as usize;
+        out[at(key / PANEL) + key % PANEL] = T::NEG_INFINITY;
+    }
     let mut largest = [T::splat(s, T::NEG_INFINITY); W];
     for p in 0..=last {
         for (m, &x) in largest.iter_mut().zip(T::vectors::<S>(&out[at(p)..at(p) + PANEL])) {
@@ -148,16 +245,23 @@ fn exponentials<T: Real, S: Simd, const W: usize>(
 
 kernel! {
     /// The attention pattern itself: panels of `rows` rows, a column a key, 0 above the diagonal.
-    pub fn pattern(shape: Shape, q: &'a [T], k_t: &'a [T], out: &'a mut [T]) = run_pattern;
+    pub fn pattern(shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], out: &'a mut [T]) = run_pattern;
 }
 
 #[inline(always)]
-fn run_pattern<T: Real, S: Simd, const W: usize>(s: S, shape: Shape, q: &[T], k_t: &[T], out: &mut [T]) {
+fn run_pattern<T: Real, S: Simd, const W: usize>(
+    s: S,
+    shape: Shape,
+    forbidden: Forbidden,
+    q: &[T],
+    k_t: &[T],
+    out: &mut [T],
+) {
     let Shape { used, rows, d_head, scale } = shape;
     out.fill(T::default());
     scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
     for i in 0..used {
-        let (_, share) = exponentials::<T, S, W>(s, i, i, T::from_f64(scale), out, rows);
+        let (_, share) = row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, T::from_f64(scale), out, rows);
         let share = T::splat(s, share);
         for p in 0..=i / PANEL {
             for x in T::vectors_mut::<S>(&mut out[(p * rows + i) * PANEL..][..PANEL]) {
@@ -200,7 +304,7 @@ kernel! {
     /// Tile by tile of queries and keys, everything a tile needs in the innermost cache: with `p` the pattern and `g` the
     /// gradient of `z`, `dp = g v^T`, `ds = scale p (dp - sum(g z))`, `dv += p^T g`, `dk += ds^T q`, `dq += ds k`.
     pub fn backward(
-        shape: Shape, saved: Saved<'a, T>, dz: &'a [T], dq: &'a mut [T], dk: &'a mut [T], dv: &'a mut [T],
+        shape: Shape, forbidden: Forbidden<'a>, saved: Saved<'a, T>, dz: &'a [T], dq: &'a mut [T], dk: &'a mut [T], dv: &'a mut [T],
         scratch: &'a mut [T],
     ) = run_backward;
 }
@@ -209,6 +313,7 @@ kernel! {
 fn run_backward<T: Real, S: Simd, const W: usize>(
     s: S,
     shape: Shape,
+    forbidden: Forbidden,
     saved: Saved<T>,
     dz: &[T],
     dq: &mut [T],
@@ -259,6 +364,13 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
                         pattern[row * PANEL + seen..(row + 1) * PANEL].fill(T::default());
                     }
                 }
+                for row in 0..TILE {
+                    let keys = forbidden.of(i + row);
+                    let from = keys.partition_point(|&key| (key as usize) < first_key);
+                    for &key in keys[from..].iter().take_while(|&&key| (key as usize) < first_key + PANEL) {
+                        pattern[row * PANEL + key as usize - first_key] = T::default();
+                    }
+                }
                 tile::<T, S, W>(s, i, Left::Plain { data: dz, rows, first: 0 }, values, |row, from, sums| {
                     let mean = T::splat(s, means[i - start + row]);
                     let at = row * PANEL..(row + 1) * PANEL;
@@ -304,7 +416,18 @@ mod tests {
         dv: Vec<f64>,
     }
 
-    fn twin(n: usize, d: usize, scale: f64, q: &[f64], k: &[f64], v: &[f64], g: &[f64]) -> Twin {
+    /// Forbids about a third of the keys, never key 0.
+    fn forbid(n: usize, seed: u64) -> (Vec<[u32; 2]>, Vec<u32>) {
+        let (mut spans, mut keys) = (Vec::new(), Vec::new());
+        for i in 0..n as u64 {
+            let from = keys.len() as u32;
+            keys.extend((1..=i as u32).filter(|&j| ((seed >> 7) ^ (i * 31) ^ (u64::from(j) * 17)).is_multiple_of(3)));
+            spans.push([from, keys.len() as u32]);
+        }
+        (spans, keys)
+    }
+
+    fn twin(n: usize, d: usize, scale: f64, forbidden: Forbidden, q: &[f64], k: &[f64], v: &[f64], g: &[f64]) -> Twin {
         let dot = |a: &[f64], i: usize, b: &[f64], j: usize| (0..d).map(|x| a[i * d + x] * b[j * d + x]).sum::<f64>();
         let mut out = Twin {
             z: vec![0.0; n * d],
@@ -314,7 +437,8 @@ mod tests {
             dv: vec![0.0; n * d],
         };
         for i in 0..n {
-            let e: Vec<f64> = (0..=i).map(|j| (scale * dot(q, i, k, j)).exp()).collect();
+            let seen = |j: usize| f64::from(u8::from(!forbidden.of(i).contains(&(j as u32))));
+            let e: Vec<f64> = (0..=i).map(|j| seen(j) * (scale * dot(q, i, k, j)).exp()).collect();
             let sum: f64 = e.iter().sum();
             let p: Vec<f64> = e.iter().map(|e| e / sum).collect();
             out.pattern[i * n..i * n + i + 1].copy_from_slice(&p);
@@ -344,7 +468,13 @@ mod tests {
     }
 
     /// All results of the kernels, row-major, for every instruction set.
-    fn kernels<T: Real>(n: usize, d: usize, scale: f64, tensors: [&[f64]; 4]) -> Vec<[Vec<f64>; 6]> {
+    fn kernels<T: Real>(
+        n: usize,
+        d: usize,
+        scale: f64,
+        forbidden: Forbidden,
+        tensors: [&[f64]; 4],
+    ) -> Vec<[Vec<f64>; 6]> {
         let rows = n.next_multiple_of(8) + 1;
         let stored = panels::len(rows, d);
         let into = |x: &[f64]| {
@@ -369,16 +499,20 @@ mod tests {
             let poisoned = || vec![T::NAN; stored];
             let mut scratch = vec![T::NAN; scratch_len(n)];
             let (mut z, mut log_sums) = (poisoned(), vec![T::NAN; n]);
-            forward(arch, shape, &q, &k_t, &v, &mut z, &mut log_sums, &mut scratch);
+            forward(arch, shape, forbidden, &q, &k_t, &v, &mut z, &mut log_sums, &mut scratch);
+            let (mut kept, mut shares, mut again) = (vec![T::NAN; panels::len(rows, n)], vec![T::NAN; n], poisoned());
+            exponentials(arch, shape, forbidden, &q, &k_t, &mut kept, &mut shares);
+            read_exponentials(arch, shape, &kept, &shares, &v, &mut again);
+            assert_eq!(back(&z), back(&again), "what is kept reads as what is not");
             let mut whole = vec![T::NAN; panels::len(rows, n)];
-            pattern(arch, shape, &q, &k_t, &mut whole);
+            pattern(arch, shape, forbidden, &q, &k_t, &mut whole);
             let mut read_z = poisoned();
             read(arch, shape, &whole, &v, &mut read_z);
             let pattern: Vec<f64> = (0..n * n).map(|at| whole[panels::at(rows, at / n, at % n)].to_f64()).collect();
             let (mut dq, mut dk, mut dv) = (poisoned(), poisoned(), poisoned());
             let saved = Saved { q: &q, k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
             scratch.fill(T::NAN);
-            backward(arch, shape, saved, &g, &mut dq, &mut dk, &mut dv, &mut scratch);
+            backward(arch, shape, forbidden, saved, &g, &mut dq, &mut dk, &mut dv, &mut scratch);
             [back(&z), pattern, back(&read_z), back(&dq), back(&dk), back(&dv)]
         };
         archs().into_iter().map(run).collect()
@@ -396,13 +530,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn attention_is_its_definition(n in 1usize..150, d in 1usize..70, seed: u64) {
+        fn attention_is_its_definition(n in 1usize..150, d in 1usize..70, seed: u64, free: bool) {
             let tensors = [1, 2, 3, 4].map(|i| noise(seed ^ (i << 32), n * d));
             let scale = (d as f64).powf(-0.5);
             let [q, k, v, g] = &tensors;
-            let twin = twin(n, d, scale, q, k, v, g);
-            let single = kernels::<f32>(n, d, scale, [q, k, v, g]);
-            let double = kernels::<f64>(n, d, scale, [q, k, v, g]);
+            let (spans, keys) = forbid(n, seed);
+            let forbidden = if free { Forbidden::default() } else { Forbidden { spans: &spans, keys: &keys } };
+            let twin = twin(n, d, scale, forbidden, q, k, v, g);
+            let single = kernels::<f32>(n, d, scale, forbidden, [q, k, v, g]);
+            let double = kernels::<f64>(n, d, scale, forbidden, [q, k, v, g]);
             assert_close(&single[0], &twin, 1e-5);
             assert_close(&double[0], &twin, 1e-12);
             prop_assert!(single.iter().all(|x| *x == single[0]), "instruction sets differ in f32");

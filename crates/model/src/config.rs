@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Clamp, Error};
 
 /// Layer norm before each sublayer and before the unembedding, or none at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct ModelConfig {
     /// Added to the variance in layer norm.
     #[serde(default = "default_layer_norm_eps")]
     pub layer_norm_eps: f64,
+    /// A constraint on attention patterns; none in the paper's models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamp: Option<Clamp>,
 }
 
 fn default_normalization() -> Normalization {
@@ -78,6 +81,7 @@ impl Default for ModelConfig {
             position_base: default_position_base(),
             pos_gain_init: default_pos_gain_init(),
             layer_norm_eps: default_layer_norm_eps(),
+            clamp: None,
         }
     }
 }
@@ -121,7 +125,8 @@ impl ModelConfig {
         real("position_base", self.position_base, 1.0, 1e9)?;
         real("pos_gain_init", self.pos_gain_init[0], -1e3, 1e3)?;
         real("pos_gain_init", self.pos_gain_init[1], -1e3, 1e3)?;
-        real("layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)
+        real("layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)?;
+        self.clamp.map_or(Ok(()), |clamp| clamp.validate(self))
     }
 
     /// True for a model without MLPs.

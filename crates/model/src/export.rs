@@ -13,11 +13,14 @@ use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, wri
 /// `W_K`, `W_V` multiplied by it.
 ///
 /// # Errors
-/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a gain of 0, a gain without layer norm.
+/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a gain without layer norm.
 pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     let cannot = |what: String| Error::Export { target: "TransformerLens", what };
     if config.smeared_keys {
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
+    }
+    if config.clamp.is_some() {
+        return Err(cannot("a clamp on attention patterns; use `induction scan` on the run itself".into()));
     }
     let (heads, d_model, d_head, d_vocab) = (config.n_heads, config.d_model, config.d_head, config.d_vocab);
     let mut state: BTreeMap<String, ArrayD<f32>> = params

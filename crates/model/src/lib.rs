@@ -23,6 +23,7 @@
 //! # Ok::<(), induction_model::Error>(())
 //! ```
 
+mod clamp;
 mod config;
 mod error;
 mod export;
@@ -33,6 +34,7 @@ mod params;
 mod positions;
 mod transformer;
 
+pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
 pub use export::{export_transformer_lens, write_export};

@@ -7,7 +7,7 @@ use burn::{
 };
 use ndarray::{ArrayD, IxDyn};
 
-use crate::{Error, Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
+use crate::{Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
 
 /// Added to the attention scores of later positions: small enough that its exponential is exactly 0 in float32,
 /// finite so that no subtraction of infinities can make a NaN.
@@ -172,8 +172,9 @@ impl Transformer {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, pos]), &self.device);
 
         let mut x = tap3(tap, Hook::Embed, embedding(self.weights.embed.W_E.val(), ids)); // [batch, pos, d_model]
+        let mask = self.mask(tokens, batch);
         for (l, block) in self.weights.blocks.iter().enumerate() {
-            let attn_out = self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), tap);
+            let attn_out = self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), &mask, tap);
             x = x + tap3(tap, Hook::AttnOut(l), attn_out);
             if let Some(mlp) = &block.mlp {
                 let mlp_out = mlp.forward(self.layer_norm(&block.ln2, x.clone()));
@@ -201,8 +202,44 @@ impl Transformer {
         centred / scale * w.val().unsqueeze() + b.val().unsqueeze()
     }
 
+    /// What is added to the scores: `[1 or batch, 1, pos, pos]`.
+    fn mask(&self, tokens: &[u32], batch: usize) -> Tensor<4> {
+        let pos = tokens.len() / batch;
+        let causal = self.causal_mask.clone().slice([0..1, 0..1, 0..pos, 0..pos]);
+        if self.config.clamp != Some(Clamp::ForbidInduction) {
+            return causal;
+        }
+        let mut forbidden = vec![0f32; batch * pos * pos];
+        for (tokens, out) in tokens.chunks_exact(pos).zip(forbidden.chunks_exact_mut(pos * pos)) {
+            let keys = ForbiddenKeys::new(tokens);
+            for (query, row) in out.chunks_exact_mut(pos).enumerate() {
+                keys.of(query).iter().for_each(|&key| row[key as usize] = MASKED);
+            }
+        }
+        Tensor::from_data(TensorData::new(forbidden, [batch, 1, pos, pos]), &self.device) + causal
+    }
+
+    /// `x` (heads on the second axis) with another part for the head of this layer that is clamped to the previous token,
+    /// if there is one.
+    fn clamped(&self, l: usize, x: Tensor<4>, part: impl FnOnce(usize) -> Tensor<4>) -> Tensor<4> {
+        match self.config.clamp {
+            Some(Clamp::PreviousToken { layer, head }) if layer == l => {
+                let after = self.config.n_heads - head - 1;
+                let mut parts = vec![part(head)];
+                if head > 0 {
+                    parts.insert(0, x.clone().narrow(1, 0, head));
+                }
+                if after > 0 {
+                    parts.push(x.narrow(1, head + 1, after));
+                }
+                Tensor::cat(parts, 1)
+            }
+            _ => x,
+        }
+    }
+
     /// One attention layer on the normalized residual stream `x`, `[batch, pos, d_model]`.
-    fn attention(&self, l: usize, attn: &Attention, x: Tensor<3>, tap: &mut dyn Tap) -> Tensor<3> {
+    fn attention(&self, l: usize, attn: &Attention, x: Tensor<3>, mask: &Tensor<4>, tap: &mut dyn Tap) -> Tensor<3> {
         let [batch, pos, d_model] = x.dims();
         let (heads, d_head) = (self.config.n_heads, self.config.d_head);
         // Positions go to queries and keys only, never to values or the residual stream (paper.md, 1.2).
@@ -219,7 +256,7 @@ impl Transformer {
         let v = tap4(tap, Hook::V(l), per_head(x, &attn.W_V));
 
         let by_head = |y: Tensor<4>| y.swap_dims(1, 2); // [batch, head, pos, d_head]
-        let z = self.read(l, by_head(q), by_head(k), by_head(v), tap);
+        let z = self.read(l, by_head(q), by_head(k), by_head(v), mask, tap);
         let z = tap4(tap, Hook::Z(l), by_head(z)); // [batch, pos, head, d_head]
         project(z.reshape([batch, pos, heads * d_head]), attn.W_O.val().reshape([heads * d_head, d_model]))
     }
@@ -237,11 +274,24 @@ impl Transformer {
     }
 
     /// Causal softmax attention: `[batch, head, pos, d_head]` each, in and out.
-    fn read(&self, l: usize, q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, tap: &mut dyn Tap) -> Tensor<4> {
-        let pos = q.dims()[2];
+    fn read(
+        &self,
+        l: usize,
+        q: Tensor<4>,
+        k: Tensor<4>,
+        v: Tensor<4>,
+        mask: &Tensor<4>,
+        tap: &mut dyn Tap,
+    ) -> Tensor<4> {
+        let [batch, _, pos, _] = q.dims();
         let q = q * (self.config.d_head as f64).powf(-0.5);
         if tap.wants(Hook::Pattern(l)) {
-            let pattern = activation::softmax(self.scores(q, k, 0), 3);
+            let pattern = self.clamped(l, activation::softmax(scores(q, k, 0, mask), 3), |_| {
+                let shift =
+                    (0..pos * pos).map(|at| f32::from(u8::from(at % pos == (at / pos).saturating_sub(1)))).collect();
+                let shift = Tensor::<4>::from_data(TensorData::new::<f32, _>(shift, [1, 1, pos, pos]), &self.device);
+                shift.repeat_dim(0, batch)
+            });
             return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
         }
         // The pattern itself is not needed. So the keys after a block of queries need not be looked at, and dividing after
@@ -249,19 +299,23 @@ impl Transformer {
         let blocks = (0..pos).step_by(QUERY_BLOCK).map(|start| {
             let end = (start + QUERY_BLOCK).min(pos);
             let seen = |x: &Tensor<4>| x.clone().narrow(2, 0, end);
-            let scores = self.scores(q.clone().narrow(2, start, end - start), seen(&k), start);
+            let scores = scores(q.clone().narrow(2, start, end - start), seen(&k), start, mask);
             let weights = (scores.clone() - scores.detach().max_dim(3)).exp();
             weights.clone().matmul(seen(&v)) / weights.sum_dim(3)
         });
-        Tensor::cat(blocks.collect(), 2)
+        let z = Tensor::cat(blocks.collect(), 2);
+        self.clamped(l, z, |head| {
+            let v = v.clone().narrow(1, head, 1);
+            if pos == 1 { v } else { Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2) }
+        })
     }
+}
 
-    /// Scores `[batch, head, query, key]` of scaled queries, the first of which stands at `start`, masked causally.
-    fn scores(&self, q: Tensor<4>, k: Tensor<4>, start: usize) -> Tensor<4> {
-        let (queries, keys) = (q.dims()[2], k.dims()[2]);
-        let mask = self.causal_mask.clone().slice([0..1, 0..1, start..start + queries, 0..keys]);
-        q.matmul(k.swap_dims(2, 3)) + mask
-    }
+/// Scores `[batch, head, query, key]` of scaled queries, the first of which stands at `start`, masked.
+fn scores(q: Tensor<4>, k: Tensor<4>, start: usize, mask: &Tensor<4>) -> Tensor<4> {
+    let (queries, keys) = (q.dims()[2], k.dims()[2]);
+    let mask = mask.clone().narrow(2, start, queries).narrow(3, 0, keys);
+    q.matmul(k.swap_dims(2, 3)) + mask
 }
 
 impl Mlp {

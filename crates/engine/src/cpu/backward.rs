@@ -5,9 +5,11 @@ use induction_kernels::{
     rows::{accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward},
 };
 
+use induction_model::ForbiddenKeys;
+
 use super::{
     Model,
-    forward::{NoTap, Sizes, Start, norm},
+    forward::{NoTap, Sizes, Start, forbidden_of, norm},
     workspace::{Backward, LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
 
@@ -42,7 +44,7 @@ impl<T: Real> Model<T> {
             if self.layout.dims.d_mlp > 0 {
                 self.mlp_backward(l, sizes, layer, scratch, &mut backward, gradients, first);
             }
-            self.attention_backward(l, sizes, layer, scratch, &mut backward, gradients, first);
+            self.attention_backward(l, sizes, layer, scratch, &space.forbidden, &mut backward, gradients, first);
         }
         self.embed_backward(&backward.residual, space.rows, tokens, gradients);
         space.backward = Some(backward);
@@ -176,6 +178,7 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
+        forbidden: &ForbiddenKeys,
         backward: &mut Backward<T>,
         gradients: &mut [T],
         first: bool,
@@ -199,6 +202,12 @@ impl<T: Real> Model<T> {
         let (dk, dv) = d_kv.split_at_mut(heads);
         for h in 0..dims.n_heads {
             let head = dims.head(h, rows);
+            if self.is_shift(l, h) {
+                dq[head.clone()].fill(T::default());
+                dk[head.clone()].fill(T::default());
+                shift_backward(&dz[head.clone()], &mut dv[head], rows, used);
+                continue;
+            }
             panels::transpose(&keys[head.clone()], rows, used, d_head, &mut scratch.k_t, d_head, 0);
             panels::transpose(&values[head.clone()], rows, used, d_head, &mut scratch.v_t, d_head, 0);
             let saved = Saved {
@@ -211,7 +220,17 @@ impl<T: Real> Model<T> {
             };
             let (dq, dk, dv) = (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
             let dz = &dz[head.clone()];
-            attention::backward(arch, self.shape(sizes), saved, dz, dq, dk, dv, &mut scratch.attention);
+            attention::backward(
+                arch,
+                self.shape(sizes),
+                forbidden_of(forbidden),
+                saved,
+                dz,
+                dq,
+                dk,
+                dv,
+                &mut scratch.attention,
+            );
             if dims.smeared {
                 let amount = self.smear_amount(l, h);
                 let d_amount = smear_backward(arch, &raw_keys[head.clone()], rows, used, amount, dk);
@@ -249,6 +268,17 @@ impl<T: Real> Model<T> {
                     *sum += x;
                 }
             }
+        }
+    }
+}
+
+/// The gradient of the values of a head that reads the position before each: position 0 is read by itself and by 1.
+fn shift_backward<T: Real>(dz: &[T], dv: &mut [T], rows: usize, used: usize) {
+    for (dv, dz) in dv.chunks_exact_mut(rows * PANEL).zip(dz.chunks_exact(rows * PANEL)) {
+        dv[..(used - 1) * PANEL].copy_from_slice(&dz[PANEL..used * PANEL]);
+        dv[(used - 1) * PANEL..used * PANEL].fill(T::default());
+        for (dv, &dz) in dv[..PANEL].iter_mut().zip(dz) {
+            *dv += dz;
         }
     }
 }

@@ -1,10 +1,10 @@
 use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
-    attention::{self, Shape},
+    attention::{self, Forbidden, Shape},
     matmul, panels,
     rows::{accumulate, add_bias, add_positions, cross_entropy, gelu, layer_norm, smear},
 };
-use induction_model::Hook;
+use induction_model::{Clamp, ForbiddenKeys, Hook};
 
 use super::{
     Model,
@@ -22,6 +22,15 @@ pub(super) trait Tap<T> {
     fn wants_pattern(&self, layer: usize, head: usize) -> Wanted;
     /// One head's pattern, a column a key.
     fn see_pattern(&mut self, layer: usize, head: usize, value: &mut [T], rows: usize);
+    /// Whether this layer's patterns are to be kept in the workspace.
+    fn keeps_patterns(&self, _layer: usize) -> bool {
+        false
+    }
+    /// The patterns that an earlier pass kept of this layer, and their shares; asked where a head's is
+    /// [`Wanted::Frozen`].
+    fn frozen(&self, _layer: usize) -> (&[T], &[T]) {
+        (&[], &[])
+    }
     /// Whether nobody needs what comes after this layer's patterns.
     fn stops_at_patterns(&self, _layer: usize) -> bool {
         false
@@ -37,6 +46,8 @@ pub(super) enum Wanted {
     Shown,
     /// To give it: it need not be computed.
     Given,
+    /// That it be the one that an earlier pass kept.
+    Frozen,
 }
 
 /// Wants nothing.
@@ -51,6 +62,23 @@ impl<T> Tap<T> for NoTap {
         Wanted::Nothing
     }
     fn see_pattern(&mut self, _: usize, _: usize, _: &mut [T], _: usize) {}
+}
+
+/// Wants the patterns of some layers kept.
+pub(super) struct KeepPatterns<'a>(pub(super) &'a [bool]);
+
+impl<T> Tap<T> for KeepPatterns<'_> {
+    fn wants(&self, _: Hook) -> bool {
+        false
+    }
+    fn see(&mut self, _: Hook, _: &mut [T], _: usize) {}
+    fn wants_pattern(&self, _: usize, _: usize) -> Wanted {
+        Wanted::Nothing
+    }
+    fn see_pattern(&mut self, _: usize, _: usize, _: &mut [T], _: usize) {}
+    fn keeps_patterns(&self, layer: usize) -> bool {
+        self.0[layer]
+    }
 }
 
 /// Where a pass through the layers begins; what comes before was computed by an earlier pass.
@@ -76,6 +104,9 @@ impl<T: Real> Model<T> {
         slopes: bool,
         tap: &mut dyn Tap<T>,
     ) {
+        if self.clamp == Some(Clamp::ForbidInduction) {
+            space.forbidden.set(tokens);
+        }
         let first = match start {
             Start::Tokens => {
                 self.embed(space, tokens);
@@ -92,7 +123,7 @@ impl<T: Real> Model<T> {
             let (before, after) = space.layers.split_at_mut(l + 1);
             let output = after.first_mut().map_or(&mut space.residual, |next| &mut next.input);
             let sizes = Sizes { used: space.used, rows: space.rows };
-            self.layer(l, sizes, &mut before[l], &mut space.scratch, output, begin, slopes, tap);
+            self.layer(l, sizes, &mut before[l], &mut space.scratch, &space.forbidden, output, begin, slopes, tap);
             if tap.stops_at_patterns(l) {
                 return;
             }
@@ -120,6 +151,7 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
+        forbidden: &ForbiddenKeys,
         output: &mut [T],
         start: Start,
         slopes: bool,
@@ -131,7 +163,9 @@ impl<T: Real> Model<T> {
         let at = &self.layout.layer;
         let (d, width) = (dims.d_model, dims.heads_width);
         if start <= Start::Input(l) {
-            self.queries_keys_values(l, sizes, layer, scratch);
+            let given = |h| matches!(tap.wants_pattern(l, h), Wanted::Given | Wanted::Frozen);
+            let with_qk = tap.wants(Hook::Q(l)) || tap.wants(Hook::K(l)) || !(0..dims.n_heads).all(given);
+            self.queries_keys_values(l, sizes, layer, scratch, with_qk);
             let heads = layer.z.len();
             for (part, hook) in [Hook::Q(l), Hook::K(l), Hook::V(l)].into_iter().enumerate() {
                 if tap.wants(hook) {
@@ -143,7 +177,7 @@ impl<T: Real> Model<T> {
             }
         }
         if start <= Start::Qkv(l) {
-            self.attention(l, sizes, layer, scratch, tap);
+            self.attention(l, sizes, layer, scratch, forbidden, tap);
         }
         if tap.stops_at_patterns(l) {
             return;
@@ -200,7 +234,15 @@ impl<T: Real> Model<T> {
         }
     }
 
-    fn queries_keys_values(&self, l: usize, sizes: Sizes, layer: &mut Layer<T>, scratch: &mut Scratch<T>) {
+    /// Without `with_qk`, only the values: nobody looks at the others.
+    fn queries_keys_values(
+        &self,
+        l: usize,
+        sizes: Sizes,
+        layer: &mut Layer<T>,
+        scratch: &mut Scratch<T>,
+        with_qk: bool,
+    ) {
         let Sizes { used, rows } = sizes;
         let (dims, arch) = (&self.layout.dims, self.arch);
         let weights = &self.weights.packed[self.layout.layer_at(l)];
@@ -211,10 +253,13 @@ impl<T: Real> Model<T> {
         let (qk, v) = layer.qkv.split_at_mut(2 * heads);
         let normal =
             self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], &mut scratch.normal, &mut scratch.placed);
-        let placed = Left::Plain { data: &scratch.placed, rows, first: 0 };
-        matmul(arch, used, d, 2 * width, placed, to_qk, stored, qk, rows, Out::Set);
         let normal = Left::Plain { data: normal, rows, first: 0 };
         matmul(arch, used, d, width, normal, to_v, stored, v, rows, Out::Set);
+        if !with_qk {
+            return;
+        }
+        let placed = Left::Plain { data: &scratch.placed, rows, first: 0 };
+        matmul(arch, used, d, 2 * width, placed, to_qk, stored, qk, rows, Out::Set);
         if dims.smeared {
             self.smear(l, sizes, &layer.qkv[heads..2 * heads], &mut layer.smeared);
         }
@@ -258,7 +303,21 @@ impl<T: Real> Model<T> {
         Shape { used: sizes.used, rows: sizes.rows, d_head, scale: (d_head as f64).powf(-0.5) }
     }
 
-    fn attention(&self, l: usize, sizes: Sizes, layer: &mut Layer<T>, scratch: &mut Scratch<T>, tap: &mut dyn Tap<T>) {
+    /// Whether the model's clamp has this head attend to the previous token.
+    pub(super) fn is_shift(&self, l: usize, h: usize) -> bool {
+        matches!(self.clamp, Some(Clamp::PreviousToken { layer, head }) if (layer, head) == (l, h))
+    }
+
+    fn attention(
+        &self,
+        l: usize,
+        sizes: Sizes,
+        layer: &mut Layer<T>,
+        scratch: &mut Scratch<T>,
+        forbidden: &ForbiddenKeys,
+        tap: &mut dyn Tap<T>,
+    ) {
+        let forbidden = forbidden_of(forbidden);
         let Sizes { used, rows } = sizes;
         let (dims, arch, shape) = (&self.layout.dims, self.arch, self.shape(sizes));
         let heads = layer.z.len();
@@ -268,17 +327,49 @@ impl<T: Real> Model<T> {
             let head = dims.head(h, rows);
             let (q, k, v, z) = (&qk[head.clone()], &keys[head.clone()], &values[head.clone()], &mut layer.z[head]);
             let wanted = tap.wants_pattern(l, h);
+            if self.is_shift(l, h) && wanted != Wanted::Given {
+                if wanted == Wanted::Shown {
+                    scratch.pattern.clear();
+                    scratch.pattern.resize(panels::len(rows, used), T::default());
+                    for i in 0..used {
+                        scratch.pattern[panels::at(rows, i, i.saturating_sub(1))] = T::from_f64(1.0);
+                    }
+                    tap.see_pattern(l, h, &mut scratch.pattern, rows);
+                }
+                for (z, v) in z.chunks_exact_mut(rows * PANEL).zip(v.chunks_exact(rows * PANEL)) {
+                    z[..PANEL].copy_from_slice(&v[..PANEL]);
+                    z[PANEL..used * PANEL].copy_from_slice(&v[..(used - 1) * PANEL]);
+                }
+                continue;
+            }
+            let kept_len = panels::len(rows, used);
+            let kept = h * kept_len..(h + 1) * kept_len;
+            if wanted == Wanted::Frozen {
+                let (exponentials, shares) = tap.frozen(l);
+                let shares = &shares[h * used..(h + 1) * used];
+                attention::read_exponentials(arch, shape, &exponentials[kept], shares, v, z);
+                continue;
+            }
             if wanted != Wanted::Given {
                 panels::transpose(k, rows, used, dims.d_head, &mut scratch.k_t, dims.d_head, 0);
             }
+            if tap.keeps_patterns(l) {
+                layer.exponentials.resize(dims.n_heads * kept_len, T::NAN);
+                layer.shares.resize(dims.n_heads * used, T::NAN);
+                let (exponentials, shares) =
+                    (&mut layer.exponentials[kept], &mut layer.shares[h * used..(h + 1) * used]);
+                attention::exponentials(arch, shape, forbidden, q, &scratch.k_t, exponentials, shares);
+                attention::read_exponentials(arch, shape, exponentials, shares, v, z);
+                continue;
+            }
             if wanted == Wanted::Nothing {
                 let log_sums = &mut layer.log_sums[h * used..(h + 1) * used];
-                attention::forward(arch, shape, q, &scratch.k_t, v, z, log_sums, &mut scratch.attention);
+                attention::forward(arch, shape, forbidden, q, &scratch.k_t, v, z, log_sums, &mut scratch.attention);
                 continue;
             }
             scratch.pattern.resize(panels::len(rows, used), T::NAN);
             if wanted == Wanted::Shown {
-                attention::pattern(arch, shape, q, &scratch.k_t, &mut scratch.pattern);
+                attention::pattern(arch, shape, forbidden, q, &scratch.k_t, &mut scratch.pattern);
             }
             tap.see_pattern(l, h, &mut scratch.pattern, rows);
             if tap.stops_at_patterns(l) {
@@ -318,6 +409,12 @@ impl<T: Real> Model<T> {
         }
         (space.logits, space.losses) = (logits, losses);
     }
+}
+
+/// What the kernels are told of forbidden keys.
+pub(super) fn forbidden_of(keys: &ForbiddenKeys) -> Forbidden<'_> {
+    let (spans, keys) = keys.parts();
+    Forbidden { spans, keys }
 }
 
 /// A sequence's positions and the rows stored for them.

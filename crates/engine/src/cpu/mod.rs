@@ -17,18 +17,21 @@ use std::{
 };
 
 use induction_kernels::{Arch, Real, panels, rows::accumulate};
-use induction_model::{Hook, ModelConfig, Params, sinusoidal_positions};
+use induction_model::{Clamp, Hook, ModelConfig, Params, sinusoidal_positions};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewMut1, Axis, IxDyn};
 use rayon::prelude::*;
 
 use self::{
-    forward::{NoTap, Start, Tap},
+    forward::{KeepPatterns, Start, Tap},
     layout::Layout,
     tap::ExampleTap,
     weights::Weights,
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, Workspace},
 };
-use crate::{Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook, intervention::hook_shape};
+use crate::{
+    Engine, Error, Exactness, Intervention, check_tokens,
+    intervention::{check_hook, hook_shape, with_frozen_patterns},
+};
 
 /// Buffers that a batch's gradients are summed in: as many threads as can work on one batch. It is fixed, so that the
 /// order of the sums is, and small, because each buffer is written and read once a step.
@@ -40,6 +43,7 @@ pub struct Model<T> {
     layout: Layout,
     n_ctx: usize,
     eps: f64,
+    clamp: Option<Clamp>,
     weights: Weights<T>,
     /// `[n_ctx, d_model]`.
     positions: Vec<T>,
@@ -67,6 +71,7 @@ impl<T: Real> Model<T> {
             layout,
             n_ctx: config.n_ctx,
             eps: config.layer_norm_eps,
+            clamp: config.clamp,
             positions,
             spaces: Mutex::new(Vec::new()),
             gradients: Vec::new(),
@@ -188,7 +193,7 @@ impl CpuEngine {
 
     fn tap<'a>(&'a self, used: usize, example: usize, interventions: &'a [Intervention]) -> ExampleTap<'a> {
         let (dims, captured) = (&self.model.layout.dims, BTreeMap::new());
-        ExampleTap { dims, used, example, interventions, captured, captures_only: false }
+        ExampleTap { dims, used, example, interventions, captured, captures_only: false, clean: &[] }
     }
 
     /// The losses of one example under each set, into one row of each of `out`. A pass under a set begins at the first
@@ -197,15 +202,17 @@ impl CpuEngine {
         let (model, used) = (&self.model, row.len() - 1);
         let (tokens, targets) = (&row[..used], &row[1..]);
         let mut clean = model.workspace(used);
-        let alone = sets.len() == 1;
+        let frozen = |l| move |i: &Intervention| matches!(i, Intervention::FreezePatterns { layer } if *layer == l);
+        let kept: Vec<bool> =
+            (0..model.layout.n_layers).map(|l| sets.iter().any(|set| set.iter().any(frozen(l)))).collect();
+        let alone = sets.len() == 1 && !kept.contains(&true);
         if !alone {
-            model.layers(&mut clean, tokens, Start::Tokens, false, &mut NoTap);
+            model.layers(&mut clean, tokens, Start::Tokens, false, &mut KeepPatterns(&kept));
         }
         let mut other = None;
         for (set, mut out) in sets.iter().zip(out) {
-            let mut tap = self.tap(used, example, set);
             let space = if alone {
-                model.layers(&mut clean, tokens, Start::Tokens, false, &mut tap);
+                model.layers(&mut clean, tokens, Start::Tokens, false, &mut self.tap(used, example, set));
                 &mut clean
             } else if set.is_empty() {
                 &mut clean
@@ -213,6 +220,7 @@ impl CpuEngine {
                 let space = other.get_or_insert_with(|| model.workspace(used));
                 let start = first_touched(set);
                 take_over(&clean, space, start);
+                let mut tap = ExampleTap { clean: &clean.layers, ..self.tap(used, example, set) };
                 model.layers(space, tokens, start, false, &mut tap);
                 space
             };
@@ -320,6 +328,8 @@ impl Engine for CpuEngine {
         }
         let used = tokens.ncols();
         self.check(tokens, used, interventions)?;
+        let interventions = with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let interventions = interventions.as_ref();
         let shape = |hook: Hook| IxDyn(&hook_shape(&self.config, hook, tokens.nrows(), used));
         let mut captured: BTreeMap<Hook, ArrayD<f32>> =
             hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook)))).collect();
@@ -344,6 +354,8 @@ impl Engine for CpuEngine {
     fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
         let (used, d_vocab) = (tokens.ncols(), self.config.d_vocab);
         self.check(tokens, used, interventions)?;
+        let interventions = with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let interventions = interventions.as_ref();
         let mut logits = Array3::zeros((tokens.nrows(), used, d_vocab));
         let tokens = tokens.as_standard_layout();
         let examples: Vec<_> = logits.outer_iter_mut().enumerate().collect();

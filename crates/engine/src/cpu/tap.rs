@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 
 use induction_kernels::panels;
 use induction_model::Hook;
-use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMutD, Axis};
 
 use super::{
     forward::{Tap, Wanted},
     layout::Dims,
+    workspace::Layer,
 };
 use crate::Intervention;
 
@@ -22,6 +23,8 @@ pub(super) struct ExampleTap<'a> {
     pub(super) captured: BTreeMap<Hook, ArrayViewMutD<'a, f32>>,
     /// Whether the pass is for the captured activations alone.
     pub(super) captures_only: bool,
+    /// The layers of the pass without interventions, whose patterns are kept where a set freezes them.
+    pub(super) clean: &'a [Layer<f32>],
 }
 
 impl ExampleTap<'_> {
@@ -54,6 +57,15 @@ fn write(dims: &Dims, used: usize, hook: Hook, rows: usize, from: ArrayViewD<f32
     each(dims, used, hook, rows, |array, panel| to[panel] = from[array]);
 }
 
+/// One head's `[pos, d_head]` into its panels.
+fn write_head(used: usize, rows: usize, from: ArrayView2<f32>, to: &mut [f32]) {
+    for t in 0..used {
+        for (x, &value) in from.row(t).iter().enumerate() {
+            to[panels::at(rows, t, x)] = value;
+        }
+    }
+}
+
 fn read(dims: &Dims, used: usize, hook: Hook, rows: usize, from: &[f32], mut to: ArrayViewMutD<f32>) {
     let to = to.as_slice_mut().expect("one example of an array in standard layout");
     if let Hook::Pattern(_) = hook {
@@ -76,7 +88,13 @@ impl Tap<f32> for ExampleTap<'_> {
                     write(self.dims, self.used, hook, rows, new.index_axis(Axis(0), self.example), value);
                 }
                 Intervention::ZeroHead { head, .. } => value[self.dims.head(*head, rows)].fill(0.0),
-                Intervention::ForcePattern { .. } => unreachable!("patterns are shown head by head"),
+                Intervention::ReplaceHead { head, value: new, .. } => {
+                    let head = &mut value[self.dims.head(*head, rows)];
+                    write_head(self.used, rows, new.index_axis(Axis(0), self.example), head);
+                }
+                Intervention::ForcePattern { .. } | Intervention::FreezePatterns { .. } => {
+                    unreachable!("patterns are shown head by head")
+                }
             }
         }
         if let Some(to) = self.captured.get_mut(&hook) {
@@ -88,15 +106,22 @@ impl Tap<f32> for ExampleTap<'_> {
         let hook = Hook::Pattern(layer);
         let given = |i: &Intervention| match i {
             Intervention::ForcePattern { head: forced, .. } => *forced == head,
+            Intervention::FreezePatterns { .. } => false,
             _ => true,
         };
         if self.at(hook).any(given) {
             Wanted::Given
+        } else if self.at(hook).any(|i| matches!(i, Intervention::FreezePatterns { .. })) {
+            Wanted::Frozen
         } else if self.captured.contains_key(&hook) {
             Wanted::Shown
         } else {
             Wanted::Nothing
         }
+    }
+
+    fn frozen(&self, layer: usize) -> (&[f32], &[f32]) {
+        (&self.clean[layer].exponentials, &self.clean[layer].shares)
     }
 
     fn stops_at_patterns(&self, layer: usize) -> bool {

@@ -1,5 +1,7 @@
 use induction_kernels::{PANEL, Real, attention, panels};
 
+use induction_model::ForbiddenKeys;
+
 use super::layout::{Dims, Layout};
 
 /// Rows of logits that are in the cache together.
@@ -22,6 +24,8 @@ pub(super) struct Workspace<T> {
     pub(super) losses: Vec<T>,
     pub(super) scratch: Scratch<T>,
     pub(super) backward: Option<Backward<T>>,
+    /// What the model's clamp takes from each query; empty if it takes nothing.
+    pub(super) forbidden: ForbiddenKeys,
 }
 
 /// What a layer keeps for the backward pass, or for a later pass that begins at this layer.
@@ -42,6 +46,10 @@ pub(super) struct Layer<T> {
     /// GELU's results, `[used, d_mlp]`, and its slopes, which only training makes.
     pub(super) hidden: Vec<T>,
     pub(super) slope: Vec<T>,
+    /// Each head's pattern as [`attention::exponentials`] leaves it, and its shares, a row of `used` a head; empty until
+    /// a pass keeps them.
+    pub(super) exponentials: Vec<T>,
+    pub(super) shares: Vec<T>,
 }
 
 /// Used and forgotten within a layer.
@@ -97,6 +105,8 @@ impl<T: Real> Workspace<T> {
             middle: if_mlp(model),
             hidden: fresh(mlp),
             slope: Vec::new(),
+            exponentials: Vec::new(),
+            shares: Vec::new(),
         };
         Self {
             used,
@@ -116,6 +126,7 @@ impl<T: Real> Workspace<T> {
                 out: Vec::new(),
             },
             backward: None,
+            forbidden: ForbiddenKeys::default(),
         }
     }
 

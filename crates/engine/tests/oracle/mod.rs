@@ -10,9 +10,16 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that divide nothing.
-pub const CASES: [&str; 5] =
-    ["one_layer_smeared", "two_layer", "two_layer_mlp_smeared", "two_layer_odd_heads", "three_layer_no_norm"];
+/// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that divide nothing, clamps.
+pub const CASES: [&str; 7] = [
+    "one_layer_smeared",
+    "two_layer",
+    "two_layer_mlp_smeared",
+    "two_layer_odd_heads",
+    "three_layer_no_norm",
+    "two_layer_previous_token",
+    "two_layer_forbid_induction",
+];
 
 /// The model on every engine: burn, and ours with each instruction set that this processor has.
 pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {

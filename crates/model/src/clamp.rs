@@ -1,0 +1,148 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ModelConfig};
+
+/// A constraint on attention patterns that is part of a model: it holds in training and in everything done with the model
+/// later. An intervention that gives a pattern wins over it.
+///
+/// The paper has none; it changes the architecture to move the phase change (paper.md, 6: argument 2), this changes what
+/// one head, or one kind of attention, may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", from = "Written")]
+pub enum Clamp {
+    /// This head attends to the previous position alone, position 0 to itself, whatever its queries and keys say.
+    PreviousToken {
+        /// From 0.
+        layer: usize,
+        /// From 0.
+        head: usize,
+    },
+    /// No head attends to what followed an earlier copy of the current token: see [`ForbiddenKeys`]. The rest of each
+    /// row is what it would be without the forbidden scores.
+    ForbidInduction,
+}
+
+/// A clamp as files have it. Of a variant without braces serde would ignore unknown keys.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum Written {
+    PreviousToken { layer: usize, head: usize },
+    ForbidInduction {},
+}
+
+impl From<Written> for Clamp {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::PreviousToken { layer, head } => Self::PreviousToken { layer, head },
+            Written::ForbidInduction {} => Self::ForbidInduction,
+        }
+    }
+}
+
+impl Clamp {
+    pub(crate) fn validate(self, config: &ModelConfig) -> Result<(), Error> {
+        let Self::PreviousToken { layer, head } = self else { return Ok(()) };
+        for (field, found, count) in [("clamp.layer", layer, config.n_layers), ("clamp.head", head, config.n_heads)] {
+            if found >= count {
+                let expected = format!("a whole number below {count}, counted from 0");
+                return Err(Error::Config { field, found: found.to_string(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys that [`Clamp::ForbidInduction`] takes from each query of a sequence: `key >= 1` for `query >= key` where
+/// `tokens[key - 1] == tokens[query]`. Key 0 is never among them, so every query keeps one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForbiddenKeys {
+    /// One a query: where its keys begin and end in `keys`.
+    spans: Vec<[u32; 2]>,
+    /// What follows each position, sorted by the position's token. A query's keys follow the earlier copies of its token,
+    /// so they are the first of that token's: no list grows with the square of the sequence.
+    keys: Vec<u32>,
+}
+
+impl ForbiddenKeys {
+    /// Those of `tokens`.
+    pub fn new(tokens: &[u32]) -> Self {
+        let mut keys = Self::default();
+        keys.set(tokens);
+        keys
+    }
+
+    /// Becomes those of `tokens`, in the memory that is there.
+    pub fn set(&mut self, tokens: &[u32]) {
+        self.keys.clear();
+        self.keys.extend(0..tokens.len() as u32);
+        self.keys.sort_unstable_by_key(|&at| (tokens[at as usize], at));
+        self.spans.clear();
+        self.spans.resize(tokens.len(), [0; 2]);
+        let (mut first, mut current) = (0, None);
+        for (index, key) in self.keys.iter_mut().enumerate() {
+            let (index, query) = (index as u32, *key as usize);
+            if current.replace(tokens[query]) != Some(tokens[query]) {
+                first = index;
+            }
+            self.spans[query] = [first, index];
+            *key += 1;
+        }
+    }
+
+    /// Of one query, ascending.
+    pub fn of(&self, query: usize) -> &[u32] {
+        let [from, to] = self.spans[query];
+        &self.keys[from as usize..to as usize]
+    }
+
+    /// `(spans, keys)`: query `i` has `keys[spans[i][0]..spans[i][1]]`; spans may overlap.
+    pub fn parts(&self) -> (&[[u32; 2]], &[u32]) {
+        (&self.spans, &self.keys)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forbidden_are_the_followers_of_earlier_copies() {
+        let mut keys = ForbiddenKeys::new(&[5, 1, 2, 1, 1]);
+        let of = |query: usize| keys.of(query).to_vec();
+        assert_eq!([of(0), of(1), of(2), of(3), of(4)], [vec![], vec![], vec![], vec![2], vec![2, 4]]);
+        // By the definition, pair by pair, in memory that held another sequence.
+        for (length, kinds) in [(0u32, 1), (1, 1), (40, 1), (57, 3), (64, 11), (30, 100)] {
+            let tokens: Vec<u32> = (0..length).map(|at| at * at * 7 % 31 % kinds).collect();
+            keys.set(&tokens);
+            for query in 0..tokens.len() {
+                let expected = (1..=query).filter(|&key| tokens[key - 1] == tokens[query]).map(|key| key as u32);
+                assert!(keys.of(query).iter().copied().eq(expected), "query {query} of {tokens:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn specs_read_it_and_refuse_what_is_not_there() {
+        let parse = |text: &str| serde_json::from_str::<Clamp>(text);
+        let clamp = Clamp::PreviousToken { layer: 0, head: 1 };
+        assert!(parse(r#"{"kind":"forbid"}"#).is_err());
+        assert!(parse(r#"{"kind":"previous-token","layer":0,"head":1,"surplus":1}"#).is_err());
+        assert!(parse(r#"{"kind":"forbid-induction","layer":0}"#).is_err());
+        assert!(parse(r#"{"kind":"previous-token","layer":0}"#).is_err());
+        let config = |clamp| ModelConfig { clamp: Some(clamp), ..ModelConfig::default() };
+        config(clamp).validate().unwrap();
+        for (layer, head, field) in [(2, 0, "model.clamp.layer = 2"), (0, 4, "model.clamp.head = 4")] {
+            let error = config(Clamp::PreviousToken { layer, head }).validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+        for (clamp, text) in [
+            (clamp, r#"{"kind":"previous-token","layer":0,"head":1}"#),
+            (Clamp::ForbidInduction, r#"{"kind":"forbid-induction"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&clamp).unwrap(), text);
+            assert_eq!(parse(text).unwrap(), clamp);
+        }
+        let plain = serde_json::to_string(&ModelConfig::default()).unwrap();
+        assert!(!plain.contains("clamp"), "what has none is written as before");
+    }
+}
