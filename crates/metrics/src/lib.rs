@@ -71,8 +71,8 @@ pub use detectors::{Detection, DetectionPattern, DetectorOptions, detect_heads, 
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
 pub use losses::{
-    IclIndices, IclScore, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index, loss_derivative,
-    paired_change, random_token_losses,
+    IclIndices, IclScore, before_after_attribution, icl_by_example, icl_score, icl_sensitivity, late_slope,
+    loss_by_index, loss_derivative, paired_change, random_token_losses,
 };
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{
@@ -82,7 +82,8 @@ pub use phase::{
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use statistics::{
-    ChangePoint, Interval, TwoByTwo, change_point, percentile_interval, resample, spearman, weighted_mean,
+    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, percentile_interval, resample, spearman,
+    weighted_mean,
 };
 
 /// What the functions of this crate return.

@@ -160,6 +160,36 @@ pub fn random_token_losses(losses: ArrayView2<f32>, seed: u64) -> Result<Vec<f32
     Ok(losses.outer_iter().enumerate().map(one).collect())
 }
 
+/// Along the before-and-after vector: `u . change` with `u = (after - before) / ||after - before||`, each a loss by example
+/// (paper.md, 2: before-and-after attribution; its sign is that of 0: D11). Below 0 the change undoes what happened
+/// between the two. `counts` says how often each example is taken; `None`, if nothing happened between the two.
+///
+/// # Errors
+/// If the lists differ in length.
+pub fn before_after_attribution(
+    before: &[f64],
+    after: &[f64],
+    change: &[f64],
+    counts: Option<&[u32]>,
+) -> Result<Option<f64>> {
+    for found in [after.len(), change.len(), counts.map_or(before.len(), <[u32]>::len)] {
+        if found != before.len() {
+            return Err(Error::Shape {
+                what: "losses by example",
+                expected: before.len().to_string(),
+                found: found.to_string(),
+            });
+        }
+    }
+    let (mut square, mut dot) = (0.0, 0.0);
+    for (e, ((before, after), change)) in before.iter().zip(after).zip(change).enumerate() {
+        let times = counts.map_or(1.0, |counts| f64::from(counts[e]));
+        square += times * (after - before).powi(2);
+        dot += times * (after - before) * change;
+    }
+    Ok((square > 0.0).then(|| dot / f64::sqrt(square)))
+}
+
 /// d loss / d ln index of a loss by index, in nats an e-fold: places and slopes (paper.md, 2: derivative map).
 ///
 /// The paper gives no discretisation. Ours: indices are put into bins of an eighth of an octave, at least one index

@@ -79,6 +79,15 @@ pub fn percentile_interval(values: &[f64], level: f64) -> Result<Option<Interval
     Ok(Some(Interval { low: quantile((1.0 - level) / 2.0), high: quantile((1.0 + level) / 2.0) }))
 }
 
+/// How likely `successes` or more of `n` fair coins are: the one-sided p-value of a sign test.
+pub fn binomial_tail(n: u64, successes: u64) -> f64 {
+    use statrs::distribution::{Binomial, DiscreteCDF};
+    if successes == 0 {
+        return 1.0;
+    }
+    Binomial::new(0.5, n).map_or(1.0, |coins| coins.sf(successes - 1))
+}
+
 /// Spearman's rank correlation, ties sharing their mean rank; `None` if either list is constant or has fewer than two
 /// values.
 ///
