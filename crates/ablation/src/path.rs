@@ -1,0 +1,140 @@
+//! What a head reads when one earlier head's output is taken out of the residual stream before it.
+
+use std::collections::BTreeMap;
+
+use induction_model::{Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView4, Axis, Ix1, Ix3, Ix4};
+use rayon::prelude::*;
+
+use crate::{HeadId, Reads};
+
+/// The activations of a pass without interventions, by hook.
+pub(crate) type Clean = BTreeMap<Hook, ArrayD<f32>>;
+
+/// The residual stream that a layer reads.
+pub(crate) fn input_of(layer: usize) -> Hook {
+    layer.checked_sub(1).map_or(Hook::Embed, Hook::ResidPost)
+}
+
+/// The queries, keys or values of `to` without what `from` wrote, `[example, pos, d_head]`. `clean` holds `from`'s `z` and
+/// `to`'s [`input_of`].
+pub(crate) fn without(
+    config: &ModelConfig,
+    params: &Params,
+    clean: &Clean,
+    from: HeadId,
+    to: HeadId,
+    into: Reads,
+) -> Array3<f32> {
+    let z: ArrayView4<f32> = rank(&clean[&Hook::Z(from.layer)]);
+    let input = clean[&input_of(to.layer)].view().into_dimensionality::<Ix3>().expect("the residual stream has rank 3");
+    let (name, hook) = match into {
+        Reads::Queries => ("W_Q", Hook::Q(to.layer)),
+        Reads::Keys => ("W_K", Hook::K(to.layer)),
+        Reads::Values => ("W_V", Hook::V(to.layer)),
+    };
+    let w = head_matrix(params, to, name);
+    let w_o = head_matrix(params, from, "W_O");
+    let vector = |name: &str| params.get(name).map(|w| w.view().into_dimensionality::<Ix1>().expect("a vector"));
+    let norm = vector(&format!("blocks.{}.ln1.w", to.layer)).zip(vector(&format!("blocks.{}.ln1.b", to.layer)));
+    let (examples, pos) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
+    let gain = vector(&format!("blocks.{}.attn.pos_gain", to.layer)).map_or(0.0, |gain| gain[0]);
+    let places = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
+    let places = Array2::from_shape_fn((pos, config.d_model), |(t, x)| gain * places[[t, x]] as f32);
+    let smear = vector(&format!("blocks.{}.attn.smear_alpha", to.layer)).filter(|_| into == Reads::Keys);
+
+    let mut out = Array3::zeros((examples, pos, config.d_head));
+    let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).zip(z.outer_iter()).collect();
+    rows.into_par_iter().for_each(|((mut out, input), z)| {
+        let mut x = &input - &z.index_axis(Axis(1), from.head).dot(&w_o);
+        if config.normalization == Normalization::LN {
+            let (gain, bias) = norm.expect("a model with layer norm has its parameters");
+            x.rows_mut().into_iter().for_each(|mut row| {
+                let normal: Vec<f32> = layer_norm(row.view(), gain, bias, config.layer_norm_eps).collect();
+                row.iter_mut().zip(normal).for_each(|(x, normal)| *x = normal);
+            });
+        }
+        if !matches!(hook, Hook::V(_)) {
+            x += &places;
+        }
+        let mut read = x.dot(&w);
+        if let Some(alpha) = smear {
+            let share = 1.0 / (1.0 + (-alpha[to.head]).exp());
+            for t in (1..pos).rev() {
+                let before = read.row(t - 1).to_owned();
+                read.row_mut(t).zip_mut_with(&before, |key, &before| *key = share * *key + (1.0 - share) * before);
+            }
+        }
+        out.assign(&read);
+    });
+    out
+}
+
+fn layer_norm<'a>(
+    row: ArrayView1<'a, f32>,
+    gain: ArrayView1<'a, f32>,
+    bias: ArrayView1<'a, f32>,
+    eps: f64,
+) -> impl Iterator<Item = f32> + 'a {
+    let n = row.len() as f64;
+    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+    let scale = (variance + eps).sqrt();
+    let each = row.into_iter().zip(gain).zip(bias);
+    each.map(move |((&x, &gain), &bias)| ((f64::from(x) - mean) / scale) as f32 * gain + bias)
+}
+
+fn head_matrix<'a>(params: &'a Params, head: HeadId, name: &str) -> ArrayView2<'a, f32> {
+    let name = format!("blocks.{}.attn.{name}", head.layer);
+    let all = params.get(&name).expect("every layer has it").view().into_dimensionality::<Ix3>();
+    all.expect("a matrix a head").index_axis_move(Axis(0), head.head)
+}
+
+fn rank(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
+    array.view().into_dimensionality::<Ix4>().expect("a vector a head")
+}
+
+#[cfg(test)]
+mod tests {
+    use induction_engine::{CpuEngine, Engine, Intervention};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// With one head below, a head whose queries, keys and values all lack that head's output reads the embedding
+        /// alone: what it reads in a model without that head.
+        #[test]
+        fn cutting_all_three_paths_is_reading_a_model_without_the_head(seed: u64, norm: bool, smeared_keys: bool) {
+            let normalization = if norm { Normalization::LN } else { Normalization::None };
+            let config = ModelConfig {
+                n_layers: 2, d_model: 12, n_heads: 1, d_head: 5, n_ctx: 9, d_vocab: 7, normalization, smeared_keys,
+                ..ModelConfig::default()
+            };
+            let mut params = config.init_params(seed).unwrap();
+            for (name, value) in params.iter_mut() {
+                if !name.contains("W_") {
+                    let mut rng = induction_random::stream(seed, name, 1);
+                    value.mapv_inplace(|x| x + rand::Rng::random_range(&mut rng, -0.5f32..0.5));
+                }
+            }
+            let engine = CpuEngine::new(&config, &params).unwrap();
+            let tokens = Array2::from_shape_fn((3, 9), |(i, j)| ((seed >> 3) as usize % 5 + i * j + j) as u32 % 7);
+            let (from, to) = (HeadId { layer: 0, head: 0 }, HeadId { layer: 1, head: 0 });
+            let clean = engine.activations(tokens.view(), &[Hook::Z(0), input_of(1)], &[]).unwrap();
+            let reads = [(Reads::Queries, Hook::Q(1)), (Reads::Keys, Hook::K(1)), (Reads::Values, Hook::V(1))];
+            let cut = reads.map(|(into, hook)| {
+                let value = without(&config, &params, &clean, from, to, into);
+                Intervention::ReplaceHead { hook, head: 0, value }
+            });
+            let found = engine.activations(tokens.view(), &[Hook::Z(1)], &cut).unwrap();
+            let removed = [Intervention::ZeroHead { layer: 0, head: 0 }];
+            let expected = engine.activations(tokens.view(), &[Hook::Z(1)], &removed).unwrap();
+            for (found, expected) in found[&Hook::Z(1)].iter().zip(&expected[&Hook::Z(1)]) {
+                prop_assert!((found - expected).abs() <= 1e-4 * (1.0 + expected.abs()), "{} is not {}", found, expected);
+            }
+        }
+    }
+}
