@@ -25,7 +25,7 @@
       // A line through one snapshot has no length.
       mode: l.x.length > 1 ? "lines" : "markers",
       line: { color: l.colour[shade], width: l.width, dash: l.dash }, marker: { color: l.colour[shade], size: 8 },
-      name: grouped && /^layer/.test(l.group) ? plain(l.group) : name, legendgroup: plain(l.group),
+      name: grouped && /^layer|heads$/.test(l.group) ? plain(l.group) : name, legendgroup: plain(l.group),
       showlegend: l.legend && !alone,
       hovertemplate: "%{y:.3f}<extra>" + name + "</extra>",
     };

@@ -10,14 +10,14 @@
 use std::rc::Rc;
 
 use induction_metrics::{
-    Bump, Pca, PhaseConfig, Pivot, Window, divergence, half_time, icl_window, loss_bumps, pca, pivot, resample,
-    smoothed, weighted_mean,
+    Bump, Pca, PhaseConfig, Pivot, Window, before_after_attribution, divergence, half_time, icl_window, loss_bumps,
+    pca, pivot, resample, smoothed, weighted_mean,
 };
 use ndarray::{Array2, ArrayView1, Axis};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
-use crate::load::{HeadScore, HeadsPoint, IclPoint};
+use crate::load::{AblationPoint, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, Removal};
 
 /// Seed of the bootstrap.
 const SEED: u64 = 0;
@@ -27,28 +27,58 @@ const SEED: u64 = 0;
 pub(crate) struct Part {
     pub(crate) n_layers: usize,
     pub(crate) smeared: bool,
+    pub(crate) clamp: Option<Clamp>,
 }
 
-pub(crate) const ONE: Part = Part { n_layers: 1, smeared: false };
-pub(crate) const TWO: Part = Part { n_layers: 2, smeared: false };
-pub(crate) const ONE_SMEARED: Part = Part { n_layers: 1, smeared: true };
-pub(crate) const TWO_SMEARED: Part = Part { n_layers: 2, smeared: true };
+const fn part(n_layers: usize, smeared: bool, clamp: Option<Clamp>) -> Part {
+    Part { n_layers, smeared, clamp }
+}
+pub(crate) const ONE: Part = part(1, false, None);
+pub(crate) const TWO: Part = part(2, false, None);
+pub(crate) const ONE_SMEARED: Part = part(1, true, None);
+pub(crate) const TWO_SMEARED: Part = part(2, true, None);
+/// Given a previous-token head from the start.
+pub(crate) const TWO_GIVEN: Part = part(2, false, Some(Clamp::PreviousToken));
+/// Forbidden to attend to what followed an earlier copy.
+pub(crate) const TWO_WITHOUT: Part = part(2, false, Some(Clamp::ForbidInduction));
+
+/// What a head is by its scores at the last snapshot (paper.md, 11); the colours of the paper's ablation figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadKind {
+    Induction,
+    PreviousToken,
+    Other,
+}
+
+/// A head is of a kind above this score (paper.md, 11).
+const KIND_ABOVE: f64 = 0.3;
 
 impl Part {
     pub(crate) fn of(run: &Run) -> Option<Self> {
         let spec = &run.spec;
-        (spec.d_mlp == 0).then_some(Self { n_layers: spec.n_layers, smeared: spec.smeared_keys })
+        (spec.d_mlp == 0).then_some(Self { n_layers: spec.n_layers, smeared: spec.smeared_keys, clamp: spec.clamp })
     }
 
     /// "2 layers, smeared keys"
     pub(crate) fn label(self) -> String {
         let layers = if self.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", self.n_layers) };
-        if self.smeared { format!("{layers}, smeared keys") } else { layers }
+        match (self.smeared, self.clamp) {
+            (_, Some(Clamp::PreviousToken)) => format!("{layers}, given a previous-token head"),
+            (_, Some(Clamp::ForbidInduction)) => format!("{layers}, forbidden induction"),
+            (true, None) => format!("{layers}, smeared keys"),
+            (false, None) => layers,
+        }
     }
 
     /// "2-layer smeared-key run"
     pub(crate) fn run(self) -> String {
-        format!("{}-layer {} run", self.n_layers, if self.smeared { "smeared-key" } else { "vanilla" })
+        let variant = match (self.smeared, self.clamp) {
+            (_, Some(Clamp::PreviousToken)) => "previous-token-clamped (`reproduce --clamp`)",
+            (_, Some(Clamp::ForbidInduction)) => "induction-forbidden (`reproduce --clamp`)",
+            (true, None) => "smeared-key",
+            (false, None) => "vanilla",
+        };
+        format!("{}-layer {variant} run", self.n_layers)
     }
 }
 
@@ -87,6 +117,8 @@ pub(crate) struct Player<'a> {
     /// Where each snapshot lies in the plane of the joint PCA, `[snapshot, 2]`.
     path: Option<Array2<f64>>,
     plane: Option<Rc<Pca>>,
+    /// Which bootstrap draw it is on; `None` for all examples.
+    draw: Option<u64>,
 }
 
 /// Two components, as the paper draws (paper.md, 2).
@@ -104,8 +136,18 @@ impl<'a> Player<'a> {
             Err(error) => Err(error.to_string()),
         };
         let heads = run.heads.clone();
-        let mut player =
-            Self { run, part, window, icl, late_slope: Vec::new(), loss: Vec::new(), heads, path: None, plane };
+        let mut player = Self {
+            run,
+            part,
+            window,
+            icl,
+            late_slope: Vec::new(),
+            loss: Vec::new(),
+            heads,
+            path: None,
+            plane,
+            draw: None,
+        };
         player.take(None);
         player
     }
@@ -139,6 +181,7 @@ impl<'a> Player<'a> {
             heads,
             path: None,
             plane,
+            draw: Some(draw),
         };
         player.take(Some(draw));
         player
@@ -174,6 +217,61 @@ impl<'a> Player<'a> {
             }
             path
         });
+    }
+
+    /// The mean over the examples that heads were removed on, or over those of the draw.
+    fn ablation_mean(&self, by_example: &[f64]) -> f64 {
+        match self.draw {
+            Some(draw) => weighted_mean(by_example, &resample(SEED, draw, by_example.len())),
+            None => by_example.iter().sum::<f64>() / by_example.len() as f64,
+        }
+    }
+
+    /// How the ICL score changes without each head at the last snapshot, in nats; `None` if the run is not ablated.
+    pub(crate) fn removal_effects(&self, downstream: Downstream) -> Option<Vec<(HeadName, f64)>> {
+        let last = self.run.ablations.last()?;
+        let effect = |removal: &Removal| (removal.head, self.ablation_mean(&removal.icl_by_example));
+        Some(last.removals.iter().filter(|removal| removal.downstream == downstream).map(effect).collect())
+    }
+
+    /// Each head's attribution along the before-and-after vector of a window, at one snapshot; `None` without the
+    /// window's snapshots.
+    pub(crate) fn before_after(
+        &self,
+        window: &Window,
+        downstream: Downstream,
+        point: &AblationPoint,
+    ) -> Option<Vec<(HeadName, f64)>> {
+        let at = |tokens: u64| self.run.random_tokens.iter().min_by_key(|point| point.tokens.abs_diff(tokens));
+        let (before, after) = (at(window.start_tokens)?, at(window.end_tokens)?);
+        let along = |removal: &Removal| {
+            let n = removal.random_tokens.len();
+            let counts = self.draw.map(|draw| resample(SEED, draw, n));
+            let (before, after) = (before.losses.get(..n)?, after.losses.get(..n)?);
+            let along = before_after_attribution(before, after, &removal.random_tokens, counts.as_deref()).ok()??;
+            Some((removal.head, along))
+        };
+        point.removals.iter().filter(|removal| removal.downstream == downstream).map(along).collect()
+    }
+
+    /// The ICL score of the last snapshot under a knockout.
+    pub(crate) fn knockout_icl(&self, knockout: &Knockout) -> f64 {
+        self.ablation_mean(&knockout.icl_by_example)
+    }
+
+    /// The mean loss of the last snapshot under a knockout.
+    pub(crate) fn knockout_loss(&self, knockout: &Knockout) -> f64 {
+        self.ablation_mean(&knockout.loss_by_example)
+    }
+
+    /// What a head ends as, the same in every draw: the ablations were chosen by it.
+    pub(crate) fn kind(&self, head: HeadName) -> HeadKind {
+        let last = &self.run.heads[self.run.heads.len() - 1].heads;
+        match last.iter().find(|score| score.name() == head) {
+            Some(score) if score.prefix_matching > KIND_ABOVE => HeadKind::Induction,
+            Some(score) if score.previous_token > KIND_ABOVE => HeadKind::PreviousToken,
+            _ => HeadKind::Other,
+        }
     }
 
     /// The last snapshot's ICL.
@@ -315,7 +413,12 @@ impl<'a> Cast<'a> {
 
     /// Vanilla players, by depth.
     pub(crate) fn vanilla(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players.iter().filter(|player| !player.part.smeared)
+        self.players().filter(|player| !player.part.smeared)
+    }
+
+    /// Everybody, clamped models too.
+    pub(crate) fn everybody(&self) -> impl Iterator<Item = &Player<'a>> {
+        self.players.iter()
     }
 
     /// The same experiment on a bootstrap resample of its evaluation examples. Every run sees the same draw, as they share
@@ -335,8 +438,9 @@ impl<'a> Cast<'a> {
         self.players.iter().find_map(|player| player.plane.as_ref()).map(|plane| plane.explained.as_slice())
     }
 
+    /// The paper's kinds of models: none whose attention was clamped.
     pub(crate) fn players(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players.iter()
+        self.players.iter().filter(|player| player.part.clamp.is_none())
     }
 }
 
@@ -357,7 +461,7 @@ pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     seeds.sort_by_key(|&seed| (seed != lead.spec.seed, seed));
     seeds.dedup();
 
-    let plane = joint_pca(candidates.iter().map(|(_, run)| *run)).map(Rc::new);
+    let plane = joint_pca(candidates.iter().filter(|(part, _)| part.clamp.is_none()).map(|(_, run)| *run)).map(Rc::new);
     let cast = |seed: u64| {
         let mut mine = candidates.clone();
         // A part that was trained with another seed only still serves the leading cast.

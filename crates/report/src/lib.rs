@@ -78,7 +78,8 @@ use std::path::{Path, PathBuf};
 pub use claims::{Claim, RULES, Rule, Verdict, claims};
 pub use error::ReportError;
 pub use load::{
-    Ceiling, HeadScore, HeadsPoint, IclPoint, LossPoint, RandomTokenPoint, Run, Spec, TrainPoint, load_run, load_runs,
+    AblationPoint, Ceiling, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, LossPoint,
+    RandomTokenPoint, Removal, Run, Spec, TrainPoint, load_run, load_runs,
 };
 pub use page::page;
 pub use terminal::table;

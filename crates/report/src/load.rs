@@ -29,12 +29,93 @@ pub struct Spec {
     pub n_ctx: usize,
     /// Whether keys are smeared (paper.md, 1.4).
     pub smeared_keys: bool,
+    /// How the model's attention is clamped, if it is.
+    pub clamp: Option<Clamp>,
     /// Training tokens the run was given.
     pub tokens: u64,
     /// Optimizer steps of learning-rate warm-up.
     pub warmup_steps: u64,
     /// The whole spec.
     pub table: toml::Table,
+}
+
+/// How a model's attention is clamped, in training and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clamp {
+    /// One head attends to the previous token.
+    PreviousToken,
+    /// No head attends to what followed an earlier copy of the current token.
+    ForbidInduction,
+}
+
+/// A head, counted from 0; shown as `1.3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HeadName {
+    /// From 0.
+    pub layer: usize,
+    /// From 0.
+    pub head: usize,
+}
+
+impl std::fmt::Display for HeadName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.layer, self.head)
+    }
+}
+
+/// What the layers above a removed head do about it (paper.md, 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Downstream {
+    /// They see what is left.
+    Full,
+    /// Their patterns stay those of the whole model.
+    PatternPreserving,
+}
+
+/// A line of `ablations.jsonl`: one head removed.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Removal {
+    /// Which.
+    pub head: HeadName,
+    /// How.
+    pub downstream: Downstream,
+    /// Change of the ICL score, in nats; above 0 the head contributes.
+    pub icl_change: f64,
+    /// The same of each example.
+    pub icl_by_example: Vec<f64>,
+    /// Change of the loss of each example's random token, in nats.
+    pub random_tokens: Vec<f64>,
+}
+
+/// The lines of `ablations.jsonl` of one snapshot.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AblationPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Every head in both ways, by layer and head, full first.
+    pub removals: Vec<Removal>,
+}
+
+/// A line of `knockouts.jsonl`: the last snapshot under one ablation.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Knockout {
+    /// What it is for.
+    pub name: String,
+    /// The heads concerned; of a path its two ends.
+    pub heads: Vec<HeadName>,
+    /// For heads that are removed.
+    pub downstream: Option<Downstream>,
+    /// The fill, the pattern, or what a cut path leads into; empty for the whole model.
+    pub detail: String,
+    /// Mean loss of each example, in nats.
+    pub loss_by_example: Vec<f64>,
+    /// ICL score of each example, in nats.
+    pub icl_by_example: Vec<f64>,
 }
 
 /// A line of `metrics.jsonl`: one optimizer step.
@@ -127,6 +208,12 @@ pub struct HeadScore {
     pub qk_trace: Option<f64>,
 }
 
+impl HeadScore {
+    pub(crate) fn name(&self) -> HeadName {
+        HeadName { layer: self.layer, head: self.head }
+    }
+}
+
 /// The lines of `heads.jsonl` of one snapshot, ordered by layer and head.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -159,6 +246,10 @@ pub struct Run {
     pub random_tokens: Vec<RandomTokenPoint>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
     pub heads: Vec<HeadsPoint>,
+    /// `ablations.jsonl`, each snapshot with every head; empty if the run is not ablated.
+    pub ablations: Vec<AblationPoint>,
+    /// `knockouts.jsonl`; empty if the run is not ablated.
+    pub knockouts: Vec<Knockout>,
     /// The ceiling of the run's data, if it was measured.
     pub ceiling: Option<Ceiling>,
     /// `meta.json`: what the tables were made with.
@@ -171,6 +262,11 @@ impl Run {
         visible(&self.folder)
     }
 
+    /// The knockouts of a name, in the order of the table.
+    pub(crate) fn knockout<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Knockout> {
+        self.knockouts.iter().filter(move |knockout| knockout.name == name)
+    }
+
     /// Training tokens at the last measured snapshot.
     pub fn measured_tokens(&self) -> u64 {
         self.icl.last().map_or(0, |point| point.tokens)
@@ -179,6 +275,7 @@ impl Run {
 
 const MEASURE: &str = "measure the run (`induction measure RUN`), then report again";
 const MEASURE_AGAIN: &str = "delete the table and measure the run again (`induction measure RUN`)";
+const ABLATE_AGAIN: &str = "delete the table and ablate the run again (`induction ablate RUN`)";
 const RESUME: &str = "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
 
 /// Reads every run folder of `dir/runs`, ordered by folder name.
@@ -256,9 +353,24 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     })?;
 
     let heads = load_heads(folder, &spec)?;
+    let ablations = load_ablations(folder, &spec)?;
+    let knockouts = load_knockouts(folder, &spec)?;
     let meta = load_object(folder, "meta.json")?;
     let ceiling = load_ceiling(folder)?;
-    Ok(Run { folder: name.to_string(), spec, spec_text, metrics, icl, losses, random_tokens, heads, ceiling, meta })
+    Ok(Run {
+        folder: name.to_string(),
+        spec,
+        spec_text,
+        metrics,
+        icl,
+        losses,
+        random_tokens,
+        heads,
+        ablations,
+        knockouts,
+        ceiling,
+        meta,
+    })
 }
 
 fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError> {
@@ -311,6 +423,115 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
         point.heads.sort_by_key(|score| (score.layer, score.head));
     }
     Ok(points)
+}
+
+/// A table that need not be there.
+fn optional_table(folder: &Path, name: &str) -> Result<Option<Table>, ReportError> {
+    let path = folder.join("measurements").join(name);
+    if path.exists() { Table::read(path, ABLATE_AGAIN, ABLATE_AGAIN).map(Some) } else { Ok(None) }
+}
+
+fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationPoint>, ReportError> {
+    let Some(table) = optional_table(folder, "ablations.jsonl")? else { return Ok(Vec::new()) };
+    let mut points: Vec<AblationPoint> = Vec::new();
+    let (mut examples, mut random) = (Length::default(), Length::default());
+    let each = spec.n_layers * spec.n_heads * 2;
+    let cut_short = |row: &Row<'_>, last: &AblationPoint| {
+        row.problem(format!("step {} ends with {} removals, expected {each}", last.step, last.removals.len()))
+    };
+    for row in table.parsed()? {
+        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
+        let head = HeadName { layer: row.below("layer", spec.n_layers)?, head: row.below("head", spec.n_heads)? };
+        let downstream = row.downstream("downstream")?;
+        let begins = match points.last() {
+            Some(last) if last.removals.len() < each && (step, tokens) != (last.step, last.tokens) => {
+                return Err(cut_short(&row, last));
+            }
+            Some(last) if last.removals.len() == each && (step <= last.step || tokens <= last.tokens) => {
+                return Err(row.problem(order_problem(step, last.step, tokens, last.tokens)));
+            }
+            last => last.is_none_or(|last| last.removals.len() == each),
+        };
+        if begins {
+            points.push(AblationPoint { step, tokens, removals: Vec::new() });
+        }
+        let Some(point) = points.last_mut() else { continue };
+        let at = point.removals.len();
+        let expected = HeadName { layer: at / 2 / spec.n_heads, head: at / 2 % spec.n_heads };
+        let (kind, word) = match at % 2 {
+            0 => (Downstream::Full, "full"),
+            _ => (Downstream::PatternPreserving, "pattern-preserving"),
+        };
+        if (head, downstream) != (expected, kind) {
+            return Err(row.problem(format!("expected head {expected}, {word}, in this place")));
+        }
+        point.removals.push(Removal {
+            head,
+            downstream,
+            icl_change: row.number("icl_change")?,
+            icl_by_example: examples.same(&row, "icl_change_by_example")?,
+            random_tokens: random.same(&row, "random_token_changes")?,
+        });
+    }
+    match points.last() {
+        Some(last) if last.removals.len() < each => {
+            Err(cut_short(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last))
+        }
+        _ => Ok(points),
+    }
+}
+
+fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>, ReportError> {
+    let Some(table) = optional_table(folder, "knockouts.jsonl")? else { return Ok(Vec::new()) };
+    let (mut losses, mut icl) = (Length::default(), Length::default());
+    let read = |row: &Row<'_>| {
+        let mut knockout = Knockout {
+            name: row.text("name")?,
+            heads: Vec::new(),
+            downstream: None,
+            detail: String::new(),
+            loss_by_example: losses.same(row, "loss_by_example")?,
+            icl_by_example: icl.same(row, "icl_by_example")?,
+        };
+        let value = row.field("ablation", "an ablation or null")?;
+        if value.is_null() {
+            return Ok(knockout);
+        }
+        let fields = value.as_object().ok_or_else(|| row.wrong("ablation", "an ablation or null", value))?;
+        let ablation = Row { table: row.table, line: row.line, fields: fields.clone() };
+        let head = |value: &Value| {
+            let below = |key: &str, end: usize| {
+                value.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end)
+            };
+            let found = below("layer", spec.n_layers).zip(below("head", spec.n_heads));
+            let found = found.map(|(layer, head)| HeadName { layer, head });
+            found.ok_or_else(|| ablation.wrong("head", "a layer and a head of the model", value))
+        };
+        let one = |key: &str| ablation.field(key, "a head").and_then(head);
+        match ablation.text("kind")?.as_str() {
+            "heads" => {
+                let list = ablation.field("heads", "a list of heads")?;
+                let list = list.as_array().ok_or_else(|| ablation.wrong("heads", "a list of heads", list))?;
+                knockout.heads = list.iter().map(head).collect::<Result<_, _>>()?;
+                knockout.downstream = Some(ablation.downstream("downstream")?);
+                knockout.detail = ablation.text("fill")?;
+            }
+            "substitute" => {
+                knockout.heads = vec![one("head")?];
+                knockout.detail = ablation.text("pattern")?;
+            }
+            "path" => {
+                knockout.heads = vec![one("from")?, one("to")?];
+                knockout.detail = ablation.text("into")?;
+            }
+            _ => {
+                return Err(ablation.wrong("kind", "heads, substitute or path", ablation.field("kind", "a kind")?));
+            }
+        }
+        Ok(knockout)
+    };
+    let rows = table.parsed()?;
+    rows.iter().map(read).collect()
 }
 
 /// Refuses a snapshot that lacks heads: a maximum over some of them would pass for one over all.
@@ -377,6 +598,14 @@ fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
             None => false,
             Some(toml::Value::Boolean(value)) => *value,
             Some(found) => return Err(wrong("model.smeared_keys", "true or false", found)),
+        },
+        clamp: match get("model.clamp.kind") {
+            None => None,
+            Some(kind) => match kind.as_str() {
+                Some("previous-token") => Some(Clamp::PreviousToken),
+                Some("forbid-induction") => Some(Clamp::ForbidInduction),
+                _ => return Err(wrong("model.clamp.kind", "previous-token or forbid-induction", kind)),
+            },
         },
         tokens: whole("train.tokens", 1, i64::MAX as u64)?,
         warmup_steps: if get("train.warmup_steps").is_some() {
@@ -509,6 +738,19 @@ impl<'a> Row<'a> {
         let value = self.field(key, &expected)?;
         let number = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end);
         number.ok_or_else(|| self.wrong(key, &expected, value))
+    }
+
+    fn text(&self, key: &str) -> Result<String, ReportError> {
+        let value = self.field(key, "a text")?;
+        value.as_str().map(str::to_string).ok_or_else(|| self.wrong(key, "a text", value))
+    }
+
+    fn downstream(&self, key: &str) -> Result<Downstream, ReportError> {
+        match self.text(key)?.as_str() {
+            "full" => Ok(Downstream::Full),
+            "pattern-preserving" => Ok(Downstream::PatternPreserving),
+            _ => Err(self.wrong(key, "full or pattern-preserving", self.field(key, "a text")?)),
+        }
     }
 
     fn number(&self, key: &str) -> Result<f64, ReportError> {

@@ -15,7 +15,7 @@ const SCRIPT: &str = include_str!("../assets/page.js");
 
 /// SHA-256 of the two scripts: the page's policy lets these run and no other. A test recomputes them.
 const PLOTLY_HASH: &str = "sha256-mXhOOr+wexQqFeUhpDnm2a3c6ts/eVU/0kxyd08GSbo=";
-const SCRIPT_HASH: &str = "sha256-uvi82iNE8C+mJn9Pkerl8gpYSjQHbAOUZxCMXd1oxsU=";
+const SCRIPT_HASH: &str = "sha256-WGrmG3YdhxLPu3rVD58MAhk0JrKo2u25J3C8xZB2ynw=";
 
 /// The page as HTML: claims on top, then figures, settings and specs; links to the tables are relative to the page.
 pub fn page(runs: &[Run], claims: &[Claim]) -> String {
@@ -223,7 +223,7 @@ fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
     out.push_str("<section aria-labelledby=\"runs\">\n<h2 id=\"runs\">Runs and data</h2>\n");
     for run in runs {
         let part = casts.iter().enumerate().find_map(|(k, cast)| {
-            let player = cast.players().find(|player| std::ptr::eq(player.run, run))?;
+            let player = cast.everybody().find(|player| std::ptr::eq(player.run, run))?;
             let role = if k == 0 { "decides the verdicts" } else { "further seed" };
             Some(format!("{}; {role}", player.part.label()))
         });

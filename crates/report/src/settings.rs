@@ -22,7 +22,7 @@ struct Row {
     keys: &'static [&'static str],
 }
 
-const ROWS: [Row; 19] = [
+const ROWS: [Row; 22] = [
     Row {
         name: "Size",
         paper: "d_model 768, 12 heads of 64, vocabulary 65,536",
@@ -130,6 +130,24 @@ const ROWS: [Row; 19] = [
         paper: "25 random tokens, the most and least common left out (which is not stated); 10 examples",
         ours: "The most frequent 5 % and the least frequent 20 % of ids, and ids never seen, are left out.",
         keys: &["evaluation.head_examples", "evaluation.prefix_block", "evaluation.prefix_repeats"],
+    },
+    Row {
+        name: "Ablations",
+        paper: "10,000 examples; each head's result zero, patterns kept",
+        ours: "The first of the evaluation examples; each head's result zero, with patterns kept and with everything free to change.",
+        keys: &["evaluation.ablation_examples"],
+    },
+    Row {
+        name: "Control heads",
+        paper: "none",
+        ours: "Heads that end as neither induction nor previous-token heads (both by a score above 0.3). Control sets have as many heads as there are induction heads, of the same layers first, up to 20 sets, drawn by a fixed seed.",
+        keys: &[],
+    },
+    Row {
+        name: "Ideal patterns",
+        paper: "in words only: the previous token; the token after an earlier copy of one, or of two tokens",
+        ours: "Several earlier copies share the attention evenly; a match of two falls back to one; where there is none the head rests on the start token.",
+        keys: &[],
     },
     Row {
         name: "Induction head",

@@ -56,7 +56,7 @@ fn runs_come_by_name_not_as_the_disk_lists_them() {
     runs.reverse();
     write_all(dir.path(), &runs);
     let names: Vec<String> = load_runs(dir.path()).expect("sound runs").into_iter().map(|run| run.folder).collect();
-    assert_eq!(names, ["a-1L", "b-2L", "c-1L-smeared", "d-2L-smeared"]);
+    assert_eq!(names, ["a-1L", "b-2L", "c-1L-smeared", "d-2L-smeared", "e-2L-given", "f-2L-without"]);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 13);
+    assert_eq!(list.len(), 20);
     for claim in list {
         let keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
         let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
@@ -222,6 +222,62 @@ fn a_missing_head_is_named() {
 }
 
 #[test]
+fn a_damaged_ablation_is_named() {
+    let row = |change: &dyn Fn(&str) -> String, table: &str, line: usize, parts: &[&str]| {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        let path = run.join("measurements").join(table);
+        let text = read(&path).lines().nth(line - 1).expect("a line").to_string();
+        damage(&path, line, change(&text).as_bytes());
+        expect_error(dir.path(), parts);
+    };
+    let sweep = "ablations.jsonl";
+    let swap = |from: &'static str, to: &'static str| move |text: &str| text.replacen(from, to, 1);
+    row(&swap("\"full\"", "\"fuller\""), sweep, 1, &["ablations.jsonl, line 1", "full or pattern-preserving"]);
+    row(&swap("\"full\"", "\"pattern-preserving\""), sweep, 1, &["line 1", "expected head 0.0, full"]);
+    row(&swap("\"head\": 0", "\"head\": 9"), sweep, 1, &["line 1", "`head` is 9"]);
+    row(&swap("_by_example\": [", "_by_example\": [1.0, "), sweep, 3, &["line 3", "9 entries, expected 8"]);
+    row(&swap("\"icl_change\": ", "\"icl_change\": NaN, \"x\": "), sweep, 2, &["line 2", "NaN"]);
+    row(&swap("\"step\": 0", "\"step\": 5"), sweep, 16, &["line 16", "step 0 ends with 15 removals, expected 16"]);
+    let knockouts = "knockouts.jsonl";
+    row(&swap("\"kind\": \"heads\"", "\"kind\": \"head\""), knockouts, 2, &["line 2", "heads, substitute or path"]);
+    row(&swap("\"layer\": 1", "\"layer\": 7"), knockouts, 2, &["line 2", "a layer and a head of the model"]);
+    row(&swap("\"icl_by_example\"", "\"icl\""), knockouts, 1, &["line 1", "`icl_by_example` is missing"]);
+}
+
+#[test]
+fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
+    let claims = |runs: &[common::Fabricated]| {
+        let dir = folder();
+        write_all(dir.path(), runs);
+        let report = build(dir.path()).expect("sound runs");
+        let page = read(&report.page);
+        (serde_json::to_value(&report.claims).expect("claims").as_array().expect("a list").clone(), page)
+    };
+    let bare: Vec<_> = all().into_iter().filter(|run| run.clamp.is_none()).collect();
+    let mut bare: Vec<_> = bare.into_iter().map(|run| common::Fabricated { ablated: false, ..run }).collect();
+    let (without, page) = claims(&bare);
+    for id in ["Q10", "Q11", "R1", "S1", "K1"] {
+        let claim = without.iter().find(|claim| claim["id"] == id).expect("a claim");
+        assert_eq!(claim["verdict"], "out-of-reach", "{claim}");
+        assert!(claim["why"].as_str().expect("a text").contains("induction ablate RUN"), "{claim}");
+    }
+    for id in ["P1", "P2"] {
+        let claim = without.iter().find(|claim| claim["id"] == id).expect("a claim");
+        assert!(claim["why"].as_str().expect("a text").contains("reproduce --clamp"), "{claim}");
+    }
+    assert!(page.contains("The 2-layer vanilla run is not ablated.") && !page.contains("id=\"clamps\""));
+    bare.iter_mut().for_each(|run| run.ablated = true);
+    bare.extend(all().into_iter().filter(|run| run.clamp.is_some()));
+    let (with, page) = claims(&bare);
+    for (with, without) in with.iter().zip(&without) {
+        let new = ["Q10", "Q11", "R1", "S1", "K1", "P1", "P2"].contains(&with["id"].as_str().expect("a text"));
+        assert!(new || with == without, "{with} was {without}");
+    }
+    assert!(page.contains("id=\"clamps\"") && page.contains("id=\"F11\""));
+}
+
+#[test]
 fn missing_and_empty_files_are_named() {
     for (file, help) in [
         ("spec.toml", "not a run folder"),
@@ -279,7 +335,7 @@ fn the_terminal_table_keeps_its_width() {
         let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
         assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 13, "{text}");
+        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 20, "{text}");
     }
     assert!(table(&claims, 100, true).contains("\u{1b}[1;34m● reproduced\u{1b}[0m"));
 }

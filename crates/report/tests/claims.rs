@@ -284,14 +284,82 @@ fn the_words_of_a_rule_hold_its_limits() {
         ("Q7", vec!["2 times", "half of the final gap"]),
         ("Q8", vec!["45 degrees"]),
         ("Q9", vec!["75 %", "0.3"]),
+        ("Q10", vec!["50 %", "0.3"]),
+        ("Q11", vec!["negative"]),
         ("Q12", vec!["0.3", "50 %"]),
         ("Q15", vec!["0.1", "0.05", "above 0"]),
         ("Q16", vec!["0.5"]),
         ("Q22", vec!["-0.065", "-0.087", "2 times"]),
+        ("R1", vec!["90 %", "50 %"]),
+        ("S1", vec!["50 %"]),
+        ("K1", vec!["50 %"]),
+        ("P1", vec!["0.3", "earlier"]),
+        ("P2", vec!["50 %", "no phase-change window"]),
     ];
     assert_eq!(limits.len(), RULES.len());
     for (rule, (id, words)) in RULES.iter().zip(limits) {
         assert_eq!(rule.id, id);
         assert!(words.iter().all(|word| rule.rule.contains(word)), "{}", rule.rule);
     }
+}
+
+#[test]
+fn q10_induction_heads_carry_it() {
+    expect(&with_two(|_| {}), "Q10", Verdict::Reproduced, "6 of 6 other heads contribute nothing or less");
+    expect(&with_two(|two| two.effects = [0.1, 0.01]), "Q10", Verdict::Partly, "0 of 6 other heads");
+    expect(&with_two(|two| two.effects = [0.02, 0.05]), "Q10", Verdict::Not, "0 of 6 other heads");
+    expect(&with_two(|two| two.prefix_matching = 0.2), "Q10", Verdict::Not, "No head");
+    expect(&[one()], "Q10", Verdict::OutOfReach, "missing");
+    let claim = claim(&all(), "Q10");
+    assert!(claim.interval.is_some() && claim.why.contains("p = 0.016"), "{claim:#?}");
+}
+
+#[test]
+fn q11_removal_undoes_the_change() {
+    expect(&with_two(|_| {}), "Q11", Verdict::Reproduced, "(induction) -");
+    expect(&with_two(|two| two.undoing = [0.5, 0.6]), "Q11", Verdict::Partly, "(induction) -");
+    expect(&with_two(|two| two.undoing = [-0.5, 0.1]), "Q11", Verdict::Not, "(induction) +");
+}
+
+#[test]
+fn s1_sets_against_controls() {
+    expect(&with_two(|_| {}), "S1", Verdict::Reproduced, "induction heads 1.1, 1.2");
+    expect(
+        &with_two(|two| two.sets = [0.4, 0.1]),
+        "S1",
+        Verdict::Partly,
+        "of the same layers 10 % on average over 1 set",
+    );
+    expect(&with_two(|two| two.sets = [0.6, 0.7]), "S1", Verdict::Partly, "70 %");
+    expect(&with_two(|two| two.sets = [0.1, 0.2]), "S1", Verdict::Not, "20 %");
+}
+
+#[test]
+fn r1_patterns_recover() {
+    expect(&with_two(|_| {}), "R1", Verdict::Reproduced, "10 points more");
+    expect(&with_two(|two| two.recovered = [0.8, 0.6, 0.7]), "R1", Verdict::Partly, "(head 0.0): 80 %");
+    expect(&with_two(|two| two.recovered = [0.8, 0.3, 0.7]), "R1", Verdict::Not, "(head 1.1): 30 %");
+}
+
+#[test]
+fn k1_the_path_is_the_keys() {
+    expect(&with_two(|_| {}), "K1", Verdict::Reproduced, "head 0.0 adds to head 1.1's keys costs 90 %");
+    expect(&with_two(|two| two.paths = [0.4, 0.1]), "K1", Verdict::Partly, "costs 40 %");
+    expect(&with_two(|two| two.paths = [0.6, 0.7]), "K1", Verdict::Partly, "the largest other cut 70 %");
+    expect(&with_two(|two| two.paths = [0.1, 0.2]), "K1", Verdict::Not, "costs 10 %");
+}
+
+#[test]
+fn p1_and_p2_clamps() {
+    expect(&all(), "P1", Verdict::Reproduced, "half-way at 1.49M tokens");
+    let with = |change: &dyn Fn(&mut Fabricated)| {
+        let mut runs = all();
+        runs.iter_mut().filter(|run| run.clamp.is_some()).for_each(change);
+        runs
+    };
+    expect(&with(&|run| run.head_middle = 4e6), "P1", Verdict::Not, "half-way at 3.99M tokens");
+    expect(&with(&|run| run.prefix_matching = 0.1), "P1", Verdict::Not, "both must pass");
+    expect(&all(), "P2", Verdict::Reproduced, "no window");
+    expect(&with(&|run| (run.after, run.before) = (0.2, 0.05)), "P2", Verdict::Partly, "still has a window");
+    expect(&with(&|run| run.after = 0.4), "P2", Verdict::Not, "still has a window");
 }

@@ -6,6 +6,7 @@
 //! A rule names the quantities that decide it. Each is a number read off an experiment, and read off [`DRAWS`] bootstrap
 //! resamples of it for its 95 % interval.
 
+mod ablations;
 mod curves;
 mod heads;
 
@@ -131,6 +132,9 @@ const Q5_SHARE_BELOW: f64 = 0.5;
 const Q7_DEPTH_RATIO: f64 = 2.0;
 const Q8_ANGLE_ABOVE: f64 = 45.0;
 const Q9_SHARE_FROM: f64 = 0.75;
+const Q10_SHARE_ABOVE: f64 = 0.5;
+/// "Most other heads".
+const Q10_OTHERS_FROM: f64 = 0.5;
 const Q12_PARTLY_FROM: f64 = 0.5;
 /// Uniform attention scores 0.03 on the paper's sample; strictly above 0 are all heads.
 const Q15_PREFIX_MATCHING_ABOVE: f64 = 0.1;
@@ -140,11 +144,17 @@ const Q16_RHO_FROM: f64 = 0.5;
 const Q22_FLAT_ABOVE: f64 = -0.065;
 const Q22_FALLING_BELOW: f64 = -0.087;
 const Q22_RATIO: f64 = 2.0;
+/// The paper's 99 %, 65 % and "10 points more", each with room for a much smaller model.
+const R1_PREVIOUS_FROM: f64 = 0.9;
+const R1_ONE_TOKEN_FROM: f64 = 0.5;
+const S1_SHARE_ABOVE: f64 = 0.5;
+const K1_SHARE_ABOVE: f64 = 0.5;
+const P2_SHARE_BELOW: f64 = 0.5;
 /// A head below this is no induction head (paper.md, 11), and when it "formed" means nothing.
 const INDUCTION_HEAD_ABOVE: f64 = 0.3;
 
 /// The claims, in the order of paper.md, section 9.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 20] = [
     Rule {
         id: "Q1",
         title: "Before the phase change there is little in-context learning",
@@ -274,6 +284,32 @@ pub const RULES: [Rule; 13] = [
         ],
     },
     Rule {
+        id: "Q10",
+        title: "Induction heads carry most of the in-context learning",
+        paper: "almost all of it in small attention-only models; without most other heads there is more of it",
+        rule: "2 layers, last snapshot, each head removed by zero with all patterns kept: the induction heads' (prefix matching above 0.3) changes of the ICL score are more than 50 % of the sum of all positive changes, and at least 50 % of the other heads change it by 0 or less. Partly if only one holds.",
+        judge: ablations::q10,
+        quantities: &[Quantity {
+            name: "share",
+            unit: Unit::Share,
+            limits: &[Q10_SHARE_ABOVE],
+            value: ablations::share_of_effects,
+        }],
+    },
+    Rule {
+        id: "Q11",
+        title: "Removing an induction head undoes the phase change",
+        paper: "the before-and-after attribution is negative for induction heads",
+        rule: "2 layers, last snapshot, patterns kept: the change of the random-token losses without a head, along the direction in which they changed over the window. Reproduced if it is negative for every induction head and most negative for one of them; partly if only one holds.",
+        judge: ablations::q11,
+        quantities: &[Quantity {
+            name: "least negative induction head",
+            unit: Unit::Plain,
+            limits: &[0.0],
+            value: ablations::weakest_undoing,
+        }],
+    },
+    Rule {
         id: "Q12",
         title: "Induction heads lie in the last layer",
         paper: "the best prefix matching of attention-only models with 2 to 6 layers is in the last layer",
@@ -315,6 +351,96 @@ pub const RULES: [Rule; 13] = [
             Quantity { name: "before", unit: Unit::Slope, limits: &[Q22_FLAT_ABOVE], value: curves::slope_before },
             Quantity { name: "after", unit: Unit::Slope, limits: &[Q22_FALLING_BELOW], value: curves::slope_after },
         ],
+    },
+    Rule {
+        id: "R1",
+        title: "Simple patterns do what these heads do",
+        paper: "the ideal previous-token pattern recovers 99 %, \"after an earlier copy\" about 65 %, a match of two tokens 10 points more",
+        rule: "2 layers, last snapshot: of the mean loss that removing a head costs, the share that a pattern made from the tokens alone wins back. At least 90 % for the strongest previous-token head, at least 50 % for the best induction head, and more with two matched tokens than with one; partly if two of the three hold.",
+        judge: ablations::r1,
+        quantities: &[
+            Quantity {
+                name: "previous token",
+                unit: Unit::Share,
+                limits: &[R1_PREVIOUS_FROM],
+                value: ablations::recovered_previous,
+            },
+            Quantity {
+                name: "one token",
+                unit: Unit::Share,
+                limits: &[R1_ONE_TOKEN_FROM],
+                value: ablations::recovered_one,
+            },
+            Quantity {
+                name: "two tokens, beyond one",
+                unit: Unit::Share,
+                limits: &[0.0],
+                value: ablations::recovered_gain,
+            },
+        ],
+    },
+    Rule {
+        id: "S1",
+        title: "All induction heads together, against as many others",
+        paper: "not done; almost all in-context learning of small attention-only models comes from induction heads",
+        rule: "2 layers, last snapshot, patterns kept: the share of the amount of ICL that is lost without all induction heads. Reproduced above 50 % if every set of as many other heads (of the same layers where there are enough) loses less; partly if only one holds.",
+        judge: ablations::s1,
+        quantities: &[
+            Quantity { name: "share", unit: Unit::Share, limits: &[S1_SHARE_ABOVE], value: ablations::share_lost },
+            Quantity {
+                name: "beyond the largest control",
+                unit: Unit::Share,
+                limits: &[0.0],
+                value: ablations::lost_beyond_controls,
+            },
+        ],
+    },
+    Rule {
+        id: "K1",
+        title: "The induction head reads the previous-token head through its keys",
+        paper: "K-composition (argument 5)",
+        rule: "2 layers, last snapshot: taking what the strongest previous-token head writes out of the best induction head's keys alone costs more than 50 % of what removing that induction head costs in ICL, and more than any other head's or any other path into it. Partly if only one holds.",
+        judge: ablations::k1,
+        quantities: &[
+            Quantity {
+                name: "keys",
+                unit: Unit::Share,
+                limits: &[K1_SHARE_ABOVE],
+                value: ablations::share_through_keys,
+            },
+            Quantity {
+                name: "beyond the next path",
+                unit: Unit::Share,
+                limits: &[0.0],
+                value: ablations::keys_beyond_others,
+            },
+        ],
+    },
+    Rule {
+        id: "P1",
+        title: "A previous-token head given from the start brings the change earlier",
+        paper: "not done; argument 2 by intervention",
+        rule: "2 layers with a head of the first layer clamped to the previous token, in training and after: the highest prefix matching reaches half its end earlier than without (both ending above 0.3).",
+        judge: ablations::p1,
+        quantities: &[Quantity {
+            name: "half time, given to vanilla",
+            unit: Unit::Plain,
+            limits: &[1.0],
+            value: ablations::half_time_given,
+        }],
+    },
+    Rule {
+        id: "P2",
+        title: "Without attention to what followed a copy the change does not come",
+        paper: "not done; argument 2 by intervention",
+        rule: "2 layers, every head forbidden to attend to what followed an earlier copy of the token, in training and after: no phase-change window, and below 50 % of the free model's ICL at the end. Partly if only one holds.",
+        judge: ablations::p2,
+        quantities: &[Quantity {
+            name: "ICL",
+            unit: Unit::OfTwo,
+            limits: &[P2_SHARE_BELOW],
+            value: ablations::share_without,
+        }],
     },
 ];
 

@@ -51,6 +51,20 @@ pub struct Fabricated {
     /// Layer of the heads with prefix matching; the last unless told.
     pub head_layer: Option<usize>,
     pub train_tokens: u64,
+    /// Kind of the model's clamp.
+    pub clamp: Option<&'static str>,
+    /// Whether heads were removed. What follows is what that shows.
+    pub ablated: bool,
+    /// Change of the ICL score at the end without a head that matches prefixes, and without another.
+    pub effects: [f64; 2],
+    /// Rise of each random token's loss without these.
+    pub undoing: [f64; 2],
+    /// Share of the ICL amount that is lost without all induction heads, and without a control set of the same layers.
+    pub sets: [f64; 2],
+    /// Share of the lost loss that the previous-token pattern, one matched token and two win back.
+    pub recovered: [f64; 3],
+    /// Cost of cutting the keys' path, and of every other, as a share of removing the induction head.
+    pub paths: [f64; 2],
 }
 
 pub fn two() -> Fabricated {
@@ -81,7 +95,26 @@ pub fn two() -> Fabricated {
         copying: 0.6,
         head_layer: None,
         train_tokens: RUN_TOKENS,
+        clamp: None,
+        ablated: true,
+        effects: [0.1, -0.02],
+        undoing: [0.5, -0.1],
+        sets: [0.8, 0.05],
+        recovered: [0.99, 0.65, 0.75],
+        paths: [0.9, 0.1],
     }
+}
+
+/// Given a previous-token head, which brings the change earlier.
+pub fn two_given() -> Fabricated {
+    let folder = "e-2L-given".to_string();
+    Fabricated { folder, clamp: Some("previous-token"), middle: 1.5e6, head_middle: 1.5e6, ..two() }
+}
+
+/// Forbidden to attend to what followed a copy.
+pub fn two_without() -> Fabricated {
+    let folder = "f-2L-without".to_string();
+    Fabricated { folder, clamp: Some("forbid-induction"), after: 0.1, prefix_matching: 0.03, bump: 0.0, ..two() }
 }
 
 pub fn one() -> Fabricated {
@@ -115,7 +148,7 @@ pub fn two_smeared() -> Fabricated {
 
 /// The whole experiment, with every claim reproduced.
 pub fn all() -> Vec<Fabricated> {
-    vec![one(), two(), one_smeared(), two_smeared()]
+    vec![one(), two(), one_smeared(), two_smeared(), two_given(), two_without()]
 }
 
 pub fn write_all(dir: &Path, runs: &[Fabricated]) {
@@ -136,6 +169,11 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     let spec = format!(
         "name = \"{n_layers}L\"\nseed = {seed}\n\n[data]\nsource = \"{source}\"\n\n[model]\nn_layers = {n_layers}\nd_model = 128\nn_heads = 4\nd_head = 32\nd_mlp = {d_mlp}\nn_ctx = 512\nd_vocab = 4096\nnormalization = \"LN\"\nsmeared_keys = {smeared}\npos_gain_init = [1.0, 0.1]\n\n[train]\ntokens = {train_tokens}\nbatch = 20\nlr = 0.002\nweight_decay = 0.01\nwarmup_steps = {warmup_steps}\n\n[snapshots]\nevery = 10\n\n[evaluation]\nexamples = 500\nicl_early = 50\nicl_late = 500\nicl_half_width = 5\nhead_examples = 100\n"
     );
+    let clamp = run.clamp.map_or(String::new(), |kind| match kind {
+        "previous-token" => format!("\n[model.clamp]\nkind = \"{kind}\"\nlayer = 0\nhead = 0\n"),
+        _ => format!("\n[model.clamp]\nkind = \"{kind}\"\n"),
+    });
+    let spec = spec + &clamp;
     fs::write(folder.join("spec.toml"), spec).expect("a fresh folder");
 
     let mut metrics = String::new();
@@ -200,10 +238,14 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
                 };
                 let pm = 0.02 + rise + 0.004 * noise(k * 16 + layer as u64 * 4 + u64::from(head));
                 let copying = if pm > 0.1 { run.copying } else { -run.copying } + 0.01 * pm;
+                let previous = if (layer, head) == (0, 0) { 0.7 } else { 0.1 };
                 let trace = if layer == 0 { "null".to_string() } else { (500.0 * pm).to_string() };
-                writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": {copying}, \"previous_token\": 0.1, \"ov_copying\": {copying}, \"qk_trace\": {trace}}}").expect("a String");
+                writeln!(heads, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"prefix_matching\": {pm}, \"prefix_matching_stderr\": 0.003, \"copying\": {copying}, \"previous_token\": {previous}, \"ov_copying\": {copying}, \"qk_trace\": {trace}}}").expect("a String");
             }
         }
+    }
+    if run.ablated {
+        write_ablations(&measurements, run);
     }
     fs::write(measurements.join("icl.jsonl"), icl).expect("a fresh folder");
     fs::write(measurements.join("loss_by_index.jsonl"), losses).expect("a fresh folder");
@@ -214,6 +256,84 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     let meta = r#"{"measures": "1", "spec_hash": "00", "evaluation": {"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100}}"#;
     fs::write(measurements.join("meta.json"), meta).expect("a fresh folder");
     folder
+}
+
+/// Examples that heads are removed on: the first half.
+fn ablated_examples(run: &Fabricated) -> u64 {
+    if run.stderr == 0.0 { 1 } else { EXAMPLES / 2 }
+}
+
+fn write_ablations(measurements: &Path, run: &Fabricated) {
+    let n = ablated_examples(run);
+    let around = |value: f64| -> Vec<f64> { (0..n).map(|e| value + 0.001 * noise(e + 3)).collect() };
+    let matches = |layer: usize, head: u32| {
+        layer == run.head_layer.unwrap_or(run.n_layers - 1) && (head == 1 || head == 2) && run.prefix_matching > 0.3
+    };
+    let mut sweep = String::new();
+    for k in (0..=SNAPSHOTS).step_by(10) {
+        let step = k * RUN_TOKENS / STEP_TOKENS / SNAPSHOTS;
+        let tokens = step * STEP_TOKENS;
+        let formed = sigmoid((tokens as f64 - run.middle) / run.width);
+        for layer in 0..run.n_layers {
+            for head in 0..4 {
+                let which = usize::from(!matches(layer, head));
+                let (change, random) = (run.effects[which] * formed, run.undoing[which] * formed);
+                for downstream in ["full", "pattern-preserving"] {
+                    writeln!(sweep, "{{\"step\": {step}, \"tokens\": {tokens}, \"layer\": {layer}, \"head\": {head}, \"downstream\": \"{downstream}\", \"icl_change\": {change}, \"icl_change_stderr\": 0.001, \"loss_change\": 0.01, \"icl_change_by_example\": {:?}, \"random_token_changes\": {:?}}}", around(change), around(random)).expect("a String");
+                }
+            }
+        }
+    }
+    fs::write(measurements.join("ablations.jsonl"), sweep).expect("a fresh folder");
+
+    let clean = -amount(run, RUN_TOKENS as f64);
+    let mut table = String::new();
+    let mut add = |name: &str, ablation: &str, loss: f64, icl: f64| {
+        writeln!(table, "{{\"step\": 1000, \"tokens\": {RUN_TOKENS}, \"name\": \"{name}\", \"ablation\": {ablation}, \"loss\": {loss}, \"icl_score\": {icl}, \"loss_by_example\": {:?}, \"icl_by_example\": {:?}}}", around(loss), around(icl)).expect("a String");
+    };
+    let (last, removed) = (run.n_layers - 1, clean + 0.2);
+    let head = |layer: usize, head: usize| format!("{{\"layer\": {layer}, \"head\": {head}}}");
+    let set = |heads: &[String], downstream: &str| {
+        format!(
+            "{{\"kind\": \"heads\", \"heads\": [{}], \"fill\": \"zero\", \"downstream\": \"{downstream}\"}}",
+            heads.join(", ")
+        )
+    };
+    add("clean", "null", 2.0, clean);
+    for downstream in ["full", "pattern-preserving"] {
+        let lost = |share: f64| clean - share * clean;
+        if run.prefix_matching > 0.3 {
+            add("induction-heads", &set(&[head(last, 1), head(last, 2)], downstream), 2.2, lost(run.sets[0]));
+            add("control-matched", &set(&[head(last, 0), head(last, 3)], downstream), 2.1, lost(run.sets[1]));
+        }
+        add("previous-token-heads", &set(&[head(0, 0)], downstream), 2.2, lost(0.5));
+    }
+    for layer in 0..run.n_layers {
+        for h in 0..4 {
+            add("remove", &set(&[head(layer, h)], "full"), 2.4, removed);
+        }
+    }
+    let substitute = |layer, h, pattern: &str| {
+        format!("{{\"kind\": \"substitute\", \"head\": {}, \"pattern\": \"{pattern}\"}}", head(layer, h))
+    };
+    let won = |share: f64| 2.4 - 0.4 * share;
+    add("substitute", &substitute(0, 0, "previous-token"), won(run.recovered[0]), clean);
+    add("substitute", &substitute(last, 1, "induction-one-token"), won(run.recovered[1]), clean);
+    add("substitute", &substitute(last, 1, "induction-two-tokens"), won(run.recovered[2]), clean);
+    if last > 0 {
+        for from in 0..4 {
+            for into in ["queries", "keys", "values"] {
+                let share = run.paths[usize::from((from, into) != (0, "keys"))];
+                let path = format!(
+                    "{{\"kind\": \"path\", \"from\": {}, \"to\": {}, \"into\": \"{into}\"}}",
+                    head(0, from),
+                    head(last, 1)
+                );
+                add("path", &path, 2.1, clean + 0.2 * share);
+            }
+        }
+    }
+    fs::write(measurements.join("knockouts.jsonl"), table).expect("a fresh folder");
 }
 
 fn amount(run: &Fabricated, at: f64) -> f64 {
