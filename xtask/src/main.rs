@@ -11,8 +11,8 @@ use std::{
 const USAGE: &str = "\
 cargo xtask TASK
 
-  reproduce [--scale smoke|laptop] [--device cpu|flex] [--out DIR] [--seed N] [--threads N] [--jobs N] [--corpus PATH] [--json] [--quiet]
-            train and measure the models of a scale, write the report [default: laptop, out/SCALE]
+  reproduce [--scale smoke|laptop] [--clamp] [--device cpu|flex] [--out DIR] [--seed N] [--threads N] [--jobs N] [--corpus PATH] [--json] [--quiet]
+            train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE]
   ci        what continuous integration runs: format, lints, documentation, all tests
 ";
 

@@ -17,6 +17,9 @@ pub enum Error {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] induction_engine::Error),
+    /// The ablations.
+    #[error(transparent)]
+    Ablation(#[from] induction_ablation::Error),
     /// A measurement.
     #[error("{place}: {source}")]
     Metric {

@@ -5,7 +5,8 @@
 //! - [`source::Source`]: a spec's training and held-out examples;
 //! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
 //! - [`measure::measure`]: every kept snapshot of a run, measured once;
-//! - [`reproduce::reproduce`]: the runs of a scale, each trained and measured, and the report.
+//! - [`ablate::ablate`]: every head of every kept snapshot removed, once;
+//! - [`reproduce::reproduce`]: the runs of a scale, each trained, measured and ablated, and the report.
 //!
 //! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
 //!
@@ -16,6 +17,7 @@
 //! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
 //! ```
 
+pub mod ablate;
 pub mod bench;
 pub mod device;
 pub mod error;
@@ -28,6 +30,7 @@ pub mod source;
 pub mod training;
 
 pub use error::Error;
+pub use induction_ablation as ablation;
 pub use induction_engine as engine;
 pub use induction_metrics as metrics;
 pub use induction_model as model;

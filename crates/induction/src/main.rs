@@ -9,6 +9,7 @@ use std::{
 use clap::{Parser, Subcommand, ValueEnum};
 use induction::{
     Error,
+    ablate::{ablate, last_effects, time_ablate},
     bench::{Work, time},
     device::Device,
     interrupt::Interrupt,
@@ -49,11 +50,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train and measure all models of a scale, and write the report.
+    /// Train, measure and ablate all models of a scale, and write the report.
     Reproduce {
         /// How much to reproduce.
         #[arg(long, value_enum, default_value = "laptop")]
         scale: Scale,
+        /// Also train 2-layer models with clamped attention: one has a previous-token head from the start, one may not
+        /// attend to what followed an earlier copy.
+        #[arg(long)]
+        clamp: bool,
         /// Seed of every run.
         #[arg(long, default_value_t = 0)]
         seed: u64,
@@ -88,6 +93,14 @@ enum Command {
         /// A text whose every token's loss is followed over training [default: the last one, else a held-out example].
         #[arg(long)]
         text: Option<PathBuf>,
+    },
+    /// Remove every head of every snapshot of a run, and put its last snapshot through the other ablations.
+    Ablate {
+        /// The run's folder.
+        run: PathBuf,
+        /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
+        #[arg(long)]
+        data: Option<PathBuf>,
     },
     /// Rebuild the report of a reproduction from its measurements.
     Report {
@@ -133,6 +146,8 @@ enum BenchWork {
     Train(BenchModel),
     /// Losses of random tokens, without gradients.
     Evaluate(BenchModel),
+    /// Every head of one snapshot removed, in both kinds.
+    Ablate(BenchAblate),
     /// Every measurement of one snapshot of a run, without files.
     Measure {
         /// The run's folder.
@@ -144,6 +159,25 @@ enum BenchWork {
         #[arg(long, default_value_t = 5)]
         steps: usize,
     },
+}
+
+/// Which losses `bench ablate` leaves behind, and how often it runs.
+#[derive(clap::Args)]
+struct BenchAblate {
+    /// The run's folder.
+    run: PathBuf,
+    /// The snapshot's step.
+    #[arg(long)]
+    step: u64,
+    /// Examples of the evaluation set.
+    #[arg(long, default_value_t = 128)]
+    examples: usize,
+    /// Timed repetitions, after one that is not.
+    #[arg(long, default_value_t = 3)]
+    steps: usize,
+    /// Write the losses under each ablation here, to be compared with another program's (safetensors).
+    #[arg(long)]
+    losses: Option<PathBuf>,
 }
 
 /// The model to time, and on what.
@@ -217,12 +251,13 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let (json, device) = (arguments.json, arguments.device);
     let screen = Screen::new(arguments.quiet || json);
     match &arguments.command {
-        Command::Reproduce { scale, seed, corpus, out, jobs } => {
+        Command::Reproduce { scale, clamp, seed, corpus, out, jobs } => {
             let threads = rayon::current_num_threads();
             let jobs = jobs.map_or(threads, usize::from);
             let threads_per_job = (threads / jobs).max(1);
             let (corpus, out) = (corpus.clone(), out.clone());
-            let options = Options { scale: *scale, seed: *seed, corpus, out, device, jobs, threads_per_job };
+            let (scale, clamp, seed) = (*scale, *clamp, *seed);
+            let options = Options { scale, clamp, seed, corpus, out, device, jobs, threads_per_job };
             show_report(&reproduce(&options, &interrupt, &screen)?, json)
         }
         Command::Train { spec, out, data } => {
@@ -238,10 +273,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
         }
         Command::Measure { run, data, text } => {
-            let mut spec = RunSpec::read(&run.join("spec.toml"))?;
-            if !is_finished(&spec, run)? {
-                return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
-            }
+            let mut spec = finished_spec(run)?;
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
             measure(&spec, &source, run, text.as_deref(), device, &interrupt, &screen)?;
             let folder = run.join("measurements");
@@ -250,6 +282,31 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             } else {
                 print_line(&folder.display().to_string())
             }
+        }
+        Command::Ablate { run, data } => {
+            let mut spec = finished_spec(run)?;
+            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            // Which heads are induction heads is read off the measurements.
+            measure(&spec, &source, run, None, device, &interrupt, &screen)?;
+            ablate(&spec, &source, run, device, &interrupt, &screen)?;
+            let effects = last_effects(run)?;
+            if json {
+                return show(&serde_json::json!({"measurements": run.join("measurements"), "heads": effects}));
+            }
+            let mut text = String::from(
+                "change of the ICL score (nats) without the head; above 0 it contributes\nhead  role                 prefix matching      full  pattern-preserving\n",
+            );
+            for effect in &effects {
+                text += &format!(
+                    "{:<5} {:<20} {:>15.3}  {:>+8.4}  {:>+18.4}\n",
+                    effect.head.to_string(),
+                    effect.role,
+                    effect.prefix_matching,
+                    effect.full,
+                    effect.pattern_preserving
+                );
+            }
+            print_line(text.trim_end())
         }
         Command::Report { dir } => show_report(&induction::report::build(dir)?, json),
         Command::Scan { model, tokens, pattern } => {
@@ -280,6 +337,14 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             print_line(&match work {
                 BenchWork::Train(model) => model_timing(Work::Train, model)?,
                 BenchWork::Evaluate(model) => model_timing(Work::Evaluate, model)?,
+                BenchWork::Ablate(BenchAblate { run, step, examples, steps, losses }) => {
+                    let mut spec = RunSpec::read(&run.join("spec.toml"))?;
+                    let source = Source::open(&mut spec, &data_beside(run))?;
+                    let snapshot = snapshot_folder(run, *step);
+                    let timing =
+                        time_ablate(&source, &snapshot, device, *examples, (*steps).max(1), losses.as_deref())?;
+                    serde_json::to_string(&timing).expect("results serialize")
+                }
                 BenchWork::Measure { run, step, steps } => {
                     let mut spec = RunSpec::read(&run.join("spec.toml"))?;
                     let source = Source::open(&mut spec, &data_beside(run))?;
@@ -294,6 +359,14 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             if json { show(&serde_json::json!({"out": out})) } else { print_line(&out.display().to_string()) }
         }
     }
+}
+
+fn finished_spec(run: &Path) -> Result<RunSpec, Error> {
+    let spec = RunSpec::read(&run.join("spec.toml"))?;
+    if is_finished(&spec, run)? {
+        return Ok(spec);
+    }
+    Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())))
 }
 
 /// A run inside a reproduction shares the data folder beside `runs/`; any other has its own.

@@ -10,12 +10,13 @@ use std::{
 };
 
 use induction_metrics::IclIndices;
-use induction_model::ModelConfig;
+use induction_model::{Clamp, ModelConfig};
 use induction_report::Report;
 use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, is_finished};
 
 use crate::{
-    Error, device::Device, interrupt::Interrupt, measure::measure, progress::Screen, source::Source, training,
+    Error, ablate::ablate, device::Device, interrupt::Interrupt, measure::measure, progress::Screen, source::Source,
+    training,
 };
 
 /// How much to reproduce.
@@ -32,6 +33,8 @@ pub enum Scale {
 pub struct Options {
     /// How much.
     pub scale: Scale,
+    /// Also the 2-layer models whose attention is clamped while they learn.
+    pub clamp: bool,
     /// Seed of every run.
     pub seed: u64,
     /// The corpus of the scales that use text.
@@ -54,6 +57,22 @@ impl Scale {
         [(1, false), (2, false), (1, true), (2, true)]
             .into_iter()
             .map(|(n_layers, smeared_keys)| self.spec(corpus, seed, n_layers, smeared_keys))
+            .collect()
+    }
+
+    /// The 2-layer model with clamped attention: given a previous-token head from the start, and forbidden to attend to
+    /// what followed an earlier copy. Argument 2 by intervention: the change should come earlier, and not at all.
+    pub fn clamped(self, corpus: &Path, seed: u64) -> Vec<RunSpec> {
+        let clamps =
+            [("previous-token", Clamp::PreviousToken { layer: 0, head: 0 }), ("no-induction", Clamp::ForbidInduction)];
+        clamps
+            .into_iter()
+            .map(|(name, clamp)| {
+                let mut spec = self.spec(corpus, seed, 2, false);
+                spec.name = format!("2L-{name}");
+                spec.model.clamp = Some(clamp);
+                spec
+            })
             .collect()
     }
 
@@ -103,6 +122,7 @@ impl Scale {
                 icl_late: icl.late,
                 icl_half_width: icl.half_width,
                 head_examples: 100,
+                ablation_examples: 128,
                 prefix_block: block,
                 prefix_repeats: repeats,
             },
@@ -118,6 +138,9 @@ pub fn reproduce(options: &Options, interrupt: &Interrupt, screen: &Screen) -> R
     let runs = options.out.join("runs");
     fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
     let mut specs = options.scale.plan(&options.corpus, options.seed);
+    if options.clamp {
+        specs.extend(options.scale.clamped(&options.corpus, options.seed));
+    }
     // The longest first: a long run begun last would leave the other jobs idle.
     specs.sort_by_key(|spec| std::cmp::Reverse(spec.model.n_layers));
     // Once before the jobs, so that they do not all train the same tokenizer; all runs of a scale share their data.
@@ -163,5 +186,6 @@ fn run_one(mut spec: RunSpec, options: &Options, interrupt: &Interrupt, screen: 
     let run = options.out.join("runs").join(&spec.name);
     let source = Source::open(&mut spec, &options.out.join("data"))?;
     training::run(&spec, &source, &run, options.device, interrupt, screen)?;
-    measure(&spec, &source, &run, None, options.device, interrupt, screen)
+    measure(&spec, &source, &run, None, options.device, interrupt, screen)?;
+    ablate(&spec, &source, &run, options.device, interrupt, screen)
 }

@@ -115,6 +115,7 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -
         icl_early: 1,
         icl_late: 2,
         icl_half_width: 0,
+        ablation_examples: 1,
         head_examples: 10,
         prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
         prefix_repeats: 4,

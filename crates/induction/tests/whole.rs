@@ -50,8 +50,12 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
 
     let claims: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
     let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q12", "Q15", "Q16", "Q22"]);
-    assert!(claims.iter().all(|claim| claim["interval"].is_string()), "{claims:#?}");
+    let expected = ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10", "Q11", "Q12", "Q15", "Q16", "Q22"];
+    assert_eq!(ids, [&expected[..], &["R1", "S1", "K1", "P1", "P2"]].concat());
+    // The sweep is part of the job; clamped models are asked for.
+    let judged = |claim: &&Value| !["P1", "P2"].contains(&claim["id"].as_str().unwrap());
+    assert!(claims.iter().filter(judged).all(|claim| claim["interval"].is_string()), "{claims:#?}");
+    assert!(claims.iter().filter(|claim| !judged(claim)).all(|claim| claim["verdict"] == "out-of-reach"));
     let pca = rows(&out.join("series/pca.jsonl"));
     assert_eq!(pca.len(), 4 * rows(&run("2L").join("measurements/icl.jsonl")).len());
     assert!(pca.iter().any(|row| row["in_window"] == true) && pca.iter().all(|row| row["pc1"].is_f64()));
@@ -128,6 +132,72 @@ fn measure_stands_alone_and_repeats_itself() {
     std::fs::remove_file(&losses).unwrap();
     assert!(measure() == first);
     assert!(std::fs::read(&losses).unwrap() == bytes);
+}
+
+#[test]
+fn ablate_stands_alone_goes_on_and_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    let measurements = run.join("measurements");
+    let tables = ["ablations.jsonl", "knockouts.jsonl", "ablations.json", "ablations/step-00000020.safetensors"];
+    let ablate = || {
+        let printed = succeed(induction().args(["--json", "ablate"]).arg(&run));
+        (printed, tables.map(|name| std::fs::read(measurements.join(name)).unwrap()))
+    };
+    let first = ablate();
+    let printed: Value = serde_json::from_str(&first.0).unwrap();
+    assert_eq!(printed["heads"].as_array().unwrap().len(), 4);
+    let sweep = rows(&measurements.join("ablations.jsonl"));
+    assert_eq!(sweep.len(), 16 * 4 * 2, "snapshots, heads, kinds");
+    for pair in sweep.chunks_exact(2) {
+        assert_eq!((&pair[0]["downstream"], &pair[1]["downstream"]), (&"full".into(), &"pattern-preserving".into()));
+        let same = pair[0]["icl_change_by_example"] == pair[1]["icl_change_by_example"];
+        assert!(pair[0]["layer"] == 0 || same, "nothing attends after the last layer");
+        let by_example: Vec<f64> =
+            pair[0]["icl_change_by_example"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        let mean = by_example.iter().sum::<f64>() / by_example.len() as f64;
+        assert!((mean - pair[0]["icl_change"].as_f64().unwrap()).abs() < 1e-6);
+    }
+    let knockouts = rows(&measurements.join("knockouts.jsonl"));
+    let named = |name: &str| knockouts.iter().filter(|row| row["name"] == name).count();
+    assert_eq!((named("clean"), named("remove"), named("mean"), named("resample")), (1, 4, 8, 8));
+    // A head removed in the sweep and among the knockouts is one thing.
+    let clean = knockouts[0]["icl_score"].as_f64().unwrap();
+    let removed = knockouts.iter().find(|row| row["name"] == "remove").unwrap()["icl_score"].as_f64().unwrap();
+    let last = &sweep[sweep.len() - 8];
+    assert!((removed - clean - last["icl_change"].as_f64().unwrap()).abs() < 1e-6);
+
+    // Whatever is lost is made again, to the same bytes: all of it, a snapshot, the knockouts.
+    std::fs::remove_file(measurements.join("ablations.json")).unwrap();
+    assert!(ablate() == first);
+    std::fs::remove_file(measurements.join("ablations/step-00000020.safetensors")).unwrap();
+    assert!(ablate() == first);
+    std::fs::remove_file(measurements.join("knockouts.jsonl")).unwrap();
+    assert!(ablate() == first);
+    std::fs::write(measurements.join("ablations.jsonl"), "{\"step\": 0, \"tok").unwrap();
+    assert!(ablate() == first);
+}
+
+#[test]
+fn a_clamp_is_part_of_the_model_from_training_to_measuring() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let text = format!("{TINY}\n[model.clamp]\nkind = \"previous-token\"\nlayer = 0\nhead = 1\n");
+    succeed(induction().arg("train").arg(spec(folder.path(), &text)).arg("--out").arg(&run));
+    succeed(induction().arg("measure").arg(&run));
+    for row in rows(&run.join("measurements/heads.jsonl")) {
+        let score = row["previous_token"].as_f64().unwrap();
+        assert_eq!(score == 1.0, (row["layer"].as_u64(), row["head"].as_u64()) == (Some(0), Some(1)), "{score}");
+    }
+    let message =
+        fail(induction().args(["export", "--step", "200", "--format", "transformer-lens", "--out", "x"]).arg(&run), 2);
+    assert!(message.contains("clamp"), "{message}");
+    let bad = text.replace("head = 1", "head = 7");
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let message = fail(induction().arg("train").arg(spec(&other, &bad)).arg("--out").arg(other.join("run")), 2);
+    assert!(message.contains("model.clamp.head = 7"), "{message}");
 }
 
 const TABLES: [&str; 8] = [

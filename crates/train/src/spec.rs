@@ -154,6 +154,9 @@ pub struct EvaluationSpec {
     /// Examples of each head evaluator; the mean over the paper's 10, the first ones, is given beside that of all.
     #[serde(default = "default_head_examples")]
     pub head_examples: usize,
+    /// Examples on which heads are removed: the first of `examples`, or all if there are fewer.
+    #[serde(default = "default_ablation_examples")]
+    pub ablation_examples: usize,
     /// Distinct random tokens in a block of the prefix-matching evaluator.
     #[serde(default = "default_prefix_block")]
     pub prefix_block: usize,
@@ -164,6 +167,9 @@ pub struct EvaluationSpec {
 
 fn default_head_examples() -> usize {
     100
+}
+fn default_ablation_examples() -> usize {
+    128
 }
 fn default_prefix_block() -> usize {
     25
@@ -282,6 +288,7 @@ impl RunSpec {
             n_ctx.saturating_sub(e.icl_half_width as u64),
         )?;
         whole("evaluation.head_examples", e.head_examples as u64, 1, 1 << 16)?;
+        whole("evaluation.ablation_examples", e.ablation_examples as u64, 1, 1 << 20)?;
         whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
         whole("evaluation.prefix_block", e.prefix_block as u64, 2, (n_ctx - 1) / e.prefix_repeats as u64)
     }
@@ -342,6 +349,8 @@ impl RunSpec {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use induction_model::Clamp;
+
     use super::*;
 
     pub(crate) fn tiny() -> RunSpec {
@@ -366,6 +375,7 @@ pub(crate) mod tests {
                 icl_early: 2,
                 icl_late: 11,
                 icl_half_width: 1,
+                ablation_examples: 2,
                 head_examples: 2,
                 prefix_block: 3,
                 prefix_repeats: 3,
@@ -379,6 +389,10 @@ pub(crate) mod tests {
         assert_eq!(RunSpec::parse(Path::new("x"), &spec.to_toml()).unwrap(), spec);
         let corpus = RunSpec { data: DataSpec::Corpus { path: "a.txt".into(), held_out: 0.1, blake3: None }, ..tiny() };
         assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
+        for clamp in [Clamp::PreviousToken { layer: 0, head: 1 }, Clamp::ForbidInduction] {
+            let clamped = RunSpec { model: ModelConfig { clamp: Some(clamp), ..tiny().model }, ..tiny() };
+            assert_eq!(RunSpec::parse(Path::new("x"), &clamped.to_toml()).unwrap(), clamped);
+        }
     }
 
     #[test]
@@ -399,7 +413,7 @@ pub(crate) mod tests {
     #[test]
     fn every_field_is_checked() {
         type Break = fn(&mut RunSpec);
-        let cases: [(&str, Break); 24] = [
+        let cases: [(&str, Break); 25] = [
             ("model.d_model", |s| s.model.n_heads = 3),
             ("train.pos_gain_lr_scale", |s| s.train.pos_gain_lr_scale = f64::NAN),
             ("format", |s| s.format = 2),
@@ -422,6 +436,7 @@ pub(crate) mod tests {
             ("evaluation.icl_early", |s| s.evaluation.icl_early = 1),
             ("evaluation.icl_late", |s| s.evaluation.icl_late = 12),
             ("evaluation.head_examples", |s| s.evaluation.head_examples = 0),
+            ("evaluation.ablation_examples", |s| s.evaluation.ablation_examples = 0),
             ("evaluation.prefix_repeats", |s| s.evaluation.prefix_repeats = 1),
             ("evaluation.prefix_block", |s| s.evaluation.prefix_block = 4),
         ];

@@ -4,7 +4,7 @@
 mod columns;
 mod heads;
 mod summary;
-mod tables;
+pub(crate) mod tables;
 mod text;
 mod weights;
 
@@ -39,7 +39,7 @@ use crate::{
 pub use self::{heads::Evaluators, tables::HeadRow, text::Text, weights::circuits};
 
 /// Tables are written at least this often; a kill costs what was measured since.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 /// What a run's snapshots are measured on: the same for all of them, and for all models of the same data and context.
 struct Evaluation {
@@ -295,7 +295,7 @@ pub fn time_measure(
     })
 }
 
-fn single(values: &[f64]) -> Vec<f32> {
+pub(crate) fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
 

@@ -33,7 +33,7 @@ impl Meta {
 }
 
 /// A line of a table.
-pub(super) trait Row: Serialize + DeserializeOwned {
+pub(crate) trait Row: Serialize + DeserializeOwned {
     /// The table's file.
     const FILE: &'static str;
 
@@ -245,15 +245,15 @@ impl Tables {
     }
 }
 
-fn keep<R: Row>(rows: &mut Vec<R>, snapshots: &BTreeMap<u64, String>) {
+pub(crate) fn keep<R: Row>(rows: &mut Vec<R>, snapshots: &BTreeMap<u64, String>) {
     rows.retain(|row| snapshots.contains_key(&row.key()[0]));
 }
 
-fn read_rows<R: Row>(folder: &Path) -> Option<Vec<R>> {
+pub(crate) fn read_rows<R: Row>(folder: &Path) -> Option<Vec<R>> {
     fs::read_to_string(folder.join(R::FILE)).ok()?.lines().map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn write_rows<R: Row>(folder: &Path, rows: &mut [R]) -> Result<(), Error> {
+pub(crate) fn write_rows<R: Row>(folder: &Path, rows: &mut [R]) -> Result<(), Error> {
     rows.sort_by_key(Row::key);
     let mut text = Vec::new();
     for row in &*rows {
@@ -265,7 +265,7 @@ fn write_rows<R: Row>(folder: &Path, rows: &mut [R]) -> Result<(), Error> {
 }
 
 /// One JSON value as a file.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec_pretty(value).expect("plain structs serialize");
     induction_files::write_atomic(path, &text).map_err(Error::io(path))
 }
