@@ -15,13 +15,17 @@ use super::{
 /// Sees, and may replace, one sequence's activations, in panels of `rows` rows (heads one after the other).
 pub(super) trait Tap<T> {
     /// Whether the activation at `hook` should be shown to [`see`](Self::see).
-    fn wants(&self, hook: Hook) -> bool;
+    fn wants(&self, _hook: Hook) -> bool {
+        false
+    }
     /// An activation other than a pattern.
-    fn see(&mut self, hook: Hook, value: &mut [T], rows: usize);
+    fn see(&mut self, _hook: Hook, _value: &mut [T], _rows: usize) {}
     /// What is asked of a head's pattern.
-    fn wants_pattern(&self, layer: usize, head: usize) -> Wanted;
+    fn wants_pattern(&self, _layer: usize, _head: usize) -> Wanted {
+        Wanted::Nothing
+    }
     /// One head's pattern, a column a key.
-    fn see_pattern(&mut self, layer: usize, head: usize, value: &mut [T], rows: usize);
+    fn see_pattern(&mut self, _layer: usize, _head: usize, _value: &mut [T], _rows: usize) {}
     /// Whether this layer's patterns are to be kept in the workspace.
     fn keeps_patterns(&self, _layer: usize) -> bool {
         false
@@ -53,29 +57,12 @@ pub(super) enum Wanted {
 /// Wants nothing.
 pub(super) struct NoTap;
 
-impl<T> Tap<T> for NoTap {
-    fn wants(&self, _: Hook) -> bool {
-        false
-    }
-    fn see(&mut self, _: Hook, _: &mut [T], _: usize) {}
-    fn wants_pattern(&self, _: usize, _: usize) -> Wanted {
-        Wanted::Nothing
-    }
-    fn see_pattern(&mut self, _: usize, _: usize, _: &mut [T], _: usize) {}
-}
+impl<T> Tap<T> for NoTap {}
 
 /// Wants the patterns of some layers kept.
 pub(super) struct KeepPatterns<'a>(pub(super) &'a [bool]);
 
 impl<T> Tap<T> for KeepPatterns<'_> {
-    fn wants(&self, _: Hook) -> bool {
-        false
-    }
-    fn see(&mut self, _: Hook, _: &mut [T], _: usize) {}
-    fn wants_pattern(&self, _: usize, _: usize) -> Wanted {
-        Wanted::Nothing
-    }
-    fn see_pattern(&mut self, _: usize, _: usize, _: &mut [T], _: usize) {}
     fn keeps_patterns(&self, layer: usize) -> bool {
         self.0[layer]
     }
