@@ -1,7 +1,7 @@
 //! Loss by index and the in-context learning score, against explicit loops and known values.
 
 use approx::assert_relative_eq;
-use induction_metrics::{Error, IclIndices, icl_score, loss_by_index};
+use induction_metrics::{Error, IclIndices, before_after_attribution, icl_score, loss_by_index};
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -153,4 +153,20 @@ fn a_paired_change_forgets_what_the_examples_have_in_common() {
     assert!(
         induction_metrics::paired_change(&[], &[]).is_err() && induction_metrics::paired_change(&[1.0], &[]).is_err()
     );
+}
+
+#[test]
+fn what_undoes_a_change_is_negative_along_it() {
+    let (before, after) = ([5.0, 5.0, 5.0], [2.0, 1.0, 5.0]);
+    // Half of the change undone: half of its length, 5, backwards. The example that did not change counts for nothing.
+    let undone = before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], None).expect("equal lengths");
+    assert_eq!(undone, Some(-2.5));
+    let furthered = before_after_attribution(&before, &after, &[-3.0, -4.0, 0.0], None).expect("equal lengths");
+    assert_eq!(furthered, Some(5.0));
+    // Taking the first example four times and the second never is having four of it.
+    let drawn = before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], Some(&[4, 0, 0])).expect("equal lengths");
+    let four = before_after_attribution(&[5.0; 4], &[2.0; 4], &[1.5; 4], None).expect("equal lengths");
+    assert_eq!((drawn, four), (Some(-3.0), Some(-3.0)));
+    assert_eq!(before_after_attribution(&before, &before, &[1.0; 3], None), Ok(None));
+    assert!(before_after_attribution(&before, &after, &[1.0], None).is_err());
 }

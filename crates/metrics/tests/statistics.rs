@@ -2,7 +2,8 @@
 
 use approx::assert_relative_eq;
 use induction_metrics::{
-    Error, TwoByTwo, change_point, late_slope, pca, percentile_interval, pivot, resample, spearman, weighted_mean,
+    Error, TwoByTwo, binomial_tail, change_point, late_slope, pca, percentile_interval, pivot, resample, spearman,
+    weighted_mean,
 };
 use ndarray::{Array2, array};
 use proptest::prelude::*;
@@ -239,4 +240,13 @@ fn constants_do_not_change() {
     assert_eq!((step.index, step.before, step.after), (3, 1.0, 4.0));
     assert_relative_eq!(step.explained, 1.0);
     assert!(change_point(&[f64::NAN, 1.0]).is_err());
+}
+
+#[test]
+fn a_sign_test_is_its_sum_of_binomials() {
+    // 2^-6 times 1, 7 and all 64 ways.
+    for (successes, ways) in [(6, 1.0), (5, 7.0), (0, 64.0)] {
+        assert_relative_eq!(binomial_tail(6, successes), ways / 64.0, epsilon = 1e-12);
+    }
+    assert_relative_eq!(binomial_tail(0, 0), 1.0);
 }

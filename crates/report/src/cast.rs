@@ -17,6 +17,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
+use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
 use crate::load::{AblationPoint, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, Removal};
 
 /// Seed of the bootstrap.
@@ -49,9 +50,6 @@ pub(crate) enum HeadKind {
     PreviousToken,
     Other,
 }
-
-/// A head is of a kind above this score (paper.md, 11).
-const KIND_ABOVE: f64 = 0.3;
 
 impl Part {
     pub(crate) fn of(run: &Run) -> Option<Self> {
@@ -268,8 +266,8 @@ impl<'a> Player<'a> {
     pub(crate) fn kind(&self, head: HeadName) -> HeadKind {
         let last = &self.run.heads[self.run.heads.len() - 1].heads;
         match last.iter().find(|score| score.name() == head) {
-            Some(score) if score.prefix_matching > KIND_ABOVE => HeadKind::Induction,
-            Some(score) if score.previous_token > KIND_ABOVE => HeadKind::PreviousToken,
+            Some(score) if score.prefix_matching > INDUCTION_HEAD_ABOVE => HeadKind::Induction,
+            Some(score) if score.previous_token > PREVIOUS_TOKEN_HEAD_ABOVE => HeadKind::PreviousToken,
             _ => HeadKind::Other,
         }
     }

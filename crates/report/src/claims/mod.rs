@@ -151,7 +151,9 @@ const S1_SHARE_ABOVE: f64 = 0.5;
 const K1_SHARE_ABOVE: f64 = 0.5;
 const P2_SHARE_BELOW: f64 = 0.5;
 /// A head below this is no induction head (paper.md, 11), and when it "formed" means nothing.
-const INDUCTION_HEAD_ABOVE: f64 = 0.3;
+pub(crate) const INDUCTION_HEAD_ABOVE: f64 = 0.3;
+/// Of the rest, a head above this is a previous-token head (paper.md, 11).
+pub(crate) const PREVIOUS_TOKEN_HEAD_ABOVE: f64 = 0.3;
 
 /// The claims, in the order of paper.md, section 9.
 pub const RULES: [Rule; 20] = [

@@ -1,11 +1,17 @@
 //! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an unvalidated number.
 
+mod ablations;
+mod table;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
+pub use self::ablations::{AblationPoint, Downstream, HeadName, Knockout, Removal};
+use self::ablations::{load_ablations, load_knockouts};
+use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
 use crate::ReportError;
 use crate::text::visible;
 
@@ -46,76 +52,6 @@ pub enum Clamp {
     PreviousToken,
     /// No head attends to what followed an earlier copy of the current token.
     ForbidInduction,
-}
-
-/// A head, counted from 0; shown as `1.3`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HeadName {
-    /// From 0.
-    pub layer: usize,
-    /// From 0.
-    pub head: usize,
-}
-
-impl std::fmt::Display for HeadName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.layer, self.head)
-    }
-}
-
-/// What the layers above a removed head do about it (paper.md, 4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Downstream {
-    /// They see what is left.
-    Full,
-    /// Their patterns stay those of the whole model.
-    PatternPreserving,
-}
-
-/// A line of `ablations.jsonl`: one head removed.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Removal {
-    /// Which.
-    pub head: HeadName,
-    /// How.
-    pub downstream: Downstream,
-    /// Change of the ICL score, in nats; above 0 the head contributes.
-    pub icl_change: f64,
-    /// The same of each example.
-    pub icl_by_example: Vec<f64>,
-    /// Change of the loss of each example's random token, in nats.
-    pub random_tokens: Vec<f64>,
-}
-
-/// The lines of `ablations.jsonl` of one snapshot.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct AblationPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// Every head in both ways, by layer and head, full first.
-    pub removals: Vec<Removal>,
-}
-
-/// A line of `knockouts.jsonl`: the last snapshot under one ablation.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Knockout {
-    /// What it is for.
-    pub name: String,
-    /// The heads concerned; of a path its two ends.
-    pub heads: Vec<HeadName>,
-    /// For heads that are removed.
-    pub downstream: Option<Downstream>,
-    /// The fill, the pattern, or what a cut path leads into; empty for the whole model.
-    pub detail: String,
-    /// Mean loss of each example, in nats.
-    pub loss_by_example: Vec<f64>,
-    /// ICL score of each example, in nats.
-    pub icl_by_example: Vec<f64>,
 }
 
 /// A line of `metrics.jsonl`: one optimizer step.
@@ -275,7 +211,6 @@ impl Run {
 
 const MEASURE: &str = "measure the run (`induction measure RUN`), then report again";
 const MEASURE_AGAIN: &str = "delete the table and measure the run again (`induction measure RUN`)";
-const ABLATE_AGAIN: &str = "delete the table and ablate the run again (`induction ablate RUN`)";
 const RESUME: &str = "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
 
 /// Reads every run folder of `dir/runs`, ordered by folder name.
@@ -425,115 +360,6 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
     Ok(points)
 }
 
-/// A table that need not be there.
-fn optional_table(folder: &Path, name: &str) -> Result<Option<Table>, ReportError> {
-    let path = folder.join("measurements").join(name);
-    if path.exists() { Table::read(path, ABLATE_AGAIN, ABLATE_AGAIN).map(Some) } else { Ok(None) }
-}
-
-fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationPoint>, ReportError> {
-    let Some(table) = optional_table(folder, "ablations.jsonl")? else { return Ok(Vec::new()) };
-    let mut points: Vec<AblationPoint> = Vec::new();
-    let (mut examples, mut random) = (Length::default(), Length::default());
-    let each = spec.n_layers * spec.n_heads * 2;
-    let cut_short = |row: &Row<'_>, last: &AblationPoint| {
-        row.problem(format!("step {} ends with {} removals, expected {each}", last.step, last.removals.len()))
-    };
-    for row in table.parsed()? {
-        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        let head = HeadName { layer: row.below("layer", spec.n_layers)?, head: row.below("head", spec.n_heads)? };
-        let downstream = row.downstream("downstream")?;
-        let begins = match points.last() {
-            Some(last) if last.removals.len() < each && (step, tokens) != (last.step, last.tokens) => {
-                return Err(cut_short(&row, last));
-            }
-            Some(last) if last.removals.len() == each && (step <= last.step || tokens <= last.tokens) => {
-                return Err(row.problem(order_problem(step, last.step, tokens, last.tokens)));
-            }
-            last => last.is_none_or(|last| last.removals.len() == each),
-        };
-        if begins {
-            points.push(AblationPoint { step, tokens, removals: Vec::new() });
-        }
-        let Some(point) = points.last_mut() else { continue };
-        let at = point.removals.len();
-        let expected = HeadName { layer: at / 2 / spec.n_heads, head: at / 2 % spec.n_heads };
-        let (kind, word) = match at % 2 {
-            0 => (Downstream::Full, "full"),
-            _ => (Downstream::PatternPreserving, "pattern-preserving"),
-        };
-        if (head, downstream) != (expected, kind) {
-            return Err(row.problem(format!("expected head {expected}, {word}, in this place")));
-        }
-        point.removals.push(Removal {
-            head,
-            downstream,
-            icl_change: row.number("icl_change")?,
-            icl_by_example: examples.same(&row, "icl_change_by_example")?,
-            random_tokens: random.same(&row, "random_token_changes")?,
-        });
-    }
-    match points.last() {
-        Some(last) if last.removals.len() < each => {
-            Err(cut_short(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last))
-        }
-        _ => Ok(points),
-    }
-}
-
-fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>, ReportError> {
-    let Some(table) = optional_table(folder, "knockouts.jsonl")? else { return Ok(Vec::new()) };
-    let (mut losses, mut icl) = (Length::default(), Length::default());
-    let read = |row: &Row<'_>| {
-        let mut knockout = Knockout {
-            name: row.text("name")?,
-            heads: Vec::new(),
-            downstream: None,
-            detail: String::new(),
-            loss_by_example: losses.same(row, "loss_by_example")?,
-            icl_by_example: icl.same(row, "icl_by_example")?,
-        };
-        let value = row.field("ablation", "an ablation or null")?;
-        if value.is_null() {
-            return Ok(knockout);
-        }
-        let fields = value.as_object().ok_or_else(|| row.wrong("ablation", "an ablation or null", value))?;
-        let ablation = Row { table: row.table, line: row.line, fields: fields.clone() };
-        let head = |value: &Value| {
-            let below = |key: &str, end: usize| {
-                value.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end)
-            };
-            let found = below("layer", spec.n_layers).zip(below("head", spec.n_heads));
-            let found = found.map(|(layer, head)| HeadName { layer, head });
-            found.ok_or_else(|| ablation.wrong("head", "a layer and a head of the model", value))
-        };
-        let one = |key: &str| ablation.field(key, "a head").and_then(head);
-        match ablation.text("kind")?.as_str() {
-            "heads" => {
-                let list = ablation.field("heads", "a list of heads")?;
-                let list = list.as_array().ok_or_else(|| ablation.wrong("heads", "a list of heads", list))?;
-                knockout.heads = list.iter().map(head).collect::<Result<_, _>>()?;
-                knockout.downstream = Some(ablation.downstream("downstream")?);
-                knockout.detail = ablation.text("fill")?;
-            }
-            "substitute" => {
-                knockout.heads = vec![one("head")?];
-                knockout.detail = ablation.text("pattern")?;
-            }
-            "path" => {
-                knockout.heads = vec![one("from")?, one("to")?];
-                knockout.detail = ablation.text("into")?;
-            }
-            _ => {
-                return Err(ablation.wrong("kind", "heads, substitute or path", ablation.field("kind", "a kind")?));
-            }
-        }
-        Ok(knockout)
-    };
-    let rows = table.parsed()?;
-    rows.iter().map(read).collect()
-}
-
 /// Refuses a snapshot that lacks heads: a maximum over some of them would pass for one over all.
 fn whole(row: &Row<'_>, point: &HeadsPoint, spec: &Spec) -> Result<(), ReportError> {
     let expected = spec.n_layers * spec.n_heads;
@@ -627,198 +453,7 @@ pub(crate) fn lookup<'a>(table: &'a toml::Table, path: &str) -> Option<&'a toml:
     Some(value)
 }
 
-fn read(path: &Path, missing: &'static str) -> Result<String, ReportError> {
-    let bytes = fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => ReportError::Missing { path: path.to_path_buf(), help: missing },
-        _ => ReportError::Read { path: path.to_path_buf(), source },
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        let problem = "expected UTF-8 text, found other bytes".to_string();
-        ReportError::Line { path: path.to_path_buf(), line, problem, help: "the file is damaged: make it again" }
-    })
-}
-
-/// A JSON Lines file.
-struct Table {
-    path: PathBuf,
-    text: String,
-    help: &'static str,
-}
-
-/// One of its lines, parsed.
-struct Row<'a> {
-    table: &'a Table,
-    line: usize,
-    fields: Map<String, Value>,
-}
-
-/// A point of a table with a line a snapshot or a step.
-trait Point {
-    fn at(&self) -> (u64, u64);
-}
-
 macro_rules! point {
     ($($name:ident),*) => { $(impl Point for $name { fn at(&self) -> (u64, u64) { (self.step, self.tokens) } })* };
 }
 point!(TrainPoint, IclPoint, LossPoint, RandomTokenPoint);
-
-impl Table {
-    fn read(path: PathBuf, missing: &'static str, help: &'static str) -> Result<Self, ReportError> {
-        let text = read(&path, missing)?;
-        Ok(Self { path, text, help })
-    }
-
-    fn parsed(&self) -> Result<Vec<Row<'_>>, ReportError> {
-        let rows: Result<Vec<_>, _> =
-            self.text.lines().enumerate().map(|(k, line)| Row::parse(self, k + 1, line)).collect();
-        match rows {
-            Ok(rows) if rows.is_empty() => {
-                let problem = "the table is empty, expected at least one line".to_string();
-                Err(ReportError::Line { path: self.path.clone(), line: 1, problem, help: self.help })
-            }
-            rows => rows,
-        }
-    }
-
-    /// Every line as a point; refuses steps or tokens that do not increase.
-    fn rows<T: Point>(&self, mut read: impl FnMut(&Row<'_>) -> Result<T, ReportError>) -> Result<Vec<T>, ReportError> {
-        let mut points: Vec<T> = Vec::new();
-        for row in self.parsed()? {
-            let point = read(&row)?;
-            let (step, tokens) = point.at();
-            match points.last().map(Point::at) {
-                Some((last, last_tokens)) if step <= last || tokens <= last_tokens => {
-                    return Err(row.problem(order_problem(step, last, tokens, last_tokens)));
-                }
-                _ => points.push(point),
-            }
-        }
-        Ok(points)
-    }
-}
-
-impl<'a> Row<'a> {
-    fn parse(table: &'a Table, line: usize, text: &str) -> Result<Self, ReportError> {
-        let mut row = Self { table, line, fields: Map::new() };
-        row.fields = serde_json::from_str(text).map_err(|error| {
-            // serde_json stops at the `N` of NaN with "expected value": say what it most likely was.
-            let hint = if text.contains("NaN") || text.to_lowercase().contains("inf") {
-                " (NaN and infinity are not JSON; they point at a run that diverged)"
-            } else {
-                ""
-            };
-            row.problem(format!("expected a JSON object, found {}{hint}", json_problem(&error)))
-        })?;
-        Ok(row)
-    }
-
-    fn problem(&self, problem: String) -> ReportError {
-        ReportError::Line { path: self.table.path.clone(), line: self.line, problem, help: self.table.help }
-    }
-
-    fn field(&self, key: &str, expected: &str) -> Result<&Value, ReportError> {
-        self.fields.get(key).ok_or_else(|| self.problem(format!("`{key}` is missing, expected {expected}")))
-    }
-
-    fn wrong(&self, key: &str, expected: &str, found: &Value) -> ReportError {
-        let found: String = visible(&found.to_string()).chars().take(60).collect();
-        self.problem(format!("`{key}` is {found}, expected {expected}"))
-    }
-
-    fn count(&self, key: &str) -> Result<u64, ReportError> {
-        let expected = "a whole number";
-        let value = self.field(key, expected)?;
-        value.as_u64().ok_or_else(|| self.wrong(key, expected, value))
-    }
-
-    fn below(&self, key: &str, end: usize) -> Result<usize, ReportError> {
-        let expected = format!("a whole number below {end}");
-        let value = self.field(key, &expected)?;
-        let number = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end);
-        number.ok_or_else(|| self.wrong(key, &expected, value))
-    }
-
-    fn text(&self, key: &str) -> Result<String, ReportError> {
-        let value = self.field(key, "a text")?;
-        value.as_str().map(str::to_string).ok_or_else(|| self.wrong(key, "a text", value))
-    }
-
-    fn downstream(&self, key: &str) -> Result<Downstream, ReportError> {
-        match self.text(key)?.as_str() {
-            "full" => Ok(Downstream::Full),
-            "pattern-preserving" => Ok(Downstream::PatternPreserving),
-            _ => Err(self.wrong(key, "full or pattern-preserving", self.field(key, "a text")?)),
-        }
-    }
-
-    fn number(&self, key: &str) -> Result<f64, ReportError> {
-        let expected = "a finite number";
-        let value = self.field(key, expected)?;
-        finite(value).ok_or_else(|| self.wrong(key, expected, value))
-    }
-
-    fn in_range(&self, key: &str, low: f64, high: f64) -> Result<f64, ReportError> {
-        let value = self.number(key)?;
-        if (low..=high).contains(&value) {
-            return Ok(value);
-        }
-        let high = if high == f64::MAX { "upwards".to_string() } else { format!("to {high:.0}") };
-        Err(self.problem(format!("`{key}` is {value}, expected a number from {:.0} {high}", low.round() + 0.0)))
-    }
-
-    /// A number or null.
-    fn optional(&self, key: &str) -> Result<Option<f64>, ReportError> {
-        if self.field(key, "a number or null")?.is_null() { Ok(None) } else { self.number(key).map(Some) }
-    }
-
-    /// A standard error. A single example has none, which is written as null or as 0.
-    fn stderr(&self, key: &str) -> Result<Option<f64>, ReportError> {
-        if self.field(key, "a number or null")?.is_null() {
-            return Ok(None);
-        }
-        self.in_range(key, 0.0, f64::MAX).map(|stderr| Some(stderr).filter(|&stderr| stderr > 0.0))
-    }
-
-    fn numbers(&self, key: &str) -> Result<Vec<f64>, ReportError> {
-        let expected = "a list of finite numbers";
-        let value = self.field(key, expected)?;
-        let list = value.as_array().ok_or_else(|| self.wrong(key, expected, value))?;
-        let entry = |(k, entry): (usize, &Value)| {
-            finite(entry).ok_or_else(|| self.wrong(&format!("{key}[{k}]"), "a finite number", entry))
-        };
-        list.iter().enumerate().map(entry).collect()
-    }
-}
-
-/// The length of a list that every line of a table must have.
-#[derive(Default)]
-struct Length(Option<usize>);
-
-impl Length {
-    fn same(&mut self, row: &Row<'_>, key: &str) -> Result<Vec<f64>, ReportError> {
-        let list = row.numbers(key)?;
-        let expected = *self.0.get_or_insert(list.len());
-        if list.is_empty() || list.len() != expected {
-            let found = list.len();
-            return Err(row.problem(format!("`{key}` has {found} entries, expected {} as above", expected.max(1))));
-        }
-        Ok(list)
-    }
-}
-
-fn finite(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|number| number.is_finite())
-}
-
-fn order_problem(step: u64, last: u64, tokens: u64, last_tokens: u64) -> String {
-    format!("step {step} ({tokens} tokens) after step {last} ({last_tokens} tokens), expected both to increase")
-}
-
-/// serde_json's message without the position, which counts from the line's own start.
-fn json_problem(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or_default();
-    format!("\"{}\" at column {}", visible(message), error.column())
-}
