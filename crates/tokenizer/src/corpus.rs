@@ -39,12 +39,13 @@ pub struct Corpus {
     pub skipped: usize,
 }
 
-/// Reads a corpus: `.jsonl`, `.jsonl.zst`, `.txt`, or a folder of text files.
+/// Reads a corpus: `.jsonl`, `.jsonl.zst`, `.txt`, or a folder of text files or of JSON Lines.
 ///
 /// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are ignored.
 /// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends where blank lines
 ///   are too few.
 /// - In a folder every regular file below it is a document; hidden entries, links and files that are not UTF-8 are left out.
+///   If any of them is `.jsonl` or `.jsonl.zst`, the folder is a collection of those, and nothing else in it is read.
 ///
 /// # Errors
 /// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind, repeats an id or holds
@@ -58,13 +59,8 @@ fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (documents, skipped) = if metadata.is_dir() {
         read_folder(path, limit)?
-    } else if name.ends_with(".jsonl.zst") {
-        let compressed = BufReader::new(open(path)?);
-        // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or damaged.
-        let limit = limit.min(metadata.len().saturating_mul(200).saturating_add(64 << 20));
-        read_jsonl(path, BufReader::new(Frames::new(compressed)), limit)?
-    } else if name.ends_with(".jsonl") {
-        read_jsonl(path, BufReader::new(open(path)?), limit)?
+    } else if is_json_lines(&name) {
+        read_json_lines(path, limit)?
     } else if name.ends_with(".txt") {
         (cut(&read_text(path, limit)?), 0)
     } else {
@@ -75,6 +71,21 @@ fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
         1 => Err(Error::TooFewDocuments { path: path.to_owned(), found: 1 }),
         _ => Ok(Corpus { blake3: content_hash(&documents), documents, skipped }),
     }
+}
+
+fn is_json_lines(name: &str) -> bool {
+    name.ends_with(".jsonl") || name.ends_with(".jsonl.zst")
+}
+
+fn read_json_lines(path: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
+    let file = open(path)?;
+    if !path.to_string_lossy().to_lowercase().ends_with(".zst") {
+        return read_jsonl(path, BufReader::new(file), limit);
+    }
+    let bytes = file.metadata().map_err(Error::io("read the corpus", path))?.len();
+    // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or damaged.
+    let limit = limit.min(bytes.saturating_mul(200).saturating_add(64 << 20));
+    read_jsonl(path, BufReader::new(Frames::new(BufReader::new(file))), limit)
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -148,6 +159,19 @@ fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
     // By id and not by the operating system's order, so that the corpus is the same on every machine.
     files.sort();
     let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
+    if files.iter().any(|(id, _)| is_json_lines(&id.to_lowercase())) {
+        for (id, path) in files.into_iter().filter(|(id, _)| is_json_lines(&id.to_lowercase())) {
+            let (found, empty) = read_json_lines(&path, left).map_err(|error| match error {
+                Error::TooLarge { .. } if left < limit => too_large(root, limit),
+                error => error,
+            })?;
+            left = left.saturating_sub(found.iter().map(|document| document.text.len() as u64).sum());
+            skipped += empty;
+            documents
+                .extend(found.into_iter().map(|document| Document { id: format!("{id}/{}", document.id), ..document }));
+        }
+        return Ok((documents, skipped));
+    }
     for (id, path) in files {
         let text = match read_text(&path, left) {
             Ok(text) => text,

@@ -89,9 +89,18 @@ fn text_over_the_limit_is_refused_in_every_kind() {
         assert!(load_bounded(&path, content.len() as u64).is_ok());
         assert!(matches!(load_bounded(&path, content.len() as u64 - 1), Err(Error::TooLarge { .. })));
     }
-    let both = (TWO.len() + 6) as u64;
-    assert!(load_bounded(&root, both).is_ok());
-    assert!(matches!(load_bounded(&root, both - 1), Err(Error::TooLarge { path, .. }) if path == root));
+    let collection = folder.path().join("collection");
+    fs::create_dir(&collection).unwrap();
+    for name in ["a.jsonl", "b.jsonl"] {
+        fs::write(collection.join(name), TWO).unwrap();
+    }
+    // Of a collection the first file counts by its text.
+    let text = load(collection.join("a.jsonl")).unwrap().documents.iter().map(|d| d.text.len()).sum::<usize>();
+    fs::rename(root.join("b.jsonl"), root.join("b.txt")).unwrap();
+    for (root, both) in [(root, TWO.len() + 6), (collection, TWO.len() + text)] {
+        assert!(load_bounded(&root, both as u64).is_ok());
+        assert!(matches!(load_bounded(&root, both as u64 - 1), Err(Error::TooLarge { path, .. }) if path == root));
+    }
 }
 
 #[test]
@@ -161,4 +170,15 @@ proptest! {
         prop_assert_eq!(documents.iter().map(|d| d.text.as_str()).collect::<String>(), text);
         prop_assert!(documents.iter().all(|d| !d.text.is_empty()) && documents.len() <= TXT_DOCUMENTS);
     }
+}
+
+#[test]
+fn a_folder_of_json_lines_is_their_documents() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b.jsonl"), "{\"id\": \"x\", \"text\": \"two\"}\n").unwrap();
+    fs::write(folder.path().join("a.JSONL"), "{\"id\": \"x\", \"text\": \"one\"}\n").unwrap();
+    fs::write(folder.path().join("LICENCE"), "not text to learn").unwrap();
+    let corpus = load(folder.path()).unwrap();
+    let documents: Vec<_> = corpus.documents.iter().map(|d| (d.id.as_str(), d.text.as_str())).collect();
+    assert_eq!(documents, [("a.JSONL/x", "one"), ("b.jsonl/x", "two")]);
 }

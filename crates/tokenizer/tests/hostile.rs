@@ -130,7 +130,7 @@ fn zstd_files() {
     });
     assert!(refused > MUTATIONS * 8 / 10, "{refused}");
     // A real file, whose blocks are compressed with tables and repeated matches; fewer times, it takes longer.
-    let real = fs::read(fixtures().join("corpora/kjv.jsonl.zst")).unwrap();
+    let real = fs::read(fixtures().join("corpora/books/kjv.jsonl.zst")).unwrap();
     let path = folder.path().join("real.jsonl.zst");
     let name = "real.jsonl.zst";
     for seed in 0..30 {
