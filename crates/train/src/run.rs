@@ -9,8 +9,12 @@ use induction_model::Params;
 use ndarray::Array2;
 
 use crate::{
-    AdamW, Error, FORMAT, RunSpec, Snapshot, State, StepMetrics, adamw::sum_of_squares, clip_by_global_norm,
-    list_snapshots, log::MetricLog, snapshot_folder,
+    AdamW, Error, FORMAT, RunSpec, Snapshot, State, StepMetrics,
+    adamw::sum_of_squares,
+    clip_by_global_norm, list_snapshots,
+    log::MetricLog,
+    snapshot::{is_thinned, thin},
+    snapshot_folder,
 };
 
 /// The version that a run folder carries; another version's unfinished run is refused, for its bits could differ.
@@ -35,6 +39,14 @@ pub trait Observer {
     fn step(&mut self, metrics: &StepMetrics) -> Continue {
         let _ = metrics;
         Continue::Yes
+    }
+    /// After a scheduled snapshot was saved; the engine holds its weights.
+    ///
+    /// # Errors
+    /// Whatever looking at the engine gives; it ends the run, whose state is safe.
+    fn snapshot(&mut self, step: u64, engine: &dyn Engine) -> Result<(), Error> {
+        let _ = (step, engine);
+        Ok(())
     }
     /// Something the user should know: a damaged snapshot that was set aside, a resume.
     fn note(&mut self, message: &str) {
@@ -114,6 +126,8 @@ pub fn train(
             (first.params, first.optimizer, 0)
         }
     };
+    // A kill may have come between a snapshot and this.
+    thin(run)?;
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
     engine.set_params(&params)?;
     let mut last_saved = optimizer.step;
@@ -152,7 +166,11 @@ pub fn train(
             snapshot.save(run, &spec.model)?;
             (params, optimizer) = (snapshot.params, snapshot.optimizer);
             remove_unscheduled(spec, run, last_saved)?;
+            thin(run)?;
             last_saved = step;
+            if spec.keeps(step) {
+                observer.snapshot(step, engine)?;
+            }
         }
         if stop && step < spec.steps() {
             return Ok(Outcome::Stopped { step });
@@ -232,6 +250,9 @@ fn newest_good_snapshot(
 ) -> Result<Option<Snapshot>, Error> {
     let steps = list_snapshots(run)?;
     for &step in steps.iter().rev() {
+        if is_thinned(run, step) {
+            continue;
+        }
         match Snapshot::load(run, step) {
             Ok((config, snapshot)) => {
                 if snapshot.state.spec_hash != spec.training_hash() || config != spec.model {

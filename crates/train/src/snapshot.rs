@@ -7,13 +7,17 @@ use std::{
 use induction_model::{ModelConfig, Params, read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, Error};
+use crate::{AdamW, Error, RunSpec};
 
 const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
 const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "MANIFEST.json";
+
+/// The newest snapshots of a run keep their optimizer state, so that training can go on from an older one when the
+/// newest is damaged; the others, two thirds smaller, are for measuring.
+const RESUMABLE: usize = 3;
 
 /// `state.json`: where a run stood when the snapshot was taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +87,46 @@ pub fn list_snapshots(run: &Path) -> Result<Vec<u64>, Error> {
     Ok(steps)
 }
 
+/// Takes the optimizer state out of all but the newest snapshots of a run.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn thin(run: &Path) -> Result<(), Error> {
+    let steps = list_snapshots(run)?;
+    for &step in steps.iter().rev().skip(RESUMABLE) {
+        let path = snapshot_folder(run, step).join(OPTIM);
+        if path.exists() {
+            // One unlink: whenever a kill comes, the snapshot has its optimizer state or has not.
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the weights out of the kept snapshots of a run that are not among [`RunSpec::weight_steps`]: for a run whose
+/// every snapshot is measured. What they hashed to stays in their manifests.
+///
+/// # Errors
+/// The system's.
+pub fn thin_weights(spec: &RunSpec, run: &Path) -> Result<(), Error> {
+    let stay = spec.weight_steps();
+    for step in spec.snapshot_steps().into_iter().filter(|step| !stay.contains(step)) {
+        for name in [OPTIM, MODEL] {
+            let path = snapshot_folder(run, step).join(name);
+            if path.exists() {
+                fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a snapshot holds weights only, by [`thin`].
+pub(crate) fn is_thinned(run: &Path, step: u64) -> bool {
+    let folder = snapshot_folder(run, step);
+    folder.join(MANIFEST).exists() && !folder.join(OPTIM).exists()
+}
+
 impl Snapshot {
     /// Writes the snapshot's folder: all of it, or none.
     ///
@@ -119,8 +163,12 @@ impl Snapshot {
         let files = read_verified(&folder)?;
         let (config, params) = model_from(&folder, &files)?;
         let path = folder.join(OPTIM);
+        let optim = files.get(OPTIM).ok_or_else(|| Error::Damaged {
+            path: path.clone(),
+            reason: "it was thinned out: this snapshot is for measuring, not for going on from".into(),
+        })?;
         let (mut m, mut v) = (BTreeMap::new(), BTreeMap::new());
-        for (name, value) in read_safetensors(&path, &files[OPTIM])? {
+        for (name, value) in read_safetensors(&path, optim)? {
             if let Some(name) = name.strip_prefix("m.") {
                 m.insert(name.to_string(), value);
             } else if let Some(name) = name.strip_prefix("v.") {
@@ -161,7 +209,7 @@ pub fn manifest_hash(folder: &Path) -> Result<String, Error> {
     Ok(blake3::hash(&fs::read(&path).map_err(Error::io(path))?).to_hex().to_string())
 }
 
-/// The files of a snapshot, each as its manifest says. Names are compared with the fixed list, never used as paths.
+/// The files of a snapshot, each as its manifest says; without the optimizer state if it was thinned out. Names are compared with the fixed list, never used as paths.
 fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error> {
     let read = |name: &str| {
         let path = folder.join(name);
@@ -172,6 +220,16 @@ fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error
         serde_json::from_slice(&read(MANIFEST)?).map_err(|e| damaged(MANIFEST, format!("not a manifest: {e}")))?;
     let mut files = BTreeMap::new();
     for name in [MODEL, OPTIM, CONFIG, STATE] {
+        if !folder.join(name).exists() {
+            match name {
+                OPTIM => continue,
+                MODEL => {
+                    let reason = "the weights were taken out once they were measured (evaluation.weights_every): take a snapshot that has them, or train the run again with 1";
+                    return Err(damaged(MODEL, reason.into()));
+                }
+                _ => {}
+            }
+        }
         let entry = manifest
             .iter()
             .find(|entry| entry.name == name)

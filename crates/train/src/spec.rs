@@ -157,6 +157,12 @@ pub struct EvaluationSpec {
     /// Examples on which heads are removed: the first of `examples`, or all if there are fewer.
     #[serde(default = "default_ablation_examples")]
     pub ablation_examples: usize,
+    /// Heads are removed at every n-th kept snapshot, counted back from the last; 0: never.
+    #[serde(default = "default_ablation_every")]
+    pub ablation_every: usize,
+    /// Once all is measured, weights stay with every n-th kept snapshot, counted back from the last; 1: with all.
+    #[serde(default = "default_weights_every")]
+    pub weights_every: usize,
     /// Distinct random tokens in a block of the prefix-matching evaluator.
     #[serde(default = "default_prefix_block")]
     pub prefix_block: usize,
@@ -170,6 +176,12 @@ fn default_head_examples() -> usize {
 }
 fn default_ablation_examples() -> usize {
     128
+}
+fn default_ablation_every() -> usize {
+    1
+}
+fn default_weights_every() -> usize {
+    1
 }
 fn default_prefix_block() -> usize {
     25
@@ -289,6 +301,8 @@ impl RunSpec {
         )?;
         whole("evaluation.head_examples", e.head_examples as u64, 1, 1 << 16)?;
         whole("evaluation.ablation_examples", e.ablation_examples as u64, 1, 1 << 20)?;
+        whole("evaluation.ablation_every", e.ablation_every as u64, 0, 1 << 20)?;
+        whole("evaluation.weights_every", e.weights_every as u64, 1, 1 << 20)?;
         whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
         whole("evaluation.prefix_block", e.prefix_block as u64, 2, (n_ctx - 1) / e.prefix_repeats as u64)
     }
@@ -318,6 +332,26 @@ impl RunSpec {
     /// All kept steps, ascending.
     pub fn snapshot_steps(&self) -> Vec<u64> {
         (0..=self.steps()).filter(|&step| self.keeps(step)).collect()
+    }
+
+    /// The kept steps at which heads are removed, ascending; none if that is never done.
+    pub fn ablation_steps(&self) -> Vec<u64> {
+        match self.evaluation.ablation_every {
+            0 => Vec::new(),
+            every => self.every_nth(every),
+        }
+    }
+
+    /// The kept steps whose weights stay after measuring, ascending.
+    pub fn weight_steps(&self) -> Vec<u64> {
+        self.every_nth(self.evaluation.weights_every)
+    }
+
+    /// Every n-th kept step, counted back from the last.
+    fn every_nth(&self, n: usize) -> Vec<u64> {
+        let mut steps: Vec<u64> = self.snapshot_steps().into_iter().rev().step_by(n).collect();
+        steps.reverse();
+        steps
     }
 
     /// A hash of all that a trained model's weights depend on: not the run's name, nor where the corpus lies, nor what
@@ -376,6 +410,8 @@ pub(crate) mod tests {
                 icl_late: 11,
                 icl_half_width: 1,
                 ablation_examples: 2,
+                ablation_every: 1,
+                weights_every: 1,
                 head_examples: 2,
                 prefix_block: 3,
                 prefix_repeats: 3,
