@@ -23,11 +23,11 @@
     return {
       x: l.x, y: l.y, type: "scatter", opacity: l.opacity,
       // A line through one snapshot has no length.
-      mode: l.x.length > 1 ? "lines" : "markers",
+      mode: l.x.length > 1 && !l.points ? "lines" : "markers",
       line: { color: l.colour[shade], width: l.width, dash: l.dash }, marker: { color: l.colour[shade], size: 8 },
       name: grouped && /^layer|heads$/.test(l.group) ? plain(l.group) : name, legendgroup: plain(l.group),
       showlegend: l.legend && !alone,
-      hovertemplate: "%{y:.3f}<extra>" + name + "</extra>",
+      hovertemplate: (l.points ? "%{x:.3f}, " : "") + "%{y:.3f}<extra>" + name + "</extra>",
     };
   }
 
@@ -51,7 +51,7 @@
     const layout = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: colours.ink },
-      margin: { l: 58, r: 14, t: 12, b: 46 }, hovermode: panel.lines.length > 9 ? "closest" : "x unified",
+      margin: { l: 58, r: 14, t: 12, b: 46 }, hovermode: panel.lines.length > 9 || panel.lines.some((l) => l.points) ? "closest" : "x unified",
       hoverlabel: { bgcolor: css("--raised"), bordercolor: colours.rule, font: { color: colours.ink } },
       xaxis: axis(panel.x, colours), yaxis: axis(panel.y, colours),
       legend: { orientation: "h", yanchor: "bottom", y: 1.01, x: 0, font: { size: 12.5 }, groupclick: "togglegroup", tracegroupgap: 0 },

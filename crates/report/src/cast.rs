@@ -1,7 +1,6 @@
 //! Which run plays which part, and what the claims ask of a run.
 //!
-//! A part is known by content - layers, MLP, smeared keys, seed, data - never by a run's name. Only attention-only runs
-//! have one: the claims are about those.
+//! A part is known by content - layers, MLP, smeared keys, seed, data - never by a run's name.
 //!
 //! What is read off a run can be read off a bootstrap resample of it as well ([`Cast::drawn`]): the same examples, some
 //! taken several times and some not at all, and head scores that vary by their standard errors. So every number that
@@ -19,20 +18,22 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::Run;
 use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
 use crate::load::{AblationPoint, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, Removal};
+use crate::text::visible;
 
 /// Seed of the bootstrap.
 const SEED: u64 = 0;
 
-/// Depth and variant of an attention-only model.
+/// Depth and variant of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Part {
+    pub(crate) mlp: bool,
     pub(crate) n_layers: usize,
     pub(crate) smeared: bool,
     pub(crate) clamp: Option<Clamp>,
 }
 
 const fn part(n_layers: usize, smeared: bool, clamp: Option<Clamp>) -> Part {
-    Part { n_layers, smeared, clamp }
+    Part { mlp: false, n_layers, smeared, clamp }
 }
 pub(crate) const ONE: Part = part(1, false, None);
 pub(crate) const TWO: Part = part(2, false, None);
@@ -52,14 +53,15 @@ pub(crate) enum HeadKind {
 }
 
 impl Part {
-    pub(crate) fn of(run: &Run) -> Option<Self> {
+    pub(crate) fn of(run: &Run) -> Self {
         let spec = &run.spec;
-        (spec.d_mlp == 0).then_some(Self { n_layers: spec.n_layers, smeared: spec.smeared_keys, clamp: spec.clamp })
+        Self { mlp: spec.d_mlp > 0, n_layers: spec.n_layers, smeared: spec.smeared_keys, clamp: spec.clamp }
     }
 
     /// "2 layers, smeared keys"
     pub(crate) fn label(self) -> String {
         let layers = if self.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", self.n_layers) };
+        let layers = if self.mlp { format!("{layers}, MLPs") } else { layers };
         match (self.smeared, self.clamp) {
             (_, Some(Clamp::PreviousToken)) => format!("{layers}, given a previous-token head"),
             (_, Some(Clamp::ForbidInduction)) => format!("{layers}, forbidden induction"),
@@ -76,7 +78,8 @@ impl Part {
             (true, None) => "smeared-key",
             (false, None) => "vanilla",
         };
-        format!("{}-layer {variant} run", self.n_layers)
+        let family = if self.mlp { " with MLPs" } else { "" };
+        format!("{}-layer {variant} run{family}", self.n_layers)
     }
 }
 
@@ -326,6 +329,45 @@ impl<'a> Player<'a> {
         &self.heads[self.heads.len() - 1].heads
     }
 
+    /// Whether an induction head formed: the best head ends above the limit.
+    pub(crate) fn has_induction_head(&self) -> bool {
+        self.best_head().prefix_matching > INDUCTION_HEAD_ABOVE
+    }
+
+    /// The last snapshot's loss at some context indices (from 1), the mean over them.
+    pub(crate) fn last_loss_at(&self, indices: std::ops::RangeInclusive<usize>) -> Option<f64> {
+        let columns = indices.start().checked_sub(1)?..*indices.end();
+        let values: Vec<f64> = match self.draw {
+            None => self.run.losses.last()?.by_index.get(columns)?.to_vec(),
+            Some(draw) => {
+                let losses = self.run.last_losses.as_ref()?;
+                let counts = resample(SEED, draw, losses.nrows());
+                let column = |k: usize| {
+                    let of = losses.column(k).iter().map(|&loss| f64::from(loss)).collect::<Vec<_>>();
+                    weighted_mean(&of, &counts)
+                };
+                if columns.end > losses.ncols() { None } else { Some(columns.map(column).collect()) }?
+            }
+        };
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// d loss / d ln tokens over a span of training, by least squares, in nats an e-fold; `None` with fewer than three
+    /// snapshots there.
+    pub(crate) fn learning_slope(&self, from: f64, to: f64) -> Option<f64> {
+        let points = self.run.losses.iter().zip(&self.loss);
+        let inside = points.filter(|(point, _)| (from..=to).contains(&(point.tokens as f64)) && point.tokens > 0);
+        let (x, y): (Vec<f64>, Vec<f64>) = inside.map(|(point, loss)| ((point.tokens as f64).ln(), *loss)).unzip();
+        if x.len() < 3 {
+            return None;
+        }
+        let n = x.len() as f64;
+        let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+        let covariance: f64 = x.iter().zip(&y).map(|(x, y)| (x - mx) * (y - my)).sum();
+        let variance: f64 = x.iter().map(|x| (x - mx).powi(2)).sum();
+        Some(covariance / variance)
+    }
+
     /// Tokens between the snapshots around a point: how finely a time can be told there.
     pub(crate) fn spacing_at(&self, tokens: f64) -> f64 {
         let times: Vec<f64> = self.run.heads.iter().map(|point| point.tokens as f64).collect();
@@ -399,7 +441,11 @@ impl<'a> Player<'a> {
 #[derive(Debug)]
 pub(crate) struct Cast<'a> {
     pub(crate) seed: u64,
+    /// What its text is called: the corpus's file or folder.
+    pub(crate) text: String,
     players: Vec<Player<'a>>,
+    /// The same models on other texts, of the leading experiment only; that with the most models first.
+    pub(crate) elsewhere: Vec<Cast<'a>>,
     /// Which bootstrap draw this is; `None` for the experiment itself.
     pub(crate) draw: Option<u64>,
 }
@@ -409,9 +455,19 @@ impl<'a> Cast<'a> {
         self.players.iter().find(|player| player.part == part)
     }
 
-    /// Vanilla players, by depth.
+    /// The attention-only family, by depth: neither smeared nor clamped.
     pub(crate) fn vanilla(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players().filter(|player| !player.part.smeared)
+        self.attention_only().filter(|player| !player.part.smeared)
+    }
+
+    /// The family with MLPs, by depth.
+    pub(crate) fn with_mlps(&self) -> impl Iterator<Item = &Player<'a>> {
+        self.players().filter(|player| player.part.mlp && !player.part.smeared)
+    }
+
+    /// Attention-only models, smeared ones too.
+    pub(crate) fn attention_only(&self) -> impl Iterator<Item = &Player<'a>> {
+        self.players().filter(|player| !player.part.mlp)
     }
 
     /// Everybody, clamped models too.
@@ -423,7 +479,8 @@ impl<'a> Cast<'a> {
     /// their examples.
     pub(crate) fn drawn(&self, draw: u64) -> Self {
         let players = self.players.iter().map(|player| player.drawn(draw)).collect();
-        Self { seed: self.seed, players, draw: Some(draw) }
+        let elsewhere = self.elsewhere.iter().map(|cast| cast.drawn(draw)).collect();
+        Self { seed: self.seed, text: self.text.clone(), players, elsewhere, draw: Some(draw) }
     }
 
     /// Whether there are several examples to draw from.
@@ -446,15 +503,16 @@ impl<'a> Cast<'a> {
 ///
 /// The leading run is chosen without a look at any result: 2 layers vanilla before anything else, a corpus before the
 /// synthetic task, then the lowest seed, then the folder's name. The others share its data; among those, its seed comes
-/// first. Runs on other data stay out of the comparison.
+/// first. Runs on other data are experiments of their own beside the leading one.
 pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
-    let mut candidates: Vec<(Part, &Run)> = runs.iter().filter_map(|run| Some((Part::of(run)?, run))).collect();
+    let mut candidates: Vec<(Part, &Run)> = runs.iter().map(|run| (Part::of(run), run)).collect();
     candidates
         .sort_by_key(|(part, run)| (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str()));
     let Some(&(_, lead)) = candidates.first() else {
         return Vec::new();
     };
-    candidates.retain(|(_, run)| run.spec.table.get("data") == lead.spec.table.get("data"));
+    let (candidates, others): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|(_, run)| data_of(run) == data_of(lead));
     let mut seeds: Vec<u64> = candidates.iter().map(|(_, run)| run.spec.seed).collect();
     seeds.sort_by_key(|&seed| (seed != lead.spec.seed, seed));
     seeds.dedup();
@@ -467,9 +525,44 @@ pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
         mine.sort_by_key(|(part, run)| (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str()));
         mine.dedup_by_key(|(part, _)| *part);
         let players = mine.into_iter().map(|(part, run)| Player::new(run, part, plane.clone())).collect();
-        Cast { seed, players, draw: None }
+        Cast { seed, text: text_of(lead), players, elsewhere: Vec::new(), draw: None }
     };
-    seeds.into_iter().map(cast).collect()
+    let mut casts: Vec<Cast<'_>> = seeds.into_iter().map(cast).collect();
+    casts[0].elsewhere = elsewhere(others, lead.spec.seed);
+    casts
+}
+
+/// The experiments on other texts, one each; the paper's PCA is of one text, so these have none.
+fn elsewhere(mut others: Vec<(Part, &Run)>, seed: u64) -> Vec<Cast<'_>> {
+    let mut casts = Vec::new();
+    while let Some(&(_, first)) = others.first() {
+        let (mut mine, rest): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, run)| data_of(run) == data_of(first));
+        others = rest;
+        mine.sort_by_key(|(part, run)| (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str()));
+        mine.dedup_by_key(|(part, _)| *part);
+        let players: Vec<_> = mine.into_iter().map(|(part, run)| Player::new(run, part, None)).collect();
+        casts.push(Cast { seed, text: text_of(first), players, elsewhere: Vec::new(), draw: None });
+    }
+    casts.sort_by_key(|cast| (std::cmp::Reverse(cast.players.len()), cast.text.clone()));
+    casts
+}
+
+/// What tells data apart: the text's hash with how it is split, wherever the text lies; else the whole section.
+fn data_of(run: &Run) -> String {
+    let mut data = run.spec.table.get("data").cloned().unwrap_or(toml::Value::Boolean(false));
+    if let Some(table) = data.as_table_mut().filter(|table| table.contains_key("blake3")) {
+        table.remove("path");
+    }
+    data.to_string()
+}
+
+/// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`
+fn text_of(run: &Run) -> String {
+    let path = run.spec.table.get("data").and_then(|data| data.get("path")).and_then(toml::Value::as_str);
+    let Some(path) = path else { return "synthetic".to_string() };
+    let name = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path);
+    visible(name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name))
 }
 
 /// The plane in which the random-token losses of all snapshots of all runs differ most (paper.md, 2), if they were taken

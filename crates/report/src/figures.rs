@@ -1,9 +1,12 @@
 //! The figures as data: panels of lines, with captions in words. `assets/page.js` turns them into plots.
 
+mod ablations;
+mod families;
+
 use serde::Serialize;
 
-use crate::cast::{Cast, HeadKind, ONE, ONE_SMEARED, Part, Player, TWO, TWO_GIVEN, TWO_SMEARED, TWO_WITHOUT};
-use crate::load::{AblationPoint, Clamp, Downstream, HeadName};
+use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED};
+use crate::load::Clamp;
 use crate::text::{number, percent, rounded, tokens};
 use crate::{Claim, Run};
 
@@ -62,6 +65,9 @@ pub(crate) struct Line {
     /// Lines of one group share an entry in the legend: that of the one with `legend`.
     group: String,
     legend: bool,
+    /// Single points rather than a line through them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    points: bool,
     x: Vec<f64>,
     y: Vec<f64>,
 }
@@ -92,8 +98,14 @@ pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
         return Vec::new();
     };
     let mut all = vec![f3(lead, others, claims), f5(lead, claims), f6(lead), f7(lead, claims), f10(lead, claims)];
-    all.extend(clamps(lead, claims));
-    all.extend([f11(lead, claims), full_ablations(lead), before_after(lead, claims), by_index(lead)]);
+    all.extend(ablations::clamps(lead, claims));
+    all.extend([
+        ablations::f11(lead, claims),
+        ablations::full_ablations(lead),
+        ablations::before_after(lead, claims),
+        by_index(lead),
+    ]);
+    all.extend(families::families(lead, claims));
     all
 }
 
@@ -115,6 +127,30 @@ fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
     }
     panel.y.range = Some(icl_range(&players));
     panel.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    let further = |title: String, models: Vec<&Player<'_>>| {
+        let mut panel = Panel::new(title, tokens_axis(), axis("ICL score (nats)"));
+        for player in &models {
+            panel.bands.push(icl_band(player));
+            panel.lines.push(icl_line(player));
+        }
+        panel.y.range = Some(icl_range(&models));
+        panel.summary = models.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+        panel
+    };
+    let mut panels = vec![panel];
+    let mlps: Vec<&Player<'_>> = lead.with_mlps().collect();
+    if !mlps.is_empty() {
+        panels.push(further("ICL score of models with MLPs".to_string(), mlps));
+    }
+    for other in &lead.elsewhere {
+        let (vanilla, mlps): (Vec<_>, Vec<_>) = (other.vanilla().collect(), other.with_mlps().collect());
+        for (models, family) in [(vanilla, "attention-only"), (mlps, "with MLPs")] {
+            if !models.is_empty() {
+                panels.push(further(format!("on {}, {family}", other.text), models));
+            }
+        }
+    }
+    let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     let seeds = if others.is_empty() { "" } else { " Thin lines are further seeds." };
     Figure {
         id: "F3",
@@ -123,9 +159,15 @@ fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
             "The ICL score (loss late in the context minus loss early in it; lower is more in-context learning) of each held-out evaluation, with its 95 % interval, against training tokens. The shaded span is the phase-change window of the 2-layer model.{seeds}"
         ),
         paper: "The 1-layer model's score stays near -0.1; with two layers or more it falls abruptly to about -0.4 and stays there.",
-        here: format!("{} {}", panel.summary, verdicts(claims, &["Q1", "Q2", "Q3", "Q4"])),
-        files: files(players.iter().copied().chain(others.iter().flat_map(Cast::vanilla)), ICL),
-        panels: vec![panel],
+        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q1", "Q2", "Q3", "Q4", "Q17", "Q21"])),
+        files: files(
+            lead.players()
+                .filter(|player| !player.part.smeared)
+                .chain(others.iter().flat_map(Cast::vanilla))
+                .chain(lead.elsewhere.iter().flat_map(Cast::players)),
+            ICL,
+        ),
+        panels,
     }
 }
 
@@ -148,6 +190,7 @@ fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let parts: Vec<Part> = [ONE, TWO]
         .into_iter()
         .chain(lead.vanilla().map(|player| player.part).filter(|part| part.n_layers > 2))
+        .chain(lead.with_mlps().map(|player| player.part))
         .collect();
     let panels: Vec<Panel> = parts.into_iter().map(panel).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
@@ -157,7 +200,7 @@ fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "On random tokens repeated four times, the share of a head's attention that goes to what followed the current token before. A line a head; layer 0 is red, the last layer blue. Shaded: the ICL window of the 2-layer model.".to_string(),
         paper: "No head of the 1-layer model prefix-matches; in the 2-layer model, heads of the second layer rise to 0.8-0.9 inside the window.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q5", "Q6"])),
-        files: files(lead.vanilla(), HEADS),
+        files: files(lead.vanilla().chain(lead.with_mlps()), HEADS),
         panels,
     }
 }
@@ -236,7 +279,7 @@ fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     Figure {
         id: "F7",
         title: "Where the models' losses go",
-        drawn: "Each snapshot is a point: its losses on one fixed random token of each evaluation example, projected on the two directions in which all snapshots of all attention-only runs differ most. Thick: the span of the 2-layer model's phase-change window.".to_string(),
+        drawn: "Each snapshot is a point: its losses on one fixed random token of each evaluation example, projected on the two directions in which all snapshots of all runs on this text differ most. Thick: the span of the 2-layer model's phase-change window.".to_string(),
         paper: "The models set out together; those with two layers or more turn, about orthogonally, at the phase change.",
         here: format!("{} {}", panel.summary, verdicts(claims, &["Q8"])),
         files: files(lead.vanilla(), RANDOM_TOKENS),
@@ -277,192 +320,6 @@ fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-/// Argument 2 by intervention; nothing if no clamped model is there.
-fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> =
-        [TWO, TWO_GIVEN, TWO_WITHOUT].into_iter().filter_map(|part| lead.player(part)).collect();
-    if players.iter().all(|player| player.part.clamp.is_none()) {
-        return None;
-    }
-    let mut icl = Panel::new("ICL score", tokens_axis(), axis("ICL score (nats)"));
-    let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
-    (icl.window, matching.window) = (window_of(lead), window_of(lead));
-    for player in &players {
-        icl.bands.push(icl_band(player));
-        icl.lines.push(icl_line(player));
-        let points = player.run.heads.iter().map(|point| {
-            let best = point.heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
-            (point.tokens as f64, best)
-        });
-        matching.lines.push(line(player.part.label(), colour(player.part), points));
-    }
-    icl.y.range = Some(icl_range(&players));
-    matching.y.range = Some([0.0, 1.0]);
-    icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
-    let ends: Vec<String> = players
-        .iter()
-        .map(|player| format!("{}: {}", player.part.label(), number(player.best_head().prefix_matching)))
-        .collect();
-    matching.summary = format!("Highest prefix matching at the end. {}.", ends.join("; "));
-    Some(Figure {
-        id: "clamps",
-        title: "Attention clamped while the model learns",
-        drawn: "The 2-layer model, free and with its attention clamped from the first step on: one head of the first layer made a perfect previous-token head, or every head forbidden to attend to what followed an earlier copy of the current token. First the ICL score with 95 % interval, then the highest prefix matching of any head. Shaded: the free model's window. It shows what the change waits for and what it needs in these models; not that nothing else could take an induction head's place in larger ones.".to_string(),
-        paper: "Not done. Argument 2 changes the architecture (smeared keys) and sees both curves move together.",
-        here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["P1", "P2"])),
-        files: files(players.iter().copied(), ICL),
-        panels: vec![icl, matching],
-    })
-}
-
-/// Pink, dark purple and yellow-green, as in the paper; apart in lightness too.
-fn kind_colour(kind: HeadKind) -> [String; 2] {
-    let pair = match kind {
-        HeadKind::PreviousToken => ["#d6489a", "#ff86c8"],
-        HeadKind::Induction => ["#46177f", "#b48cff"],
-        HeadKind::Other => ["#8a9a1c", "#c9d64f"],
-    };
-    pair.map(str::to_string)
-}
-
-fn kind_words(kind: HeadKind) -> &'static str {
-    match kind {
-        HeadKind::PreviousToken => "previous-token",
-        HeadKind::Induction => "induction",
-        HeadKind::Other => "other",
-    }
-}
-
-/// A line a head over training, by what the head ends as.
-fn kind_lines(player: &Player<'_>, value: impl Fn(&AblationPoint) -> Option<Vec<(HeadName, f64)>>) -> Vec<Line> {
-    let points: Vec<(f64, Vec<(HeadName, f64)>)> =
-        player.run.ablations.iter().filter_map(|point| Some((point.tokens as f64, value(point)?))).collect();
-    let Some((_, heads)) = points.first() else { return Vec::new() };
-    let mut lines = Vec::new();
-    // Induction heads last, so that they lie on top.
-    for kind in [HeadKind::Other, HeadKind::PreviousToken, HeadKind::Induction] {
-        let of_kind = heads.iter().enumerate().filter(|(_, (head, _))| player.kind(*head) == kind);
-        for (nth, (k, (head, _))) in of_kind.enumerate() {
-            let over = points.iter().map(|(tokens, heads)| (*tokens, heads[k].1));
-            let mut line = line(format!("head {head} ({})", kind_words(kind)), kind_colour(kind), over);
-            (line.group, line.legend) = (format!("{} heads", kind_words(kind)), nth == 0);
-            line.width = if kind == HeadKind::Induction { 3.0 } else { 1.75 };
-            line.dash = if kind == HeadKind::PreviousToken { "dash" } else { "solid" };
-            lines.push(line);
-        }
-    }
-    lines
-}
-
-fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadName, f64)> {
-    let of = point.removals.iter().filter(|removal| removal.downstream == downstream);
-    of.map(|removal| (removal.head, removal.icl_change)).collect()
-}
-
-fn effects_panel(lead: &Cast<'_>, player: &Player<'_>, downstream: Downstream) -> Panel {
-    let title = format!("{}: change without a head", player.part.label());
-    let mut panel = Panel::new(title, tokens_axis(), axis("change of the ICL score (nats)"));
-    panel.window = window_of(lead).filter(|_| player.part == TWO);
-    panel.lines = kind_lines(player, |point| Some(effects_at(point, downstream)));
-    let values = || panel.lines.iter().flat_map(|line| &line.y).copied();
-    // The paper's axis, unless something lies outside.
-    let (low, high) = (values().fold(-0.15, f64::min), values().fold(0.15, f64::max));
-    panel.y.range = Some([rounded(low * 1.05), rounded(high * 1.05)]);
-    let Some(last) = player.run.ablations.last() else {
-        panel.summary = format!("The {} is not ablated.", player.part.run());
-        return panel;
-    };
-    let (others, named): (Vec<_>, Vec<_>) =
-        effects_at(last, downstream).into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Other);
-    let mut said: Vec<String> = named
-        .iter()
-        .map(|(head, effect)| format!("head {head} ({}) {effect:+.3}", kind_words(player.kind(*head))))
-        .collect();
-    let ends = |choose: fn(f64, f64) -> f64| others.iter().map(|(_, effect)| *effect).reduce(choose);
-    if let (Some(low), Some(high)) = (ends(f64::min), ends(f64::max)) {
-        said.push(format!("others {low:+.3} to {high:+.3}"));
-    }
-    panel.summary = format!("{} at the end: {} nats.", capital(&player.part.label()), said.join(", "));
-    panel
-}
-
-fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let mut panels: Vec<Panel> = lead
-        .vanilla()
-        .map(|player| {
-            let title = format!("{}: ICL score", player.part.label());
-            let mut panel = Panel::new(title, tokens_axis(), axis("ICL score (nats)"));
-            panel.window = window_of(lead).filter(|_| player.part == TWO);
-            panel.bands.push(icl_band(player));
-            panel.lines.push(icl_line(player));
-            panel.y.range = Some(icl_range(&[player]));
-            panel.summary = icl_summary(player);
-            panel
-        })
-        .collect();
-    let effects: Vec<Panel> =
-        lead.vanilla().map(|player| effects_panel(lead, player, Downstream::PatternPreserving)).collect();
-    let summary: Vec<String> = effects.iter().map(|panel| panel.summary.clone()).collect();
-    panels.extend(effects);
-    Figure {
-        id: "F11",
-        title: "What in-context learning loses without a head",
-        drawn: "First the ICL score; then, a line a head, how it changes when the head's output is zero while every attention pattern stays as it was. Above 0 the head contributes to in-context learning. Colours by what a head ends as: previous-token heads pink and dashed, induction heads purple and thick, all others, the controls, yellow-green.".to_string(),
-        paper: "Almost all in-context learning of small attention-only models comes from induction heads, from the phase change on; without most other heads there is more of it.",
-        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q10", "S1", "R1", "K1"])),
-        files: files(lead.vanilla(), ABLATIONS).into_iter().chain(files(lead.vanilla(), KNOCKOUTS)).collect(),
-        panels,
-    }
-}
-
-fn full_ablations(lead: &Cast<'_>) -> Figure {
-    let panels: Vec<Panel> = lead.vanilla().map(|player| effects_panel(lead, player, Downstream::Full)).collect();
-    let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
-    Figure {
-        id: "full-ablations",
-        title: "The same with everything above the head free to change",
-        drawn: "As above, but later layers see what is left, so that their patterns change too. A previous-token head's part in the circuit shows here only: above, the pattern that it makes possible is kept.".to_string(),
-        paper: "Announced for an appendix, and not published.",
-        here: summary.join(" "),
-        files: files(lead.vanilla(), ABLATIONS),
-        panels,
-    }
-}
-
-fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let deep = || lead.vanilla().filter(|player| player.part.n_layers > 1);
-    let panel = |player: &Player<'_>| {
-        let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("along the before-and-after vector"));
-        let Ok(window) = &player.window else {
-            panel.summary = format!("{}: no window, so no vector.", capital(&player.part.label()));
-            return panel;
-        };
-        panel.window = Some([window.start_tokens as f64, window.end_tokens as f64]);
-        let at = |point: &AblationPoint| player.before_after(window, Downstream::PatternPreserving, point);
-        panel.lines = kind_lines(player, at);
-        let lowest = player.run.ablations.last().and_then(at).and_then(|along| {
-            let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();
-            lowest.map(|(head, along)| {
-                let (label, kind) = (capital(&player.part.label()), kind_words(player.kind(head)));
-                format!("{label} at the end: head {head} ({kind}) is lowest, {along:+.2}.")
-            })
-        });
-        panel.summary = lowest.unwrap_or_else(|| format!("The {} is not ablated.", player.part.run()));
-        panel
-    };
-    let panels: Vec<Panel> = deep().map(panel).collect();
-    let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
-    Figure {
-        id: "before-after",
-        title: "Which head's removal undoes the phase change",
-        drawn: "The change of one fixed random token's loss in each example when a head is removed (patterns kept), projected on the direction in which these losses changed from the start to the end of the window. Below 0, removing the head takes the model back to before.".to_string(),
-        paper: "Negative for induction heads, from the phase change on.",
-        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q11"])),
-        files: files(deep(), ABLATIONS),
-        panels,
-    }
-}
-
 fn by_index(lead: &Cast<'_>) -> Figure {
     let mut panel =
         Panel::new("Loss by place in the context", axis("place in the context (tokens)"), axis("loss (nats a token)"));
@@ -476,14 +333,14 @@ fn by_index(lead: &Cast<'_>) -> Figure {
         (line.dash, line.width, line.group) = ("dot", 1.5, "before".to_string());
         panel.lines.push(line);
     }
-    for player in lead.players() {
+    for player in lead.attention_only() {
         let last = &player.run.losses[player.run.losses.len() - 1];
         let mut line = line(player.part.label(), colour(player.part), curve(&last.by_index));
         line.dash = if player.part.smeared { "dash" } else { "solid" };
         panel.lines.push(line);
     }
     let ends: Vec<String> = lead
-        .players()
+        .attention_only()
         .map(|player| {
             let by_index = &player.run.losses[player.run.losses.len() - 1].by_index;
             let early = by_index[(by_index.len() / 10).min(by_index.len() - 1)];
@@ -498,7 +355,7 @@ fn by_index(lead: &Cast<'_>) -> Figure {
         drawn: "Held-out loss of the n-th token of an example at the last snapshot, on a logarithmic axis, averaged over neighbouring places; dotted, the 2-layer model as its window starts.".to_string(),
         paper: "Before the change the loss stops improving after about 50 tokens; after it, every further token of context keeps helping.",
         here: panel.summary.clone(),
-        files: files(lead.players(), LOSSES),
+        files: files(lead.attention_only(), LOSSES),
         panels: vec![panel],
     }
 }
@@ -536,6 +393,9 @@ fn colour(part: Part) -> [String; 2] {
         (2, false) => ["#0060a8", "#5eb3f6"],
         (2, true) => ["#007a5a", "#3fd0a4"],
         (3, _) => ["#9c3f80", "#e58fc7"],
+        (4, _) => ["#00808a", "#4fd6e0"],
+        (5, _) => ["#6a7a00", "#c3d64a"],
+        (6, _) => ["#3d3d8f", "#a5a5f5"],
         (_, _) => ["#57606a", "#aab4be"],
     };
     pair.map(str::to_string)
@@ -563,7 +423,18 @@ fn head_colour(layer: usize, n_layers: usize, head: usize, n_heads: usize) -> [S
 
 fn line(name: String, colour: [String; 2], points: impl IntoIterator<Item = (f64, f64)>) -> Line {
     let (x, y) = points.into_iter().map(|(x, y)| (rounded(x), rounded(y))).unzip();
-    Line { group: name.clone(), name, colour, dash: "solid", width: 2.25, opacity: 1.0, legend: true, x, y }
+    Line {
+        group: name.clone(),
+        name,
+        colour,
+        dash: "solid",
+        width: 2.25,
+        opacity: 1.0,
+        legend: true,
+        points: false,
+        x,
+        y,
+    }
 }
 
 fn icl_line(player: &Player<'_>) -> Line {

@@ -67,6 +67,7 @@ mod claims;
 mod error;
 mod figures;
 mod load;
+mod markdown;
 mod page;
 mod series;
 mod settings;
@@ -97,7 +98,7 @@ pub struct Report {
     pub claims_file: PathBuf,
 }
 
-/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/series/pca.jsonl` and `dir/report.html`, each whole or not at all.
+/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/claims.md`, `dir/series/pca.jsonl`, `dir/series/models.jsonl` and `dir/report.html`, each whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
@@ -107,11 +108,13 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     let series = dir.join("series");
     std::fs::create_dir_all(&series).map_err(|source| ReportError::Write { path: series.clone(), source })?;
     write(&series.join("pca.jsonl"), &series::pca_rows(&runs))?;
+    write(&series.join("models.jsonl"), &series::model_rows(&runs))?;
     let html = page(&runs, &claims);
     let mut json = serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
     json.push('\n');
     let report = Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
     write(&report.claims_file, &json)?;
+    write(&dir.join("claims.md"), &markdown::markdown(&runs, &report.claims))?;
     write(&report.page, &html)?;
     Ok(report)
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::cast::{Cast, casts};
+use crate::cast::{Cast, Player, casts};
 use crate::figures::{Figure, figures};
+use crate::series::models;
 use crate::settings::settings;
-use crate::text::{html, json_for_script, tokens, url_segment, visible, visible_lines};
+use crate::text::{html, json_for_script, number, tokens, url_segment, visible, visible_lines};
 use crate::{Claim, RULES, Run, Verdict};
 
 const STYLE: &str = include_str!("../assets/page.css");
@@ -15,7 +16,7 @@ const SCRIPT: &str = include_str!("../assets/page.js");
 
 /// SHA-256 of the two scripts: the page's policy lets these run and no other. A test recomputes them.
 const PLOTLY_HASH: &str = "sha256-mXhOOr+wexQqFeUhpDnm2a3c6ts/eVU/0kxyd08GSbo=";
-const SCRIPT_HASH: &str = "sha256-WGrmG3YdhxLPu3rVD58MAhk0JrKo2u25J3C8xZB2ynw=";
+const SCRIPT_HASH: &str = "sha256-bfQH+N+jX3AwZE7dvvMJiVrfk4VWSH/nvjmFWrpq2Zw=";
 
 /// The page as HTML: claims on top, then figures, settings and specs; links to the tables are relative to the page.
 pub fn page(runs: &[Run], claims: &[Claim]) -> String {
@@ -46,6 +47,7 @@ pub fn page(runs: &[Run], claims: &[Claim]) -> String {
     header(&mut out, &casts, claims);
     out.push_str("<main>\n");
     claims_section(&mut out, claims);
+    models_section(&mut out, &casts);
     figures_section(&mut out, &figures);
     settings_section(&mut out, runs);
     runs_section(&mut out, runs, &casts);
@@ -84,9 +86,21 @@ fn header(out: &mut String, casts: &[Cast<'_>], claims: &[Claim]) {
                 1 => String::new(),
                 n => format!(" Repeated with {} further {}.", n - 1, if n == 2 { "seed" } else { "seeds" }),
             };
-            format!("Attention-only models compared here: {}; seed {}.{seeds}", names.join(", "), cast.seed)
+            let elsewhere: Vec<String> =
+                cast.elsewhere.iter().map(|other| format!("{} on {}", other.everybody().count(), other.text)).collect();
+            let elsewhere = if elsewhere.is_empty() {
+                String::new()
+            } else {
+                format!(" Beside them, models on other text: {}.", elsewhere.join(", "))
+            };
+            format!(
+                "Models compared here: {}; seed {}, text {}.{seeds}{elsewhere}",
+                names.join(", "),
+                cast.seed,
+                cast.text
+            )
         }
-        None => "No attention-only model is among the runs, so no claim can be judged.".to_string(),
+        None => "There are no runs, so no claim can be judged.".to_string(),
     };
     let _ = write!(
         out,
@@ -96,7 +110,7 @@ fn header(out: &mut String, casts: &[Cast<'_>], claims: &[Claim]) {
 <ul class="tally" aria-label="Verdicts">
 {tally}</ul>
 <p class="soft"><bdi>{}</bdi></p>
-<nav aria-label="Contents"><ul><li><a href="#claims">Claims</a></li><li><a href="#figures-title">Figures</a></li><li><a href="#settings">Settings the paper leaves open</a></li><li><a href="#runs">Runs and data</a></li></ul></nav>
+<nav aria-label="Contents"><ul><li><a href="#claims">Claims</a></li><li><a href="#models">Models</a></li><li><a href="#figures-title">Figures</a></li><li><a href="#settings">Settings the paper leaves open</a></li><li><a href="#runs">Runs and data</a></li></ul></nav>
 </header>
 "##,
         html(&lead)
@@ -118,7 +132,7 @@ fn claims_section(out: &mut String, claims: &[Claim]) {
     out.push_str(
         r#"<section aria-labelledby="claims">
 <h2 id="claims">Claims</h2>
-<p class="soft">Intervals are 95 %, over evaluation examples of one trained model: they tell how well the model was measured, not how far another seed would differ.</p>
+<p class="soft">Intervals are 95 %, over evaluation examples, and over seeds where there are several; of one seed they tell how well the model was measured, not how far another would differ.</p>
 <table class="claims cards">
 <thead><tr><th scope="col" class="what">Claim</th><th scope="col" class="paper">Paper</th><th scope="col" class="ours">Ours</th><th scope="col" class="interval">Interval</th><th scope="col" class="verdict">Verdict</th><th scope="col">Why</th></tr></thead>
 <tbody>
@@ -139,8 +153,45 @@ fn claims_section(out: &mut String, claims: &[Claim]) {
             ours = or_dash(&claim.ours),
             interval = or_dash(claim.interval.as_deref().unwrap_or_default()),
             mark = mark(claim.verdict),
-            why = or_dash(&claim.why),
+            why = or_dash(&match claim.decide {
+                Some(decide) => format!("{} What would decide it: {decide}", claim.why),
+                None => claim.why.clone(),
+            }),
         );
+    }
+    out.push_str("</tbody>\n</table>\n</section>\n");
+}
+
+/// What became of each model, whether the change came or not.
+fn models_section(out: &mut String, casts: &[Cast<'_>]) {
+    out.push_str(
+        r#"<section aria-labelledby="models">
+<h2 id="models">Models</h2>
+<p class="soft">Every model, and whether its change came within the tokens that it was given. The change: a phase-change window of the ICL score, and a head with prefix matching above 0.3 at the end. One seed, one line.</p>
+<table class="models cards">
+<thead><tr><th scope="col">Model</th><th scope="col">Text, seed</th><th scope="col">Tokens</th><th scope="col">ICL score at the end</th><th scope="col">Window</th><th scope="col">Best head, prefix matching</th><th scope="col">Half-way</th><th scope="col">The change</th></tr></thead>
+<tbody>
+"#,
+    );
+    for row in models(casts) {
+        let span = row
+            .window
+            .map_or("none".to_string(), |[start, end]| format!("{} to {}", tokens(start as f64), tokens(end as f64)));
+        let half = row.half_time.map_or("–".to_string(), tokens);
+        let cells = [
+            ("Text, seed", format!("{}, {}", row.text, row.seed)),
+            ("Tokens", tokens(row.tokens as f64)),
+            ("ICL score at the end", format!("{} ± {}", number(row.icl_score), number(1.96 * row.icl_stderr))),
+            ("Window", span),
+            ("Best head", format!("{}, {}", row.best_head, number(row.prefix_matching))),
+            ("Half-way", half),
+            ("The change", row.change.words().to_string()),
+        ];
+        let _ = write!(out, "<tr><th scope=\"row\"><bdi>{}</bdi></th>", html(&row.model));
+        for (label, text) in cells {
+            let _ = write!(out, "<td data-label=\"{label}\"><span><bdi>{}</bdi></span></td>", html(&text));
+        }
+        out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table>\n</section>\n");
 }
@@ -149,13 +200,13 @@ fn figures_section(out: &mut String, figures: &[Figure]) {
     out.push_str("<section aria-labelledby=\"figures-title\">\n<h2 id=\"figures-title\">Figures</h2>\n");
     out.push_str("<noscript><p>The figures are drawn by a script in this file. Without it, the captions and the linked tables say the same.</p></noscript>\n");
     if figures.is_empty() {
-        out.push_str("<p>No attention-only model is among the runs, so there is nothing to draw.</p>\n");
+        out.push_str("<p>There are no runs, so there is nothing to draw.</p>\n");
     }
     for figure in figures {
         let id = figure.id;
-        let number = id
-            .strip_prefix('F')
-            .map_or(String::new(), |number| format!(" <span class=\"soft\">(figure F{number})</span>"));
+        // "F3", "A1": the paper's, as paper.md numbers them.
+        let numbered = id.strip_prefix(['F', 'A']).is_some_and(|rest| rest.parse::<u8>().is_ok());
+        let number = if numbered { format!(" <span class=\"soft\">(figure {id})</span>") } else { String::new() };
         let one = if figure.panels.len() == 1 { " one" } else { "" };
         let _ = write!(
             out,
@@ -223,12 +274,15 @@ fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
     out.push_str("<section aria-labelledby=\"runs\">\n<h2 id=\"runs\">Runs and data</h2>\n");
     for run in runs {
         let part = casts.iter().enumerate().find_map(|(k, cast)| {
-            let player = cast.everybody().find(|player| std::ptr::eq(player.run, run))?;
-            let role = if k == 0 { "decides the verdicts" } else { "further seed" };
-            Some(format!("{}; {role}", player.part.label()))
+            let is_it = |player: &&Player<'_>| std::ptr::eq(player.run, run);
+            if let Some(player) = cast.everybody().find(is_it) {
+                let role = if k == 0 { "decides the verdicts" } else { "further seed" };
+                return Some(format!("{}; {role}", player.part.label()));
+            }
+            let player = cast.elsewhere.iter().flat_map(Cast::everybody).find(is_it)?;
+            Some(format!("{}; other text", player.part.label()))
         });
-        let part = part
-            .unwrap_or_else(|| "not part of any claim: another kind of model, other data, or a duplicate".to_string());
+        let part = part.unwrap_or_else(|| "not part of any claim: a duplicate".to_string());
         let tables = ["loss_by_index.jsonl", "icl.jsonl", "heads.jsonl", "meta.json"]
             .map(|table| link(&run.folder, table, table));
         let segment = url_segment(&run.folder);

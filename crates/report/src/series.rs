@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::Run;
-use crate::cast::casts;
+use crate::cast::{Cast, Player, casts};
 
 /// A line of `series/pca.jsonl`: a snapshot's place in the plane of the joint PCA (paper.md, 2).
 #[derive(Serialize)]
@@ -42,4 +42,85 @@ pub(crate) fn pca_rows(runs: &[Run]) -> String {
         }
     }
     text
+}
+
+/// Whether a model went through the change within its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Change {
+    /// A window, and an induction head.
+    Came,
+    /// An induction head without a window.
+    HeadOnly,
+    /// A window without an induction head.
+    WindowOnly,
+    /// Neither.
+    Not,
+}
+
+impl Change {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Came => "came",
+            Self::HeadOnly => "a head, but no window",
+            Self::WindowOnly => "a window, but no induction head",
+            Self::Not => "not within these tokens",
+        }
+    }
+}
+
+/// A line of `series/models.jsonl`: what became of a model.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ModelRow {
+    pub(crate) run: String,
+    pub(crate) model: String,
+    pub(crate) text: String,
+    pub(crate) seed: u64,
+    /// Training tokens at the last measured snapshot.
+    pub(crate) tokens: u64,
+    pub(crate) icl_score: f64,
+    pub(crate) icl_stderr: f64,
+    /// Start and end of the phase-change window, in tokens.
+    pub(crate) window: Option<[u64; 2]>,
+    pub(crate) best_head: String,
+    pub(crate) prefix_matching: f64,
+    /// When the highest prefix matching was half of its end, in tokens; where there is an induction head.
+    pub(crate) half_time: Option<f64>,
+    pub(crate) change: Change,
+}
+
+/// Every model of every experiment: the leading one, its seeds, other texts.
+pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
+    let row = |cast: &Cast<'_>, player: &Player<'_>| {
+        let (best, last) = (player.best_head(), player.last_icl());
+        let window = player.window.as_ref().ok().map(|window| [window.start_tokens, window.end_tokens]);
+        let head = player.has_induction_head();
+        ModelRow {
+            run: player.run.label(),
+            model: player.part.label(),
+            text: cast.text.clone(),
+            seed: player.run.spec.seed,
+            tokens: player.run.measured_tokens(),
+            icl_score: last.score,
+            icl_stderr: last.stderr.unwrap_or_default(),
+            window,
+            best_head: best.name().to_string(),
+            prefix_matching: best.prefix_matching,
+            half_time: player.max_half_time().filter(|_| head),
+            change: match (window.is_some(), head) {
+                (true, true) => Change::Came,
+                (false, true) => Change::HeadOnly,
+                (true, false) => Change::WindowOnly,
+                (false, false) => Change::Not,
+            },
+        }
+    };
+    let every = casts.iter().chain(casts.iter().flat_map(|cast| &cast.elsewhere));
+    every.flat_map(|cast| cast.everybody().map(move |player| row(cast, player))).collect()
+}
+
+/// The lines of `series/models.jsonl`.
+pub(crate) fn model_rows(runs: &[Run]) -> String {
+    let rows = models(&casts(runs));
+    rows.iter().map(|row| serde_json::to_string(row).expect("plain structs serialize") + "\n").collect()
 }

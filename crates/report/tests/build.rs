@@ -44,9 +44,13 @@ fn the_same_runs_give_the_same_bytes() {
     }
     let names: Vec<_> =
         fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
-    assert_eq!(names.len(), 4, "nothing but runs, series and two files is left behind: {names:?}");
+    assert_eq!(names.len(), 5, "nothing but runs, series and three files is left behind: {names:?}");
     let [pca, other] = [&a, &b].map(|dir| read(&dir.path().join("series/pca.jsonl")));
     assert!(pca.lines().count() == 404 && pca == other);
+    let [models, other] = [&a, &b].map(|dir| read(&dir.path().join("series/models.jsonl")));
+    assert!(models.lines().count() == 6 && models == other);
+    let [markdown, other] = [&a, &b].map(|dir| read(&dir.path().join("claims.md")));
+    assert!(markdown.contains("| Q1 | Before") && markdown.contains("What would decide it") && markdown == other);
 }
 
 #[test]
@@ -66,9 +70,12 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 20);
+    assert_eq!(list.len(), 25);
     for claim in list {
-        let keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
+        // What is not reproduced names an experiment that would decide it.
+        assert!(claim["decide"].is_string() || claim["verdict"] == "reproduced", "{claim}");
+        keys.retain(|key| *key != "decide");
         let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
         expected.sort_unstable();
         assert_eq!(keys, expected);
@@ -343,7 +350,8 @@ fn the_terminal_table_keeps_its_width() {
 #[test]
 fn a_run_that_is_no_part_still_makes_a_page() {
     let dir = folder();
-    write_all(dir.path(), &[Fabricated { d_mlp: 512, ..two() }]);
+    let twin = Fabricated { folder: "twin".to_string(), d_mlp: 512, ..two() };
+    write_all(dir.path(), &[Fabricated { d_mlp: 512, ..two() }, twin]);
     let page = read(&build(dir.path()).expect("sound runs").page);
-    assert!(page.contains("nothing to draw") && page.contains("not part of any claim"));
+    assert!(page.contains("2 layers, MLPs") && page.contains("not part of any claim: a duplicate"));
 }

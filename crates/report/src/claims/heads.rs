@@ -2,10 +2,8 @@
 
 use induction_metrics::{TwoByTwo, resample, spearman};
 
-use super::{
-    Finding, INDUCTION_HEAD_ABOVE, Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM, Verdict,
-    graded, missing, need,
-};
+use super::rules::{Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM};
+use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, missing, need};
 use crate::cast::{Cast, Player, TWO};
 use crate::load::HeadScore;
 use crate::text::number;
@@ -15,8 +13,58 @@ const SEED: u64 = 1;
 
 /// Vanilla models of 2 layers or more that have an induction head, and that head.
 fn with_induction_head<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = (&'c Player<'a>, HeadScore)> {
-    let deep = cast.vanilla().filter(|player| player.part.n_layers > 1);
-    deep.map(|player| (player, player.best_head())).filter(|(_, best)| best.prefix_matching > INDUCTION_HEAD_ABOVE)
+    let deep = cast.vanilla().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
+    deep.map(|player| (player, player.best_head()))
+}
+
+/// Models of 5 and 6 layers with MLPs that have an induction head, and that head.
+fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = (&'c Player<'a>, HeadScore)> {
+    let deep = cast.with_mlps().filter(|player| player.part.n_layers >= 5 && player.has_induction_head());
+    deep.map(|player| (player, player.best_head()))
+}
+
+pub(super) fn share_in_second_to_last_layer(cast: &Cast<'_>) -> Option<f64> {
+    let there: Vec<bool> = deep_with_mlps(cast).map(|(player, best)| best.layer + 2 == player.part.n_layers).collect();
+    let count = there.iter().filter(|&&there| there).count();
+    (!there.is_empty()).then(|| count as f64 / there.len() as f64)
+}
+
+/// "2 layers: head 1.3, prefix matching 0.69" of each.
+fn places<'a, 'c>(found: impl Iterator<Item = (&'c Player<'a>, HeadScore)>) -> Vec<String>
+where
+    'a: 'c,
+{
+    found
+        .map(|(player, best)| {
+            let (label, score) = (player.part.label(), number(best.prefix_matching));
+            format!("{label}: head {}.{}, prefix matching {score}", best.layer, best.head)
+        })
+        .collect()
+}
+
+pub(super) fn q13(cast: &Cast<'_>) -> Finding {
+    if !cast.with_mlps().any(|player| player.part.n_layers >= 5) {
+        let why = "No model of 5 or 6 layers with MLPs is here: `reproduce --scale full` trains them.";
+        return Finding::new(Verdict::OutOfReach, String::new(), why.to_string());
+    }
+    let ends: Vec<String> = cast
+        .with_mlps()
+        .filter(|player| player.part.n_layers >= 5)
+        .map(|player| format!("{} {}", player.part.label(), number(player.best_head().prefix_matching)))
+        .collect();
+    let Some(share) = share_in_second_to_last_layer(cast) else {
+        let limit = number(INDUCTION_HEAD_ABOVE);
+        let why = format!(
+            "No head of theirs ends above {limit} within the budget (best: {}), so where induction heads form is not seen. More tokens would decide it.",
+            ends.join("; ")
+        );
+        return Finding::new(Verdict::OutOfReach, "no induction head yet".to_string(), why);
+    };
+    let places = places(deep_with_mlps(cast));
+    let count = places.len();
+    let ours = format!("{} of {count} models", (share * count as f64).round());
+    let why = format!("{} (layers count from 0).", places.join("; "));
+    Finding::new(graded(share == 1.0, share >= Q12_PARTLY_FROM), ours, why)
 }
 
 pub(super) fn share_in_last_layer(cast: &Cast<'_>) -> Option<f64> {
@@ -32,26 +80,20 @@ pub(super) fn q12(cast: &Cast<'_>) -> Finding {
         let why = format!("No vanilla model ends with a head above {}.", number(INDUCTION_HEAD_ABOVE));
         return Finding::new(Verdict::Not, "no induction head".to_string(), why);
     };
-    let places: Vec<String> = with_induction_head(cast)
-        .map(|(player, best)| {
-            format!(
-                "{}: head {}.{}, prefix matching {}",
-                player.part.label(),
-                best.layer,
-                best.head,
-                number(best.prefix_matching)
-            )
-        })
-        .collect();
+    let places = places(with_induction_head(cast));
     let count = places.len();
     let ours = format!("{} of {count} models", (share * count as f64).round());
     let why = format!("{} (layers count from 0).", places.join("; "));
     Finding::new(graded(share == 1.0, share >= Q12_PARTLY_FROM), ours, why)
 }
 
-/// Two scores of every head at the last snapshot, of all runs of the experiment or of a draw among their heads.
-fn pairs(cast: &Cast<'_>, scores: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> (Vec<f64>, Vec<f64>) {
-    let all: Vec<(f64, f64)> = cast.players().flat_map(Player::last_heads).filter_map(scores).collect();
+/// Two scores of every head of some models at the last snapshot, or of a draw among these heads.
+fn pairs<'c, 'a: 'c>(
+    cast: &'c Cast<'a>,
+    models: impl Iterator<Item = &'c Player<'a>>,
+    scores: impl Fn(&HeadScore) -> Option<(f64, f64)>,
+) -> (Vec<f64>, Vec<f64>) {
+    let all: Vec<(f64, f64)> = models.flat_map(Player::last_heads).filter_map(scores).collect();
     match cast.draw {
         None => all.into_iter().unzip(),
         Some(draw) => {
@@ -66,20 +108,20 @@ fn rho((x, y): (Vec<f64>, Vec<f64>)) -> Option<f64> {
 }
 
 pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, |head| Some((head.prefix_matching, head.copying))))
+    rho(pairs(cast, cast.players(), |head| Some((head.prefix_matching, head.copying))))
 }
 
 pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, |head| Some((head.copying, head.ov_copying))))
+    rho(pairs(cast, cast.attention_only(), |head| Some((head.copying, head.ov_copying))))
 }
 
 pub(super) fn rho_qk(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, |head| Some((head.prefix_matching, head.qk_trace?))))
+    rho(pairs(cast, cast.attention_only(), |head| Some((head.prefix_matching, head.qk_trace?))))
 }
 
 pub(super) fn q15(cast: &Cast<'_>) -> Finding {
     need!(cast, TWO);
-    let (matching, copying) = pairs(cast, |head| Some((head.prefix_matching, head.copying)));
+    let (matching, copying) = pairs(cast, cast.players(), |head| Some((head.prefix_matching, head.copying)));
     let mut table = TwoByTwo::default();
     for (matching, copying) in matching.iter().zip(&copying) {
         let cell = match (*matching > Q15_PREFIX_MATCHING_ABOVE, *copying > 0.0) {
@@ -116,10 +158,10 @@ pub(super) fn q16(cast: &Cast<'_>) -> Finding {
     let (ov, qk) = (rho_ov(cast), rho_qk(cast));
     let [ov_holds, qk_holds] = [ov, qk].map(|rho| rho.is_some_and(|rho| rho >= Q16_RHO_FROM));
     let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
-    let heads = cast.players().flat_map(Player::last_heads).count();
-    let later = cast.players().flat_map(Player::last_heads).filter(|head| head.qk_trace.is_some()).count();
+    let heads = cast.attention_only().flat_map(Player::last_heads).count();
+    let later = cast.attention_only().flat_map(Player::last_heads).filter(|head| head.qk_trace.is_some()).count();
     let why = format!(
-        "Over {heads} heads, copying and the OV eigenvalue ratio have a rank correlation of {}; over the {later} after the first layer, prefix matching and the QK trace have {}. To be reproduced, both at least {}. The heads are few, and of few models.",
+        "Over {heads} heads of attention-only models, copying and the OV eigenvalue ratio have a rank correlation of {}; over the {later} after the first layer, prefix matching and the QK trace have {}. To be reproduced, both at least {}.",
         shown(ov),
         shown(qk),
         number(Q16_RHO_FROM)

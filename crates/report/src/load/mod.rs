@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use ndarray::Array2;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 
 pub use self::ablations::{AblationPoint, Downstream, HeadName, Knockout, Removal};
@@ -180,6 +182,8 @@ pub struct Run {
     pub losses: Vec<LossPoint>,
     /// `random_tokens.jsonl`, at least one line, each with as many entries.
     pub random_tokens: Vec<RandomTokenPoint>,
+    /// Every loss of the last snapshot, `[example, index]`, if they were kept.
+    pub last_losses: Option<Array2<f32>>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
     pub heads: Vec<HeadsPoint>,
     /// `ablations.jsonl`, each snapshot with every head; empty if the run is not ablated.
@@ -287,6 +291,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         Ok(RandomTokenPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
     })?;
 
+    let last_losses = losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
     let heads = load_heads(folder, &spec)?;
     let ablations = load_ablations(folder, &spec)?;
     let knockouts = load_knockouts(folder, &spec)?;
@@ -300,12 +305,41 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         icl,
         losses,
         random_tokens,
+        last_losses,
         heads,
         ablations,
         knockouts,
         ceiling,
         meta,
     })
+}
+
+/// The losses of one snapshot; `None` if they are not there.
+fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, ReportError> {
+    let path = folder.join(format!("measurements/losses/step-{:08}.safetensors", point.step));
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
+    let expected = [point.by_example.len(), point.by_index.len()];
+    let parse = || -> Result<Array2<f32>, String> {
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+        let tensor = file.tensor("losses").map_err(|error| error.to_string())?;
+        if (tensor.dtype(), tensor.shape()) != (Dtype::F32, expected.as_slice()) {
+            return Err(format!(
+                "`losses` is {:?} of shape {:?}, expected F32 of {expected:?}",
+                tensor.dtype(),
+                tensor.shape()
+            ));
+        }
+        let values: Vec<f32> =
+            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if values.iter().any(|value| !value.is_finite()) {
+            return Err("`losses` holds a value that is not finite".to_string());
+        }
+        Array2::from_shape_vec(expected, values).map_err(|error| error.to_string())
+    };
+    parse().map(Some).map_err(|problem| ReportError::Line { path, line: 1, problem, help: MEASURE_AGAIN })
 }
 
 fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError> {

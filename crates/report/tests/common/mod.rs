@@ -51,6 +51,10 @@ pub struct Fabricated {
     /// Layer of the heads with prefix matching; the last unless told.
     pub head_layer: Option<usize>,
     pub train_tokens: u64,
+    /// How far all losses lie below 2 layers', in nats.
+    pub ahead: f64,
+    /// What is added to the loss's slope before the change and taken from it after, in hundredths of a nat an e-fold.
+    pub slopes: [f64; 2],
     /// Kind of the model's clamp.
     pub clamp: Option<&'static str>,
     /// Whether heads were removed. What follows is what that shows.
@@ -95,6 +99,8 @@ pub fn two() -> Fabricated {
         copying: 0.6,
         head_layer: None,
         train_tokens: RUN_TOKENS,
+        ahead: 0.0,
+        slopes: [0.0, 0.0],
         clamp: None,
         ablated: true,
         effects: [0.1, -0.02],
@@ -146,9 +152,32 @@ pub fn two_smeared() -> Fabricated {
     Fabricated { folder: "d-2L-smeared".to_string(), smeared: true, middle: 1.8e6, head_middle: 1.8e6, ..two() }
 }
 
-/// The whole experiment, with every claim reproduced.
+/// The whole experiment of the first scale.
 pub fn all() -> Vec<Fabricated> {
     vec![one(), two(), one_smeared(), two_smeared(), two_given(), two_without()]
+}
+
+/// A deeper attention-only model: it gains a little at every index, and learns more slowly before the change and faster
+/// after it the deeper it is.
+pub fn deep(n_layers: usize) -> Fabricated {
+    let further = n_layers as f64 - 2.0;
+    Fabricated { folder: format!("g-{n_layers}L"), n_layers, ahead: 0.1 * further, slopes: [further, further], ..two() }
+}
+
+/// The families: deeper models, models with MLPs, and another text; with `all`, every claim is reproduced.
+pub fn families() -> Vec<Fabricated> {
+    let mlp = |n_layers: usize| Fabricated {
+        folder: format!("h-{n_layers}L-mlp"),
+        d_mlp: 512,
+        head_layer: Some(n_layers - 2),
+        n_layers,
+        ..two()
+    };
+    let elsewhere =
+        |run: Fabricated| Fabricated { folder: format!("i-{}", run.folder), source: "elsewhere".into(), ..run };
+    let mut runs: Vec<Fabricated> = (3..=5).map(deep).collect();
+    runs.extend([mlp(5), mlp(6), elsewhere(one()), elsewhere(two())]);
+    runs
 }
 
 pub fn write_all(dir: &Path, runs: &[Fabricated]) {
@@ -349,7 +378,9 @@ fn loss(run: &Fabricated, at: f64) -> f64 {
     // Much more than ICL alone takes off the loss, where a test moves it elsewhere.
     let size = if run.leaves_at.is_some() { 1.0 } else { 0.1 };
     let left = if run.n_layers > 1 { size * sigmoid((at - left_at) / run.width) } else { 0.0 };
-    5.2 - 0.35 * (1.0 + at / 5e4).ln() + bump - left
+    let folds = (at.max(1.0) / run.middle).ln();
+    let slope = 0.01 * if folds < 0.0 { run.slopes[0] * folds } else { -run.slopes[1] * folds };
+    5.2 - 0.35 * (1.0 + at / 5e4).ln() + bump - left - run.ahead + slope
 }
 
 /// In -1..1, the same every time.

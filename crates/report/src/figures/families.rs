@@ -1,0 +1,145 @@
+//! The figures about families of models: where heads form, and how their scores go together.
+
+use super::{Axis, Figure, HEADS, Line, Panel, axis, capital, colour, files, rounded, verdicts};
+use crate::Claim;
+use crate::cast::{Cast, Part, Player};
+use crate::load::HeadScore;
+use crate::text::number;
+
+/// A1 to A4.
+pub(super) fn families(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
+    vec![a1(lead, claims), a2(lead, claims), a3(lead, claims), a4(lead, claims)]
+}
+
+fn scatter(player: &Player<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> Line {
+    let (x, y) = player.last_heads().iter().filter_map(of).map(|(x, y)| (rounded(x), rounded(y))).unzip();
+    let name = player.part.label();
+    Line {
+        group: name.clone(),
+        name,
+        colour: colour(player.part),
+        dash: "solid",
+        width: 1.0,
+        opacity: 0.85,
+        legend: true,
+        points: true,
+        x,
+        y,
+    }
+}
+
+fn panel<'c, 'a: 'c>(
+    title: String,
+    (x, y): (Axis, Axis),
+    models: impl Iterator<Item = &'c Player<'a>>,
+    of: impl Fn(&HeadScore, Part) -> Option<(f64, f64)>,
+) -> Panel {
+    let mut panel = Panel::new(title, x, y);
+    let models: Vec<&Player<'_>> = models.collect();
+    panel.lines = models
+        .iter()
+        .map(|player| scatter(player, |head| of(head, player.part)))
+        .filter(|line| !line.x.is_empty())
+        .collect();
+    let heads: usize = panel.lines.iter().map(|line| line.x.len()).sum();
+    panel.summary = if models.is_empty() {
+        format!("{}: no model is here.", capital(&panel.title))
+    } else {
+        let of = if models.len() == 1 { "1 model".to_string() } else { format!("{} models", models.len()) };
+        format!("{}: {heads} heads of {of}.", capital(&panel.title))
+    };
+    panel
+}
+
+fn unit(title: &'static str, low: f64) -> Axis {
+    Axis { range: Some([low - 0.04, 1.04]), ..axis(title) }
+}
+
+/// The layer of each model's best head, in words.
+fn best_places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> String {
+    let each: Vec<String> = models
+        .filter(|player| player.has_induction_head())
+        .map(|player| {
+            let best = player.best_head();
+            format!("{} in layer {} ({})", player.part.label(), best.layer, number(best.prefix_matching))
+        })
+        .collect();
+    if each.is_empty() { "no head above the limit".to_string() } else { each.join(", ") }
+}
+
+fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let place =
+        |head: &HeadScore, part: Part| Some(((head.layer + 1) as f64 / part.n_layers as f64, head.prefix_matching));
+    let axes = || (unit("place of the layer (1: last)", 0.0), unit("prefix-matching score", 0.0));
+    let mut panels = vec![panel("attention-only".to_string(), axes(), lead.vanilla(), place)];
+    let mut here = format!("Attention-only: {}.", best_places(lead.vanilla()));
+    if lead.with_mlps().next().is_some() {
+        panels.push(panel("with MLPs".to_string(), axes(), lead.with_mlps(), place));
+        here += &format!(" With MLPs: {}.", best_places(lead.with_mlps()));
+    }
+    for other in &lead.elsewhere {
+        panels.push(panel(format!("on {}", other.text), axes(), other.players(), place));
+        here += &format!(" On {}: {}.", other.text, best_places(other.players()));
+    }
+    let runs = lead.vanilla().chain(lead.with_mlps()).chain(lead.elsewhere.iter().flat_map(Cast::players));
+    Figure {
+        id: "A1",
+        title: "Where induction heads form",
+        drawn: "Each point is a head at the end of training: its prefix matching against the place of its layer in its model, from the first to the last. A colour a depth.".to_string(),
+        paper: "In attention-only models the best heads lie in the last layer; with MLPs, in 5 and 6 layers, in the second-to-last.",
+        here: format!("{here} {}", verdicts(claims, &["Q12", "Q13"])),
+        files: files(runs, HEADS),
+        panels,
+    }
+}
+
+fn a2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let scores = |head: &HeadScore, _: Part| Some((head.prefix_matching, head.copying));
+    let axes = || (unit("prefix-matching score", 0.0), unit("copying score", -1.0));
+    let mut panels = vec![panel("attention-only".to_string(), axes(), lead.attention_only(), scores)];
+    if lead.with_mlps().next().is_some() {
+        panels.push(panel("with MLPs".to_string(), axes(), lead.with_mlps(), scores));
+    }
+    let said: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
+    Figure {
+        id: "A2",
+        title: "Prefix matching and copying",
+        drawn: "Each point is a head at the end of training.".to_string(),
+        paper: "Heads that match prefixes mostly copy; models above 16 layers have some that match and do the opposite of copying.",
+        here: format!("{} {}", said.join(" "), verdicts(claims, &["Q15"])),
+        files: files(lead.players(), HEADS),
+        panels,
+    }
+}
+
+fn a3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let axes = (unit("copying score", -1.0), unit("OV eigenvalue ratio", -1.0));
+    let panel = panel("attention-only".to_string(), axes, lead.attention_only(), |head, _| {
+        Some((head.copying, head.ov_copying))
+    });
+    Figure {
+        id: "A3",
+        title: "Copying by what a head does, and by its weights",
+        drawn: "Each point is a head of an attention-only model at the end of training: the copying score, taken from activations, against the eigenvalue ratio of its OV circuit, taken from weights.".to_string(),
+        paper: "The two correlate well.",
+        here: format!("{} {}", panel.summary, verdicts(claims, &["Q16"])),
+        files: files(lead.attention_only(), HEADS),
+        panels: vec![panel],
+    }
+}
+
+fn a4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let axes = (unit("prefix-matching score", 0.0), axis("trace of the QK circuit"));
+    let panel = panel("attention-only, after the first layer".to_string(), axes, lead.attention_only(), |head, _| {
+        Some((head.prefix_matching, head.qk_trace?))
+    });
+    Figure {
+        id: "A4",
+        title: "Prefix matching by what a head does, and by its weights",
+        drawn: "Each point is a head of an attention-only model, after the first layer, at the end of training: prefix matching against the trace of the QK circuit's previous-token term. The trace's scale depends on the weights, so only the order compares between models.".to_string(),
+        paper: "The two correlate well; heads with traces above about 500 match prefixes.",
+        here: format!("{} {}", panel.summary, verdicts(claims, &["Q16"])),
+        files: files(lead.attention_only(), HEADS),
+        panels: vec![panel],
+    }
+}
