@@ -11,15 +11,20 @@ use std::{
 const USAGE: &str = "\
 cargo xtask TASK
 
-  reproduce [--scale smoke|laptop] [--clamp] [--device cpu|flex] [--out DIR] [--seed N] [--threads N] [--jobs N] [--corpus PATH] [--json] [--quiet]
-            train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE]
+  reproduce [--scale smoke|laptop|full|gpu|paper] [--dry-run] [--clamp] [--device cpu|flex] [--out DIR] [--seed N] [--seeds N]
+            [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
+            train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
+            with --dry-run, say what that costs here
+  pilot     [--tokens N] [--dry-run] [--out DIR] and so on
+            the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
   ci        what continuous integration runs: format, lints, documentation, all tests
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("reproduce") => reproduce(&arguments[1..]),
+        Some("reproduce") => induction("reproduce", &arguments[1..]),
+        Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
@@ -33,20 +38,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds `induction` and hands the arguments on; adds the corpus in fixtures/ and a default output folder.
-fn reproduce(arguments: &[String]) -> ExitCode {
+/// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.
+fn induction(task: &str, arguments: &[String]) -> ExitCode {
     let root = root();
     cargo(&["build", "--release", "--package", "induction"]);
     let has = |flag: &str| arguments.iter().any(|a| a == flag || a.starts_with(&format!("{flag}=")));
+    let after = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
+    let scale = after.map(String::as_str).or_else(|| arguments.iter().find_map(|a| a.strip_prefix("--scale=")));
+    let scale = scale.unwrap_or("laptop");
+    let corpora = root.join("fixtures/corpora");
     let mut command = Command::new(target(&root).join("release/induction"));
-    command.arg("reproduce").args(arguments);
-    if !has("--corpus") {
-        command.arg("--corpus").arg(root.join("fixtures/corpora/python.jsonl.zst"));
+    command.arg(task).args(arguments);
+    if !has("--corpus") && !has("--manifest") {
+        // A GPU learns from more text than one of these.
+        let text = if scale == "gpu" { corpora.clone() } else { corpora.join("python.jsonl.zst") };
+        command.arg("--corpus").arg(text);
+    }
+    if task == "reproduce" && !has("--manifest") {
+        for (flag, text) in [("--second-corpus", "python-docs.jsonl.zst"), ("--books", "books")] {
+            if !has(flag) {
+                command.arg(flag).arg(corpora.join(text));
+            }
+        }
     }
     if !has("--out") && !has("--help") {
-        let after = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
-        let scale = after.map(String::as_str).or_else(|| arguments.iter().find_map(|a| a.strip_prefix("--scale=")));
-        command.arg("--out").arg(Path::new("out").join(scale.unwrap_or("laptop")));
+        command.arg("--out").arg(Path::new("out").join(if task == "reproduce" { scale } else { task }));
     }
     match command.status() {
         // A signal leaves no code; the binary has said why it stopped.

@@ -22,6 +22,7 @@ use crate::{
     },
     progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
+    status::{Seen, Stage},
 };
 
 /// Raised whenever an ablation's definition changes, so that stored tables are made again.
@@ -103,7 +104,7 @@ impl Held {
     }
 }
 
-/// Removes every head of every kept snapshot of a run that this was not yet done for, then puts the last snapshot through
+/// Removes every head of each snapshot that the spec says and that this was not yet done for, then puts the last snapshot through
 /// sets of heads, other fills, ideal patterns and cut paths. Tables grow with each snapshot, each write whole.
 ///
 /// # Errors
@@ -121,7 +122,8 @@ pub fn ablate(
     let by_index = folder.join("ablations");
     fs::create_dir_all(&by_index).map_err(Error::io(&by_index))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let steps = spec.snapshot_steps();
+    let steps = spec.ablation_steps();
+    let Some(&last) = steps.last() else { return Ok(()) };
     let mut hashes = BTreeMap::new();
     for &step in &steps {
         hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
@@ -139,14 +141,13 @@ pub fn ablate(
     meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && file(*step).exists());
     keep(&mut rows, &meta.snapshots);
     let missing: Vec<u64> = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
-    let last = *steps.last().expect("step 0 is always kept");
     let knockouts_done = meta.knockouts.as_ref() == hashes.get(&last) && folder.join(KNOCKOUTS).exists();
     if missing.is_empty() && knockouts_done {
         return Ok(());
     }
 
     let held = Held::new(&spec.evaluation, source)?;
-    let mut progress = Progress::new(screen, &format!("{}: removing heads", spec.name), missing.len() as u64 + 1);
+    let mut progress = Progress::new(screen, &spec.name, run, Stage::Ablating, missing.len() as u64 + 1);
     let mut written = Instant::now();
     let mut all = || -> Result<(), Error> {
         for (done, &step) in missing.iter().enumerate() {
@@ -157,7 +158,6 @@ pub fn ablate(
             let losses = losses_under(&inputs, &single_heads(&spec.model, &KINDS))?;
             let tokens = step * spec.tokens_per_step();
             let new = sweep_rows(&spec.model, &held, &losses, step, tokens)?;
-            let line = last_line(&new);
             rows.extend(new);
             let bytes =
                 write_safetensors([("loss_changes".to_string(), &loss_changes(&spec.model, &losses)?.into_dyn())]);
@@ -167,7 +167,7 @@ pub fn ablate(
                 write(&folder, &meta, &mut rows)?;
                 written = Instant::now();
             }
-            progress.at(done as u64 + 1, || line);
+            progress.at(done as u64 + 1, Seen::default);
         }
         interrupt.check()?;
         if !knockouts_done {
@@ -268,17 +268,6 @@ fn loss_changes(config: &ModelConfig, losses: &Losses) -> Result<Array4<f32>, Er
         lane.zip_mut_with(&change, |to, &change| *to = change as f32);
     }
     Ok(out)
-}
-
-/// The head that matters most, in a line.
-fn last_line(rows: &[AblationRow]) -> String {
-    let preserving = rows.iter().filter(|row| row.downstream == Downstream::PatternPreserving);
-    preserving.max_by(|a, b| a.icl_change.total_cmp(&b.icl_change)).map_or(String::new(), |row| {
-        format!(
-            "step {}: without head {}.{} the ICL score is {:+.3} off",
-            row.step, row.layer, row.head, row.icl_change
-        )
-    })
 }
 
 /// The heads of the last snapshot as they were measured.

@@ -6,14 +6,18 @@
 //! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
 //! - [`measure::measure`]: every kept snapshot of a run, measured once;
 //! - [`ablate::ablate`]: every head of every kept snapshot removed, once;
-//! - [`reproduce::reproduce`]: the runs of a scale, each trained, measured and ablated, and the report.
+//! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
+//! - [`reproduce::reproduce`]: all of them, each trained, measured and ablated by an [`executor`], and the report;
+//! - [`status::status`]: how far they are.
 //!
 //! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
 //!
 //! ```
-//! use induction::reproduce::Scale;
+//! use induction::plan::{Corpora, PlanOptions, Scale, plan};
 //!
-//! let names: Vec<_> = Scale::Smoke.plan("".as_ref(), 0).into_iter().map(|spec| spec.name).collect();
+//! let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
+//! let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: 1, corpora });
+//! let names: Vec<_> = manifest.runs.into_iter().map(|row| row.spec.name).collect();
 //! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
 //! ```
 
@@ -21,12 +25,17 @@ pub mod ablate;
 pub mod bench;
 pub mod device;
 pub mod error;
+pub mod executor;
 pub mod interrupt;
 pub mod measure;
+pub mod pilot;
+pub mod plan;
+pub mod predict;
 pub mod progress;
 pub mod reproduce;
 pub mod scan;
 pub mod source;
+pub mod status;
 pub mod training;
 
 pub use error::Error;

@@ -12,14 +12,18 @@ use induction::{
     ablate::{ablate, last_effects, time_ablate},
     bench::{Work, time},
     device::Device,
+    executor::{Local, Task, run as run_task},
     interrupt::Interrupt,
     measure::{measure, time_measure},
     model::{ModelConfig, write_export},
+    pilot::{self, pilot},
+    plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
-    reproduce::{Options, Scale, reproduce},
+    reproduce::{check_memory, forecast, order, reproduce},
     scan::{Patterns, find_snapshot, read_tokens, scan},
     source::Source,
+    status,
     train::{RunSpec, is_finished, load_model, snapshot_folder},
     training,
 };
@@ -55,22 +59,78 @@ enum Command {
         /// How much to reproduce.
         #[arg(long, value_enum, default_value = "laptop")]
         scale: Scale,
+        /// Work off a manifest of your own (docs/FORMATS.md) instead of a scale.
+        #[arg(long, conflicts_with_all = ["scale", "clamp", "seed", "seeds", "corpus", "second_corpus", "books"])]
+        manifest: Option<PathBuf>,
+        /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds time, memory, disk.
+        #[arg(long)]
+        dry_run: bool,
         /// Also train 2-layer models with clamped attention: one has a previous-token head from the start, one may not
         /// attend to what followed an earlier copy.
         #[arg(long)]
         clamp: bool,
-        /// Seed of every run.
+        /// Seed of every run; the first one where there are several.
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Seeds of the 1- and 2-layer models on the main text [default: 3 at full, else 1].
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: Option<u64>,
         /// The text to learn: .jsonl.zst, .jsonl, .txt, or a folder.
         #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
         corpus: PathBuf,
+        /// The text that the families learn again, at full and paper.
+        #[arg(long, default_value = "fixtures/corpora/python-docs.jsonl.zst")]
+        second_corpus: PathBuf,
+        /// The books of the "books only" runs, at full.
+        #[arg(long, default_value = "fixtures/corpora/books")]
+        books: PathBuf,
         /// Where data, runs and report go.
         #[arg(long)]
         out: PathBuf,
-        /// Runs worked on at once; they share the threads [default: one a thread].
-        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
-        jobs: Option<u16>,
+        #[command(flatten)]
+        jobs: Jobs,
+        /// Who works the runs off.
+        #[arg(long, value_enum, default_value = "local")]
+        executor: ExecutorKind,
+    },
+    /// The search behind the defaults: 2-layer models that differ in one choice each, and a table of what they did.
+    Pilot {
+        /// The text to learn.
+        #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
+        corpus: PathBuf,
+        /// Tokens that each run gets.
+        #[arg(long, default_value_t = pilot::TOKENS, value_parser = clap::value_parser!(u64).range(1..))]
+        tokens: u64,
+        /// Seed of every run.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Only say what it would cost.
+        #[arg(long)]
+        dry_run: bool,
+        /// Where data, runs and tables go.
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        jobs: Jobs,
+    },
+    /// How far the runs of a reproduction or a pilot are.
+    Status {
+        /// The folder that holds runs/.
+        dir: PathBuf,
+        /// Show it again every so many seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        watch: Option<u64>,
+    },
+    /// Train, measure and ablate one run, or go on with it: what a reproduction does of each.
+    Run {
+        /// The run's spec (docs/FORMATS.md shows one).
+        spec: PathBuf,
+        /// The run's folder.
+        #[arg(long)]
+        out: PathBuf,
+        /// Where prepared data are kept [default: OUT/data].
+        #[arg(long)]
+        data: Option<PathBuf>,
     },
     /// Train one run, or go on with it.
     Train {
@@ -138,6 +198,29 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExecutorKind {
+    /// This process.
+    Local,
+}
+
+/// How many runs are worked on at once.
+#[derive(clap::Args, Clone, Copy)]
+struct Jobs {
+    /// Runs worked on at once; they share the threads [default: one a thread].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+}
+
+impl Jobs {
+    /// Jobs, and threads of each.
+    fn shared(self) -> (usize, usize) {
+        let threads = rayon::current_num_threads();
+        let jobs = self.jobs.map_or(threads, usize::from);
+        (jobs, (threads / jobs).max(1))
+    }
 }
 
 #[derive(Subcommand)]
@@ -251,14 +334,77 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let (json, device) = (arguments.json, arguments.device);
     let screen = Screen::new(arguments.quiet || json);
     match &arguments.command {
-        Command::Reproduce { scale, clamp, seed, corpus, out, jobs } => {
-            let threads = rayon::current_num_threads();
-            let jobs = jobs.map_or(threads, usize::from);
-            let threads_per_job = (threads / jobs).max(1);
-            let (corpus, out) = (corpus.clone(), out.clone());
-            let (scale, clamp, seed) = (*scale, *clamp, *seed);
-            let options = Options { scale, clamp, seed, corpus, out, device, jobs, threads_per_job };
-            show_report(&reproduce(&options, &interrupt, &screen)?, json)
+        Command::Reproduce {
+            scale,
+            manifest,
+            dry_run,
+            clamp,
+            seed,
+            seeds,
+            corpus,
+            second_corpus,
+            books,
+            out,
+            jobs,
+            executor: ExecutorKind::Local,
+        } => {
+            let (jobs, threads_per_job) = jobs.shared();
+            let manifest = if let Some(path) = manifest {
+                Manifest::read(path)?
+            } else {
+                let (main, second) = (corpus.clone(), second_corpus.clone());
+                let (scale, clamp, seed) = (*scale, *clamp, *seed);
+                let seeds = seeds.unwrap_or(if scale == Scale::Full { 3 } else { 1 });
+                let corpora = Corpora { main, second, books: books.clone() };
+                let mut manifest = plan(&PlanOptions { scale, clamp, seed, seeds, corpora });
+                order(&mut manifest);
+                manifest
+            };
+            manifest.check()?;
+            if *dry_run {
+                let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
+                return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
+            }
+            check_memory(&manifest, jobs)?;
+            let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
+            show_report(&reproduce(&manifest, out, &executor, &screen)?, json)
+        }
+        Command::Pilot { corpus, tokens, seed, dry_run, out, jobs } => {
+            let (jobs, threads_per_job) = jobs.shared();
+            let manifest = pilot::plan(corpus, *seed, *tokens);
+            if *dry_run {
+                let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
+                return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
+            }
+            let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
+            let found = pilot(&manifest, out, &executor, &screen)?;
+            if json {
+                return show(&found);
+            }
+            let text = std::fs::read_to_string(&found.table).map_err(Error::io(&found.table))?;
+            print_line(&format!("{text}\n{}", found.table.display()))
+        }
+        Command::Status { dir, watch } => loop {
+            let runs = status::status(dir)?;
+            if json {
+                show(&runs)?;
+            } else {
+                print_line(&status::table(&runs))?;
+            }
+            let Some(seconds) = watch else { break Ok(()) };
+            std::thread::sleep(std::time::Duration::from_secs(*seconds));
+            interrupt.check()?;
+        },
+        Command::Run { spec, out, data } => {
+            let spec = RunSpec::read(spec)?;
+            let data = data.clone().unwrap_or_else(|| out.join("data"));
+            let task = Task { spec, run: out.clone(), data };
+            run_task(&task, device, &interrupt, &screen)?;
+            if json {
+                show(&serde_json::json!({"run": out}))
+            } else {
+                print_line(&format!("{} is done", out.display()))
+            }
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;

@@ -2,13 +2,19 @@
 
 use std::{
     io::IsTerminal,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::status::{Seen, Stage, Status};
+
 /// Where there is no terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
+
+/// A run's state goes to its folder at most this often.
+const STATUS_EVERY: Duration = Duration::from_secs(2);
 
 /// Where progress is shown: several stages may run at once.
 #[derive(Clone)]
@@ -52,11 +58,21 @@ pub struct Progress {
     first: Option<u64>,
     /// When the last plain line was printed; `None` in a terminal or when quiet.
     last_line: Option<Instant>,
+    run: PathBuf,
+    stage: Stage,
+    last_status: Instant,
 }
 
 impl Progress {
-    /// A stage of `total` steps.
-    pub fn new(screen: &Screen, label: &str, total: u64) -> Self {
+    /// A stage of `total` steps of the run in a folder, where its state is kept, too.
+    pub fn new(screen: &Screen, name: &str, run: &Path, stage: Stage, total: u64) -> Self {
+        let label = match stage {
+            Stage::Training => format!("{name}: training"),
+            Stage::Measuring => format!("{name}: measuring"),
+            Stage::Ablating => format!("{name}: removing heads"),
+            Stage::Waiting | Stage::Done | Stage::Failed => name.to_string(),
+        };
+        Status::now(stage, 0, total).write(run);
         let bar = match screen.show {
             Show::Bars => screen.bars.add(ProgressBar::new(total)),
             Show::Lines | Show::Nothing => ProgressBar::hidden(),
@@ -65,35 +81,49 @@ impl Progress {
             .expect("the template is valid")
             .progress_chars("=> ");
         bar.set_style(style);
-        bar.set_prefix(label.to_string());
+        bar.set_prefix(label.clone());
         let last_line = (screen.show == Show::Lines).then(Instant::now);
         Self {
             screen: screen.clone(),
             bar,
-            label: label.to_string(),
+            label,
             total,
             begun: Instant::now(),
             first: None,
             last_line,
+            run: run.to_path_buf(),
+            stage,
+            last_status: Instant::now(),
         }
     }
 
     /// Step `at` is done.
-    pub fn at(&mut self, at: u64, message: impl FnOnce() -> String) {
+    pub fn at(&mut self, at: u64, seen: impl FnOnce() -> Seen) {
         let first = *self.first.get_or_insert_with(|| {
             // What was done before this process says nothing of its speed.
             self.bar.set_position(at);
             self.bar.reset_eta();
             at
         });
-        if !self.bar.is_hidden() {
-            self.bar.set_message(message());
+        let (bar, line) = (!self.bar.is_hidden(), self.last_line.is_some_and(|last| last.elapsed() >= LINE_EVERY));
+        let status = self.last_status.elapsed() >= STATUS_EVERY;
+        if !(bar || line || status) {
+            return;
+        }
+        let seen = seen();
+        let share = (at - first).max(1) as f64 / (self.total - first).max(1) as f64;
+        let left = self.begun.elapsed().as_secs_f64() * (1.0 / share - 1.0);
+        if bar {
+            self.bar.set_message(seen.to_string());
             self.bar.set_position(at);
-        } else if self.last_line.is_some_and(|last| last.elapsed() >= LINE_EVERY) {
-            let share = (at - first).max(1) as f64 / (self.total - first).max(1) as f64;
-            let left = self.begun.elapsed().as_secs_f64() * (1.0 / share - 1.0);
-            eprintln!("{}  {at}/{}  {}  {:.0} s left", self.label, self.total, message(), left);
+        } else if line {
+            eprintln!("{}  {at}/{}  {seen}  {left:.0} s left", self.label, self.total);
             self.last_line = Some(Instant::now());
+        }
+        if status {
+            let status = Status { seconds_left: Some(left.round()), seen, ..Status::now(self.stage, at, self.total) };
+            status.write(&self.run);
+            self.last_status = Instant::now();
         }
     }
 

@@ -1,191 +1,272 @@
-//! The main job: the runs of a scale, each trained and measured, and the report.
+//! The main job: the runs of a plan, each trained, measured and ablated, and the report.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
 };
 
-use induction_metrics::IclIndices;
-use induction_model::{Clamp, ModelConfig};
 use induction_report::Report;
-use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, is_finished};
+use induction_train::{DataSpec, RunSpec, is_finished};
+use serde::Serialize;
 
 use crate::{
-    Error, ablate::ablate, device::Device, interrupt::Interrupt, measure::measure, progress::Screen, source::Source,
-    training,
+    Error,
+    device::Device,
+    executor::{Executor, Task},
+    plan::{Manifest, corpus},
+    predict::{Cost, FamilyRates, Rates, Stages, makespan},
+    progress::Screen,
+    source::Source,
+    status::duration,
 };
 
-/// How much to reproduce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Scale {
-    /// The synthetic repeat task: about a minute, for CI and for a first look.
-    Smoke,
-    /// Real text, on a laptop.
-    Laptop,
-}
+/// The manifest's file in a reproduction's folder.
+pub const MANIFEST: &str = "manifest.toml";
 
-/// What to reproduce, and where.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How much.
-    pub scale: Scale,
-    /// Also the 2-layer models whose attention is clamped while they learn.
-    pub clamp: bool,
-    /// Seed of every run.
-    pub seed: u64,
-    /// The corpus of the scales that use text.
-    pub corpus: PathBuf,
-    /// Where everything goes.
-    pub out: PathBuf,
-    /// What the models run on.
-    pub device: Device,
-    /// Runs worked on at once.
-    pub jobs: usize,
-    /// Threads of each.
-    pub threads_per_job: usize,
-}
+/// What the report takes beside the runs, in bytes: the page's script and figures.
+const REPORT_BYTES: f64 = 12e6;
 
-impl Scale {
-    /// The runs: 1 and 2 layers, attention-only, vanilla and with smeared keys (paper.md, 6: arguments 1 and 2).
-    ///
-    /// All runs of a scale see the same examples in the same order, as the paper's do.
-    pub fn plan(self, corpus: &Path, seed: u64) -> Vec<RunSpec> {
-        [(1, false), (2, false), (1, true), (2, true)]
-            .into_iter()
-            .map(|(n_layers, smeared_keys)| self.spec(corpus, seed, n_layers, smeared_keys))
-            .collect()
-    }
+/// What the process holds beside its runs, in bytes: code, texts, tokens, the report's tables.
+const PROCESS_BYTES: f64 = 60e6;
 
-    /// The 2-layer model with clamped attention: given a previous-token head from the start, and forbidden to attend to
-    /// what followed an earlier copy. Argument 2 by intervention: the change should come earlier, and not at all.
-    pub fn clamped(self, corpus: &Path, seed: u64) -> Vec<RunSpec> {
-        let clamps =
-            [("previous-token", Clamp::PreviousToken { layer: 0, head: 0 }), ("no-induction", Clamp::ForbidInduction)];
-        clamps
-            .into_iter()
-            .map(|(name, clamp)| {
-                let mut spec = self.spec(corpus, seed, 2, false);
-                spec.name = format!("2L-{name}");
-                spec.model.clamp = Some(clamp);
-                spec
-            })
-            .collect()
-    }
-
-    fn spec(self, corpus: &Path, seed: u64, n_layers: usize, smeared_keys: bool) -> RunSpec {
-        let smeared = if smeared_keys { "-smeared" } else { "" };
-        let (data, model, train, every, examples, block, repeats) = match self {
-            Self::Smoke => (
-                DataSpec::Repeats { min_period: 8, max_period: 24 },
-                ModelConfig {
-                    n_layers,
-                    smeared_keys,
-                    d_model: 64,
-                    n_heads: 4,
-                    d_head: 16,
-                    n_ctx: 64,
-                    d_vocab: 64,
-                    ..ModelConfig::default()
-                },
-                TrainSpec::new(400_000, 16, 1e-2),
-                20,
-                128,
-                12,
-                4,
-            ),
-            Self::Laptop => (
-                DataSpec::Corpus { path: corpus.to_path_buf(), held_out: 0.1, blake3: None },
-                ModelConfig { n_layers, smeared_keys, ..ModelConfig::default() },
-                TrainSpec::new(6_000_000, 4, 1e-2),
-                100,
-                256,
-                25,
-                4,
-            ),
-        };
-        let icl = IclIndices::for_context(model.n_ctx).expect("both contexts are long enough");
-        RunSpec {
-            format: FORMAT,
-            name: format!("{n_layers}L{smeared}"),
-            seed,
-            data,
-            model,
-            train,
-            snapshots: SnapshotSpec { every },
-            evaluation: EvaluationSpec {
-                examples,
-                icl_early: icl.early,
-                icl_late: icl.late,
-                icl_half_width: icl.half_width,
-                head_examples: 100,
-                ablation_examples: 128,
-                prefix_block: block,
-                prefix_repeats: repeats,
-            },
-        }
-    }
-}
-
-/// Trains and measures every run of the scale that is not done yet, `jobs` at a time, then writes the report.
+/// Works off every run of the plan that is not done yet, then writes the report. `out/manifest.toml` says what was asked.
 ///
 /// # Errors
-/// Any stage's. A run that fails does not stop the others; the first failure is returned, what is done stays done.
-pub fn reproduce(options: &Options, interrupt: &Interrupt, screen: &Screen) -> Result<Report, Error> {
-    let runs = options.out.join("runs");
-    fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
-    let mut specs = options.scale.plan(&options.corpus, options.seed);
-    if options.clamp {
-        specs.extend(options.scale.clamped(&options.corpus, options.seed));
-    }
-    // The longest first: a long run begun last would leave the other jobs idle.
-    specs.sort_by_key(|spec| std::cmp::Reverse(spec.model.n_layers));
-    // Once before the jobs, so that they do not all train the same tokenizer; all runs of a scale share their data.
-    let first = specs.first_mut().expect("a plan has runs");
-    Source::open(first, &options.out.join("data"))?.notes().iter().for_each(|note| screen.note(note));
-    let data = first.data.clone();
-    for spec in &mut specs {
-        spec.data = data.clone();
-        // A folder of another seed, scale or version is refused before any work is done.
-        is_finished(spec, &runs.join(&spec.name))?;
-    }
-
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    let work = || {
-        while let Some(spec) = specs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = run_one(spec.clone(), options, interrupt, screen) {
-                failures.lock().expect("no job panics while it holds this").push(error);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs {
-            scope.spawn(|| match rayon::ThreadPoolBuilder::new().num_threads(options.threads_per_job).build() {
-                // The kernels of a job use the pool that they are called in.
-                Ok(pool) => pool.install(work),
-                Err(_) => work(),
-            });
-        }
-    });
-    let failures = failures.into_inner().expect("no job panicked");
-    let mut failures = failures.into_iter();
+/// A folder that holds other runs under these names, before any work; of the runs that fail, the first one's error, after
+/// all others are done.
+pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &Screen) -> Result<Report, Error> {
+    let tasks = prepare(manifest, out, screen)?;
+    let mut failures = executor.execute(&tasks).into_iter();
     if let Some(first) = failures.next() {
-        let others = failures.filter(|other| !matches!(other, Error::Interrupted(_)));
-        others.for_each(|other| screen.note(&other.to_string()));
-        return Err(first);
+        return Err(first.error);
     }
-    Ok(induction_report::build(&options.out)?)
+    Ok(induction_report::build(out)?)
 }
 
-fn run_one(mut spec: RunSpec, options: &Options, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
-    interrupt.check()?;
-    let run = options.out.join("runs").join(&spec.name);
-    let source = Source::open(&mut spec, &options.out.join("data"))?;
-    training::run(&spec, &source, &run, options.device, interrupt, screen)?;
-    measure(&spec, &source, &run, None, options.device, interrupt, screen)?;
-    ablate(&spec, &source, &run, options.device, interrupt, screen)
+/// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written.
+///
+/// # Errors
+/// A text that cannot be used, a folder of another seed, scale or version, a disk that refuses.
+pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<Task>, Error> {
+    manifest.check()?;
+    let (runs, data) = (out.join("runs"), out.join("data"));
+    fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
+    let mut resolved = manifest.clone();
+    // Each text once, before the jobs, so that they do not all train the same tokenizer.
+    let mut known: BTreeMap<String, DataSpec> = BTreeMap::new();
+    for row in &mut resolved.runs {
+        let key = format!("{:?} {} {}", row.spec.data, row.spec.model.d_vocab, row.spec.model.n_ctx);
+        match known.get(&key) {
+            Some(data) => row.spec.data = data.clone(),
+            None => {
+                let source = Source::open(&mut row.spec, &data)?;
+                source.notes().iter().for_each(|note| screen.note(note));
+                known.insert(key, row.spec.data.clone());
+            }
+        }
+        row.hash = Some(row.spec.training_hash());
+        // A folder of another seed, scale or version is refused before any work is done.
+        is_finished(&row.spec, &runs.join(&row.spec.name))?;
+    }
+    resolved.check()?;
+    let path = out.join(MANIFEST);
+    induction_files::write_atomic(&path, resolved.to_toml().as_bytes()).map_err(Error::io(&path))?;
+    Ok(resolved
+        .runs
+        .into_iter()
+        .map(|row| Task { run: runs.join(&row.spec.name), data: data.clone(), spec: row.spec })
+        .collect())
+}
+
+/// Sorts the runs so that the first seed's come first, and of those the longest: a long run begun last would leave the
+/// other jobs idle.
+pub fn order(manifest: &mut Manifest) {
+    let seed = manifest.runs.iter().map(|row| row.spec.seed).min().unwrap_or_default();
+    manifest.runs.sort_by_cached_key(|row| {
+        let Stages { train, measure, ablate } = Cost::of(&row.spec).flop;
+        (row.spec.seed != seed, std::cmp::Reverse((train + measure + ablate) as u128))
+    });
+}
+
+/// What a plan asks of this machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forecast {
+    /// The plan's name.
+    pub name: String,
+    /// The series, with how many models each has; a run can serve several.
+    pub series: BTreeMap<String, usize>,
+    /// Each run, in the order in which they are begun.
+    pub runs: Vec<RunForecast>,
+    /// Runs at once.
+    pub jobs: usize,
+    /// What one job was seen to reach here, in operations a second.
+    pub rates: Rates,
+    /// Training tokens of all runs.
+    pub tokens: u64,
+    /// Operations of all stages of all runs.
+    pub flop: f64,
+    /// Wall-clock time of the whole plan, in seconds.
+    pub seconds: f64,
+    /// Largest resident memory, in bytes.
+    pub memory: f64,
+    /// Bytes on disk at the end.
+    pub disk: f64,
+}
+
+/// A run's share of a [`Forecast`].
+#[derive(Clone, Debug, Serialize)]
+pub struct RunForecast {
+    /// The run's name.
+    pub name: String,
+    /// The first digits of its content's hash.
+    pub hash: String,
+    /// What it asks for.
+    pub cost: Cost,
+    /// Snapshots that it keeps.
+    pub snapshots: usize,
+    /// Seconds of each stage, on one job.
+    pub seconds: Stages<f64>,
+}
+
+/// Predicts a plan's time, memory and disk, after a calibration of some seconds.
+///
+/// # Errors
+/// The calibration's.
+pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_job: usize) -> Result<Forecast, Error> {
+    let rates = Rates::calibrate(manifest, device, jobs, threads_per_job)?;
+    let runs: Vec<RunForecast> = manifest
+        .runs
+        .iter()
+        .map(|row| {
+            let cost = Cost::of(&row.spec);
+            let hash = content_hash(&row.spec)[..8].to_string();
+            let (name, snapshots) = (row.spec.name.clone(), row.spec.snapshot_steps().len());
+            RunForecast { name, hash, cost, snapshots, seconds: rates.seconds(&row.spec, &cost) }
+        })
+        .collect();
+    let sum = |take: fn(&RunForecast) -> f64| runs.iter().map(take).sum::<f64>();
+    Ok(Forecast {
+        name: manifest.name.clone(),
+        series: manifest.series().into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+        jobs,
+        rates,
+        tokens: runs.iter().map(|run| run.cost.tokens).sum(),
+        flop: sum(|run| run.cost.flop.train + run.cost.flop.measure + run.cost.flop.ablate),
+        seconds: makespan(runs.iter().map(|run| total(&run.seconds)), jobs),
+        memory: memory(manifest, jobs),
+        disk: REPORT_BYTES + sum(|run| run.cost.disk),
+        runs,
+    })
+}
+
+fn total(stages: &Stages<f64>) -> f64 {
+    stages.train + stages.measure + stages.ablate
+}
+
+/// The spec's content, the text's hash in it where the text is there.
+fn content_hash(spec: &RunSpec) -> String {
+    let mut spec = spec.clone();
+    let found = corpus(&spec).map(Path::to_path_buf).and_then(|path| induction_tokenizer::corpus::load(path).ok());
+    if let (DataSpec::Corpus { blake3, .. }, Some(corpus)) = (&mut spec.data, found) {
+        *blake3 = Some(corpus.blake3);
+    }
+    spec.training_hash()
+}
+
+/// What the process will hold when the `jobs` largest runs meet, in bytes.
+fn memory(manifest: &Manifest, jobs: usize) -> f64 {
+    let mut each: Vec<f64> = manifest.runs.iter().map(|row| Cost::of(&row.spec).memory).collect();
+    each.sort_by(|a, b| b.total_cmp(a));
+    PROCESS_BYTES + each.iter().take(jobs).sum::<f64>()
+}
+
+/// Refuses a plan that needs more memory than the machine has to give.
+///
+/// # Errors
+/// [`Error::Input`] with both figures and the largest run.
+pub fn check_memory(manifest: &Manifest, jobs: usize) -> Result<(), Error> {
+    let (needed, Some(available)) = (memory(manifest, jobs), available_memory()) else { return Ok(()) };
+    if needed <= available {
+        return Ok(());
+    }
+    let costs = manifest.runs.iter().map(|row| (&row.spec.name, Cost::of(&row.spec).memory));
+    let largest = costs.max_by(|a, b| a.1.total_cmp(&b.1));
+    Err(Error::Input(format!(
+        "the plan needs about {} of memory with {jobs} runs at once, {} are free; the largest run is {}: lower --jobs, or use a larger machine",
+        bytes(needed),
+        bytes(available),
+        largest.map_or(String::new(), |(name, memory)| format!("{name} with {}", bytes(memory)))
+    )))
+}
+
+/// What Linux says can be had without swapping; `None` elsewhere.
+fn available_memory() -> Option<f64> {
+    let text = fs::read_to_string(PathBuf::from("/proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+}
+
+/// "1.2 GB"
+pub fn bytes(count: f64) -> String {
+    match count {
+        c if c < 1e6 => format!("{:.0} kB", c / 1e3),
+        c if c < 1e9 => format!("{:.0} MB", c / 1e6),
+        c if c < 1e12 => format!("{:.1} GB", c / 1e9),
+        c => format!("{:.1} TB", c / 1e12),
+    }
+}
+
+impl std::fmt::Display for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "{:<20} {:<8} {:>7} {:>8} {:>5} {:>9} {:>13} {:>13} {:>13} {:>8}",
+            "run", "hash", "params", "tokens", "kept", "TFLOP", "train", "measure", "ablate", "disk"
+        )?;
+        for run in &self.runs {
+            let Stages { train, measure, ablate } = run.cost.flop;
+            let [seconds, measuring, ablating] =
+                [run.seconds.train, run.seconds.measure, run.seconds.ablate].map(duration);
+            writeln!(
+                f,
+                "{:<20} {:<8} {:>7} {:>8} {:>5} {:>9.1} {seconds:>13} {measuring:>13} {ablating:>13} {:>8}",
+                run.name,
+                run.hash,
+                millions(run.cost.parameters as f64),
+                millions(run.cost.tokens as f64),
+                run.snapshots,
+                (train + measure + ablate) / 1e12,
+                bytes(run.cost.disk),
+            )?;
+        }
+        let series: Vec<String> = self.series.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        writeln!(f, "\nmodels by series (a run can serve two): {}", series.join("; "))?;
+        let rate = |rates: &FamilyRates| {
+            let Stages { train, measure, ablate } = rates.flop_per_s;
+            format!("{:.0}, {:.0}, {:.0}", train / 1e9, measure / 1e9, ablate / 1e9)
+        };
+        writeln!(
+            f,
+            "one job here reaches, in GFLOP/s of training, measuring and ablating: attention-only {}; with MLPs {}",
+            rate(&self.rates.attention_only),
+            rate(&self.rates.mlp)
+        )?;
+        write!(
+            f,
+            "{} runs, {} tokens, {:.0} TFLOP: about {} with {} at once, {} of memory, {} on disk",
+            self.runs.len(),
+            millions(self.tokens as f64),
+            self.flop / 1e12,
+            duration(self.seconds),
+            self.jobs,
+            bytes(self.memory),
+            bytes(self.disk)
+        )
+    }
+}
+
+/// "6.0M", "10.5B"
+fn millions(count: f64) -> String {
+    if count < 1e9 { format!("{:.1}M", count / 1e6) } else { format!("{:.1}B", count / 1e9) }
 }

@@ -116,6 +116,8 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -
         icl_late: 2,
         icl_half_width: 0,
         ablation_examples: 1,
+        ablation_every: 0,
+        weights_every: 1,
         head_examples: 10,
         prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
         prefix_repeats: 4,

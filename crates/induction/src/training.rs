@@ -2,25 +2,39 @@
 
 use std::path::Path;
 
+use induction_engine::Engine;
 use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
 
 use crate::{
     Error,
     device::Device,
     interrupt::Interrupt,
+    measure::Probe,
     progress::{Progress, Screen},
     source::Source,
+    status::{Seen, Stage},
 };
 
 struct Watch<'a> {
     progress: Progress,
+    /// `None` where the data are too few for it.
+    probe: Option<Probe>,
+    /// What the probe saw at the last snapshot.
+    seen: Seen,
     interrupt: &'a Interrupt,
 }
 
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepMetrics) -> Continue {
-        self.progress.at(metrics.step, || format!("loss {:.3}  {:.0} tokens/s", metrics.loss, metrics.tokens_per_s));
+        let (loss, tokens_per_s) = (Some(f64::from(metrics.loss)), Some(metrics.tokens_per_s));
+        self.progress.at(metrics.step, || Seen { loss, tokens_per_s, ..self.seen.clone() });
         if self.interrupt.signal().is_some() { Continue::Stop } else { Continue::Yes }
+    }
+
+    fn snapshot(&mut self, _: u64, engine: &dyn Engine) -> Result<(), induction_train::Error> {
+        // A look that fails is no reason to stop a run; measuring will say why.
+        self.seen = self.probe.as_ref().and_then(|probe| probe.look(engine).ok()).unwrap_or_default();
+        Ok(())
     }
 
     fn note(&mut self, message: &str) {
@@ -41,8 +55,8 @@ pub fn run(
     screen: &Screen,
 ) -> Result<(), Error> {
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let progress = Progress::new(screen, &format!("{}: training", spec.name), spec.steps());
-    let mut watch = Watch { progress, interrupt };
+    let progress = Progress::new(screen, &spec.name, run, Stage::Training, spec.steps());
+    let mut watch = Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), interrupt };
     let threads = rayon::current_num_threads();
     let outcome = train(spec, source, engine.as_mut(), threads, run, &mut watch);
     watch.progress.finish();

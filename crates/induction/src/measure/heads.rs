@@ -155,6 +155,23 @@ impl Evaluators {
         Ok(Self { text, prefix, repeated, random })
     }
 
+    /// The highest prefix-matching score of any head.
+    ///
+    /// # Errors
+    /// The engine's and the metrics'.
+    pub fn best_prefix_matching(&self, engine: &dyn Engine) -> Result<f64, Error> {
+        let place = |source| Error::Metric { place: "prefix matching".into(), source };
+        let hooks: Vec<Hook> = (0..engine.config().n_layers).map(Hook::Pattern).collect();
+        let seen = engine.activations(self.repeated.view(), &hooks, &[])?;
+        let mut best = 0.0f64;
+        for hook in &hooks {
+            let scores = prefix_matching(rank4(&seen[hook]), self.repeated.view(), self.prefix).map_err(place)?;
+            let mean = scores.mean_axis(Axis(0)).expect("there are examples");
+            best = mean.into_iter().fold(best, f64::max);
+        }
+        Ok(best)
+    }
+
     /// Every measure of every head, layer by layer.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
 use self::tables::{IclRow, LossRow, Meta, RandomTokenRow, Tables, TextRow};
+use crate::status::{Seen, Stage};
 use crate::{
     Error,
     bench::median,
@@ -185,7 +186,7 @@ pub fn measure(
     text.write(&folder, source)?;
     let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
     evaluation.write(&folder)?;
-    let mut progress = Progress::new(screen, &format!("{}: measuring", spec.name), missing.len() as u64);
+    let mut progress = Progress::new(screen, &spec.name, run, Stage::Measuring, missing.len() as u64);
     let mut written = Instant::now();
     let mut all = || -> Result<(), Error> {
         for (done, &step) in missing.iter().enumerate() {
@@ -207,7 +208,7 @@ pub fn measure(
                 tables.write(&folder)?;
                 written = Instant::now();
             }
-            progress.at(done as u64 + 1, || tables.last_line());
+            progress.at(done as u64 + 1, || tables.last_seen());
         }
         Ok(())
     };
@@ -224,6 +225,11 @@ pub fn measure(
     summary::write(&folder, spec, source, &evaluation, &tables)
 }
 
+/// What the last snapshot of a measured run shows; nothing if its tables are not there.
+pub(crate) fn last_seen(run: &Path) -> Seen {
+    Tables::stored(&run.join("measurements")).map_or_else(Seen::default, |tables| tables.last_seen())
+}
+
 /// The model in a snapshot's folder, which must hold numbers: every measure of a NaN is a NaN.
 ///
 /// # Errors
@@ -236,6 +242,57 @@ pub fn load_finite_model(snapshot: &Path) -> Result<(ModelConfig, Params), Error
             "{}: {name} holds a value that is not finite: the run diverged, or the file was changed; measure an earlier snapshot, or train again",
             snapshot.join("model.safetensors").display()
         ))),
+    }
+}
+
+/// A share of the evaluation without tables: for a look at a model while it learns, and to time it.
+pub struct Probe {
+    evaluation: Evaluation,
+    evaluation_spec: EvaluationSpec,
+}
+
+impl Probe {
+    /// A few examples: the ICL score comes within about 0.2 nats.
+    ///
+    /// # Errors
+    /// Data that are too few for it.
+    pub fn few(spec: &RunSpec, source: &Source) -> Result<Self, Error> {
+        let evaluation =
+            EvaluationSpec { examples: spec.evaluation.examples.min(24), head_examples: 4, ..spec.evaluation.clone() };
+        Self::whole(&RunSpec { evaluation, ..spec.clone() }, source)
+    }
+
+    /// As the spec says.
+    ///
+    /// # Errors
+    /// Data that are too few for it.
+    pub fn whole(spec: &RunSpec, source: &Source) -> Result<Self, Error> {
+        let text = Text::open(None, Path::new(""), source, spec.model.n_ctx)?;
+        let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
+        Ok(Self { evaluation, evaluation_spec: spec.evaluation.clone() })
+    }
+
+    /// The ICL score and the highest prefix-matching score of the model that the engine holds.
+    ///
+    /// # Errors
+    /// The engine's and the metrics'.
+    pub fn look(&self, engine: &dyn Engine) -> Result<Seen, Error> {
+        let place = |source| Error::Metric { place: "a look while training".into(), source };
+        let losses = engine.losses(self.evaluation.held_out.view(), &[])?;
+        let icl = icl_score(losses.view(), &self.evaluation.indices).map_err(place)?;
+        let best = self.evaluation.evaluators.best_prefix_matching(engine)?;
+        Ok(Seen { icl_score: Some(icl.score), prefix_matching: Some(best), ..Seen::default() })
+    }
+
+    /// Measures everything once, as a snapshot is measured, and keeps nothing.
+    ///
+    /// # Errors
+    /// The engine's and the metrics'.
+    pub fn time(&self, engine: &dyn Engine, params: &Params) -> Result<(), Error> {
+        let name = engine.name().to_string();
+        let fresh = Meta::new(String::new(), name, self.evaluation_spec.clone(), String::new());
+        let mut tables = Tables::read(Path::new(""), fresh);
+        self.evaluation.measure(engine, params, 0, 0, &mut tables).map(|_| ())
     }
 }
 

@@ -6,7 +6,7 @@ use induction_metrics::Role;
 use induction_train::EvaluationSpec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::Error;
+use crate::{Error, status::Seen};
 
 /// Raised whenever a measurement's definition changes, so that stored tables are made again.
 const MEASURES: u32 = 3;
@@ -47,11 +47,11 @@ pub(super) const FILES: [&str; 6] =
 
 /// A line of `loss_by_index.jsonl`: what the losses of a snapshot say by index.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct LossRow {
+pub(crate) struct LossRow {
     pub(super) step: u64,
     pub(super) tokens: u64,
     /// Mean over examples and indices.
-    pub(super) loss: f64,
+    pub(crate) loss: f64,
     pub(super) loss_by_index: Vec<f64>,
     /// Mean over indices of each example, the same ones at every snapshot.
     pub(super) by_example: Vec<f32>,
@@ -64,10 +64,10 @@ pub(super) struct LossRow {
 
 /// A line of `icl.jsonl`. The examples are the same at every snapshot, so changes can be compared in pairs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct IclRow {
+pub(crate) struct IclRow {
     pub(super) step: u64,
     pub(super) tokens: u64,
-    pub(super) icl_score: f64,
+    pub(crate) icl_score: f64,
     pub(super) stderr: f64,
     pub(super) by_example: Vec<f32>,
     /// d loss / d ln index over the indices from the early one on.
@@ -180,21 +180,8 @@ impl Tables {
     /// The stored tables if they were made as `fresh` says, else empty ones: a table is never mixed from two definitions,
     /// and one that cannot be read is made again from the snapshots.
     pub(super) fn read(folder: &Path, fresh: Meta) -> Self {
-        let stored = || -> Option<Self> {
-            let meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
-            let same = Meta { snapshots: BTreeMap::new(), ..meta.clone() } == fresh;
-            let tables = Self {
-                meta,
-                losses: read_rows(folder)?,
-                icl: read_rows(folder)?,
-                random_tokens: read_rows(folder)?,
-                text: read_rows(folder)?,
-                heads: read_rows(folder)?,
-                composition: read_rows(folder)?,
-            };
-            same.then_some(tables)
-        };
-        stored().unwrap_or_else(|| Self {
+        let same = |tables: &Self| Meta { snapshots: BTreeMap::new(), ..tables.meta.clone() } == fresh;
+        Self::stored(folder).filter(same).unwrap_or_else(|| Self {
             meta: fresh,
             losses: Vec::new(),
             icl: Vec::new(),
@@ -202,6 +189,19 @@ impl Tables {
             text: Vec::new(),
             heads: Vec::new(),
             composition: Vec::new(),
+        })
+    }
+
+    /// Whatever tables are there, if all of them can be read.
+    pub(super) fn stored(folder: &Path) -> Option<Self> {
+        Some(Self {
+            meta: serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?,
+            losses: read_rows(folder)?,
+            icl: read_rows(folder)?,
+            random_tokens: read_rows(folder)?,
+            text: read_rows(folder)?,
+            heads: read_rows(folder)?,
+            composition: read_rows(folder)?,
         })
     }
 
@@ -224,12 +224,13 @@ impl Tables {
         self.keep_only(&kept);
     }
 
-    /// The last measured snapshot in a line.
-    pub(super) fn last_line(&self) -> String {
-        let (Some(loss), Some(icl)) = (self.losses.last(), self.icl.last()) else { return String::new() };
+    /// The last measured snapshot.
+    pub(super) fn last_seen(&self) -> Seen {
+        let (Some(loss), Some(icl)) = (self.losses.last(), self.icl.last()) else { return Seen::default() };
         let heads = self.heads.iter().filter(|row| row.step == loss.step);
         let best = heads.map(|row| row.score("prefix_matching")).fold(0.0, f64::max);
-        format!("step {}: loss {:.3}  ICL {:+.3}  best prefix matching {best:.2}", loss.step, loss.loss, icl.icl_score)
+        let (loss, icl_score) = (Some(loss.loss), Some(icl.icl_score));
+        Seen { loss, icl_score, prefix_matching: Some(best), tokens_per_s: None }
     }
 
     /// The tables first, the list of what they hold last: a kill between them costs what was measured since the last

@@ -95,7 +95,9 @@ pub fn assert_same_run(a: &Path, b: &Path) {
     assert_eq!(names(a), names(b));
     for name in names(a) {
         for file in ["model.safetensors", "optim.safetensors", "config.json"] {
-            let read = |run: &Path| std::fs::read(run.join("snapshots").join(&name).join(file)).unwrap();
+            let read = |run: &Path| std::fs::read(run.join("snapshots").join(&name).join(file)).ok();
+            // Only an optimizer state can have been thinned out.
+            assert!(read(a).is_some() || file.starts_with("optim"), "{name}/{file} is not there");
             assert!(read(a) == read(b), "{name}/{file} differs");
         }
     }

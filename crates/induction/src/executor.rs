@@ -1,0 +1,126 @@
+//! Where the runs of a plan are worked on.
+//!
+//! A [`Task`] is one run from its spec to its last table, [`run`] works it off wherever it is called, and is idempotent:
+//! whatever killed it, the next call goes on from what is on disk. So an [`Executor`] has only to see that each task is
+//! run somewhere, and to say which failed.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use induction_train::{RunSpec, thin_weights};
+
+use crate::{
+    Error,
+    ablate::ablate,
+    device::Device,
+    interrupt::Interrupt,
+    measure::measure,
+    progress::Screen,
+    source::Source,
+    status::{Stage, Status},
+    training,
+};
+
+/// One run, and where it belongs.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The run.
+    pub spec: RunSpec,
+    /// Its folder.
+    pub run: PathBuf,
+    /// The folder of prepared data, shared with others.
+    pub data: PathBuf,
+}
+
+/// A task that ended with an error.
+#[derive(Debug)]
+pub struct Failure {
+    /// The run's name.
+    pub name: String,
+    /// What happened.
+    pub error: Error,
+}
+
+/// Gets tasks done.
+pub trait Executor {
+    /// Runs every task, beginning with the first; a failure stops no other. Returns the failures.
+    fn execute(&self, tasks: &[Task]) -> Vec<Failure>;
+}
+
+/// This process: `jobs` tasks at once, each on a pool of its own.
+pub struct Local<'a> {
+    /// Tasks at once.
+    pub jobs: usize,
+    /// Threads of each.
+    pub threads_per_job: usize,
+    /// What the models run on.
+    pub device: Device,
+    /// Ends all of them.
+    pub interrupt: &'a Interrupt,
+    /// Where they show their progress.
+    pub screen: &'a Screen,
+}
+
+impl Executor for Local<'_> {
+    fn execute(&self, tasks: &[Task]) -> Vec<Failure> {
+        let next = AtomicUsize::new(0);
+        let failures = Mutex::new(Vec::new());
+        let work = || {
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = run(task, self.device, self.interrupt, self.screen) {
+                    let name = task.spec.name.clone();
+                    if !matches!(error, Error::Interrupted(_)) {
+                        self.screen.note(&format!("{name} failed: {error}"));
+                    }
+                    failures.lock().expect("no job panics while it holds this").push(Failure { name, error });
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.min(tasks.len()) {
+                scope.spawn(|| match rayon::ThreadPoolBuilder::new().num_threads(self.threads_per_job).build() {
+                    // The kernels of a job use the pool that they are called in.
+                    Ok(pool) => pool.install(work),
+                    Err(_) => work(),
+                });
+            }
+        });
+        failures.into_inner().expect("no job panicked")
+    }
+}
+
+/// Trains, measures, ablates and thins one run, as far as that is not done; its folder's `status.json` says how it went.
+///
+/// # Errors
+/// Any stage's, [`Error::Interrupted`] after a signal; what is done stays done.
+pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
+    interrupt.check()?;
+    let mut spec = task.spec.clone();
+    let mut stages = || -> Result<(), Error> {
+        let source = Source::open(&mut spec, &task.data)?;
+        training::run(&spec, &source, &task.run, device, interrupt, screen)?;
+        measure(&spec, &source, &task.run, None, device, interrupt, screen)?;
+        ablate(&spec, &source, &task.run, device, interrupt, screen)?;
+        thin_weights(&spec, &task.run).map_err(Error::from)
+    };
+    let result = stages();
+    let steps = spec.steps();
+    match &result {
+        Ok(()) => Status { seen: crate::measure::last_seen(&task.run), ..Status::now(Stage::Done, steps, steps) }
+            .write(&task.run),
+        // The last state stands: it says where the run was stopped.
+        Err(Error::Interrupted(_)) => {}
+        // Another process works on it and writes its own.
+        Err(Error::Train(induction_train::Error::Locked(_))) => {}
+        Err(error) => {
+            let reason = Some(error.to_string());
+            Status { reason, ..Status::now(Stage::Failed, 0, steps) }.write(&task.run);
+        }
+    }
+    result
+}

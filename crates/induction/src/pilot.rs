@@ -1,0 +1,181 @@
+//! The search behind the defaults: small runs that differ from the base in one choice each, and a table of what they did.
+
+use std::path::{Path, PathBuf};
+
+use induction_metrics::{IclIndices, half_time};
+use induction_model::ModelConfig;
+use induction_train::{FORMAT, RunSpec};
+use serde::Serialize;
+
+use crate::{
+    Error,
+    executor::{Executor, Task},
+    measure::tables::{HeadRow, IclRow, LossRow, read_rows},
+    plan::{Base, Manifest, Row, Scale},
+    progress::Screen,
+    reproduce::prepare,
+};
+
+/// Tokens that each run of the search gets.
+pub const TOKENS: u64 = 6_000_000;
+
+/// The search: the laptop's 2-layer attention-only model and its 2-layer model with MLPs, each with one choice changed.
+///
+/// Tokens a step stay, whatever the context; the width of a head stays, whatever the model's.
+pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
+    type Change = fn(&mut RunSpec);
+    const BOTH: [(&str, Change); 7] = [
+        ("base", |_| {}),
+        ("lr-0.0025", |spec| spec.train.lr = 2.5e-3),
+        ("lr-0.01", |spec| spec.train.lr = 1e-2),
+        ("gain-all-1", |spec| spec.model.pos_gain_init = [1.0, 1.0]),
+        ("gain-0.03", |spec| spec.model.pos_gain_init = [1.0, 0.03]),
+        ("gain-first-3", |spec| spec.model.pos_gain_init = [3.0, 0.1]),
+        ("context-256", |spec| context(spec, 256)),
+    ];
+    const ATTENTION_ONLY: [(&str, Change); 5] = [
+        ("context-128", |spec| context(spec, 128)),
+        ("vocab-256", |spec| spec.model.d_vocab = 258),
+        ("vocab-1024", |spec| spec.model.d_vocab = 1024),
+        ("width-64", |spec| width(spec, 64)),
+        ("width-256", |spec| width(spec, 256)),
+    ];
+    const MLP: [(&str, Change); 2] =
+        [("mlp-1x", |spec| spec.model.d_mlp = 128), ("mlp-2x", |spec| spec.model.d_mlp = 256)];
+    let base = Base::of(Scale::Laptop, text, seed);
+    let row = |mlp: bool, name: &str, change: Change| {
+        let mut spec = base.run(2, mlp, false);
+        change(&mut spec);
+        spec.train.tokens = tokens;
+        spec.name = format!("{}-{name}", spec.name);
+        spec.snapshots.every = spec.steps().div_ceil(24);
+        spec.evaluation.examples = 64;
+        spec.evaluation.head_examples = 20;
+        spec.evaluation.ablation_every = 0;
+        Row { series: vec![if mlp { "with MLPs" } else { "attention-only" }.to_string()], hash: None, spec }
+    };
+    let mut runs: Vec<Row> =
+        BOTH.iter().chain(&ATTENTION_ONLY).map(|(name, change)| row(false, name, *change)).collect();
+    runs.extend(BOTH.iter().chain(&MLP).map(|(name, change)| row(true, name, *change)));
+    Manifest { format: FORMAT, name: "pilot".into(), runs }
+}
+
+fn context(spec: &mut RunSpec, n_ctx: usize) {
+    spec.train.batch = spec.train.batch * spec.model.n_ctx / n_ctx;
+    spec.model.n_ctx = n_ctx;
+    let icl = IclIndices::for_context(n_ctx).expect("the search's contexts are long enough");
+    (spec.evaluation.icl_early, spec.evaluation.icl_late) = (icl.early, icl.late);
+    spec.evaluation.icl_half_width = icl.half_width;
+}
+
+fn width(spec: &mut RunSpec, d_model: usize) {
+    let ModelConfig { d_head, .. } = spec.model;
+    spec.model.d_model = d_model;
+    spec.model.n_heads = d_model / d_head;
+}
+
+/// What one run of the search did: a line of `pilot.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The run's name.
+    pub name: String,
+    /// Tokens that it learned from.
+    pub tokens: u64,
+    /// Highest prefix matching of a head at the snapshots nearest to a third, two thirds and the end.
+    pub prefix_matching: [f64; 3],
+    /// The layer of the best head at the end, from 0.
+    pub layer: usize,
+    /// When the highest prefix matching was half of its end, in tokens, if it ended above 0.1.
+    pub half_time: Option<f64>,
+    /// ICL score at the end, in nats.
+    pub icl_score: f64,
+    /// Held-out loss at the end, in nats a token; not comparable between vocabularies.
+    pub loss: f64,
+}
+
+/// What the search found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pilot {
+    /// Each run, in the order of the plan.
+    pub runs: Vec<Outcome>,
+    /// The table for people.
+    pub table: PathBuf,
+}
+
+/// Works off the search, as far as it is not done, and writes `pilot.jsonl` and `pilot.md`.
+///
+/// # Errors
+/// As [`crate::reproduce::reproduce`].
+pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &Screen) -> Result<Pilot, Error> {
+    let mut tasks = prepare(manifest, out, screen)?;
+    let names: Vec<String> = tasks.iter().map(|task| task.spec.name.clone()).collect();
+    tasks.sort_by_cached_key(|task| std::cmp::Reverse(crate::predict::Cost::of(&task.spec).flop.train as u128));
+    if let Some(first) = executor.execute(&tasks).into_iter().next() {
+        return Err(first.error);
+    }
+    tasks.sort_by_key(|task| names.iter().position(|name| *name == task.spec.name));
+    let runs = tasks.iter().map(outcome).collect::<Result<Vec<_>, _>>()?;
+    let mut lines = Vec::new();
+    let mut text = String::from(
+        "| run | prefix matching at 1/3, 2/3, end | layer | half-way at | ICL score | loss |\n|---|---|---|---|---|---|\n",
+    );
+    for run in &runs {
+        serde_json::to_writer(&mut lines, run).expect("plain structs serialize");
+        lines.push(b'\n');
+        let [first, second, end] = run.prefix_matching;
+        let half = run.half_time.map_or("–".to_string(), |at| format!("{:.1}M", at / 1e6));
+        text += &format!(
+            "| {} | {first:.2} {second:.2} **{end:.2}** | {} | {half} | {:.2} | {:.2} |\n",
+            run.name, run.layer, run.icl_score, run.loss
+        );
+    }
+    let table = out.join("pilot.md");
+    for (path, bytes) in [(out.join("pilot.jsonl"), lines.as_slice()), (table.clone(), text.as_bytes())] {
+        induction_files::write_atomic(&path, bytes).map_err(Error::io(&path))?;
+    }
+    Ok(Pilot { runs, table })
+}
+
+fn outcome(task: &Task) -> Result<Outcome, Error> {
+    let folder = task.run.join("measurements");
+    let damaged = || Error::Input(format!("{}: its tables are not whole; measure the run again", folder.display()));
+    let heads: Vec<HeadRow> = read_rows(&folder).ok_or_else(damaged)?;
+    let icl: Vec<IclRow> = read_rows(&folder).ok_or_else(damaged)?;
+    let losses: Vec<LossRow> = read_rows(&folder).ok_or_else(damaged)?;
+    let steps = task.spec.snapshot_steps();
+    let best_at = |step: u64| {
+        let of = heads.iter().filter(|row| row.step == step);
+        let best = of.max_by(|a, b| a.score("prefix_matching").total_cmp(&b.score("prefix_matching")));
+        best.map_or((f64::NAN, 0), |row| (row.score("prefix_matching"), row.layer))
+    };
+    let near = |share: f64| {
+        let at = share * task.spec.steps() as f64;
+        steps.iter().copied().min_by_key(|step| (*step as f64 - at).abs() as u64).unwrap_or_default()
+    };
+    let (tokens, best): (Vec<u64>, Vec<f64>) =
+        steps.iter().map(|&step| (step * task.spec.tokens_per_step(), best_at(step).0)).unzip();
+    let (end, layer) = best_at(task.spec.steps());
+    let (Some(icl), Some(loss)) = (icl.last(), losses.last()) else { return Err(damaged()) };
+    Ok(Outcome {
+        name: task.spec.name.clone(),
+        tokens: task.spec.steps() * task.spec.tokens_per_step(),
+        prefix_matching: [best_at(near(1.0 / 3.0)).0, best_at(near(2.0 / 3.0)).0, end],
+        layer,
+        half_time: half_time(&tokens, &best).ok().flatten().filter(|_| end > 0.1),
+        icl_score: icl.icl_score,
+        loss: loss.loss,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_search_is_valid_and_keeps_tokens_a_step() {
+        let manifest = plan(Path::new("text"), 0, TOKENS);
+        manifest.check().unwrap();
+        assert!(manifest.runs.iter().all(|row| row.spec.tokens_per_step() == 2048));
+        assert_eq!(manifest.runs.len(), 21);
+    }
+}

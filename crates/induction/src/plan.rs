@@ -1,0 +1,448 @@
+//! What a reproduction trains: the runs of each scale, as a manifest (docs/FORMATS.md).
+//!
+//! A run may belong to several series. The paper's experiment with smeared keys, for one, compares two new models with two
+//! that are the attention-only series' own; here these are trained once. So 28 models of the paper are 26 runs.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use induction_metrics::IclIndices;
+use induction_model::{Clamp, ModelConfig};
+use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How much to reproduce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scale {
+    /// The synthetic repeat task: about a minute, for CI and for a first look.
+    Smoke,
+    /// Six models on real text, on a laptop.
+    Laptop,
+    /// The paper's families: attention-only and with MLPs, 1 to 6 layers, smeared keys, and both again on other text.
+    Full,
+    /// 1 to 3 layers, four times as wide, on all texts together: for a GPU.
+    Gpu,
+    /// The paper's own dimensions and token budget, on a text of yours. Look at its cost first (--dry-run).
+    Paper,
+}
+
+/// The texts that a scale learns from; those that it does not use need not be there.
+#[derive(Clone, Debug)]
+pub struct Corpora {
+    /// The text of the series.
+    pub main: PathBuf,
+    /// What the series learn again (paper.md, 1.1: "other data").
+    pub second: PathBuf,
+    /// Fiction and scripture: the paper's "books only".
+    pub books: PathBuf,
+}
+
+/// What to plan for.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// How much.
+    pub scale: Scale,
+    /// Also the 2-layer models whose attention is clamped while they learn.
+    pub clamp: bool,
+    /// The first seed.
+    pub seed: u64,
+    /// Seeds of the 1- and 2-layer models on the main text.
+    pub seeds: u64,
+    /// The texts.
+    pub corpora: Corpora,
+}
+
+/// A validated list of runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The version of this format.
+    pub format: u32,
+    /// Who planned it: a scale, `pilot`, or a name of your own.
+    pub name: String,
+    /// The runs, in the order in which they are begun.
+    pub runs: Vec<Row>,
+}
+
+/// A run of a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The series that it belongs to, in words.
+    #[serde(default)]
+    pub series: Vec<String>,
+    /// Hash of all that its weights depend on; checked where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// The run itself.
+    pub spec: RunSpec,
+}
+
+const ATTENTION_ONLY: &str = "attention-only";
+const MLPS: &str = "with MLPs";
+const SMEARED: &str = "smeared keys";
+const CLAMPED: &str = "clamped attention";
+const SECOND: &str = "second text";
+const BOOKS: &str = "books only";
+
+impl Row {
+    fn new(spec: RunSpec, series: &[&str]) -> Self {
+        Self { series: series.iter().map(|name| (*name).to_string()).collect(), hash: None, spec }
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest; relative corpus paths start at the current folder, as in a spec.
+    ///
+    /// # Errors
+    /// A file that is no manifest, with its place; what [`check`](Self::check) refuses.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
+        let manifest: Self = toml::from_str(&text).map_err(|e| input(e.to_string().trim_end().to_string()))?;
+        manifest.check().map_err(|error| input(error.to_string()))?;
+        Ok(manifest)
+    }
+
+    /// The manifest as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a manifest holds only tables, numbers and strings")
+    }
+
+    /// Refuses what could not run, or would mix two runs.
+    ///
+    /// # Errors
+    /// Another format, no run, two runs of one name or of one content, a spec outside its ranges, a hash that is not the
+    /// spec's.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.format != FORMAT {
+            return Err(Error::Input(format!("format = {}: this version reads {FORMAT}", self.format)));
+        }
+        if self.runs.is_empty() {
+            return Err(Error::Input("the manifest has no runs".into()));
+        }
+        let (mut names, mut hashes) = (BTreeMap::new(), BTreeMap::new());
+        for (index, Row { spec, hash, .. }) in self.runs.iter().enumerate() {
+            let place = |reason: String| Error::Input(format!("run {} ({:?}): {reason}", index + 1, spec.name));
+            spec.validate().map_err(|error| place(error.to_string()))?;
+            if let Some(first) = names.insert(spec.name.to_lowercase(), index) {
+                let why = "two runs of one name would share a folder: rename one";
+                return Err(place(format!("run {} has this name, too; {why}", first + 1)));
+            }
+            // Specs of one text hash alike only once both know the text's own hash, so its path counts here.
+            let content = (spec.training_hash(), corpus(spec).map(Path::to_path_buf));
+            if let Some(first) = hashes.insert(content, index) {
+                return Err(place(format!("run {} trains the same model: leave one out", first + 1)));
+            }
+            let found = spec.training_hash();
+            if hash.as_ref().is_some_and(|hash| *hash != found) {
+                return Err(place(format!(
+                    "its hash is {found}, not the one given: the spec was changed, or the text"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// How often each series is served, by its name: the paper's way of counting models.
+    pub fn series(&self) -> BTreeMap<&str, usize> {
+        let mut count = BTreeMap::new();
+        for name in self.runs.iter().flat_map(|row| &row.series) {
+            *count.entry(name.as_str()).or_default() += 1;
+        }
+        count
+    }
+}
+
+/// The text that a spec learns from; `None` for the synthetic task.
+pub fn corpus(spec: &RunSpec) -> Option<&Path> {
+    match &spec.data {
+        DataSpec::Corpus { path, .. } => Some(path),
+        DataSpec::Repeats { .. } => None,
+    }
+}
+
+/// The runs of a scale.
+///
+/// All runs on one text see the same examples in the same order, as the paper's do; further seeds see other orders.
+pub fn plan(options: &PlanOptions) -> Manifest {
+    let PlanOptions { scale, clamp, seed, seeds, ref corpora } = *options;
+    let base = Base::of(scale, &corpora.main, seed);
+    let mut runs = Vec::new();
+    match scale {
+        Scale::Smoke => runs.extend(smeared_experiment(&base, &[ATTENTION_ONLY])),
+        Scale::Laptop => {
+            runs.extend(smeared_experiment(&base, &[ATTENTION_ONLY]));
+            runs.push(Row::new(base.run(3, false, false), &[ATTENTION_ONLY]));
+            runs.push(Row::new(base.run(2, true, false), &[MLPS]));
+        }
+        Scale::Full | Scale::Paper => {
+            runs.extend(family(&base, &[ATTENTION_ONLY], &[MLPS]));
+            runs.extend((1..=2).map(|layers| Row::new(base.run(layers, false, true), &[SMEARED])));
+            let second = Base { text: Some(corpora.second.clone()), suffix: "-second".into(), ..base.clone() };
+            let on_second = |name: &str| format!("{name}, {SECOND}");
+            runs.extend(family(&second.seen_only(), &[&on_second(ATTENTION_ONLY)], &[&on_second(MLPS)]));
+            if scale == Scale::Full {
+                // The paper's own other data. Here it pays too little to learn copying within the budget (fixtures/corpora/SOURCES.md).
+                let books = Base { text: Some(corpora.books.clone()), suffix: "-books".into(), ..base.clone() };
+                let layers = [(1, false), (2, false), (2, true)];
+                runs.extend(layers.map(|(l, mlp)| Row::new(books.seen_only().run(l, mlp, false), &[BOOKS])));
+            }
+        }
+        Scale::Gpu => {
+            for layers in 1..=3 {
+                runs.push(Row::new(base.run(layers, false, false), &[ATTENTION_ONLY]));
+            }
+            runs.push(Row::new(base.run(2, true, false), &[MLPS]));
+            runs.push(Row::new(base.run(1, false, true), &[SMEARED]));
+            runs.push(Row::new(base.run(2, false, true), &[SMEARED]));
+        }
+    }
+    if clamp {
+        runs.extend(clamped(&base).into_iter().map(|spec| Row::new(spec, &[CLAMPED])));
+    }
+    let first: Vec<Row> = runs.clone();
+    for seed in seed + 1..seed + seeds.max(1) {
+        for row in &first {
+            let on_main = corpus(&row.spec) == base.text.as_deref();
+            if row.spec.model.n_layers <= 2 && row.spec.model.clamp.is_none() && on_main {
+                let mut row = row.clone();
+                row.series.clear();
+                row.spec.seed = seed;
+                row.spec.name += &format!("-seed-{seed}");
+                runs.push(row);
+            }
+        }
+    }
+    let name = clap::ValueEnum::to_possible_value(&scale).map(|value| value.get_name().to_string());
+    Manifest { format: FORMAT, name: name.unwrap_or_default(), runs }
+}
+
+/// 1 to 6 layers, attention-only and with MLPs.
+fn family(base: &Base, attention_only: &[&str], mlps: &[&str]) -> Vec<Row> {
+    let of = |mlp: bool, series: &[&str]| -> Vec<Row> {
+        (1..=6).map(|layers| Row::new(base.run(layers, mlp, false), series)).collect()
+    };
+    let mut rows = of(false, attention_only);
+    if base.suffix.is_empty() {
+        // The smeared experiment's controls.
+        rows[..2].iter_mut().for_each(|row| row.series.push(SMEARED.to_string()));
+    }
+    rows.extend(of(true, mlps));
+    rows
+}
+
+/// 1 and 2 layers, with and without smeared keys (paper.md, 6: arguments 1 and 2).
+fn smeared_experiment(base: &Base, controls: &[&str]) -> Vec<Row> {
+    let controls: Vec<&str> = controls.iter().copied().chain([SMEARED]).collect();
+    let rows = [(1, false), (2, false), (1, true), (2, true)].map(|(layers, smeared)| {
+        Row::new(base.run(layers, false, smeared), if smeared { &[SMEARED] } else { &controls })
+    });
+    rows.into()
+}
+
+/// The 2-layer model with clamped attention: given a previous-token head from the start, and forbidden to attend to
+/// what followed an earlier copy. Argument 2 by intervention: the change should come earlier, and not at all.
+fn clamped(base: &Base) -> Vec<RunSpec> {
+    let clamps =
+        [("previous-token", Clamp::PreviousToken { layer: 0, head: 0 }), ("no-induction", Clamp::ForbidInduction)];
+    clamps
+        .into_iter()
+        .map(|(name, clamp)| {
+            let mut spec = base.run(2, false, false);
+            spec.name = format!("2L-{name}");
+            spec.model.clamp = Some(clamp);
+            spec
+        })
+        .collect()
+}
+
+/// What the runs of a scale have in common. Where a value comes from stands in docs/PILOT.md.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    /// `None`: the synthetic task.
+    pub(crate) text: Option<PathBuf>,
+    /// Of the runs' names.
+    pub(crate) suffix: String,
+    pub(crate) seed: u64,
+    /// The 2-layer attention-only model.
+    pub(crate) model: ModelConfig,
+    pub(crate) train: TrainSpec,
+    /// Token budget of models with MLPs, which change later.
+    pub(crate) mlp_tokens: u64,
+    /// Snapshots that an attention-only run keeps, those below the first distance apart.
+    pub(crate) snapshots: u64,
+    pub(crate) evaluation: EvaluationSpec,
+}
+
+impl Base {
+    pub(crate) fn of(scale: Scale, text: &Path, seed: u64) -> Self {
+        let (model, train, mlp_tokens, snapshots, examples, block) = match scale {
+            Scale::Smoke => {
+                let model = ModelConfig { d_model: 64, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() };
+                (model, TrainSpec::new(400_000, 16, 1e-2), 400_000, 20, 128, 12)
+            }
+            Scale::Laptop => (ModelConfig::default(), TrainSpec::new(6_000_000, 4, 5e-3), 6_000_000, 24, 256, 25),
+            Scale::Full => (ModelConfig::default(), TrainSpec::new(8_000_000, 4, 5e-3), 8_000_000, 24, 256, 25),
+            Scale::Gpu => {
+                let model =
+                    ModelConfig { d_model: 512, n_heads: 8, d_head: 64, d_vocab: 4096, ..ModelConfig::default() };
+                // A quarter of the learning rate at four times the width: the step of a weight's effect stays.
+                (model, TrainSpec::new(200_000_000, 32, 2.5e-3), 300_000_000, 60, 1024, 25)
+            }
+            Scale::Paper => {
+                let model = ModelConfig {
+                    d_model: 768,
+                    n_heads: 12,
+                    d_head: 64,
+                    n_ctx: 8192,
+                    d_vocab: 1 << 16,
+                    ..ModelConfig::default()
+                };
+                // 10,000 steps of 2^20 tokens, warmed up over 1.5e9 (paper.md, 1.2); the rate itself is not stated.
+                let train = TrainSpec { warmup_steps: 1430, ..TrainSpec::new(10_000 << 20, 128, 1e-3) };
+                (model, train, 10_000 << 20, 200, 10_000, 25)
+            }
+        };
+        let n_ctx = model.n_ctx;
+        // The paper evaluates on 512 tokens of its 8192; ours evaluate on the whole context.
+        let icl = IclIndices::for_context(n_ctx).expect("every scale's context is long enough");
+        let evaluation = EvaluationSpec {
+            examples,
+            icl_early: icl.early,
+            icl_late: icl.late,
+            icl_half_width: icl.half_width,
+            head_examples: 100,
+            ablation_examples: if scale == Scale::Full { 64 } else { 128 },
+            ablation_every: match scale {
+                Scale::Laptop => 2,
+                Scale::Full => 3,
+                _ => 1,
+            },
+            weights_every: if scale == Scale::Full { 3 } else { 1 },
+            prefix_block: block,
+            prefix_repeats: 4,
+        };
+        let text = (scale != Scale::Smoke).then(|| text.to_path_buf());
+        Self { text, suffix: String::new(), seed, model, train, mlp_tokens, snapshots, evaluation }
+    }
+
+    /// Without ablations: of its models on other data the paper shows losses only.
+    fn seen_only(&self) -> Self {
+        let evaluation = EvaluationSpec { ablation_every: 0, ..self.evaluation.clone() };
+        Self { evaluation, ..self.clone() }
+    }
+
+    pub(crate) fn run(&self, n_layers: usize, mlp: bool, smeared_keys: bool) -> RunSpec {
+        let mut train = self.train.clone();
+        if mlp {
+            train.tokens = self.mlp_tokens;
+        }
+        let model = ModelConfig {
+            n_layers,
+            smeared_keys,
+            d_mlp: if mlp { 4 * self.model.d_model } else { 0 },
+            ..self.model.clone()
+        };
+        let data = match &self.text {
+            Some(path) => DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None },
+            None => DataSpec::Repeats { min_period: 8, max_period: 24 },
+        };
+        let variant = match (mlp, smeared_keys) {
+            (false, false) => "",
+            (true, _) => "-mlp",
+            (false, true) => "-smeared",
+        };
+        let mut spec = RunSpec {
+            format: FORMAT,
+            name: format!("{n_layers}L{variant}{}", self.suffix),
+            seed: self.seed,
+            data,
+            model,
+            train,
+            snapshots: SnapshotSpec { every: 1 },
+            evaluation: self.evaluation.clone(),
+        };
+        spec.snapshots.every = spec.steps().div_ceil(self.snapshots);
+        spec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(scale: Scale, seeds: u64, clamp: bool) -> Manifest {
+        let corpora = Corpora { main: "a".into(), second: "b".into(), books: "c".into() };
+        plan(&PlanOptions { scale, clamp, seed: 3, seeds, corpora })
+    }
+
+    #[test]
+    fn every_scale_is_valid() {
+        for scale in [Scale::Smoke, Scale::Laptop, Scale::Full, Scale::Gpu, Scale::Paper] {
+            let manifest = manifest(scale, 1, true);
+            manifest.check().unwrap();
+            assert_eq!(toml::from_str::<Manifest>(&manifest.to_toml()).unwrap(), manifest);
+        }
+    }
+
+    #[test]
+    fn full_has_the_papers_28_models() {
+        let manifest = manifest(Scale::Full, 1, false);
+        let series = manifest.series();
+        let of = |name: &str| series.get(name).copied().unwrap_or_default();
+        let both = |name: &str| of(name) + of(&format!("{name}, {SECOND}"));
+        assert_eq!([both(ATTENTION_ONLY), both(MLPS), of(SMEARED), of(BOOKS)], [12, 12, 4, 3]);
+        assert_eq!(manifest.runs.len(), 28 - 2 + 3);
+    }
+
+    #[test]
+    fn further_seeds_are_those_of_small_models_on_the_main_text() {
+        let names: Vec<String> = manifest(Scale::Full, 3, true)
+            .runs
+            .into_iter()
+            .filter(|row| row.spec.seed != 3)
+            .map(|row| row.spec.name)
+            .collect();
+        let each = |seed: u64| {
+            ["1L", "2L", "1L-mlp", "2L-mlp", "1L-smeared", "2L-smeared"].map(|name| format!("{name}-seed-{seed}"))
+        };
+        assert_eq!(names, [each(4), each(5)].concat());
+    }
+
+    #[test]
+    fn the_papers_budget_is_the_papers() {
+        let spec = &manifest(Scale::Paper, 1, false).runs[0].spec;
+        assert_eq!((spec.steps(), spec.tokens_per_step(), spec.snapshots.every), (10_000, 1 << 20, 50));
+    }
+
+    #[test]
+    fn what_would_mix_two_runs_is_refused() {
+        let refused = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = manifest(Scale::Laptop, 1, false);
+            change(&mut manifest);
+            manifest.check().unwrap_err().to_string()
+        };
+        let named = refused(&|m| m.runs[1].spec.name = "1l".into());
+        assert!(named.contains("run 2 (\"1l\")") && named.contains("run 1 has this name"), "{named}");
+        let twice = refused(&|m| {
+            let spec = RunSpec { name: "again".into(), ..m.runs[0].spec.clone() };
+            m.runs.push(Row::new(spec, &[]));
+        });
+        assert!(twice.contains("run 1 trains the same model"), "{twice}");
+        assert!(refused(&|m| m.runs[0].spec.train.tokens = 0).contains("train.tokens"));
+        assert!(refused(&|m| m.runs[0].hash = Some("0".into())).contains("hash"));
+        assert!(refused(&Manifest::clear).contains("no runs"));
+    }
+
+    impl Manifest {
+        fn clear(&mut self) {
+            self.runs.clear();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! How far the runs of a reproduction are, from what they leave on disk: works while they run, and after.
+
+use std::{
+    fs,
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, plan::Manifest};
+
+/// What a run is doing; `status.json` in its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Nothing yet.
+    Waiting,
+    /// Learning.
+    Training,
+    /// Its snapshots are measured.
+    Measuring,
+    /// Its heads are removed.
+    Ablating,
+    /// All done.
+    Done,
+    /// Ended by an error; tried again by the next call.
+    Failed,
+}
+
+/// What was seen of a model last, by a stage of its run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Seen {
+    /// Loss in nats a token: of the last training batch, or held out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Training speed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_s: Option<f64>,
+    /// ICL score in nats; during training from a few examples, so within about 0.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icl_score: Option<f64>,
+    /// Highest prefix-matching score of a head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_matching: Option<f64>,
+}
+
+impl std::fmt::Display for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts: Vec<String> = [
+            self.loss.map(|x| format!("loss {x:.3}")),
+            self.icl_score.map(|x| format!("ICL {x:+.2}")),
+            self.prefix_matching.map(|x| format!("best prefix matching {x:.2}")),
+            self.tokens_per_s.map(|x| format!("{x:.0} tokens/s")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        f.write_str(&parts.join("  "))
+    }
+}
+
+/// A run's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// What it is doing.
+    pub stage: Stage,
+    /// Steps or snapshots done.
+    pub at: u64,
+    /// Of how many.
+    pub of: u64,
+    /// Seconds that this stage will still take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<f64>,
+    /// What was seen last.
+    #[serde(default)]
+    pub seen: Seen,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When this was written, in seconds since 1970.
+    pub updated: u64,
+}
+
+/// A run that says nothing for so long is not being worked on, in seconds.
+const SILENT: u64 = 90;
+
+impl Status {
+    /// A state as of now.
+    pub fn now(stage: Stage, at: u64, of: u64) -> Self {
+        let updated = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { stage, at, of, seconds_left: None, seen: Seen::default(), reason: None, updated }
+    }
+
+    /// Writes it into a run's folder. It is for people to look at: a disk that refuses it is no reason to stop a run, and
+    /// will refuse what matters, too.
+    pub fn write(&self, run: &Path) {
+        if run.is_dir() {
+            let text = serde_json::to_vec(self).expect("plain structs serialize");
+            let _ = induction_files::write_atomic(&run.join(FILE), &text);
+        }
+    }
+
+    fn read(run: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(run.join(FILE)).ok()?).ok()
+    }
+}
+
+const FILE: &str = "status.json";
+
+/// A line of `induction status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunStatus {
+    /// The run's name.
+    pub name: String,
+    /// Its state; waiting, if it left none.
+    pub status: Status,
+    /// Whether somebody works on it.
+    pub live: bool,
+}
+
+/// The state of every run of the folder, in the order of its manifest.
+///
+/// # Errors
+/// A folder without a manifest.
+pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
+    let manifest = Manifest::read(&dir.join(crate::reproduce::MANIFEST))?;
+    let now = Status::now(Stage::Waiting, 0, 0).updated;
+    Ok(manifest
+        .runs
+        .into_iter()
+        .map(|row| {
+            let waiting = Status { updated: 0, ..Status::now(Stage::Waiting, 0, row.spec.steps()) };
+            let status = Status::read(&dir.join("runs").join(&row.spec.name)).unwrap_or(waiting);
+            let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
+            let live = works && now.saturating_sub(status.updated) < SILENT;
+            RunStatus { name: row.spec.name, status, live }
+        })
+        .collect())
+}
+
+/// The states as a table for a terminal.
+pub fn table(runs: &[RunStatus]) -> String {
+    let mut text = format!("{:<22} {:<10} {:>13} {:>8}  last seen\n", "run", "stage", "at", "left");
+    for RunStatus { name, status, live } in runs {
+        let stage = match (status.stage, live) {
+            (Stage::Training | Stage::Measuring | Stage::Ablating, false) => "stopped".to_string(),
+            (stage, _) => {
+                serde_json::to_value(stage).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
+            }
+        };
+        let at = format!("{}/{}", status.at, status.of);
+        let left = status.seconds_left.filter(|_| *live).map_or(String::new(), duration);
+        let seen = status.reason.clone().unwrap_or_else(|| status.seen.to_string());
+        text += format!("{name:<22} {stage:<10} {at:>13} {left:>8}  {seen}").trim_end();
+        text.push('\n');
+    }
+    let count = |stage: Stage| runs.iter().filter(|run| run.status.stage == stage).count();
+    let (done, failed) = (count(Stage::Done), count(Stage::Failed));
+    text + &format!("{done} of {} done, {failed} failed", runs.len())
+}
+
+/// "1 h 05 min", "4 min 10 s", "12 s"
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!([12.4, 250.0, 3900.0].map(duration), ["12 s", "4 min 10 s", "1 h 05 min"]);
+    }
+
+    #[test]
+    fn a_state_comes_back_from_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut status = Status::now(Stage::Failed, 3, 7);
+        status.reason = Some("the disk is full".into());
+        status.seen.icl_score = Some(-0.25);
+        status.write(folder.path());
+        assert_eq!(Status::read(folder.path()), Some(status.clone()));
+        let shown = table(&[RunStatus { name: "2L".into(), status, live: false }]);
+        assert!(
+            shown.contains("failed") && shown.contains("the disk is full") && shown.contains("1 failed"),
+            "{shown}"
+        );
+    }
+}
