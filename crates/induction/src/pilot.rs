@@ -171,6 +171,42 @@ fn outcome(task: &Task) -> Result<Outcome, Error> {
 mod tests {
     use super::*;
 
+    /// Two tiny models through the search itself: the table holds what their measurements say.
+    #[test]
+    fn the_search_writes_its_tables() {
+        use induction_train::DataSpec;
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut runs = plan(Path::new("text"), 0, TOKENS).runs;
+        runs.truncate(2);
+        for row in &mut runs {
+            let spec = &mut row.spec;
+            spec.data = DataSpec::Repeats { min_period: 3, max_period: 8 };
+            spec.model = ModelConfig { d_model: 16, n_heads: 2, d_head: 8, d_vocab: 16, ..spec.model.clone() };
+            context(spec, 32);
+            (spec.train.batch, spec.train.tokens, spec.snapshots.every) = (2, 64 * 12, 4);
+            (spec.evaluation.examples, spec.evaluation.head_examples, spec.evaluation.prefix_block) = (4, 2, 5);
+        }
+        let manifest = Manifest { format: FORMAT, name: "pilot".into(), runs };
+        let (interrupt, screen) = (crate::interrupt::Interrupt::default(), Screen::new(true));
+        let device = crate::device::Device::Cpu;
+        let executor =
+            crate::executor::Local { jobs: 2, threads_per_job: 1, device, interrupt: &interrupt, screen: &screen };
+        let found = pilot(&manifest, folder.path(), &executor, &screen).unwrap();
+        let names: Vec<&str> = found.runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["2L-base", "2L-lr-0.0025"]);
+        let run = &found.runs[0];
+        let heads: Vec<HeadRow> = read_rows(&folder.path().join("runs/2L-base/measurements")).unwrap();
+        let best = |step: u64| {
+            let scores = heads.iter().filter(|row| row.step == step).map(|row| row.score("prefix_matching"));
+            scores.fold(0.0, f64::max)
+        };
+        assert_eq!((run.tokens, run.prefix_matching), (64 * 12, [best(4), best(8), best(12)]));
+        let table = std::fs::read_to_string(found.table).unwrap();
+        assert!(table.contains(&format!("| 2L-base | {:.2} ", best(4))) && table.lines().count() == 4, "{table}");
+        assert_eq!(std::fs::read_to_string(folder.path().join("pilot.jsonl")).unwrap().lines().count(), 2);
+    }
+
     #[test]
     fn the_search_is_valid_and_keeps_tokens_a_step() {
         let manifest = plan(Path::new("text"), 0, TOKENS);

@@ -150,7 +150,7 @@ pub const RULES: [Rule; 25] = [
         title: "The loss has a bump there, and leaves the 1-layer curve",
         paper: "the only place where the loss is not convex; from there on 2 layers lie below 1",
         rule: "2 layers, held-out loss after the warm-up, smoothed as the ICL score: its deepest departure from its convex envelope overlaps the window and is at least 2 times as deep as any other; and the loss comes to lie below 1 layer's by half of the final gap in the window, or within one window's width of it. Partly if only one holds.",
-        decide: "The same run with ten times the evaluation examples: the bump is a few hundredths of a nat deep.",
+        decide: "The same run with ten times the evaluation examples: the bump is a few hundredths of a nat deep at most.",
         judge: curves::q7,
         quantities: &[
             Quantity { name: "depth", unit: Unit::Nats, limits: &[], value: curves::bump_depth },
