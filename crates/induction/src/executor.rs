@@ -111,7 +111,7 @@ pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) 
     let result = stages();
     let steps = spec.steps();
     match &result {
-        Ok(()) => Status { seen: crate::measure::last_seen(&task.run), ..Status::now(Stage::Done, steps, steps) }
+        Ok(()) => Status { seen: crate::measure::last_seen(&task.run), ..Status::new(Stage::Done, steps, steps) }
             .write(&task.run),
         // The last state stands: it says where the run was stopped.
         Err(Error::Interrupted(_)) => {}
@@ -119,7 +119,7 @@ pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) 
         Err(Error::Train(induction_train::Error::Locked(_))) => {}
         Err(error) => {
             let reason = Some(error.to_string());
-            Status { reason, ..Status::now(Stage::Failed, 0, steps) }.write(&task.run);
+            Status { reason, ..Status::new(Stage::Failed, 0, steps) }.write(&task.run);
         }
     }
     result

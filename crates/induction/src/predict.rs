@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
+use induction_ablation::{BLOCK, Downstream, Inputs, losses_under, single_heads};
 use induction_model::{ModelConfig, Params};
 use induction_train::{AdamW, DataSpec, RunSpec, clip_by_global_norm};
 use ndarray::Array2;
@@ -89,9 +89,6 @@ fn parameters(config: &ModelConfig) -> u64 {
     let block = 4 * d_model * n_heads * d_head + 2 * d_model * d_mlp + d_mlp + d_model * 5;
     (2 * d_model * d_vocab + n_layers * block) as u64
 }
-
-/// Examples that heads are removed on at once.
-const BLOCK: usize = 8;
 
 /// The largest of what training, measuring and removing heads hold.
 fn memory(spec: &RunSpec, parameters: u64) -> f64 {
@@ -207,6 +204,7 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
     spec.data = DataSpec::Repeats { min_period: 8, max_period: 24.min(spec.model.n_ctx / 2) };
     spec.train.batch = like.train.batch.min(4);
     spec.evaluation.ablation_examples = EXAMPLES;
+    // Made data: no folder is read.
     let source = Source::open(&mut spec, std::path::Path::new(""))?;
     let mut params = spec.model.init_params(0)?;
     let mut engine = device.open(&spec.model, &params)?;

@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::status::{Seen, Stage, Status};
+use crate::status::{Heartbeat, Seen, Stage, Status};
 
 /// Where there is no terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -61,6 +61,7 @@ pub struct Progress {
     run: PathBuf,
     stage: Stage,
     last_status: Instant,
+    _heartbeat: Heartbeat,
 }
 
 impl Progress {
@@ -72,7 +73,7 @@ impl Progress {
             Stage::Ablating => format!("{name}: removing heads"),
             Stage::Waiting | Stage::Done | Stage::Failed => name.to_string(),
         };
-        Status::now(stage, 0, total).write(run);
+        Status::new(stage, 0, total).write(run);
         let bar = match screen.show {
             Show::Bars => screen.bars.add(ProgressBar::new(total)),
             Show::Lines | Show::Nothing => ProgressBar::hidden(),
@@ -94,6 +95,7 @@ impl Progress {
             run: run.to_path_buf(),
             stage,
             last_status: Instant::now(),
+            _heartbeat: Heartbeat::new(run),
         }
     }
 
@@ -121,7 +123,7 @@ impl Progress {
             self.last_line = Some(Instant::now());
         }
         if status {
-            let status = Status { seconds_left: Some(left.round()), seen, ..Status::now(self.stage, at, self.total) };
+            let status = Status { seconds_left: Some(left.round()), seen, ..Status::new(self.stage, at, self.total) };
             status.write(&self.run);
             self.last_status = Instant::now();
         }

@@ -3,7 +3,8 @@
 use std::{
     fs,
     path::Path,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::mpsc::{RecvTimeoutError, Sender, channel},
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -80,18 +81,39 @@ pub struct Status {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When this was written, in seconds since 1970.
-    pub updated: u64,
 }
 
-/// A run that says nothing for so long is not being worked on, in seconds.
-const SILENT: u64 = 90;
+/// How often a [`Heartbeat`] gives a sign of life.
+const BEAT: Duration = Duration::from_secs(20);
+
+/// A run without one for so long is not being worked on.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// Keeps the time of a run's `status.json` recent for as long as it lives, however long one step of the work takes.
+#[derive(Debug)]
+pub struct Heartbeat {
+    _stop: Sender<()>,
+}
+
+impl Heartbeat {
+    /// Begins, for the run in a folder. A disk that refuses is no reason to stop the work.
+    pub fn new(run: &Path) -> Self {
+        let (stop, stopped) = channel();
+        let path = run.join(FILE);
+        let beat = move || {
+            while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                let _ = fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+            }
+        };
+        let _ = std::thread::Builder::new().name("heartbeat".into()).spawn(beat);
+        Self { _stop: stop }
+    }
+}
 
 impl Status {
-    /// A state as of now.
-    pub fn now(stage: Stage, at: u64, of: u64) -> Self {
-        let updated = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { stage, at, of, seconds_left: None, seen: Seen::default(), reason: None, updated }
+    /// A state of which no more is known.
+    pub fn new(stage: Stage, at: u64, of: u64) -> Self {
+        Self { stage, at, of, seconds_left: None, seen: Seen::default(), reason: None }
     }
 
     /// Writes it into a run's folder. It is for people to look at: a disk that refuses it is no reason to stop a run, and
@@ -127,18 +149,23 @@ pub struct RunStatus {
 /// A folder without a manifest.
 pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
     let manifest = Manifest::read(&dir.join(crate::reproduce::MANIFEST))?;
-    let now = Status::now(Stage::Waiting, 0, 0).updated;
     Ok(manifest
         .runs
         .into_iter()
         .map(|row| {
-            let waiting = Status { updated: 0, ..Status::now(Stage::Waiting, 0, row.spec.steps()) };
-            let status = Status::read(&dir.join("runs").join(&row.spec.name)).unwrap_or(waiting);
+            let run = dir.join("runs").join(&row.spec.name);
+            let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, row.spec.steps()));
             let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
-            let live = works && now.saturating_sub(status.updated) < SILENT;
+            let live = works && is_fresh(&run.join(FILE));
             RunStatus { name: row.spec.name, status, live }
         })
         .collect())
+}
+
+/// Whether a file was touched of late; one from the future - clocks of two machines differ - was.
+fn is_fresh(path: &Path) -> bool {
+    let touched = fs::metadata(path).and_then(|meta| meta.modified());
+    touched.is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() < SILENT)
 }
 
 /// The states as a table for a terminal.
@@ -184,7 +211,7 @@ mod tests {
     #[test]
     fn a_state_comes_back_from_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let mut status = Status::now(Stage::Failed, 3, 7);
+        let mut status = Status::new(Stage::Failed, 3, 7);
         status.reason = Some("the disk is full".into());
         status.seen.icl_score = Some(-0.25);
         status.write(folder.path());
@@ -194,5 +221,22 @@ mod tests {
             shown.contains("failed") && shown.contains("the disk is full") && shown.contains("1 failed"),
             "{shown}"
         );
+    }
+
+    /// A run whose worker was killed is not live for long; one in the middle of a long step is.
+    #[test]
+    fn liveness_is_the_age_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        Status::new(Stage::Ablating, 0, 3).write(folder.path());
+        let path = folder.path().join(FILE);
+        assert!(is_fresh(&path));
+        let aged = |seconds| {
+            let at = SystemTime::now() - Duration::from_secs(seconds);
+            fs::File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+            is_fresh(&path)
+        };
+        assert!(aged(50) && !aged(70));
+        assert!(!is_fresh(&folder.path().join("missing")));
+        assert!(BEAT * 2 < SILENT);
     }
 }

@@ -152,7 +152,7 @@ pub fn measure(
     let losses_folder = folder.join("losses");
     fs::create_dir_all(&losses_folder).map_err(Error::io(&losses_folder))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
+    let text = Text::open(text, Some(&folder), source, spec.model.n_ctx)?;
     let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), text.hash());
     let mut tables = Tables::read(&folder, fresh);
     let steps = spec.snapshot_steps();
@@ -267,7 +267,7 @@ impl Probe {
     /// # Errors
     /// Data that are too few for it.
     pub fn whole(spec: &RunSpec, source: &Source) -> Result<Self, Error> {
-        let text = Text::open(None, Path::new(""), source, spec.model.n_ctx)?;
+        let text = Text::open(None, None, source, spec.model.n_ctx)?;
         let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
         Ok(Self { evaluation, evaluation_spec: spec.evaluation.clone() })
     }
@@ -291,7 +291,7 @@ impl Probe {
     pub fn time(&self, engine: &dyn Engine, params: &Params) -> Result<(), Error> {
         let name = engine.name().to_string();
         let fresh = Meta::new(String::new(), name, self.evaluation_spec.clone(), String::new());
-        let mut tables = Tables::read(Path::new(""), fresh);
+        let mut tables = Tables::new(fresh);
         self.evaluation.measure(engine, params, 0, 0, &mut tables).map(|_| ())
     }
 }
@@ -323,14 +323,14 @@ pub fn time_measure(
 ) -> Result<MeasureTiming, Error> {
     let (config, params) = load_finite_model(&snapshot_folder(run, step))?;
     let engine = device.open(&config, &params)?;
-    let text = Text::open(None, &run.join("measurements"), source, spec.model.n_ctx)?;
+    let text = Text::open(None, Some(&run.join("measurements")), source, spec.model.n_ctx)?;
     let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
     let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), String::new());
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let (mut whole, mut weights) = (Vec::new(), Vec::new());
     // The first warms up.
     for repetition in 0..=repetitions {
-        let mut tables = Tables::read(Path::new(""), fresh.clone());
+        let mut tables = Tables::new(fresh.clone());
         let begun = Instant::now();
         evaluation.measure(engine.as_ref(), &params, step, 0, &mut tables)?;
         let snapshot = begun.elapsed().as_secs_f64();

@@ -181,15 +181,20 @@ impl Tables {
     /// and one that cannot be read is made again from the snapshots.
     pub(super) fn read(folder: &Path, fresh: Meta) -> Self {
         let same = |tables: &Self| Meta { snapshots: BTreeMap::new(), ..tables.meta.clone() } == fresh;
-        Self::stored(folder).filter(same).unwrap_or_else(|| Self {
-            meta: fresh,
+        Self::stored(folder).filter(same).unwrap_or_else(|| Self::new(fresh))
+    }
+
+    /// Without a row.
+    pub(super) fn new(meta: Meta) -> Self {
+        Self {
+            meta,
             losses: Vec::new(),
             icl: Vec::new(),
             random_tokens: Vec::new(),
             text: Vec::new(),
             heads: Vec::new(),
             composition: Vec::new(),
-        })
+        }
     }
 
     /// Whatever tables are there, if all of them can be read.

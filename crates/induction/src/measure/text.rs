@@ -35,7 +35,7 @@ impl Text {
     ///
     /// # Errors
     /// A file that cannot be read or is too short, or data without a tokenizer to read it with.
-    pub fn open(file: Option<&Path>, folder: &Path, source: &Source, n_ctx: usize) -> Result<Self, Error> {
+    pub fn open(file: Option<&Path>, folder: Option<&Path>, source: &Source, n_ctx: usize) -> Result<Self, Error> {
         if let Some(file) = file {
             let text = fs::read_to_string(file).map_err(Error::io(file))?;
             let Some(tokenizer) = source.tokenizer() else {
@@ -55,7 +55,7 @@ impl Text {
             ids.truncate(n_ctx);
             return Ok(Self::new(file.display().to_string(), source.bos(), ids));
         }
-        let stored = || -> Option<Stored> { serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok() };
+        let stored = || -> Option<Stored> { serde_json::from_slice(&fs::read(folder?.join(FILE)).ok()?).ok() };
         let fits = |stored: &Stored| {
             (1..=n_ctx).contains(&stored.ids.len())
                 && stored.ids.iter().all(|&id| source.tokenizer().is_none_or(|t| (id as usize) < t.d_vocab()))

@@ -127,9 +127,6 @@ const DRAWS: u64 = 1000;
 /// An interval holds this share of the draws.
 const LEVEL: f64 = 0.95;
 
-/// What a claim says whose interval reaches across a limit.
-const INSIDE_NOISE: &str = "the verdict is inside the noise";
-
 /// Judges every claim from measured runs.
 ///
 /// The verdict comes from one experiment, chosen by its specs; the same rule applied to further seeds is told in `why`.
@@ -176,12 +173,19 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) ->
     let mut seeds = String::new();
     let mut interval = None;
     if finding.verdict != Verdict::OutOfReach {
-        finding.notes.extend(rule.quantities.iter().zip(intervals).filter_map(|(quantity, interval)| {
-            let interval = interval.as_ref()?;
-            quantity.limits.iter().find(|limit| interval.low < **limit && **limit < interval.high).map(|limit| {
-                let limit = quantity.unit.show(*limit);
-                format!("The 95 % interval reaches across the limit of {limit}: {INSIDE_NOISE}.")
+        let crossed: Vec<String> = rule
+            .quantities
+            .iter()
+            .zip(intervals)
+            .filter_map(|(quantity, interval)| {
+                let interval = interval.as_ref()?;
+                let limit = quantity.limits.iter().find(|limit| interval.low < **limit && **limit < interval.high)?;
+                Some(quantity.unit.show(*limit))
             })
+            .collect();
+        finding.inside_noise = !crossed.is_empty();
+        finding.notes.extend(crossed.into_iter().map(|limit| {
+            format!("The 95 % interval reaches across the limit of {limit}: the verdict is inside the noise.")
         }));
         if !lead.has_examples() {
             finding.notes.push("One evaluation example: how large the noise is is unknown.".to_string());
@@ -214,11 +218,10 @@ fn show_intervals(quantities: &[Quantity], intervals: &[Option<Interval>]) -> Op
 }
 
 fn claim(rule: &Rule, finding: Finding, interval: Option<String>, seeds: String) -> Claim {
-    let Finding { verdict, ours, why, notes } = finding;
+    let Finding { verdict, ours, why, notes, inside_noise } = finding;
     let notes: String = notes.iter().map(|note| format!(" {note}")).collect();
     let why = format!("{why}{notes}{seeds}");
-    let open = verdict != Verdict::Reproduced || why.contains(INSIDE_NOISE);
-    let decide = open.then_some(rule.decide);
+    let decide = (verdict != Verdict::Reproduced || inside_noise).then_some(rule.decide);
     Claim { id: rule.id, title: rule.title, paper: rule.paper, ours, interval, verdict, why, decide }
 }
 
@@ -228,11 +231,13 @@ struct Finding {
     ours: String,
     why: String,
     notes: Vec<String>,
+    /// An interval reaches across a limit.
+    inside_noise: bool,
 }
 
 impl Finding {
     fn new(verdict: Verdict, ours: String, why: String) -> Self {
-        Self { verdict, ours, why, notes: Vec::new() }
+        Self { verdict, ours, why, notes: Vec::new(), inside_noise: false }
     }
 
     fn note_if(mut self, condition: bool, note: impl FnOnce() -> String) -> Self {
