@@ -15,7 +15,9 @@ fn changed<'c, 'a>(cast: &'c Cast<'a>) -> Vec<&'c Player<'a>> {
 }
 
 fn too_few(found: usize, of: &str) -> Finding {
-    let why = format!("{found} {of} here, expected at least {SIZES_FROM}: `reproduce --scale full` trains them.");
+    let why = format!(
+        "{found} {of} here, expected at least {SIZES_FROM}; `reproduce --scale full` trains 5 depths of each family."
+    );
     Finding::new(Verdict::OutOfReach, String::new(), why)
 }
 
@@ -140,7 +142,7 @@ pub(super) fn q19(cast: &Cast<'_>) -> Finding {
     if slopes.len() < SIZES_FROM {
         return too_few(
             slopes.len(),
-            "vanilla models of 2 layers or more with snapshots on both sides of a window are",
+            "vanilla models of 2 layers or more with a window, and snapshots on both sides of it, are",
         );
     }
     let (before, after) = (rho_before(cast), rho_after(cast));
