@@ -13,6 +13,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+#[cfg(feature = "parquet")]
+mod columns;
+
 use std::{
     ffi::OsString,
     fs::{self, File},
@@ -20,6 +23,9 @@ use std::{
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
+
+#[cfg(feature = "parquet")]
+pub use columns::parquet_of_json_lines;
 
 /// Names of temporary siblings begin with this; whoever lists a folder skips them.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";

@@ -6,7 +6,7 @@ use induction_ablation::{
     Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Losses, Reads, control_sets, losses_under, single_heads,
 };
 use induction_metrics::{IclIndices, Role, icl_by_example, loss_by_index, paired_change, random_token_losses};
-use induction_model::{ModelConfig, Params, write_safetensors};
+use induction_model::{ModelConfig, write_safetensors};
 use induction_train::{EvaluationSpec, RunSpec, manifest_hash, snapshot_folder};
 use ndarray::{Array2, Array4, Axis};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, load_finite_model, single,
+        HeadRow, WRITE_EVERY, load_finite_model, load_params, single,
         tables::{Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
@@ -152,7 +152,7 @@ pub fn ablate(
     let mut all = || -> Result<(), Error> {
         for (done, &step) in missing.iter().enumerate() {
             interrupt.check()?;
-            let params = load(spec, run, step)?;
+            let params = load_params(spec, run, step)?;
             engine.set_params(&params)?;
             let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held.examples.view() };
             let losses = losses_under(&inputs, &single_heads(&spec.model, &KINDS))?;
@@ -171,7 +171,7 @@ pub fn ablate(
         }
         interrupt.check()?;
         if !knockouts_done {
-            let params = load(spec, run, last)?;
+            let params = load_params(spec, run, last)?;
             engine.set_params(&params)?;
             let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held.examples.view() };
             let heads = heads_at(&folder, last)?;
@@ -200,15 +200,6 @@ fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<AblationRow>)> {
 fn write(folder: &Path, meta: &Meta, rows: &mut [AblationRow]) -> Result<(), Error> {
     write_rows(folder, rows)?;
     write_json(&folder.join(META), meta)
-}
-
-fn load(spec: &RunSpec, run: &Path, step: u64) -> Result<Params, Error> {
-    let snapshot = snapshot_folder(run, step);
-    let (config, params) = load_finite_model(&snapshot)?;
-    if config == spec.model {
-        return Ok(params);
-    }
-    Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())))
 }
 
 fn heads_of(config: &ModelConfig) -> impl Iterator<Item = HeadId> + use<> {

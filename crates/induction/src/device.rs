@@ -17,6 +17,14 @@ pub enum Device {
 }
 
 impl Device {
+    /// As in the option.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Flex => "flex",
+        }
+    }
+
     /// The engine, with these weights.
     ///
     /// # Errors

@@ -12,12 +12,14 @@ use std::{
     },
 };
 
-use induction_train::{RunSpec, thin_weights};
+use induction_train::{RunSpec, is_finished, thin_weights};
 
 use crate::{
     Error,
     ablate::ablate,
     device::Device,
+    explore::explore,
+    history::timed,
     interrupt::Interrupt,
     measure::measure,
     progress::Screen,
@@ -94,7 +96,7 @@ impl Executor for Local<'_> {
     }
 }
 
-/// Trains, measures, ablates and thins one run, as far as that is not done; its folder's `status.json` says how it went.
+/// Trains, measures, ablates, explores and thins one run, as far as that is not done; its folder's `status.json` says how it went.
 ///
 /// # Errors
 /// Any stage's, [`Error::Interrupted`] after a signal; what is done stays done.
@@ -103,9 +105,16 @@ pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) 
     let mut spec = task.spec.clone();
     let mut stages = || -> Result<(), Error> {
         let source = Source::open(&mut spec, &task.data)?;
-        training::run(&spec, &source, &task.run, device, interrupt, screen)?;
-        measure(&spec, &source, &task.run, None, device, interrupt, screen)?;
-        ablate(&spec, &source, &task.run, device, interrupt, screen)?;
+        let (run, engine) = (&task.run, device.name());
+        // The report tells of this line, so a second call must not add one.
+        if is_finished(&spec, run)? {
+            training::run(&spec, &source, run, device, interrupt, screen)?;
+        } else {
+            timed(run, "training", engine, || training::run(&spec, &source, run, device, interrupt, screen))?;
+        }
+        timed(run, "measuring", engine, || measure(&spec, &source, run, device, interrupt, screen))?;
+        timed(run, "ablating", engine, || ablate(&spec, &source, run, device, interrupt, screen))?;
+        timed(run, "exploring", engine, || explore(&spec, &source, run, None, device, interrupt, screen))?;
         thin_weights(&spec, &task.run).map_err(Error::from)
     };
     let result = stages();

@@ -6,8 +6,9 @@
 //! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
 //! - [`measure::measure`]: every kept snapshot of a run, measured once;
 //! - [`ablate::ablate`]: every head of every kept snapshot removed, once;
+//! - [`explore::explore`]: what its heads attend to, on a text and on argument 4's prompts;
 //! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
-//! - [`reproduce::reproduce`]: all of them, each trained, measured and ablated by an [`executor`], and the report;
+//! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an [`executor`], and the report;
 //! - [`status::status`]: how far they are.
 //!
 //! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
@@ -26,6 +27,8 @@ pub mod bench;
 pub mod device;
 pub mod error;
 pub mod executor;
+pub mod explore;
+mod history;
 pub mod interrupt;
 pub mod measure;
 pub mod pilot;

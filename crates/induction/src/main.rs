@@ -13,6 +13,7 @@ use induction::{
     bench::{Work, time},
     device::Device,
     executor::{Local, Task, run as run_task},
+    explore::explore,
     interrupt::Interrupt,
     measure::{measure, time_measure},
     model::{ModelConfig, write_export},
@@ -150,7 +151,15 @@ enum Command {
         /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
         #[arg(long)]
         data: Option<PathBuf>,
-        /// A text whose every token's loss is followed over training [default: the last one, else a held-out example].
+    },
+    /// Follow a text over the snapshots of a run, and keep what its heads attend to on it and on argument 4's prompts.
+    Explore {
+        /// The run's folder.
+        run: PathBuf,
+        /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// The text [default: the last one, else a held-out example].
         #[arg(long)]
         text: Option<PathBuf>,
     },
@@ -162,10 +171,18 @@ enum Command {
         #[arg(long)]
         data: Option<PathBuf>,
     },
-    /// Rebuild the report of a reproduction from its measurements.
+    /// Rebuild the report of a reproduction from its measurements; of several, one beside the other.
     Report {
-        /// The folder that holds runs/.
-        dir: PathBuf,
+        /// Folders that hold runs/.
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// First put this text into the explorer, in place of a held-out example: every model reads it again at every
+        /// snapshot whose weights are there.
+        #[arg(long)]
+        text: Option<PathBuf>,
+        /// Of several folders: where the report that compares them goes.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// What each head of a trained model does on some tokens.
     Scan {
@@ -418,10 +435,21 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
         }
-        Command::Measure { run, data, text } => {
+        Command::Measure { run, data } => {
             let mut spec = finished_spec(run)?;
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
-            measure(&spec, &source, run, text.as_deref(), device, &interrupt, &screen)?;
+            measure(&spec, &source, run, device, &interrupt, &screen)?;
+            let folder = run.join("measurements");
+            if json {
+                show(&serde_json::json!({"measurements": folder}))
+            } else {
+                print_line(&folder.display().to_string())
+            }
+        }
+        Command::Explore { run, data, text } => {
+            let mut spec = finished_spec(run)?;
+            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            explore(&spec, &source, run, text.as_deref(), device, &interrupt, &screen)?;
             let folder = run.join("measurements");
             if json {
                 show(&serde_json::json!({"measurements": folder}))
@@ -433,7 +461,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let mut spec = finished_spec(run)?;
             let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
             // Which heads are induction heads is read off the measurements.
-            measure(&spec, &source, run, None, device, &interrupt, &screen)?;
+            measure(&spec, &source, run, device, &interrupt, &screen)?;
             ablate(&spec, &source, run, device, &interrupt, &screen)?;
             let effects = last_effects(run)?;
             if json {
@@ -454,7 +482,33 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             print_line(text.trim_end())
         }
-        Command::Report { dir } => show_report(&induction::report::build(dir)?, json),
+        Command::Report { dirs, text, out } => {
+            if let Some(text) = text {
+                for run in dirs.iter().map(|dir| runs_of(dir)).collect::<Result<Vec<_>, _>>()?.concat() {
+                    let mut spec = finished_spec(&run)?;
+                    let source = Source::open(&mut spec, &data_beside(&run))?;
+                    explore(&spec, &source, &run, Some(text), device, &interrupt, &screen)?;
+                }
+            }
+            match (dirs.as_slice(), out) {
+                ([dir], None) => show_report(&induction::report::build(dir)?, json),
+                ([_], Some(out)) => Err(Error::Input(format!(
+                    "--out {}: a report lies beside its runs; --out is for one that compares several folders",
+                    out.display()
+                ))),
+                (_, None) => {
+                    Err(Error::Input("several folders: say with --out where their comparison goes".to_string()))
+                }
+                (dirs, Some(out)) => {
+                    let page = induction::report::compare(dirs, out)?;
+                    if json {
+                        show(&serde_json::json!({"report": page}))
+                    } else {
+                        print_line(&page.display().to_string())
+                    }
+                }
+            }
+        }
         Command::Scan { model, tokens, pattern } => {
             let result =
                 scan(&find_snapshot(model)?, &read_tokens(tokens)?, pattern.unwrap_or(Patterns::None), device)?;
@@ -513,6 +567,16 @@ fn finished_spec(run: &Path) -> Result<RunSpec, Error> {
         return Ok(spec);
     }
     Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())))
+}
+
+/// The run folders of a reproduction, by name.
+fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let runs = dir.join("runs");
+    let entries = std::fs::read_dir(&runs).map_err(Error::io(&runs))?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join("spec.toml").exists());
+    folders.sort();
+    Ok(folders)
 }
 
 /// A run inside a reproduction shares the data folder beside `runs/`; any other has its own.

@@ -16,10 +16,14 @@ use crate::{
     Error,
     bench::{forward_flop_per_token, median},
     device::Device,
+    explore::MAP_TOKENS,
     measure::Probe,
     plan::Manifest,
     source::Source,
 };
+
+/// Entries of a head's maps on the three prompts that are kept: a few hundred tokens for the pattern, fewer for the others.
+const PROMPT_ENTRIES: f64 = 6e4;
 
 /// The stages of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -78,8 +82,12 @@ impl Cost {
         let losses = 4.0 * (e.examples * n_ctx) as f64;
         let tables = 25.0 * (4 * n_ctx + 4 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
         let removals = heads * 2.0 * 24.0 * ablated / n_ctx as f64 + 8.0 * heads * n_ctx as f64;
+        // Attention and attribution, a byte an entry, on the text; on the prompts, at the last one.
+        let maps = 2.0 * heads * (n_ctx.min(MAP_TOKENS) as f64).powi(2);
+        let prompts = 2.0 * heads * PROMPT_ENTRIES;
+        let kept = spec.weight_steps().len() as f64;
         let disk =
-            snapshots * (losses + tables) + sweeps * removals + (spec.weight_steps().len() as f64 + 6.0) * weights;
+            snapshots * (losses + tables) + sweeps * removals + kept * (weights + maps) + 6.0 * weights + prompts;
         Self { tokens, parameters, flop, memory: memory(spec, parameters), disk }
     }
 }

@@ -71,6 +71,7 @@ impl Progress {
             Stage::Training => format!("{name}: training"),
             Stage::Measuring => format!("{name}: measuring"),
             Stage::Ablating => format!("{name}: removing heads"),
+            Stage::Exploring => format!("{name}: reading texts"),
             Stage::Waiting | Stage::Done | Stage::Failed => name.to_string(),
         };
         Status::new(stage, 0, total).write(run);

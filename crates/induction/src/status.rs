@@ -23,6 +23,8 @@ pub enum Stage {
     Measuring,
     /// Its heads are removed.
     Ablating,
+    /// Its attention over texts is kept.
+    Exploring,
     /// All done.
     Done,
     /// Ended by an error; tried again by the next call.
@@ -173,7 +175,7 @@ pub fn table(runs: &[RunStatus]) -> String {
     let mut text = format!("{:<22} {:<10} {:>13} {:>8}  last seen\n", "run", "stage", "at", "left");
     for RunStatus { name, status, live } in runs {
         let stage = match (status.stage, live) {
-            (Stage::Training | Stage::Measuring | Stage::Ablating, false) => "stopped".to_string(),
+            (Stage::Training | Stage::Measuring | Stage::Ablating | Stage::Exploring, false) => "stopped".to_string(),
             (stage, _) => {
                 serde_json::to_value(stage).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
             }

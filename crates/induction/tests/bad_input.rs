@@ -196,7 +196,7 @@ fn texts_that_cannot_be_followed() {
     let run = folder.path().join("run");
     let measure = || {
         let mut command = induction();
-        command.arg("measure").arg(&run).arg("--text").arg(&text);
+        command.arg("explore").arg(&run).arg("--text").arg(&text);
         command
     };
     succeed(&mut train(folder.path(), TINY));
@@ -218,6 +218,6 @@ fn texts_that_cannot_be_followed() {
     // Without a text the last one stays, and nothing is measured again.
     let table = || std::fs::read(run.join("measurements/text.jsonl")).unwrap();
     let first = table();
-    succeed(induction().arg("measure").arg(&run));
+    succeed(induction().arg("explore").arg(&run));
     assert_eq!(first, table());
 }

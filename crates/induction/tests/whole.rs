@@ -51,10 +51,10 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     let claims: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
     let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
     let expected = ["Q1", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "Q8", "Q9", "Q10", "Q11", "Q12", "Q13"];
-    let further = ["Q15", "Q16", "Q17", "Q18", "Q19", "Q21", "Q22", "R1", "S1", "K1", "P1", "P2"];
+    let further = ["Q15", "Q16", "Q17", "Q18", "Q19", "Q20", "Q21", "Q22", "R1", "S1", "K1", "P1", "P2"];
     assert_eq!(ids, [&expected[..], &further].concat());
-    // The sweep is part of the job; clamped models are asked for, and families are another scale.
-    let absent = ["Q13", "Q17", "Q18", "Q19", "Q21", "P1", "P2"];
+    // The sweep is part of the job; clamped models are asked for, families are another scale, and there is no text.
+    let absent = ["Q13", "Q17", "Q18", "Q19", "Q20", "Q21", "P1", "P2"];
     let judged = |claim: &&Value| !absent.contains(&claim["id"].as_str().unwrap());
     assert!(claims.iter().filter(judged).all(|claim| claim["interval"].is_string()), "{claims:#?}");
     assert!(claims.iter().filter(|claim| !judged(claim)).all(|claim| claim["verdict"] == "out-of-reach"));
@@ -202,11 +202,10 @@ fn a_clamp_is_part_of_the_model_from_training_to_measuring() {
     assert!(message.contains("model.clamp.head = 7"), "{message}");
 }
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 7] = [
     "loss_by_index.jsonl",
     "icl.jsonl",
     "random_tokens.jsonl",
-    "text.jsonl",
     "heads.jsonl",
     "composition.jsonl",
     "summary.json",
@@ -231,7 +230,6 @@ fn every_measure_has_its_place() {
     assert_eq!(loss["d_loss_d_ln_index"].as_array().unwrap().len(), loss["derivative_index"].as_array().unwrap().len());
     lengths(&last("icl.jsonl"), &[("by_example", 8), ("late_slope_by_example", 8)]);
     lengths(&last("random_tokens.jsonl"), &[("losses", 8)]);
-    lengths(&last("text.jsonl"), &[("losses", 24)]);
     // 2 heads before, 2 after, 3 inputs.
     assert_eq!(table("composition.jsonl").len(), 16 * 2 * 2 * 3);
     let heads = table("heads.jsonl");
@@ -250,4 +248,48 @@ fn every_measure_has_its_place() {
         serde_json::from_str(&std::fs::read_to_string(run.join("measurements/summary.json")).unwrap()).unwrap();
     assert!(summary["ceiling"]["icl_score"].is_f64() && summary["predicted_onset_tokens"].is_f64(), "{summary}");
     assert!(summary["window"].is_object() != summary["no_window"].is_string(), "{summary}");
+}
+
+#[test]
+fn explore_stands_alone_goes_on_and_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    let measurements = run.join("measurements");
+    let files = ["text.json", "text.jsonl", "explore.json", "prompts.jsonl", "maps/step-00000200.safetensors"];
+    let explore = || {
+        succeed(induction().arg("explore").arg(&run));
+        files.map(|name| std::fs::read(measurements.join(name)).unwrap())
+    };
+    let first = explore();
+    let text = rows(&measurements.join("text.jsonl"));
+    assert_eq!(text.len(), 16);
+    assert!(text.iter().all(|row| row["losses"].as_array().unwrap().len() == 24));
+    assert!(first[3].is_empty(), "synthetic data have no text to prompt with");
+    let file = safetensors::SafeTensors::deserialize(&first[4]).unwrap();
+    let attention = file.tensor("attention").unwrap();
+    assert_eq!(attention.shape(), [2, 2, 24, 24]);
+    // The attention that scan gives, in 255ths.
+    let tokens = folder.path().join("tokens.json");
+    let stored: Value = serde_json::from_slice(&first[0]).unwrap();
+    let mut ids = vec![0];
+    ids.extend(stored["ids"].as_array().unwrap()[..23].iter().map(|id| id.as_u64().unwrap()));
+    std::fs::write(&tokens, serde_json::to_string(&ids).unwrap()).unwrap();
+    let scan =
+        succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
+    let scan: Value = serde_json::from_str(&scan).unwrap();
+    for (query, row) in scan["pattern"].as_array().unwrap().iter().enumerate() {
+        for (key, share) in row.as_array().unwrap().iter().enumerate() {
+            let kept = f64::from(attention.data()[(2 * 24 + query) * 24 + key]) / 255.0;
+            assert!((kept - share.as_f64().unwrap()).abs() < 0.0021, "{query} {key}: {kept} for {share}");
+        }
+    }
+
+    // Whatever is lost is made again, to the same bytes.
+    for name in files {
+        std::fs::remove_file(measurements.join(name)).unwrap();
+        assert!(explore() == first, "{name}");
+    }
+    std::fs::write(measurements.join("text.jsonl"), "{\"step\": 0, \"tok").unwrap();
+    assert!(explore() == first);
 }

@@ -17,7 +17,9 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
 use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
-use crate::load::{AblationPoint, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, Removal};
+use crate::load::{
+    AblationPoint, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, PromptScore, Removal,
+};
 use crate::text::visible;
 
 /// Seed of the bootstrap.
@@ -497,6 +499,22 @@ impl<'a> Cast<'a> {
     pub(crate) fn players(&self) -> impl Iterator<Item = &Player<'a>> {
         self.players.iter().filter(|player| player.part.clamp.is_none())
     }
+}
+
+/// The head of the leading experiment with the highest share on a behaviour, and its model.
+pub(crate) fn best_on<'c, 'a>(lead: &'c Cast<'a>, behaviour: &str) -> Option<(&'c Player<'a>, &'a PromptScore)> {
+    let of = |player: &'c Player<'a>| {
+        let run = player.run;
+        let scores = run.explored.iter().flat_map(|explored| &explored.scores);
+        scores.filter(|score| score.behaviour == behaviour).map(move |score| (player, score))
+    };
+    let mut best: Option<(&Player<'a>, &PromptScore)> = None;
+    for (player, score) in lead.players().flat_map(of) {
+        if best.is_none_or(|(_, so_far)| score.share.0 > so_far.share.0) {
+            best = Some((player, score));
+        }
+    }
+    best
 }
 
 /// The experiments in `runs`: first the leading one, which decides the verdicts, then the same with other seeds.

@@ -62,9 +62,14 @@
 //! # }
 //! ```
 
+mod analysis;
+mod arguments;
 mod cast;
 mod claims;
+mod compare;
 mod error;
+mod explorer;
+mod export;
 mod figures;
 mod load;
 mod markdown;
@@ -79,10 +84,10 @@ use std::path::{Path, PathBuf};
 pub use claims::{Claim, RULES, Rule, Verdict, claims};
 pub use error::ReportError;
 pub use load::{
-    AblationPoint, Ceiling, Clamp, Downstream, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, LossPoint,
-    RandomTokenPoint, Removal, Run, Spec, TrainPoint, load_run, load_runs,
+    AblationPoint, Ceiling, Clamp, Downstream, Explored, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout,
+    LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, Run, Spec, TextPoint, TrainPoint, load_run,
+    load_runs,
 };
-pub use page::page;
 pub use terminal::table;
 pub use text::visible;
 
@@ -98,25 +103,110 @@ pub struct Report {
     pub claims_file: PathBuf,
 }
 
-/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/claims.md`, `dir/series/pca.jsonl`, `dir/series/models.jsonl` and `dir/report.html`, each whole or not at all.
+/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and
+/// `dir/report.html`, each file whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
 pub fn build(dir: &Path) -> Result<Report, ReportError> {
     let runs = load_runs(dir)?;
-    let claims = claims(&runs);
-    let series = dir.join("series");
-    std::fs::create_dir_all(&series).map_err(|source| ReportError::Write { path: series.clone(), source })?;
-    write(&series.join("pca.jsonl"), &series::pca_rows(&runs))?;
-    write(&series.join("models.jsonl"), &series::model_rows(&runs))?;
-    let html = page(&runs, &claims);
+    let casts = cast::casts(&runs);
+    let claims = claims::judge(&casts);
+    let figures = figures::figures(&casts, &claims);
+    let folder = |name: &str| {
+        let folder = dir.join(name);
+        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+        Ok(folder)
+    };
+    let series = folder("series")?;
+    write(&series.join("pca.jsonl"), &series::pca_rows(&casts))?;
+    write(&series.join("models.jsonl"), &series::model_rows(&casts))?;
+    write_figures(&folder("figures")?, &figures)?;
+    let html = page::page(&page::Parts {
+        runs: &runs,
+        casts: &casts,
+        claims: &claims,
+        figures: &figures,
+        brief: figures::brief(&casts),
+        analysis: analysis::analysis(&casts),
+        explorer: explorer::explorer(&casts),
+        command: &command(dir, &runs),
+    });
     let mut json = serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
     json.push('\n');
     let report = Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
     write(&report.claims_file, &json)?;
-    write(&dir.join("claims.md"), &markdown::markdown(&runs, &report.claims))?;
+    write(&dir.join("claims.md"), &markdown::markdown(&casts, &report.claims))?;
     write(&report.page, &html)?;
     Ok(report)
+}
+
+/// Reads the runs of several folders and writes `out/report.html` and `out/figures/`: the reproductions side by side,
+/// each named by its folder.
+///
+/// # Errors
+/// As [`build`], of any of the folders.
+pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
+    let loaded = dirs.iter().map(|dir| load_runs(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut sides = Vec::new();
+    for (dir, runs) in dirs.iter().zip(&loaded) {
+        let casts = cast::casts(runs);
+        let claims = claims::judge(&casts);
+        let figures = figures::figures(&casts, &claims);
+        let mut analysis = analysis::analysis(&casts);
+        let name =
+            dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = visible(&name);
+        analysis.iter_mut().for_each(|series| series.title = format!("{name}: {}", series.title));
+        sides.push(compare::Side { name, casts, claims, figures, analysis });
+    }
+    let figures = compare::merged(&mut sides);
+    let analysis: Vec<analysis::Series> =
+        sides.iter_mut().flat_map(|side| std::mem::take(&mut side.analysis)).collect();
+    let files = out.join("figures");
+    std::fs::create_dir_all(&files).map_err(|source| ReportError::Write { path: files.clone(), source })?;
+    write_figures(&files, &figures)?;
+    let page = out.join("report.html");
+    write(&page, &page::compared(&sides, &figures, &analysis))?;
+    Ok(page)
+}
+
+fn write_figures(folder: &Path, figures: &[figures::Figure]) -> Result<(), ReportError> {
+    for figure in figures {
+        write(&folder.join(format!("{}.svg", figure.id)), &export::svg(figure))?;
+        write(&folder.join(format!("{}.csv", figure.id)), &export::csv(figure))?;
+        #[cfg(feature = "parquet")]
+        {
+            let path = folder.join(format!("{}.parquet", figure.id));
+            let failed = |source| ReportError::Write { path: path.clone(), source };
+            if let Some(bytes) = export::parquet(figure).map_err(failed)? {
+                induction_files::write_atomic(&path, &bytes).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What makes these runs again: their scale's command if the manifest beside them is a scale's, else its own.
+fn command(dir: &Path, runs: &[Run]) -> String {
+    let manifest = std::fs::read_to_string(dir.join("manifest.toml")).ok();
+    let name = manifest.and_then(|text| text.parse::<toml::Table>().ok()?.get("name")?.as_str().map(str::to_string));
+    let Some(name) = name else { return "induction run SPEC --out RUN".to_string() };
+    if !["smoke", "laptop", "full", "gpu", "paper"].contains(&name.as_str()) {
+        return "induction reproduce --manifest manifest.toml --out DIR".to_string();
+    }
+    let seeds: std::collections::BTreeSet<u64> = runs.iter().map(|run| run.spec.seed).collect();
+    let mut command = format!("cargo xtask reproduce --scale {name}");
+    if let Some(first) = seeds.first().filter(|first| **first > 0) {
+        command += &format!(" --seed {first}");
+    }
+    if name == "full" || seeds.len() > 1 {
+        command += &format!(" --seeds {}", seeds.len());
+    }
+    if runs.iter().any(|run| run.spec.clamp.is_some()) {
+        command += " --clamp";
+    }
+    command
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ReportError> {

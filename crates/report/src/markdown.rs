@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::cast::casts;
+use crate::cast::Cast;
 use crate::series::models;
 use crate::text::{number, tokens, visible};
-use crate::{Claim, Run, Verdict};
+use crate::{Claim, Verdict};
 
 /// The table of claims, what is open with its reason and the experiment that would decide it, and the models.
-pub(crate) fn markdown(runs: &[Run], claims: &[Claim]) -> String {
+pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim]) -> String {
     let mut out =
         String::from("## Claims\n\n| | claim | paper | ours | 95 % interval | verdict |\n|---|---|---|---|---|---|\n");
     // Writing into a String cannot fail, which is why the results below are dropped.
@@ -34,7 +34,7 @@ pub(crate) fn markdown(runs: &[Run], claims: &[Claim]) -> String {
         let _ = writeln!(out, "- **{}, {title}**: {state}. {why} *What would decide it:* {decide}", claim.id);
     }
     out += "\n## Models\n\n| model | text, seed | tokens | ICL score at the end | window | best head, prefix matching | half-way | the change |\n|---|---|---|---|---|---|---|---|\n";
-    for row in models(&casts(runs)) {
+    for row in models(casts) {
         let span = |[start, end]: [u64; 2]| format!("{} to {}", tokens(start as f64), tokens(end as f64));
         let _ = writeln!(
             out,

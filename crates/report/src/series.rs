@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::Run;
-use crate::cast::{Cast, Player, casts};
+use crate::cast::{Cast, Player};
 
 /// A line of `series/pca.jsonl`: a snapshot's place in the plane of the joint PCA (paper.md, 2).
 #[derive(Serialize)]
@@ -20,9 +19,9 @@ struct PcaRow<'a> {
 }
 
 /// The lines of `series/pca.jsonl`; none if the runs have no plane in common.
-pub(crate) fn pca_rows(runs: &[Run]) -> String {
+pub(crate) fn pca_rows(casts: &[Cast<'_>]) -> String {
     let mut text = String::new();
-    for cast in &casts(runs) {
+    for cast in casts {
         let explained = cast.explained().unwrap_or_default();
         for player in cast.players() {
             let Some((tokens, path)) = player.path() else { continue };
@@ -120,7 +119,7 @@ pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
 }
 
 /// The lines of `series/models.jsonl`.
-pub(crate) fn model_rows(runs: &[Run]) -> String {
-    let rows = models(&casts(runs));
+pub(crate) fn model_rows(casts: &[Cast<'_>]) -> String {
+    let rows = models(casts);
     rows.iter().map(|row| serde_json::to_string(row).expect("plain structs serialize") + "\n").collect()
 }

@@ -44,7 +44,7 @@ fn the_same_runs_give_the_same_bytes() {
     }
     let names: Vec<_> =
         fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
-    assert_eq!(names.len(), 5, "nothing but runs, series and three files is left behind: {names:?}");
+    assert_eq!(names.len(), 6, "nothing but runs, series, figures and three files is left behind: {names:?}");
     let [pca, other] = [&a, &b].map(|dir| read(&dir.path().join("series/pca.jsonl")));
     assert!(pca.lines().count() == 404 && pca == other);
     let [models, other] = [&a, &b].map(|dir| read(&dir.path().join("series/models.jsonl")));
@@ -70,7 +70,7 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 25);
+    assert_eq!(list.len(), 26);
     for claim in list {
         let mut keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
         // What is not reproduced names an experiment that would decide it.
@@ -94,7 +94,7 @@ fn the_page_loads_nothing_and_links_to_its_tables() {
     assert!(page.contains("default-src 'none'"));
     // Outside the scripts there is no way to load anything: no address with a scheme, no source.
     let markup = page
-        .split("<script>")
+        .split("<script")
         .next()
         .expect("the page before the scripts")
         .split("<footer>")
@@ -126,7 +126,7 @@ fn hostile_names_and_specs_are_inert() {
     let report = build(dir.path()).expect("hostile, but sound");
     let page = read(&report.page);
     let own = page.matches("<script").count();
-    assert_eq!(own - plotly_mentions(), 3, "the data and our two scripts");
+    assert_eq!(own - plotly_mentions(), 7, "three sorts of data, two packed models and our two scripts");
     assert!(!page.contains("<img src=x") && !page.contains("<script>alert"));
     assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
     assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
@@ -146,7 +146,7 @@ fn hostile_names_and_specs_are_inert() {
 }
 
 fn plotly_mentions() -> usize {
-    include_str!("../assets/plotly-basic.min.js").matches("<script").count()
+    include_str!("../assets/plotly-cartesian.min.js").matches("<script").count()
 }
 
 #[test]
@@ -342,7 +342,7 @@ fn the_terminal_table_keeps_its_width() {
         let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
         assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 20, "{text}");
+        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 21, "{text}");
     }
     assert!(table(&claims, 100, true).contains("\u{1b}[1;34m● reproduced\u{1b}[0m"));
 }
@@ -354,4 +354,104 @@ fn a_run_that_is_no_part_still_makes_a_page() {
     write_all(dir.path(), &[Fabricated { d_mlp: 512, ..two() }, twin]);
     let page = read(&build(dir.path()).expect("sound runs").page);
     assert!(page.contains("2 layers, MLPs") && page.contains("not part of any claim: a duplicate"));
+}
+
+#[test]
+fn damaged_maps_and_texts_are_named() {
+    let cases: [(&str, &[u8], &[&str]); 6] = [
+        ("text.json", b"{\"name\": 1}", &["text.json, line 1", "a name and a list of tokens", "explore the run again"]),
+        ("text.json", b"{\"name\": \"a\", \"tokens\": [\"b\"]}", &["text.jsonl, line 1", "10 losses for the 1 tokens"]),
+        ("maps/step-00000100.safetensors", b"\0", &["step-00000100.safetensors", "explore the run again"]),
+        ("prompts.json", b"[{\"behaviour\": \"pattern matching\"}]", &["prompts.json", "expected prompts"]),
+        ("prompts.json", b"[", &["prompts.json, line 1", "expected JSON"]),
+        ("prompts.jsonl", b"{\"behaviour\": \"a\", \"layer\": 7}", &["prompts.jsonl, line 1", "`layer` is 7"]),
+    ];
+    for (file, bytes, parts) in cases {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        fs::write(run.join("measurements").join(file), bytes).expect("writable");
+        expect_error(dir.path(), parts);
+    }
+    // Maps of another model than the spec's.
+    let dir = folder();
+    let run = write(dir.path(), &two());
+    let other = write(dir.path(), &one());
+    let maps = |run: &Path| run.join("measurements/maps/step-00000500.safetensors");
+    fs::copy(maps(&other), maps(&run)).expect("both are there");
+    expect_error(dir.path(), &["step-00000500.safetensors", "shape [1, 4, 10, 10]", "[2, 4, 10, 10]"]);
+}
+
+#[test]
+fn tokens_of_a_text_are_inert() {
+    let dir = folder();
+    write_all(dir.path(), &[two(), one()]);
+    let report = build(dir.path()).expect("sound runs");
+    let page = read(&report.page);
+    // Escapes, right-to-left marks and tags of the text and its name are shown, not obeyed.
+    assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}') && !page.contains("<i>mine"));
+    assert!(page.contains("a text of &lt;i&gt;mine&lt;/i&gt;") && page.contains("\\u{202e}abc"));
+    let svg = read(&dir.path().join("figures/F8.svg"));
+    assert!(svg.contains("&lt;/script&gt;") && !svg.contains("</script>") && !svg.contains('\u{1b}'));
+    let csv = read(&dir.path().join("figures/F8.csv"));
+    assert!(csv.lines().next() == Some("token,text,value") && csv.contains("\n3, <b>,"));
+}
+
+#[test]
+fn every_figure_is_a_picture_and_a_table() {
+    let dir = folder();
+    let mut runs = all();
+    runs.extend(common::families());
+    write_all(dir.path(), &runs);
+    let page = read(&build(dir.path()).expect("sound runs").page);
+    let wanted = [
+        "F3",
+        "F4",
+        "F5",
+        "F6",
+        "F7",
+        "F8",
+        "F9",
+        "F10",
+        "F11",
+        "T1",
+        "F14",
+        "C1",
+        "C2",
+        "C3",
+        "C4",
+        "A1",
+        "A2",
+        "A3",
+        "A4",
+        "full-ablations",
+        "before-after",
+        "clamps",
+    ];
+    for id in wanted {
+        assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
+        let svg = read(&dir.path().join(format!("figures/{id}.svg")));
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{id}");
+        let csv = read(&dir.path().join(format!("figures/{id}.csv")));
+        let columns = csv.lines().next().expect("a head").split(',').count();
+        assert!(csv.lines().count() > 1 && columns > 2, "{id}");
+    }
+}
+
+#[test]
+fn several_folders_stand_side_by_side() {
+    let (a, b, out) = (folder(), folder(), folder());
+    write_all(a.path(), &all());
+    write_all(b.path(), &[Fabricated { before: 0.3, rise: 0.0, ..two() }, one()]);
+    let dirs = [a.path().to_path_buf(), b.path().to_path_buf()];
+    let out = out.path().join("new");
+    let page = induction_report::compare(&dirs, &out).expect("sound runs");
+    let first = read(&page);
+    let [left, right] = dirs.map(|dir| dir.file_name().expect("a name").to_string_lossy().into_owned());
+    assert!(first.contains(&format!("{left}: Attention-only")) && first.contains(&format!("{right}: Attention-only")));
+    // Q1 comes out otherwise, Q5 does not.
+    assert!(first.contains("<tr id=\"Q1\" class=\"differs\">") && first.contains("<tr id=\"Q5\">"), "the marks");
+    let csv = read(&out.join("figures/F3.csv"));
+    assert!(csv.contains(&format!("{left}: ICL score")) && csv.contains(&format!("{right}: ICL score")));
+    induction_report::compare(&[a.path().to_path_buf(), b.path().to_path_buf()], &out).expect("sound runs");
+    assert!(read(&page) == first);
 }

@@ -1,9 +1,6 @@
-//! The tables as Parquet, made from their JSON lines: one definition of a row, two files.
+//! The tables as Parquet, beside their JSON lines.
 
-use std::{io::Cursor, path::Path, sync::Arc};
-
-use arrow_json::{ReaderBuilder, reader::infer_json_schema_from_seekable};
-use parquet::arrow::ArrowWriter;
+use std::path::Path;
 
 use crate::Error;
 
@@ -12,16 +9,7 @@ pub(super) fn write(folder: &Path, table: &str) -> Result<(), Error> {
     let path = folder.join(table);
     let text = std::fs::read(&path).map_err(Error::io(&path))?;
     let target = path.with_extension("parquet");
-    let bytes = convert(&text).map_err(|reason| Error::Input(format!("{}: {reason}", target.display())))?;
+    let made = induction_files::parquet_of_json_lines(&text);
+    let bytes = made.map_err(|reason| Error::Input(format!("{}: {reason}", target.display())))?;
     induction_files::write_atomic(&target, &bytes).map_err(Error::io(target))
-}
-
-fn convert(text: &[u8]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
-    let (schema, _) = infer_json_schema_from_seekable(Cursor::new(text), None)?;
-    let schema = Arc::new(schema);
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None)?;
-    for batch in ReaderBuilder::new(schema).build(Cursor::new(text))? {
-        writer.write(&batch?)?;
-    }
-    Ok(writer.into_inner()?)
 }

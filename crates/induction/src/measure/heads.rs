@@ -296,14 +296,14 @@ fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
 }
 
 /// `W_O W_U` of each head of a layer, `[head][d_head, d_vocab]`, with the final layer norm's centring and gain folded in.
-fn head_unembeddings(params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
+pub(crate) fn head_unembeddings(params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
     let w_o = weights::get::<Ix3>(params, &format!("blocks.{l}.attn.W_O"));
     let (gain, w_u) = (weights::gain(params, "ln_final.w"), weights::get::<Ix2>(params, "unembed.W_U"));
     w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, w_u)).collect()
 }
 
 /// `[pos, head, d_head]` values -> `[head, pos, d_vocab]` direct-path logits.
-fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
+pub(crate) fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
     let (pos, heads) = (v.len_of(Axis(0)), v.len_of(Axis(1)));
     let mut logits = Array3::zeros((heads, pos, unembed[0].ncols()));
     for (head, (mut out, unembed)) in logits.outer_iter_mut().zip(unembed).enumerate() {

@@ -5,7 +5,6 @@ mod columns;
 mod heads;
 mod summary;
 pub(crate) mod tables;
-mod text;
 mod weights;
 
 use std::{
@@ -26,7 +25,7 @@ use ndarray::{Array2, Axis};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
-use self::tables::{IclRow, LossRow, Meta, RandomTokenRow, Tables, TextRow};
+use self::tables::{IclRow, LossRow, Meta, RandomTokenRow, Tables};
 use crate::status::{Seen, Stage};
 use crate::{
     Error,
@@ -37,7 +36,8 @@ use crate::{
     source::{EVALUATION_SEED, Source},
 };
 
-pub use self::{heads::Evaluators, tables::HeadRow, text::Text, weights::circuits};
+pub(crate) use self::heads::{head_unembeddings, value_logits};
+pub use self::{heads::Evaluators, tables::HeadRow, weights::circuits};
 
 /// Tables are written at least this often; a kill costs what was measured since.
 pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
@@ -48,16 +48,15 @@ struct Evaluation {
     held_out: Array2<u32>,
     evaluators: Evaluators,
     indices: IclIndices,
-    text: Text,
 }
 
 impl Evaluation {
-    fn new(spec: &EvaluationSpec, source: &Source, text: Text) -> Result<Self, Error> {
+    fn new(spec: &EvaluationSpec, source: &Source) -> Result<Self, Error> {
         let held_out = source.held_out(spec.examples)?;
         let evaluators =
             Evaluators::new(spec, inputs(&held_out, spec.head_examples), source.bos(), &source.allowed_tokens()?)?;
         let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
-        Ok(Self { held_out, evaluators, indices, text })
+        Ok(Self { held_out, evaluators, indices })
     }
 
     /// `evaluation.safetensors`: every token that is measured on, so that others can measure the same.
@@ -124,8 +123,6 @@ impl Evaluation {
         let random = random_token_losses(losses.view(), EVALUATION_SEED).map_err(place)?;
         let mean = random.iter().map(|&loss| f64::from(loss)).sum::<f64>() / random.len() as f64;
         tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
-        let text = engine.losses(self.text.tokens.view(), &[])?;
-        tables.text.push(TextRow { step, tokens, losses: text.iter().copied().collect() });
 
         let circuits = circuits(engine.config(), params).map_err(place)?;
         tables.heads.extend(self.evaluators.heads(engine, params, &circuits, step, tokens)?);
@@ -143,7 +140,6 @@ pub fn measure(
     spec: &RunSpec,
     source: &Source,
     run: &Path,
-    text: Option<&Path>,
     device: Device,
     interrupt: &Interrupt,
     screen: &Screen,
@@ -152,8 +148,7 @@ pub fn measure(
     let losses_folder = folder.join("losses");
     fs::create_dir_all(&losses_folder).map_err(Error::io(&losses_folder))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let text = Text::open(text, Some(&folder), source, spec.model.n_ctx)?;
-    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), text.hash());
+    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
     let mut tables = Tables::read(&folder, fresh);
     let steps = spec.snapshot_steps();
     let mut hashes = BTreeMap::new();
@@ -183,8 +178,7 @@ pub fn measure(
         }
     }
 
-    text.write(&folder, source)?;
-    let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
+    let evaluation = Evaluation::new(&spec.evaluation, source)?;
     evaluation.write(&folder)?;
     let mut progress = Progress::new(screen, &spec.name, run, Stage::Measuring, missing.len() as u64);
     let mut written = Instant::now();
@@ -192,10 +186,7 @@ pub fn measure(
         for (done, &step) in missing.iter().enumerate() {
             interrupt.check()?;
             let snapshot = snapshot_folder(run, step);
-            let (config, params) = load_finite_model(&snapshot)?;
-            if config != spec.model {
-                return Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())));
-            }
+            let params = load_params(spec, run, step)?;
             engine.set_params(&params)?;
             let losses = evaluation
                 .measure(engine.as_ref(), &params, step, step * spec.tokens_per_step(), &mut tables)
@@ -228,6 +219,16 @@ pub fn measure(
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.
 pub(crate) fn last_seen(run: &Path) -> Seen {
     Tables::stored(&run.join("measurements")).map_or_else(Seen::default, |tables| tables.last_seen())
+}
+
+/// The weights of one of a run's snapshots, which must be of the spec's model and hold numbers.
+pub(crate) fn load_params(spec: &RunSpec, run: &Path, step: u64) -> Result<Params, Error> {
+    let snapshot = snapshot_folder(run, step);
+    let (config, params) = load_finite_model(&snapshot)?;
+    if config == spec.model {
+        return Ok(params);
+    }
+    Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())))
 }
 
 /// The model in a snapshot's folder, which must hold numbers: every measure of a NaN is a NaN.
@@ -267,8 +268,7 @@ impl Probe {
     /// # Errors
     /// Data that are too few for it.
     pub fn whole(spec: &RunSpec, source: &Source) -> Result<Self, Error> {
-        let text = Text::open(None, None, source, spec.model.n_ctx)?;
-        let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
+        let evaluation = Evaluation::new(&spec.evaluation, source)?;
         Ok(Self { evaluation, evaluation_spec: spec.evaluation.clone() })
     }
 
@@ -290,7 +290,7 @@ impl Probe {
     /// The engine's and the metrics'.
     pub fn time(&self, engine: &dyn Engine, params: &Params) -> Result<(), Error> {
         let name = engine.name().to_string();
-        let fresh = Meta::new(String::new(), name, self.evaluation_spec.clone(), String::new());
+        let fresh = Meta::new(String::new(), name, self.evaluation_spec.clone());
         let mut tables = Tables::new(fresh);
         self.evaluation.measure(engine, params, 0, 0, &mut tables).map(|_| ())
     }
@@ -323,9 +323,8 @@ pub fn time_measure(
 ) -> Result<MeasureTiming, Error> {
     let (config, params) = load_finite_model(&snapshot_folder(run, step))?;
     let engine = device.open(&config, &params)?;
-    let text = Text::open(None, Some(&run.join("measurements")), source, spec.model.n_ctx)?;
-    let evaluation = Evaluation::new(&spec.evaluation, source, text)?;
-    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone(), String::new());
+    let evaluation = Evaluation::new(&spec.evaluation, source)?;
+    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let (mut whole, mut weights) = (Vec::new(), Vec::new());
     // The first warms up.

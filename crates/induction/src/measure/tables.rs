@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{Error, status::Seen};
 
 /// Raised whenever a measurement's definition changes, so that stored tables are made again.
-const MEASURES: u32 = 3;
+const MEASURES: u32 = 4;
 
 const META: &str = "meta.json";
 
@@ -20,15 +20,13 @@ pub(super) struct Meta {
     spec_hash: String,
     engine: String,
     evaluation: EvaluationSpec,
-    /// Hash of the chosen text's tokens.
-    text: String,
     /// Hash of each measured snapshot's manifest, by step.
     pub(super) snapshots: BTreeMap<u64, String>,
 }
 
 impl Meta {
-    pub(super) fn new(spec_hash: String, engine: String, evaluation: EvaluationSpec, text: String) -> Self {
-        Self { measures: MEASURES, spec_hash, engine, evaluation, text, snapshots: BTreeMap::new() }
+    pub(super) fn new(spec_hash: String, engine: String, evaluation: EvaluationSpec) -> Self {
+        Self { measures: MEASURES, spec_hash, engine, evaluation, snapshots: BTreeMap::new() }
     }
 }
 
@@ -42,8 +40,8 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
 }
 
 /// Every table's file.
-pub(super) const FILES: [&str; 6] =
-    [LossRow::FILE, IclRow::FILE, RandomTokenRow::FILE, TextRow::FILE, HeadRow::FILE, CompositionRow::FILE];
+pub(super) const FILES: [&str; 5] =
+    [LossRow::FILE, IclRow::FILE, RandomTokenRow::FILE, HeadRow::FILE, CompositionRow::FILE];
 
 /// A line of `loss_by_index.jsonl`: what the losses of a snapshot say by index.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,14 +80,6 @@ pub(super) struct RandomTokenRow {
     pub(super) tokens: u64,
     /// The paper's loss: the mean of `losses`.
     pub(super) loss: f64,
-    pub(super) losses: Vec<f32>,
-}
-
-/// A line of `text.jsonl`: the loss of each token of the chosen text (`text.json`), from the first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct TextRow {
-    pub(super) step: u64,
-    pub(super) tokens: u64,
     pub(super) losses: Vec<f32>,
 }
 
@@ -145,7 +135,7 @@ macro_rules! one_a_snapshot {
         }
     )* };
 }
-one_a_snapshot!(LossRow: "loss_by_index.jsonl", IclRow: "icl.jsonl", RandomTokenRow: "random_tokens.jsonl", TextRow: "text.jsonl");
+one_a_snapshot!(LossRow: "loss_by_index.jsonl", IclRow: "icl.jsonl", RandomTokenRow: "random_tokens.jsonl");
 
 impl Row for HeadRow {
     const FILE: &'static str = "heads.jsonl";
@@ -171,7 +161,6 @@ pub(super) struct Tables {
     pub(super) losses: Vec<LossRow>,
     pub(super) icl: Vec<IclRow>,
     pub(super) random_tokens: Vec<RandomTokenRow>,
-    pub(super) text: Vec<TextRow>,
     pub(super) heads: Vec<HeadRow>,
     pub(super) composition: Vec<CompositionRow>,
 }
@@ -191,7 +180,6 @@ impl Tables {
             losses: Vec::new(),
             icl: Vec::new(),
             random_tokens: Vec::new(),
-            text: Vec::new(),
             heads: Vec::new(),
             composition: Vec::new(),
         }
@@ -204,7 +192,6 @@ impl Tables {
             losses: read_rows(folder)?,
             icl: read_rows(folder)?,
             random_tokens: read_rows(folder)?,
-            text: read_rows(folder)?,
             heads: read_rows(folder)?,
             composition: read_rows(folder)?,
         })
@@ -217,7 +204,6 @@ impl Tables {
         keep(&mut self.losses, kept);
         keep(&mut self.icl, kept);
         keep(&mut self.random_tokens, kept);
-        keep(&mut self.text, kept);
         keep(&mut self.heads, kept);
         keep(&mut self.composition, kept);
     }
@@ -244,7 +230,6 @@ impl Tables {
         write_rows(folder, &mut self.losses)?;
         write_rows(folder, &mut self.icl)?;
         write_rows(folder, &mut self.random_tokens)?;
-        write_rows(folder, &mut self.text)?;
         write_rows(folder, &mut self.heads)?;
         write_rows(folder, &mut self.composition)?;
         write_json(&folder.join(META), &self.meta)

@@ -2,11 +2,15 @@
 
 use induction_metrics::{TwoByTwo, resample, spearman};
 
-use super::rules::{Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM};
+use rand_distr::{Distribution, StandardNormal};
+
+use super::rules::{
+    Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM, Q20_ABOVE_CHANCE, Q20_SHARE_FROM,
+};
 use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, missing, need};
-use crate::cast::{Cast, Player, TWO};
+use crate::cast::{Cast, Player, TWO, best_on};
 use crate::load::HeadScore;
-use crate::text::number;
+use crate::text::{number, percent};
 
 /// Seed of the draws of heads.
 const SEED: u64 = 1;
@@ -171,4 +175,49 @@ pub(super) fn q16(cast: &Cast<'_>) -> Finding {
         format!("rho {} (OV), {} (QK)", shown(ov), shown(qk)),
         why,
     )
+}
+
+const PATTERN: &str = "pattern matching";
+
+/// A score with its standard error over prompts; in a bootstrap draw, one drawn from it.
+fn drawn(cast: &Cast<'_>, value: f64, stderr: Option<f64>) -> f64 {
+    let Some(draw) = cast.draw else { return value };
+    let z: f64 = StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw));
+    value + z * stderr.unwrap_or_default()
+}
+
+pub(super) fn pattern_share(cast: &Cast<'_>) -> Option<f64> {
+    let (_, score) = best_on(cast, PATTERN)?;
+    Some(drawn(cast, score.share.0, score.share.1))
+}
+
+pub(super) fn pattern_beyond_chance(cast: &Cast<'_>) -> Option<f64> {
+    let (_, score) = best_on(cast, PATTERN)?;
+    Some(drawn(cast, score.among.0, score.among.1) - score.among.2)
+}
+
+pub(super) fn q20(cast: &Cast<'_>) -> Finding {
+    let Some((player, score)) = best_on(cast, PATTERN) else {
+        let why = "No model on this data read the prompts: they need text, and a context that holds them.";
+        return Finding::new(Verdict::OutOfReach, String::new(), why.to_string());
+    };
+    let why = format!(
+        "Head {} of {}: {} of its attention goes to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them). It is the largest of {} heads, so expect it to lie a little high.",
+        score.head,
+        player.part.label(),
+        percent(score.share.0),
+        percent(score.share.2),
+        percent(score.among.0),
+        percent(score.among.2),
+        cast.players().map(|player| player.last_heads().len()).sum::<usize>()
+    );
+    let beyond = score.among.0 - score.among.2;
+    let verdict = graded(score.share.0 >= Q20_SHARE_FROM, beyond > Q20_ABOVE_CHANCE);
+    let ours = format!(
+        "{}; of that on digits {} (chance {})",
+        percent(score.share.0),
+        percent(score.among.0),
+        percent(score.among.2)
+    );
+    Finding::new(verdict, ours, why)
 }

@@ -164,6 +164,10 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) ->
     let Some((lead, others)) = casts.split_first() else {
         return claim(rule, missing(TWO), None, String::new());
     };
+    // A draw can have what the experiment itself lacks, a window for one; its interval would be of nothing.
+    let has = |quantity: &Quantity| (quantity.value)(lead).is_some_and(f64::is_finite);
+    let intervals: Vec<Option<Interval>> =
+        rule.quantities.iter().zip(intervals).map(|(quantity, interval)| interval.filter(|_| has(quantity))).collect();
     let mut finding = (rule.judge)(lead);
     let others: Vec<(u64, Finding)> = others
         .iter()
@@ -176,7 +180,7 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) ->
         let crossed: Vec<String> = rule
             .quantities
             .iter()
-            .zip(intervals)
+            .zip(&intervals)
             .filter_map(|(quantity, interval)| {
                 let interval = interval.as_ref()?;
                 let limit = quantity.limits.iter().find(|limit| interval.low < **limit && **limit < interval.high)?;
@@ -190,7 +194,7 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) ->
         if !lead.has_examples() {
             finding.notes.push("One evaluation example: how large the noise is is unknown.".to_string());
         }
-        interval = show_intervals(rule.quantities, intervals);
+        interval = show_intervals(rule.quantities, &intervals);
         finding.notes.extend(lead.players().filter_map(unfinished));
         seeds = match others.as_slice() {
             [] => " One seed: how far another would differ is unknown.".to_string(),

@@ -37,6 +37,9 @@ pub(super) const SIZES_FROM: usize = 3;
 pub(super) const Q15_PREFIX_MATCHING_ABOVE: f64 = 0.1;
 pub(super) const Q15_P_BELOW: f64 = 0.05;
 pub(super) const Q16_RHO_FROM: f64 = 0.5;
+/// The paper's 65 %, with room for a much smaller model; and how far above chance anything must lie.
+pub(super) const Q20_SHARE_FROM: f64 = 0.5;
+pub(super) const Q20_ABOVE_CHANCE: f64 = 0.1;
 /// Q1's 0.15 nats and Q2's 0.2, spread over the factor of ten between indices 50 and 500: nats an e-fold.
 pub(super) const Q22_FLAT_ABOVE: f64 = -0.065;
 pub(super) const Q22_FALLING_BELOW: f64 = -0.087;
@@ -53,7 +56,7 @@ pub(crate) const INDUCTION_HEAD_ABOVE: f64 = 0.3;
 pub(crate) const PREVIOUS_TOKEN_HEAD_ABOVE: f64 = 0.3;
 
 /// The claims, in the order of paper.md, section 9.
-pub const RULES: [Rule; 25] = [
+pub const RULES: [Rule; 26] = [
     Rule {
         id: "Q1",
         title: "Before the phase change there is little in-context learning",
@@ -304,6 +307,28 @@ pub const RULES: [Rule; 25] = [
         quantities: &[
             Quantity { name: "before", unit: Unit::Plain, limits: &[Q19_RHO_FROM], value: series::rho_before },
             Quantity { name: "after", unit: Unit::Plain, limits: &[-Q19_RHO_FROM], value: series::rho_after },
+        ],
+    },
+    Rule {
+        id: "Q20",
+        title: "A head matches patterns, not only tokens",
+        paper: "about 65 % of the attention from the colon goes to right digits (chance: 25 % of that on digits)",
+        rule: "Of all heads of all models on this text, at the end, the one with the largest share of its attention on the right digits. Reproduced at 50 % or more; partly if, of its attention on digits, what goes to right ones lies more than 10 points above chance.",
+        decide: "A model large enough to know months, fruits and colours as kinds, from English text: `--scale gpu` on a larger corpus, or `induction scan` on a trained one.",
+        judge: heads::q20,
+        quantities: &[
+            Quantity {
+                name: "of all attention",
+                unit: Unit::Share,
+                limits: &[Q20_SHARE_FROM],
+                value: heads::pattern_share,
+            },
+            Quantity {
+                name: "beyond chance on digits",
+                unit: Unit::Share,
+                limits: &[Q20_ABOVE_CHANCE],
+                value: heads::pattern_beyond_chance,
+            },
         ],
     },
     Rule {

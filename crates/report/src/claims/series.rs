@@ -55,14 +55,20 @@ pub(super) fn q17(cast: &Cast<'_>) -> Finding {
         models.iter().map(|player| format!("{} {}", player.part.label(), number(player.last_amount()))).collect();
     let mean = models.iter().map(|player| player.last_amount()).sum::<f64>() / models.len() as f64;
     let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
+    let after = match drift {
+        Some(drift) => format!("After the window the middle model's amount changes by {} of its end.", percent(drift)),
+        None => format!("Fewer than {SIZES_FROM} of them have a window, so what comes after it is not judged."),
+    };
     let why = format!(
-        "Last amounts of ICL in nats: {}; their mean is {}, their standard deviation {} of it. After the window the middle model's amount changes by {} of its end.",
+        "Last amounts of ICL in nats: {}; their mean is {}, their standard deviation {} of it. {after}",
         each.join(", "),
         number(mean),
-        spread.map_or("undefined".to_string(), percent),
-        drift.map_or("undefined".to_string(), percent)
+        spread.map_or("undefined".to_string(), percent)
     );
-    let ours = format!("mean {} nats, spread {}, after the window {}", number(mean), shown(spread), shown(drift));
+    let after = drift.map_or("too few windows to say what comes after".to_string(), |drift| {
+        format!("after the window {}", number(drift))
+    });
+    let ours = format!("mean {} nats, spread {}, {after}", number(mean), shown(spread));
     Finding::new(graded(alike && stays, alike || stays), ours, why)
 }
 

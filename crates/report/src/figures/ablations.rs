@@ -2,7 +2,7 @@
 
 use super::{
     ABLATIONS, Figure, ICL, KNOCKOUTS, Line, Panel, axis, capital, colour, files, icl_band, icl_line, icl_range,
-    icl_summary, line, tokens_axis, verdicts, window_of,
+    icl_summary, line, own_window, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, HeadKind, Player, TWO, TWO_GIVEN, TWO_WITHOUT};
@@ -44,6 +44,7 @@ pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["P1", "P2"])),
         files: files(players.iter().copied(), ICL),
         panels: vec![icl, matching],
+        ..Figure::empty()
     })
 }
 
@@ -91,10 +92,11 @@ fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadName, f
     of.map(|removal| (removal.head, removal.icl_change)).collect()
 }
 
-fn effects_panel(lead: &Cast<'_>, player: &Player<'_>, downstream: Downstream) -> Panel {
+/// How the ICL score changes without each head, over training.
+pub(crate) fn effects_panel(player: &Player<'_>, downstream: Downstream) -> Panel {
     let title = format!("{}: change without a head", player.part.label());
     let mut panel = Panel::new(title, tokens_axis(), axis("change of the ICL score (nats)"));
-    panel.window = window_of(lead).filter(|_| player.part == TWO);
+    panel.window = own_window(player).filter(|_| player.part == TWO);
     panel.lines = kind_lines(player, |point| Some(effects_at(point, downstream)));
     let values = || panel.lines.iter().flat_map(|line| &line.y).copied();
     // The paper's axis, unless something lies outside.
@@ -133,7 +135,7 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         })
         .collect();
     let effects: Vec<Panel> =
-        lead.vanilla().map(|player| effects_panel(lead, player, Downstream::PatternPreserving)).collect();
+        lead.vanilla().map(|player| effects_panel(player, Downstream::PatternPreserving)).collect();
     let summary: Vec<String> = effects.iter().map(|panel| panel.summary.clone()).collect();
     panels.extend(effects);
     Figure {
@@ -144,11 +146,12 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q10", "S1", "R1", "K1"])),
         files: files(lead.vanilla(), ABLATIONS).into_iter().chain(files(lead.vanilla(), KNOCKOUTS)).collect(),
         panels,
+        ..Figure::empty()
     }
 }
 
 pub(super) fn full_ablations(lead: &Cast<'_>) -> Figure {
-    let panels: Vec<Panel> = lead.vanilla().map(|player| effects_panel(lead, player, Downstream::Full)).collect();
+    let panels: Vec<Panel> = lead.vanilla().map(|player| effects_panel(player, Downstream::Full)).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
         id: "full-ablations",
@@ -158,31 +161,13 @@ pub(super) fn full_ablations(lead: &Cast<'_>) -> Figure {
         here: summary.join(" "),
         files: files(lead.vanilla(), ABLATIONS),
         panels,
+        ..Figure::empty()
     }
 }
 
 pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let deep = || lead.vanilla().filter(|player| player.part.n_layers > 1);
-    let panel = |player: &Player<'_>| {
-        let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("along the before-and-after vector"));
-        let Ok(window) = &player.window else {
-            panel.summary = format!("{}: no window, so no vector.", capital(&player.part.label()));
-            return panel;
-        };
-        panel.window = Some([window.start_tokens as f64, window.end_tokens as f64]);
-        let at = |point: &AblationPoint| player.before_after(window, Downstream::PatternPreserving, point);
-        panel.lines = kind_lines(player, at);
-        let lowest = player.run.ablations.last().and_then(at).and_then(|along| {
-            let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();
-            lowest.map(|(head, along)| {
-                let (label, kind) = (capital(&player.part.label()), kind_words(player.kind(head)));
-                format!("{label} at the end: head {head} ({kind}) is lowest, {along:+.2}.")
-            })
-        });
-        panel.summary = lowest.unwrap_or_else(|| format!("The {} is not ablated.", player.part.run()));
-        panel
-    };
-    let panels: Vec<Panel> = deep().map(panel).collect();
+    let panels: Vec<Panel> = deep().map(before_after_panel).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
         id: "before-after",
@@ -192,5 +177,27 @@ pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q11"])),
         files: files(deep(), ABLATIONS),
         panels,
+        ..Figure::empty()
     }
+}
+
+/// Each head's removal along the model's own before-and-after vector, over training.
+pub(crate) fn before_after_panel(player: &Player<'_>) -> Panel {
+    let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("along the before-and-after vector"));
+    let Ok(window) = &player.window else {
+        panel.summary = format!("{}: no window, so no vector.", capital(&player.part.label()));
+        return panel;
+    };
+    panel.window = own_window(player);
+    let at = |point: &AblationPoint| player.before_after(window, Downstream::PatternPreserving, point);
+    panel.lines = kind_lines(player, at);
+    let lowest = player.run.ablations.last().and_then(at).and_then(|along| {
+        let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();
+        lowest.map(|(head, along)| {
+            let (label, kind) = (capital(&player.part.label()), kind_words(player.kind(head)));
+            format!("{label} at the end: head {head} ({kind}) is lowest, {along:+.2}.")
+        })
+    });
+    panel.summary = lowest.unwrap_or_else(|| format!("The {} is not ablated.", player.part.run()));
+    panel
 }

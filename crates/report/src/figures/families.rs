@@ -1,10 +1,10 @@
 //! The figures about families of models: where heads form, and how their scores go together.
 
-use super::{Axis, Figure, HEADS, Line, Panel, axis, capital, colour, files, rounded, verdicts};
+use super::{Axis, Figure, HEADS, Line, Panel, axis, capital, colour, files, verdicts};
 use crate::Claim;
 use crate::cast::{Cast, Part, Player};
 use crate::load::HeadScore;
-use crate::text::number;
+use crate::text::{number, rounded};
 
 /// A1 to A4.
 pub(super) fn families(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
@@ -90,6 +90,7 @@ fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{here} {}", verdicts(claims, &["Q12", "Q13"])),
         files: files(runs, HEADS),
         panels,
+        ..Figure::empty()
     }
 }
 
@@ -109,6 +110,7 @@ fn a2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{} {}", said.join(" "), verdicts(claims, &["Q15"])),
         files: files(lead.players(), HEADS),
         panels,
+        ..Figure::empty()
     }
 }
 
@@ -125,6 +127,7 @@ fn a3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{} {}", panel.summary, verdicts(claims, &["Q16"])),
         files: files(lead.attention_only(), HEADS),
         panels: vec![panel],
+        ..Figure::empty()
     }
 }
 
@@ -141,5 +144,6 @@ fn a4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here: format!("{} {}", panel.summary, verdicts(claims, &["Q16"])),
         files: files(lead.attention_only(), HEADS),
         panels: vec![panel],
+        ..Figure::empty()
     }
 }

@@ -1,6 +1,8 @@
 //! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an unvalidated number.
 
 mod ablations;
+mod explore;
+mod history;
 mod table;
 
 use std::collections::BTreeSet;
@@ -13,6 +15,8 @@ use serde_json::{Map, Value};
 
 pub use self::ablations::{AblationPoint, Downstream, HeadName, Knockout, Removal};
 use self::ablations::{load_ablations, load_knockouts};
+use self::explore::load_explored;
+pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
 use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
 use crate::ReportError;
 use crate::text::visible;
@@ -190,6 +194,10 @@ pub struct Run {
     pub ablations: Vec<AblationPoint>,
     /// `knockouts.jsonl`; empty if the run is not ablated.
     pub knockouts: Vec<Knockout>,
+    /// What its heads do on a text and on prompts, if that was looked at.
+    pub explored: Option<Explored>,
+    /// What trained it, where and for how long, in words, if that was kept.
+    pub made: Option<String>,
     /// The ceiling of the run's data, if it was measured.
     pub ceiling: Option<Ceiling>,
     /// `meta.json`: what the tables were made with.
@@ -295,6 +303,8 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     let heads = load_heads(folder, &spec)?;
     let ablations = load_ablations(folder, &spec)?;
     let knockouts = load_knockouts(folder, &spec)?;
+    let explored = load_explored(folder, &spec)?;
+    let made = history::load_made(folder)?;
     let meta = load_object(folder, "meta.json")?;
     let ceiling = load_ceiling(folder)?;
     Ok(Run {
@@ -309,6 +319,8 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         heads,
         ablations,
         knockouts,
+        explored,
+        made,
         ceiling,
         meta,
     })

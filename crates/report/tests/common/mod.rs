@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use safetensors::{Dtype, tensor::TensorView};
+
 pub const RUN_TOKENS: u64 = 10_000_000;
 pub const SNAPSHOTS: u64 = 100;
 pub const STEP_TOKENS: u64 = 10_000;
@@ -69,6 +71,9 @@ pub struct Fabricated {
     pub recovered: [f64; 3],
     /// Cost of cutting the keys' path, and of every other, as a share of removing the induction head.
     pub paths: [f64; 2],
+    /// Share of the attention on right digits of a head that matches prefixes, of all and of that on digits; none: no text
+    /// was explored.
+    pub pattern: Option<[f64; 2]>,
 }
 
 pub fn two() -> Fabricated {
@@ -108,6 +113,7 @@ pub fn two() -> Fabricated {
         sets: [0.8, 0.05],
         recovered: [0.99, 0.65, 0.75],
         paths: [0.9, 0.1],
+        pattern: Some([0.65, 0.8]),
     }
 }
 
@@ -284,7 +290,76 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     fs::write(measurements.join("summary.json"), summary).expect("a fresh folder");
     let meta = r#"{"measures": "1", "spec_hash": "00", "evaluation": {"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100}}"#;
     fs::write(measurements.join("meta.json"), meta).expect("a fresh folder");
+    if let Some(pattern) = run.pattern {
+        write_explored(run, pattern, &measurements);
+    }
     folder
+}
+
+/// Tokens that would like to be more than text.
+pub const TEXT: [&str; 10] =
+    ["The", " cat", " <b>", "</script>", "\u{1b}[31m", "\n", "\u{202e}abc", " cat", " \"'&", "."];
+
+/// A text followed at every snapshot and mapped at every tenth, and one prompt.
+fn write_explored(run: &Fabricated, [share, among]: [f64; 2], measurements: &Path) {
+    let write = |name: &str, text: String| fs::write(measurements.join(name), text).expect("a fresh folder");
+    fs::create_dir_all(measurements.join("maps")).expect("a fresh folder");
+    let ids: Vec<usize> = (0..TEXT.len()).collect();
+    let stored = serde_json::json!({"name": "a text of <i>mine</i>", "ids": ids, "tokens": TEXT});
+    write("text.json", stored.to_string());
+    write("explore.json", "{}".to_string());
+    let mut lines = String::new();
+    for k in 0..=SNAPSHOTS {
+        let step = k * RUN_TOKENS / STEP_TOKENS / SNAPSHOTS;
+        let losses: Vec<f64> = (0..TEXT.len()).map(|t| 8.0 - 0.05 * k as f64 * (t as f64 / 9.0)).collect();
+        let row = serde_json::json!({"step": step, "tokens": step * STEP_TOKENS, "losses": losses});
+        writeln!(lines, "{row}").expect("a String");
+        if k % 10 == 0 {
+            write_maps(&measurements.join(format!("maps/step-{step:08}.safetensors")), "", run.n_layers, TEXT.len());
+        }
+    }
+    write("text.jsonl", lines);
+    let query = serde_json::json!({"at": 5, "targets": [2], "among": [2, 3]});
+    let prompt = serde_json::json!([{"behaviour": "pattern matching", "ids": [0, 1, 2, 3, 4, 5, 6, 7], "tokens": ["<|bos|>", "may", " frog:", "0", "blue", " pear:", "3", "\n"], "queries": [query]}]);
+    write("prompts.json", prompt.to_string());
+    write_maps(&measurements.join("maps/prompts.safetensors"), ".pattern_matching", run.n_layers, 7);
+    let mut lines = String::new();
+    for (layer, head) in (0..run.n_layers).flat_map(|layer| (0..4).map(move |head| (layer, head))) {
+        let best = layer + 1 == run.n_layers && head == 1;
+        let (share, among) = if best { (share, among) } else { (0.02, 0.25) };
+        let row = serde_json::json!({
+            "step": 1000, "tokens": RUN_TOKENS, "behaviour": "pattern matching", "layer": layer, "head": head,
+            "share": share, "share_stderr": 0.01, "chance": 0.1, "share_among": among, "share_among_stderr": 0.01,
+            "chance_among": 0.25, "attribution": 0.5, "attribution_total": 0.7,
+        });
+        writeln!(lines, "{row}").expect("a String");
+    }
+    write("prompts.jsonl", lines);
+}
+
+/// Even attention, and attribution that alternates.
+fn write_maps(path: &Path, suffix: &str, n_layers: usize, positions: usize) {
+    let (mut attention, mut attribution) = (Vec::new(), Vec::new());
+    for _ in 0..n_layers * 4 {
+        for query in 0..positions {
+            for key in 0..positions {
+                let seen = key <= query;
+                attention.push(if seen { (255.0 / (query + 1) as f64).round() as u8 } else { 0 });
+                attribution.push(if seen { (if key % 2 == 0 { 100i8 } else { -50 }) as u8 } else { 0 });
+            }
+        }
+    }
+    let unit: Vec<u8> = (0..n_layers * 4).flat_map(|_| 0.01f32.to_le_bytes()).collect();
+    let maps = vec![n_layers, 4, positions, positions];
+    let arrays = [
+        (format!("attention{suffix}"), Dtype::U8, maps.clone(), attention),
+        (format!("attribution{suffix}"), Dtype::I8, maps, attribution),
+        (format!("attribution_unit{suffix}"), Dtype::F32, vec![n_layers, 4], unit),
+    ];
+    let views = arrays.iter().map(|(name, dtype, shape, bytes)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape asks for"))
+    });
+    fs::write(path, safetensors::serialize(views, None).expect("unique names")).expect("a fresh folder");
 }
 
 /// Examples that heads are removed on: the first half.

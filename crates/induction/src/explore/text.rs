@@ -1,19 +1,18 @@
-//! The text whose every token's loss is followed over training (paper.md, 6: argument 1's anecdote).
+//! The text whose tokens are followed over training (paper.md, 6: argument 1's anecdote).
 
 use std::{fs, path::Path};
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::tables::write_json;
-use crate::{Error, source::Source};
+use crate::{Error, measure::tables::write_json, source::Source};
 
-const FILE: &str = "text.json";
+pub(super) const FILE: &str = "text.json";
 
 /// The chosen text.
-pub struct Text {
+pub(super) struct Text {
     /// `[1, length + 1]`, the start token first.
-    pub tokens: Array2<u32>,
+    pub(super) tokens: Array2<u32>,
     name: String,
 }
 
@@ -24,23 +23,23 @@ struct Stored {
     name: String,
     /// Token ids without the start token.
     ids: Vec<u32>,
-    /// Each token as text, where the data have text.
+    /// Each token for a reader's eyes: its text, or its number where the data have no text.
     tokens: Vec<String>,
 }
 
 impl Text {
-    /// The text in `file`; without one, the text that `folder` was measured on last, or the first held-out example.
+    /// The text in `file`; without one, the text that `folder` was explored with last, or a held-out example.
     ///
     /// At most `n_ctx` tokens are read: a model of this family sees no more at once.
     ///
     /// # Errors
     /// A file that cannot be read or is too short, or data without a tokenizer to read it with.
-    pub fn open(file: Option<&Path>, folder: Option<&Path>, source: &Source, n_ctx: usize) -> Result<Self, Error> {
+    pub(super) fn open(file: Option<&Path>, folder: &Path, source: &Source, n_ctx: usize) -> Result<Self, Error> {
         if let Some(file) = file {
             let text = fs::read_to_string(file).map_err(Error::io(file))?;
             let Some(tokenizer) = source.tokenizer() else {
                 return Err(Error::Input(format!(
-                    "{}: the run's data are synthetic and have no tokenizer to read a text with; measure without --text",
+                    "{}: the run's data are synthetic and have no tokenizer to read a text with; leave --text out",
                     file.display()
                 )));
             };
@@ -55,7 +54,7 @@ impl Text {
             ids.truncate(n_ctx);
             return Ok(Self::new(file.display().to_string(), source.bos(), ids));
         }
-        let stored = || -> Option<Stored> { serde_json::from_slice(&fs::read(folder?.join(FILE)).ok()?).ok() };
+        let stored = || -> Option<Stored> { serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok() };
         let fits = |stored: &Stored| {
             (1..=n_ctx).contains(&stored.ids.len())
                 && stored.ids.iter().all(|&id| source.tokenizer().is_none_or(|t| (id as usize) < t.d_vocab()))
@@ -63,8 +62,8 @@ impl Text {
         if let Some(stored) = stored().filter(fits) {
             return Ok(Self::new(stored.name, source.bos(), stored.ids));
         }
-        let example = source.held_out(1)?;
-        Ok(Self::new("held-out example 0".to_string(), example[[0, 0]], example.iter().skip(1).copied().collect()))
+        let (index, example) = repetitive_example(source)?;
+        Ok(Self::new(format!("held-out example {index}"), example[0], example[1..].to_vec()))
     }
 
     fn new(name: String, bos: u32, ids: Vec<u32>) -> Self {
@@ -82,8 +81,30 @@ impl Text {
         let ids: Vec<u32> = self.tokens.iter().skip(1).copied().collect();
         let tokens = match source.tokenizer() {
             Some(tokenizer) => ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>()?,
-            None => Vec::new(),
+            None => ids.iter().map(u32::to_string).collect(),
         };
         write_json(&folder.join(FILE), &Stored { name: self.name.clone(), ids, tokens })
     }
+}
+
+/// Held-out examples among which a text is chosen.
+const CANDIDATES: usize = 64;
+
+/// The held-out example of which nearest to half of the pairs of neighbours have come before in it: one that has both
+/// something to complete and something new. Few examples have as many, and a list of numbers has more.
+fn repetitive_example(source: &Source) -> Result<(usize, Vec<u32>), Error> {
+    let examples = source.held_out(1).and_then(|one| source.held_out(CANDIDATES).or(Ok(one)))?;
+    let distance = |row: &[u32]| {
+        let mut seen = std::collections::BTreeSet::new();
+        let pairs = row[1..].windows(2).take(super::MAP_TOKENS);
+        let (mut all, mut again) = (0u64, 0u64);
+        for pair in pairs {
+            all += 1;
+            again += u64::from(!seen.insert([pair[0], pair[1]]));
+        }
+        (2 * again).abs_diff(all)
+    };
+    let rows: Vec<Vec<u32>> = examples.rows().into_iter().map(|row| row.to_vec()).collect();
+    let nearest = rows.into_iter().enumerate().min_by_key(|(_, row)| distance(row));
+    Ok(nearest.expect("at least one example was asked for"))
 }

@@ -1,0 +1,485 @@
+//! What the report's reader can explore: the losses of a text's tokens over training, and what every head attends to and
+//! adds to the prediction, on that text and on argument 4's prompts (docs/FORMATS.md: maps).
+
+mod prompts;
+mod text;
+
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+
+use induction_engine::Engine;
+use induction_metrics::logit_attribution;
+use induction_model::{Hook, Normalization, Params};
+use induction_train::{RunSpec, manifest_hash, snapshot_folder};
+use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView3, Axis, Ix4};
+use safetensors::{Dtype, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    prompts::{BEHAVIOURS, Prompt, prompts},
+    text::Text,
+};
+use crate::{
+    Error,
+    device::Device,
+    interrupt::Interrupt,
+    measure::{
+        WRITE_EVERY, head_unembeddings, load_params,
+        tables::{Row, keep, read_rows, write_json, write_rows},
+        value_logits,
+    },
+    progress::{Progress, Screen},
+    source::Source,
+    status::{Seen, Stage},
+};
+
+/// Positions of the text that maps are kept of, the start token among them. A page holds the maps of every head of every
+/// model at many snapshots, and they grow with the square of this.
+pub const MAP_TOKENS: usize = 128;
+
+/// Raised whenever a definition here changes, so that stored maps are made again.
+const VERSION: u32 = 2;
+
+const META: &str = "explore.json";
+const PROMPTS: &str = "prompts.json";
+
+/// `explore.json`: what the maps were made with, and from which snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Meta {
+    version: u32,
+    spec_hash: String,
+    engine: String,
+    /// Hash of the text's tokens.
+    text: String,
+    /// Hash of each snapshot's manifest, by step.
+    snapshots: BTreeMap<u64, String>,
+    /// That of the snapshot that the prompts were put to.
+    prompts: Option<String>,
+}
+
+/// A line of `text.jsonl`: the loss of each token of the text (`text.json`), from the first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct TextRow {
+    step: u64,
+    tokens: u64,
+    losses: Vec<f32>,
+}
+
+impl Row for TextRow {
+    const FILE: &'static str = "text.jsonl";
+
+    fn key(&self) -> [u64; 6] {
+        [self.step, 0, 0, 0, 0, 0]
+    }
+}
+
+/// A line of `prompts.jsonl`: a head on the prompts of one behaviour, each share the mean over prompts of the mean over
+/// their queries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PromptRow {
+    step: u64,
+    tokens: u64,
+    behaviour: String,
+    layer: usize,
+    head: usize,
+    /// Of the query's attention, what goes to right positions.
+    share: f64,
+    /// Over prompts; nothing of one.
+    share_stderr: Option<f64>,
+    /// The same with attention spread evenly over all earlier positions.
+    chance: f64,
+    /// Of the attention on positions of the right kind, what goes to right ones.
+    share_among: f64,
+    share_among_stderr: Option<f64>,
+    /// The same with attention spread evenly over them.
+    chance_among: f64,
+    /// What the head adds to the right token's logit through right positions, in nats.
+    attribution: f64,
+    /// What it adds to it through all positions.
+    attribution_total: f64,
+}
+
+impl Row for PromptRow {
+    const FILE: &'static str = "prompts.jsonl";
+
+    fn key(&self) -> [u64; 6] {
+        let behaviour = BEHAVIOURS.iter().position(|name| *name == self.behaviour).unwrap_or(BEHAVIOURS.len());
+        [self.step, behaviour as u64, self.layer as u64, self.head as u64, 0, 0]
+    }
+}
+
+/// What the heads of a model do on some tokens.
+struct Maps {
+    /// `[layer, head, query, key]`, rows sum to 1.
+    attention: Array4<f32>,
+    /// `[layer, head, query, key]`: what each source adds to the logit of the token after the query, in nats, its mean
+    /// over the vocabulary taken off (paper.md, 3: logit attribution).
+    attribution: Array4<f32>,
+}
+
+impl Maps {
+    /// `tokens` begins with the start token and ends with the target of the last query, `[1, queries + 1]`.
+    fn of(engine: &dyn Engine, params: &Params, tokens: &[u32], place: &str) -> Result<Self, Error> {
+        let failed = |source| Error::Metric { place: place.to_string(), source };
+        let config = engine.config();
+        let (inputs, targets) = (&tokens[..tokens.len() - 1], &tokens[1..]);
+        let input = Array2::from_shape_vec((1, inputs.len()), inputs.to_vec()).expect("one row");
+        let layers = 0..config.n_layers;
+        let last = Hook::ResidPost(config.n_layers - 1);
+        let hooks: Vec<Hook> = layers.clone().flat_map(|l| [Hook::Pattern(l), Hook::V(l)]).chain([last]).collect();
+        let seen = engine.activations(input.view(), &hooks, &[])?;
+        let one = |hook: Hook| rank4(&seen[&hook]).index_axis_move(Axis(0), 0);
+        // The final layer norm divides by this.
+        let scales: Vec<f64> = match config.normalization {
+            Normalization::LN => {
+                let residual = seen[&last].index_axis(Axis(0), 0);
+                let row_scale = |row: ndarray::ArrayViewD<'_, f32>| {
+                    let wide = row.mapv(f64::from);
+                    (wide.var(0.0) + config.layer_norm_eps).sqrt()
+                };
+                residual.outer_iter().map(row_scale).collect()
+            }
+            Normalization::None => vec![1.0; inputs.len()],
+        };
+        let shape = (config.n_layers, config.n_heads, inputs.len(), inputs.len());
+        let mut maps = Self { attention: Array4::zeros(shape), attribution: Array4::zeros(shape) };
+        for l in layers {
+            let (pattern, values) = (one(Hook::Pattern(l)), one(Hook::V(l)));
+            let logits = value_logits(values.view(), &head_unembeddings(params, l).map_err(failed)?);
+            let mut raised = logit_attribution(pattern.view(), logits.view(), targets).map_err(failed)?;
+            for (mut query, scale) in raised.axis_iter_mut(Axis(1)).zip(&scales) {
+                query /= *scale;
+            }
+            maps.attention.index_axis_mut(Axis(0), l).assign(&pattern);
+            maps.attribution.index_axis_mut(Axis(0), l).assign(&raised.mapv(|x| x as f32));
+        }
+        Ok(maps)
+    }
+}
+
+fn rank4(array: &ArrayD<f32>) -> Array4<f32> {
+    array.view().into_dimensionality::<Ix4>().expect("patterns and values have rank 4").to_owned()
+}
+
+/// One file of maps: attention in 255ths; attribution in 127ths of its head's largest, which lies beside it.
+fn write_maps<'a>(path: &Path, all: impl Iterator<Item = (String, &'a Maps)>) -> Result<(), Error> {
+    let mut arrays: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (suffix, maps) in all {
+        let (shape, (layers, heads, ..)) = (maps.attention.shape().to_vec(), maps.attention.dim());
+        let attention = maps.attention.iter().map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+        arrays.push((format!("attention{suffix}"), Dtype::U8, shape.clone(), attention));
+        let (mut attribution, mut scales) = (Vec::with_capacity(maps.attribution.len()), Vec::new());
+        for head in
+            maps.attribution.outer_iter().flat_map(|layer| layer.outer_iter().map(|h| h.to_owned()).collect::<Vec<_>>())
+        {
+            let largest = head.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let unit = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+            attribution.extend(head.iter().map(|x| (x / unit).round() as i8 as u8));
+            scales.extend(unit.to_le_bytes());
+        }
+        arrays.push((format!("attribution{suffix}"), Dtype::I8, shape, attribution));
+        arrays.push((format!("attribution_unit{suffix}"), Dtype::F32, vec![layers, heads], scales));
+    }
+    let views = arrays.iter().map(|(name, dtype, shape, bytes)| {
+        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes were made from this shape"))
+    });
+    let file = safetensors::serialize(views, None).expect("names are unique and sizes fit");
+    induction_files::write_atomic(path, &file).map_err(Error::io(path))
+}
+
+/// Follows a text over every kept snapshot whose weights are there, keeps every head's maps at those whose weights will
+/// stay, and puts the prompts to the last one. `text`: a file; without one the last text, or a held-out example.
+///
+/// # Errors
+/// A text that cannot be used, the engine's, the metrics' and the system's; [`Error::Interrupted`] after a signal.
+/// Whatever the error, what is done is kept.
+pub fn explore(
+    spec: &RunSpec,
+    source: &Source,
+    run: &Path,
+    text: Option<&Path>,
+    device: Device,
+    interrupt: &Interrupt,
+    screen: &Screen,
+) -> Result<(), Error> {
+    let folder = run.join("measurements");
+    let maps = folder.join("maps");
+    fs::create_dir_all(&maps).map_err(Error::io(&maps))?;
+    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+    let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
+    let fresh = Meta {
+        version: VERSION,
+        spec_hash: spec.training_hash(),
+        engine: engine.name().to_string(),
+        text: text.hash(),
+        snapshots: BTreeMap::new(),
+        prompts: None,
+    };
+    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or_else(|| (fresh.clone(), Vec::new()));
+    let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
+    let mut hashes = BTreeMap::new();
+    for &step in &steps {
+        hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
+    }
+    let file = |step: u64| maps.join(format!("step-{step:08}.safetensors"));
+    let complete = |step: &u64| !mapped.contains(step) || file(*step).exists();
+    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
+    keep(&mut rows, &meta.snapshots);
+    // Of the others the weights may be gone: they have been thinned.
+    let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
+    let missing: Vec<u64> =
+        steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step) && there(step)).collect();
+    let last = steps[steps.len() - 1];
+    let asked = meta.prompts.as_ref() == hashes.get(&last)
+        && [text::FILE, PROMPTS, PromptRow::FILE, "maps/prompts.safetensors"]
+            .iter()
+            .all(|name| folder.join(name).exists());
+    if missing.is_empty() && asked {
+        return Ok(());
+    }
+
+    if meta.snapshots.is_empty() {
+        // Another text's maps would be taken for this one's.
+        for entry in fs::read_dir(&maps).map_err(Error::io(&maps))? {
+            let path = entry.map_err(Error::io(&maps))?.path();
+            if path.extension().is_some_and(|extension| extension == "safetensors") {
+                fs::remove_file(&path).map_err(Error::io(&path))?;
+            }
+        }
+        write(&folder, &meta, &mut rows)?;
+        meta.prompts = None;
+    }
+    text.write(&folder, source)?;
+    let mut progress = Progress::new(screen, &spec.name, run, Stage::Exploring, missing.len() as u64 + 1);
+    let mut written = Instant::now();
+    let mut all = || -> Result<(), Error> {
+        for (done, &step) in missing.iter().enumerate() {
+            interrupt.check()?;
+            let params = load_params(spec, run, step)?;
+            engine.set_params(&params)?;
+            let losses = engine.losses(text.tokens.view(), &[])?;
+            rows.push(TextRow {
+                step,
+                tokens: step * spec.tokens_per_step(),
+                losses: losses.iter().copied().collect(),
+            });
+            if mapped.contains(&step) {
+                let tokens: Vec<u32> = text.tokens.iter().take(MAP_TOKENS + 1).copied().collect();
+                let found = Maps::of(engine.as_ref(), &params, &tokens, &format!("step {step}"))?;
+                write_maps(&file(step), [(String::new(), &found)].into_iter())?;
+            }
+            meta.snapshots.insert(step, hashes[&step].clone());
+            if written.elapsed() > WRITE_EVERY {
+                write(&folder, &meta, &mut rows)?;
+                written = Instant::now();
+            }
+            progress.at(done as u64 + 1, Seen::default);
+        }
+        interrupt.check()?;
+        if !asked || meta.prompts.is_none() {
+            let params = load_params(spec, run, last)?;
+            engine.set_params(&params)?;
+            let prompts = source.tokenizer().map_or_else(Vec::new, |tokenizer| prompts(tokenizer, spec.model.n_ctx));
+            ask(engine.as_ref(), &params, &prompts, &folder, last, last * spec.tokens_per_step())?;
+            meta.prompts = hashes.get(&last).cloned();
+        }
+        Ok(())
+    };
+    let result = all();
+    write(&folder, &meta, &mut rows)?;
+    result?;
+    progress.finish();
+    Ok(())
+}
+
+/// The table that is there, if it was made as `fresh` says.
+fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<TextRow>)> {
+    let meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
+    let same = Meta { snapshots: BTreeMap::new(), prompts: None, ..meta.clone() } == *fresh;
+    same.then_some((meta, read_rows(folder)?))
+}
+
+/// The table first, the list of what it holds last: a kill between them costs what was done since the last write.
+fn write(folder: &Path, meta: &Meta, rows: &mut [TextRow]) -> Result<(), Error> {
+    write_rows(folder, rows)?;
+    write_json(&folder.join(META), meta)
+}
+
+/// `prompts.json`, `prompts.jsonl` and the maps of the first prompt of each behaviour.
+fn ask(
+    engine: &dyn Engine,
+    params: &Params,
+    prompts: &[Prompt],
+    folder: &Path,
+    step: u64,
+    tokens: u64,
+) -> Result<(), Error> {
+    let (mut rows, mut shown, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    for behaviour in BEHAVIOURS {
+        let of: Vec<&Prompt> = prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
+        let mut scores: Vec<Array3<f64>> = Vec::new();
+        for (k, prompt) in of.iter().enumerate() {
+            let maps = Maps::of(engine, params, &prompt.ids, behaviour)?;
+            scores.push(prompt_scores(prompt, &maps));
+            if k == 0 {
+                shown.push((*prompt).clone());
+                first.push((format!(".{}", behaviour.replace(' ', "_")), maps));
+            }
+        }
+        let Some(one) = scores.first() else { continue };
+        let (layers, heads, _) = one.dim();
+        for (layer, head) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
+            let over = |k: usize| scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>();
+            let mean = |k: usize| over(k).iter().sum::<f64>() / scores.len() as f64;
+            let stderr = |k: usize| {
+                let (n, mean) = (scores.len() as f64, mean(k));
+                let squares: f64 = over(k).iter().map(|x| (x - mean).powi(2)).sum();
+                (scores.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
+            };
+            rows.push(PromptRow {
+                step,
+                tokens,
+                behaviour: behaviour.to_string(),
+                layer,
+                head,
+                share: mean(0),
+                share_stderr: stderr(0),
+                chance: mean(1),
+                share_among: mean(2),
+                share_among_stderr: stderr(2),
+                chance_among: mean(3),
+                attribution: mean(4),
+                attribution_total: mean(5),
+            });
+        }
+    }
+    write_maps(&folder.join("maps/prompts.safetensors"), first.iter().map(|(name, maps)| (name.clone(), maps)))?;
+    write_json(&folder.join(PROMPTS), &shown)?;
+    write_rows(folder, &mut rows)
+}
+
+/// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the targets, and in all; each
+/// a mean over the queries of one prompt. The last position predicts nothing and is not asked.
+fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
+    let (layers, heads, positions, _) = maps.attention.dim();
+    let queries: Vec<_> = prompt.queries.iter().filter(|query| query.at < positions).collect();
+    let n = queries.len().max(1) as f64;
+    let mut scores = Array3::zeros((layers, heads, 6));
+    for (l, h) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
+        let sum = |map: ArrayView3<f32>, at: usize, keys: &[usize]| -> f64 {
+            keys.iter().map(|&key| f64::from(map[[h, at, key]])).sum()
+        };
+        let (attention, attribution) = (maps.attention.index_axis(Axis(0), l), maps.attribution.index_axis(Axis(0), l));
+        for query in &queries {
+            let (right, kind) = (sum(attention, query.at, &query.targets), sum(attention, query.at, &query.among));
+            let all: Vec<usize> = (0..=query.at).collect();
+            let of = |part: usize, whole: usize| part as f64 / whole as f64;
+            let each = [
+                right,
+                of(query.targets.len(), all.len()),
+                if kind > 0.0 { right / kind } else { of(query.targets.len(), query.among.len()) },
+                of(query.targets.len(), query.among.len()),
+                sum(attribution, query.at, &query.targets),
+                sum(attribution, query.at, &all),
+            ];
+            for (k, value) in each.into_iter().enumerate() {
+                scores[[l, h, k]] += value / n;
+            }
+        }
+    }
+    scores
+}
+
+#[cfg(test)]
+mod tests {
+    use induction_model::ModelConfig;
+    use ndarray::Ix2;
+
+    use super::*;
+
+    #[test]
+    fn attribution_and_the_direct_path_make_the_logits() {
+        for normalization in [Normalization::LN, Normalization::None] {
+            let config = ModelConfig {
+                n_layers: 2,
+                d_model: 16,
+                n_heads: 2,
+                d_head: 8,
+                n_ctx: 12,
+                d_vocab: 20,
+                normalization,
+                ..ModelConfig::default()
+            };
+            let mut params = config.init_params(1).unwrap();
+            // As initialised, heads add next to nothing.
+            let names: Vec<String> = params.iter().map(|(name, _)| name.to_string()).collect();
+            for name in names.iter().filter(|name| name.contains(".W_")) {
+                *params.get_mut(name).unwrap() *= 8.0;
+            }
+            let engine = Device::Cpu.open(&config, &params).unwrap();
+            let tokens: Vec<u32> = (0..13).map(|i| (i * 7 + i * i) % 20).collect();
+            let maps = Maps::of(engine.as_ref(), &params, &tokens, "test").unwrap();
+            let input = Array2::from_shape_vec((1, 12), tokens[..12].to_vec()).unwrap();
+            let logits = engine.logits(input.view(), &[]).unwrap();
+            let last = Hook::ResidPost(1);
+            let seen = engine.activations(input.view(), &[Hook::Embed, last], &[]).unwrap();
+            let w_u = params.get("unembed.W_U").unwrap().view().into_dimensionality::<Ix2>().unwrap().mapv(f64::from);
+            for at in 0..12 {
+                let row = |hook: Hook| seen[&hook].index_axis(Axis(0), 0).index_axis(Axis(0), at).mapv(f64::from);
+                let (embed, residual) = (row(Hook::Embed), row(last));
+                let direct = match normalization {
+                    Normalization::LN => {
+                        let scale = (residual.var(0.0) + config.layer_norm_eps).sqrt();
+                        (&embed - embed.mean().unwrap()) / scale
+                    }
+                    Normalization::None => embed,
+                };
+                let direct = direct.into_dimensionality::<ndarray::Ix1>().unwrap().dot(&w_u);
+                let target = tokens[at + 1] as usize;
+                let centred = |row: &ndarray::Array1<f64>| row[target] - row.mean().unwrap();
+                let found: f64 = maps.attribution.index_axis(Axis(2), at).iter().map(|&x| f64::from(x)).sum();
+                let logits = logits.index_axis(Axis(0), 0).index_axis(Axis(0), at).mapv(f64::from).to_owned();
+                let expected = centred(&logits) - centred(&direct);
+                assert!(found.abs() > 1e-3 || at == 0, "{found}");
+                assert!((found - expected).abs() < 1e-4 * (1.0 + found.abs()), "{at}: {found} instead of {expected}");
+                let attended: f32 = maps.attention.index_axis(Axis(2), at).sum();
+                assert!((attended - 4.0).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn shares_and_chances_are_counted() {
+        let mut attention = Array4::zeros((1, 1, 4, 4));
+        for (at, row) in [[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
+            .into_iter()
+            .enumerate()
+        {
+            row.into_iter().enumerate().for_each(|(key, share)| attention[[0, 0, at, key]] = share);
+        }
+        let maps = Maps { attribution: attention.mapv(|x| 2.0 * x), attention };
+        let query = |at, targets: &[usize], among: &[usize]| prompts::Query {
+            at,
+            targets: targets.to_vec(),
+            among: among.to_vec(),
+        };
+        let prompt = Prompt {
+            behaviour: String::new(),
+            ids: vec![0; 5],
+            tokens: vec![String::new(); 5],
+            // The last one is behind the last target and not asked.
+            queries: vec![query(2, &[1], &[1, 2]), query(3, &[1, 2], &[0, 1, 2]), query(4, &[1], &[1])],
+        };
+        let scores = prompt_scores(&prompt, &maps);
+        let expected = [
+            (0.3 + 0.5) / 2.0,
+            (1.0 / 3.0 + 2.0 / 4.0) / 2.0,
+            (0.3 / 0.8 + 0.5 / 0.6) / 2.0,
+            (1.0 / 2.0 + 2.0 / 3.0) / 2.0,
+            (0.6 + 1.0) / 2.0,
+            2.0,
+        ];
+        for (k, expected) in expected.into_iter().enumerate() {
+            assert!((scores[[0, 0, k]] - expected).abs() < 1e-6, "{k}: {scores}");
+        }
+    }
+}
