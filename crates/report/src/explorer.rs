@@ -10,9 +10,6 @@ use crate::cast::{Cast, Player};
 use crate::figures::own_window;
 use crate::load::{Downstream, Explored, Maps};
 
-/// Characters that all packed numbers may take in a page. Maps of fewer snapshots are kept if they would take more.
-const LIMIT: usize = 7_000_000;
-
 /// Steps between none and all of the attention, and between 0 and a head's largest attribution: what the eye can tell
 /// apart. The tables hold finer ones, in three times the bytes.
 const ATTENTION_STEPS: f64 = 64.0;
@@ -97,8 +94,9 @@ impl Bytes {
 }
 
 /// Every model with a text, and of how many snapshots one with maps is kept. Models of other texts and seeds have the maps
-/// of their last snapshot, and no prompts.
-pub(crate) fn explorer(casts: &[Cast<'_>]) -> (Vec<Model>, usize) {
+/// of their last snapshot, and no prompts. `limit`: characters that all packed numbers may take; maps of fewer snapshots
+/// are kept if they would take more.
+pub(crate) fn explorer(casts: &[Cast<'_>], limit: usize) -> (Vec<Model>, usize) {
     let Some((lead, others)) = casts.split_first() else { return (Vec::new(), 1) };
     let mut players: Vec<(String, &Player<'_>, bool)> = Vec::new();
     players.extend(lead.everybody().map(|player| (player.part.label(), player, true)));
@@ -123,11 +121,11 @@ pub(crate) fn explorer(casts: &[Cast<'_>]) -> (Vec<Model>, usize) {
     let size = |models: &[Model]| models.iter().map(|model| model.packed.len()).sum::<usize>();
     // Packing all takes seconds, so its size is guessed from one map a model, and from two.
     let (one, two) = (size(&at(most)), size(&at(most.div_ceil(2))));
-    let room = LIMIT.saturating_sub(one) as f64 / two.saturating_sub(one).max(1) as f64;
+    let room = limit.saturating_sub(one) as f64 / two.saturating_sub(one).max(1) as f64;
     let mut every = ((most as f64 / (1.0 + room)).ceil() as usize).clamp(1, most);
     loop {
         let models = at(every);
-        if size(&models) <= LIMIT || every >= most {
+        if size(&models) <= limit || every >= most {
             return (models, every);
         }
         every += 1;

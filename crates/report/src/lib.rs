@@ -103,6 +103,9 @@ pub struct Report {
     pub claims_file: PathBuf,
 }
 
+/// What a page may weigh, 12 MB, less what the words of the explorer take.
+const PAGE_BYTES: usize = 11_300_000;
+
 /// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and
 /// `dir/report.html`, each file whole or not at all.
 ///
@@ -122,16 +125,19 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     write(&series.join("pca.jsonl"), &series::pca_rows(&casts))?;
     write(&series.join("models.jsonl"), &series::model_rows(&casts))?;
     write_figures(&folder("figures")?, &figures)?;
-    let html = page::page(&page::Parts {
+    let mut parts = page::Parts {
         runs: &runs,
         casts: &casts,
         claims: &claims,
         figures: &figures,
         brief: figures::brief(&casts),
         analysis: analysis::analysis(&casts),
-        explorer: explorer::explorer(&casts),
+        explorer: (Vec::new(), 1),
         command: &command(dir, &runs),
-    });
+    };
+    let without = page::page(&parts).len();
+    parts.explorer = explorer::explorer(&casts, PAGE_BYTES.saturating_sub(without));
+    let html = page::page(&parts);
     let mut json = serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
     json.push('\n');
     let report = Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
