@@ -7,7 +7,7 @@ use induction_ablation::{
 };
 use induction_metrics::{IclIndices, Role, icl_by_example, loss_by_index, paired_change, random_token_losses};
 use induction_model::{ModelConfig, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec, manifest_hash, snapshot_folder};
+use induction_train::{EvaluationSpec, RunSpec};
 use ndarray::{Array2, Array4, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, load_finite_model, load_params, single,
+        HeadRow, WRITE_EVERY, load_finite_model, load_params, manifest_hashes, single,
         tables::{Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
@@ -124,10 +124,7 @@ pub fn ablate(
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let steps = spec.ablation_steps();
     let Some(&last) = steps.last() else { return Ok(()) };
-    let mut hashes = BTreeMap::new();
-    for &step in &steps {
-        hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
-    }
+    let hashes = manifest_hashes(run, &steps)?;
     let fresh = Meta {
         version: VERSION,
         spec_hash: spec.training_hash(),

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 use induction_engine::Engine;
 use induction_metrics::logit_attribution;
 use induction_model::{Hook, Normalization, Params};
-use induction_train::{RunSpec, manifest_hash, snapshot_folder};
+use induction_train::{RunSpec, snapshot_folder};
 use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView3, Axis, Ix4};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        WRITE_EVERY, head_unembeddings, load_params,
+        WRITE_EVERY, head_unembeddings, load_params, manifest_hashes,
         tables::{Row, keep, read_rows, write_json, write_rows},
         value_logits,
     },
@@ -216,10 +216,7 @@ pub fn explore(
     };
     let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or_else(|| (fresh.clone(), Vec::new()));
     let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
-    let mut hashes = BTreeMap::new();
-    for &step in &steps {
-        hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
-    }
+    let hashes = manifest_hashes(run, &steps)?;
     let file = |step: u64| maps.join(format!("step-{step:08}.safetensors"));
     let complete = |step: &u64| !mapped.contains(step) || file(*step).exists();
     meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));

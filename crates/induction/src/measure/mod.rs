@@ -151,10 +151,7 @@ pub fn measure(
     let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
     let mut tables = Tables::read(&folder, fresh);
     let steps = spec.snapshot_steps();
-    let mut hashes = BTreeMap::new();
-    for &step in &steps {
-        hashes.insert(step, manifest_hash(&snapshot_folder(run, step))?);
-    }
+    let hashes = manifest_hashes(run, &steps)?;
     tables.keep_only(&hashes);
     let losses_file = |step: u64| losses_folder.join(format!("step-{step:08}.safetensors"));
     let missing: Vec<u64> = steps
@@ -219,6 +216,11 @@ pub fn measure(
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.
 pub(crate) fn last_seen(run: &Path) -> Seen {
     Tables::stored(&run.join("measurements")).map_or_else(Seen::default, |tables| tables.last_seen())
+}
+
+/// What tells the content of each of a run's snapshots from any other, by step.
+pub(crate) fn manifest_hashes(run: &Path, steps: &[u64]) -> Result<BTreeMap<u64, String>, Error> {
+    steps.iter().map(|&step| Ok((step, manifest_hash(&snapshot_folder(run, step))?))).collect()
 }
 
 /// The weights of one of a run's snapshots, which must be of the spec's model and hold numbers.
