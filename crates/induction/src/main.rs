@@ -176,8 +176,8 @@ enum Command {
         /// Folders that hold runs/.
         #[arg(required = true)]
         dirs: Vec<PathBuf>,
-        /// First put this text into the explorer, in place of a held-out example: every model reads it again at every
-        /// snapshot whose weights are there.
+        /// First put this text into the explorer, in place of the last one: every model reads it at every snapshot whose
+        /// weights are there. The last text's losses at snapshots without weights (`full` keeps a third) are gone then.
         #[arg(long)]
         text: Option<PathBuf>,
         /// Of several folders: where the report that compares them goes.

@@ -34,6 +34,7 @@ if (byId("analysis")) {
 
   const panelOf = new WeakMap();
   const drawStamp = (canvas) => stamp(panelOf.get(canvas), canvas);
+  let forget = () => {};
   function fill() {
     const shown = columns.map((_, k) => k).filter((k) => chosen.has(k));
     const head = make("thead", {}, make("tr", {}, make("td"), ...shown.map((k) => {
@@ -62,7 +63,8 @@ if (byId("analysis")) {
       body.append(row);
     });
     table.replaceChildren(head, body);
-    whenNear([...table.querySelectorAll("canvas")], drawStamp);
+    forget();
+    forget = whenNear([...table.querySelectorAll("canvas")], drawStamp);
   }
 
   const dialog = byId("enlarged"), plot = byId("enlarged-plot");

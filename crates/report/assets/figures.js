@@ -124,7 +124,8 @@ function draw(panel, element) {
   return Plotly.react(element, traces, layoutOf(panel), { ...buttons, displayModeBar: pointer.matches && !narrow.matches ? "hover" : false });
 }
 
-/// Calls `show` for each element as it comes near the visible part of the page, and again when the colours change.
+/// Calls `show` for each element as it comes near the visible part of the page, and again when the colours change;
+/// until the function that comes back is called.
 function whenNear(elements, show) {
   const near = new Set();
   const watch = new IntersectionObserver((entries) => {
@@ -136,7 +137,12 @@ function whenNear(elements, show) {
     }
   }, { rootMargin: "500px" });
   elements.forEach((element) => watch.observe(element));
-  for (const query of [dark, narrow]) query.addEventListener("change", () => near.forEach(show));
+  const again = () => near.forEach(show);
+  for (const query of [dark, narrow]) query.addEventListener("change", again);
+  return () => {
+    watch.disconnect();
+    for (const query of [dark, narrow]) query.removeEventListener("change", again);
+  };
 }
 
 /// A panel as small as a stamp, without words.

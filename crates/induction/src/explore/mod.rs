@@ -117,7 +117,7 @@ struct Maps {
 }
 
 impl Maps {
-    /// `tokens` begins with the start token and ends with the target of the last query, `[1, queries + 1]`.
+    /// `tokens` begins with the start token and ends with the target of the last query: one more than there are queries.
     fn of(engine: &dyn Engine, params: &Params, tokens: &[u32], place: &str) -> Result<Self, Error> {
         let failed = |source| Error::Metric { place: place.to_string(), source };
         let config = engine.config();
@@ -242,8 +242,8 @@ pub fn explore(
                 fs::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
-        write(&folder, &meta, &mut rows)?;
         meta.prompts = None;
+        write(&folder, &meta, &mut rows)?;
     }
     text.write(&folder, source)?;
     let mut progress = Progress::new(screen, &spec.name, run, Stage::Exploring, missing.len() as u64 + 1);
