@@ -1,0 +1,362 @@
+//! GGUF files: their metadata, and their tensors as f32.
+//!
+//! GGUF is what llama.cpp writes: a header of counts, metadata as typed key and value, descriptions of tensors, and then
+//! the tensors, most of them quantised in blocks. Versions 2 and 3 are read, little-endian.
+//!
+//! *Strict.* Such files come from strangers. Every length is held against the bytes that are left before anything is
+//! allocated; types, dimensions, alignment, bounds and overlap are checked when a file is opened, and what is wrong is
+//! refused by name, with what was expected. Opening takes at most ten times the header's size and a few kilobytes; reading a
+//! tensor takes its values, at most eight times its bytes, and a small buffer for each thread. A tensor in an encoding that
+//! ggml has and this crate does not decode is refused when it is read, not before. Candle's reader was considered and not
+//! taken: it allocates by the lengths that a file claims, and is heavy to build.
+//!
+//! *Streaming.* Nothing is mapped into memory, for this project has no `unsafe`: the file stays open, and threads read
+//! pieces of a tensor at their places and decode them there. A model of 135M parameters takes a fraction of a second.
+//!
+//! *Exact.* The values are those that ggml's Python package `gguf` makes, to the bit, whatever the number of threads.
+//!
+//! *Not checked*: whether the values make sense (a flipped bit in the data is another value; the format has no checksum),
+//! whether metadata and tensors fit each other or an architecture, names of keys and tensors beyond being unique, what the
+//! padding holds, bytes after the last tensor. A part of a split file is read as what it is, a file with some of the
+//! tensors; its `split.count` says so.
+//!
+//! ```
+//! use induction_gguf::{Gguf, Kind};
+//! # let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/gguf_writer.gguf");
+//! let file = Gguf::open(&path)?;
+//! assert_eq!(file.string("general.architecture")?, "llama");
+//! assert_eq!(file.unsigned_opt("llama.block_count")?, Some(2));
+//! for tensor in file.tensors() {
+//!     println!("{} {:?} {}", tensor.name, tensor.shape, tensor.kind);
+//! }
+//! let embedding = file.tensor("token_embd.weight").unwrap();
+//! assert_eq!((embedding.shape.as_slice(), embedding.kind), (&[2, 256][..], Kind::Q4K));
+//! assert_eq!(file.read("token_embd.weight")?.len(), 512);
+//! let error = file.float("llama.rope.freq_base").unwrap_err().to_string();
+//! assert!(error.contains("key llama.rope.freq_base: missing, expected a float"));
+//! # Ok::<(), induction_gguf::Error>(())
+//! ```
+
+mod blocks;
+mod error;
+mod kind;
+mod parse;
+mod value;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use rayon::prelude::*;
+
+pub use error::{Error, Result};
+pub use kind::Kind;
+pub use value::{Array, Value};
+
+/// Values that one thread reads and decodes at once: a multiple of every block, and 256 KB as f32, which stays in its cache.
+const PIECE: usize = 1 << 16;
+
+/// A file of which everything but the tensors' values has been read and checked. It stays open.
+pub struct Gguf {
+    path: PathBuf,
+    file: File,
+    version: u32,
+    metadata: Vec<(String, Value)>,
+    /// Indices into `metadata`, by key.
+    keys: Vec<usize>,
+    tensors: Vec<TensorInfo>,
+    /// Indices into `tensors`, by name.
+    names: Vec<usize>,
+}
+
+/// What a file says of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, as `blk.0.attn_q.weight`.
+    pub name: String,
+    /// 1 to 4 sizes, none 0, the last index fastest (GGUF's own order is the reverse). A matrix is (outputs, inputs).
+    pub shape: Vec<usize>,
+    /// How its values are stored.
+    pub kind: Kind,
+    /// Where it begins, in bytes of the file.
+    pub offset: u64,
+    /// Bytes it takes there.
+    pub bytes: u64,
+}
+
+impl TensorInfo {
+    /// Number of values.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Gguf {
+    /// Opens a file and reads and checks all but the tensors' values.
+    ///
+    /// # Errors
+    /// [`Error::NotGguf`] for another kind of file, [`Error::CutShort`] if bytes are missing, [`Error::Format`] naming the
+    /// field that is wrong, [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        // Asked before opening: to open a pipe is to wait for its writer.
+        let about = std::fs::metadata(path).map_err(Error::io("open", path))?;
+        if !about.is_file() {
+            return Err(Error::NotGguf {
+                path: path.to_owned(),
+                found: "it is not a file; give a .gguf file".to_owned(),
+            });
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let length = file.metadata().map_err(Error::io("open", path))?.len();
+        let parse::Header { version, metadata, tensors } = parse::header(&file, length, path)?;
+        let twice = |field: String| {
+            let reason = "is there twice, expected once; the file is damaged, fetch it again".to_owned();
+            Error::Format { path: path.to_owned(), field, reason }
+        };
+        let keys = by_name(&metadata, |(key, _)| key).map_err(|key| twice(format!("key {}", parse::shown(key))))?;
+        let names =
+            by_name(&tensors, |tensor| &tensor.name).map_err(|name| twice(format!("tensor {}", parse::shown(name))))?;
+        Ok(Self { path: path.to_owned(), file, version, metadata, keys, tensors, names })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The version of the format, 2 or 3.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// All metadata, in the file's order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The metadata of this key.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let at = self.keys.binary_search_by(|&k| self.metadata[k].0.as_str().cmp(key)).ok()?;
+        Some(&self.metadata[self.keys[at]].1)
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is missing or something else.
+    pub fn string(&self, key: &str) -> Result<&str> {
+        self.required(key, "a string", self.string_opt(key)?)
+    }
+
+    /// A string, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn string_opt(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a string", |value| match value {
+            Value::String(string) => Some(string.as_str()),
+            _ => None,
+        })
+    }
+
+    /// An integer of any type, 0 or more.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is missing or something else.
+    pub fn unsigned(&self, key: &str) -> Result<u64> {
+        self.required(key, "an integer, 0 or more", self.unsigned_opt(key)?)
+    }
+
+    /// An integer of any type, 0 or more, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn unsigned_opt(&self, key: &str) -> Result<Option<u64>> {
+        self.typed(key, "an integer, 0 or more", |value| value.integer()?.try_into().ok())
+    }
+
+    /// A float of either type. An integer is none.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is missing or something else.
+    pub fn float(&self, key: &str) -> Result<f64> {
+        self.required(key, "a float", self.float_opt(key)?)
+    }
+
+    /// A float of either type, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn float_opt(&self, key: &str) -> Result<Option<f64>> {
+        self.typed(key, "a float", Value::float)
+    }
+
+    /// A bool, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn bool_opt(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "a bool", |value| match value {
+            Value::Bool(bool) => Some(*bool),
+            _ => None,
+        })
+    }
+
+    /// An array of strings.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is missing or something else.
+    pub fn strings(&self, key: &str) -> Result<&[String]> {
+        self.required(key, "an array of strings", self.strings_opt(key)?)
+    }
+
+    /// An array of strings, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn strings_opt(&self, key: &str) -> Result<Option<&[String]>> {
+        self.typed(key, "an array of strings", |value| match value {
+            Value::Array(Array::String(strings)) => Some(strings.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// An array of integers of any type that i64 holds, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn integers_opt(&self, key: &str) -> Result<Option<Vec<i64>>> {
+        self.typed(key, "an array of integers", |value| match value {
+            Value::Array(array) => array.integers(),
+            _ => None,
+        })
+    }
+
+    /// An array of floats of either type, or `None` if the key is not there.
+    ///
+    /// # Errors
+    /// [`Error::Field`] if it is something else.
+    pub fn floats_opt(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.typed(key, "an array of floats", |value| match value {
+            Value::Array(array) => array.floats(),
+            _ => None,
+        })
+    }
+
+    /// All tensors, in the file's order.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors.iter()
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let at = self.names.binary_search_by(|&k| self.tensors[k].name.as_str().cmp(name)).ok()?;
+        Some(&self.tensors[self.names[at]])
+    }
+
+    /// A tensor's values as f32, the last index of its shape fastest.
+    ///
+    /// Read and decoded by rayon's threads, piece by piece: memory is that of the values and 256 KB at most for each thread.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`]; [`Error::Undecoded`] for an encoding that is not known here; [`Error::Memory`]; [`Error::Io`],
+    /// also if the file was cut since it was opened.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let Some(info) = self.tensor(name) else {
+            let (name, count) = (name.to_owned(), self.tensors.len());
+            return Err(Error::NoTensor { path: self.path.clone(), name, count });
+        };
+        let Some(decode) = info.kind.decoder() else {
+            return Err(Error::Undecoded { path: self.path.clone(), name: name.to_owned(), kind: info.kind });
+        };
+        let elements = info.elements();
+        // `vec!` would abort where there is no memory, but is zeroed by the system, page by page, in the threads that fill it;
+        // hence a reservation just to be told.
+        if Vec::<f32>::new().try_reserve_exact(elements).is_err() {
+            return Err(Error::Memory { path: self.path.clone(), name: name.to_owned(), elements });
+        }
+        let mut values = vec![0.0; elements];
+
+        let (block, block_bytes) = info.kind.block();
+        let piece_bytes = PIECE / block * block_bytes;
+        let fill = |buffer: &mut Vec<u8>, (piece, values): (usize, &mut [f32])| {
+            buffer.resize(values.len() / block * block_bytes, 0);
+            read_exact_at(&self.file, buffer, info.offset + (piece * piece_bytes) as u64)?;
+            decode(buffer, values);
+            Ok(())
+        };
+        let result = if elements <= PIECE {
+            fill(&mut Vec::new(), (0, &mut values)) // Not worth waking anyone.
+        } else {
+            values.par_chunks_mut(PIECE).enumerate().try_for_each_init(Vec::new, fill)
+        };
+        result.map_err(Error::io("read", &self.path))?;
+        Ok(values)
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match convert(value) {
+            Some(converted) => Ok(Some(converted)),
+            None => Err(self.field(key, format!("is {value}"), expected)),
+        }
+    }
+
+    fn required<T>(&self, key: &str, expected: &'static str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.field(key, "missing".to_owned(), expected))
+    }
+
+    fn field(&self, key: &str, found: String, expected: &'static str) -> Error {
+        Error::Field { path: self.path.clone(), key: key.to_owned(), found, expected }
+    }
+}
+
+/// Without the vocabulary and the list of tensors.
+impl fmt::Debug for Gguf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gguf")
+            .field("path", &self.path)
+            .field("version", &self.version)
+            .field("metadata", &self.metadata.len())
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Indices in the order of their names, or a name that two have.
+fn by_name<T>(items: &[T], name: fn(&T) -> &String) -> Result<Vec<usize>, &String> {
+    let mut order: Vec<_> = (0..items.len()).collect();
+    order.sort_unstable_by_key(|&k| name(&items[k]));
+    match order.windows(2).find(|pair| name(&items[pair[0]]) == name(&items[pair[1]])) {
+        Some(pair) => Err(name(&items[pair[0]])),
+        None => Ok(order),
+    }
+}
+
+/// Fills `buffer` from byte `at` on, whatever other threads read.
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, at)
+}
+
+/// Fills `buffer` from byte `at` on, whatever other threads read.
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
