@@ -138,7 +138,7 @@ impl BpeTokenizer {
         self.piece(id).map(bytes::escaped)
     }
 
-    fn piece(&self, id: u32) -> Result<&[u8]> {
+    pub(crate) fn piece(&self, id: u32) -> Result<&[u8]> {
         let d_vocab = self.d_vocab();
         self.pieces.get(id as usize).map(Vec::as_slice).ok_or(Error::UnknownToken { id, d_vocab })
     }
@@ -181,7 +181,7 @@ fn byte_level() -> ByteLevel {
 }
 
 /// The library has panicked on crafted input before; what it is given here is validated, and this is the second line.
-fn guarded<T>(action: &'static str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(action: &'static str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     let reason = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.to_string(),

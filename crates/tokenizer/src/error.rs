@@ -139,6 +139,35 @@ pub enum Error {
         reason: String,
     },
 
+    /// A pretrained model's tokenizer that is damaged or of a kind that is not read.
+    #[error("tokenizer {} field {field}: {reason}; byte-level BPE of known patterns is read, and `--tokens FILE` with ids works for every model", path.display())]
+    Pretrained {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        field: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+
+    /// A text with a character that the tokenizer has never seen: HuggingFace's library drops it without a word.
+    #[error("the text has {character:?}, for which the tokenizer has no token; leave that character out of the text")]
+    UnknownCharacter {
+        /// The character.
+        character: char,
+    },
+
+    /// A tokenizer with ids that the model has no embedding for.
+    #[error(
+        "the tokenizer has ids up to {largest}, but the model's vocabulary is 0..{d_vocab}: a tokenizer that doesn't fit the vocabulary; give the model's own, or ids with `--tokens FILE`"
+    )]
+    VocabularyMismatch {
+        /// The tokenizer's largest id.
+        largest: usize,
+        /// The model's vocabulary.
+        d_vocab: usize,
+    },
+
     /// A token id beyond the vocabulary.
     #[error("token {id} is outside the vocabulary 0..{d_vocab}; was it made with another tokenizer?")]
     UnknownToken {

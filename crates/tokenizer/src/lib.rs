@@ -7,6 +7,7 @@
 //! | [`corpus::load`] | a corpus is *documents*, whatever file it is in, known by a hash of their content |
 //! | [`split()`] | held out is by document, and the same for every seed: runs are compared on the same text |
 //! | [`BpeTokenizer`] | byte-level BPE: no text is unknown, none is changed, and HuggingFace's library gives the same ids |
+//! | [`PretrainedTokenizer`] | the tokenizers that pretrained models came with, for measuring those; [`Tokenizer`] is either kind |
 //! | [`Shard`] | ids in a file that verifies itself |
 //! | [`TrainingOrder`] | the `k`-th example is arithmetic on `(seed, k)`; there is no loader to checkpoint |
 //! | [`RepeatsTask`] | examples without a corpus, for tests of seconds |
@@ -15,8 +16,8 @@
 //! Every example is `<|bos|>` and `n_ctx` tokens. Inputs are all but the last, targets all but the first, so the model
 //! predicts each token of the window once and position 0 always has a resting place for attention.
 //!
-//! What this crate does not do: normalise text, read corpora in part, or trust a file. Every reader bounds what it allocates by
-//! what it reads, and refuses with an [`Error`] that names the file and the field.
+//! What this crate does not do: normalise text (but where a pretrained model does), read corpora in part, or trust a file.
+//! Every reader bounds what it allocates by what it reads, and refuses with an [`Error`] that names the file and the field.
 //!
 //! ```
 //! use induction_tokenizer::{TrainingOrder, example, prepare};
@@ -46,9 +47,11 @@ mod bytes;
 mod data;
 mod error;
 mod order;
+mod pretrained;
 mod repeats;
 mod shard;
 mod split;
+mod tokenizer;
 mod tokenizer_file;
 mod zstd;
 
@@ -57,6 +60,8 @@ pub use corpus::{Corpus, Document};
 pub use data::{Data, Summary, prepare};
 pub use error::{Error, Result};
 pub use order::{TrainingOrder, example};
+pub use pretrained::{PretrainedTokenizer, TokenizerParts};
 pub use repeats::{RepeatsConfig, RepeatsTask};
 pub use shard::Shard;
 pub use split::{Split, split};
+pub use tokenizer::Tokenizer;

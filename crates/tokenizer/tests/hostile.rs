@@ -1,55 +1,19 @@
 //! Mutated files: each is read or refused with an error that names it; none panics, hangs, or is silently misread.
 #![allow(clippy::unwrap_used)]
 
+mod mutations;
+
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use induction_random::stream;
 use induction_tokenizer::{BpeTokenizer, Error, Shard, corpus};
-use rand::Rng;
+use mutations::{mutated, write};
 
 const MUTATIONS: u64 = 4000;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
-}
-
-/// One to four changes of the kinds that break readers: flipped bits, other bytes, cuts, repeats, huge numbers, deep nesting.
-fn mutated(original: &[u8], seed: u64) -> Vec<u8> {
-    let mut random = stream(seed, "mutation", original.len() as u64);
-    let mut bytes = original.to_vec();
-    for _ in 0..random.random_range(1..=4u32) {
-        let at = random.random_range(0..=bytes.len());
-        let range = at..(at + random.random_range(0..64usize)).min(bytes.len());
-        mutate(&mut bytes, range, random.random_range(0..9u32), &mut random);
-    }
-    bytes
-}
-
-fn mutate(bytes: &mut Vec<u8>, range: Range<usize>, kind: u32, random: &mut impl Rng) {
-    let at = range.start;
-    match kind {
-        0 if at < bytes.len() => bytes[at] ^= 1 << random.random_range(0..8u32),
-        1 if at < bytes.len() => bytes[at] = random.random(),
-        2 => bytes.truncate(at),
-        3 => drop(bytes.drain(range)),
-        4 => {
-            let copy = bytes[range].to_vec();
-            bytes.splice(at..at, copy);
-        }
-        5 => bytes[range].fill(if random.random() { 0xff } else { 0 }),
-        6 => drop(bytes.splice(at..at, *b"99999999999999999999")),
-        7 => drop(bytes.splice(at..at, std::iter::repeat_n(b'[', 10_000))),
-        _ => {
-            // Swapping two ranges keeps lengths and most of the structure.
-            let other = random.random_range(0..=bytes.len() - range.len());
-            for k in 0..range.len() {
-                bytes.swap(at + k, other + k);
-            }
-        }
-    }
 }
 
 /// Reads every mutation of `original`; gives how many were refused.
@@ -58,7 +22,7 @@ fn attack(name: &str, original: &[u8], read: impl Fn(&Path) -> Result<(), Error>
     let path = folder.path().join(name);
     let mut refused = 0;
     for seed in 0..MUTATIONS {
-        fs::write(&path, mutated(original, seed)).unwrap();
+        write(&path, &mutated(original, seed));
         let start = Instant::now();
         let result = read(&path);
         assert!(start.elapsed() < Duration::from_secs(2), "mutation {seed} of {name} took {:?}", start.elapsed());

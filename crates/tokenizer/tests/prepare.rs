@@ -20,7 +20,9 @@ impl Fixture {
         fs::create_dir(&corpus).unwrap();
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), corpus.join(entry.file_name())).unwrap();
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), corpus.join(entry.file_name())).unwrap();
+            }
         }
         Self { folder }
     }
