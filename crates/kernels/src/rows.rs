@@ -1,4 +1,4 @@
-//! What happens row by row: layer norm, cross-entropy, GELU, smeared keys, sums.
+//! What happens row by row: norms, cross-entropy, activations, smeared keys, rotary positions, sums.
 //!
 //! Matrices are panels of `rows` stored rows, of which the first `used` count.
 
@@ -118,6 +118,47 @@ fn run_layer_norm<T: Real, S: Simd, const W: usize>(
             let out = T::vectors_mut::<S>(&mut out[place(p)]);
             for (((o, &x), &w), &b) in out.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(gains).zip(biases) {
                 *o = T::mul_add(s, T::vmul(s, T::vsub(s, x, wide_mean), inverse), w, b);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `out = x / sqrt(mean(x^2) + eps) * w` along each row of `columns` columns; `w` is one row of panels. What fills the
+    /// last panel of `x` must be zero.
+    pub fn rms_norm(
+        x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], eps: f64, out: &'a mut [T],
+    ) = run_rms_norm;
+}
+
+#[inline(always)]
+fn run_rms_norm<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    columns: usize,
+    w: &[T],
+    eps: f64,
+    out: &mut [T],
+) {
+    let count = panels::count(columns);
+    let share = T::from_f64(1.0 / columns as f64);
+    for row in 0..used {
+        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
+        let mut squares = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            for (sum, &x) in squares.iter_mut().zip(T::vectors::<S>(&x[place(p)])) {
+                *sum = T::mul_add(s, x, x, *sum);
+            }
+        }
+        let mean = lanes_sum::<T, S, W>(squares) * share;
+        let inverse = T::splat(s, T::from_f64(1.0) / (mean + T::from_f64(eps)).root());
+        for p in 0..count {
+            let gains = T::vectors::<S>(&w[p * PANEL..(p + 1) * PANEL]);
+            let out = T::vectors_mut::<S>(&mut out[place(p)]);
+            for ((o, &x), &w) in out.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(gains) {
+                *o = T::vmul(s, T::vmul(s, x, inverse), w);
             }
         }
     }
@@ -297,6 +338,82 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
     }
 }
 
+/// A nonlinearity for [`activate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x Phi(x)`.
+    Gelu,
+    /// `x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`, the approximation of GELU that is usually written with a tanh.
+    GeluTanh,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+kernel! {
+    /// Adds a bias (one row of panels) to `x`, then makes `x` the activation of that.
+    pub fn activate(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], kind: Activation) = run_activate;
+}
+
+/// `x sigmoid(y)`. Below -80 the exponential would leave the range of a float; the result is 0 to its precision anyway.
+#[inline(always)]
+fn times_sigmoid<T: Real, S: Simd>(s: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
+    let (zero, one) = (T::splat(s, T::default()), T::splat(s, T::from_f64(1.0)));
+    let y = T::vmax(s, y, T::splat(s, T::from_f64(-80.0)));
+    T::vdiv(s, x, T::vadd(s, one, T::exp(s, T::vsub(s, zero, y))))
+}
+
+#[inline(always)]
+fn run_activate<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    bias: &[T],
+    kind: Activation,
+) {
+    if kind == Activation::Gelu {
+        return run_gelu::<T, S, W>(s, x, rows, used, bias, None);
+    }
+    let constant = |x: f64| T::splat(s, T::from_f64(x));
+    // 2 sqrt(2 / pi), and 0.044715 times that.
+    let (linear, cubic) = (constant(1.595_769_121_605_730_8), constant(0.071_354_816_272_600_25));
+    for (x, bias) in used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL).map(T::vectors::<S>)) {
+        for x in x.chunks_exact_mut(PANEL) {
+            for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(bias) {
+                let sum = T::vadd(s, *x, b);
+                *x = match kind {
+                    Activation::GeluTanh => {
+                        let square = T::vmul(s, sum, sum);
+                        let y = T::vmul(s, sum, T::mul_add(s, square, cubic, linear));
+                        times_sigmoid::<T, S>(s, sum, y)
+                    }
+                    Activation::Silu => times_sigmoid::<T, S>(s, sum, sum),
+                    Activation::Relu => T::vmax(s, sum, T::splat(s, T::default())),
+                    Activation::Gelu => sum,
+                };
+            }
+        }
+    }
+}
+
+/// Turns pairs of columns, row `t` by the angles whose `[cosine, sine]` stand in `turns[t * pairs.len()..]`: rotary positions.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn rotate<T: Real>(x: &mut [T], rows: usize, used: usize, pairs: &[(usize, usize)], turns: &[[T; 2]]) {
+    // No vectors: it is a hundredth of the products around it.
+    for (t, turns) in turns.chunks_exact(pairs.len()).take(used).enumerate() {
+        for (&(a, b), &[cosine, sine]) in pairs.iter().zip(turns) {
+            let (a, b) = (panels::at(rows, t, a), panels::at(rows, t, b));
+            let (left, right) = (x[a], x[b]);
+            x[a] = left * cosine - right * sine;
+            x[b] = right * cosine + left * sine;
+        }
+    }
+}
+
 kernel! {
     /// Adds a bias, one row of panels, to each row of `x`, and then `base`, if there is one, to `x`.
     pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], base: Option<&'a [T]>) = run_add_bias;
@@ -472,4 +589,115 @@ fn run_smear_backward<T: Real, S: Simd, const W: usize>(
         }
     }
     lanes_sum::<T, S, W>(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::archs;
+
+    fn noise(seed: u64, n: usize, scale: f32) -> Vec<f32> {
+        let mut x = seed | 1;
+        let next = |_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((x >> 33) as f32 / (1u64 << 30) as f32 - 1.0) * scale
+        };
+        (0..n).map(next).collect()
+    }
+
+    fn packed(plain: &[f32], columns: usize) -> (Vec<f32>, usize) {
+        let rows = plain.len() / columns;
+        let mut out = vec![f32::NAN; panels::len(rows, columns)];
+        panels::pack(plain, columns, &mut out, rows, 0);
+        (out, rows)
+    }
+
+    fn plain(packed: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        let mut out = vec![0.0; rows * columns];
+        panels::unpack(packed, rows, 0, columns, &mut out);
+        out
+    }
+
+    fn definition(kind: Activation, x: f64) -> f64 {
+        match kind {
+            Activation::Gelu => x * 0.5 * (1.0 + libm::erf(x / 2f64.sqrt())),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+            }
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::Relu => x.max(0.0),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn activations_are_their_definitions(rows in 1usize..5, columns in 1usize..70, seed: u64, scale in 0.1f32..120.0) {
+            let values = noise(seed, rows * columns, scale);
+            let bias = noise(seed ^ 3, columns, 1.0);
+            let (bias_row, _) = packed(&bias, columns);
+            for kind in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
+                let mut first = None;
+                for arch in archs() {
+                    let (mut x, stored) = packed(&values, columns);
+                    activate(arch, &mut x, stored, rows, &bias_row, kind);
+                    let found = plain(&x, stored, columns);
+                    for (at, &found) in found.iter().enumerate() {
+                        let x = f64::from(values[at] + bias[at % columns]);
+                        let expected = definition(kind, x);
+                        let error = (f64::from(found) - expected).abs();
+                        prop_assert!(error <= 2e-6 * x.abs() + 1e-30, "{kind:?}({x}) = {found}, not {expected}");
+                    }
+                    prop_assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{:?}", arch);
+                }
+            }
+        }
+
+        #[test]
+        fn rms_norm_is_its_definition(rows in 1usize..5, columns in 1usize..70, seed: u64) {
+            let (values, gain) = (noise(seed, rows * columns, 3.0), noise(seed ^ 5, columns, 2.0));
+            let (gain_row, _) = packed(&gain, columns);
+            let mut first = None;
+            for arch in archs() {
+                let (x, stored) = packed(&values, columns);
+                let mut out = vec![f32::NAN; x.len()];
+                rms_norm(arch, &x, stored, rows, columns, &gain_row, 1e-5, &mut out);
+                let found = plain(&out, stored, columns);
+                for (row, found) in values.chunks(columns).zip(found.chunks(columns)) {
+                    let mean = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / columns as f64;
+                    for ((&x, &w), &y) in row.iter().zip(&gain).zip(found) {
+                        let expected = f64::from(x) / (mean + 1e-5).sqrt() * f64::from(w);
+                        prop_assert!((f64::from(y) - expected).abs() <= 1e-5, "{y} is not {expected}");
+                    }
+                }
+                prop_assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{:?}", arch);
+            }
+        }
+
+        #[test]
+        fn turning_keeps_lengths_and_adds_angles(used in 1usize..6, seed: u64) {
+            let columns = 40;
+            let values = noise(seed, used * columns, 1.0);
+            let pairs: Vec<(usize, usize)> = (0..18).map(|i| (i, i + 18)).collect();
+            let turn = |t: usize, i: usize| (t as f32 * 0.9f32.powi(i as i32)).sin_cos();
+            let turns: Vec<[f32; 2]> =
+                (0..used).flat_map(|t| (0..18).map(move |i| { let (sine, cosine) = turn(t, i); [cosine, sine] })).collect();
+            let (mut x, stored) = packed(&values, columns);
+            rotate(&mut x, stored, used, &pairs, &turns);
+            let found = plain(&x, stored, columns);
+            for t in 0..used {
+                for (i, &(a, b)) in pairs.iter().enumerate() {
+                    let (a0, b0) = (values[t * columns + a], values[t * columns + b]);
+                    let angle = b0.atan2(a0) + t as f32 * 0.9f32.powi(i as i32);
+                    let length = a0.hypot(b0);
+                    prop_assert!((found[t * columns + a] - length * angle.cos()).abs() < 1e-5);
+                    prop_assert!((found[t * columns + b] - length * angle.sin()).abs() < 1e-5);
+                }
+                prop_assert_eq!(&found[t * columns + 36..(t + 1) * columns], &values[t * columns + 36..(t + 1) * columns]);
+            }
+        }
+    }
 }
