@@ -1,18 +1,20 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Clamp, Error};
+use crate::{Architecture, Clamp, Error, Positions};
 
-/// Layer norm before each sublayer and before the unembedding, or none at all.
+/// What normalizes the residual stream before each sublayer and before the unembedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Normalization {
     /// Pre-LN with gain and bias, and a final layer norm (PyTorch's `LayerNorm`).
     LN,
+    /// The same places, divided by the root mean square and times a gain: no centring, no bias (Zhang and Sennrich 2019).
+    RMS,
     /// No normalization: every path through the model is linear given the attention patterns.
     #[serde(rename = "none")]
     None,
 }
 
-/// One member of the family (paper.md, 1 and 11), in TransformerLens' words.
+/// One member of the family (paper.md, 1 and 11), or a pretrained model, in TransformerLens' words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -50,6 +52,9 @@ pub struct ModelConfig {
     /// A constraint on attention patterns; none in the paper's models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clamp: Option<Clamp>,
+    /// What the model does otherwise than the paper's family.
+    #[serde(default, skip_serializing_if = "Architecture::is_default")]
+    pub architecture: Architecture,
 }
 
 fn default_normalization() -> Normalization {
@@ -82,6 +87,7 @@ impl Default for ModelConfig {
             pos_gain_init: default_pos_gain_init(),
             layer_norm_eps: default_layer_norm_eps(),
             clamp: None,
+            architecture: Architecture::default(),
         }
     }
 }
@@ -108,7 +114,8 @@ impl ModelConfig {
         whole("d_head", self.d_head, 1, 1 << 14)?;
         whole("d_mlp", self.d_mlp, 0, 1 << 18)?;
         whole("n_ctx", self.n_ctx, 1, 1 << 20)?;
-        whole("d_vocab", self.d_vocab, 2, 1 << 16)?;
+        // Ids of our own data are stored as u16; pretrained models have more.
+        whole("d_vocab", self.d_vocab, 2, if self.is_paper_family() { 1 << 16 } else { 1 << 20 })?;
         if !self.d_model.is_multiple_of(2) {
             return Err(Error::Config {
                 field: "d_model",
@@ -126,6 +133,7 @@ impl ModelConfig {
         real("pos_gain_init", self.pos_gain_init[0], -1e3, 1e3)?;
         real("pos_gain_init", self.pos_gain_init[1], -1e3, 1e3)?;
         real("layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)?;
+        self.architecture.validate(self)?;
         self.clamp.map_or(Ok(()), |clamp| clamp.validate(self))
     }
 
@@ -137,38 +145,67 @@ impl ModelConfig {
     /// Name and shape of every parameter, in the one order used everywhere: files, optimizer, gradients.
     pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let Self { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *self;
-        let layer_norm = self.normalization == Normalization::LN;
+        let (kv, a) = (self.n_key_value_heads(), &self.architecture);
         let mut shapes = vec![("embed.W_E".to_string(), vec![d_vocab, d_model])];
+        if matches!(a.positions, Positions::Learned | Positions::Shortformer) {
+            shapes.push(("pos_embed.W_pos".to_string(), vec![self.n_ctx, d_model]));
+        }
+        let norm = |shapes: &mut Vec<(String, Vec<usize>)>, name: String| {
+            if self.normalization != Normalization::None {
+                shapes.push((format!("{name}.w"), vec![d_model]));
+            }
+            if self.normalization == Normalization::LN {
+                shapes.push((format!("{name}.b"), vec![d_model]));
+            }
+        };
         for l in 0..self.n_layers {
-            let mut add = |name: &str, shape: Vec<usize>| shapes.push((format!("blocks.{l}.{name}"), shape));
-            if layer_norm {
-                add("ln1.w", vec![d_model]);
-                add("ln1.b", vec![d_model]);
+            norm(&mut shapes, format!("blocks.{l}.ln1"));
+            let mut add = |name: &str, shape: &[usize]| shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
+            add("attn.W_Q", &[n_heads, d_model, d_head]);
+            add("attn.W_K", &[kv, d_model, d_head]);
+            add("attn.W_V", &[kv, d_model, d_head]);
+            if a.qkv_bias {
+                add("attn.b_Q", &[n_heads, d_head]);
+                add("attn.b_K", &[kv, d_head]);
+                add("attn.b_V", &[kv, d_head]);
             }
-            for name in ["attn.W_Q", "attn.W_K", "attn.W_V"] {
-                add(name, vec![n_heads, d_model, d_head]);
+            add("attn.W_O", &[n_heads, d_head, d_model]);
+            if a.out_bias {
+                add("attn.b_O", &[d_model]);
             }
-            add("attn.W_O", vec![n_heads, d_head, d_model]);
-            add("attn.pos_gain", vec![1]);
+            if a.positions == Positions::Sinusoidal {
+                add("attn.pos_gain", &[1]);
+            }
             if self.smeared_keys {
-                add("attn.smear_alpha", vec![n_heads]);
+                add("attn.smear_alpha", &[n_heads]);
             }
-            if d_mlp > 0 {
-                if layer_norm {
-                    add("ln2.w", vec![d_model]);
-                    add("ln2.b", vec![d_model]);
-                }
-                add("mlp.W_in", vec![d_model, d_mlp]);
-                add("mlp.b_in", vec![d_mlp]);
-                add("mlp.W_out", vec![d_mlp, d_model]);
-                add("mlp.b_out", vec![d_model]);
+            if d_mlp == 0 {
+                continue;
+            }
+            norm(&mut shapes, format!("blocks.{l}.ln2"));
+            let mut add = |name: &str, shape: &[usize]| shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
+            if a.gated_mlp {
+                add("mlp.W_gate", &[d_model, d_mlp]);
+            }
+            if a.gated_mlp && a.mlp_bias {
+                add("mlp.b_gate", &[d_mlp]);
+            }
+            add("mlp.W_in", &[d_model, d_mlp]);
+            if a.mlp_bias {
+                add("mlp.b_in", &[d_mlp]);
+            }
+            add("mlp.W_out", &[d_mlp, d_model]);
+            if a.mlp_bias {
+                add("mlp.b_out", &[d_model]);
             }
         }
-        if layer_norm {
-            shapes.push(("ln_final.w".into(), vec![d_model]));
-            shapes.push(("ln_final.b".into(), vec![d_model]));
+        norm(&mut shapes, "ln_final".to_string());
+        if !a.tied_embeddings {
+            shapes.push(("unembed.W_U".into(), vec![d_model, d_vocab]));
         }
-        shapes.push(("unembed.W_U".into(), vec![d_model, d_vocab]));
+        if a.unembed_bias {
+            shapes.push(("unembed.b_U".into(), vec![d_vocab]));
+        }
         shapes
     }
 

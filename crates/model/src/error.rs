@@ -37,6 +37,14 @@ pub enum Error {
         /// The name found.
         name: String,
     },
+    /// Something that is done with models of the paper's family alone.
+    #[error(
+        "{what} needs a model of the paper's family; this one has another architecture: measure it with `induction scan`"
+    )]
+    NotTheFamily {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A hook point that does not exist.
     #[error("\"{0}\" is not a hook point: expected one such as blocks.0.attn.hook_pattern")]
     UnknownHook(String),
@@ -56,6 +64,9 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A GGUF file that cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] induction_gguf::Error),
     /// A model that a target format cannot express.
     #[error("{target} cannot express {what}")]
     Export {

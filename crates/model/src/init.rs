@@ -28,7 +28,8 @@ impl ModelConfig {
             };
             match name.rsplit('.').next().expect("split gives at least one part") {
                 "W_E" => normal(1.0),
-                "W_Q" | "W_K" | "W_V" | "W_U" | "W_in" => normal(reads),
+                "W_Q" | "W_K" | "W_V" | "W_U" | "W_in" | "W_gate" => normal(reads),
+                "W_pos" => normal(reads),
                 "W_O" => normal(reads * write_scale),
                 "W_out" => normal((self.d_mlp as f64).powf(-0.5) * write_scale),
                 "w" => constant(1.0),

@@ -23,6 +23,7 @@
 //! # Ok::<(), induction_model::Error>(())
 //! ```
 
+mod architecture;
 mod clamp;
 mod config;
 mod error;
@@ -32,12 +33,14 @@ mod hooks;
 mod init;
 mod params;
 mod positions;
+pub mod pretrained;
 mod transformer;
 
+pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, RotaryScaling};
 pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
-pub use export::{export_transformer_lens, write_export};
+pub use export::{export_huggingface, export_transformer_lens, write_export, write_export_huggingface};
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};

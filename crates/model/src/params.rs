@@ -1,6 +1,9 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, ArrayView2, IxDyn};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{Error, ModelConfig};
@@ -95,6 +98,24 @@ impl Params {
         self.entries.iter_mut().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
+    /// Gives up all parameters whose name `keep` refuses, and their memory. What is left is no longer a whole model.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.entries.retain(|(name, _)| keep(name));
+    }
+
+    /// `W_U`, `[d_model, d_vocab]`: its own parameter, or the transpose of `W_E` where the two are tied.
+    ///
+    /// # Panics
+    /// Never for parameters that a configuration was checked against.
+    pub fn unembedding(&self) -> ArrayView2<'_, f32> {
+        let (value, tied) = match self.get("unembed.W_U") {
+            Some(value) => (value, false),
+            None => (self.get("embed.W_E").expect("every model has an embedding"), true),
+        };
+        let view = value.view().into_dimensionality().expect("embeddings are matrices");
+        if tied { view.reversed_axes() } else { view }
+    }
+
     /// The first parameter that holds a NaN or an infinity, if any.
     pub fn first_not_finite(&self) -> Option<&str> {
         self.iter().find(|(_, value)| value.iter().any(|x| !x.is_finite())).map(|(name, _)| name)
@@ -106,6 +127,14 @@ impl Params {
 /// # Panics
 /// Never for arrays in memory: the format has no size that they could exceed.
 pub fn write_safetensors<'a>(arrays: impl IntoIterator<Item = (String, &'a ArrayD<f32>)>) -> Vec<u8> {
+    write_safetensors_with(arrays, None)
+}
+
+/// [`write_safetensors`], with metadata in the header.
+pub(crate) fn write_safetensors_with<'a>(
+    arrays: impl IntoIterator<Item = (String, &'a ArrayD<f32>)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Vec<u8> {
     let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = arrays
         .into_iter()
         .map(|(name, value)| (name, value.shape().to_vec(), value.iter().flat_map(|x| x.to_le_bytes()).collect()))
@@ -114,7 +143,7 @@ pub fn write_safetensors<'a>(arrays: impl IntoIterator<Item = (String, &'a Array
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes were made from this shape");
         (name.as_str(), view)
     });
-    safetensors::serialize(views, None).expect("names are unique and sizes fit")
+    safetensors::serialize(views, metadata).expect("names are unique and sizes fit")
 }
 
 /// The arrays of a safetensors file's bytes; `path` is for the messages.

@@ -124,6 +124,7 @@ impl Transformer {
     /// An invalid configuration, or parameters that are not its own.
     pub fn from_params(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
         config.validate()?;
+        config.require_paper_family("running on a burn device")?;
         let n_ctx = config.n_ctx;
         let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base);
         let positions: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
@@ -349,7 +350,7 @@ impl Weights {
                     w: source.take(&format!("{name}.w"), [config.d_model])?,
                     b: source.take(&format!("{name}.b"), [config.d_model])?,
                 }),
-                Normalization::None => None,
+                Normalization::RMS | Normalization::None => None,
             })
         };
         let ModelConfig { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *config;

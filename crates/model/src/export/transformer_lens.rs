@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, wri
 /// # Errors
 /// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a gain without layer norm.
 pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+    config.require_paper_family("this export")?;
     let cannot = |what: String| Error::Export { target: "TransformerLens", what };
     if config.smeared_keys {
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
@@ -39,7 +40,7 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
             Normalization::None if gain != 1.0 => {
                 return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));
             }
-            Normalization::None => {}
+            Normalization::None | Normalization::RMS => {}
             Normalization::LN => {
                 for name in ["ln1.w", "ln1.b"] {
                     *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /= gain;
@@ -72,7 +73,7 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
         "attn_only": config.attn_only(),
         "normalization_type": match config.normalization {
             Normalization::LN => json!("LN"),
-            Normalization::None => Value::Null,
+            Normalization::None | Normalization::RMS => Value::Null,
         },
         "eps": config.layer_norm_eps,
         "positional_embedding_type": "shortformer",
@@ -85,18 +86,4 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
     });
     let weights = write_safetensors(state.iter().map(|(name, value)| (name.clone(), value)));
     Ok([("config.json", format!("{json:#}\n").into_bytes()), ("model.safetensors", weights)])
-}
-
-/// Writes [`export_transformer_lens`]'s files into the folder `out`, which is made.
-///
-/// # Errors
-/// As there, and the system's.
-pub fn write_export(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
-    let files = export_transformer_lens(config, params)?;
-    let io = |source| Error::Io { path: out.to_path_buf(), source };
-    std::fs::create_dir_all(out).map_err(io)?;
-    for (name, bytes) in files {
-        induction_files::write_atomic(&out.join(name), &bytes).map_err(io)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,295 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ModelConfig, Normalization};
+
+/// What pretrained models do otherwise than the paper's family, which is the default in every field.
+///
+/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2 and TransformerLens' attention-only
+/// models. Such models are run and measured (by the CPU engine); only the paper's family is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Architecture {
+    /// How positions get in.
+    pub positions: Positions,
+    /// Heads that keys and values have; each serves `n_heads / n_key_value_heads` query heads. 0 stands for `n_heads`.
+    pub n_key_value_heads: usize,
+    /// What stands between the two matrices of an MLP.
+    pub act_fn: Activation,
+    /// `act_fn(x W_gate) * (x W_in)` instead of `act_fn(x W_in)`: SwiGLU and its kin.
+    pub gated_mlp: bool,
+    /// Biases `b_Q`, `b_K`, `b_V`.
+    pub qkv_bias: bool,
+    /// The bias `b_O`.
+    pub out_bias: bool,
+    /// Biases of the MLP: `b_in`, `b_out` and, if there is a gate, `b_gate`.
+    pub mlp_bias: bool,
+    /// The bias `b_U` of the logits.
+    pub unembed_bias: bool,
+    /// Attention and MLP both read the block's input.
+    pub parallel: bool,
+    /// `W_U` is the transpose of `W_E`, and no parameter of its own.
+    pub tied_embeddings: bool,
+}
+
+impl Default for Architecture {
+    fn default() -> Self {
+        Self {
+            positions: Positions::Sinusoidal,
+            n_key_value_heads: 0,
+            act_fn: Activation::Gelu,
+            gated_mlp: false,
+            qkv_bias: false,
+            out_bias: false,
+            mlp_bias: true,
+            unembed_bias: false,
+            parallel: false,
+            tied_embeddings: false,
+        }
+    }
+}
+
+/// How positions get into a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Positions {
+    /// Sinusoids, times a learned gain, added to the inputs of `W_Q` and `W_K` (paper.md, 1.2).
+    Sinusoidal,
+    /// Learned vectors `W_pos`, added to the inputs of `W_Q` and `W_K`: TransformerLens' `shortformer`.
+    Shortformer,
+    /// Learned vectors `W_pos`, added to the embedding: GPT-2's.
+    Learned,
+    /// Queries and keys turned by angles that grow with the position.
+    Rotary(Rotary),
+}
+
+/// Rotary positions (Su et al. 2021): pair `i` of a query or key at position `t` is turned by `t * base^(-2i / dim)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotary {
+    /// Entries of each head that are turned, the first ones; even.
+    pub dim: usize,
+    /// Base of the wavelengths.
+    pub base: f64,
+    /// Which entries are a pair.
+    pub pairs: Pairs,
+    /// How the angles of a longer context were made from those of a shorter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<RotaryScaling>,
+}
+
+/// Which entries of a head rotary positions turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairs {
+    /// `i` and `i + dim / 2`: HuggingFace's layout.
+    Half,
+    /// `2i` and `2i + 1`: the layout of the paper and of Llama models in GGUF files.
+    Adjacent,
+}
+
+/// Changed rotary frequencies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RotaryScaling {
+    /// All divided by a factor.
+    Linear {
+        /// The factor.
+        factor: f64,
+    },
+    /// Each divided by a number of its own, `[dim / 2]`: how GGUF files say it.
+    Divisors {
+        /// The numbers.
+        by: Vec<f32>,
+    },
+    /// Llama 3.1's: only long wavelengths are divided, with a smooth passage.
+    Llama3 {
+        /// What the longest are divided by.
+        factor: f64,
+        /// Wavelengths above `original_context / low_freq_factor` are divided wholly.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_context / high_freq_factor` stay.
+        high_freq_factor: f64,
+        /// The context that the model was first trained with.
+        original_context: f64,
+    },
+}
+
+/// An MLP's nonlinearity, with the names that TransformerLens and HuggingFace use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x Phi(x)`.
+    Gelu,
+    /// GELU by its approximation with tanh.
+    GeluNew,
+    /// `x sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+impl Rotary {
+    /// Radians a position of each pair, `[dim / 2]`.
+    pub fn frequencies(&self) -> Vec<f64> {
+        let plain = (0..self.dim / 2).map(|i| self.base.powf(-((2 * i) as f64) / self.dim as f64));
+        plain
+            .enumerate()
+            .map(|(i, frequency)| match &self.scaling {
+                None => frequency,
+                Some(RotaryScaling::Linear { factor }) => frequency / factor,
+                Some(RotaryScaling::Divisors { by }) => frequency / by.get(i).map_or(1.0, |&by| f64::from(by)),
+                Some(RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
+                    // Turns within the first context: many stay as they are, few are slowed down.
+                    let turns = original_context * frequency / std::f64::consts::TAU;
+                    let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                    kept * frequency + (1.0 - kept) * frequency / factor
+                }
+            })
+            .collect()
+    }
+
+    /// The two entries of pair `i`.
+    pub fn pair(&self, i: usize) -> (usize, usize) {
+        match self.pairs {
+            Pairs::Half => (i, i + self.dim / 2),
+            Pairs::Adjacent => (2 * i, 2 * i + 1),
+        }
+    }
+}
+
+impl Architecture {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
+        let fail =
+            |field, found: String, expected: &str| Err(Error::Config { field, found, expected: expected.into() });
+        let kv = self.n_key_value_heads;
+        if kv > 0 && !config.n_heads.is_multiple_of(kv) {
+            return fail("architecture.n_key_value_heads", kv.to_string(), "0, or a divisor of n_heads");
+        }
+        if config.smeared_keys && (kv > 0 && kv != config.n_heads) {
+            return fail("smeared_keys", "true".into(), "false where heads share keys");
+        }
+        if self.gated_mlp && config.d_mlp == 0 {
+            return fail("architecture.gated_mlp", "true".into(), "false in a model without MLPs (d_mlp = 0)");
+        }
+        if self.parallel && config.d_mlp == 0 {
+            return fail("architecture.parallel", "true".into(), "false in a model without MLPs (d_mlp = 0)");
+        }
+        let Positions::Rotary(rotary) = &self.positions else { return Ok(()) };
+        if rotary.dim == 0 || rotary.dim > config.d_head || !rotary.dim.is_multiple_of(2) {
+            return fail("architecture.positions.dim", rotary.dim.to_string(), "an even number from 2 to d_head");
+        }
+        if !(rotary.base >= 1.0 && rotary.base <= 1e12) {
+            return fail("architecture.positions.base", rotary.base.to_string(), "a number from 1 to 1e12");
+        }
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let fits = match &rotary.scaling {
+            None => true,
+            Some(RotaryScaling::Linear { factor }) => positive(*factor),
+            Some(RotaryScaling::Divisors { by }) => {
+                by.len() == rotary.dim / 2 && by.iter().all(|&by| positive(f64::from(by)))
+            }
+            Some(RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
+                [factor, low_freq_factor, original_context].into_iter().all(|&x| positive(x))
+                    && high_freq_factor > low_freq_factor
+                    && high_freq_factor.is_finite()
+            }
+        };
+        if fits {
+            Ok(())
+        } else {
+            let found = format!("{:?}", rotary.scaling);
+            fail(
+                "architecture.positions.scaling",
+                found,
+                "positive numbers, one a pair if there are many, high_freq_factor above low_freq_factor",
+            )
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Heads that keys and values have.
+    pub fn n_key_value_heads(&self) -> usize {
+        match self.architecture.n_key_value_heads {
+            0 => self.n_heads,
+            n => n,
+        }
+    }
+
+    /// The head whose keys and values query head `head` reads.
+    pub fn key_value_head(&self, head: usize) -> usize {
+        head * self.n_key_value_heads() / self.n_heads
+    }
+
+    /// Whether this is a model of the paper's family, which can be trained, and run by every engine.
+    pub fn is_paper_family(&self) -> bool {
+        self.architecture.is_default() && self.normalization != Normalization::RMS
+    }
+
+    /// Checks that [`is_paper_family`](Self::is_paper_family).
+    ///
+    /// # Errors
+    /// [`Error::NotTheFamily`] with what cannot be done.
+    pub fn require_paper_family(&self, what: &'static str) -> Result<(), Error> {
+        if self.is_paper_family() { Ok(()) } else { Err(Error::NotTheFamily { what }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama3_slows_long_wavelengths_alone() {
+        // Llama 3.2's numbers.
+        let scaling = RotaryScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_context: 8192.0,
+        };
+        let plain = Rotary { dim: 64, base: 500_000.0, pairs: Pairs::Half, scaling: None };
+        let scaled = Rotary { scaling: Some(scaling), ..plain.clone() };
+        let (plain, scaled) = (plain.frequencies(), scaled.frequencies());
+        assert_eq!(plain[0], scaled[0]);
+        assert_eq!(plain[31] / 32.0, scaled[31]);
+        assert!(plain.iter().zip(&scaled).all(|(p, s)| s <= p && *s >= p / 32.0));
+        assert!(plain.iter().zip(&scaled).any(|(p, s)| s < p && *s > p / 32.0 * 1.01));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        type Break = fn(&mut ModelConfig);
+        let cases: [(&str, Break); 4] = [
+            ("architecture.n_key_value_heads", |c| c.architecture.n_key_value_heads = 3),
+            ("architecture.gated_mlp", |c| c.architecture.gated_mlp = true),
+            ("architecture.parallel", |c| c.architecture.parallel = true),
+            ("architecture.positions.dim", |c| {
+                c.architecture.positions =
+                    Positions::Rotary(Rotary { dim: 34, base: 1e4, pairs: Pairs::Half, scaling: None });
+            }),
+        ];
+        for (field, damage) in cases {
+            let mut config = ModelConfig::default();
+            damage(&mut config);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("model.{field} = ")), "{field}: {message}");
+        }
+        for (field, rotary) in [
+            ("base", Rotary { dim: 32, base: f64::NAN, pairs: Pairs::Half, scaling: None }),
+            (
+                "scaling",
+                Rotary { dim: 32, base: 1e4, pairs: Pairs::Half, scaling: Some(RotaryScaling::Linear { factor: 0.0 }) },
+            ),
+        ] {
+            let mut config = ModelConfig::default();
+            config.architecture.positions = Positions::Rotary(rotary);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("model.architecture.positions.{field} = ")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// Configurations take a few KB.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// A JSON object of settings: what is read is of the right type, or refused by name. A field that is null is not there.
+pub(super) struct Fields {
+    path: PathBuf,
+    /// What stands before a field's name in messages.
+    within: String,
+    values: Map<String, Value>,
+}
+
+/// A JSON file, of a size that a description has.
+pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
+    let file = File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format(format!("larger than {MAX_BYTES} bytes: expected a model's description")));
+    }
+    serde_json::from_slice(&bytes).map_err(|e| format(format!("not valid JSON: {e}")))
+}
+
+impl Fields {
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        match read_json(path)? {
+            Value::Object(values) => Ok(Self { path: path.to_path_buf(), within: String::new(), values }),
+            _ => Err(Error::Format { path: path.to_path_buf(), reason: "expected a JSON object".into() }),
+        }
+    }
+
+    /// An error that names a field.
+    pub(super) fn refuse(&self, field: &str, reason: impl AsRef<str>) -> Error {
+        let reason = format!("{}{field}: {}", self.within, reason.as_ref());
+        Error::Format { path: self.path.clone(), reason }
+    }
+
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.values.get(field).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.get(field).is_some()
+    }
+
+    /// Whether a field is this string.
+    pub(super) fn is(&self, field: &str, text: &str) -> bool {
+        self.get(field).and_then(Value::as_str) == Some(text)
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        field: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        match read(value) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let mut found = value.to_string();
+                if let Some((at, _)) = found.char_indices().nth(60) {
+                    found.truncate(at);
+                }
+                Err(self.refuse(field, format!("{found}, expected {expected}")))
+            }
+        }
+    }
+
+    /// A size, up to 2^31.
+    pub(super) fn size_opt(&self, field: &str) -> Result<Option<usize>, Error> {
+        self.typed(field, "a whole number", |value| {
+            value.as_u64().filter(|&n| n <= 1 << 31).and_then(|n| usize::try_from(n).ok())
+        })
+    }
+
+    pub(super) fn size(&self, field: &str) -> Result<usize, Error> {
+        self.size_opt(field)?.ok_or_else(|| self.refuse(field, "missing, expected a whole number"))
+    }
+
+    pub(super) fn number(&self, field: &str, default: f64) -> Result<f64, Error> {
+        Ok(self.typed(field, "a number", Value::as_f64)?.unwrap_or(default))
+    }
+
+    pub(super) fn flag(&self, field: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.typed(field, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    pub(super) fn text_opt(&self, field: &str) -> Result<Option<&str>, Error> {
+        self.typed(field, "a string", Value::as_str)
+    }
+
+    pub(super) fn text(&self, field: &str) -> Result<&str, Error> {
+        self.text_opt(field)?.ok_or_else(|| self.refuse(field, "missing, expected a string"))
+    }
+
+    /// The fields of these names, in a type of their own. What is null is not there.
+    pub(super) fn as_struct<'a, T: DeserializeOwned>(
+        &self,
+        names: impl IntoIterator<Item = &'a String>,
+    ) -> Result<T, Error> {
+        let named = |name: &String| Some((name.clone(), self.get(name)?.clone()));
+        let values: Map<String, Value> = names.into_iter().filter_map(named).collect();
+        serde_json::from_value(Value::Object(values))
+            .map_err(|e| Error::Format { path: self.path.clone(), reason: format!("{}{e}", self.within) })
+    }
+
+    /// An object within this one.
+    pub(super) fn inner(&self, field: &str) -> Result<Option<Self>, Error> {
+        let values = self.typed(field, "an object", Value::as_object)?;
+        let within = format!("{}{field}.", self.within);
+        Ok(values.map(|values| Self { path: self.path.clone(), within, values: values.clone() }))
+    }
+
+    /// Refuses a field that is set to anything but `expected`, as it would change what the model computes.
+    pub(super) fn only(&self, field: &str, expected: &Value) -> Result<(), Error> {
+        let same = |value: &Value| match (value.as_f64(), expected.as_f64()) {
+            (Some(a), Some(b)) => a == b,
+            _ => value == expected,
+        };
+        match self.get(field) {
+            Some(value) if !same(value) => {
+                Err(self.refuse(field, format!("{value} is not supported here, expected {expected} or nothing")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Models that were trained elsewhere: HuggingFace folders, GGUF files, TransformerLens exports.
+//!
+//! Each dialect is two things: how its configuration is read, and a table that says in which tensor, and how laid out,
+//! each of our parameters stands ([`recipe::Recipe`]). Everything is checked before a tensor's values are read: shapes
+//! against the configuration, tensors that nothing uses. A model is run as its files say, or refused.
+
+mod fields;
+mod gguf;
+mod huggingface;
+mod induction;
+mod recipe;
+mod tensors;
+mod transformer_lens;
+
+use std::path::{Path, PathBuf};
+
+use crate::{Error, ModelConfig, Params};
+
+/// A model that was trained elsewhere.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// The file's or folder's own name.
+    pub name: String,
+    /// Its kind, in its files' words: `llama`, `gpt2`, ...
+    pub family: String,
+    /// The encodings of its weights, e.g. `BF16` or `Q4_1, F32`.
+    pub encoding: String,
+    /// What the model is.
+    pub config: ModelConfig,
+    /// Its weights, in float32.
+    pub params: Params,
+}
+
+/// Whether `path` looks like something that [`open`] reads: a GGUF file, or a folder with a `config.json`.
+pub fn is_pretrained(path: &Path) -> bool {
+    path.is_file() || path.join("config.json").is_file()
+}
+
+/// Reads a pretrained model: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors` or its shards) of a GPT-2,
+/// GPT-NeoX, Llama, Mistral or Qwen2 model; a folder as `induction export` makes it, in either format.
+///
+/// # Errors
+/// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture or an option of one that
+/// is not known, a configuration that contradicts the tensors.
+pub fn open(path: &Path) -> Result<Pretrained, Error> {
+    if path.is_file() {
+        return gguf::open(path);
+    }
+    let config = path.join("config.json");
+    if !config.is_file() {
+        let reason =
+            "no such file; expected a .gguf file, or a folder with config.json and model.safetensors".to_string();
+        return Err(Error::Format { path: config, reason });
+    }
+    let fields = fields::Fields::read(&config)?;
+    if fields.has("positional_embedding_type") {
+        transformer_lens::open(path, &fields)
+    } else if fields.is("model_type", "induction") {
+        induction::open(path, &fields)
+    } else {
+        huggingface::open(path, &fields)
+    }
+}
+
+/// A path's last part.
+fn name_of(path: &Path) -> String {
+    let whole: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    whole.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

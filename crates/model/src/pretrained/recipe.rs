@@ -1,0 +1,235 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::{ArrayD, IxDyn};
+use rayon::prelude::*;
+
+use super::tensors::Tensors;
+use crate::{Error, ModelConfig, Params};
+
+/// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first + h * stride`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// In the same order; what has heads, as `W_O`, with them as part of the first axis.
+    AsIs,
+    /// In the same order and shape.
+    Whole,
+    /// `[in, out]` as `[out, in]`; what has heads, as `W_O`, with them as one axis.
+    Transposed,
+    /// `[head, in, d_head]` as rows of `[out, in]`: PyTorch's linear layers.
+    HeadRows {
+        /// Row of head 0.
+        first: usize,
+        /// Rows from head to head.
+        stride: usize,
+        /// Rows in all.
+        rows: usize,
+    },
+    /// `[head, in, d_head]` as columns of `[in, out]`: GPT-2's.
+    HeadColumns {
+        /// Column of head 0.
+        first: usize,
+        /// Columns from head to head.
+        stride: usize,
+        /// Columns in all.
+        columns: usize,
+    },
+    /// `[head, d_head]` within a vector.
+    HeadEntries {
+        /// Entry of head 0.
+        first: usize,
+        /// Entries from head to head.
+        stride: usize,
+        /// Entries in all.
+        entries: usize,
+    },
+    /// All ones or zeros: what the model lacks and the family has.
+    Constant(i8),
+}
+
+/// Where a parameter is found.
+#[derive(Clone, Debug)]
+pub(super) struct Recipe {
+    pub(super) tensor: String,
+    pub(super) layout: Layout,
+}
+
+impl Recipe {
+    pub(super) fn new(tensor: impl Into<String>, layout: Layout) -> Self {
+        Self { tensor: tensor.into(), layout }
+    }
+
+    pub(super) fn constant(value: i8) -> Self {
+        Self::new("", Layout::Constant(value))
+    }
+}
+
+/// Parameter names without their layer: `blocks.3.attn.W_Q` is `(Some(3), "attn.W_Q")`.
+pub(super) fn split_name(name: &str) -> (usize, &str) {
+    let inner = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
+    match inner.and_then(|(layer, rest)| Some((layer.parse().ok()?, rest))) {
+        Some((layer, rest)) => (layer, rest),
+        None => (0, name),
+    }
+}
+
+/// All parameters of `config` from `tensors`, in parallel.
+///
+/// # Errors
+/// A tensor that is missing, that has another shape than the configuration says, or that nothing uses and `ignored` does
+/// not know.
+pub(super) fn gather(
+    config: &ModelConfig,
+    tensors: &dyn Tensors,
+    recipe: impl Fn(usize, &str) -> Option<Recipe> + Sync,
+    ignored: impl Fn(&str) -> bool,
+) -> Result<Params, Error> {
+    config.validate()?;
+    let format = |reason: String| Error::Format { path: tensors.path().to_path_buf(), reason };
+    let mut plan = Vec::new();
+    let mut used = BTreeSet::new();
+    for (name, shape) in config.parameter_shapes() {
+        let (layer, short) = split_name(&name);
+        let Some(recipe) = recipe(layer, short) else {
+            return Err(format(format!("no tensor is known to hold {name} of this architecture")));
+        };
+        if let Some(expected) = expected_shape(&shape, recipe.layout) {
+            let found = tensors.shape(&recipe.tensor).ok_or_else(|| {
+                format(format!(
+                    "tensor {} is missing: the configuration expects it, of shape {expected:?}",
+                    recipe.tensor
+                ))
+            })?;
+            if found != expected {
+                return Err(format(format!(
+                    "tensor {} has shape {found:?}: the configuration expects {expected:?}",
+                    recipe.tensor
+                )));
+            }
+            used.insert(recipe.tensor.clone());
+        }
+        plan.push((name, shape, recipe));
+    }
+    if let Some(name) = tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name)) {
+        return Err(format(format!(
+            "tensor {name} is no part of this architecture as it is known here: the model would not be run as it was trained"
+        )));
+    }
+    let read = |(name, shape, recipe): (String, Vec<usize>, Recipe)| -> Result<(String, ArrayD<f32>), Error> {
+        let values = match recipe.layout {
+            Layout::Constant(value) => vec![f32::from(value); shape.iter().product()],
+            layout => arrange(tensors.read(&recipe.tensor)?, &shape, layout),
+        };
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            return Err(format(format!("tensor {}: value {at} of {name} is not finite", recipe.tensor)));
+        }
+        Ok((name, ArrayD::from_shape_vec(IxDyn(&shape), values).expect("arranged in its shape")))
+    };
+    // One after the other within a task, so that few tensors are there twice.
+    let entries: BTreeMap<String, ArrayD<f32>> =
+        plan.into_par_iter().with_max_len(1).map(read).collect::<Result<_, _>>()?;
+    Params::new(config, entries)
+}
+
+/// The shape that the tensor must have.
+fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
+    Some(match layout {
+        Layout::Constant(_) => return None,
+        Layout::AsIs if shape.len() == 3 => vec![shape[0] * shape[1], shape[2]],
+        Layout::AsIs | Layout::Whole => shape.to_vec(),
+        Layout::Transposed => {
+            let (last, rest) = shape.split_last().expect("matrices have two axes");
+            vec![*last, rest.iter().product()]
+        }
+        Layout::HeadRows { rows, .. } => vec![rows, shape[1]],
+        Layout::HeadColumns { columns, .. } => vec![shape[1], columns],
+        Layout::HeadEntries { entries, .. } => vec![entries],
+    })
+}
+
+/// A tensor's values in the order of the parameter of shape `shape`.
+fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<f32> {
+    match layout {
+        Layout::AsIs | Layout::Whole | Layout::Constant(_) => values,
+        Layout::Transposed => {
+            let rows = *shape.last().expect("matrices have two axes");
+            transpose(&values, rows, values.len() / rows.max(1))
+        }
+        Layout::HeadRows { first, stride, .. } => {
+            let (d_in, d_head) = (shape[1], shape[2]);
+            let head = |h: usize| {
+                let from = (first + h * stride) * d_in;
+                transpose(&values[from..from + d_head * d_in], d_head, d_in)
+            };
+            (0..shape[0]).flat_map(head).collect()
+        }
+        Layout::HeadColumns { first, stride, columns } => {
+            let d_head = shape[2];
+            let mut out = Vec::with_capacity(shape.iter().product());
+            for h in 0..shape[0] {
+                let from = first + h * stride;
+                for row in values.chunks_exact(columns) {
+                    out.extend_from_slice(&row[from..from + d_head]);
+                }
+            }
+            out
+        }
+        Layout::HeadEntries { first, stride, .. } => {
+            (0..shape[0]).flat_map(|h| values[first + h * stride..][..shape[1]].to_vec()).collect()
+        }
+    }
+}
+
+/// Row-major `[rows, columns]` as `[columns, rows]`, block by block: one of the two is read or written across the lines.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const BLOCK: usize = 32;
+    let mut out = vec![0.0; values.len()];
+    for r0 in (0..rows).step_by(BLOCK) {
+        for c0 in (0..columns).step_by(BLOCK) {
+            for c in c0..(c0 + BLOCK).min(columns) {
+                for r in r0..(r0 + BLOCK).min(rows) {
+                    out[c * rows + r] = values[r * columns + c];
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_layout_finds_its_entries() {
+        // [out, in] with entry out * 100 + in.
+        let (d_in, d_head, heads) = (5, 3, 2);
+        let linear =
+            |rows: usize| -> Vec<f32> { (0..rows * d_in).map(|i| (i / d_in * 100 + i % d_in) as f32).collect() };
+        let layout = Layout::HeadRows { first: 3, stride: 9, rows: 18 };
+        let shape = [heads, d_in, d_head];
+        assert_eq!(expected_shape(&shape, layout), Some(vec![18, 5]));
+        let found = arrange(linear(18), &shape, layout);
+        for h in 0..heads {
+            for m in 0..d_in {
+                for i in 0..d_head {
+                    assert_eq!(found[(h * d_in + m) * d_head + i], ((3 + h * 9 + i) * 100 + m) as f32);
+                }
+            }
+        }
+        // The same from [in, out].
+        let columns = transpose(&linear(18), 18, d_in);
+        assert_eq!(arrange(columns, &shape, Layout::HeadColumns { first: 3, stride: 9, columns: 18 }), found);
+        // W_O [head, d_head, d_model] from [d_model, heads * d_head].
+        let shape = [heads, d_head, 4];
+        assert_eq!(expected_shape(&shape, Layout::Transposed), Some(vec![4, 6]));
+        let source: Vec<f32> = (0..24).map(|i| (i / 6 * 100 + i % 6) as f32).collect();
+        let found = arrange(source, &shape, Layout::Transposed);
+        assert_eq!(found[(d_head + 2) * 4 + 3], 305.0);
+        let bias = arrange(
+            (0..18).map(|i| i as f32).collect(),
+            &[2, 3],
+            Layout::HeadEntries { first: 6, stride: 9, entries: 18 },
+        );
+        assert_eq!(bias, [6.0, 7.0, 8.0, 15.0, 16.0, 17.0]);
+    }
+}

@@ -1,0 +1,268 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use half::{bf16, f16};
+use induction_gguf::Gguf;
+use serde::Deserialize;
+
+use super::fields::read_json;
+use crate::Error;
+
+/// Named tensors in files, of which nothing is read before it is asked for.
+pub(super) trait Tensors: Sync {
+    /// For messages.
+    fn path(&self) -> &Path;
+    fn names(&self) -> Vec<&str>;
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+    /// The values in float32, in C order.
+    fn read(&self, name: &str) -> Result<Vec<f32>, Error>;
+    /// The encodings that occur, e.g. `Q4_1, F32`, the one with the most values first.
+    fn encoding(&self) -> String;
+}
+
+/// Names of encodings by how many values each has.
+fn most_first(counts: BTreeMap<String, usize>) -> String {
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, values)| std::cmp::Reverse(values));
+    counts.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+}
+
+impl Tensors for Gguf {
+    fn path(&self) -> &Path {
+        Gguf::path(self)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors().map(|tensor| tensor.name.as_str()).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensor(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
+        Ok(Gguf::read(self, name)?)
+    }
+
+    fn encoding(&self) -> String {
+        let mut counts = BTreeMap::new();
+        for tensor in self.tensors() {
+            *counts.entry(tensor.kind.to_string()).or_default() += tensor.elements();
+        }
+        most_first(counts)
+    }
+}
+
+/// One safetensors file or several, read tensor by tensor.
+pub(super) struct Safetensors {
+    path: PathBuf,
+    tensors: BTreeMap<String, Place>,
+    files: Vec<(PathBuf, File)>,
+}
+
+struct Place {
+    file: usize,
+    /// From the file's beginning.
+    start: u64,
+    bytes: usize,
+    kind: Kind,
+    shape: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[allow(clippy::upper_case_acronyms, reason = "the format's names")]
+enum Kind {
+    F64,
+    F32,
+    F16,
+    BF16,
+    I64,
+    I32,
+    I16,
+    I8,
+    U8,
+    BOOL,
+}
+
+impl Kind {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::BF16 | Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::BOOL => 1,
+        }
+    }
+}
+
+/// A file's description of one tensor.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    dtype: Kind,
+    shape: Vec<usize>,
+    data_offsets: [u64; 2],
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The library's own limit on a header.
+const MAX_HEADER: u64 = 100_000_000;
+
+impl Safetensors {
+    /// The weights of a model's folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
+        let (whole, index) = (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
+        let mut found = Self { path: whole.clone(), tensors: BTreeMap::new(), files: Vec::new() };
+        if whole.is_file() {
+            found.add(&whole)?;
+            return Ok(found);
+        }
+        if !index.is_file() {
+            let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt"];
+            let reason = match pickled.into_iter().find(|name| folder.join(name).exists()) {
+                Some(name) => format!(
+                    "no such file, only {name}, a pickle, which can run any code and is never loaded; save the model with `save_pretrained(..., safe_serialization=True)`"
+                ),
+                None => {
+                    "no such file, nor model.safetensors.index.json; expected a model's weights as safetensors".into()
+                }
+            };
+            return Err(Error::Format { path: whole, reason });
+        }
+        let format = |reason: String| Error::Format { path: index.clone(), reason };
+        let parsed: Index =
+            serde_json::from_value(read_json(&index)?).map_err(|e| format(format!("weight_map: {e}")))?;
+        let names: BTreeSet<&String> = parsed.weight_map.values().collect();
+        for name in names {
+            // A name, not a path: nothing outside the folder is opened.
+            if name.contains(['/', '\\']) || name.starts_with('.') || !name.ends_with(".safetensors") {
+                return Err(format(format!(
+                    "weight_map: {name:?} is not the name of a safetensors file in this folder"
+                )));
+            }
+            found.add(&folder.join(name))?;
+        }
+        found.path = index.clone();
+        if let Some(name) = parsed.weight_map.keys().find(|name| !found.tensors.contains_key(*name)) {
+            return Err(format(format!("weight_map: tensor {name} is in none of the files")));
+        }
+        Ok(found)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Error> {
+        let io = |source| Error::Io { path: path.to_path_buf(), source };
+        let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut prefix = [0; 8];
+        if length < 8 {
+            return Err(format(format!("{length} bytes: cut short, expected a safetensors file")));
+        }
+        file.read_exact(&mut prefix).map_err(io)?;
+        if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02") {
+            return Err(format(
+                "a pickle, which can run any code and is never loaded; convert it to safetensors".into(),
+            ));
+        }
+        let header = u64::from_le_bytes(prefix);
+        if header > MAX_HEADER || header > length - 8 {
+            let left = length - 8;
+            return Err(format(format!(
+                "header of {header} bytes, {left} are left: cut short, or not a safetensors file"
+            )));
+        }
+        let mut text = vec![0; usize::try_from(header).expect("bounded above")];
+        file.read_exact(&mut text).map_err(io)?;
+        let mut entries: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(&text).map_err(|e| format(format!("header: {e}")))?;
+        entries.remove("__metadata__");
+        let (base, mut ends) = (8 + header, Vec::new());
+        for (name, entry) in entries {
+            let place = |reason: String| format(format!("tensor {name}: {reason}"));
+            let Entry { dtype, shape, data_offsets: [from, to] } =
+                serde_json::from_value(entry).map_err(|e| place(e.to_string()))?;
+            let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+            let bytes = elements.and_then(|n| n.checked_mul(dtype.bytes()));
+            let fits = from <= to && to <= length - base;
+            if !fits {
+                let left = length - base;
+                return Err(place(format!("bytes {from} to {to} of {left}: the file is cut short, fetch it again")));
+            }
+            let Some(bytes) = bytes.filter(|&bytes| bytes as u64 == to - from) else {
+                return Err(place(format!("shape {shape:?} of {dtype:?} does not take {} bytes", to - from)));
+            };
+            ends.push([from, to]);
+            let place = Place { file: self.files.len(), start: base + from, bytes, kind: dtype, shape };
+            if self.tensors.insert(name.clone(), place).is_some() {
+                return Err(format(format!("tensor {name} is in two files")));
+            }
+        }
+        ends.sort_unstable();
+        if let Some(pair) = ends.windows(2).find(|pair| pair[0][1] > pair[1][0]) {
+            return Err(format(format!("two tensors share bytes {} to {}", pair[1][0], pair[0][1])));
+        }
+        self.files.push((path.to_path_buf(), file));
+        Ok(())
+    }
+}
+
+impl Tensors for Safetensors {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|place| place.shape.as_slice())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let format = |path: &Path, reason: String| Error::Format { path: path.to_path_buf(), reason };
+        let Some(place) = self.tensors.get(name) else {
+            return Err(format(&self.path, format!("tensor {name} is missing")));
+        };
+        let (path, file) = &self.files[place.file];
+        let mut bytes = vec![0; place.bytes];
+        read_at(file, &mut bytes, place.start).map_err(|source| Error::Io { path: path.clone(), source })?;
+        match place.kind {
+            Kind::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+            Kind::F16 => Ok(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
+            Kind::BF16 => Ok(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect()),
+            Kind::F64 => Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),
+            kind => Err(format(path, format!("tensor {name} is {kind:?}: expected F32, F16, BF16 or F64"))),
+        }
+    }
+
+    fn encoding(&self) -> String {
+        let mut counts = BTreeMap::new();
+        for place in self.tensors.values() {
+            *counts.entry(format!("{:?}", place.kind)).or_default() += place.bytes / place.kind.bytes();
+        }
+        most_first(counts)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(not(unix))]
+fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(bytes)
+}
