@@ -69,12 +69,12 @@ impl Intervention {
             }
             Err(Error::Intervention(format!("at {}: value of shape {found:?}, expected {expected:?}", self.hook())))
         };
+        let heads = heads_at(config, self.hook());
         match self {
             Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } | Self::ReplaceHead { head, .. }
-                if *head >= config.n_heads =>
+                if *head >= heads =>
             {
-                let heads = config.n_heads;
-                Err(Error::Intervention(format!("at {}: head {head}, the model has {heads} heads", self.hook())))
+                Err(Error::Intervention(format!("at {}: head {head}, the model has {heads} heads there", self.hook())))
             }
             Self::ZeroHead { .. } | Self::FreezePatterns { .. } => Ok(()),
             Self::ReplaceHead { hook: Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_), value, .. } => {
@@ -121,10 +121,20 @@ pub(crate) fn with_frozen_patterns(
     Ok(patterns.chain(set.iter().filter(|i| !frozen(i)).cloned()).collect())
 }
 
+/// Heads that the activation at `hook` has: keys and values may be shared by several.
+fn heads_at(config: &ModelConfig, hook: Hook) -> usize {
+    match hook {
+        Hook::K(_) | Hook::V(_) => config.n_key_value_heads(),
+        _ => config.n_heads,
+    }
+}
+
 /// The shape of the activation at `hook`.
 pub(crate) fn hook_shape(config: &ModelConfig, hook: Hook, examples: usize, pos: usize) -> Vec<usize> {
     match hook {
-        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => vec![examples, pos, config.n_heads, config.d_head],
+        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => {
+            vec![examples, pos, heads_at(config, hook), config.d_head]
+        }
         Hook::Pattern(_) => vec![examples, config.n_heads, pos, pos],
         Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => vec![examples, pos, config.d_model],
     }

@@ -5,7 +5,7 @@ use induction_kernels::{
     rows::{accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward},
 };
 
-use induction_model::ForbiddenKeys;
+use induction_model::{ForbiddenKeys, Normalization};
 
 use super::{
     Model,
@@ -58,8 +58,7 @@ impl<T: Real> Model<T> {
         gradients[layout.ln_final.clone()].fill(T::default());
         for l in 0..layout.n_layers {
             let layer = &mut gradients[layout.layer_at(l)];
-            layer[at.pos_gain] = T::default();
-            for range in [&at.ln1, &at.smear, &at.ln2, &at.b_in, &at.b_out] {
+            for range in [&at.ln1, &at.pos_gain, &at.smear, &at.ln2, &at.b_in, &at.b_out] {
                 layer[range.clone()].fill(T::default());
             }
         }
@@ -88,7 +87,7 @@ impl<T: Real> Model<T> {
             let mode = set_or_add(first && from == 0);
             matmul(arch, d, count, dims.d_vocab, left, &logits, LOGIT_STRIDE, out, dims.model_rows, mode);
         }
-        if dims.layer_norm {
+        if dims.normalization == Normalization::LN {
             backward.residual.fill(T::default());
             let weights = &self.weights.packed[layout.ln_final.clone()];
             let (dx, dy) = (&mut backward.residual, &backward.normal);
@@ -114,7 +113,7 @@ impl<T: Real> Model<T> {
         gradients: &mut [T],
     ) {
         let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
-        if !dims.layer_norm {
+        if dims.normalization != Normalization::LN {
             accumulate(arch, dy, dx);
             return;
         }
@@ -250,7 +249,7 @@ impl<T: Real> Model<T> {
         // Queries and keys first: what positions were added to is theirs alone.
         let left = Left::Plain { data: d_qk, rows, first: 0 };
         matmul(arch, used, 2 * width, d, left, &transposed.qkv, 3 * width, d_normal, rows, Out::Set);
-        gradients[at.pos_gain] += dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
+        gradients[at.pos_gain.start] += dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
         let (left, below) = (Left::Plain { data: dv, rows, first: 0 }, &transposed.qkv[2 * width * PANEL..]);
         matmul(arch, used, width, d, left, below, 3 * width, d_normal, rows, Out::Add);
         let ln1 = &weights[at.ln1.clone()];

@@ -2,9 +2,12 @@ use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
     attention::{self, Forbidden, Shape},
     matmul, panels,
-    rows::{accumulate, add_bias, add_positions, cross_entropy, gelu, layer_norm, smear},
+    rows::{
+        Activation, accumulate, activate, add_bias, add_positions, cross_entropy, gelu, layer_norm, multiply, rms_norm,
+        rotate, smear,
+    },
 };
-use induction_model::{Clamp, ForbiddenKeys, Hook};
+use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions};
 
 use super::{
     Model,
@@ -97,9 +100,17 @@ impl<T: Real> Model<T> {
         let first = match start {
             Start::Tokens => {
                 self.embed(space, tokens);
-                let rows = space.rows;
+                let (rows, used) = (space.rows, space.used);
+                let input = &mut space.layers[0].input;
                 if tap.wants(Hook::Embed) {
-                    tap.see(Hook::Embed, &mut space.layers[0].input, rows);
+                    tap.see(Hook::Embed, input, rows);
+                }
+                if self.layout.dims.architecture.positions == Positions::Learned {
+                    for (x, at) in
+                        input.chunks_exact_mut(rows * PANEL).zip(self.positions.chunks_exact(self.n_ctx * PANEL))
+                    {
+                        accumulate(self.arch, &at[..used * PANEL], &mut x[..used * PANEL]);
+                    }
                 }
                 0
             }
@@ -107,10 +118,17 @@ impl<T: Real> Model<T> {
         };
         for l in first..self.layout.n_layers {
             let begin = if l == first { start } else { Start::Input(l) };
-            let (before, after) = space.layers.split_at_mut(l + 1);
-            let output = after.first_mut().map_or(&mut space.residual, |next| &mut next.input);
             let sizes = Sizes { used: space.used, rows: space.rows };
-            self.layer(l, sizes, &mut before[l], &mut space.scratch, &space.forbidden, output, begin, slopes, tap);
+            let kept = space.layers.len();
+            let (layer, output) = if l + 1 == self.layout.n_layers {
+                (&mut space.layers[l % kept], &mut space.residual)
+            } else {
+                let pair = space.layers.get_disjoint_mut([l % kept, (l + 1) % kept]);
+                let [layer, next] = pair.expect("a workspace keeps two layers where there are two");
+                (layer, &mut next.input)
+            };
+            let (scratch, forbidden, turns) = (&mut space.scratch, &space.forbidden, &space.turns);
+            self.layer(l, sizes, layer, scratch, forbidden, turns, output, begin, slopes, tap);
             if tap.stops_at_patterns(l) {
                 return;
             }
@@ -139,6 +157,7 @@ impl<T: Real> Model<T> {
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
         forbidden: &ForbiddenKeys,
+        turns: &[[T; 2]],
         output: &mut [T],
         start: Start,
         slopes: bool,
@@ -152,13 +171,13 @@ impl<T: Real> Model<T> {
         if start <= Start::Input(l) {
             let given = |h| matches!(tap.wants_pattern(l, h), Wanted::Given | Wanted::Frozen);
             let with_qk = tap.wants(Hook::Q(l)) || tap.wants(Hook::K(l)) || !(0..dims.n_heads).all(given);
-            self.queries_keys_values(l, sizes, layer, scratch, with_qk);
-            let heads = layer.z.len();
-            for (part, hook) in [Hook::Q(l), Hook::K(l), Hook::V(l)].into_iter().enumerate() {
+            self.queries_keys_values(l, sizes, layer, scratch, turns, with_qk);
+            let [of_q, of_k] = dims.qk_len(rows);
+            let parts = [0..of_q, of_q..of_q + of_k, of_q + of_k..of_q + 2 * of_k];
+            for (part, hook) in parts.into_iter().zip([Hook::Q(l), Hook::K(l), Hook::V(l)]) {
                 if tap.wants(hook) {
-                    let smeared = dims.smeared && part == 1;
-                    let value =
-                        if smeared { &mut layer.smeared } else { &mut layer.qkv[part * heads..(part + 1) * heads] };
+                    let smeared = dims.smeared && hook == Hook::K(l);
+                    let value = if smeared { &mut layer.smeared[..] } else { &mut layer.qkv[part] };
                     tap.see(hook, value, rows);
                 }
             }
@@ -192,29 +211,43 @@ impl<T: Real> Model<T> {
                     matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Plus(base));
                 }
             };
-        let o = &weights[at.o.clone()];
+        let optional = |range: &std::ops::Range<usize>| (!range.is_empty()).then(|| &weights[range.clone()]);
+        let (o, b_o) = (&weights[at.o.clone()], optional(&at.b_o));
         if dims.d_mlp == 0 {
-            sublayer(&layer.z, width, o, width, &layer.input, output, None, Hook::AttnOut(l));
+            sublayer(&layer.z, width, o, width, &layer.input, output, b_o, Hook::AttnOut(l));
         } else {
-            sublayer(&layer.z, width, o, width, &layer.input, &mut layer.middle, None, Hook::AttnOut(l));
+            sublayer(&layer.z, width, o, width, &layer.input, &mut layer.middle, b_o, Hook::AttnOut(l));
+            let a = &dims.architecture;
             let normal = norm(
                 arch,
                 &self.layout,
                 &weights[at.ln2.clone()],
                 self.eps,
-                &layer.middle,
+                if a.parallel { &layer.input } else { &layer.middle },
                 sizes,
                 &mut layer.stats[1],
                 &mut scratch.normal,
             );
             let left = Left::Plain { data: normal, rows, first: 0 };
+            let hidden = if slopes { &mut layer.hidden } else { &mut scratch.hidden };
             let w_in = &weights[at.w_in.clone()];
-            matmul(arch, used, d, dims.d_mlp, left, w_in, dims.model_rows, &mut layer.hidden, rows, Out::Set);
-            let slope = slopes.then_some(&mut layer.slope[..]);
-            gelu(arch, &mut layer.hidden, rows, used, &weights[at.b_in.clone()], slope);
-            let (w_out, b_out) = (&weights[at.w_out.clone()], Some(&weights[at.b_out.clone()]));
-            let stored = dims.mlp_rows;
-            sublayer(&layer.hidden, dims.d_mlp, w_out, stored, &layer.middle, output, b_out, Hook::MlpOut(l));
+            matmul(arch, used, d, dims.d_mlp, left, w_in, dims.model_rows, hidden, rows, Out::Set);
+            let b_in = &weights[at.b_in.clone()];
+            if a.gated_mlp {
+                let (w_gate, gate) = (&weights[at.w_gate.clone()], &mut scratch.gate);
+                matmul(arch, used, d, dims.d_mlp, left, w_gate, dims.model_rows, gate, rows, Out::Set);
+                activate(arch, gate, rows, used, &weights[at.b_gate.clone()], activation(a.act_fn));
+                if a.mlp_bias {
+                    add_bias(arch, hidden, rows, used, b_in, None);
+                }
+                multiply(arch, hidden, rows, used, gate);
+            } else if slopes {
+                gelu(arch, hidden, rows, used, b_in, Some(&mut layer.slope));
+            } else {
+                activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
+            }
+            let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
+            sublayer(hidden, dims.d_mlp, w_out, dims.mlp_rows, &layer.middle, output, b_out, Hook::MlpOut(l));
         }
         if tap.wants(Hook::ResidPost(l)) {
             tap.see(Hook::ResidPost(l), output, rows);
@@ -228,31 +261,46 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
+        turns: &[[T; 2]],
         with_qk: bool,
     ) {
         let Sizes { used, rows } = sizes;
-        let (dims, arch) = (&self.layout.dims, self.arch);
+        let (dims, arch, at) = (&self.layout.dims, self.arch, &self.layout.layer);
         let weights = &self.weights.packed[self.layout.layer_at(l)];
-        let (d, width, stored) = (dims.d_model, dims.heads_width, dims.model_rows);
-        let qkv = &weights[self.layout.layer.qkv.clone()];
-        let (to_qk, to_v) = qkv.split_at(2 * panels::len(stored, width));
-        let heads = layer.z.len();
-        let (qk, v) = layer.qkv.split_at_mut(2 * heads);
+        let (d, stored) = (dims.d_model, dims.model_rows);
+        let [of_q, of_k] = dims.qk_len(rows);
+        let qk_width = dims.heads_width + dims.kv_width;
+        let (to_qk, to_v) = weights[at.qkv.clone()].split_at(panels::len(stored, qk_width));
+        let (qk, v) = layer.qkv.split_at_mut(of_q + of_k);
         let normal =
             self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], &mut scratch.normal, &mut scratch.placed);
-        let normal = Left::Plain { data: normal, rows, first: 0 };
-        matmul(arch, used, d, width, normal, to_v, stored, v, rows, Out::Set);
+        let biases = (!at.b_qkv.is_empty()).then(|| weights[at.b_qkv.clone()].split_at(qk_width));
+        let left = Left::Plain { data: normal, rows, first: 0 };
+        matmul(arch, used, d, dims.kv_width, left, to_v, stored, v, rows, Out::Set);
+        if let Some((_, bias)) = biases {
+            add_bias(arch, v, rows, used, bias, None);
+        }
         if !with_qk {
             return;
         }
-        let placed = Left::Plain { data: &scratch.placed, rows, first: 0 };
-        matmul(arch, used, d, 2 * width, placed, to_qk, stored, qk, rows, Out::Set);
+        let placed = if dims.placed_inputs() { &scratch.placed } else { normal };
+        let left = Left::Plain { data: placed, rows, first: 0 };
+        matmul(arch, used, d, qk_width, left, to_qk, stored, qk, rows, Out::Set);
+        if let Some((bias, _)) = biases {
+            add_bias(arch, qk, rows, used, bias, None);
+        }
+        if !turns.is_empty() {
+            for head in qk.chunks_exact_mut(dims.head_panels * rows * PANEL) {
+                rotate(head, rows, used, &self.layout.rotary_pairs, turns);
+            }
+        }
         if dims.smeared {
-            self.smear(l, sizes, &layer.qkv[heads..2 * heads], &mut layer.smeared);
+            self.smear(l, sizes, &layer.qkv[of_q..of_q + of_k], &mut layer.smeared);
         }
     }
 
-    /// What attention reads: the normalized residual stream (returned), and the same with positions (`placed`).
+    /// What attention reads: the normalized residual stream (returned), and the same with positions (`placed`), where
+    /// that is what queries and keys read.
     pub(super) fn attention_input<'a>(
         &self,
         l: usize,
@@ -265,8 +313,12 @@ impl<T: Real> Model<T> {
         let weights = &self.weights.packed[self.layout.layer_at(l)];
         let at = &self.layout.layer;
         let normal = norm(self.arch, &self.layout, &weights[at.ln1.clone()], self.eps, input, sizes, stats, normal);
-        let (gain, Sizes { used, rows }) = (weights[at.pos_gain], sizes);
-        add_positions(self.arch, normal, rows, used, gain, &self.positions, self.n_ctx, placed);
+        if self.layout.dims.placed_inputs() {
+            // Learned vectors have no gain beside them.
+            let gain = weights[at.pos_gain.clone()].first().copied().unwrap_or(T::from_f64(1.0));
+            let Sizes { used, rows } = sizes;
+            add_positions(self.arch, normal, rows, used, gain, &self.positions, self.n_ctx, placed);
+        }
         normal
     }
 
@@ -307,12 +359,15 @@ impl<T: Real> Model<T> {
         let forbidden = forbidden_of(forbidden);
         let Sizes { used, rows } = sizes;
         let (dims, arch, shape) = (&self.layout.dims, self.arch, self.shape(sizes));
-        let heads = layer.z.len();
-        let (qk, values) = layer.qkv.split_at(2 * heads);
-        let keys = if dims.smeared { &layer.smeared[..] } else { &qk[heads..] };
+        let [of_q, of_k] = dims.qk_len(rows);
+        let (qk, values) = layer.qkv.split_at(of_q + of_k);
+        let keys = if dims.smeared { &layer.smeared[..] } else { &qk[of_q..] };
+        // Whose keys are in `k_t`: those of some heads are the same.
+        let mut transposed = None;
         for h in 0..dims.n_heads {
-            let head = dims.head(h, rows);
-            let (q, k, v, z) = (&qk[head.clone()], &keys[head.clone()], &values[head.clone()], &mut layer.z[head]);
+            let (head, kv_head) = (dims.head(h, rows), dims.kv_head(h));
+            let read = dims.head(kv_head, rows);
+            let (q, k, v, z) = (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
             let wanted = tap.wants_pattern(l, h);
             if self.is_shift(l, h) && wanted != Wanted::Given {
                 if wanted == Wanted::Shown {
@@ -337,7 +392,7 @@ impl<T: Real> Model<T> {
                 attention::read_exponentials(arch, shape, &exponentials[kept], shares, v, z);
                 continue;
             }
-            if wanted != Wanted::Given {
+            if wanted != Wanted::Given && transposed.replace(kv_head) != Some(kv_head) {
                 panels::transpose(k, rows, used, dims.d_head, &mut scratch.k_t, dims.d_head, 0);
             }
             if tap.keeps_patterns(l) {
@@ -376,11 +431,14 @@ impl<T: Real> Model<T> {
 
     /// The logits of positions `from..to` of a normalized residual stream, into a block of `LOGIT_STRIDE` rows.
     pub(super) fn logits_of(&self, normal: &[T], rows: usize, from: usize, to: usize, out: &mut [T]) {
-        let Layout { dims, unembed, .. } = &self.layout;
+        let Layout { dims, unembed, b_u, .. } = &self.layout;
         let left = Left::Plain { data: normal, rows, first: from };
         let weights = &self.weights.packed[unembed.clone()];
         let (d, stored) = (dims.d_model, dims.model_rows);
         matmul(self.arch, to - from, d, dims.d_vocab, left, weights, stored, out, LOGIT_STRIDE, Out::Set);
+        if !b_u.is_empty() {
+            add_bias(self.arch, out, LOGIT_STRIDE, to - from, &self.weights.packed[b_u.clone()], None);
+        }
     }
 
     /// The losses of all targets, from the residual stream after the last layer.
@@ -411,7 +469,16 @@ pub(super) struct Sizes {
     pub(super) rows: usize,
 }
 
-/// Layer norm into `out`, or nothing at all: returns what the sublayer reads.
+fn activation(kind: induction_model::Activation) -> Activation {
+    match kind {
+        induction_model::Activation::Gelu => Activation::Gelu,
+        induction_model::Activation::GeluNew => Activation::GeluTanh,
+        induction_model::Activation::Silu => Activation::Silu,
+        induction_model::Activation::Relu => Activation::Relu,
+    }
+}
+
+/// The norm into `out`, or nothing at all: returns what the sublayer reads.
 #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
 pub(super) fn norm<'a, T: Real>(
     arch: Arch,
@@ -423,10 +490,14 @@ pub(super) fn norm<'a, T: Real>(
     stats: &mut [[T; 2]],
     out: &'a mut [T],
 ) -> &'a [T] {
-    if !layout.dims.layer_norm {
-        return input;
+    let d = layout.dims.d_model;
+    match layout.dims.normalization {
+        Normalization::None => return input,
+        Normalization::LN => {
+            let (w, b) = gain_and_bias.split_at(layout.dims.model_width());
+            layer_norm(arch, input, sizes.rows, sizes.used, d, w, b, eps, stats, out);
+        }
+        Normalization::RMS => rms_norm(arch, input, sizes.rows, sizes.used, d, gain_and_bias, eps, out),
     }
-    let (w, b) = gain_and_bias.split_at(layout.dims.model_width());
-    layer_norm(arch, input, sizes.rows, sizes.used, layout.dims.d_model, w, b, eps, stats, out);
     out
 }

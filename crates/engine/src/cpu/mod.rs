@@ -17,7 +17,7 @@ use std::{
 };
 
 use induction_kernels::{Arch, Real, panels, rows::accumulate};
-use induction_model::{Clamp, Hook, ModelConfig, Params, sinusoidal_positions};
+use induction_model::{Clamp, Hook, ModelConfig, Params, Positions, sinusoidal_positions};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewMut1, Axis, IxDyn};
 use rayon::prelude::*;
 
@@ -45,8 +45,10 @@ pub struct Model<T> {
     eps: f64,
     clamp: Option<Clamp>,
     weights: Weights<T>,
-    /// `[n_ctx, d_model]`.
+    /// `[n_ctx, d_model]`; empty where no vectors are added.
     positions: Vec<T>,
+    /// Whether gradients can be made.
+    trainable: bool,
     /// Workspaces that no sequence is using.
     spaces: Mutex<Vec<Workspace<T>>>,
     /// One a group; empty until the first gradient is asked for.
@@ -61,10 +63,15 @@ impl<T: Real> Model<T> {
     pub fn new(config: &ModelConfig, arch: Arch) -> Result<Self, Error> {
         config.validate()?;
         let layout = Layout::new(config);
-        let table = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
-        let table: Vec<T> = table.iter().map(|&x| T::from_f64(x)).collect();
-        let mut positions = vec![T::default(); panels::len(config.n_ctx, config.d_model)];
-        panels::pack(&table, config.d_model, &mut positions, config.n_ctx, 0);
+        let mut positions = Vec::new();
+        if !matches!(config.architecture.positions, Positions::Rotary(_)) {
+            positions.resize(panels::len(config.n_ctx, config.d_model), T::default());
+        }
+        if config.architecture.positions == Positions::Sinusoidal {
+            let table = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
+            let table: Vec<T> = table.iter().map(|&x| T::from_f64(x)).collect();
+            panels::pack(&table, config.d_model, &mut positions, config.n_ctx, 0);
+        }
         Ok(Self {
             arch,
             weights: Weights::new(&layout),
@@ -73,6 +80,7 @@ impl<T: Real> Model<T> {
             eps: config.layer_norm_eps,
             clamp: config.clamp,
             positions,
+            trainable: config.is_paper_family(),
             spaces: Mutex::new(Vec::new()),
             gradients: Vec::new(),
         })
@@ -83,6 +91,9 @@ impl<T: Real> Model<T> {
     /// # Panics
     /// If there are too few arrays, or one is too short.
     pub fn set(&mut self, parameters: &[&[T]]) {
+        if self.layout.parameters_before_layers() == 2 {
+            panels::pack(parameters[1], self.layout.dims.d_model, &mut self.positions, self.n_ctx, 0);
+        }
         self.weights.set(&self.layout, parameters);
     }
 
@@ -90,8 +101,10 @@ impl<T: Real> Model<T> {
     /// order of [`ModelConfig::parameter_shapes`].
     ///
     /// # Panics
-    /// On tokens that the model cannot read (engines check them first), and if `out` does not fit.
+    /// On tokens that the model cannot read or a model outside the paper's family (engines check both first), and if `out`
+    /// does not fit.
     pub fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, out: &mut [&mut [T]]) -> f64 {
+        assert!(self.trainable, "gradients are made for the paper's family");
         let batch = examples.nrows();
         let used = examples.ncols() - 1;
         let examples = examples.as_standard_layout();
@@ -109,7 +122,7 @@ impl<T: Real> Model<T> {
             for b in range {
                 let row = examples.row(b);
                 let row = row.as_slice().expect("standard layout");
-                let mut space = model.workspace(used);
+                let mut space = model.workspace(used, Keep::All);
                 *loss += model.train_on(&mut space, buffer, &row[..used], &row[1..], weight, b == first);
                 model.give_back(space);
             }
@@ -150,15 +163,32 @@ impl<T: Real> Model<T> {
         rayon::join(unpack_ends, unpack_layers);
     }
 
-    /// A workspace for sequences of `used` positions: one that an earlier sequence left, or a new one.
-    fn workspace(&self, used: usize) -> Workspace<T> {
-        let free = self.spaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.filter(|space| space.used == used).unwrap_or_else(|| Workspace::new(&self.layout, used))
+    /// A workspace for sequences of `used` positions: one that an earlier sequence left, or a new one in its place.
+    fn workspace(&self, used: usize, keep: Keep) -> Workspace<T> {
+        let kept = if keep == Keep::All { self.layout.n_layers } else { self.layout.n_layers.min(2) };
+        let fits = |space: &Workspace<T>| space.used == used && space.layers.len() == kept;
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = spaces.iter().position(fits) {
+            return spaces.swap_remove(at);
+        }
+        let other = spaces.pop();
+        drop(spaces);
+        drop(other);
+        Workspace::new(&self.layout, used, kept)
     }
 
     fn give_back(&self, space: Workspace<T>) {
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner).push(space);
     }
+}
+
+/// Which layers' activations a pass leaves behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Those of all layers, for a backward pass or for passes that begin at some layer.
+    All,
+    /// None: a deep model takes no more memory than a shallow one.
+    Nothing,
 }
 
 /// The fused CPU engine, [`Engine`] over [`Model`] in `f32`. Works on the threads of the current rayon pool.
@@ -201,11 +231,11 @@ impl CpuEngine {
     fn example_losses(&self, example: usize, row: &[u32], sets: &[&[Intervention]], out: Vec<ArrayViewMut1<f32>>) {
         let (model, used) = (&self.model, row.len() - 1);
         let (tokens, targets) = (&row[..used], &row[1..]);
-        let mut clean = model.workspace(used);
         let frozen = |l| move |i: &Intervention| matches!(i, Intervention::FreezePatterns { layer } if *layer == l);
         let kept: Vec<bool> =
             (0..model.layout.n_layers).map(|l| sets.iter().any(|set| set.iter().any(frozen(l)))).collect();
         let alone = sets.len() == 1 && !kept.contains(&true);
+        let mut clean = model.workspace(used, if alone { Keep::Nothing } else { Keep::All });
         if !alone {
             model.layers(&mut clean, tokens, Start::Tokens, false, &mut KeepPatterns(&kept));
         }
@@ -217,7 +247,7 @@ impl CpuEngine {
             } else if set.is_empty() {
                 &mut clean
             } else {
-                let space = other.get_or_insert_with(|| model.workspace(used));
+                let space = other.get_or_insert_with(|| model.workspace(used, Keep::Nothing));
                 let start = first_touched(set);
                 take_over(&clean, space, start);
                 let mut tap = ExampleTap { clean: &clean.layers, ..self.tap(used, example, set) };
@@ -253,7 +283,8 @@ fn first_touched(set: &[Intervention]) -> Start {
 /// Copies what a pass from `start` on reads.
 fn take_over(clean: &Workspace<f32>, space: &mut Workspace<f32>, start: Start) {
     let (Start::Input(l) | Start::Qkv(l) | Start::Z(l)) = start else { return };
-    let (from, to) = (&clean.layers[l], &mut space.layers[l]);
+    let kept = space.layers.len();
+    let (from, to) = (&clean.layers[l], &mut space.layers[l % kept]);
     to.input.copy_from_slice(&from.input);
     match start {
         Start::Qkv(_) => {
@@ -286,6 +317,7 @@ impl Engine for CpuEngine {
     }
 
     fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
+        self.config.require_paper_family("training")?;
         check_tokens(&self.config, examples, examples.ncols().saturating_sub(1))?;
         gradients.check(&self.config)?;
         let mut out: Vec<&mut [f32]> = gradients
@@ -342,7 +374,7 @@ impl Engine for CpuEngine {
         }
         let tokens = tokens.as_standard_layout();
         taps.into_par_iter().enumerate().with_max_len(1).for_each(|(example, mut tap)| {
-            let mut space = self.model.workspace(used);
+            let mut space = self.model.workspace(used, Keep::Nothing);
             let row = tokens.row(example);
             let row = row.as_slice().expect("standard layout");
             self.model.layers(&mut space, row, Start::Tokens, false, &mut tap);
@@ -361,7 +393,7 @@ impl Engine for CpuEngine {
         let examples: Vec<_> = logits.outer_iter_mut().enumerate().collect();
         examples.into_par_iter().with_max_len(1).for_each(|(example, mut out)| {
             let model = &self.model;
-            let mut space = model.workspace(used);
+            let mut space = model.workspace(used, Keep::Nothing);
             let row = tokens.row(example);
             let row = row.as_slice().expect("standard layout");
             let tap: &mut dyn Tap<f32> = &mut self.tap(used, example, interventions);

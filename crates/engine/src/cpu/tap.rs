@@ -37,7 +37,8 @@ impl ExampleTap<'_> {
 /// with one head.
 fn each(dims: &Dims, used: usize, hook: Hook, rows: usize, mut visit: impl FnMut(usize, usize)) {
     let (heads, width) = match hook {
-        Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => (dims.n_heads, dims.d_head),
+        Hook::Q(_) | Hook::Z(_) => (dims.n_heads, dims.d_head),
+        Hook::K(_) | Hook::V(_) => (dims.kv_heads, dims.d_head),
         Hook::Pattern(_) => (1, used),
         Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => (1, dims.d_model),
     };

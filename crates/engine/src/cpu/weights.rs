@@ -39,7 +39,7 @@ impl<T: Real> Weights<T> {
     pub(super) fn set(&mut self, layout: &Layout, parameters: &[&[T]]) {
         let dims = &layout.dims;
         self.is_transposed = false;
-        let (embedding, rest) = parameters.split_first().expect("a model has an embedding");
+        let (before, rest) = parameters.split_at(layout.parameters_before_layers());
         let (layers, last) = rest.split_at(layout.n_layers * layout.parameters_per_layer());
         let (embed, buffer) = self.packed.split_at_mut(layout.embed.end);
         let (blocks, _) = buffer.split_at_mut(layout.n_layers * layout.layer_len);
@@ -50,9 +50,14 @@ impl<T: Real> Weights<T> {
                 layout.visit_layer(|place| place.pack(dims, sources.next().expect("counted"), block));
             });
         };
-        rayon::join(|| layout.embedding().pack(dims, embedding, embed), pack_layers);
+        rayon::join(|| layout.embedding().pack(dims, before[0], embed), pack_layers);
         let mut sources = last.iter();
         layout.visit_final(|place| place.pack(dims, sources.next().expect("counted"), &mut self.packed));
+        if dims.architecture.tied_embeddings {
+            let (embed, rest) = self.packed.split_at_mut(layout.embed.end);
+            let unembed = &mut rest[layout.unembed.start - layout.embed.end..][..layout.unembed.len()];
+            panels::transpose(embed, dims.d_vocab, dims.d_vocab, dims.d_model, unembed, dims.model_rows, 0);
+        }
     }
 
     /// Makes the transposes of what was [`set`](Self::set).

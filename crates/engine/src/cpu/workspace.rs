@@ -16,9 +16,12 @@ pub(super) struct Workspace<T> {
     pub(super) used: usize,
     /// Rows that each activation stores.
     pub(super) rows: usize,
+    /// One a layer where they are kept, else as many as a pass needs at a time: layer `l` has number `l % layers.len()`.
     pub(super) layers: Vec<Layer<T>>,
     /// The residual stream after the last layer, `[used, d_model]`.
     pub(super) residual: Vec<T>,
+    /// Cosines and sines of rotary positions, a row of pairs a position; empty without.
+    pub(super) turns: Vec<[T; 2]>,
     pub(super) stats: Vec<[T; 2]>,
     pub(super) logits: Vec<T>,
     pub(super) losses: Vec<T>,
@@ -43,7 +46,7 @@ pub(super) struct Layer<T> {
     pub(super) stats: [Vec<[T; 2]>; 2],
     /// The residual stream between attention and MLP; empty without MLP.
     pub(super) middle: Vec<T>,
-    /// GELU's results, `[used, d_mlp]`, and its slopes, which only training makes.
+    /// The activation's results, `[used, d_mlp]`, and its slopes: only training keeps them.
     pub(super) hidden: Vec<T>,
     pub(super) slope: Vec<T>,
     /// Each head's pattern as [`attention::exponentials`] leaves it, and its shares, a row of `used` a head; empty until
@@ -66,6 +69,9 @@ pub(super) struct Scratch<T> {
     pub(super) pattern: Vec<T>,
     /// A sublayer's output, where somebody looks at it.
     pub(super) out: Vec<T>,
+    /// The MLP's hidden layer where no backward pass will want it, and its gate.
+    pub(super) hidden: Vec<T>,
+    pub(super) gate: Vec<T>,
 }
 
 /// Gradients on their way back.
@@ -87,7 +93,8 @@ pub(super) fn stored_rows(used: usize) -> usize {
 }
 
 impl<T: Real> Workspace<T> {
-    pub(super) fn new(layout: &Layout, used: usize) -> Self {
+    /// With room for `kept` layers.
+    pub(super) fn new(layout: &Layout, used: usize, kept: usize) -> Self {
         let dims = &layout.dims;
         let rows = stored_rows(used);
         // Fresh memory is not a number: what is read before it is written shows.
@@ -95,15 +102,19 @@ impl<T: Real> Workspace<T> {
         let [model, heads, mlp] = widths(dims, rows);
         let stats = || vec![[T::NAN; 2]; used];
         let if_mlp = |len: usize| fresh(if dims.d_mlp > 0 { len } else { 0 });
+        let turn = |t: usize, frequency: f64| {
+            let (sine, cosine) = (t as f64 * frequency).sin_cos();
+            [T::from_f64(cosine), T::from_f64(sine)]
+        };
         let layer = |_| Layer {
             input: fresh(model),
-            qkv: fresh(3 * heads),
+            qkv: fresh(dims.qk_len(rows)[0] + 2 * dims.qk_len(rows)[1]),
             smeared: fresh(if dims.smeared { heads } else { 0 }),
             z: fresh(heads),
             log_sums: fresh(dims.n_heads * used),
             stats: [stats(), stats()],
             middle: if_mlp(model),
-            hidden: fresh(mlp),
+            hidden: Vec::new(),
             slope: Vec::new(),
             exponentials: Vec::new(),
             shares: Vec::new(),
@@ -111,19 +122,22 @@ impl<T: Real> Workspace<T> {
         Self {
             used,
             rows,
-            layers: (0..layout.n_layers).map(layer).collect(),
+            layers: (0..kept).map(layer).collect(),
             residual: fresh(model),
+            turns: (0..used).flat_map(|t| layout.rotary_frequencies.iter().map(move |&f| turn(t, f))).collect(),
             stats: stats(),
             logits: fresh(panels::len(LOGIT_STRIDE, dims.d_vocab)),
             losses: fresh(used),
             scratch: Scratch {
                 normal: fresh(model),
-                placed: fresh(model),
+                placed: fresh(if dims.placed_inputs() { model } else { 0 }),
                 k_t: fresh(panels::len(dims.d_head, used)),
                 v_t: Vec::new(),
                 attention: fresh(attention::scratch_len(used)),
                 pattern: Vec::new(),
                 out: Vec::new(),
+                hidden: fresh(mlp),
+                gate: fresh(if dims.architecture.gated_mlp { mlp } else { 0 }),
             },
             backward: None,
             forbidden: ForbiddenKeys::default(),
@@ -138,6 +152,7 @@ impl<T: Real> Workspace<T> {
         let [model, heads, mlp] = widths(dims, self.rows);
         let fresh = |len: usize| vec![T::NAN; len];
         for layer in &mut self.layers {
+            layer.hidden = fresh(mlp);
             layer.slope = fresh(mlp);
         }
         self.scratch.v_t = fresh(panels::len(dims.d_head, self.used));

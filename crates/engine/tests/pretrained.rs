@@ -1,0 +1,162 @@
+//! Pretrained models against `transformers` and TransformerLens in float64 (`fixtures/oracle/pretrained.py`).
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::PathBuf};
+
+use induction_engine::{CpuEngine, Engine, Intervention, archs};
+use induction_model::{Hook, Params, pretrained};
+use ndarray::{Array2, ArrayD, Axis, IxDyn};
+use safetensors::{Dtype, SafeTensors};
+
+/// Logits reach about 20 here; float32 rounds them to 1e-6.
+const TOLERANCE: f32 = 1e-4;
+
+fn models() -> Vec<(String, PathBuf)> {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/pretrained"));
+    let mut found: Vec<(String, PathBuf)> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            (path.file_name().unwrap().to_str().unwrap().to_string(), path)
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), 22);
+    found
+}
+
+/// The folder, or the GGUF file in it.
+fn model_in(folder: &std::path::Path) -> PathBuf {
+    let file = folder.join("model.gguf");
+    if file.exists() { file } else { folder.to_path_buf() }
+}
+
+struct Expected {
+    tokens: Array2<u32>,
+    logits: ArrayD<f32>,
+    /// Layer, `[example, head, query, key]`.
+    patterns: Vec<(usize, ArrayD<f32>)>,
+}
+
+fn expected(folder: &std::path::Path) -> Expected {
+    let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let float = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        assert_eq!(view.dtype(), Dtype::F32);
+        let values = view.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+        ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap()
+    };
+    let tokens = file.tensor("tokens").unwrap();
+    let ids = tokens.data().as_chunks().0.iter().map(|&b| u32::try_from(i64::from_le_bytes(b)).unwrap()).collect();
+    let layers = (0..8).filter(|l| file.tensor(&format!("pattern.{l}")).is_ok());
+    Expected {
+        tokens: Array2::from_shape_vec((tokens.shape()[0], tokens.shape()[1]), ids).unwrap(),
+        logits: float("logits"),
+        patterns: layers.map(|l| (l, float(&format!("pattern.{l}")))).collect(),
+    }
+}
+
+fn largest_difference(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f32 {
+    assert_eq!(a.shape(), b.shape());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn logits_and_patterns_are_those_of_the_libraries() {
+    let mut wrong = Vec::new();
+    for (name, folder) in models() {
+        let model = pretrained::open(&model_in(&folder)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let Expected { tokens, logits, patterns } = expected(&folder);
+        for arch in archs() {
+            let engine = CpuEngine::on(arch, &model.config, &model.params).unwrap();
+            let found = engine.logits(tokens.view(), &[]).unwrap().into_dyn();
+            let difference = largest_difference(&found, &logits);
+            println!("{name} {arch:?}: {} {} logits {difference:.1e}", model.family, model.encoding);
+            if difference.is_nan() || difference > TOLERANCE {
+                wrong.push(format!("{name}, {arch:?}: logits differ by {difference}"));
+            }
+            for (l, expected) in &patterns {
+                let seen = engine.activations(tokens.view(), &[Hook::Pattern(*l)], &[]).unwrap();
+                let difference = largest_difference(&seen[&Hook::Pattern(*l)], expected);
+                if difference.is_nan() || difference > TOLERANCE / 10.0 {
+                    wrong.push(format!("{name}, {arch:?}: pattern {l} differs by {difference}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn losses_are_those_of_the_logits() {
+    for (name, folder) in models() {
+        let model = pretrained::open(&model_in(&folder)).unwrap();
+        let Expected { tokens, logits, .. } = expected(&folder);
+        let engine = CpuEngine::new(&model.config, &model.params).unwrap();
+        let losses = engine.losses(tokens.view(), &[]).unwrap();
+        for ((example, at), &loss) in losses.indexed_iter() {
+            let row = logits.index_axis(Axis(0), example);
+            let row = row.index_axis(Axis(0), at);
+            let sum: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            let target = f64::from(row[tokens[[example, at + 1]] as usize]);
+            let expected = sum.ln() - target;
+            assert!((f64::from(loss) - expected).abs() < 1e-4, "{name}: {loss} is not {expected}");
+        }
+    }
+}
+
+/// Removing a head is the same as a model whose head writes nothing, alone or among other sets.
+#[test]
+fn a_removed_head_is_a_model_without_it() {
+    for (name, folder) in models() {
+        let model = pretrained::open(&model_in(&folder)).unwrap();
+        let tokens = expected(&folder).tokens;
+        let engine = CpuEngine::new(&model.config, &model.params).unwrap();
+        let places: Vec<(usize, usize)> =
+            (0..model.config.n_layers).flat_map(|l| (0..model.config.n_heads).map(move |h| (l, h))).collect();
+        let single: Vec<[Intervention; 1]> =
+            places.iter().map(|&(layer, head)| [Intervention::ZeroHead { layer, head }]).collect();
+        let sets: Vec<&[Intervention]> = single.iter().map(|set| &set[..]).collect();
+        let together = engine.losses_under(tokens.view(), &sets).unwrap();
+        for ((&(layer, head), set), found) in places.iter().zip(&sets).zip(together) {
+            let mut params: Params = model.params.clone();
+            let w_o = params.get_mut(&format!("blocks.{layer}.attn.W_O")).unwrap();
+            w_o.index_axis_mut(Axis(0), head).fill(0.0);
+            let without = CpuEngine::new(&model.config, &params).unwrap().losses(tokens.view(), &[]).unwrap();
+            let alone = engine.losses(tokens.view(), set).unwrap();
+            assert_eq!(alone, found, "{name}: head {layer}.{head}");
+            let difference = largest_difference(&without.into_dyn(), &found.into_dyn());
+            assert!(difference < 1e-5, "{name}: head {layer}.{head}: {difference}");
+        }
+    }
+}
+
+/// Keys and values have fewer heads than queries where several read the same.
+#[test]
+fn shared_keys_have_their_own_number_of_heads() {
+    let (_, folder) = models().into_iter().find(|(name, _)| name == "llama_gqa").unwrap();
+    let model = pretrained::open(&folder).unwrap();
+    let tokens = expected(&folder).tokens;
+    let engine = CpuEngine::new(&model.config, &model.params).unwrap();
+    let seen = engine.activations(tokens.view(), &[Hook::Q(1), Hook::K(1), Hook::V(1), Hook::Z(1)], &[]).unwrap();
+    let heads = |hook| seen[&hook].shape()[2];
+    assert_eq!([heads(Hook::Q(1)), heads(Hook::K(1)), heads(Hook::V(1)), heads(Hook::Z(1))], [4, 2, 2, 4]);
+    let value = ndarray::Array3::zeros((2, 24, 16));
+    let bad = Intervention::ReplaceHead { hook: Hook::V(1), head: 2, value };
+    let message = engine.losses(tokens.view(), &[bad]).unwrap_err().to_string();
+    assert!(message.contains("head 2"), "{message}");
+}
+
+#[test]
+fn such_models_are_not_trained() {
+    let (_, folder) = models().into_iter().find(|(name, _)| name == "gpt2").unwrap();
+    let model = pretrained::open(&folder).unwrap();
+    let mut engine = CpuEngine::new(&model.config, &model.params).unwrap();
+    let mut gradients = Params::zeros(&model.config);
+    let message = engine.loss_and_gradients(expected(&folder).tokens.view(), &mut gradients).unwrap_err().to_string();
+    assert!(message.starts_with("training needs a model of the paper's family"), "{message}");
+    let message = induction_engine::BurnEngine::flex(&model.config, &model.params).err().unwrap().to_string();
+    assert!(message.contains("burn"), "{message}");
+}
