@@ -16,13 +16,13 @@ use induction::{
     explore::explore,
     interrupt::Interrupt,
     measure::{measure, time_measure},
-    model::{ModelConfig, write_export},
+    model::{ModelConfig, write_export, write_export_huggingface},
     pilot::{self, pilot},
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
     reproduce::{check_memory, forecast, order, reproduce},
-    scan::{Patterns, find_snapshot, read_tokens, scan},
+    scan::{self, Patterns, Settings, read_tokens, scan_models},
     source::Source,
     status,
     train::{RunSpec, is_finished, load_model, snapshot_folder},
@@ -184,16 +184,31 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
-    /// What each head of a trained model does on some tokens.
+    /// Which heads of a trained model are induction heads, and what they do.
+    ///
+    /// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (GPT-2, GPT-NeoX, Llama, Mistral, Qwen2) or
+    /// TransformerLens store it. With --tokens: the losses and head scores on those tokens. Without: head scores, losses on
+    /// repeated random tokens, in-context learning on --text, what is lost without the induction heads, and argument 4's
+    /// prompts.
     Scan {
-        /// A snapshot's folder, or a run's (its newest snapshot).
-        model: PathBuf,
+        /// The model; several, such as a run's snapshots, make a curve.
+        #[arg(required = true)]
+        models: Vec<PathBuf>,
         /// A JSON list of token ids, used as they are.
-        #[arg(long)]
-        tokens: PathBuf,
+        #[arg(long, conflicts_with_all = ["text", "out"])]
+        tokens: Option<PathBuf>,
         /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
-        #[arg(long, value_name = "L:H|all")]
+        #[arg(long, value_name = "L:H|all", requires = "tokens")]
         pattern: Option<Patterns>,
+        /// A corpus for the ICL score: .txt, .jsonl, .jsonl.zst or a folder of them.
+        #[arg(long)]
+        text: Option<PathBuf>,
+        /// Windows of the text.
+        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+        windows: u16,
+        /// A folder for scan.json (of several models, a folder each).
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
     /// Time an engine; one JSON line.
     Bench {
@@ -328,6 +343,8 @@ impl BenchModel {
 enum Format {
     /// TransformerLens 3.x: config.json and model.safetensors.
     TransformerLens,
+    /// HuggingFace transformers (4.50 to 5.x): a folder with its own modelling code.
+    Huggingface,
 }
 
 fn main() -> ExitCode {
@@ -509,25 +526,22 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 }
             }
         }
-        Command::Scan { model, tokens, pattern } => {
-            let result =
-                scan(&find_snapshot(model)?, &read_tokens(tokens)?, pattern.unwrap_or(Patterns::None), device)?;
-            if json {
-                return show(&result);
+        Command::Scan { models, tokens: Some(tokens), pattern, .. } => {
+            let [model] = models.as_slice() else {
+                return Err(Error::Input(format!("--tokens: expected one model, found {}", models.len())));
+            };
+            let tokens = read_tokens(tokens)?;
+            let result = scan::scan(&scan::open(model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
+            if json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
+        }
+        Command::Scan { models, text, windows, out, .. } => {
+            let settings = Settings { text: text.clone(), windows: usize::from(*windows), examples: scan::EXAMPLES };
+            let scans = scan_models(models, &settings, device, out.as_deref(), &|line| screen.say(line))?;
+            match (json, scans.as_slice()) {
+                (true, [one]) => show(one),
+                (true, all) => show(&all),
+                (false, all) => print_line(&scan::text::of_models(all)),
             }
-            let mut text = String::from("layer head  prefix matching  copying  previous token\n");
-            for row in &result.heads {
-                text += &format!(
-                    "{:>5} {:>4}  {:>15.3}  {:>7.3}  {:>14.3}\n",
-                    row.layer,
-                    row.head,
-                    row.score("prefix_matching"),
-                    row.score("copying"),
-                    row.score("previous_token")
-                );
-            }
-            let mean = result.nll.iter().sum::<f32>() / result.nll.len() as f32;
-            print_line(&format!("{text}mean loss {mean:.4} nats over {} tokens", result.nll.len()))
         }
         Command::Bench { work } => {
             let model_timing = |work, model: &BenchModel| -> Result<String, Error> {
@@ -553,9 +567,19 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 }
             })
         }
-        Command::Export { run, step, format: Format::TransformerLens, out } => {
+        Command::Export { run, step, format, out } => {
             let (config, params) = load_model(&snapshot_folder(run, *step))?;
-            write_export(&config, &params, out)?;
+            match format {
+                Format::TransformerLens => write_export(&config, &params, out)?,
+                Format::Huggingface => {
+                    write_export_huggingface(&config, &params, out)?;
+                    // The synthetic task has none.
+                    let tokenizer = run.join("tokenizer.json");
+                    if tokenizer.exists() {
+                        std::fs::copy(&tokenizer, out.join("tokenizer.json")).map_err(Error::io(&tokenizer))?;
+                    }
+                }
+            }
             if json { show(&serde_json::json!({"out": out})) } else { print_line(&out.display().to_string()) }
         }
     }

@@ -41,6 +41,13 @@ impl Screen {
         Self { bars: MultiProgress::new(), show }
     }
 
+    /// A line on what comes next, unless quiet.
+    pub fn say(&self, message: &str) {
+        if self.show != Show::Nothing {
+            self.note(message);
+        }
+    }
+
     /// A line that stays, above the bars. Shown even when quiet: it says what the user would not expect.
     pub fn note(&self, message: &str) {
         // `suspend` takes the bars away while the line is printed.

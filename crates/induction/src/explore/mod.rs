@@ -1,7 +1,7 @@
 //! What the report's reader can explore: the losses of a text's tokens over training, and what every head attends to and
 //! adds to the prediction, on that text and on argument 4's prompts (docs/FORMATS.md: maps).
 
-mod prompts;
+pub(crate) mod prompts;
 mod text;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
@@ -10,7 +10,7 @@ use induction_engine::Engine;
 use induction_metrics::logit_attribution;
 use induction_model::{Hook, Normalization, Params};
 use induction_train::{RunSpec, snapshot_folder};
-use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView3, Axis, Ix4};
+use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView2, ArrayView3, Axis, Ix4};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +23,10 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        WRITE_EVERY, head_unembeddings, load_params, manifest_hashes,
+        WRITE_EVERY,
+        direct::{DirectPath, value_logits},
+        load_params, manifest_hashes,
         tables::{Row, keep, read_rows, write_json, write_rows},
-        value_logits,
     },
     progress::{Progress, Screen},
     source::Source,
@@ -72,45 +73,56 @@ impl Row for TextRow {
     }
 }
 
-/// A line of `prompts.jsonl`: a head on the prompts of one behaviour, each share the mean over prompts of the mean over
-/// their queries.
+/// A line of `prompts.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct PromptRow {
     step: u64,
     tokens: u64,
-    behaviour: String,
-    layer: usize,
-    head: usize,
+    #[serde(flatten)]
+    behaviour: Behaviour,
+}
+
+/// A head on the prompts of one behaviour, each share the mean over prompts of the mean over their queries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// `literal copying`, `translation` or `pattern matching`.
+    pub behaviour: String,
+    /// From 0.
+    pub layer: usize,
+    /// From 0.
+    pub head: usize,
     /// Of the query's attention, what goes to right positions.
-    share: f64,
+    pub share: f64,
     /// Over prompts; nothing of one.
-    share_stderr: Option<f64>,
+    pub share_stderr: Option<f64>,
     /// The same with attention spread evenly over all earlier positions.
-    chance: f64,
+    pub chance: f64,
     /// Of the attention on positions of the right kind, what goes to right ones.
-    share_among: f64,
-    share_among_stderr: Option<f64>,
+    pub share_among: f64,
+    /// Over prompts; nothing of one.
+    pub share_among_stderr: Option<f64>,
     /// The same with attention spread evenly over them.
-    chance_among: f64,
+    pub chance_among: f64,
     /// What the head adds to the right token's logit through right positions, in nats.
-    attribution: f64,
+    pub attribution: f64,
     /// What it adds to it through all positions.
-    attribution_total: f64,
+    pub attribution_total: f64,
 }
 
 impl Row for PromptRow {
     const FILE: &'static str = "prompts.jsonl";
 
     fn key(&self) -> [u64; 6] {
-        let behaviour = BEHAVIOURS.iter().position(|name| *name == self.behaviour).unwrap_or(BEHAVIOURS.len());
-        [self.step, behaviour as u64, self.layer as u64, self.head as u64, 0, 0]
+        let behaviour =
+            BEHAVIOURS.iter().position(|name| *name == self.behaviour.behaviour).unwrap_or(BEHAVIOURS.len());
+        [self.step, behaviour as u64, self.behaviour.layer as u64, self.behaviour.head as u64, 0, 0]
     }
 }
 
 /// What the heads of a model do on some tokens.
-struct Maps {
+pub(crate) struct Maps {
     /// `[layer, head, query, key]`, rows sum to 1.
-    attention: Array4<f32>,
+    pub(crate) attention: Array4<f32>,
     /// `[layer, head, query, key]`: what each source adds to the logit of the token after the query, in nats, its mean
     /// over the vocabulary taken off (paper.md, 3: logit attribution).
     attribution: Array4<f32>,
@@ -128,23 +140,25 @@ impl Maps {
         let hooks: Vec<Hook> = layers.clone().flat_map(|l| [Hook::Pattern(l), Hook::V(l)]).chain([last]).collect();
         let seen = engine.activations(input.view(), &hooks, &[])?;
         let one = |hook: Hook| rank4(&seen[&hook]).index_axis_move(Axis(0), 0);
-        // The final layer norm divides by this.
-        let scales: Vec<f64> = match config.normalization {
-            Normalization::LN => {
-                let residual = seen[&last].index_axis(Axis(0), 0);
-                let row_scale = |row: ndarray::ArrayViewD<'_, f32>| {
-                    let wide = row.mapv(f64::from);
-                    (wide.var(0.0) + config.layer_norm_eps).sqrt()
-                };
-                residual.outer_iter().map(row_scale).collect()
+        // The final norm divides by this.
+        let residual = seen[&last].index_axis(Axis(0), 0);
+        let row_scale = |row: ndarray::ArrayViewD<'_, f32>| {
+            let wide = row.mapv(f64::from);
+            match config.normalization {
+                Normalization::LN => (wide.var(0.0) + config.layer_norm_eps).sqrt(),
+                Normalization::RMS => (wide.mapv(|x| x * x).mean().unwrap_or(0.0) + config.layer_norm_eps).sqrt(),
+                Normalization::None => 1.0,
             }
-            Normalization::None => vec![1.0; inputs.len()],
         };
+        let scales: Vec<f64> = residual.outer_iter().map(row_scale).collect();
+        let direct = DirectPath::new(config, params, targets.iter().copied());
+        let targets = direct.rename(ArrayView2::from_shape((1, targets.len()), targets).expect("one row"));
+        let targets = targets.as_slice().expect("one row");
         let shape = (config.n_layers, config.n_heads, inputs.len(), inputs.len());
         let mut maps = Self { attention: Array4::zeros(shape), attribution: Array4::zeros(shape) };
         for l in layers {
             let (pattern, values) = (one(Hook::Pattern(l)), one(Hook::V(l)));
-            let logits = value_logits(values.view(), &head_unembeddings(params, l).map_err(failed)?);
+            let logits = value_logits(values.view(), &direct.of_layer(params, l).map_err(failed)?);
             let mut raised = logit_attribution(pattern.view(), logits.view(), targets).map_err(failed)?;
             for (mut query, scale) in raised.axis_iter_mut(Axis(1)).zip(&scales) {
                 query /= *scale;
@@ -310,16 +324,34 @@ fn ask(
     step: u64,
     tokens: u64,
 ) -> Result<(), Error> {
-    let (mut rows, mut shown, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    let Answers { behaviours, shown } = answers(engine, params, prompts)?;
+    let mut rows: Vec<PromptRow> =
+        behaviours.into_iter().map(|behaviour| PromptRow { step, tokens, behaviour }).collect();
+    let maps = shown.iter().map(|(prompt, maps)| (format!(".{}", prompt.behaviour.replace(' ', "_")), maps));
+    write_maps(&folder.join("maps/prompts.safetensors"), maps)?;
+    let prompts: Vec<&Prompt> = shown.iter().map(|(prompt, _)| prompt).collect();
+    write_json(&folder.join(PROMPTS), &prompts)?;
+    write_rows(folder, &mut rows)
+}
+
+/// What a model's heads do on prompts.
+pub(crate) struct Answers {
+    /// Every head on every behaviour.
+    pub(crate) behaviours: Vec<Behaviour>,
+    /// The first prompt of each behaviour.
+    pub(crate) shown: Vec<(Prompt, Maps)>,
+}
+
+/// Puts prompts to a model.
+pub(crate) fn answers(engine: &dyn Engine, params: &Params, prompts: &[Prompt]) -> Result<Answers, Error> {
+    let mut answers = Answers { behaviours: Vec::new(), shown: Vec::new() };
     for behaviour in BEHAVIOURS {
-        let of: Vec<&Prompt> = prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
         let mut scores: Vec<Array3<f64>> = Vec::new();
-        for (k, prompt) in of.iter().enumerate() {
+        for prompt in prompts.iter().filter(|prompt| prompt.behaviour == behaviour) {
             let maps = Maps::of(engine, params, &prompt.ids, behaviour)?;
             scores.push(prompt_scores(prompt, &maps));
-            if k == 0 {
-                shown.push((*prompt).clone());
-                first.push((format!(".{}", behaviour.replace(' ', "_")), maps));
+            if scores.len() == 1 {
+                answers.shown.push((prompt.clone(), maps));
             }
         }
         let Some(one) = scores.first() else { continue };
@@ -332,9 +364,7 @@ fn ask(
                 let squares: f64 = over(k).iter().map(|x| (x - mean).powi(2)).sum();
                 (scores.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
             };
-            rows.push(PromptRow {
-                step,
-                tokens,
+            answers.behaviours.push(Behaviour {
                 behaviour: behaviour.to_string(),
                 layer,
                 head,
@@ -349,9 +379,7 @@ fn ask(
             });
         }
     }
-    write_maps(&folder.join("maps/prompts.safetensors"), first.iter().map(|(name, maps)| (name.clone(), maps)))?;
-    write_json(&folder.join(PROMPTS), &shown)?;
-    write_rows(folder, &mut rows)
+    Ok(answers)
 }
 
 /// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the targets, and in all; each
@@ -395,7 +423,7 @@ mod tests {
 
     #[test]
     fn attribution_and_the_direct_path_make_the_logits() {
-        for normalization in [Normalization::LN, Normalization::None] {
+        for normalization in [Normalization::LN, Normalization::RMS, Normalization::None] {
             let config = ModelConfig {
                 n_layers: 2,
                 d_model: 16,
@@ -427,6 +455,10 @@ mod tests {
                     Normalization::LN => {
                         let scale = (residual.var(0.0) + config.layer_norm_eps).sqrt();
                         (&embed - embed.mean().unwrap()) / scale
+                    }
+                    Normalization::RMS => {
+                        let squares = residual.mapv(|x| x * x).mean().unwrap();
+                        &embed / (squares + config.layer_norm_eps).sqrt()
                     }
                     Normalization::None => embed,
                 };

@@ -5,7 +5,7 @@
 //! tokenizer has the bytes.
 
 use induction_random::stream;
-use induction_tokenizer::BpeTokenizer;
+use induction_tokenizer::Tokenizer;
 use rand::{Rng, seq::IndexedRandom};
 use serde::{Deserialize, Serialize};
 
@@ -13,26 +13,26 @@ use crate::source::EVALUATION_SEED;
 
 /// A behaviour's prompts, as tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Prompt {
+pub(crate) struct Prompt {
     /// `literal copying`, `translation` or `pattern matching`.
-    pub(super) behaviour: String,
+    pub(crate) behaviour: String,
     /// Token ids, the start token first.
-    pub(super) ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     /// Each for a reader's eyes.
-    pub(super) tokens: Vec<String>,
+    pub(crate) tokens: Vec<String>,
     /// Where attention is judged.
-    pub(super) queries: Vec<Query>,
+    pub(crate) queries: Vec<Query>,
 }
 
 /// A position before something that can be known from earlier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// The position that attends.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Where the answer can be found, ascending.
-    pub(super) targets: Vec<usize>,
+    pub(crate) targets: Vec<usize>,
     /// All positions of the targets' kind, right and wrong; chance is taken among these, too.
-    pub(super) among: Vec<usize>,
+    pub(crate) among: Vec<usize>,
 }
 
 /// Marked text: `(start, end, what, group)` in bytes. A mark is asked for from its second appearance of `what` on; its
@@ -61,14 +61,14 @@ impl Marked {
     }
 
     /// As tokens; nothing if no mark can be asked for within `n_ctx` tokens.
-    fn prompt(&self, behaviour: &str, tokenizer: &BpeTokenizer, n_ctx: usize) -> Option<Prompt> {
-        let mut ids = vec![tokenizer.bos()];
-        ids.extend(tokenizer.encode(&self.text));
+    fn prompt(&self, behaviour: &str, tokenizer: &dyn Tokenizer, n_ctx: usize) -> Option<Prompt> {
+        let mut ids = vec![tokenizer.bos().unwrap_or(0)];
+        ids.extend(tokenizer.encode(&self.text).ok()?);
         ids.truncate(n_ctx);
         // Where each token begins in the text; the start token has no bytes.
         let mut begins = vec![0, 0];
         for id in &ids[1..] {
-            begins.push(begins[begins.len() - 1] + tokenizer.decode(&[*id]).ok()?.len());
+            begins.push(begins[begins.len() - 1] + tokenizer.token_bytes(*id).ok()?.len());
         }
         let end_of_text = begins[ids.len()];
         let holding = |byte: usize| begins[1..=ids.len()].partition_point(|&begin| begin <= byte);
@@ -100,10 +100,10 @@ impl Marked {
 }
 
 /// Names of the behaviours, in the paper's order.
-pub(super) const BEHAVIOURS: [&str; 3] = ["literal copying", "translation", "pattern matching"];
+pub(crate) const BEHAVIOURS: [&str; 3] = ["literal copying", "translation", "pattern matching"];
 
 /// All prompts that fit a context, behaviour by behaviour.
-pub(super) fn prompts(tokenizer: &BpeTokenizer, n_ctx: usize) -> Vec<Prompt> {
+pub(crate) fn prompts(tokenizer: &dyn Tokenizer, n_ctx: usize) -> Vec<Prompt> {
     let marked = [
         PASSAGES.iter().map(|passage| literal(passage)).collect::<Vec<_>>(),
         SENTENCES.iter().map(translation).collect(),
@@ -201,7 +201,7 @@ fn pattern(draw: u64) -> Marked {
 
 #[cfg(test)]
 mod tests {
-    use induction_tokenizer::Document;
+    use induction_tokenizer::{BpeTokenizer, Document};
 
     use super::*;
 

@@ -8,15 +8,19 @@ use std::collections::BTreeMap;
 use induction_engine::Engine;
 use induction_metrics::{
     Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample, RoleScores,
-    RoleThresholds, attribution_scores, copying, detect_heads, direct_path_logits, prefix_matching,
-    prefix_matching_literal, previous_token, role,
+    RoleThresholds, attribution_scores, copying, detect_heads, prefix_matching, prefix_matching_literal,
+    previous_token, role,
 };
 use induction_model::{Hook, Params};
 use induction_train::EvaluationSpec;
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix2, Ix3, Ix4, Slice, concatenate};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix4, Slice, concatenate};
 use rayon::prelude::*;
 
-use super::{tables::HeadRow, weights};
+use super::{
+    direct::{DirectPath, value_logits},
+    tables::HeadRow,
+    weights,
+};
 use crate::{Error, source::EVALUATION_SEED};
 
 /// Examples of the paper's evaluators (paper.md, 3); the first of ours, whose mean is given beside that of all.
@@ -60,7 +64,7 @@ struct Seen<'a> {
     pattern: ArrayView4<'a, f32>,
     /// `[example, pos, head, d_head]`; empty on text and on all repeated tokens, where nothing asks for them.
     values: ArrayView4<'a, f32>,
-    /// What takes a head's values to the logits, `[head][d_head, d_vocab]`.
+    /// What takes a head's values to the logits, `[head][d_head, column]`.
     unembed: &'a [Array2<f32>],
 }
 
@@ -172,7 +176,7 @@ impl Evaluators {
         Ok(best)
     }
 
-    /// Every measure of every head, layer by layer.
+    /// Every measure of every head, layer by layer; those from the weights alone only with `circuits`.
     ///
     /// # Errors
     /// The engine's and the metrics'.
@@ -180,14 +184,16 @@ impl Evaluators {
         &self,
         engine: &dyn Engine,
         params: &Params,
-        circuits: &Circuits,
+        circuits: Option<&Circuits>,
         step: u64,
         tokens: u64,
     ) -> Result<Vec<HeadRow>, Error> {
         let place = |source| Error::Metric { place: format!("step {step}"), source };
         let config = engine.config();
-        let unembed =
-            (0..config.n_layers).map(|l| head_unembeddings(params, l)).collect::<Result<Vec<_>, _>>().map_err(place)?;
+        let sampled = self.repeated.iter().chain(&self.random).copied();
+        let direct = DirectPath::new(config, params, sampled);
+        let unembed: Vec<_> =
+            (0..config.n_layers).map(|l| direct.of_layer(params, l)).collect::<Result<_, _>>().map_err(place)?;
 
         let mut activation_scores = vec![BTreeMap::new(); config.n_layers];
         let few = self.repeated.slice_axis(Axis(0), Slice::from(..self.repeated.nrows().min(PAPER_EXAMPLES)));
@@ -203,7 +209,7 @@ impl Evaluators {
             let batches: Vec<Vec<Tables>> = batches
                 .into_par_iter()
                 .with_max_len(1)
-                .map(|batch| self.layers(engine, &unembed, sample, batch, place))
+                .map(|batch| self.layers(engine, &direct, &unembed, sample, batch, place))
                 .collect::<Result<_, _>>()?;
             for (l, scores) in activation_scores.iter_mut().enumerate() {
                 scores.extend(summarise(batches.iter().map(|batch| &batch[l])).map_err(place)?);
@@ -213,7 +219,10 @@ impl Evaluators {
             .iter()
             .map(|scores| scores["previous_token"].iter().map(|score| score.unwrap_or_default()).collect())
             .collect();
-        let weight_scores = weights::scores(config, params, circuits, &previous).map_err(place)?;
+        let weight_scores = match circuits {
+            Some(circuits) => weights::scores(config, params, circuits, &previous).map_err(place)?,
+            None => vec![vec![Vec::new(); config.n_heads]; config.n_layers],
+        };
 
         let mut rows = Vec::new();
         for (layer, columns) in activation_scores.iter().enumerate() {
@@ -238,6 +247,7 @@ impl Evaluators {
     fn layers(
         &self,
         engine: &dyn Engine,
+        direct: &DirectPath,
         unembed: &[Vec<Array2<f32>>],
         sample: Sample,
         tokens: ArrayView2<u32>,
@@ -251,9 +261,10 @@ impl Evaluators {
             .collect();
         let seen = engine.activations(tokens, &hooks, &[])?;
         let none = ArrayD::zeros(vec![0; 4]);
+        let tokens = if with_values { direct.rename(tokens) } else { tokens.to_owned() };
         let of_layer = |l: usize| {
             let seen = Seen {
-                tokens,
+                tokens: tokens.view(),
                 prefix: self.prefix,
                 pattern: rank4(&seen[&Hook::Pattern(l)]),
                 values: rank4(seen.get(&Hook::V(l)).unwrap_or(&none)),
@@ -293,21 +304,4 @@ fn summarise<'a>(
 
 fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
     array.view().into_dimensionality::<Ix4>().expect("patterns and values have rank 4")
-}
-
-/// `W_O W_U` of each head of a layer, `[head][d_head, d_vocab]`, with the final layer norm's centring and gain folded in.
-pub(crate) fn head_unembeddings(params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
-    let w_o = weights::get::<Ix3>(params, &format!("blocks.{l}.attn.W_O"));
-    let (gain, w_u) = (weights::gain(params, "ln_final.w"), weights::get::<Ix2>(params, "unembed.W_U"));
-    w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, w_u)).collect()
-}
-
-/// `[pos, head, d_head]` values -> `[head, pos, d_vocab]` direct-path logits.
-pub(crate) fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
-    let (pos, heads) = (v.len_of(Axis(0)), v.len_of(Axis(1)));
-    let mut logits = Array3::zeros((heads, pos, unembed[0].ncols()));
-    for (head, (mut out, unembed)) in logits.outer_iter_mut().zip(unembed).enumerate() {
-        out.assign(&v.index_axis(Axis(1), head).dot(unembed));
-    }
-    logits
 }

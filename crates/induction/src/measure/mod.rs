@@ -2,6 +2,7 @@
 
 #[cfg(feature = "parquet")]
 mod columns;
+pub(crate) mod direct;
 mod heads;
 mod summary;
 pub(crate) mod tables;
@@ -36,7 +37,6 @@ use crate::{
     source::{EVALUATION_SEED, Source},
 };
 
-pub(crate) use self::heads::{head_unembeddings, value_logits};
 pub use self::{heads::Evaluators, tables::HeadRow, weights::circuits};
 
 /// Tables are written at least this often; a kill costs what was measured since.
@@ -125,7 +125,7 @@ impl Evaluation {
         tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
 
         let circuits = circuits(engine.config(), params).map_err(place)?;
-        tables.heads.extend(self.evaluators.heads(engine, params, &circuits, step, tokens)?);
+        tables.heads.extend(self.evaluators.heads(engine, params, Some(&circuits), step, tokens)?);
         tables.composition.extend(weights::composition(&circuits, step, tokens));
         Ok(losses)
     }

@@ -1,17 +1,29 @@
-//! What a snapshot's heads do on given tokens.
+//! What a model's heads do: on given tokens ([`scan`]), or everything ([`scan_model`]).
+
+mod opened;
+pub mod text;
+mod whole;
 
 use std::path::{Path, PathBuf};
 
 use induction_model::Hook;
-use induction_train::{EvaluationSpec, list_snapshots, snapshot_folder};
+use induction_train::{list_snapshots, snapshot_folder};
 use ndarray::Array2;
 use serde::Serialize;
 
 use crate::{
     Error,
     device::Device,
-    measure::{Evaluators, HeadRow, circuits, load_finite_model},
+    measure::{Evaluators, HeadRow, circuits},
 };
+
+pub use self::{
+    opened::{Facts, Opened, open},
+    whole::{ModelScan, Settings, scan_model, scan_models},
+};
+
+/// Examples of each head evaluator, as in the paper.
+pub const EXAMPLES: usize = 10;
 
 /// The result of [`scan`], as its JSON.
 #[derive(Debug, Serialize)]
@@ -87,12 +99,12 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
     })
 }
 
-/// Losses and head scores of the snapshot in `folder` on `tokens`.
+/// Losses and head scores of a model on `tokens`.
 ///
 /// # Errors
-/// A damaged snapshot, tokens that the model cannot read, a head that it does not have.
-pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
-    let (config, params) = load_finite_model(folder)?;
+/// Tokens that the model cannot read, a head that it does not have.
+pub fn scan(opened: &Opened, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
+    let Opened { config, params, .. } = opened;
     if let Patterns::Of { layer, head } = patterns
         && (layer >= config.n_layers || head >= config.n_heads)
     {
@@ -104,28 +116,18 @@ pub fn scan(folder: &Path, tokens: &[u32], patterns: Patterns, device: Device) -
     if tokens.len() < 2 {
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
     }
-    let engine = device.open(&config, &params)?;
+    let engine = device.open(config, params)?;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
-
-    // Any token but the first, which is <|bos|>; blocks as long as the context and the vocabulary allow.
-    let allowed: Vec<u32> = (1..config.d_vocab as u32).collect();
-    let evaluation = EvaluationSpec {
-        examples: 2,
-        icl_early: 1,
-        icl_late: 2,
-        icl_half_width: 0,
-        ablation_examples: 1,
-        ablation_every: 0,
-        weights_every: 1,
-        head_examples: 10,
-        prefix_block: 25.min((config.n_ctx - 1) / 4).min(allowed.len()),
-        prefix_repeats: 4,
+    // What weights say by themselves is said of the paper's family.
+    let circuits = match config.is_paper_family() {
+        true => Some(
+            circuits(config, params).map_err(|source| Error::Metric { place: opened.facts.name.clone(), source })?,
+        ),
+        false => None,
     };
-    let circuits =
-        circuits(&config, &params).map_err(|source| Error::Metric { place: folder.display().to_string(), source })?;
-    let evaluators = Evaluators::new(&evaluation, row.clone(), 0, &allowed)?;
-    let heads = evaluators.heads(engine.as_ref(), &params, &circuits, 0, 0)?;
+    let evaluators = Evaluators::new(&whole::evaluation(opened, EXAMPLES), row.clone(), opened.bos, &opened.allowed)?;
+    let heads = evaluators.heads(engine.as_ref(), params, circuits.as_ref(), 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;

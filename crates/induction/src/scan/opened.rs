@@ -1,0 +1,185 @@
+//! A model to scan, whatever kind of file it is in.
+
+use std::path::{Path, PathBuf};
+
+use induction_model::{ModelConfig, Params, pretrained};
+use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
+use induction_train::RunSpec;
+use serde::{Deserialize, Serialize};
+
+use super::find_snapshot;
+use crate::{Error, measure::load_finite_model, source::Source};
+
+/// What a scan says of the model itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Facts {
+    /// The file's or folder's name.
+    pub name: String,
+    /// Its kind: `llama`, `gpt2`, ..., `induction` for one of ours.
+    pub family: String,
+    /// The encodings of its weights.
+    pub encoding: String,
+    /// Blocks.
+    pub n_layers: usize,
+    /// Query heads a layer.
+    pub n_heads: usize,
+    /// Heads that keys and values have.
+    pub n_key_value_heads: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Hidden width of the MLP, 0 without.
+    pub d_mlp: usize,
+    /// Tokens.
+    pub d_vocab: usize,
+    /// Longest sequence.
+    pub n_ctx: usize,
+    /// Learned scalars.
+    pub n_params: usize,
+}
+
+/// A model with all that a scan needs of it.
+pub struct Opened {
+    /// What it is.
+    pub facts: Facts,
+    pub(super) config: ModelConfig,
+    pub(super) params: Params,
+    pub(super) tokenizer: Result<Box<dyn Tokenizer>, String>,
+    /// What begins a sequence.
+    pub(super) bos: u32,
+    /// Tokens that random samples are drawn from.
+    pub(super) allowed: Vec<u32>,
+}
+
+/// Opens a run's folder (its newest snapshot), a snapshot, a HuggingFace or TransformerLens folder, or a GGUF file.
+///
+/// # Errors
+/// A file that is none of these or is damaged; a tokenizer with more tokens than the model.
+pub fn open(path: &Path) -> Result<Opened, Error> {
+    let of_ours =
+        path.join("spec.toml").is_file() || path.join("state.json").is_file() || path.join("snapshots").is_dir();
+    if !of_ours && pretrained::is_pretrained(path) {
+        return open_pretrained(path);
+    }
+    let snapshot = find_snapshot(path)?;
+    let (config, params) = load_finite_model(&snapshot)?;
+    let data = run_data(&snapshot);
+    let facts = facts(&config, name_of(&snapshot), "induction", "F32");
+    // The model knows no token that is not its text's; of no text, any but the first, which is the start token.
+    let (tokenizer, allowed): (Result<Box<dyn Tokenizer>, String>, _) = match &data {
+        Some(source) => match source.tokenizer() {
+            Some(tokenizer) => (Ok(Box::new(tokenizer.clone())), source.allowed_tokens()?),
+            None => (Err("the run's data are synthetic".into()), source.allowed_tokens()?),
+        },
+        None => (Err("no prepared data lie beside the run".into()), (1..config.d_vocab as u32).collect()),
+    };
+    Ok(Opened { facts, config, params, tokenizer, bos: 0, allowed })
+}
+
+/// The data of the run that a snapshot belongs to, where they are prepared.
+fn run_data(snapshot: &Path) -> Option<Source> {
+    let run = snapshot.parent()?.parent()?;
+    let mut spec = RunSpec::read(&run.join("spec.toml")).ok()?;
+    let beside = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
+    let data = [run.join("data")].into_iter().chain(beside).find(|data| data.is_dir())?;
+    Source::open(&mut spec, &data).ok()
+}
+
+fn open_pretrained(path: &Path) -> Result<Opened, Error> {
+    let model = pretrained::open(path)?;
+    let tokenizer = tokenizer_of(path)?;
+    let (bos, allowed) = match &tokenizer {
+        Ok(tokenizer) => {
+            tokenizer.check_d_vocab(model.config.d_vocab)?;
+            (tokenizer.bos().unwrap_or(0), words(tokenizer))
+        }
+        Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
+    };
+    Ok(Opened {
+        facts: facts(&model.config, model.name, &model.family, &model.encoding),
+        config: model.config,
+        params: model.params,
+        tokenizer: tokenizer.map(|tokenizer| Box::new(tokenizer) as Box<dyn Tokenizer>),
+        bos,
+        allowed,
+    })
+}
+
+/// Tokens that whole texts are made of: those that are text by themselves. Left out are special tokens (no text gives
+/// them), parts of characters, and control characters.
+fn words(tokenizer: &PretrainedTokenizer) -> Vec<u32> {
+    let plain = |&id: &u32| {
+        let Ok(bytes) = tokenizer.token_bytes(id) else { return false };
+        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        !text.is_empty() && !text.chars().any(char::is_control) && tokenizer.encode(text).is_ok_and(|ids| ids == [id])
+    };
+    (0..tokenizer.d_vocab() as u32).filter(plain).collect()
+}
+
+/// A model's tokenizer, or why there is none to use.
+fn tokenizer_of(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Error> {
+    if path.is_file() {
+        return gguf_tokenizer(path);
+    }
+    let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| path.join(name));
+    if json.is_file() {
+        return Ok(PretrainedTokenizer::from_json(&json).map_err(|e| e.to_string()));
+    }
+    if vocab.is_file() && merges.is_file() {
+        return Ok(PretrainedTokenizer::from_gpt2_files(&vocab, &merges).map_err(|e| e.to_string()));
+    }
+    Ok(Err(format!("{} has no tokenizer.json", path.display())))
+}
+
+fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Error> {
+    let file = induction_gguf::Gguf::open(path).map_err(induction_model::Error::from)?;
+    let parts = || -> Result<Option<TokenizerParts>, induction_gguf::Error> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        if file.string_opt(&key("model"))? != Some("gpt2") {
+            return Ok(None);
+        }
+        let types = file.integers_opt(&key("token_type"))?.unwrap_or_default();
+        Ok(Some(TokenizerParts {
+            tokens: file.strings(&key("tokens"))?.to_vec(),
+            merges: file.strings(&key("merges"))?.to_vec(),
+            token_types: types.into_iter().map(|kind| i32::try_from(kind).unwrap_or(-1)).collect(),
+            pre: file.string_opt(&key("pre"))?.unwrap_or("default").to_string(),
+            bos: file.unsigned_opt(&key("bos_token_id"))?.map(|id| u32::try_from(id).unwrap_or(u32::MAX)),
+            add_bos: file.bool_opt(&key("add_bos_token"))?,
+        }))
+    };
+    match parts().map_err(induction_model::Error::from)? {
+        Some(parts) => Ok(PretrainedTokenizer::from_parts(parts, path).map_err(|e| e.to_string())),
+        None => Ok(Err("the file has no byte-level BPE tokenizer (tokenizer.ggml.model gpt2)".into())),
+    }
+}
+
+fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> Facts {
+    Facts {
+        name,
+        family: family.to_string(),
+        encoding: encoding.to_string(),
+        n_layers: config.n_layers,
+        n_heads: config.n_heads,
+        n_key_value_heads: config.n_key_value_heads(),
+        d_model: config.d_model,
+        d_head: config.d_head,
+        d_mlp: config.d_mlp,
+        d_vocab: config.d_vocab,
+        n_ctx: config.n_ctx,
+        n_params: config.n_params(),
+    }
+}
+
+/// `RUN/snapshots/step-N` is `RUN, step-N`.
+fn name_of(snapshot: &Path) -> String {
+    let whole: PathBuf = snapshot.canonicalize().unwrap_or_else(|_| snapshot.to_path_buf());
+    let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    match (part(whole.parent().and_then(Path::parent)), part(Some(&whole))) {
+        (Some(run), Some(step)) if step.starts_with("step-") => format!("{run}, {step}"),
+        (_, Some(name)) => name,
+        _ => snapshot.display().to_string(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Scans for a reader at a terminal.
+
+use std::fmt::Write;
+
+use super::{
+    Scan,
+    whole::{Head, ModelScan},
+};
+
+/// Heads in the table.
+const ROWS: usize = 12;
+
+/// Of [`scan`](super::scan).
+pub fn of_tokens(scan: &Scan) -> String {
+    let mut text = String::from("layer head  prefix matching  copying  previous token\n");
+    for row in &scan.heads {
+        let score = |name| row.score(name);
+        let _ = writeln!(
+            text,
+            "{:>5} {:>4}  {:>15.3}  {:>7.3}  {:>14.3}",
+            row.layer,
+            row.head,
+            score("prefix_matching"),
+            score("copying"),
+            score("previous_token")
+        );
+    }
+    let mean = scan.nll.iter().sum::<f32>() / scan.nll.len() as f32;
+    let _ = write!(text, "mean loss {mean:.4} nats over {} tokens", scan.nll.len());
+    text
+}
+
+/// Of [`scan_model`](super::scan_model): the whole of one, a line of each of several.
+pub fn of_models(scans: &[ModelScan]) -> String {
+    match scans {
+        [one] => of_model(one),
+        several => {
+            let width = several.iter().map(|scan| scan.model.name.chars().count()).max().unwrap_or(0);
+            let mut text =
+                format!("{:<width$}  best prefix matching  loss, first copy  second copy  ICL score\n", "model");
+            for scan in several {
+                let best = best(scan, "prefix_matching");
+                let icl = scan.icl.as_ref().map_or("-".to_string(), |icl| format!("{:.3}", icl.score));
+                let _ = writeln!(
+                    text,
+                    "{:<width$}  {:>5}.{:<2} {:>11.3}  {:>16.3}  {:>11.3}  {icl:>9}",
+                    scan.model.name,
+                    best.layer,
+                    best.head,
+                    best.score("prefix_matching"),
+                    scan.repeated.first,
+                    scan.repeated.second
+                );
+            }
+            text.trim_end().to_string()
+        }
+    }
+}
+
+fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a Head {
+    scan.heads.iter().max_by(|a, b| a.score(name).total_cmp(&b.score(name))).expect("a model has heads")
+}
+
+fn of_model(scan: &ModelScan) -> String {
+    let m = &scan.model;
+    let mut text = format!(
+        "{}: {}, {} layers of {} heads, d_model {}, {:.0}M parameters ({})\n\n",
+        m.name,
+        m.family,
+        m.n_layers,
+        m.n_heads,
+        m.d_model,
+        m.n_params as f64 / 1e6,
+        m.encoding
+    );
+    let mut heads: Vec<&Head> = scan.heads.iter().collect();
+    heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
+    text += "layer head  prefix matching  induction pattern  copying  previous token  depth\n";
+    for head in heads.iter().take(ROWS) {
+        let _ = writeln!(
+            text,
+            "{:>5} {:>4}  {:>15.3}  {:>17.3}  {:>7.3}  {:>14.3}  {:>5.2}",
+            head.layer,
+            head.head,
+            head.score("prefix_matching"),
+            head.score("induction_head_mul"),
+            head.score("copying"),
+            head.score("previous_token"),
+            (head.layer + 1) as f64 / m.n_layers as f64
+        );
+    }
+    let previous = best(scan, "previous_token");
+    let matching = heads.iter().filter(|head| head.score("prefix_matching") > 0.3).count();
+    let _ = writeln!(
+        text,
+        "{matching} of {} heads match prefixes (above 0.3); best previous-token head {}.{}, {:.3}\n",
+        heads.len(),
+        previous.layer,
+        previous.head,
+        previous.score("previous_token")
+    );
+    let _ = writeln!(
+        text,
+        "repeated random tokens: {:.3} nats a token the first time, {:.3} the second",
+        scan.repeated.first, scan.repeated.second
+    );
+    for removed in scan.ablation.iter().flat_map(|ablation| &ablation.sets) {
+        let what = match removed.kind {
+            "induction" => "these heads",
+            "matched" => "as many others of the same layers",
+            _ => "as many others of any layer",
+        };
+        let icl = removed.icl.map_or_else(String::new, |icl| format!("; ICL score {icl:+.3}"));
+        let _ = writeln!(
+            text,
+            "  without {what} ({}): {:.3} the second time ({:+.3}){icl}",
+            removed.heads.len(),
+            removed.second,
+            removed.second_change
+        );
+    }
+    if let Some(icl) = &scan.icl {
+        let error = icl.stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
+        let _ =
+            writeln!(text, "ICL score on {} windows of {}: {:+.3}{error} nats", icl.windows(), icl.text(), icl.score);
+    }
+    for name in ["literal copying", "translation", "pattern matching"] {
+        let rows = scan.behaviours.iter().filter(|row| row.behaviour == name);
+        let Some(best) = rows.max_by(|a, b| a.share.total_cmp(&b.share)) else { continue };
+        let _ = writeln!(
+            text,
+            "{name}: head {}.{} has {:.0} % of its attention on right places (chance {:.0} %), {:.0} % of that on places of the kind (chance {:.0} %)",
+            best.layer,
+            best.head,
+            100.0 * best.share,
+            100.0 * best.chance,
+            100.0 * best.share_among,
+            100.0 * best.chance_among
+        );
+    }
+    text.trim_end().to_string()
+}

@@ -1,0 +1,490 @@
+//! Everything that is measured of a model that is there: `scan.json` (docs/FORMATS.md).
+
+use std::{collections::BTreeMap, path::Path};
+
+use induction_ablation::{HeadId, control_sets};
+use induction_engine::{Engine, Intervention};
+use induction_metrics::{
+    IclIndices, PrefixMatchingSample, Role, RoleThresholds, icl_by_example, icl_score, loss_by_index, paired_change,
+};
+use induction_tokenizer::{Tokenizer, corpus};
+use induction_train::EvaluationSpec;
+use ndarray::{Array2, Axis};
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use super::opened::{Facts, Opened};
+use crate::{
+    Error,
+    device::Device,
+    explore::{Behaviour, answers, prompts::prompts},
+    measure::{Evaluators, HeadRow},
+    source::EVALUATION_SEED,
+};
+
+/// Raised whenever a definition here changes.
+const VERSION: u32 = 1;
+
+/// The file's name.
+const FILE: &str = "scan.json";
+
+/// Tokens of the block that is repeated once, for the losses of the first and the second copy.
+const BLOCK: usize = 50;
+
+/// Random sets of heads that the induction heads are held against, of each kind.
+const CONTROLS: usize = 3;
+
+/// Tokens of a window that the ICL score is taken on, as the paper has it.
+const WINDOW: usize = 512;
+
+/// Heads with the highest prefix matching whose attention is kept.
+const SHOWN: usize = 3;
+
+/// What a scan is taken on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A corpus for the ICL score; without one there is no score.
+    pub text: Option<std::path::PathBuf>,
+    /// Its windows.
+    pub windows: usize,
+    /// Examples of each head evaluator and of repeated random tokens.
+    pub examples: usize,
+}
+
+/// `scan.json`.
+#[derive(Debug, Serialize)]
+pub struct ModelScan {
+    version: u32,
+    /// The model.
+    pub model: Facts,
+    engine: String,
+    /// Every head.
+    pub heads: Vec<Head>,
+    /// Losses on repeated random tokens.
+    pub repeated: Repeated,
+    /// In-context learning on a text.
+    pub icl: Option<Icl>,
+    /// Without its induction heads.
+    pub ablation: Option<Ablation>,
+    /// Every head on argument 4's prompts; empty without a tokenizer.
+    pub behaviours: Vec<Behaviour>,
+    shown: Vec<Shown>,
+}
+
+/// One head's scores.
+#[derive(Debug, Serialize)]
+pub struct Head {
+    /// From 0.
+    pub layer: usize,
+    /// From 0.
+    pub head: usize,
+    /// What it is.
+    pub role: Role,
+    /// Every measure by its name.
+    #[serde(flatten)]
+    pub scores: BTreeMap<String, Option<f64>>,
+}
+
+impl Head {
+    /// A measure by name; NaN if the head has none.
+    pub fn score(&self, name: &str) -> f64 {
+        self.scores.get(name).copied().flatten().unwrap_or(f64::NAN)
+    }
+}
+
+/// Losses in nats on `[start, block, the block again]`, means over examples.
+#[derive(Debug, Serialize)]
+pub struct Repeated {
+    examples: usize,
+    block: usize,
+    /// Of the first copy.
+    pub first: f64,
+    first_stderr: Option<f64>,
+    /// Of the second, but for its first token, which nothing foretells.
+    pub second: f64,
+    second_stderr: Option<f64>,
+    by_position: Vec<f64>,
+}
+
+/// In-context learning on windows of a text.
+#[derive(Debug, Serialize)]
+pub struct Icl {
+    text: String,
+    examples: usize,
+    length: usize,
+    early: usize,
+    late: usize,
+    half_width: usize,
+    /// Loss at the late index less that at the early one, nats.
+    pub score: f64,
+    /// Over examples.
+    pub stderr: Option<f64>,
+    by_example: Vec<f64>,
+    loss: f64,
+    by_index: Vec<f64>,
+}
+
+impl Icl {
+    /// How many windows.
+    pub fn windows(&self) -> usize {
+        self.examples
+    }
+
+    /// The text's name.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// What is lost without some heads.
+#[derive(Debug, Serialize)]
+pub struct Ablation {
+    /// The induction heads first.
+    pub sets: Vec<Removed>,
+}
+
+/// A set of heads removed (their outputs zero, everything above free to change).
+#[derive(Debug, Serialize)]
+pub struct Removed {
+    /// `induction`; `matched`: as many random others of the same layers; `any`: as many random others.
+    pub kind: &'static str,
+    /// `[layer, head]` of each.
+    pub heads: Vec<[usize; 2]>,
+    /// Loss of the first copy of repeated random tokens, nats.
+    pub first: f64,
+    /// Of the second.
+    pub second: f64,
+    /// By how much the second rises.
+    pub second_change: f64,
+    /// Over examples, paired.
+    pub second_change_stderr: Option<f64>,
+    /// The ICL score; of the induction heads and the first of each other kind, where there is a text.
+    pub icl: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    behaviour: String,
+    tokens: Vec<String>,
+    heads: Vec<ShownHead>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownHead {
+    layer: usize,
+    head: usize,
+    /// Row `i` has the attention on `0..=i`, in 255ths.
+    attention: Vec<Vec<u8>>,
+}
+
+/// Measures a model. `say` is told what comes next.
+///
+/// # Errors
+/// A text that cannot be read or is too short, or needs a tokenizer that is not there; the engine's and the metrics'.
+pub fn scan_model(
+    mut opened: Opened,
+    settings: &Settings,
+    device: Device,
+    say: &dyn Fn(&str),
+) -> Result<ModelScan, Error> {
+    // First what can be refused: nobody waits for a minute to learn that a file is missing.
+    let text = settings.text.as_deref().map(|path| windows(path, &opened, settings.windows)).transpose()?;
+    let engine = device.open(&opened.config, &opened.params)?;
+    if !opened.config.is_paper_family() {
+        // The engine has them all. From here on only what takes a head to the logits is looked at.
+        opened
+            .params
+            .retain(|name| !name.contains(".mlp.") && !["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w)));
+    }
+    let engine = engine.as_ref();
+    let name = &opened.facts.name;
+    let asked = opened
+        .tokenizer
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |tokenizer| prompts(tokenizer.as_ref(), opened.config.n_ctx));
+
+    say(&format!("{name}: scores of {} heads", opened.config.n_layers * opened.config.n_heads));
+    let heads = heads(engine, &opened, settings.examples, &asked)?;
+    say(&format!("{name}: repeated random tokens"));
+    let repeats = repeats(&opened, settings.examples)?;
+    let clean = engine.losses(repeats.view(), &[])?;
+    let repeated = repeated(&clean)?;
+    let (icl, indices) = match &text {
+        None => (None, None),
+        Some((text, windows)) => {
+            say(&format!("{name}: in-context learning on {text}"));
+            let (icl, indices) = in_context(text, windows, engine)?;
+            (Some(icl), Some((windows, indices)))
+        }
+    };
+    say(&format!("{name}: without its induction heads"));
+    let ablation = without(engine, &heads, &repeats, &clean, indices)?;
+    say(&format!("{name}: prompts"));
+    let answers = answers(engine, &opened.params, &asked)?;
+    let shown = answers.shown.iter().map(|(prompt, maps)| {
+        let mut wanted = top(&heads, SHOWN);
+        let of = answers.behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
+        let best = of.max_by(|a, b| a.share.total_cmp(&b.share)).map(|row| HeadId { layer: row.layer, head: row.head });
+        wanted.extend(best.filter(|best| !wanted.contains(best)));
+        let attention = |HeadId { layer, head }: HeadId| {
+            let map = maps.attention.index_axis(Axis(0), layer);
+            let map = map.index_axis(Axis(0), head);
+            let row =
+                |i: usize| map.row(i).iter().take(i + 1).map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+            ShownHead { layer, head, attention: (0..map.nrows()).map(row).collect() }
+        };
+        let tokens = prompt.tokens[..maps.attention.dim().2].to_vec();
+        Shown { behaviour: prompt.behaviour.clone(), tokens, heads: wanted.into_iter().map(attention).collect() }
+    });
+    Ok(ModelScan {
+        version: VERSION,
+        engine: engine.name().to_string(),
+        repeated,
+        icl,
+        ablation,
+        shown: shown.collect(),
+        behaviours: answers.behaviours,
+        heads: heads
+            .into_iter()
+            .map(|HeadRow { layer, head, role, scores, .. }| Head { layer, head, role, scores })
+            .collect(),
+        model: opened.facts,
+    })
+}
+
+/// Scans models one after the other; `out` gets `scan.json`, of several a folder each.
+///
+/// # Errors
+/// As [`scan_model`], and the system's. What was scanned before is written.
+pub fn scan_models(
+    models: &[std::path::PathBuf],
+    settings: &Settings,
+    device: Device,
+    out: Option<&Path>,
+    say: &dyn Fn(&str),
+) -> Result<Vec<ModelScan>, Error> {
+    let mut scans = Vec::new();
+    for (k, path) in models.iter().enumerate() {
+        let scan = scan_model(super::open(path)?, settings, device, say)?;
+        if let Some(out) = out {
+            let folder = if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
+            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+            crate::measure::tables::write_json(&folder.join(FILE), &scan)?;
+        }
+        scans.push(scan);
+    }
+    Ok(scans)
+}
+
+/// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold them.
+pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {
+    EvaluationSpec {
+        examples: 2,
+        icl_early: 1,
+        icl_late: 2,
+        icl_half_width: 0,
+        ablation_examples: 1,
+        ablation_every: 0,
+        weights_every: 1,
+        head_examples: examples,
+        prefix_block: 25.min((opened.config.n_ctx - 1) / 4).min(opened.allowed.len()),
+        prefix_repeats: 4,
+    }
+}
+
+/// Every head's scores; the previous-token score is taken on the prompts' text, or on random tokens without a tokenizer.
+fn heads(
+    engine: &dyn Engine,
+    opened: &Opened,
+    examples: usize,
+    asked: &[crate::explore::prompts::Prompt],
+) -> Result<Vec<HeadRow>, Error> {
+    let evaluation = evaluation(opened, examples);
+    let mut ids: Vec<u32> = asked.iter().flat_map(|prompt| prompt.ids[1..].iter().copied()).collect();
+    if ids.is_empty() {
+        let mut random = opened.allowed.clone();
+        random.shuffle(&mut induction_random::stream(EVALUATION_SEED, "text for previous tokens", 0));
+        ids = random.into_iter().cycle().take(4 * evaluation.prefix_block).collect();
+    }
+    let length = (4 * evaluation.prefix_block).min(ids.len());
+    let rows: Vec<u32> = ids
+        .chunks_exact(length)
+        .take(examples)
+        .flat_map(|row| std::iter::once(opened.bos).chain(row.to_vec()))
+        .collect();
+    let text = Array2::from_shape_vec((rows.len() / (length + 1), length + 1), rows).expect("rows have one length");
+    let evaluators = Evaluators::new(&evaluation, text, opened.bos, &opened.allowed)?;
+    evaluators.heads(engine, &opened.params, None, 0, 0)
+}
+
+/// `[example, start and two copies of a block]`.
+fn repeats(opened: &Opened, examples: usize) -> Result<Array2<u32>, Error> {
+    let block = BLOCK.min((opened.config.n_ctx - 1) / 2).min(opened.allowed.len());
+    let sample = PrefixMatchingSample { block, repeats: 2 };
+    let place = |source| Error::Metric { place: "repeated random tokens".into(), source };
+    sample.batch(EVALUATION_SEED, examples, opened.bos, &opened.allowed).map_err(place)
+}
+
+/// Mean loss of each example's first copy, and of its second without its first token.
+fn copies(losses: &Array2<f32>) -> [Vec<f64>; 2] {
+    let block = losses.ncols() / 2;
+    let mean = |row: ndarray::ArrayView1<f32>, from: usize, to: usize| {
+        row.iter().take(to).skip(from).map(|&loss| f64::from(loss)).sum::<f64>() / (to - from).max(1) as f64
+    };
+    let of = |from: usize, to: usize| losses.rows().into_iter().map(|row| mean(row, from, to)).collect();
+    [of(0, block), of(block + 1, 2 * block)]
+}
+
+fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
+    (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
+}
+
+fn repeated(losses: &Array2<f32>) -> Result<Repeated, Error> {
+    let [first, second] = copies(losses).map(|copy| mean_and_error(&copy));
+    let by_position =
+        loss_by_index(losses.view()).map_err(|source| Error::Metric { place: "losses".into(), source })?;
+    Ok(Repeated {
+        examples: losses.nrows(),
+        block: losses.ncols() / 2,
+        first: first.0,
+        first_stderr: first.1,
+        second: second.0,
+        second_stderr: second.1,
+        by_position: by_position.to_vec(),
+    })
+}
+
+/// The text's name and windows of it, `[window, start and tokens]`, from as many of its documents as there are.
+fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2<u32>), Error> {
+    let tokenizer: &dyn Tokenizer = match &opened.tokenizer {
+        Ok(tokenizer) => tokenizer.as_ref(),
+        Err(reason) => {
+            return Err(Error::Input(format!(
+                "--text {}: there is no tokenizer to read it with: {reason}; `--tokens FILE` takes token ids",
+                path.display()
+            )));
+        }
+    };
+    let length = WINDOW.min(opened.config.n_ctx);
+    let documents = corpus::load(path)?.documents;
+    let each = count.div_ceil(documents.len());
+    let mut rows = Vec::new();
+    let mut found = 0;
+    for document in &documents {
+        // Few tokens are longer than sixteen bytes on average.
+        let mut end = document.text.len().min(16 * length * each);
+        while !document.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        for window in tokenizer.encode(&document.text[..end])?.chunks_exact(length).take(each).take(count - found) {
+            rows.push(opened.bos);
+            rows.extend_from_slice(window);
+            found += 1;
+        }
+    }
+    if found == 0 {
+        return Err(Error::Input(format!(
+            "--text {}: none of its {} documents has {length} tokens, the length of a window",
+            path.display(),
+            documents.len()
+        )));
+    }
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok((name, Array2::from_shape_vec((found, length + 1), rows).expect("windows have one length")))
+}
+
+fn in_context(text: &str, windows: &Array2<u32>, engine: &dyn Engine) -> Result<(Icl, IclIndices), Error> {
+    let place = |source| Error::Metric { place: text.to_string(), source };
+    let length = windows.ncols() - 1;
+    let indices = IclIndices::for_context(length).map_err(place)?;
+    let losses = engine.losses(windows.view(), &[])?;
+    let score = icl_score(losses.view(), &indices).map_err(place)?;
+    let by_index = loss_by_index(losses.view()).map_err(place)?.to_vec();
+    let icl = Icl {
+        text: text.to_string(),
+        examples: windows.nrows(),
+        length,
+        early: indices.early,
+        late: indices.late,
+        half_width: indices.half_width,
+        score: score.score,
+        stderr: score.stderr,
+        by_example: icl_by_example(losses.view(), &indices).map_err(place)?,
+        loss: by_index.iter().sum::<f64>() / length as f64,
+        by_index,
+    };
+    Ok((icl, indices))
+}
+
+/// Heads that match prefixes, the best first: at most `count`.
+fn top(heads: &[HeadRow], count: usize) -> Vec<HeadId> {
+    let mut sorted: Vec<&HeadRow> = heads.iter().collect();
+    sorted.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
+    sorted.into_iter().take(count).map(|row| HeadId { layer: row.layer, head: row.head }).collect()
+}
+
+/// Removes all heads that match prefixes (above the limit that roles have), then as many random others.
+fn without(
+    engine: &dyn Engine,
+    heads: &[HeadRow],
+    repeats: &Array2<u32>,
+    clean: &Array2<f32>,
+    text: Option<(&Array2<u32>, IclIndices)>,
+) -> Result<Option<Ablation>, Error> {
+    let limit = RoleThresholds::default().prefix_matching;
+    let matches = |row: &&HeadRow| row.score("prefix_matching") > limit;
+    let id = |row: &HeadRow| HeadId { layer: row.layer, head: row.head };
+    let mut studied: Vec<HeadId> = heads.iter().filter(matches).map(id).collect();
+    let pool: Vec<HeadId> = heads.iter().filter(|row| !matches(row)).map(id).collect();
+    studied.sort();
+    if studied.is_empty() {
+        return Ok(None);
+    }
+    let mut sets = vec![("induction", studied.clone())];
+    let controls = control_sets(&studied, &pool, CONTROLS, EVALUATION_SEED);
+    sets.extend(controls.into_iter().filter(|set| set.matched).map(|set| ("matched", set.heads)));
+    for draw in 0..CONTROLS as u64 {
+        let mut any = pool.clone();
+        any.shuffle(&mut induction_random::stream(EVALUATION_SEED, "control heads of any layer", draw));
+        any.truncate(studied.len());
+        any.sort();
+        if any.len() == studied.len() {
+            sets.push(("any", any));
+        }
+    }
+    let interventions: Vec<Vec<Intervention>> = sets
+        .iter()
+        .map(|(_, heads)| heads.iter().map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head }).collect())
+        .collect();
+    let [_, whole] = copies(clean);
+    let mut removed = Vec::new();
+    let mut seen = Vec::new();
+    // Set by set: what passes from different layers share would be kept of every layer, and take more memory than time.
+    for ((kind, heads), set) in sets.iter().zip(&interventions) {
+        let losses = engine.losses(repeats.view(), set)?;
+        let [first, second] = copies(&losses);
+        let place = |source| Error::Metric { place: format!("without {kind} heads"), source };
+        let (second_change, second_change_stderr) = paired_change(&whole, &second).map_err(place)?;
+        let icl = match &text {
+            Some((windows, indices)) if !seen.contains(kind) => {
+                let losses = engine.losses(windows.view(), set)?;
+                Some(icl_score(losses.view(), indices).map_err(place)?.score)
+            }
+            _ => None,
+        };
+        seen.push(*kind);
+        removed.push(Removed {
+            kind,
+            heads: heads.iter().map(|head| [head.layer, head.head]).collect(),
+            first: mean_and_error(&first).0,
+            second: mean_and_error(&second).0,
+            second_change,
+            second_change_stderr,
+            icl,
+        });
+    }
+    Ok(Some(Ablation { sets: removed }))
+}
