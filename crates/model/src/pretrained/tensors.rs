@@ -148,7 +148,13 @@ impl Safetensors {
                     "weight_map: {name:?} is not the name of a safetensors file in this folder"
                 )));
             }
-            found.add(&folder.join(name))?;
+            let file = folder.join(name);
+            if !file.is_file() {
+                return Err(format(format!(
+                    "weight_map: {name:?} is not in this folder; fetch all of the model's files"
+                )));
+            }
+            found.add(&file)?;
         }
         found.path = index.clone();
         if let Some(name) = parsed.weight_map.keys().find(|name| !found.tensors.contains_key(*name)) {
