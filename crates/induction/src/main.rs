@@ -531,7 +531,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 return Err(Error::Input(format!("--tokens: expected one model, found {}", models.len())));
             };
             let tokens = read_tokens(tokens)?;
-            let result = scan::scan(&scan::open(model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
+            let result = scan::scan(scan::open(model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
             if json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
         }
         Command::Scan { models, text, windows, out, .. } => {

@@ -103,8 +103,8 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
 ///
 /// # Errors
 /// Tokens that the model cannot read, a head that it does not have.
-pub fn scan(opened: &Opened, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
-    let Opened { config, params, .. } = opened;
+pub fn scan(mut opened: Opened, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
+    let config = &opened.config;
     if let Patterns::Of { layer, head } = patterns
         && (layer >= config.n_layers || head >= config.n_heads)
     {
@@ -116,7 +116,8 @@ pub fn scan(opened: &Opened, tokens: &[u32], patterns: Patterns, device: Device)
     if tokens.len() < 2 {
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
     }
-    let engine = device.open(config, params)?;
+    let engine = opened.engine(device)?;
+    let Opened { config, params, .. } = &opened;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
     // What weights say by themselves is said of the paper's family.
@@ -126,7 +127,7 @@ pub fn scan(opened: &Opened, tokens: &[u32], patterns: Patterns, device: Device)
         ),
         false => None,
     };
-    let evaluators = Evaluators::new(&whole::evaluation(opened, EXAMPLES), row.clone(), opened.bos, &opened.allowed)?;
+    let evaluators = Evaluators::new(&whole::evaluation(&opened, EXAMPLES), row.clone(), opened.bos, &opened.allowed)?;
     let heads = evaluators.heads(engine.as_ref(), params, circuits.as_ref(), 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use induction_engine::Engine;
 use induction_model::{ModelConfig, Params, pretrained};
 use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
 use induction_train::RunSpec;
 use serde::{Deserialize, Serialize};
 
 use super::find_snapshot;
-use crate::{Error, measure::load_finite_model, source::Source};
+use crate::{Error, device::Device, measure::load_finite_model, source::Source};
 
 /// What a scan says of the model itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,23 @@ pub struct Opened {
     pub(super) bos: u32,
     /// Tokens that random samples are drawn from.
     pub(super) allowed: Vec<u32>,
+}
+
+impl Opened {
+    /// Its engine. Of a pretrained model only what takes a head to the logits stays beside it: the engine has the rest, and
+    /// twice is much.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn engine(&mut self, device: Device) -> Result<Box<dyn Engine>, Error> {
+        let engine = device.open(&self.config, &self.params)?;
+        if !self.config.is_paper_family() {
+            let is_read =
+                |name: &str| name.contains(".mlp.") || ["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w));
+            self.params.retain(|name| !is_read(name));
+        }
+        Ok(engine)
+    }
 }
 
 /// Opens a run's folder (its newest snapshot), a snapshot, a HuggingFace or TransformerLens folder, or a GGUF file.

@@ -189,13 +189,7 @@ pub fn scan_model(
 ) -> Result<ModelScan, Error> {
     // First what can be refused: nobody waits for a minute to learn that a file is missing.
     let text = settings.text.as_deref().map(|path| windows(path, &opened, settings.windows)).transpose()?;
-    let engine = device.open(&opened.config, &opened.params)?;
-    if !opened.config.is_paper_family() {
-        // The engine has them all. From here on only what takes a head to the logits is looked at.
-        opened
-            .params
-            .retain(|name| !name.contains(".mlp.") && !["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w)));
-    }
+    let engine = opened.engine(device)?;
     let engine = engine.as_ref();
     let name = &opened.facts.name;
     let asked = opened

@@ -1,7 +1,7 @@
 //! Models that were trained elsewhere: HuggingFace folders, GGUF files, TransformerLens exports.
 //!
 //! Each dialect is two things: how its configuration is read, and a table that says in which tensor, and how laid out,
-//! each of our parameters stands ([`recipe::Recipe`]). Everything is checked before a tensor's values are read: shapes
+//! each of our parameters stands (`recipe`). Everything is checked before a tensor's values are read: shapes
 //! against the configuration, tensors that nothing uses. A model is run as its files say, or refused.
 
 mod fields;
