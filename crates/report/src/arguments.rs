@@ -49,7 +49,7 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         claim: "Heads that complete repeated random tokens also copy literally, translate and match patterns, so that one mechanism can stand behind many kinds of in-context learning.",
         experiment: "Three kinds of prompts are put to the last snapshot of each model. For each, the attention before a word goes, or does not go, to the places from which the word could be known.",
         not_shown: "Anything about abstraction, where the models are too small to know a language: look at what chance gives. And in the paper, that these heads are why a large model can do it: the heads were chosen by hand.",
-        claims: &["Q20"],
+        claims: &["Q20", "M4"],
         figures: &["T1", "F12", "F13", "F14"],
     },
     Argument {
@@ -66,11 +66,22 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         title: "Argument 6: from small models to large ones",
         claim: "All measurements look alike from the smallest models to the largest, so the explanation should hold for those, too.",
         experiment: "The same measurements on models of 1 to 6 layers, with and without MLPs, as far as they are here.",
-        not_shown: "Anything about models larger than these. The paper's largest has 13 billion parameters; claims about models of more than 6 layers (when heads form there, and those that match prefixes and do the opposite of copying) are not tested here. And an analogy is no proof: other heads that need two layers may form at the same time.",
-        claims: &["Q12", "Q13", "Q17", "Q18", "Q19"],
+        not_shown: "Anything about models larger than these, and those that are scanned. The paper's largest has 13 billion parameters; when heads form in models of more than 6 layers is not tested here. And an analogy is no proof: other heads that need two layers may form at the same time.",
+        claims: &["Q12", "Q13", "Q17", "Q18", "Q19", "Q23", "M6"],
         figures: &["A1", "C1", "C2", "C3", "C4"],
     },
 ];
+
+/// What the arguments ask of trained models; a section where one is scanned.
+pub(crate) const REAL_MODELS: Argument = Argument {
+    id: "real-models",
+    title: "Real models",
+    claim: "Models trained by others, on other text and far larger than ours, have heads that match prefixes; these do what the paper's large models showed (arguments 4 and 6), and without them repeats are no longer copied.",
+    experiment: "Each model is scanned: scores of all heads on random tokens, losses on random tokens that repeat, with the heads that match prefixes removed and with as many random ones, and attention on the prompts of argument 4.",
+    not_shown: "When these heads formed, unless a series of checkpoints is scanned. That they carry in-context learning on text: repeats of random tokens are what they are best at. Removing many heads at once harms a model in other ways, too, which is why random sets stand beside them.",
+    claims: &["M4", "M6", "Q23"],
+    figures: &["R-T1", "R-A1", "R-A2", "R-repeats", "R-removed", "R-T2", "R-F12", "R-F13", "R-F14", "R-C2", "R-series"],
+};
 
 /// The figures that a claim is seen in.
 pub(crate) fn figures_of(claim: &str) -> &'static [&'static str] {
@@ -94,6 +105,9 @@ pub(crate) fn figures_of(claim: &str) -> &'static [&'static str] {
         "Q22" => &["F4", "C2"],
         "R1" | "K1" => &["F11"],
         "P1" | "P2" => &["clamps"],
+        "Q23" => &["R-A2"],
+        "M4" => &["R-T2", "R-F12", "R-F13", "R-F14"],
+        "M6" => &["R-A1", "R-repeats", "R-removed"],
         _ => &[],
     }
 }

@@ -51,6 +51,14 @@ pub enum ReportError {
         /// What to do.
         help: &'static str,
     },
+    /// A scan of a trained model is damaged, or of another version.
+    #[error("{}: {problem}; scan the model again (`induction scan MODEL --out DIR`)", show(path))]
+    Scan {
+        /// The scan.
+        path: PathBuf,
+        /// What is wrong, with the field.
+        problem: String,
+    },
     /// A result could not be written. The previous one, if any, is untouched.
     #[error("cannot write {}: {source}; the previous file, if any, is untouched", show(path))]
     Write {

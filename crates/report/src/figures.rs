@@ -1,4 +1,4 @@
-//! The figures as data: panels of lines, with captions in words. `assets/page.js` turns them into plots.
+//! The figures as data: panels of lines, with captions in words. `assets/figures.js` turns them into plots.
 
 mod ablations;
 mod behaviours;
@@ -6,12 +6,14 @@ mod curiosities;
 mod curves;
 mod families;
 mod followed;
+mod models;
 mod panel;
 mod together;
 
 pub(crate) use ablations::{before_after_panel, effects_panel};
 pub(crate) use curves::{bins, derivative_panel, head_lines, icl_band, icl_line, icl_range, training_line};
 use curves::{icl_summary, thinned};
+pub(crate) use models::{Models, SCAN, models};
 use panel::head_colour;
 pub(crate) use panel::{Axis, Band, ColouredText, Colours, Figure, Heat, Line, Panel, axis, colour, line, tokens_axis};
 pub(crate) use together::brief;

@@ -8,7 +8,7 @@
 //!
 //! Four stages, each ignorant of the next:
 //!
-//! - [`load_runs`] turns folders into checked [`Run`]s. A damaged line stops the report with its file and number: a
+//! - [`load_runs`] turns folders into checked [`Run`]s, [`load_scans`] scans of trained models into [`Scan`]s. A damaged line stops the report with its file and number: a
 //!   verdict over half a table would be worth less than none.
 //! - [`claims()`] is where results are interpreted. [`RULES`] holds each claim of the paper with our pass rule; the limits
 //!   stand beside it and nowhere else. A run's part is told by its spec, never by its name or its results.
@@ -85,8 +85,9 @@ pub use claims::{Claim, RULES, Rule, Verdict, claims};
 pub use error::ReportError;
 pub use load::{
     AblationPoint, Ceiling, Clamp, Downstream, Explored, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout,
-    LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, Run, Spec, TextPoint, TrainPoint, load_run,
-    load_runs,
+    LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, RemovedKind, Run, Scan, ScanHead, ScanIcl,
+    ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run, load_runs, load_scan,
+    load_scans,
 };
 pub use terminal::table;
 pub use text::visible;
@@ -106,16 +107,19 @@ pub struct Report {
 /// What a page may weigh, 12 MB, less what the words of the explorer take.
 const PAGE_BYTES: usize = 11_300_000;
 
-/// Reads `dir/runs/*` and writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and
+/// Reads `dir/runs/*` and, where there are any, the scans of trained models in `dir/models`, and writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and
 /// `dir/report.html`, each file whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
 pub fn build(dir: &Path) -> Result<Report, ReportError> {
     let runs = load_runs(dir)?;
+    let scans = load_scans(dir)?;
     let casts = cast::casts(&runs);
-    let claims = claims::judge(&casts);
-    let figures = figures::figures(&casts, &claims);
+    let models = figures::Models::of_folders(&scans);
+    let claims = claims::judge(&casts, &models.each);
+    let mut figures = figures::figures(&casts, &claims);
+    figures.extend(figures::models(&models, &claims));
     let folder = |name: &str| {
         let folder = dir.join(name);
         std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
@@ -153,12 +157,15 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
 /// # Errors
 /// As [`build`], of any of the folders.
 pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
-    let loaded = dirs.iter().map(|dir| load_runs(dir)).collect::<Result<Vec<_>, _>>()?;
+    let loaded = dirs.iter().map(|dir| Ok((load_runs(dir)?, load_scans(dir)?)));
+    let loaded = loaded.collect::<Result<Vec<_>, ReportError>>()?;
     let mut sides = Vec::new();
-    for (dir, runs) in dirs.iter().zip(&loaded) {
+    for (dir, (runs, scans)) in dirs.iter().zip(&loaded) {
         let casts = cast::casts(runs);
-        let claims = claims::judge(&casts);
-        let figures = figures::figures(&casts, &claims);
+        let models = figures::Models::of_folders(scans);
+        let claims = claims::judge(&casts, &models.each);
+        let mut figures = figures::figures(&casts, &claims);
+        figures.extend(figures::models(&models, &claims));
         let mut analysis = analysis::analysis(&casts);
         let name =
             dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
@@ -175,6 +182,28 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
     let page = out.join("report.html");
     write(&page, &page::compared(&sides, &figures, &analysis))?;
     Ok(page)
+}
+
+/// The page about scanned models alone, in one file: their verdicts, and the figures of the report's section on them.
+/// Several scans are a series, in the order given, such as the checkpoints of a training run.
+pub fn scan_page(scans: &[Scan]) -> String {
+    let models = figures::Models::of_series(scans);
+    let mut claims = claims::judge(&[], &models.each);
+    claims.retain(|claim| arguments::REAL_MODELS.claims.contains(&claim.id));
+    let figures = figures::models(&models, &claims);
+    let mut names: Vec<&str> = scans.iter().map(|scan| scan.model.name.as_str()).collect();
+    names.dedup();
+    page::scanned(&names, &claims, &figures)
+}
+
+/// Reads the scans in `dirs` (each `DIR/scan.json`, or of several models `DIR/*/scan.json`) and writes [`scan_page`] of
+/// them to `out`.
+///
+/// # Errors
+/// If a folder holds no scan, one is damaged, or the page cannot be written.
+pub fn build_scan(dirs: &[PathBuf], out: &Path) -> Result<(), ReportError> {
+    let loaded = dirs.iter().map(|dir| load_scan(dir)).collect::<Result<Vec<_>, _>>()?;
+    write(out, &scan_page(&loaded.concat()))
 }
 
 fn write_figures(folder: &Path, figures: &[figures::Figure]) -> Result<(), ReportError> {

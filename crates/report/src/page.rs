@@ -3,6 +3,7 @@
 mod compare;
 mod explore;
 mod figures;
+mod models;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use self::explore::{analysis_section, data, explorer_section};
 use self::figures::{figure_element, link, seen_in};
 use crate::analysis::Series;
-use crate::arguments::{ARGUMENTS, Argument};
+use crate::arguments::{ARGUMENTS, Argument, REAL_MODELS};
 use crate::cast::{Cast, Player};
 use crate::explorer::Model;
 use crate::figures::Figure;
@@ -35,6 +36,7 @@ const SCRIPT: &str = concat!(
 );
 
 pub(crate) use compare::compared;
+pub(crate) use models::scanned;
 
 /// What a page is made of.
 pub(crate) struct Parts<'a> {
@@ -54,18 +56,22 @@ pub(crate) struct Parts<'a> {
 /// The page as HTML: claims on top, then the arguments with their figures, the table of all models, the explorer,
 /// settings and specs. Links to tables are relative to the page.
 pub(crate) fn page(parts: &Parts<'_>) -> String {
-    let mut out = begin();
+    let mut out = begin(TITLE);
     header(&mut out, parts);
     out.push_str("<main>\n");
     in_brief(&mut out, parts);
-    claims_section(&mut out, parts);
+    let made = format!(" Made by <code>{}</code>.", html(&visible(parts.command)));
+    claims_section(&mut out, parts.claims, parts.figures, Some(&made));
     out.push_str("<section aria-labelledby=\"models\">\n<h2 id=\"models\">Models</h2>\n");
     out.push_str(MODELS);
     models_table(&mut out, parts.casts);
     out.push_str("</section>\n");
     out.push_str(NO_SCRIPT);
     for argument in &ARGUMENTS {
-        argument_section(&mut out, argument, parts);
+        argument_section(&mut out, argument, parts.claims, parts.figures, true);
+    }
+    if has_models(parts.figures) {
+        argument_section(&mut out, &REAL_MODELS, parts.claims, parts.figures, true);
     }
     analysis_section(&mut out, &parts.analysis);
     explorer_section(&mut out, &parts.explorer);
@@ -74,13 +80,26 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
     runs_section(&mut out, parts.runs, parts.casts);
     out.push_str("</main>\n");
     let figures: Vec<&Figure> = parts.figures.iter().chain([&parts.brief]).collect();
-    end(out, &figures, &parts.analysis, &parts.explorer.0)
+    end(out, &figures, &parts.analysis, &parts.explorer.0, MADE)
 }
+
+const TITLE: &str = "Induction heads: a reproduction";
+const MADE: &str =
+    "Made from the measurement tables beside this page; the same tables give the same page, byte for byte.";
+
+/// Whether trained models are in the report.
+fn has_models(figures: &[Figure]) -> bool {
+    figures.iter().any(|figure| REAL_MODELS.figures.contains(&figure.id))
+}
+
+/// What is otherwise with claims about trained models.
+const MODELS_LATE: &str = " Claims Q23, M4 and M6 are about real models; their rules were fixed after a first one, SmolLM2-135M, had been scanned.";
+const MODELS_LINK: &str = "<li><a href=\"#real-models\">Real models</a></li>";
 
 const NO_SCRIPT: &str = "<noscript><p>Figures, the table of all models and the explorer are drawn by a script in this file. Without it, captions and linked tables say the same.</p></noscript>\n";
 
 /// Everything up to the page's own content.
-fn begin() -> String {
+fn begin(title: &str) -> String {
     let mut out = String::with_capacity(8 << 20);
     let [plotly, script] = [PLOTLY, SCRIPT].map(|script| STANDARD.encode(Sha256::digest(script)));
     // Writing into a String cannot fail, which is why the results below are dropped.
@@ -94,25 +113,26 @@ fn begin() -> String {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<title>Induction heads: a reproduction</title>
+<title>{}</title>
 <link rel="icon" href="data:,">
 <style>
 {STYLE}</style>
 </head>
 <body>
 <a class="skip" href="#claims">Skip to the claims</a>
-"##
+"##,
+        html(title)
     );
     out
 }
 
 /// The footer, what the scripts draw, and the scripts.
-fn end(mut out: String, figures: &[&Figure], analysis: &[Series], explorer: &[Model]) -> String {
+fn end(mut out: String, figures: &[&Figure], analysis: &[Series], explorer: &[Model], made: &str) -> String {
     let figures = serde_json::to_string(figures).expect("figures are texts and finite numbers");
     let _ = write!(
         out,
         r#"<footer>
-<p>Made from the measurement tables beside this page; the same tables give the same page, byte for byte. It loads nothing from a network.</p>
+<p>{made} It loads nothing from a network.</p>
 <details><summary>Plotly.js, which draws the figures: licence</summary><pre>{}</pre></details>
 </footer>
 <script type="application/json" id="figures">{}</script>
@@ -162,17 +182,19 @@ fn header(out: &mut String, parts: &Parts<'_>) {
         out,
         r##"<header>
 <h1>In-context learning and induction heads: a reproduction</h1>
-<p>Olsson et al. (2022) report that small transformers go through an abrupt change early in training: in-context learning appears, and with it attention heads that find what followed the current token before, and copy it. Each claim below is tested on much smaller models, against a rule that was fixed before its numbers were first measured.</p>
+<p>Olsson et al. (2022) report that small transformers go through an abrupt change early in training: in-context learning appears, and with it attention heads that find what followed the current token before, and copy it. Each claim below is tested on much smaller models, against a rule that was fixed before its numbers were first measured.{late}</p>
 <ul class="tally" aria-label="Verdicts">
 {tally}</ul>
 <p class="soft"><bdi>{}</bdi></p>
-<nav aria-label="Contents"><ul><li><a href="#claims">Claims</a></li><li><a href="#models">Models</a></li>{arguments}<li><a href="#analysis-title">All models</a></li>{explore}<li><a href="#settings">Choices</a></li><li><a href="#repeat">Repeat it</a></li><li><a href="#runs">Runs and data</a></li></ul></nav>
+<nav aria-label="Contents"><ul><li><a href="#claims">Claims</a></li><li><a href="#models">Models</a></li>{arguments}{real}<li><a href="#analysis-title">All models</a></li>{explore}<li><a href="#settings">Choices</a></li><li><a href="#repeat">Repeat it</a></li><li><a href="#runs">Runs and data</a></li></ul></nav>
 </header>
 "##,
         html(&lead),
         arguments = (1..=ARGUMENTS.len())
             .map(|n| format!("<li><a href=\"#argument-{n}\">Argument {n}</a></li>"))
             .collect::<String>(),
+        real = if has_models(parts.figures) { MODELS_LINK } else { "" },
+        late = if has_models(parts.figures) { MODELS_LATE } else { "" },
         explore = if parts.explorer.0.is_empty() {
             ""
         } else {
@@ -211,8 +233,9 @@ fn in_brief(out: &mut String, parts: &Parts<'_>) {
     let _ = writeln!(out, "</div>\n<figcaption>{}</figcaption>\n</figure>", unbroken(&html(&parts.brief.drawn)));
 }
 
-fn claims_section(out: &mut String, parts: &Parts<'_>) {
-    let there: BTreeSet<&str> = parts.figures.iter().map(|figure| figure.id).collect();
+/// `made`: what made the data beside the page, where there are any.
+fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: Option<&str>) {
+    let there: BTreeSet<&str> = figures.iter().map(|figure| figure.id).collect();
     out.push_str(
         r#"<section aria-labelledby="claims">
 <h2 id="claims">Claims</h2>
@@ -222,20 +245,20 @@ fn claims_section(out: &mut String, parts: &Parts<'_>) {
 <tbody>
 "#,
     );
-    for claim in parts.claims {
+    for claim in claims {
         let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
         let or_dash = |text: &str| if text.is_empty() { "–".to_string() } else { unbroken(&html(&visible(text))) };
         let _ = write!(
             out,
             r#"<tr id="{id}"><th scope="row"><span class="id">{id}</span>{title}</th>
 <td data-label="Paper"><span>{paper}</span></td><td data-label="Ours"><span>{ours}</span></td><td data-label="Interval"><span>{interval}</span></td><td data-label="Verdict">{mark}</td></tr>
-<tr class="more"><td colspan="5"><details><summary>Why; our rule; data and command</summary><p>{why}</p><p>Rule: {rule}</p><p>{seen} Made by <code>{command}</code>.</p></details></td></tr>
+<tr class="more"><td colspan="5"><details><summary>Why; our rule; data and command</summary><p>{why}</p><p>Rule: {rule}</p><p>{seen}{made}</p></details></td></tr>
 "#,
             id = html(claim.id),
             title = html(claim.title),
             rule = html(rule),
-            seen = seen_in(claim.id, &there),
-            command = html(&visible(parts.command)),
+            seen = seen_in(claim.id, &there, made.is_some()),
+            made = made.unwrap_or_default(),
             paper = html(claim.paper),
             ours = or_dash(&claim.ours),
             interval = or_dash(claim.interval.as_deref().unwrap_or_default()),
@@ -282,7 +305,7 @@ fn models_table(out: &mut String, casts: &[Cast<'_>]) {
     out.push_str("</tbody>\n</table>\n");
 }
 
-fn argument_section(out: &mut String, argument: &Argument, parts: &Parts<'_>) {
+fn argument_section(out: &mut String, argument: &Argument, claims: &[Claim], figures: &[Figure], linked: bool) {
     let Argument { id, title, claim, experiment, not_shown, .. } = argument;
     let _ = write!(
         out,
@@ -291,7 +314,7 @@ fn argument_section(out: &mut String, argument: &Argument, parts: &Parts<'_>) {
         html(claim),
         html(experiment)
     );
-    for claim in parts.claims.iter().filter(|claim| argument.claims.contains(&claim.id)) {
+    for claim in claims.iter().filter(|claim| argument.claims.contains(&claim.id)) {
         let ours = if claim.ours.is_empty() { "nothing measured".to_string() } else { claim.ours.clone() };
         let interval = claim.interval.as_ref().map_or(String::new(), |interval| format!(" (95 %: {interval})"));
         let _ = writeln!(
@@ -304,8 +327,8 @@ fn argument_section(out: &mut String, argument: &Argument, parts: &Parts<'_>) {
         );
     }
     let _ = write!(out, "</ul></dd>\n<dt>Not shown</dt><dd>{}</dd>\n</dl>\n", html(not_shown));
-    let of = argument.figures.iter().filter_map(|id| parts.figures.iter().find(|figure| figure.id == *id));
-    of.for_each(|figure| figure_element(out, figure));
+    let of = argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
+    of.for_each(|figure| figure_element(out, figure, linked));
     out.push_str("</section>\n");
 }
 

@@ -1,7 +1,8 @@
 //! The page in a real browser: Chromium without a window, driven over its DevTools protocol.
 //!
 //! Without Chromium there is nothing to test and the test says so, unless `INDUCTION_BROWSER=required`.
-//! `INDUCTION_REPORT=report.html` tests that page instead of one made here; `INDUCTION_SHOTS=dir` keeps screenshots.
+//! `INDUCTION_REPORT=report.html` tests that page instead of one made here, `INDUCTION_SCAN=dir` a page of the scan in dir;
+//! `INDUCTION_SHOTS=dir` keeps screenshots.
 
 mod common;
 
@@ -229,6 +230,9 @@ fn page() -> (PathBuf, Option<tempfile::TempDir>) {
     let mut runs = common::all();
     runs.extend(common::families());
     common::write_all(dir.path(), &runs);
+    common::write_scan(dir.path(), "tiny", &common::scan());
+    common::write_scan(dir.path(), "series/000", &common::scan());
+    common::write_scan(dir.path(), "series/001", &common::scan());
     let report = induction_report::build(dir.path()).expect("sound runs");
     (report.page, Some(dir))
 }
@@ -250,6 +254,7 @@ fn the_page_works_in_a_browser() {
     browser.shot("top", None);
 
     figures_hold_their_files(&mut browser, &folder);
+    models(&mut browser);
     let mut times = vec![("first paint", paint)];
     times.extend(analysis(&mut browser));
     times.extend(explorer(&mut browser));
@@ -264,8 +269,22 @@ fn the_page_works_in_a_browser() {
         assert_eq!(wide, json!([]), "wider than the page at {width} pixels");
         let over = browser.eval(OVERLAP);
         assert_eq!(over, json!([]), "overlap at {width} pixels");
-        let places =
-            ["claims", "argument-1", "F4", "F8", "argument-4", "F12", "C1", "explorer", "text-over-training", "repeat"];
+        let places = [
+            "claims",
+            "argument-1",
+            "F4",
+            "F8",
+            "argument-4",
+            "F12",
+            "C1",
+            "real-models",
+            "R-A1",
+            "R-removed",
+            "R-F12",
+            "explorer",
+            "text-over-training",
+            "repeat",
+        ];
         for id in places {
             let there = browser.eval(&format!("document.getElementById('{id}') !== null"));
             if there == json!(true) {
@@ -316,6 +335,40 @@ fn figures_hold_their_files(browser: &mut Browser, folder: &Path) {
             .collect();
         assert!(!drawn.is_empty() && drawn == of_first, "{id}: {} drawn, {} in the file", drawn.len(), of_first.len());
     }
+}
+
+/// Every panel of the section on real models draws.
+fn models(browser: &mut Browser) {
+    let panels = browser.eval("[...document.querySelectorAll('[aria-labelledby=real-models] .plot')].map((e) => e.id)");
+    for id in panels.as_array().expect("a list").iter().filter_map(Value::as_str) {
+        browser.place(&format!("#{id}"));
+        browser.until(&format!("document.querySelector('#{id} .main-svg') !== null"));
+    }
+}
+
+#[test]
+fn a_page_of_scans_works_in_a_browser() {
+    let Some(program) = chromium() else { return };
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let fabricated = || ["000", "001"].map(|name| common::write_scan(dir.path(), name, &common::scan())).to_vec();
+    let scans = std::env::var_os("INDUCTION_SCAN").map_or_else(fabricated, |scan| vec![PathBuf::from(scan)]);
+    let page = dir.path().join("report.html");
+    induction_report::build_scan(&scans, &page).expect("sound scans");
+    let mut browser = Browser::open(&program, &page, 1280, 900);
+    let drawn = browser.eval("document.querySelectorAll('[aria-labelledby=real-models] .plot').length");
+    assert!(drawn.as_u64() > Some(7), "{drawn}");
+    models(&mut browser);
+    for (width, height) in [(1280, 900), (390, 844)] {
+        browser.size(width, height);
+        browser.until("document.documentElement.clientWidth <= window.innerWidth");
+        assert_eq!(browser.eval(OVERFLOW), json!([]), "wider than the page at {width} pixels");
+        assert_eq!(browser.eval(OVERLAP), json!([]), "overlap at {width} pixels");
+        for id in ["claims", "R-A1", "R-A2", "R-repeats", "R-removed", "R-F12", "R-F13"] {
+            browser.eval(&format!("document.getElementById('{id}')?.scrollIntoView({{ behavior: 'instant' }})"));
+            browser.shot(&format!("scan-{id}-{width}"), None);
+        }
+    }
+    assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
 }
 
 /// The table of all models: columns, stamps, a panel enlarged by mouse and moved by keys.

@@ -5,8 +5,9 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Fabricated, all, damage, one, two, write, write_all};
-use induction_report::{build, load_runs, table};
+use common::{Fabricated, all, damage, one, scan, two, write, write_all, write_scan};
+use induction_report::{build, build_scan, load_runs, load_scan, scan_page, table};
+use serde_json::{Value, json};
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")
@@ -70,7 +71,7 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 26);
+    assert_eq!(list.len(), 29);
     for claim in list {
         let mut keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
         // What is not reproduced names an experiment that would decide it.
@@ -442,6 +443,7 @@ fn several_folders_stand_side_by_side() {
     let (a, b, out) = (folder(), folder(), folder());
     write_all(a.path(), &all());
     write_all(b.path(), &[Fabricated { before: 0.3, rise: 0.0, ..two() }, one()]);
+    write_scan(a.path(), "tiny", &scan());
     let dirs = [a.path().to_path_buf(), b.path().to_path_buf()];
     let out = out.path().join("new");
     let page = induction_report::compare(&dirs, &out).expect("sound runs");
@@ -450,8 +452,164 @@ fn several_folders_stand_side_by_side() {
     assert!(first.contains(&format!("{left}: Attention-only")) && first.contains(&format!("{right}: Attention-only")));
     // Q1 comes out otherwise, Q5 does not.
     assert!(first.contains("<tr id=\"Q1\" class=\"differs\">") && first.contains("<tr id=\"Q5\">"), "the marks");
+    assert!(
+        first.contains("<tr id=\"M6\" class=\"differs\">") && first.contains("id=\"R-A1-0\""),
+        "the scan of one side"
+    );
     let csv = read(&out.join("figures/F3.csv"));
     assert!(csv.contains(&format!("{left}: ICL score")) && csv.contains(&format!("{right}: ICL score")));
     induction_report::compare(&[a.path().to_path_buf(), b.path().to_path_buf()], &out).expect("sound runs");
     assert!(read(&page) == first);
+}
+
+#[test]
+fn real_models_are_a_section_where_there_are_scans() {
+    let dir = folder();
+    write_all(dir.path(), &[two(), one()]);
+    let before = read(&build(dir.path()).expect("sound runs").page);
+    assert!(!before.contains("id=\"real-models\"") && !dir.path().join("figures/R-A1.svg").exists());
+    // What else lies there is nobody's business.
+    fs::create_dir_all(dir.path().join("models/weights")).expect("writable");
+    assert!(read(&build(dir.path()).expect("sound runs").page) == before);
+
+    write_scan(dir.path(), "tiny", &scan());
+    let report = build(dir.path()).expect("a sound scan");
+    let page = read(&report.page);
+    for id in ["R-T1", "R-A1", "R-A2", "R-repeats", "R-removed", "R-T2", "R-F12", "R-C2"] {
+        assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
+        let svg = read(&dir.path().join(format!("figures/{id}.svg")));
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{id}");
+        assert!(read(&dir.path().join(format!("figures/{id}.csv"))).lines().count() > 1, "{id}");
+    }
+    assert!(page.contains("href=\"models/tiny/scan.json\"") && page.contains("href=\"#real-models\""));
+    assert!(page.contains("<a href=\"#R-removed\">\u{201c}removed\u{201d}</a>"), "where M6 is seen");
+    // One panel of the head that matches best, which is the best on the prompt, too.
+    assert_eq!(page.matches("id=\"R-F12-").count(), 2, "the title and one panel");
+    assert!(read(&build(dir.path()).expect("a sound scan").page) == page);
+    // What follows the section is as it was.
+    let section = page.split_once("<section aria-labelledby=\"real-models\">").expect("the section").1;
+    let after = section.split_once("</section>").expect("its end").1;
+    let after = after.split("id=\"figures\"").next().expect("the page before the data");
+    assert!(after.len() > 10_000 && before.contains(after), "what follows the section");
+}
+
+#[test]
+fn a_scan_is_inert() {
+    let dir = folder();
+    let models = write_scan(dir.path(), "tiny", &scan());
+    let pages = [scan_page(&load_scan(&models).expect("a sound scan")), {
+        write_all(dir.path(), &[two(), one()]);
+        read(&build(dir.path()).expect("a sound scan").page)
+    }];
+    for page in &pages {
+        assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
+        assert!(!page.contains("<b>tiny") && !page.contains("<i>a text"));
+        assert!(page.contains("&lt;b&gt;tiny&lt;/b&gt; \\u{1b}[1m\\u{202e}.gguf"));
+        let data = page.split("id=\"figures\">").nth(1).expect("the data").split("</script>").next().expect("its end");
+        assert!(!data.contains('<') && data.contains("\\u003c/script>"));
+        let figures: Value = serde_json::from_str(data).expect("JSON");
+        let map = figures.as_array().expect("a list").iter().find(|figure| figure["id"] == "R-F12").expect("a map");
+        assert_eq!(map["panels"][0]["heat"]["labels"][2], " <b>");
+        assert_eq!(map["panels"][0]["heat"]["z"][1][1], 0.498);
+    }
+    for file in ["claims.md", "claims.json", "figures/R-F12.svg", "figures/R-A1.svg", "figures/R-T1.csv"] {
+        let text = read(&dir.path().join(file));
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{file}");
+        assert!(!file.ends_with("svg") || !text.contains("<b>"), "{file}");
+    }
+}
+
+#[test]
+fn a_page_of_scans_stands_alone() {
+    let dir = folder();
+    let early = {
+        let mut scan = scan();
+        scan["repeated"]["second"] = json!(10.9);
+        scan["model"]["name"] = json!("step 1");
+        scan["icl"] = Value::Null;
+        scan
+    };
+    write_scan(dir.path(), "series/000", &early);
+    write_scan(dir.path(), "series/001", &scan());
+    let single = write_scan(dir.path(), "tiny", &scan());
+    let out = dir.path().join("scan.html");
+    build_scan(&[dir.path().join("models/series")], &out).expect("sound scans");
+    let page = read(&out);
+    assert!(page.contains("id=\"R-series\"") && page.contains("id=\"M4\"") && !page.contains("id=\"Q1\""));
+    assert!(page.contains("from step 1: prefix matching 0.90, second copy 10.90 nats to "));
+    assert!(!page.contains("figures/") && !page.contains("models/") && page.contains("default-src 'none'"));
+    let markup = page.split("<script").next().expect("the page before the scripts");
+    for link in markup.split("href=\"#").skip(1).map(|rest| rest.split('"').next().expect("a quote")) {
+        assert!(markup.contains(&format!("id=\"{link}\"")), "{link}");
+    }
+    build_scan(&[dir.path().join("models/series")], &out).expect("sound scans");
+    assert!(read(&out) == page);
+    build_scan(std::slice::from_ref(&single), &out).expect("a sound scan");
+    assert!(!read(&out).contains("id=\"R-series\""));
+    // The same series in a report.
+    write_all(dir.path(), &[two(), one()]);
+    let report = read(&build(dir.path()).expect("sound scans").page);
+    assert!(report.contains("id=\"R-series\"") && report.contains("href=\"models/series/001/scan.json\""));
+
+    let error = build_scan(&[dir.path().join("nowhere")], &out).expect_err("nothing there").to_string();
+    assert!(error.contains("nowhere") && error.contains("scan.json is missing") && error.contains("induction scan"));
+}
+
+#[test]
+fn a_damaged_scan_is_named() {
+    let refused = |change: &dyn Fn(&mut Value), parts: &[&str]| {
+        let dir = folder();
+        write_all(dir.path(), &[one()]);
+        let mut scan = scan();
+        change(&mut scan);
+        write_scan(dir.path(), "tiny", &scan);
+        expect_error(dir.path(), parts);
+    };
+    refused(
+        &|scan| scan["version"] = json!(2),
+        &["tiny", "scan.json: `version` is 2, expected 1", "scan the model again"],
+    );
+    refused(&|scan| scan["more"] = json!(1), &["`more` is no field of a scan"]);
+    refused(&|scan| scan["repeated"]["more"] = json!(1), &["`repeated.more` is no field"]);
+    refused(
+        &|scan| scan["model"]["n_layers"] = json!(0),
+        &["`model.n_layers` is 0, expected a whole number from 1 to"],
+    );
+    refused(&|scan| scan["model"]["name"] = json!(5), &["`model.name` is 5, expected a text"]);
+    refused(&|scan| scan["heads"][3]["prefix_matching"] = json!(1.5), &["`heads[3].prefix_matching` is 1.5"]);
+    refused(
+        &|scan| scan["heads"][3]["some_other_score"] = json!("a"),
+        &["`heads[3].some_other_score`", "finite number"],
+    );
+    refused(&|scan| scan["heads"][3]["role"] = json!("king"), &["`heads[3].role` is \"king\""]);
+    refused(&|scan| scan["heads"][3]["head"] = json!(2), &["`heads[3]` is head 0.2, which is there twice"]);
+    let pop = |scan: &mut Value| drop(scan["heads"].as_array_mut().expect("a list").pop());
+    refused(&pop, &["`heads` has 79 entries, expected 80"]);
+    let short = |scan: &mut Value| drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop());
+    refused(&short, &["`repeated.by_position`", "a list of 100 finite numbers"]);
+    refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);
+    refused(&|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"), &["`ablation.sets[0].kind`", "matched"]);
+    refused(
+        &|scan| scan["ablation"]["sets"][1]["kind"] = json!("induction"),
+        &["2 sets of kind induction, expected 1"],
+    );
+    refused(
+        &|scan| scan["ablation"]["sets"][0]["heads"] = json!([[99, 0]]),
+        &["`ablation.sets[0].heads`", "of the model"],
+    );
+    refused(&|scan| scan["behaviours"][5]["share"] = json!(-0.1), &["`behaviours[5].share` is -0.1"]);
+    refused(&|scan| scan["behaviours"][5]["behaviour"] = json!("x"), &["`behaviours[5].behaviour` is \"x\""]);
+    refused(&|scan| scan["shown"][0]["heads"][0]["attention"][1] = json!([255]), &["`shown[0].heads[0].attention`"]);
+    refused(&|scan| scan["shown"][0]["heads"][0]["attention"][0] = json!([256]), &["10 rows of 1, 2, .. entries"]);
+    refused(&|scan| scan["shown"][0]["tokens"][0] = json!(0), &["`shown[0].tokens`", "a list of texts"]);
+
+    let dir = folder();
+    write_all(dir.path(), &[one()]);
+    let scan = write_scan(dir.path(), "tiny", &scan()).join("scan.json");
+    fs::write(&scan, "{\n\"version\": NaN").expect("writable");
+    expect_error(dir.path(), &["scan.json: line 2: expected JSON"]);
+    fs::write(&scan, "[1]").expect("writable");
+    expect_error(dir.path(), &["scan.json: expected a JSON object"]);
+    fs::write(&scan, b"{\xff").expect("writable");
+    expect_error(dir.path(), &["scan.json", "UTF-8"]);
 }

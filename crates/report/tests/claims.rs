@@ -2,13 +2,14 @@
 
 mod common;
 
-use common::{Fabricated, all, deep, families, one, one_smeared, two, two_smeared, write_all};
-use induction_report::{Claim, RULES, Verdict, claims, load_runs};
+use common::{Fabricated, all, deep, families, one, one_smeared, scan, two, two_smeared, write_all, write_scan};
+use induction_report::{Claim, RULES, Verdict, claims, load_runs, load_scans};
+use serde_json::{Value, json};
 
 fn judged(runs: &[Fabricated]) -> Vec<Claim> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     write_all(dir.path(), runs);
-    claims(&load_runs(dir.path()).expect("sound runs"))
+    claims(&load_runs(dir.path()).expect("sound runs"), &[])
 }
 
 fn claim(runs: &[Fabricated], id: &str) -> Claim {
@@ -32,11 +33,15 @@ fn with_two(change: impl Fn(&mut Fabricated)) -> Vec<Fabricated> {
 #[test]
 fn a_perfect_experiment_reproduces_everything() {
     let sharp = [with_two(|two| two.before = 0.04), families()].concat();
-    let claims = judged(&sharp);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    write_all(dir.path(), &sharp);
+    write_scan(dir.path(), "tiny", &scan());
+    let scans = load_scans(dir.path()).expect("a sound scan");
+    let claims = claims(&load_runs(dir.path()).expect("sound runs"), &scans);
     assert_eq!(claims.len(), RULES.len());
     for claim in claims {
         assert_eq!(claim.verdict, Verdict::Reproduced, "{claim:#?}");
-        assert!(claim.why.contains("One seed"), "{claim:#?}");
+        assert!(claim.why.contains("One seed") || claim.why.contains("One model"), "{claim:#?}");
     }
 }
 
@@ -231,6 +236,7 @@ fn a_missing_run_is_out_of_reach_and_named() {
     for rule in RULES.iter().filter(|rule| rule.id != "Q20") {
         let words = match rule.id {
             "Q13" | "Q17" | "Q19" | "Q21" => "--scale full",
+            "Q23" | "M4" | "M6" => "induction scan MODEL",
             _ => "is missing",
         };
         expect(&without(1), rule.id, Verdict::OutOfReach, words);
@@ -376,11 +382,14 @@ fn the_words_of_a_rule_hold_its_limits() {
         ("Q20", vec!["50 %", "10 points"]),
         ("Q21", vec!["Q5", "Q6"]),
         ("Q22", vec!["-0.065", "-0.087", "2 times"]),
+        ("Q23", vec!["16 layers", "0.3", "-0.9", "below 0"]),
         ("R1", vec!["90 %", "50 %"]),
         ("S1", vec!["50 %"]),
         ("K1", vec!["50 %"]),
         ("P1", vec!["0.3", "earlier"]),
         ("P2", vec!["50 %", "no phase-change window"]),
+        ("M4", vec!["0.3", "2 times chance", "2 standard errors"]),
+        ("M6", vec!["0.5", "50 %", "0.3", "3 times"]),
     ];
     assert_eq!(limits.len(), RULES.len());
     for (rule, (id, words)) in RULES.iter().zip(limits) {
@@ -460,4 +469,125 @@ fn p1_and_p2_clamps() {
     expect(&all(), "P2", Verdict::Reproduced, "no window");
     expect(&with(&|run| (run.after, run.before) = (0.2, 0.05)), "P2", Verdict::Partly, "still has a window");
     expect(&with(&|run| run.after = 0.4), "P2", Verdict::Not, "still has a window");
+}
+
+/// The claims about real models, from these alone.
+fn of_models(scans: &[(&str, Value)]) -> Vec<Claim> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (name, scan) in scans {
+        write_scan(dir.path(), name, scan);
+    }
+    claims(&[], &load_scans(dir.path()).expect("sound scans"))
+}
+
+#[track_caller]
+fn expect_of(scan: &Value, id: &str, verdict: Verdict, why: &str) -> Claim {
+    let claim = of_models(&[("tiny", scan.clone())]).into_iter().find(|claim| claim.id == id).expect("a claim");
+    assert_eq!(claim.verdict, verdict, "{claim:#?}");
+    assert!(claim.why.contains(why), "expected {why:?} in {claim:#?}");
+    claim
+}
+
+/// A scan with every row of a list changed.
+fn with_rows(list: &str, change: impl Fn(&mut Value)) -> Value {
+    let mut scan = scan();
+    scan[list].as_array_mut().expect("a list").iter_mut().for_each(change);
+    scan
+}
+
+#[test]
+fn m4_the_same_heads_do_all_three() {
+    let claim = expect_of(&scan(), "M4", Verdict::Reproduced, "translation holds, head 10.1: 60 %");
+    assert!(claim.interval.is_some_and(|interval| interval.contains("translation 56 % to 64 %")));
+    let best = |row: &Value| (row["layer"].as_u64(), row["head"].as_u64()) == (Some(10), Some(1));
+    let without = |name: &'static str, key: &'static str, value: Value| {
+        with_rows("behaviours", move |row| {
+            if best(row) && row["behaviour"] == name {
+                row[key] = value.clone();
+            }
+        })
+    };
+    expect_of(&without("translation", "share", json!(0.09)), "M4", Verdict::Partly, "translation does not hold");
+    expect_of(&without("translation", "share_among", json!(0.3)), "M4", Verdict::Partly, "translation does not hold");
+    expect_of(&without("translation", "share_among_stderr", json!(null)), "M4", Verdict::Partly, "does not hold");
+    // Just above the limit, and no further than the noise.
+    let claim = expect_of(&without("translation", "share", json!(0.11)), "M4", Verdict::Reproduced, "inside the noise");
+    assert!(claim.decide.is_some());
+    let none = with_rows("behaviours", |row| row["share"] = json!(0.05));
+    expect_of(&none, "M4", Verdict::Not, "pattern matching does not hold");
+    // A head that does not match prefixes may do what it likes.
+    let elsewhere = with_rows("heads", |row| {
+        if best(row) {
+            row["prefix_matching"] = json!(0.2);
+        }
+    });
+    expect_of(&elsewhere, "M4", Verdict::Not, "largest of 2 heads");
+    let no_head = with_rows("heads", |row| row["prefix_matching"] = json!(0.2));
+    expect_of(&no_head, "M4", Verdict::Not, "no head's prefix matching is above 0.30");
+    let mut wordless = scan();
+    wordless["behaviours"] = json!([]);
+    expect_of(&wordless, "M4", Verdict::OutOfReach, "they need a tokenizer");
+}
+
+#[test]
+fn m6_without_them_repeats_are_not_copied() {
+    let claim = expect_of(&scan(), "M6", Verdict::Reproduced, "without the 3 heads");
+    assert!(
+        claim.why.contains("8.00 nats more") && claim.why.contains("of the same layers 0.50 at most"),
+        "{claim:#?}"
+    );
+    assert!(claim.interval.is_some_and(|interval| interval.contains("rise 7.80 to 8.20")));
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut scan = scan();
+        change(&mut scan);
+        scan
+    };
+    let weak = with_rows("heads", |row| row["prefix_matching"] = json!(0.45));
+    expect_of(&weak, "M6", Verdict::Partly, "at least 0.50 asked");
+    expect_of(&with(&|scan| scan["repeated"]["second"] = json!(6.0)), "M6", Verdict::Partly, "less than 50 %");
+    let harmful = with(&|scan| scan["ablation"]["sets"][2]["second_change"] = json!(3.0));
+    expect_of(&harmful, "M6", Verdict::Partly, "3.00 at most");
+    // Too few other heads in the layers: any others take their place.
+    let any = with(&|scan| {
+        let sets = scan["ablation"]["sets"].as_array_mut().expect("a list");
+        sets.retain(|set| set["kind"] != "matched");
+    });
+    expect_of(&any, "M6", Verdict::Reproduced, "of any layer 1.00 at most");
+    let mut bare = with_rows("heads", |row| row["prefix_matching"] = json!(0.1));
+    bare["ablation"] = Value::Null;
+    expect_of(&bare, "M6", Verdict::Partly, "no head matches prefixes");
+    bare["repeated"]["second"] = json!(10.0);
+    expect_of(&bare, "M6", Verdict::Not, "no head matches prefixes");
+}
+
+#[test]
+fn q23_the_opposite_of_copying() {
+    expect_of(&scan(), "Q23", Verdict::Reproduced, "the lowest: head 15.3, -0.95");
+    let copying = |value: f64| {
+        with_rows("heads", move |row| {
+            if row["layer"] == 15 {
+                row["copying"] = json!(value);
+            }
+        })
+    };
+    expect_of(&copying(-0.5), "Q23", Verdict::Partly, "0 one below -0.90");
+    expect_of(&copying(0.5), "Q23", Verdict::Not, "0 have a copying score below 0");
+}
+
+#[test]
+fn the_largest_model_decides_and_of_a_series_the_last() {
+    let of = |params: u64, second: f64| {
+        let mut scan = scan();
+        scan["model"]["n_params"] = json!(params);
+        scan["model"]["name"] = json!(format!("m{params}"));
+        scan["repeated"]["second"] = json!(second);
+        scan
+    };
+    let m6 = |scans: &[(&str, Value)]| of_models(scans).into_iter().find(|claim| claim.id == "M6").expect("a claim");
+    let claim = m6(&[("a", of(9, 1.0)), ("b", of(5, 8.0))]);
+    assert_eq!(claim.verdict, Verdict::Reproduced);
+    assert!(claim.why.starts_with("m9: ") && claim.why.contains("Other models, same rule: m5: "), "{claim:#?}");
+    let claim = m6(&[("a", of(5, 1.0)), ("s/000", of(9, 1.0)), ("s/001", of(9, 8.0))]);
+    assert_eq!(claim.verdict, Verdict::Partly);
+    assert!(claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"), "{claim:#?}");
 }

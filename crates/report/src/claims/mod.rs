@@ -9,14 +9,15 @@
 mod ablations;
 mod curves;
 mod heads;
+pub(crate) mod models;
 mod rules;
 mod series;
 
 use induction_metrics::{Interval, percentile_interval};
 use serde::Serialize;
 
-use crate::Run;
 use crate::cast::{Cast, Part, Player, TWO, casts};
+use crate::load::{Run, Scan};
 use crate::text::{number, percent, tokens};
 
 pub use rules::RULES;
@@ -72,7 +73,7 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Claim {
-    /// As in paper.md, section 9.
+    /// As in paper.md, section 9, or ours.
     pub id: &'static str,
     /// The claim in a few words.
     pub title: &'static str,
@@ -106,8 +107,17 @@ pub struct Rule {
     pub rule: &'static str,
     /// An experiment that would decide it, where ours does not reproduce it.
     pub decide: &'static str,
-    judge: fn(&Cast<'_>) -> Finding,
+    judge: Judge,
     quantities: &'static [Quantity],
+}
+
+/// What a claim is judged from.
+#[derive(Debug, Clone, Copy)]
+enum Judge {
+    /// Our runs.
+    Runs(fn(&Cast<'_>) -> Finding),
+    /// A trained model.
+    Scan(fn(&Scan) -> Finding),
 }
 
 /// A number that decides a claim.
@@ -127,16 +137,21 @@ const DRAWS: u64 = 1000;
 /// An interval holds this share of the draws.
 const LEVEL: f64 = 0.95;
 
-/// Judges every claim from measured runs.
+/// Judges every claim from measured runs, and those about trained models from scans of them.
 ///
-/// The verdict comes from one experiment, chosen by its specs; the same rule applied to further seeds is told in `why`.
-pub fn claims(runs: &[Run]) -> Vec<Claim> {
-    judge(&casts(runs))
+/// The verdict comes from one experiment, chosen by its specs; the same rule applied to further seeds is told in `why`. Of
+/// several scanned models the largest decides, of a series its last.
+pub fn claims(runs: &[Run], scans: &[Scan]) -> Vec<Claim> {
+    judge(&casts(runs), &models::last_of_each(scans))
 }
 
-pub(crate) fn judge(casts: &[Cast<'_>]) -> Vec<Claim> {
+pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
     let intervals = intervals(casts);
-    RULES.iter().zip(intervals).map(|(rule, intervals)| judge_one(rule, casts, &intervals)).collect()
+    let each = RULES.iter().zip(intervals).map(|(rule, intervals)| match rule.judge {
+        Judge::Runs(judge) => judge_one(rule, judge, casts, &intervals),
+        Judge::Scan(judge) => models::judge_one(rule, judge, scans),
+    });
+    each.collect()
 }
 
 /// The interval of each quantity of each rule; of several seeds, every draw takes the next.
@@ -160,7 +175,12 @@ fn intervals(casts: &[Cast<'_>]) -> Vec<Vec<Option<Interval>>> {
     values.into_iter().map(|rule| rule.into_iter().map(interval).collect()).collect()
 }
 
-fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) -> Claim {
+fn judge_one(
+    rule: &Rule,
+    judge: fn(&Cast<'_>) -> Finding,
+    casts: &[Cast<'_>],
+    intervals: &[Option<Interval>],
+) -> Claim {
     let Some((lead, others)) = casts.split_first() else {
         return claim(rule, missing(TWO), None, String::new());
     };
@@ -168,10 +188,10 @@ fn judge_one(rule: &Rule, casts: &[Cast<'_>], intervals: &[Option<Interval>]) ->
     let has = |quantity: &Quantity| (quantity.value)(lead).is_some_and(f64::is_finite);
     let intervals: Vec<Option<Interval>> =
         rule.quantities.iter().zip(intervals).map(|(quantity, interval)| interval.filter(|_| has(quantity))).collect();
-    let mut finding = (rule.judge)(lead);
+    let mut finding = judge(lead);
     let others: Vec<(u64, Finding)> = others
         .iter()
-        .map(|cast| (cast.seed, (rule.judge)(cast)))
+        .map(|cast| (cast.seed, judge(cast)))
         .filter(|(_, other)| other.verdict != Verdict::OutOfReach)
         .collect();
     let mut seeds = String::new();
@@ -222,7 +242,7 @@ fn show_intervals(quantities: &[Quantity], intervals: &[Option<Interval>]) -> Op
 }
 
 fn claim(rule: &Rule, finding: Finding, interval: Option<String>, seeds: String) -> Claim {
-    let Finding { verdict, ours, why, notes, inside_noise } = finding;
+    let Finding { verdict, ours, why, notes, inside_noise, .. } = finding;
     let notes: String = notes.iter().map(|note| format!(" {note}")).collect();
     let why = format!("{why}{notes}{seeds}");
     let decide = (verdict != Verdict::Reproduced || inside_noise).then_some(rule.decide);
@@ -237,11 +257,13 @@ struct Finding {
     notes: Vec<String>,
     /// An interval reaches across a limit.
     inside_noise: bool,
+    /// Where it does not come from resamples.
+    interval: Option<String>,
 }
 
 impl Finding {
     fn new(verdict: Verdict, ours: String, why: String) -> Self {
-        Self { verdict, ours, why, notes: Vec::new(), inside_noise: false }
+        Self { verdict, ours, why, notes: Vec::new(), inside_noise: false, interval: None }
     }
 
     fn note_if(mut self, condition: bool, note: impl FnOnce() -> String) -> Self {

@@ -56,7 +56,7 @@ pub(super) fn behaviours(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
     all
 }
 
-fn with_error(share: f64, stderr: Option<f64>) -> String {
+pub(super) fn with_error(share: f64, stderr: Option<f64>) -> String {
     match stderr {
         Some(stderr) => format!("{} ± {}", percent(share), percent(1.96 * stderr)),
         None => percent(share),

@@ -51,7 +51,7 @@ fn panel<'c, 'a: 'c>(
     panel
 }
 
-fn unit(title: &'static str, low: f64) -> Axis {
+pub(super) fn unit(title: &'static str, low: f64) -> Axis {
     Axis { range: Some([low - 0.04, 1.04]), ..axis(title) }
 }
 

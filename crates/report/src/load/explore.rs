@@ -186,7 +186,7 @@ fn json(path: &Path) -> Result<Value, ReportError> {
 
 /// A list of tokens, each made inert. Line ends and tabs stay: they are part of a text's shape, and the page shows them
 /// by a sign.
-fn texts(value: &Value) -> Option<Vec<String>> {
+pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     let inert = |text: &str| {
         let kept = text.split_inclusive(['\n', '\t']);
         kept.map(|part| match part.strip_suffix(['\n', '\t']) {

@@ -3,6 +3,7 @@
 mod ablations;
 mod explore;
 mod history;
+mod scan;
 mod table;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,10 @@ pub use self::ablations::{AblationPoint, Downstream, HeadName, Knockout, Removal
 use self::ablations::{load_ablations, load_knockouts};
 use self::explore::load_explored;
 pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
+pub(crate) use self::scan::BEHAVIOURS;
+pub use self::scan::{
+    RemovedKind, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, load_scan, load_scans,
+};
 use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
 use crate::ReportError;
 use crate::text::visible;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    ARGUMENTS, MODELS, NO_SCRIPT, analysis_section, begin, end, figure_element, html, mark, models_table, unbroken,
-    visible,
+    ARGUMENTS, MADE, MODELS, MODELS_LINK, NO_SCRIPT, REAL_MODELS, TITLE, analysis_section, begin, end, figure_element,
+    has_models, html, mark, models_table, unbroken, visible,
 };
 use crate::analysis::Series;
 use crate::compare::{Side, differ};
@@ -12,15 +12,17 @@ use crate::figures::Figure;
 
 /// Claims by claim and figure by figure; `figures` are those of all sides.
 pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Series]) -> String {
-    let mut out = begin();
+    let mut out = begin(TITLE);
+    let real = has_models(figures).then_some(&REAL_MODELS);
     let names: Vec<String> = sides.iter().map(|side| format!("<bdi>{}</bdi>", html(&side.name))).collect();
     let _ = write!(
         out,
-        "<header>\n<h1>Reproductions side by side</h1>\n<p>{}. The same rules are applied to each; each has a report of its own, with its heads to explore, its settings and its data.</p>\n<nav aria-label=\"Contents\"><ul><li><a href=\"#claims\">Claims</a></li><li><a href=\"#models\">Models</a></li>{}<li><a href=\"#analysis-title\">All models</a></li></ul></nav>\n</header>\n<main>\n",
+        "<header>\n<h1>Reproductions side by side</h1>\n<p>{}. The same rules are applied to each; each has a report of its own, with its heads to explore, its settings and its data.</p>\n<nav aria-label=\"Contents\"><ul><li><a href=\"#claims\">Claims</a></li><li><a href=\"#models\">Models</a></li>{}{}<li><a href=\"#analysis-title\">All models</a></li></ul></nav>\n</header>\n<main>\n",
         names.join(", "),
         (1..=ARGUMENTS.len())
             .map(|n| format!("<li><a href=\"#argument-{n}\">Argument {n}</a></li>"))
             .collect::<String>(),
+        if real.is_some() { MODELS_LINK } else { "" },
     );
     claims(&mut out, sides, &names);
     let _ = writeln!(out, "<section aria-labelledby=\"models\">\n<h2 id=\"models\">Models</h2>\n{MODELS}");
@@ -30,7 +32,7 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
     }
     out.push_str("</section>\n");
     out.push_str(NO_SCRIPT);
-    for argument in &ARGUMENTS {
+    for argument in ARGUMENTS.iter().chain(real) {
         let id = argument.id;
         let _ = writeln!(
             out,
@@ -39,13 +41,13 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
             html(argument.claim)
         );
         let of = argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
-        of.for_each(|figure| figure_element(&mut out, figure));
+        of.for_each(|figure| figure_element(&mut out, figure, true));
         out.push_str("</section>\n");
     }
     analysis_section(&mut out, analysis);
     out.push_str("</main>\n");
     let figures: Vec<&Figure> = figures.iter().collect();
-    end(out, &figures, analysis, &[])
+    end(out, &figures, analysis, &[], MADE)
 }
 
 fn claims(out: &mut String, sides: &[Side<'_>], names: &[String]) {

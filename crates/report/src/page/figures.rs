@@ -5,27 +5,30 @@ use std::fmt::Write as _;
 
 use super::unbroken;
 use crate::arguments::figures_of;
-use crate::figures::{ColouredText, Figure};
+use crate::figures::{ColouredText, Figure, SCAN};
 use crate::text::{html, number, url_segment, visible};
 
-/// Where a claim is seen, and its data.
-pub(super) fn seen_in(claim: &str, there: &BTreeSet<&str>) -> String {
+/// Where a claim is seen, and its data where they lie beside the page.
+pub(super) fn seen_in(claim: &str, there: &BTreeSet<&str>, linked: bool) -> String {
+    let data = |id: &str| if linked { format!(" (<a href=\"figures/{id}.csv\">data</a>)") } else { String::new() };
     let links: Vec<String> = figures_of(claim)
         .iter()
         .filter(|id| there.contains(*id))
-        .map(|id| format!("<a href=\"#{id}\">{}</a> (<a href=\"figures/{id}.csv\">data</a>)", figure_name(id)))
+        .map(|id| format!("<a href=\"#{id}\">{}</a>{}", figure_name(id), data(id)))
         .collect();
     if links.is_empty() { "No figure: a run is missing.".to_string() } else { format!("Seen in {}.", links.join(", ")) }
 }
 
 /// "figure F3"; "before-after" has no number in the paper.
 fn figure_name(id: &str) -> String {
-    let numbered = id.strip_prefix(['F', 'A', 'C', 'T']).is_some_and(|rest| rest.parse::<u8>().is_ok());
-    let word = if id.starts_with('T') { "table" } else { "figure" };
-    if numbered { format!("{word} {id}") } else { format!("\u{201c}{}\u{201d}", id.replace('-', " ")) }
+    let own = id.strip_prefix("R-").unwrap_or(id);
+    let numbered = own.strip_prefix(['F', 'A', 'C', 'T']).is_some_and(|rest| rest.parse::<u8>().is_ok());
+    let word = if own.starts_with('T') { "table" } else { "figure" };
+    if numbered { format!("{word} {id}") } else { format!("\u{201c}{}\u{201d}", own.replace('-', " ")) }
 }
 
-pub(super) fn figure_element(out: &mut String, figure: &Figure) {
+/// `linked`: its files lie beside the page.
+pub(super) fn figure_element(out: &mut String, figure: &Figure, linked: bool) {
     let id = figure.id;
     let name = figure_name(id);
     let number =
@@ -69,10 +72,18 @@ pub(super) fn figure_element(out: &mut String, figure: &Figure) {
         figure.files.iter().map(|(folder, table)| link(folder, table, &format!("{folder}/{table}"))).collect();
     let _ = write!(
         out,
-        "<figcaption><dl>\n<dt>Drawn</dt><dd>{}</dd>\n<dt>In the paper</dt><dd>{}</dd>\n<dt>Here</dt><dd>{}</dd>\n<dt>Files</dt><dd><a href=\"figures/{id}.svg\">{id}.svg</a>, <a href=\"figures/{id}.csv\">{id}.csv</a>{}</dd>\n</dl></figcaption>\n</figure>\n",
+        "<figcaption><dl>\n<dt>Drawn</dt><dd>{}</dd>\n<dt>In the paper</dt><dd>{}</dd>\n<dt>Here</dt><dd>{}</dd>\n",
         unbroken(&html(&figure.drawn)),
         html(figure.paper),
         unbroken(&html(&figure.here)),
+    );
+    if !linked {
+        out.push_str("</dl></figcaption>\n</figure>\n");
+        return;
+    }
+    let _ = write!(
+        out,
+        "<dt>Files</dt><dd><a href=\"figures/{id}.svg\">{id}.svg</a>, <a href=\"figures/{id}.csv\">{id}.csv</a>{}</dd>\n</dl></figcaption>\n</figure>\n",
         if tables.is_empty() {
             String::new()
         } else {
@@ -123,7 +134,11 @@ fn table_element(out: &mut String, rows: &[Vec<String>]) {
     out.push_str("</tbody></table></div>\n");
 }
 
-/// A link to one of a run's measurement tables.
+/// A link to one of a run's measurement tables, or to a scan.
 pub(super) fn link(folder: &str, table: &str, text: &str) -> String {
-    format!("<a href=\"runs/{}/measurements/{table}\"><bdi>{}</bdi></a>", url_segment(folder), html(&visible(text)))
+    let place = match table {
+        SCAN => format!("models/{}/{SCAN}", folder.split('/').map(url_segment).collect::<Vec<_>>().join("/")),
+        _ => format!("runs/{}/measurements/{table}", url_segment(folder)),
+    };
+    format!("<a href=\"{place}\"><bdi>{}</bdi></a>", html(&visible(text)))
 }

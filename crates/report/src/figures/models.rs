@@ -1,0 +1,603 @@
+//! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and what is ours.
+
+use std::collections::BTreeMap;
+
+use super::behaviours::with_error;
+use super::families::unit;
+use super::{Axis, Colours, Figure, Heat, Line, Panel, axis, capital, head_colour, line, thinned, verdicts};
+use crate::Claim;
+use crate::claims::INDUCTION_HEAD_ABOVE;
+use crate::claims::models::{best_matching, best_of_all, last_of_each, series_of};
+use crate::load::{BEHAVIOURS, HeadName, PromptScore, RemovedKind, Scan, ScanHead, ScanPrompt};
+use crate::text::{number, percent, rounded, tokens};
+
+/// The table behind every figure of this module.
+pub(crate) const SCAN: &str = "scan.json";
+
+/// Of a longer series of one model only the last is shown in full.
+const IN_FULL: usize = 4;
+
+/// The scans of a page: those that are shown in full, and the series.
+pub(crate) struct Models<'a> {
+    pub(crate) each: Vec<&'a Scan>,
+    /// Name and members, in order.
+    series: Vec<(String, Vec<&'a Scan>)>,
+}
+
+impl<'a> Models<'a> {
+    /// As a reproduction's folders have them: a series is a folder of folders.
+    pub(crate) fn of_folders(scans: &'a [Scan]) -> Self {
+        let mut series: Vec<(String, Vec<&Scan>)> = Vec::new();
+        for (scan, name) in scans.iter().filter_map(|scan| Some((scan, series_of(scan)?))) {
+            match series.last_mut() {
+                Some((last, members)) if last == name => members.push(scan),
+                _ => series.push((name.to_string(), vec![scan])),
+            }
+        }
+        series.retain(|(_, members)| members.len() > 1);
+        Self { each: last_of_each(scans), series }
+    }
+
+    /// As one series, in the order given.
+    pub(crate) fn of_series(scans: &'a [Scan]) -> Self {
+        let same = scans.windows(2).all(|two| two[0].same_shape(&two[1]));
+        let each = match scans.last() {
+            Some(last) if same && scans.len() > IN_FULL => vec![last],
+            _ => scans.iter().collect(),
+        };
+        let series =
+            if scans.len() > 1 { vec![("in the order given".to_string(), scans.iter().collect())] } else { Vec::new() };
+        Self { each, series }
+    }
+
+    /// A model's name, with its folder where another has the same.
+    fn label(&self, scan: &Scan) -> String {
+        let same = self.each.iter().filter(|other| other.model.name == scan.model.name).count();
+        let folder = || crate::visible(&scan.folder);
+        if same > 1 { format!("{} ({})", scan.model.name, folder()) } else { scan.model.name.clone() }
+    }
+
+    fn files(&self) -> Vec<(String, &'static str)> {
+        self.each.iter().map(|scan| (scan.folder.clone(), SCAN)).collect()
+    }
+
+    /// What a figure says of each model.
+    fn said(&self, of: impl Fn(&Scan) -> String) -> String {
+        self.each.iter().map(|scan| format!("{}: {}.", self.label(scan), of(scan))).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Every figure; none without a scan.
+pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
+    if models.each.is_empty() {
+        return Vec::new();
+    }
+    let mut all = vec![facts(models), a1(models, claims), a2(models, claims), repeats(models), removed(models, claims)];
+    all.extend(abilities(models, claims));
+    all.extend(MAPS.iter().filter_map(|(id, title, drawn, behaviour)| maps(models, id, title, drawn, behaviour)));
+    all.extend(by_index(models));
+    all.extend(series(models));
+    all
+}
+
+fn facts(models: &Models<'_>) -> Figure {
+    let head = [
+        "model",
+        "kind, weights, engine",
+        "parameters",
+        "layers and heads",
+        "widths",
+        "heads that match prefixes",
+        "best",
+        "repeats: first and second copy",
+        "ICL score",
+    ];
+    let mut table = vec![head.map(str::to_string).to_vec()];
+    for scan in &models.each {
+        let m = &scan.model;
+        let keys = if m.n_key_value_heads == m.n_heads {
+            String::new()
+        } else {
+            format!(" ({} for keys)", m.n_key_value_heads)
+        };
+        let best = scan.best_head();
+        let matching = scan.matching(INDUCTION_HEAD_ABOVE).count();
+        table.push(vec![
+            models.label(scan),
+            format!("{}; {}; {}", m.family, m.encoding, scan.engine),
+            tokens(m.n_params as f64),
+            format!("{} of {}{keys}", m.n_layers, m.n_heads),
+            format!(
+                "{}, heads {}, MLP {}, vocabulary {}, context {}",
+                m.d_model, m.d_head, m.d_mlp, m.d_vocab, m.n_ctx
+            ),
+            format!("{matching} of {}", scan.heads.len()),
+            format!("{}, {}", best.name, number(best.prefix_matching)),
+            format!("{}, {} nats", loss(scan.repeated.first), loss(scan.repeated.second)),
+            scan.icl.as_ref().map_or("no text".to_string(), |icl| loss(icl.score)),
+        ]);
+    }
+    Figure {
+        id: "R-T1",
+        title: "The models",
+        drawn: format!(
+            "What was scanned. A head matches prefixes if its score is above {}. Repeats: the loss of random tokens, the first time and again. \u{201c}\u{b1}\u{201d}: 95 %.",
+            number(INDUCTION_HEAD_ABOVE)
+        ),
+        paper: "Its own models, up to 40 layers and 13 billion parameters.",
+        here: models.said(|scan| {
+            let role = |role| scan.heads.iter().filter(|head| head.role == role).count();
+            format!(
+                "{} induction heads, {} that match prefixes and have a negative copying score, {} previous-token heads",
+                role(induction_metrics::Role::Induction),
+                role(induction_metrics::Role::AntiCopyingPrefix),
+                role(induction_metrics::Role::PreviousToken)
+            )
+        }),
+        files: models.files(),
+        table,
+        ..Figure::empty()
+    }
+}
+
+fn loss((value, stderr): (f64, Option<f64>)) -> String {
+    stderr.map_or_else(|| number(value), |stderr| format!("{} ± {}", number(value), number(1.96 * stderr)))
+}
+
+/// A point a head. Heads that match prefixes have names of their own; the others go by layer.
+fn scatter(scan: &Scan, of: impl Fn(&ScanHead) -> Option<(f64, f64)>) -> Vec<Line> {
+    let n_layers = scan.model.n_layers;
+    let points = |name: String, layer: usize, points: Vec<(f64, f64)>| {
+        let mut line = line(name, head_colour(layer, n_layers, 0, 1), points);
+        (line.group, line.points, line.opacity, line.legend) = (format!("layer {layer}"), true, 0.85, false);
+        line
+    };
+    let mut named = Vec::new();
+    let mut rest: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
+    for head in &scan.heads {
+        let Some(place) = of(head) else { continue };
+        if head.prefix_matching > INDUCTION_HEAD_ABOVE {
+            named.push(points(format!("head {}", head.name), head.name.layer, vec![place]));
+        } else {
+            rest.entry(head.name.layer).or_default().push(place);
+        }
+    }
+    let rest = rest.into_iter().map(|(layer, places)| points(format!("layer {layer}, other heads"), layer, places));
+    let mut lines: Vec<Line> = rest.chain(named).collect();
+    // A legend of every layer would be longer than the figure.
+    for layer in [0, n_layers / 2, n_layers - 1] {
+        if let Some(line) = lines.iter_mut().find(|line| line.group == format!("layer {layer}")) {
+            line.legend = true;
+        }
+    }
+    lines
+}
+
+fn scatters(
+    models: &Models<'_>,
+    (x, y): (Axis, Axis),
+    of: impl Fn(&Scan, &ScanHead) -> Option<(f64, f64)>,
+) -> Vec<Panel> {
+    let panel = |scan: &&Scan| {
+        let mut panel = Panel::new(models.label(scan), x.clone(), y.clone());
+        panel.lines = scatter(scan, |head| of(scan, head));
+        panel.summary = format!("{} heads.", scan.heads.len());
+        panel
+    };
+    models.each.iter().map(panel).collect()
+}
+
+fn a1(models: &Models<'_>, claims: &[Claim]) -> Figure {
+    let axes = (unit("place of the layer (1: last)", 0.0), unit("prefix-matching score", 0.0));
+    Figure {
+        id: "R-A1",
+        title: "Where heads that match prefixes are, in real models",
+        drawn: "Each point is a head: its prefix matching on random tokens against the place of its layer, first layer red, last blue.".to_string(),
+        paper: "In larger models such heads come earlier; in those of 24 and 40 layers mostly before the middle.",
+        here: format!(
+            "{} {}",
+            models.said(|scan| {
+                let places: Vec<f64> = scan
+                    .matching(INDUCTION_HEAD_ABOVE)
+                    .map(|head| (head.name.layer + 1) as f64 / scan.model.n_layers as f64)
+                    .collect();
+                let first = places.iter().copied().fold(f64::MAX, f64::min);
+                let last = places.iter().copied().fold(f64::MIN, f64::max);
+                match places.len() {
+                    0 => "no head above the limit".to_string(),
+                    count => format!("{count} heads above the limit, at {} to {} of the depth", percent(first), percent(last)),
+                }
+            }),
+            verdicts(claims, &["M6"])
+        ),
+        files: models.files(),
+        panels: scatters(models, axes, |scan, head| {
+            Some(((head.name.layer + 1) as f64 / scan.model.n_layers as f64, head.prefix_matching))
+        }),
+        ..Figure::empty()
+    }
+}
+
+fn a2(models: &Models<'_>, claims: &[Claim]) -> Figure {
+    let axes = (unit("prefix-matching score", 0.0), unit("copying score", -1.0));
+    Figure {
+        id: "R-A2",
+        title: "Prefix matching and copying, in real models",
+        drawn: "Each point is a head, both scores on random tokens. A head that raises all tokens of the sample alike has a copying score of -0.85.".to_string(),
+        paper: "Heads that match prefixes mostly copy; models above 16 layers have some that match and do the opposite.",
+        here: format!(
+            "{} {}",
+            models.said(|scan| {
+                let matching: Vec<&ScanHead> = scan.matching(INDUCTION_HEAD_ABOVE).collect();
+                let copying = matching.iter().filter(|head| head.copying.is_some_and(|score| score > 0.0)).count();
+                format!("of {} heads that match prefixes {copying} have a copying score above 0", matching.len())
+            }),
+            verdicts(claims, &["Q23"])
+        ),
+        files: models.files(),
+        panels: scatters(models, axes, |_, head| Some((head.prefix_matching, head.copying?))),
+        ..Figure::empty()
+    }
+}
+
+const FIRST: [&str; 2] = ["#c44601", "#ff9152"];
+const SECOND: [&str; 2] = ["#0060a8", "#5eb3f6"];
+const THIRD: [&str; 2] = ["#007a5a", "#3fd0a4"];
+const GREY: [&str; 2] = ["#57606a", "#aab4be"];
+
+fn coloured(name: impl Into<String>, colour: [&str; 2], points: impl IntoIterator<Item = (f64, f64)>) -> Line {
+    line(name.into(), colour.map(str::to_string), points)
+}
+
+/// Places from 1.
+fn places(values: &[f64]) -> impl Iterator<Item = (f64, f64)> + '_ {
+    values.iter().enumerate().map(|(k, value)| ((k + 1) as f64, *value))
+}
+
+fn repeats(models: &Models<'_>) -> Figure {
+    let panel = |scan: &&Scan| {
+        let (first, second) = scan.repeated.by_position.split_at(scan.repeated.block);
+        let even = (scan.model.d_vocab as f64).ln();
+        let mut guess = coloured("all tokens alike", GREY, [(1.0, even), (first.len() as f64, even)]);
+        (guess.dash, guess.width) = ("dot", 1.5);
+        let mut panel = Panel::new(models.label(scan), axis("place in the copy"), axis("loss (nats a token)"));
+        panel.lines =
+            vec![coloured("first copy", FIRST, places(first)), coloured("second copy", SECOND, places(second)), guess];
+        let high = first.iter().chain(second).copied().fold(even, f64::max);
+        panel.y.range = Some([0.0, rounded(1.05 * high)]);
+        panel.summary =
+            format!("First copy {} nats, second {}.", number(scan.repeated.first.0), number(scan.repeated.second.0));
+        panel
+    };
+    Figure {
+        id: "R-repeats",
+        title: "Random tokens that repeat",
+        drawn: "A block of random tokens, then the same block: the loss at each place, averaged over examples. Nothing but the earlier copy foretells the second; its first token nothing foretells.".to_string(),
+        paper: "Not drawn; induction heads are defined by what they do on such a sequence.",
+        here: models.said(|scan| {
+            format!(
+                "{} nats a token the first time, {} the second ({} examples of {} tokens)",
+                loss(scan.repeated.first),
+                loss(scan.repeated.second),
+                scan.repeated.examples,
+                scan.repeated.block
+            )
+        }),
+        files: models.files(),
+        panels: models.each.iter().map(panel).collect(),
+        ..Figure::empty()
+    }
+}
+
+fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
+    let kinds = [
+        (RemovedKind::Induction, "without heads that match prefixes", SECOND),
+        (RemovedKind::Matched, "without as many others of the same layers", FIRST),
+        (RemovedKind::Any, "without as many others of any layer", THIRD),
+    ];
+    let panel = |scan: &&Scan| {
+        let mut panel = Panel::new(
+            models.label(scan),
+            axis("loss of the first copy (nats a token)"),
+            axis("loss of the second copy (nats a token)"),
+        );
+        panel.summary = "No head matches prefixes, so none was removed.".to_string();
+        if scan.removed.is_empty() {
+            return panel;
+        }
+        let whole = (scan.repeated.first.0, scan.repeated.second.0);
+        panel.lines.push(coloured("the whole model", GREY, [whole]));
+        for (kind, name, colour) in kinds {
+            let sets = scan.removed.iter().filter(|set| set.kind == kind);
+            panel.lines.push(coloured(name, colour, sets.map(|set| (set.first, set.second))));
+        }
+        panel.lines.retain(|line| !line.x.is_empty());
+        panel.lines.iter_mut().for_each(|line| line.points = true);
+        // From 0 and alike on both axes: what lies on the diagonal gains nothing from the first copy.
+        let all = panel.lines.iter().flat_map(|line| line.x.iter().chain(&line.y));
+        let high = rounded(1.06 * all.copied().fold(0.0, f64::max));
+        let mut even = coloured("both alike", GREY, [(0.0, 0.0), (high, high)]);
+        (even.dash, even.width) = ("dot", 1.0);
+        panel.lines.push(even);
+        (panel.x.range, panel.y.range) = (Some([0.0, high]), Some([0.0, high]));
+        panel.summary = capital(&what_is_lost(scan));
+        panel
+    };
+    Figure {
+        id: "R-removed",
+        title: "Without the heads that match prefixes",
+        drawn: "Each point is the model without a set of heads (their outputs zero, everything above free to change), by its losses on the two copies of random tokens. On the dotted line the second copy costs as much as the first: nothing is copied.".to_string(),
+        paper: "Heads were removed in small models only.",
+        here: format!("{} {}", models.said(what_is_lost), verdicts(claims, &["M6"])),
+        files: models.files(),
+        panels: models.each.iter().map(panel).collect(),
+        ..Figure::empty()
+    }
+}
+
+fn what_is_lost(scan: &Scan) -> String {
+    let of = |kind: RemovedKind| scan.removed.iter().filter(move |set| set.kind == kind);
+    let Some(set) = of(RemovedKind::Induction).next() else { return "no head to remove".to_string() };
+    let rises = |kind, of_which: &str| {
+        let changes: Vec<String> = of(kind).map(|set| number(set.second_change.0)).collect();
+        if changes.is_empty() {
+            String::new()
+        } else {
+            format!(", without as many others {of_which} by {}", changes.join(" / "))
+        }
+    };
+    let whole = scan.icl.as_ref().map(|icl| icl.score.0);
+    let icl = whole.zip(set.icl).map_or(String::new(), |(whole, without)| {
+        let others = |kind, of_which: &str| {
+            let other = of(kind).find_map(|set| set.icl);
+            other.map_or(String::new(), |score| format!(", without others {of_which} {}", number(score)))
+        };
+        format!(
+            "; the ICL score is {}, without them {}{}{}",
+            number(whole),
+            number(without),
+            others(RemovedKind::Matched, "of the same layers"),
+            others(RemovedKind::Any, "of any layer")
+        )
+    });
+    format!(
+        "without {} heads the second copy's loss rises by {} nats, to {}{}{}{icl}",
+        set.heads.len(),
+        loss(set.second_change),
+        number(set.second),
+        rises(RemovedKind::Matched, "of the same layers"),
+        rises(RemovedKind::Any, "of any layer")
+    )
+}
+
+/// T1 of the real models; nothing if none read the prompts.
+fn abilities(models: &Models<'_>, claims: &[Claim]) -> Option<Figure> {
+    let head = [
+        "behaviour, model",
+        "head",
+        "prefix matching",
+        "copying",
+        "attention on right places",
+        "chance",
+        "of that on such places",
+        "chance",
+        "added to the right logit",
+        "best of all heads",
+    ];
+    let mut table = vec![head.map(str::to_string).to_vec()];
+    for (behaviour, scan) in BEHAVIOURS.iter().flat_map(|name| models.each.iter().map(move |scan| (*name, *scan))) {
+        let Some(best) = best_of_all(scan, behaviour) else { continue };
+        let row = |score: &PromptScore| {
+            let head = scan.head(score.head);
+            vec![
+                format!("{behaviour}, {}", models.label(scan)),
+                score.head.to_string(),
+                head.map_or("–".to_string(), |head| number(head.prefix_matching)),
+                head.and_then(|head| head.copying).map_or("–".to_string(), number),
+                with_error(score.share.0, score.share.1),
+                percent(score.share.2),
+                with_error(score.among.0, score.among.1),
+                percent(score.among.2),
+                format!("{} nats", number(score.attribution.0)),
+                format!("{}, {}", best.head, percent(best.share.0)),
+            ]
+        };
+        match best_matching(scan, behaviour) {
+            Some(score) => table.push(row(score)),
+            None => table.push(row(best)),
+        }
+    }
+    (table.len() > 1).then(|| Figure {
+        id: "R-T2",
+        title: "Three behaviours, and the heads that do them in real models",
+        drawn: format!(
+            "For each behaviour, of the heads with prefix matching above {} (of all, where there is none), the one with the largest share of its attention on right places; the last column has the best of all heads. Chance: attention spread evenly over all earlier positions, and over those of the right kind. The largest of many lies a little high. \u{201c}\u{b1}\u{201d}: 95 %, over prompts.",
+            number(INDUCTION_HEAD_ABOVE)
+        ),
+        paper: "Three heads of the 40-layer model that match prefixes and copy: one copies literally, one translates, one gives 65 % of its attention to the right class of a pattern (25 % by chance).",
+        here: verdicts(claims, &["M4"]),
+        files: models.files(),
+        table,
+        ..Figure::empty()
+    })
+}
+
+/// Id, title, what is seen, behaviour.
+const MAPS: [(&str, &str, &str, &str); 3] = [
+    (
+        "R-F12",
+        "Literal copying, in real models",
+        "A passage told twice: a copying head attends to what followed the same word the first time, a diagonal below the main one.",
+        "literal copying",
+    ),
+    (
+        "R-F13",
+        "Translation, in real models",
+        "One sentence in English, French and German: the right place to look is the same word in the earlier lines.",
+        "translation",
+    ),
+    (
+        "R-F14",
+        "Pattern matching, in real models",
+        "Lines such as \u{201c}april frog:0\u{201d}: before a digit the right places to look are the digits of earlier lines of the same kinds.",
+        "pattern matching",
+    ),
+];
+
+fn maps(models: &Models<'_>, id: &'static str, title: &'static str, drawn: &str, behaviour: &str) -> Option<Figure> {
+    let mut panels = Vec::new();
+    let mut here = Vec::new();
+    for scan in &models.each {
+        let Some(prompt) = scan.shown.iter().find(|prompt| prompt.behaviour == behaviour) else { continue };
+        for (name, rows) in chosen(scan, prompt) {
+            let score = scan.behaviours.iter().find(|score| score.behaviour == behaviour && score.head == *name);
+            let said = score.map_or(String::new(), |score| format!(", {} on right places", percent(score.share.0)));
+            let matching = scan.head(*name).map_or(f64::NAN, |head| head.prefix_matching);
+            here.push(format!("{}: head {name}, prefix matching {}{said}.", models.label(scan), number(matching)));
+            panels.push(map(format!("{}, head {name}", models.label(scan)), &prompt.tokens, rows));
+        }
+    }
+    (!panels.is_empty()).then(|| Figure {
+        id,
+        title,
+        drawn: format!("{drawn} Of each model the head that matches prefixes best, and the best on this behaviour, of the few that match best and of all; the first prompt of several."),
+        paper: "Heads of the 40-layer model, chosen by hand.",
+        here: here.join(" "),
+        files: models.files(),
+        panels,
+        ..Figure::empty()
+    })
+}
+
+/// Of the heads with attention: the one that matches prefixes best, of those that match the best here, and the best here.
+fn chosen<'s>(scan: &Scan, prompt: &'s ScanPrompt) -> Vec<&'s (HeadName, Vec<Vec<u8>>)> {
+    let matching = |name: HeadName| scan.head(name).map_or(0.0, |head| head.prefix_matching);
+    let here = |name: HeadName| {
+        let score = scan.behaviours.iter().find(|s| s.behaviour == prompt.behaviour && s.head == name);
+        score.map_or(0.0, |score| score.share.0)
+    };
+    let both = |name: HeadName| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
+    let of: [&dyn Fn(HeadName) -> f64; 3] = [&matching, &both, &here];
+    let largest = |of: &dyn Fn(HeadName) -> f64| {
+        prompt.heads.iter().reduce(|best, head| if of(head.0) > of(best.0) { head } else { best })
+    };
+    let mut all: Vec<&(HeadName, Vec<Vec<u8>>)> = Vec::new();
+    for head in of.into_iter().filter_map(largest) {
+        if all.iter().all(|other| other.0 != head.0) {
+            all.push(head);
+        }
+    }
+    all
+}
+
+fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
+    let n = tokens.len();
+    let mut panel = Panel::new(title, axis("is attended to"), Axis { down: true, ..axis("attends") });
+    let places: Vec<f64> = (0..n).map(|k| k as f64).collect();
+    // Three digits tell 255ths apart, and are half of the bytes.
+    let share = |byte: Option<&u8>| (byte.map_or(0.0, |byte| f64::from(*byte)) / 0.255).round() / 1000.0;
+    let z = rows.iter().map(|row| (0..n).map(|key| share(row.get(key))).collect()).collect();
+    panel.summary = format!("Attention of {} on {n} tokens.", panel.title);
+    panel.heat = Some(Heat {
+        x: places.clone(),
+        y: places,
+        z,
+        range: [0.0, 1.0],
+        colours: Colours::Sequential,
+        unit: "",
+        labels: tokens.to_vec(),
+    });
+    panel
+}
+
+/// C2 of the real models; nothing if none read a text.
+fn by_index(models: &Models<'_>) -> Option<Figure> {
+    let with_text: Vec<_> = models.each.iter().filter_map(|scan| Some((*scan, scan.icl.as_ref()?))).collect();
+    let panels: Vec<Panel> = with_text
+        .iter()
+        .map(|(scan, icl)| {
+            let place = Axis { log: true, ..axis("place in the context (tokens)") };
+            let mut panel = Panel::new(models.label(scan), place, axis("loss (nats a token)"));
+            panel.lines.push(coloured(icl.text.clone(), SECOND, thinned(&icl.by_index)));
+            panel.summary = format!("ICL score {} nats.", number(icl.score.0));
+            panel
+        })
+        .collect();
+    let said: Vec<String> = with_text
+        .iter()
+        .map(|(scan, icl)| {
+            let [late, early] = icl.indices;
+            let (name, score) = (models.label(scan), loss(icl.score));
+            format!("{name}: {score} nats from index {early} to {late}, {} windows of {}.", icl.examples, icl.text)
+        })
+        .collect();
+    (!panels.is_empty()).then(|| Figure {
+        id: "R-C2",
+        title: "Loss by place in the context, in real models",
+        drawn: "Loss of the n-th token of windows of a text, averaged over neighbouring places. Models with other tokens have other losses; only the shapes compare.".to_string(),
+        paper: "The loss keeps falling along the context; the ICL score of models of all sizes is about -0.4 nats.",
+        here: said.join(" "),
+        files: models.files(),
+        panels,
+        ..Figure::empty()
+    })
+}
+
+/// What a series of checkpoints shows of training; nothing without one.
+fn series(models: &Models<'_>) -> Option<Figure> {
+    let (mut panels, mut here) = (Vec::new(), Vec::new());
+    for (name, members) in &models.series {
+        let name = crate::visible(name);
+        let place = || axis("place in the series");
+        let along = |of: &dyn Fn(&Scan) -> Option<f64>| -> Vec<(f64, f64)> {
+            let each = members.iter().enumerate();
+            each.filter_map(|(k, scan)| Some(((k + 1) as f64, of(scan)?))).collect()
+        };
+        let mut heads = Panel::new(format!("Best prefix matching, {name}"), place(), axis("prefix-matching score"));
+        heads.lines.push(coloured("best head", SECOND, along(&|scan| Some(scan.best_head().prefix_matching))));
+        heads.y.range = Some([0.0, 1.0]);
+        let mut copies = Panel::new(format!("Repeated random tokens, {name}"), place(), axis("loss (nats a token)"));
+        copies.lines = vec![
+            coloured("first copy", FIRST, along(&|scan| Some(scan.repeated.first.0))),
+            coloured("second copy", SECOND, along(&|scan| Some(scan.repeated.second.0))),
+        ];
+        let mut icl = Panel::new(format!("ICL score, {name}"), place(), axis("ICL score (nats)"));
+        let scores = along(&|scan| Some(scan.icl.as_ref()?.score.0));
+        icl.summary = "No text was given to these scans.".to_string();
+        if !scores.is_empty() {
+            icl.lines.push(coloured("ICL score", SECOND, scores));
+        }
+        let ends = [members.first(), members.last()].into_iter().flatten();
+        let told: Vec<String> = ends
+            .map(|scan| {
+                let icl = scan.icl.as_ref().map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score.0)));
+                format!(
+                    "{}: prefix matching {}, second copy {} nats{icl}",
+                    scan.model.name,
+                    number(scan.best_head().prefix_matching),
+                    number(scan.repeated.second.0)
+                )
+            })
+            .collect();
+        for panel in [&mut heads, &mut copies] {
+            panel.summary = format!("{} scans.", members.len());
+        }
+        here.push(format!("{} scans {name}; from {}.", members.len(), told.join(" to ")));
+        panels.extend([heads, copies, icl]);
+    }
+    (!panels.is_empty()).then(|| Figure {
+        id: "R-series",
+        title: "A series of models",
+        drawn: "The same measurements on each scan of a series, such as the checkpoints of a training run, in order."
+            .to_string(),
+        paper: "Prefix matching and in-context learning rise in the same window of training.",
+        here: here.join(" "),
+        files: models
+            .series
+            .iter()
+            .flat_map(|(_, members)| members.iter().map(|scan| (scan.folder.clone(), SCAN)))
+            .collect(),
+        panels,
+        ..Figure::empty()
+    })
+}
