@@ -17,8 +17,11 @@ const CASES: [(&str, &str, &str); 5] = [
 
 pub(crate) const USAGE: &str =
     "  bench [--threads N[,N]] [--rounds N] [--engine cpu|flex] [--peer] [--python PATH] [--compile] [--criterion]
+        [--scan MODEL.gguf]
             time training and evaluation; with --peer, PyTorch in turn with it (torch.compile with --compile),
-            and the ratio of each round; with --criterion, the parts of a step [default: 1,2 threads, 3 rounds, python3]
+            and the ratio of each round; with --criterion, the parts of a step; with --scan, a pretrained model's
+            losses and head table instead, beside transformers and TransformerLens [default: 1,2 threads, 3 rounds,
+            python3]
 ";
 
 struct Options {
@@ -29,6 +32,7 @@ struct Options {
     python: String,
     compile: bool,
     criterion: bool,
+    scan: Option<String>,
 }
 
 pub(crate) fn bench(arguments: &[String]) -> ExitCode {
@@ -47,6 +51,12 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     if options.peer && !succeeds(Command::new(&options.python).args(["-c", "import torch"])) {
         eprintln!("xtask bench: {} has no torch: pip install torch, or name another with --python", options.python);
         return ExitCode::from(2);
+    }
+    if let Some(model) = &options.scan {
+        println!("| work | threads | tokens/s | peer | peer's tokens/s | ratio: median (each round) |");
+        println!("|---|---|---|---|---|---|");
+        options.threads.iter().for_each(|threads| scan(&options, threads, model));
+        return ExitCode::SUCCESS;
     }
     println!(
         "| case | threads | tokens/s | GFLOP/s | share of sgemm | PyTorch tokens/s | ratio: median (each round) |"
@@ -69,6 +79,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         python: "python3".into(),
         compile: false,
         criterion: false,
+        scan: None,
     };
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
@@ -81,6 +92,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--peer" => options.peer = true,
             "--compile" => options.compile = true,
             "--criterion" => options.criterion = true,
+            "--scan" => options.scan = Some(value()?),
             other => return Err(format!("unknown argument {other}")),
         }
     }
@@ -114,6 +126,41 @@ fn row(options: &Options, threads: &str, (name, work, sizes): (&str, &str, &str)
         (format!("{:.0}", median(peers)), format!("{:.2} ({})", median(ratios), each.join(" ")))
     };
     println!("| {name} | {threads} | {tokens:.0} | {gflops:.0} | {:.0} % | {peer} | {ratio} |", 100.0 * share);
+}
+
+/// Times a pretrained model, round by round, and prints a line for each kind of work and peer, and one for loading.
+fn scan(options: &Options, threads: &str, model: &str) {
+    const WORKS: [(&str, &[&str]); 2] = [
+        ("losses", &["transformers_eager", "transformers_sdpa", "lens"]),
+        ("heads", &["transformers_heads", "lens_heads"]),
+    ];
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        let mut command = Command::new(target(&root()).join("release/induction"));
+        command.args(["--threads", threads, "bench", "scan", model, "--device", &options.engine]);
+        ours.push(output(&mut command));
+        if options.peer {
+            let mut command = Command::new(&options.python);
+            command.arg(root().join("fixtures/bench/scan_peer.py")).args([model, "--threads", threads]);
+            peers.push(output(&mut command));
+        }
+    }
+    let of = |lines: &[String], name: &str| -> Vec<f64> { lines.iter().map(|line| field(line, name)).collect() };
+    for (work, names) in WORKS {
+        let mine = of(&ours, work);
+        let tokens = median(mine.clone());
+        if peers.is_empty() {
+            println!("| {work} | {threads} | {tokens:.0} | | | |");
+        }
+        for name in names.iter().filter(|_| options.peer) {
+            let peer = of(&peers, name);
+            let ratios: Vec<f64> = mine.iter().zip(&peer).map(|(ours, peer)| ours / peer).collect();
+            let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            let (peer, ratio) = (median(peer), median(ratios));
+            println!("| {work} | {threads} | {tokens:.0} | {name} | {peer:.0} | {ratio:.2} ({}) |", each.join(" "));
+        }
+    }
+    println!("| loading, s | {threads} | {:.2} | | | |", median(of(&ours, "load_s")));
 }
 
 fn succeeds(command: &mut Command) -> bool {

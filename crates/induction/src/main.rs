@@ -195,7 +195,7 @@ enum Command {
         #[arg(required = true)]
         models: Vec<PathBuf>,
         /// A JSON list of token ids, used as they are.
-        #[arg(long, conflicts_with_all = ["text", "out"])]
+        #[arg(long, conflicts_with_all = ["text", "out", "html", "ids_below"])]
         tokens: Option<PathBuf>,
         /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
         #[arg(long, value_name = "L:H|all", requires = "tokens")]
@@ -206,9 +206,15 @@ enum Command {
         /// Windows of the text.
         #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
         windows: u16,
+        /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
+        #[arg(long, value_name = "N")]
+        ids_below: Option<usize>,
         /// A folder for scan.json (of several models, a folder each).
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Also a page with the figures, in one file that works offline.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Time an engine; one JSON line.
     Bench {
@@ -263,6 +269,20 @@ enum BenchWork {
     Evaluate(BenchModel),
     /// Every head of one snapshot removed, in both kinds.
     Ablate(BenchAblate),
+    /// A model that is there: how long it loads, losses, and the attention of every head.
+    Scan {
+        /// As `induction scan` takes it.
+        model: PathBuf,
+        /// Sequences of random tokens: a start token and a block that repeats.
+        #[arg(long, default_value_t = 10)]
+        sequences: usize,
+        /// Tokens of a sequence.
+        #[arg(long, default_value_t = 101)]
+        length: usize,
+        /// Timed repetitions, after one that is not; the best counts.
+        #[arg(long, default_value_t = 5)]
+        steps: usize,
+    },
     /// Every measurement of one snapshot of a run, without files.
     Measure {
         /// The run's folder.
@@ -534,14 +554,21 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let result = scan::scan(scan::open(model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
             if json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
         }
-        Command::Scan { models, text, windows, out, .. } => {
-            let settings = Settings { text: text.clone(), windows: usize::from(*windows), examples: scan::EXAMPLES };
+        Command::Scan { models, text, windows, ids_below, out, html, .. } => {
+            let settings = Settings {
+                text: text.clone(),
+                windows: usize::from(*windows),
+                examples: scan::EXAMPLES,
+                ids_below: *ids_below,
+            };
             let scans = scan_models(models, &settings, device, out.as_deref(), &|line| screen.say(line))?;
             match (json, scans.as_slice()) {
                 (true, [one]) => show(one),
                 (true, all) => show(&all),
                 (false, all) => print_line(&scan::text::of_models(all)),
-            }
+            }?;
+            // Last: what was found is not lost with a page that cannot be written.
+            html.as_ref().map_or(Ok(()), |path| scan::write_page(&scans, path))
         }
         Command::Bench { work } => {
             let model_timing = |work, model: &BenchModel| -> Result<String, Error> {
@@ -557,6 +584,10 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                     let snapshot = snapshot_folder(run, *step);
                     let timing =
                         time_ablate(&source, &snapshot, device, *examples, (*steps).max(1), losses.as_deref())?;
+                    serde_json::to_string(&timing).expect("results serialize")
+                }
+                BenchWork::Scan { model, sequences, length, steps } => {
+                    let timing = scan::time_scan(model, device, *sequences, *length, (*steps).max(1))?;
                     serde_json::to_string(&timing).expect("results serialize")
                 }
                 BenchWork::Measure { run, step, steps } => {

@@ -8,8 +8,8 @@
 //!
 //! Four stages, each ignorant of the next:
 //!
-//! - [`load_runs`] turns folders into checked [`Run`]s, [`load_scans`] scans of trained models into [`Scan`]s. A damaged line stops the report with its file and number: a
-//!   verdict over half a table would be worth less than none.
+//! - [`load_runs`] turns folders into checked [`Run`]s, [`load_scans`] scans of trained models into [`Scan`]s. A damaged
+//!   line stops the report with its file and number: a verdict over half a table would be worth less than none.
 //! - [`claims()`] is where results are interpreted. [`RULES`] holds each claim of the paper with our pass rule; the limits
 //!   stand beside it and nowhere else. A run's part is told by its spec, never by its name or its results.
 //! - [`table`] shows the claims in a terminal.
@@ -87,7 +87,7 @@ pub use load::{
     AblationPoint, Ceiling, Clamp, Downstream, Explored, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout,
     LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, RemovedKind, Run, Scan, ScanHead, ScanIcl,
     ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run, load_runs, load_scan,
-    load_scans,
+    load_scans, parse_scan,
 };
 pub use terminal::table;
 pub use text::visible;
@@ -107,8 +107,8 @@ pub struct Report {
 /// What a page may weigh, 12 MB, less what the words of the explorer take.
 const PAGE_BYTES: usize = 11_300_000;
 
-/// Reads `dir/runs/*` and, where there are any, the scans of trained models in `dir/models`, and writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and
-/// `dir/report.html`, each file whole or not at all.
+/// Reads `dir/runs/*` and, where there are any, the scans of trained models in `dir/models`, and writes `dir/claims.json`,
+/// `dir/claims.md`, `dir/series/`, `dir/figures/` and `dir/report.html`, each file whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.

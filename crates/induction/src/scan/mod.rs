@@ -2,6 +2,7 @@
 
 mod opened;
 pub mod text;
+mod time;
 mod whole;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::{
 
 pub use self::{
     opened::{Facts, Opened, open},
-    whole::{ModelScan, Settings, scan_model, scan_models},
+    time::{ScanTiming, time_scan},
+    whole::{ModelScan, Settings, scan_model, scan_models, write_page},
 };
 
 /// Examples of each head evaluator, as in the paper.

@@ -40,6 +40,19 @@ const WINDOW: usize = 512;
 /// Heads with the highest prefix matching whose attention is kept.
 const SHOWN: usize = 3;
 
+/// Writes the page about these models (the report's `scan_page`).
+///
+/// # Errors
+/// The report's, and a file that cannot be written.
+pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
+    let parsed = scans.iter().map(|scan| {
+        let text = serde_json::to_string(scan).expect("results serialize");
+        Ok(induction_report::parse_scan(&text, Path::new(FILE), scan.model.name.clone())?)
+    });
+    let page = induction_report::scan_page(&parsed.collect::<Result<Vec<_>, Error>>()?);
+    induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
+}
+
 /// What a scan is taken on.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -49,6 +62,9 @@ pub struct Settings {
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
     pub examples: usize,
+    /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the order of its merges, so
+    /// the low ones are the common ones.
+    pub ids_below: Option<usize>,
 }
 
 /// `scan.json`.
@@ -58,6 +74,8 @@ pub struct ModelScan {
     /// The model.
     pub model: Facts,
     engine: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids_below: Option<usize>,
     /// Every head.
     pub heads: Vec<Head>,
     /// Losses on repeated random tokens.
@@ -189,6 +207,15 @@ pub fn scan_model(
 ) -> Result<ModelScan, Error> {
     // First what can be refused: nobody waits for a minute to learn that a file is missing.
     let text = settings.text.as_deref().map(|path| windows(path, &opened, settings.windows)).transpose()?;
+    if let Some(limit) = settings.ids_below {
+        opened.allowed.retain(|&id| (id as usize) < limit);
+        if opened.allowed.len() < BLOCK {
+            let (count, name) = (opened.allowed.len(), &opened.facts.name);
+            return Err(Error::Input(format!(
+                "--ids-below {limit}: {count} of these tokens of {name} are text by themselves; expected at least {BLOCK}"
+            )));
+        }
+    }
     let engine = opened.engine(device)?;
     let engine = engine.as_ref();
     let name = &opened.facts.name;
@@ -233,6 +260,7 @@ pub fn scan_model(
     Ok(ModelScan {
         version: VERSION,
         engine: engine.name().to_string(),
+        ids_below: settings.ids_below,
         repeated,
         icl,
         ablation,

@@ -53,8 +53,11 @@ impl<'a> Models<'a> {
     /// A model's name, with its folder where another has the same.
     fn label(&self, scan: &Scan) -> String {
         let same = self.each.iter().filter(|other| other.model.name == scan.model.name).count();
-        let folder = || crate::visible(&scan.folder);
-        if same > 1 { format!("{} ({})", scan.model.name, folder()) } else { scan.model.name.clone() }
+        let name = match scan.ids_below {
+            Some(limit) => format!("{}, random tokens below {limit}", scan.model.name),
+            None => scan.model.name.clone(),
+        };
+        if same > 1 { format!("{name} ({})", crate::visible(&scan.folder)) } else { name }
     }
 
     fn files(&self) -> Vec<(String, &'static str)> {

@@ -21,6 +21,7 @@ pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
 pub(crate) use self::scan::BEHAVIOURS;
 pub use self::scan::{
     RemovedKind, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, load_scan, load_scans,
+    parse_scan,
 };
 use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
 use crate::ReportError;

@@ -30,6 +30,8 @@ pub struct Scan {
     pub model: ScanModel,
     /// What ran it.
     pub engine: String,
+    /// Random tokens are drawn from ids below this; from the whole vocabulary if there is no limit.
+    pub ids_below: Option<usize>,
     /// Every head, once, by layer and head.
     pub heads: Vec<ScanHead>,
     /// Losses on random tokens that repeat.
@@ -367,18 +369,41 @@ fn finite(value: &Value) -> Option<f64> {
 }
 
 fn parse(path: &Path, folder: String) -> Result<Scan, ReportError> {
-    let text = read(path, MISSING)?;
+    parse_scan(&read(path, MISSING)?, path, folder)
+}
+
+/// Reads the text of a scan.json, which errors say to be in `path`; `folder` is its name among others.
+///
+/// # Errors
+/// If it is damaged.
+pub fn parse_scan(text: &str, path: &Path, folder: String) -> Result<Scan, ReportError> {
     let problem = |problem: String| ReportError::Scan { path: path.to_path_buf(), problem };
-    let value: Value = serde_json::from_str(&text)
+    let value: Value = serde_json::from_str(text)
         .map_err(|error| problem(format!("line {}: expected JSON, found {}", error.line(), json_problem(&error))))?;
     let Value::Object(fields) = &value else { return Err(problem("expected a JSON object".to_string())) };
     let file = Object { path, at: String::new(), fields };
     // Before anything else: of another version everything else may be otherwise.
     file.value("version", "1, which this report reads", |value| value.as_u64().filter(|n| *n == VERSION))?;
-    file.only(&["version", "model", "engine", "heads", "repeated", "icl", "ablation", "behaviours", "shown"])?;
+    file.only(&[
+        "version",
+        "model",
+        "engine",
+        "ids_below",
+        "heads",
+        "repeated",
+        "icl",
+        "ablation",
+        "behaviours",
+        "shown",
+    ])?;
+    let ids_below = match file.fields.get("ids_below") {
+        None => None,
+        Some(_) => Some(file.size("ids_below", 1, 1 << 30)?),
+    };
     let model = model(&file.object("model")?)?;
     Ok(Scan {
         engine: file.text("engine")?,
+        ids_below,
         heads: heads(&file, &model)?,
         repeated: repeated(&file.object("repeated")?)?,
         icl: file.optional_object("icl")?.map(|icl| in_context(&icl)).transpose()?,
