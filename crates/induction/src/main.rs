@@ -187,7 +187,8 @@ enum Command {
     /// Which heads of a trained model are induction heads, and what they do.
     ///
     /// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (GPT-2, GPT-NeoX, Llama, Mistral, Qwen2) or
-    /// TransformerLens store it. With --tokens: the losses and head scores on those tokens. Without: head scores, losses on
+    /// TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one on HuggingFace's hub (feature `hub`). With
+    /// --tokens: the losses and head scores on those tokens. Without: head scores, losses on
     /// repeated random tokens, in-context learning on --text, what is lost without the induction heads, and argument 4's
     /// prompts.
     Scan {
@@ -551,7 +552,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 return Err(Error::Input(format!("--tokens: expected one model, found {}", models.len())));
             };
             let tokens = read_tokens(tokens)?;
-            let result = scan::scan(scan::open(model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
+            let model = scan::hub::fetch(model, &screen)?;
+            let result = scan::scan(scan::open(&model)?, &tokens, pattern.unwrap_or(Patterns::None), device)?;
             if json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
         }
         Command::Scan { models, text, windows, ids_below, out, html, .. } => {
@@ -561,7 +563,10 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 examples: scan::EXAMPLES,
                 ids_below: *ids_below,
             };
-            let scans = scan_models(models, &settings, device, out.as_deref(), &|line| screen.say(line))?;
+            // All downloads first: nobody waits for a scan to learn that the next model is not there.
+            let models: Vec<PathBuf> =
+                models.iter().map(|model| scan::hub::fetch(model, &screen)).collect::<Result<_, _>>()?;
+            let scans = scan_models(&models, &settings, device, out.as_deref(), &|line| screen.say(line))?;
             match (json, scans.as_slice()) {
                 (true, [one]) => show(one),
                 (true, all) => show(&all),
