@@ -93,6 +93,23 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     assert_eq!((by_position.len(), block), (30, 15));
     let first = by_position[..block].iter().sum::<f64>() / block as f64;
     assert!((first - scan["repeated"]["first"].as_f64().unwrap()).abs() < 1e-9);
+
+    // Random tokens of low ids alone, and a page of several models.
+    let (page, model) = (folder.path().join("page.html"), pretrained("gpt2_gguf_tokenizer"));
+    let mut common = induction();
+    common.args(["--json", "scan"]).arg(&model).args(["--ids-below", "200", "--html"]).arg(&page);
+    let common = json(&succeed(&mut common));
+    assert_eq!(common["ids_below"], 200);
+    assert!(common["repeated"]["by_position"] != scan["repeated"]["by_position"]);
+    let html = fs::read_to_string(&page).unwrap();
+    for part in ["model.gguf, random tokens below 200", "R-T1", "R-A1", "R-A2", "R-repeats"] {
+        assert!(html.contains(part), "{part}");
+    }
+    let few = fail(induction().arg("scan").arg(&model).args(["--ids-below", "60"]), 2);
+    assert!(few.contains("--ids-below 60") && few.contains("expected at least 50"), "{few}");
+    let nowhere = folder.path().join("no/page.html");
+    let lost = fail(induction().args(["--json", "scan"]).arg(&model).arg("--html").arg(&nowhere), 2);
+    assert!(lost.contains("no/page.html"), "{lost}");
 }
 
 /// A run, its snapshots as a series, and what is exported from it.
