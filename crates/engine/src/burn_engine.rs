@@ -1,26 +1,21 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use induction_model::{Hook, ModelConfig, Params, Tap, Transformer};
+use induction_model::{Hook, ModelConfig, Params, Tap, TrainingOptions, Transformer};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
 use crate::{
-    Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook, intervention::with_frozen_patterns,
+    BurnDevice, Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook,
+    intervention::with_frozen_patterns,
 };
-
-/// Numbers that one evaluation group's attention scores may fill in a layer (64 MiB of float32): enough to keep the
-/// matrix products long, little enough that a long evaluation runs in constant memory.
-const GROUP_SCORES: usize = 1 << 24;
 
 /// An [`Engine`] on a burn device.
 pub struct BurnEngine {
     name: String,
-    exactness: Exactness,
+    on: BurnDevice,
     device: Device,
-    /// On the device with autodiff.
-    training: Transformer,
-    /// The same weights without autodiff.
-    inference: Transformer,
+    model: Transformer,
+    options: TrainingOptions,
 }
 
 impl BurnEngine {
@@ -29,23 +24,27 @@ impl BurnEngine {
     /// # Errors
     /// An invalid configuration, or parameters that are not its own.
     pub fn flex(config: &ModelConfig, params: &Params) -> Result<Self, Error> {
-        Self::on("burn-flex", Exactness::Exact, Device::flex(), config, params)
+        Self::on(BurnDevice::Flex, false, config, params)
     }
 
-    fn on(
-        name: &str,
-        exactness: Exactness,
-        device: Device,
-        config: &ModelConfig,
-        params: &Params,
-    ) -> Result<Self, Error> {
+    /// On any of burn's devices; with `bf16`, matrix products of training are taken in bfloat16.
+    ///
+    /// # Errors
+    /// A device that this build or machine does not have, an invalid configuration, or parameters that are not its own.
+    pub fn on(on: BurnDevice, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+        let device = on.open()?;
         Ok(Self {
-            name: name.to_string(),
-            exactness,
-            training: Transformer::from_params(config, params, &device.clone().autodiff())?,
-            inference: Transformer::from_params(config, params, &device)?,
+            name: format!("burn-{on}{}", if bf16 { " bf16" } else { "" }),
+            on,
+            model: Transformer::from_params(config, params, &device)?,
+            options: TrainingOptions { bf16, one_hot_embedding: on.is_gpu() },
             device,
         })
+    }
+
+    /// Examples that are worked on at once: their attention scores fit what the device takes at once.
+    fn group(&self, examples: usize, pos: usize) -> usize {
+        (self.on.numbers_at_once() / (self.config().n_heads * pos * pos)).clamp(1, examples)
     }
 
     /// Checks once, then runs `examples` in groups, with each group's part of the interventions.
@@ -61,7 +60,7 @@ impl BurnEngine {
         for intervention in interventions {
             intervention.check(config, tokens.nrows(), pos)?;
         }
-        let group = (GROUP_SCORES / (config.n_heads * pos * pos)).clamp(1, tokens.nrows());
+        let group = self.group(tokens.nrows(), pos);
         let starts = (0..tokens.nrows()).step_by(group);
         starts
             .map(|from| {
@@ -102,7 +101,7 @@ impl BurnEngine {
     }
 
     fn forward(&self, tokens: ArrayView2<u32>, tap: &mut Interventions) -> Tensor<3> {
-        self.inference.forward_with(&flat(tokens), tokens.nrows(), tap)
+        self.model.forward_with(&flat(tokens), tokens.nrows(), tap)
     }
 }
 
@@ -112,26 +111,40 @@ impl Engine for BurnEngine {
     }
 
     fn exactness(&self) -> Exactness {
-        self.exactness
+        self.on.exactness()
     }
 
     fn config(&self) -> &ModelConfig {
-        self.training.config()
+        self.model.config()
     }
 
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
-        self.training.set_params(params)?;
-        self.inference.set_params(params)?;
-        Ok(())
+        Ok(self.model.set_params(params)?)
     }
 
     fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
         let (inputs, targets) = split(examples);
-        check_tokens(self.config(), examples, inputs.ncols())?;
-        let logits = self.training.forward(&flat(inputs), inputs.nrows());
-        let loss = next_token_losses(logits, targets, &self.device.clone().autodiff()).mean();
-        *gradients = self.training.gradients(&loss.backward());
-        Ok(loss.into_scalar())
+        let (rows, pos) = inputs.dim();
+        check_tokens(self.config(), examples, pos)?;
+        gradients.check(self.config())?;
+        let (group, weight) = (self.group(rows, pos), 1.0 / (rows * pos) as f64);
+        // A batch that is too large for the device at once is taken in parts, whose gradients are added on it, in order.
+        let parts = (0..rows).step_by(group).map(|from| {
+            let part = Slice::from(from..(from + group).min(rows));
+            let of = |tokens: ArrayView2<u32>| flat(tokens.slice_axis(Axis(0), part));
+            let (inputs, targets) = (of(inputs), of(targets));
+            let batch = inputs.len() / pos;
+            let (loss, gradients) = self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
+            Tensor::cat([vec![loss], gradients].concat(), 0)
+        });
+        let sum = to_host(parts.reduce(|sum, part| sum + part).expect("there is at least one example"));
+        let mut rest = &sum[1..];
+        for (_, gradient) in gradients.iter_mut() {
+            let (own, others) = rest.split_at(gradient.len());
+            gradient.iter_mut().zip(own).for_each(|(to, &from)| *to = from);
+            rest = others;
+        }
+        Ok((f64::from(sum[0]) * weight) as f32)
     }
 
     fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {

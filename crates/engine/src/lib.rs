@@ -24,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod burn_device;
 mod burn_engine;
 mod cpu;
 mod intervention;
@@ -33,6 +34,7 @@ use std::collections::BTreeMap;
 use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
+pub use burn_device::{BurnDevice, Gpu, gpus};
 pub use burn_engine::{BurnEngine, library_sgemm};
 pub use cpu::{CpuEngine, Model};
 pub use induction_kernels::{Arch, archs};
@@ -47,6 +49,9 @@ pub enum Error {
     /// Tokens that the model cannot read.
     #[error("{0}")]
     Tokens(String),
+    /// A device that is unknown, not in this build, or not in this machine.
+    #[error("device {0}")]
+    Device(String),
     /// An intervention that does not fit the model or the tokens.
     #[error("intervention {0}")]
     Intervention(String),

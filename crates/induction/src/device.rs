@@ -1,38 +1,189 @@
 //! What a model runs on.
 
-use clap::ValueEnum;
-use induction_engine::{BurnEngine, CpuEngine, Engine};
+use std::{fmt, str::FromStr};
+
+use induction_engine::{Arch, BurnDevice, BurnEngine, CpuEngine, Engine, gpus};
 use induction_model::{ModelConfig, Params};
+use induction_train::RunSpec;
+use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, reproduce::bytes};
 
-/// An engine and its device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+/// An engine and its device. Written `cpu`, or as [`BurnDevice`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
     /// The fused CPU engine.
     #[default]
     Cpu,
-    /// burn on its pure-Rust CPU backend.
-    Flex,
+    /// burn.
+    Burn {
+        /// Its device.
+        on: BurnDevice,
+        /// Whether matrix products of training are taken in bfloat16.
+        bf16: bool,
+    },
 }
 
 impl Device {
-    /// As in the option.
-    pub fn name(self) -> &'static str {
+    /// As in the option, with `bf16` where products are.
+    pub fn name(self) -> String {
         match self {
-            Self::Cpu => "cpu",
-            Self::Flex => "flex",
+            Self::Cpu => "cpu".to_string(),
+            Self::Burn { on, bf16: false } => on.to_string(),
+            Self::Burn { on, bf16: true } => format!("{on} bf16"),
         }
+    }
+
+    /// The same device, with matrix products of training in bfloat16.
+    ///
+    /// # Errors
+    /// The fused CPU engine, which has none.
+    pub fn with_bf16(self) -> Result<Self, Error> {
+        match self {
+            Self::Cpu => Err(Error::Input("--bf16: the engine `cpu` computes in float32; name a burn device".into())),
+            Self::Burn { on, .. } => Ok(Self::Burn { on, bf16: true }),
+        }
+    }
+
+    /// Checks that this build and this machine have it.
+    ///
+    /// # Errors
+    /// What is missing, and what helps.
+    pub fn check(self) -> Result<(), Error> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Burn { on, .. } => Ok(on.check()?),
+        }
+    }
+
+    /// Refuses specs that need more memory than its GPU has left; `jobs` of them at once.
+    ///
+    /// # Errors
+    /// Both figures and what helps.
+    pub fn check_memory<'a>(self, specs: impl Iterator<Item = &'a RunSpec>, jobs: usize) -> Result<(), Error> {
+        let Self::Burn { on, .. } = self else { return Ok(()) };
+        let (Some(index), Ok(found)) = (on.gpu(), gpus()) else { return Ok(()) };
+        let Some(gpu) = found.iter().find(|gpu| gpu.index == index) else { return Ok(()) };
+        let mut each: Vec<(f64, &str)> = specs.map(|spec| (gpu_memory(on, spec), spec.name.as_str())).collect();
+        each.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let needed: f64 = each.iter().take(jobs).map(|(memory, _)| memory).sum();
+        let free = gpu.free as f64 * 1024.0 * 1024.0;
+        if needed <= free {
+            return Ok(());
+        }
+        let (largest, name) = each[0];
+        Err(Error::Input(format!(
+            "device {on}: about {} of its memory are needed with {jobs} runs at once, {} are free; the largest run is {name} with {}: lower --jobs, or train a smaller model",
+            bytes(needed),
+            bytes(free),
+            bytes(largest)
+        )))
     }
 
     /// The engine, with these weights.
     ///
     /// # Errors
-    /// An invalid configuration, or parameters that are not its own.
+    /// A device that is not there, an invalid configuration, or parameters that are not its own.
     pub fn open(self, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
         Ok(match self {
             Self::Cpu => Box::new(CpuEngine::new(config, params)?),
-            Self::Flex => Box::new(BurnEngine::flex(config, params)?),
+            Self::Burn { on, bf16 } => Box::new(BurnEngine::on(on, bf16, config, params)?),
         })
+    }
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "cpu" {
+            return Ok(Self::Cpu);
+        }
+        Ok(Self::Burn { on: text.parse()?, bf16: false })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// What training a spec holds on a GPU, in bytes: its context and workspace, weights and gradients, and the activations of
+/// as many sequences as are worked on at once.
+fn gpu_memory(on: BurnDevice, spec: &RunSpec) -> f64 {
+    const CONTEXT: f64 = 1.5e9;
+    let c = &spec.model;
+    let parameters: usize = c.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let scores = c.n_heads * c.n_ctx * c.n_ctx;
+    let batch = (on.numbers_at_once() / scores).clamp(1, spec.train.batch);
+    // Patterns of every layer are kept; three more arrays of their size come and go.
+    let square = (scores * (c.n_layers + 3)) as f64;
+    let rows = (c.n_ctx * (c.n_layers * (14 * c.d_model + 5 * c.d_mlp) + 4 * c.d_vocab)) as f64;
+    CONTEXT + 4.0 * (3.0 * parameters as f64 + batch as f64 * (square + rows))
+}
+
+/// A line of `induction devices`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// As `--device` takes it.
+    pub device: String,
+    /// Whether it can be used here and now.
+    pub ready: bool,
+    /// What it stands on; if it is not ready, what is missing and what adds it.
+    pub note: String,
+}
+
+/// Every device that there could be, with what this build and this machine have of it.
+pub fn list() -> Vec<Listed> {
+    let threads = rayon::current_num_threads();
+    let mut all = vec![Listed {
+        device: "cpu".to_string(),
+        ready: true,
+        note: format!("our own kernels, {:?}; {threads} threads", Arch::new()),
+    }];
+    for kind in BurnDevice::KINDS {
+        let mut devices = vec![kind];
+        if let (true, Ok(found)) = (kind.is_gpu(), gpus()) {
+            let numbered = found.iter().map(|gpu| match kind {
+                BurnDevice::LibtorchCuda(_) => BurnDevice::LibtorchCuda(gpu.index),
+                _ => BurnDevice::Cuda(gpu.index),
+            });
+            devices = numbered.collect();
+        }
+        all.extend(devices.into_iter().map(|on| {
+            let missing = on.missing();
+            let note = missing.clone().unwrap_or_else(|| {
+                let gpu = on.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
+                format!("{}{}", on.backend(), gpu.map_or_else(String::new, |gpu| format!("; {gpu}")))
+            });
+            Listed { device: on.to_string(), ready: missing.is_none(), note }
+        }));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["cpu", "flex", "ndarray", "libtorch", "libtorch:cuda:1", "cuda:0"] {
+            assert_eq!(name.parse::<Device>().map(Device::name), Ok(name.to_string()));
+        }
+        assert!("tpu".parse::<Device>().is_err_and(|e| e.contains("cpu, flex")));
+        assert!(Device::Cpu.with_bf16().is_err());
+        assert_eq!("cuda".parse::<Device>().unwrap().with_bf16().unwrap().name(), "cuda:0 bf16");
+    }
+
+    #[test]
+    fn every_device_is_listed_with_what_it_lacks() {
+        let all = list();
+        assert!(all[0].ready && all[0].device == "cpu" && all[1].ready && all[1].device == "flex");
+        assert!(all.len() >= 6);
+        for listed in &all {
+            assert!(!listed.note.is_empty() && !listed.note.contains('\n'), "{listed:?}");
+        }
     }
 }

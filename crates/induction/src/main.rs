@@ -40,9 +40,13 @@ struct Arguments {
     /// Worker threads [default: all cores]. Results do not depend on it.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// What models run on.
-    #[arg(long, visible_alias = "engine", global = true, value_enum, default_value = "cpu")]
+    /// What models run on: cpu (the fused engine), or burn on flex, ndarray, libtorch, libtorch:cuda:N or cuda:N; see
+    /// `induction devices`.
+    #[arg(long, visible_alias = "engine", global = true, default_value = "cpu")]
     device: Device,
+    /// Take the matrix products of training in bfloat16 (burn's devices; meant for GPUs).
+    #[arg(long, global = true)]
+    bf16: bool,
     /// Machine-readable results on standard output.
     #[arg(long, global = true)]
     json: bool,
@@ -217,6 +221,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+    /// What models can run on: what this build and this machine have, and how to add what is missing.
+    Devices,
     /// Time an engine; one JSON line.
     Bench {
         /// What to time.
@@ -386,7 +392,11 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         .build_global()
         .map_err(|e| Error::Input(format!("--threads: {e}")))?;
     let interrupt = Interrupt::listen().map_err(Error::io("signal handlers"))?;
-    let (json, device) = (arguments.json, arguments.device);
+    let json = arguments.json;
+    let device = if arguments.bf16 { arguments.device.with_bf16()? } else { arguments.device };
+    if !matches!(arguments.command, Command::Devices) {
+        device.check()?;
+    }
     let screen = Screen::new(arguments.quiet || json);
     match &arguments.command {
         Command::Reproduce {
@@ -421,6 +431,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
             }
             check_memory(&manifest, jobs)?;
+            device.check_memory(manifest.runs.iter().map(|row| &row.spec), jobs)?;
             let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
             show_report(&reproduce(&manifest, out, &executor, &screen)?, json)
         }
@@ -463,6 +474,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;
+            device.check_memory(std::iter::once(&spec), 1)?;
             let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
             source.notes().iter().for_each(|note| screen.note(note));
             training::run(&spec, &source, out, device, &interrupt, &screen)?;
@@ -574,6 +586,16 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }?;
             // Last: what was found is not lost with a page that cannot be written.
             html.as_ref().map_or(Ok(()), |path| scan::write_page(&scans, path))
+        }
+        Command::Devices => {
+            let all = induction::device::list();
+            if json {
+                return show(&all);
+            }
+            let line = |listed: &induction::device::Listed| {
+                format!("{:<16} {:<6} {}", listed.device, if listed.ready { "ready" } else { "-" }, listed.note)
+            };
+            print_line(&all.iter().map(line).collect::<Vec<_>>().join("\n"))
         }
         Command::Bench { work } => {
             let model_timing = |work, model: &BenchModel| -> Result<String, Error> {

@@ -1,12 +1,15 @@
 // Field names are TransformerLens' parameter names, so that a parameter's module path is its name in every file.
 #![allow(non_snake_case)]
 
+mod backward;
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Gradients, Int, Tensor, TensorData, activation, module::embedding},
 };
 use ndarray::{ArrayD, IxDyn};
 
+pub use self::backward::TrainingOptions;
 use crate::{Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
 
 /// Added to the attention scores of later positions: small enough that its exponential is exactly 0 in float32,

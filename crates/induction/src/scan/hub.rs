@@ -78,7 +78,7 @@ fn bring(place: &Place<'_>, text: &str, screen: &Screen) -> Result<PathBuf, Erro
     let failed = |error: hf_hub::HFError| {
         let help = match &error {
             hf_hub::HFError::AuthRequired { .. } | hf_hub::HFError::Forbidden { .. } => "; HF_TOKEN says who asks",
-            hf_hub::HFError::Request(_) => "; with HF_HUB_OFFLINE=1 what was downloaded before is used",
+            hf_hub::HFError::Request { .. } => "; with HF_HUB_OFFLINE=1 what was downloaded before is used",
             hf_hub::HFError::LocalEntryNotFound { .. } => "; it was never downloaded, or HF_HOME is another",
             _ => "",
         };

@@ -1,0 +1,267 @@
+//! burn's devices: which this build and this machine have.
+
+use std::{fmt, panic, process::Command, str::FromStr};
+
+use burn::tensor::{Device, Tensor};
+
+use crate::{Error, Exactness};
+
+/// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`, `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BurnDevice {
+    /// Pure Rust, on the CPU; always there.
+    Flex,
+    /// The older pure-Rust backend (feature `ndarray`).
+    Ndarray,
+    /// PyTorch's library on the CPU (feature `libtorch`).
+    Libtorch,
+    /// PyTorch's library on a GPU (feature `libtorch`).
+    LibtorchCuda(usize),
+    /// CubeCL's kernels on a GPU (feature `cuda`).
+    Cuda(usize),
+}
+
+impl BurnDevice {
+    /// One of each kind, the first GPU standing for all.
+    pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
+
+    /// Whether this build has the backend; otherwise how to make one that has.
+    ///
+    /// # Errors
+    /// The command, if it has not.
+    pub fn is_built(self) -> Result<(), &'static str> {
+        match self {
+            Self::Ndarray if !cfg!(feature = "ndarray") => Err("cargo build --release --features ndarray"),
+            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Err("cargo xtask libtorch"),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => Err("cargo build --release --features cuda"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What it stands on.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Self::Flex => "burn 0.22.1, burn-flex",
+            Self::Ndarray => "burn 0.22.1, burn-ndarray",
+            Self::Libtorch | Self::LibtorchCuda(_) => "burn 0.22.1, burn-tch on libtorch 2.9.0",
+            Self::Cuda(_) => "burn 0.22.1, burn-cuda",
+        }
+    }
+
+    /// Whether it is a graphics processor.
+    pub fn is_gpu(self) -> bool {
+        self.gpu().is_some()
+    }
+
+    /// The number of its graphics processor.
+    pub fn gpu(self) -> Option<usize> {
+        match self {
+            Self::LibtorchCuda(index) | Self::Cuda(index) => Some(index),
+            Self::Flex | Self::Ndarray | Self::Libtorch => None,
+        }
+    }
+
+    /// What a repetition may be expected to give. libtorch promises no order of sums, and CubeCL picks kernels by timing
+    /// them.
+    pub fn exactness(self) -> Exactness {
+        match self {
+            Self::Flex | Self::Ndarray => Exactness::Exact,
+            Self::Libtorch | Self::LibtorchCuda(_) | Self::Cuda(_) => Exactness::Statistical,
+        }
+    }
+
+    /// Numbers that the attention scores of the examples in work may fill in a layer. Enough to keep the matrix products
+    /// long (64 MiB of float32 on a CPU, 1 GiB on a GPU), little enough that large batches and long evaluations run in
+    /// constant memory.
+    pub fn numbers_at_once(self) -> usize {
+        if self.is_gpu() { 1 << 28 } else { 1 << 24 }
+    }
+
+    /// What this build or this machine lacks for it, and what helps; nothing if it can be tried.
+    pub fn missing(self) -> Option<String> {
+        if let Err(command) = self.is_built() {
+            return Some(format!("not in this build; it is in one made by `{command}`"));
+        }
+        let index = self.gpu()?;
+        let found = match gpus() {
+            Ok(found) => found,
+            Err(reason) => return Some(format!("no NVIDIA GPU to be found ({reason})")),
+        };
+        let names: Vec<String> = found.iter().map(Gpu::to_string).collect();
+        let there = found.iter().any(|gpu| gpu.index == index);
+        (!there).then(|| format!("there is no GPU {index}, but {}", names.join("; ")))
+    }
+
+    /// Checks that nothing is [`missing`](Self::missing).
+    ///
+    /// # Errors
+    /// What is.
+    pub fn check(self) -> Result<(), Error> {
+        self.missing().map_or(Ok(()), |missing| Err(Error::Device(format!("{self}: {missing}"))))
+    }
+
+    /// burn's handle, after a first small computation on it.
+    pub(crate) fn open(self) -> Result<Device, Error> {
+        self.check()?;
+        #[cfg(feature = "libtorch")]
+        if matches!(self, Self::Libtorch) {
+            // Of this thread's operations: jobs side by side share the processor.
+            tch::set_num_threads(i32::try_from(rayon::current_num_threads()).unwrap_or(i32::MAX));
+        }
+        // Backends find their drivers on first use and panic where they cannot; the message is the reason.
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let opened = panic::catch_unwind(|| {
+            let device = self.handle();
+            let sum = Tensor::<1>::ones([4], &device).sum().into_scalar::<f32>();
+            (device, sum)
+        });
+        panic::set_hook(hook);
+        match opened {
+            Ok((device, 4.0)) => Ok(device),
+            Ok((_, sum)) => Err(Error::Device(format!("{self}: four ones add up to {sum} on it"))),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not start");
+                let line = text.lines().next().unwrap_or_default();
+                Err(Error::Device(format!("{self}: {line}")))
+            }
+        }
+    }
+
+    #[allow(deprecated, reason = "burn keeps its older backends for this version; they are offered as long as it does")]
+    fn handle(self) -> Device {
+        match self {
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => Device::ndarray(),
+            #[cfg(feature = "libtorch")]
+            Self::Libtorch => Device::libtorch(),
+            #[cfg(feature = "libtorch")]
+            Self::LibtorchCuda(index) => Device::libtorch_cuda(index),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Device::cuda(index),
+            _ => Device::flex(),
+        }
+    }
+}
+
+impl fmt::Display for BurnDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flex => f.write_str("flex"),
+            Self::Ndarray => f.write_str("ndarray"),
+            Self::Libtorch => f.write_str("libtorch"),
+            Self::LibtorchCuda(index) => write!(f, "libtorch:cuda:{index}"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for BurnDevice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let index = |text: &str| text.parse().map_err(|_| format!("GPU \"{text}\": expected a number from 0"));
+        match parts.as_slice() {
+            ["flex"] => Ok(Self::Flex),
+            ["ndarray"] => Ok(Self::Ndarray),
+            ["libtorch"] => Ok(Self::Libtorch),
+            ["libtorch", "cuda"] => Ok(Self::LibtorchCuda(0)),
+            ["libtorch", "cuda", n] => Ok(Self::LibtorchCuda(index(n)?)),
+            ["cuda"] => Ok(Self::Cuda(0)),
+            ["cuda", n] => Ok(Self::Cuda(index(n)?)),
+            _ => Err("expected cpu, flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
+        }
+    }
+}
+
+/// A graphics processor, as its driver tells of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gpu {
+    /// From 0.
+    pub index: usize,
+    /// Its model.
+    pub name: String,
+    /// Memory, MiB.
+    pub memory: u64,
+    /// Memory that nobody uses now, MiB.
+    pub free: u64,
+    /// The driver's version.
+    pub driver: String,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, name, memory, free, driver } = self;
+        write!(f, "GPU {index} is {name} with {memory} MiB ({free} free), driver {driver}")
+    }
+}
+
+/// This machine's NVIDIA GPUs, by `nvidia-smi`, which comes with their driver.
+///
+/// # Errors
+/// Why there are none to be found.
+pub fn gpus() -> Result<Vec<Gpu>, String> {
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=index,name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]);
+    let output = command.output().map_err(|e| format!("nvidia-smi, which comes with the driver: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let said = text.lines().next().unwrap_or("nothing").trim().to_string();
+        return Err(format!("nvidia-smi says: {said}"));
+    }
+    let found: Option<Vec<Gpu>> = text.lines().filter(|line| !line.trim().is_empty()).map(gpu).collect();
+    found.filter(|found| !found.is_empty()).ok_or_else(|| "nvidia-smi lists none".to_string())
+}
+
+fn gpu(line: &str) -> Option<Gpu> {
+    let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    let [index, name, memory, free, driver] = fields.as_slice() else { return None };
+    Some(Gpu {
+        index: index.parse().ok()?,
+        name: name.to_string(),
+        memory: memory.parse().ok()?,
+        free: free.parse().ok()?,
+        driver: driver.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for device in BurnDevice::KINDS.into_iter().chain([BurnDevice::Cuda(3), BurnDevice::LibtorchCuda(1)]) {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(BurnDevice::Cuda(0)));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "libtorch:0", "flex:0", "cuda:0:0"] {
+            assert!(wrong.parse::<BurnDevice>().is_err_and(|e| e.contains("expected")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        for device in BurnDevice::KINDS {
+            match (device.is_built(), device.open()) {
+                (Err(command), Err(error)) => assert!(error.to_string().contains(command), "{error}"),
+                (Ok(()), Err(error)) => {
+                    let said = error.to_string();
+                    assert!(device.is_gpu() && said.starts_with(&format!("device {device}: ")), "{said}");
+                    assert_eq!(said.lines().count(), 1, "{said}");
+                }
+                (built, Ok(_)) => assert!(built.is_ok()),
+            }
+        }
+    }
+
+    #[test]
+    fn the_drivers_words() {
+        let found = gpu("1, NVIDIA H100 80GB HBM3, 81559, 81000, 550.54.15").unwrap();
+        assert_eq!((found.index, found.memory, found.driver.as_str()), (1, 81559, "550.54.15"));
+        assert_eq!(gpu("1, NVIDIA H100"), None);
+        assert_eq!(gpu("No devices were found"), None);
+    }
+}
