@@ -2,9 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
-use std::process::{Command, ExitCode, Stdio, exit};
+use std::{
+    path::Path,
+    process::{Command, ExitCode, Stdio, exit},
+};
 
-use crate::{cargo, root, target};
+use crate::{cargo, devices, root};
 
 /// What is timed: a name, the work and its sizes.
 const CASES: [(&str, &str, &str); 5] = [
@@ -16,7 +19,7 @@ const CASES: [(&str, &str, &str); 5] = [
 ];
 
 pub(crate) const USAGE: &str =
-    "  bench [--threads N[,N]] [--rounds N] [--engine cpu|flex] [--peer] [--python PATH] [--compile] [--criterion]
+    "  bench [--threads N[,N]] [--rounds N] [--engine NAME] [--peer] [--python PATH] [--compile] [--criterion]
         [--scan MODEL.gguf]
             time training and evaluation; with --peer, PyTorch in turn with it (torch.compile with --compile),
             and the ratio of each round; with --criterion, the parts of a step; with --scan, a pretrained model's
@@ -47,7 +50,7 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
         cargo(&["bench", "--package", "induction-kernels", "--package", "induction-engine"]);
         return ExitCode::SUCCESS;
     }
-    cargo(&["build", "--release", "--package", "induction"]);
+    let binary = devices::binary(&["--engine".to_string(), options.engine.clone()]);
     if options.peer && !succeeds(Command::new(&options.python).args(["-c", "import torch"])) {
         eprintln!("xtask bench: {} has no torch: pip install torch, or name another with --python", options.python);
         return ExitCode::from(2);
@@ -55,7 +58,7 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     if let Some(model) = &options.scan {
         println!("| work | threads | tokens/s | peer | peer's tokens/s | ratio: median (each round) |");
         println!("|---|---|---|---|---|---|");
-        options.threads.iter().for_each(|threads| scan(&options, threads, model));
+        options.threads.iter().for_each(|threads| scan(&options, &binary, threads, model));
         return ExitCode::SUCCESS;
     }
     println!(
@@ -64,7 +67,7 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     println!("|---|---|---|---|---|---|---|");
     for threads in &options.threads {
         for case in CASES {
-            row(&options, threads, case);
+            row(&options, &binary, threads, case);
         }
     }
     ExitCode::SUCCESS
@@ -100,11 +103,11 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
 }
 
 /// Times one case, round by round, and prints its line.
-fn row(options: &Options, threads: &str, (name, work, sizes): (&str, &str, &str)) {
+fn row(options: &Options, binary: &Path, threads: &str, (name, work, sizes): (&str, &str, &str)) {
     let sizes: Vec<&str> = sizes.split(' ').collect();
     let (mut ours, mut peers, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let mut command = Command::new(target(&root()).join("release/induction"));
+        let mut command = Command::new(binary);
         command.args(["--threads", threads, "bench", work, "--engine", &options.engine]).args(&sizes);
         let line = output(&mut command);
         let tokens = field(&line, "tokens_per_s");
@@ -129,14 +132,14 @@ fn row(options: &Options, threads: &str, (name, work, sizes): (&str, &str, &str)
 }
 
 /// Times a pretrained model, round by round, and prints a line for each kind of work and peer, and one for loading.
-fn scan(options: &Options, threads: &str, model: &str) {
+fn scan(options: &Options, binary: &Path, threads: &str, model: &str) {
     const WORKS: [(&str, &[&str]); 2] = [
         ("losses", &["transformers_eager", "transformers_sdpa", "lens"]),
         ("heads", &["transformers_heads", "lens_heads"]),
     ];
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let mut command = Command::new(target(&root()).join("release/induction"));
+        let mut command = Command::new(binary);
         command.args(["--threads", threads, "bench", "scan", model, "--device", &options.engine]);
         ours.push(output(&mut command));
         if options.peer {

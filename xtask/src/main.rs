@@ -1,6 +1,7 @@
 //! The repository's tasks. Thin: it builds the release binary and calls it.
 
 mod bench;
+mod devices;
 
 use std::{
     env,
@@ -11,7 +12,7 @@ use std::{
 const USAGE: &str = "\
 cargo xtask TASK
 
-  reproduce [--scale smoke|laptop|full|gpu|paper] [--dry-run] [--clamp] [--device cpu|flex] [--out DIR] [--seed N] [--seeds N]
+  reproduce [--scale smoke|laptop|full|gpu|paper] [--dry-run] [--clamp] [--device NAME] [--bf16] [--out DIR] [--seed N] [--seeds N]
             [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
             train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
             with --dry-run, say what that costs here
@@ -26,13 +27,14 @@ fn main() -> ExitCode {
         Some("reproduce") => induction("reproduce", &arguments[1..]),
         Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
+        Some("libtorch") => devices::libtorch(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}{}", bench::USAGE);
+            eprint!("{USAGE}{}{}", bench::USAGE, devices::USAGE);
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}{}", bench::USAGE);
+            eprint!("{USAGE}{}{}", bench::USAGE, devices::USAGE);
             ExitCode::from(2)
         }
     }
@@ -41,13 +43,13 @@ fn main() -> ExitCode {
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.
 fn induction(task: &str, arguments: &[String]) -> ExitCode {
     let root = root();
-    cargo(&["build", "--release", "--package", "induction"]);
+    let binary = devices::binary(arguments);
     let has = |flag: &str| arguments.iter().any(|a| a == flag || a.starts_with(&format!("{flag}=")));
     let after = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
     let scale = after.map(String::as_str).or_else(|| arguments.iter().find_map(|a| a.strip_prefix("--scale=")));
     let scale = scale.unwrap_or("laptop");
     let corpora = root.join("fixtures/corpora");
-    let mut command = Command::new(target(&root).join("release/induction"));
+    let mut command = Command::new(binary);
     command.arg(task).args(arguments);
     if !has("--corpus") && !has("--manifest") {
         // A GPU learns from more text than one of these.
@@ -77,7 +79,7 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
 fn ci() -> ExitCode {
     cargo(&["fmt", "--all", "--check"]);
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")]);
+    cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings".to_string())]);
     cargo(&["test", "--workspace"]);
     ExitCode::SUCCESS
 }
@@ -87,10 +89,14 @@ fn cargo(arguments: &[&str]) {
 }
 
 /// Runs cargo in the repository's root; ends the process with its code if it fails.
-fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) {
+fn cargo_with(arguments: &[&str], variables: &[(&str, String)]) {
     eprintln!("cargo {}", arguments.join(" "));
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program).args(arguments).envs(variables.iter().copied()).current_dir(root()).status();
+    let status = Command::new(program)
+        .args(arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .current_dir(root())
+        .status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => exit(status.code().unwrap_or(1)),

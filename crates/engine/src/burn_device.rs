@@ -61,6 +61,11 @@ impl BurnDevice {
         }
     }
 
+    /// Whether it multiplies matrices of bfloat16.
+    pub fn has_bf16(self) -> bool {
+        self != Self::Ndarray
+    }
+
     /// What a repetition may be expected to give. libtorch promises no order of sums, and CubeCL picks kernels by timing
     /// them.
     pub fn exactness(self) -> Exactness {

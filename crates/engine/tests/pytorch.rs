@@ -1,34 +1,40 @@
-//! The engine against PyTorch in float64: logits, losses, activations, every gradient, ablations.
+//! Every engine against PyTorch in float64: logits, losses, activations, every gradient, ablations.
+//!
+//! With burn's other backends built in, this is their conformance suite, too (`cargo xtask libtorch --test`); the largest
+//! differences that it prints are in docs/BENCHMARKS.md.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod oracle;
 
+use std::collections::BTreeMap;
+
 use induction_engine::{Arch, Engine, Intervention, Model, archs};
 use induction_model::{Hook, Params};
 use ndarray::Axis;
-use oracle::{CASES, Oracle, engines};
+use oracle::{CASES, Oracle, engines, tolerance};
 
-/// Largest absolute difference allowed of float32 to float64; the dumped values are of order 1.
-const TOLERANCE: f64 = 1e-5;
-
-fn each_case(check: impl Fn(&Oracle, &mut dyn Engine) -> f64) {
-    let mut largest = 0f64;
+/// `check` gives the largest difference; each engine's is printed.
+fn each_case(what: &str, check: impl Fn(&Oracle, &mut dyn Engine) -> f64) {
+    let mut largest = BTreeMap::<String, f64>::new();
     for case in CASES {
         let oracle = Oracle::load(case);
         for mut engine in engines(&oracle.config, &oracle.params("param.")) {
-            largest = largest.max(check(&oracle, engine.as_mut()));
+            let found = check(&oracle, engine.as_mut());
+            let largest = largest.entry(engine.name().to_string()).or_default();
+            *largest = largest.max(found);
         }
     }
-    println!("largest difference {largest:.1e}");
+    largest.iter().for_each(|(engine, largest)| println!("| {what} | {engine} | {largest:.1e} |"));
 }
 
 #[test]
 fn logits_losses_and_activations() {
-    each_case(|oracle, engine| {
+    each_case("logits, losses, activations", |oracle, engine| {
+        let tolerance = tolerance(engine);
         let inputs = oracle.tokens.view().split_at(Axis(1), oracle.config.n_ctx).0;
-        let mut largest = oracle.close("logits", &engine.logits(inputs, &[]).unwrap(), TOLERANCE);
-        largest = largest.max(oracle.close("losses", &engine.losses(oracle.tokens.view(), &[]).unwrap(), TOLERANCE));
+        let mut largest = oracle.close("logits", &engine.logits(inputs, &[]).unwrap(), tolerance);
+        largest = largest.max(oracle.close("losses", &engine.losses(oracle.tokens.view(), &[]).unwrap(), tolerance));
         let layers = 0..oracle.config.n_layers;
         let hooks: Vec<Hook> = layers.flat_map(|l| [Hook::Pattern(l), Hook::Z(l), Hook::ResidPost(l)]).collect();
         for (hook, value) in engine.activations(inputs, &hooks, &[]).unwrap() {
@@ -38,7 +44,7 @@ fn logits_losses_and_activations() {
                 Hook::ResidPost(l) => format!("resid_post.{l}"),
                 other => panic!("{other} was not asked for"),
             };
-            largest = largest.max(oracle.close(&name, &value, TOLERANCE));
+            largest = largest.max(oracle.close(&name, &value, tolerance));
         }
         largest
     });
@@ -46,14 +52,22 @@ fn logits_losses_and_activations() {
 
 #[test]
 fn every_gradient() {
-    each_case(|oracle, engine| {
+    each_case("gradients, relative to their norm", |oracle, engine| {
+        let tolerance = tolerance(engine);
         let mut gradients = Params::zeros(&oracle.config);
         let loss = engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap();
-        let mut largest = oracle.close("loss", &[loss], TOLERANCE);
+        oracle.close("loss", &[loss], tolerance);
+        let mut largest = 0f64;
         for (name, gradient) in gradients.iter() {
-            largest = largest.max(oracle.close(&format!("grad.{name}"), gradient, TOLERANCE));
+            oracle.close(&format!("grad.{name}"), gradient, tolerance);
             let error = relative_error(gradient.iter().map(|&x| f64::from(x)), oracle.get(&format!("grad.{name}")));
-            assert!(error <= 1e-4, "{} {}: grad.{name} is off by {error:e} of its norm", engine.name(), oracle.name);
+            assert!(
+                error <= 10.0 * tolerance,
+                "{} {}: grad.{name} is off by {error:e} of its norm",
+                engine.name(),
+                oracle.name
+            );
+            largest = largest.max(error);
         }
         largest
     });
@@ -98,18 +112,19 @@ fn every_gradient_in_float64() {
 
 #[test]
 fn ablations_full_and_pattern_preserving() {
-    each_case(|oracle, engine| {
+    each_case("ablations", |oracle, engine| {
+        let tolerance = tolerance(engine);
         let mut largest = 0f64;
         for layer in 0..oracle.config.n_layers {
             for head in 0..oracle.config.n_heads {
                 let zero = Intervention::ZeroHead { layer, head };
                 let full = engine.losses(oracle.tokens.view(), std::slice::from_ref(&zero)).unwrap();
-                largest = largest.max(oracle.close(&format!("ablate.{layer}.{head}.full"), &full, TOLERANCE));
+                largest = largest.max(oracle.close(&format!("ablate.{layer}.{head}.full"), &full, tolerance));
                 let frozen = (0..oracle.config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
                 let preserving =
                     engine.losses(oracle.tokens.view(), &frozen.chain([zero]).collect::<Vec<_>>()).unwrap();
                 let name = format!("ablate.{layer}.{head}.pattern_preserving");
-                largest = largest.max(oracle.close(&name, &preserving, TOLERANCE));
+                largest = largest.max(oracle.close(&name, &preserving, tolerance));
             }
         }
         largest

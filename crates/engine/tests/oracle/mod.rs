@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use induction_engine::{BurnEngine, CpuEngine, Engine, archs};
+use induction_engine::{BurnDevice, BurnEngine, CpuEngine, Engine, archs};
 use induction_model::{ModelConfig, Params};
 use ndarray::{Array2, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
@@ -21,9 +21,28 @@ pub const CASES: [&str; 7] = [
     "two_layer_forbid_induction",
 ];
 
-/// The model on every engine: burn, and ours with each instruction set that this processor has.
+/// By how much float32 may differ from float64, whose values here are of order 1; gradients, relative to their norm, ten times
+/// as much. A GPU's products may round their factors to fewer bits.
+const TOLERANCES: [(&str, f64); 6] = [
+    ("cpu", 1e-5),
+    ("burn-flex", 1e-5),
+    ("burn-ndarray", 1e-5),
+    ("burn-libtorch", 1e-5),
+    ("burn-libtorch:cuda:0", 1e-3),
+    ("burn-cuda:0", 1e-3),
+];
+
+pub fn tolerance(engine: &dyn Engine) -> f64 {
+    let found = TOLERANCES.iter().find(|(name, _)| *name == engine.name());
+    found.unwrap_or_else(|| panic!("{} has no tolerance", engine.name())).1
+}
+
+/// The model on every engine that this build and this machine have: burn's devices, and ours with each instruction set.
 pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
-    let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(BurnEngine::flex(config, params).unwrap())];
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    for device in BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none()) {
+        engines.push(Box::new(BurnEngine::on(device, false, config, params).unwrap()));
+    }
     for arch in archs() {
         engines.push(Box::new(CpuEngine::on(arch, config, params).unwrap()));
     }
