@@ -141,7 +141,7 @@ pub fn list() -> Vec<Listed> {
     let mut all = vec![Listed {
         device: "cpu".to_string(),
         ready: true,
-        note: format!("our own kernels, {:?}; {threads} threads", Arch::new()),
+        note: format!("our own kernels, {}; {threads} threads", instructions()),
     }];
     for kind in BurnDevice::KINDS {
         let mut devices = vec![kind];
@@ -162,6 +162,16 @@ pub fn list() -> Vec<Listed> {
         }));
     }
     all
+}
+
+/// The instruction set that our kernels use here.
+fn instructions() -> String {
+    let name = format!("{:?}", Arch::new());
+    match name.split('(').next().unwrap_or_default() {
+        "V4" => "AVX-512".to_string(),
+        "V3" => "AVX2".to_string(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

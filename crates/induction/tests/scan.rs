@@ -105,8 +105,8 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     for part in ["model.gguf, random tokens below 200", "R-T1", "R-A1", "R-A2", "R-repeats"] {
         assert!(html.contains(part), "{part}");
     }
-    let few = fail(induction().arg("scan").arg(&model).args(["--ids-below", "60"]), 2);
-    assert!(few.contains("--ids-below 60") && few.contains("expected at least 50"), "{few}");
+    let few = fail(induction().arg("scan").arg(&model).args(["--ids-below", "30"]), 2);
+    assert!(few.contains("--ids-below 30") && few.contains("expected at least 50"), "{few}");
     let nowhere = folder.path().join("no/page.html");
     let lost = fail(induction().args(["--json", "scan"]).arg(&model).arg("--html").arg(&nowhere), 2);
     assert!(lost.contains("no/page.html"), "{lost}");
