@@ -590,4 +590,10 @@ fn the_largest_model_decides_and_of_a_series_the_last() {
     let claim = m6(&[("a", of(5, 1.0)), ("s/000", of(9, 1.0)), ("s/001", of(9, 8.0))]);
     assert_eq!(claim.verdict, Verdict::Partly);
     assert!(claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"), "{claim:#?}");
+    // Chosen tokens never speak for a model, not even for a larger one.
+    let mut chosen = of(9, 1.0);
+    chosen["ids_below"] = json!(1500);
+    let claim = m6(&[("a", of(5, 8.0)), ("b", chosen)]);
+    assert_eq!(claim.verdict, Verdict::Partly);
+    assert!(claim.why.starts_with("m5: ") && claim.why.contains("m9, random tokens below 1500: "), "{claim:#?}");
 }

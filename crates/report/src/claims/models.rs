@@ -31,19 +31,22 @@ pub(crate) fn series_of(scan: &Scan) -> Option<&str> {
 /// The largest model that can answer decides, chosen without a look at the answer; the others are told.
 pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan]) -> Claim {
     let mut found: Vec<(&Scan, Finding)> = scans.iter().map(|scan| (*scan, judge(scan))).collect();
-    let size = |(scan, finding): &(&Scan, Finding)| (finding.verdict != Verdict::OutOfReach, scan.model.n_params);
+    // A scan on some of the tokens is a variation, of which there could be many: it never speaks for a model.
+    let size = |(scan, finding): &(&Scan, Finding)| {
+        (finding.verdict != Verdict::OutOfReach, scan.ids_below.is_none(), scan.model.n_params)
+    };
     // Of equals the last: checkpoints are named in order.
     let Some(lead) = (0..found.len()).max_by_key(|&k| size(&found[k])) else {
         let why = "No trained model is scanned: `induction scan MODEL --out DIR/models/NAME` does it.";
         return claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why.to_string()), None, String::new());
     };
     let (scan, mut finding) = found.remove(lead);
-    finding.why = format!("{}: {}", scan.model.name, finding.why);
+    finding.why = format!("{}: {}", scan.title(), finding.why);
     let interval = finding.interval.take();
     let told: Vec<String> = found
         .iter()
         .filter(|(_, other)| other.verdict != Verdict::OutOfReach)
-        .map(|(scan, other)| format!("{}: {}, {}", scan.model.name, other.ours, other.verdict.phrase()))
+        .map(|(scan, other)| format!("{}: {}, {}", scan.title(), other.ours, other.verdict.phrase()))
         .collect();
     let others = match told.as_slice() {
         _ if finding.verdict == Verdict::OutOfReach => String::new(),

@@ -52,11 +52,8 @@ impl<'a> Models<'a> {
 
     /// A model's name, with its folder where another has the same.
     fn label(&self, scan: &Scan) -> String {
-        let same = self.each.iter().filter(|other| other.model.name == scan.model.name).count();
-        let name = match scan.ids_below {
-            Some(limit) => format!("{}, random tokens below {limit}", scan.model.name),
-            None => scan.model.name.clone(),
-        };
+        let same = self.each.iter().filter(|other| other.title() == scan.title()).count();
+        let name = scan.title();
         if same > 1 { format!("{name} ({})", crate::visible(&scan.folder)) } else { name }
     }
 

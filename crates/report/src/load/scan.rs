@@ -170,6 +170,14 @@ pub struct ScanPrompt {
 }
 
 impl Scan {
+    /// The model's name, and what else tells this scan of it from others.
+    pub(crate) fn title(&self) -> String {
+        match self.ids_below {
+            Some(limit) => format!("{}, random tokens below {limit}", self.model.name),
+            None => self.model.name.clone(),
+        }
+    }
+
     /// The head that matches prefixes best; a scan has at least one head.
     pub(crate) fn best_head(&self) -> &ScanHead {
         let better = |best: &ScanHead, head: &ScanHead| head.prefix_matching > best.prefix_matching;
