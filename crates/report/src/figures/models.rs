@@ -296,11 +296,8 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
         (RemovedKind::Any, "without as many others of any layer", THIRD),
     ];
     let panel = |scan: &&Scan| {
-        let mut panel = Panel::new(
-            models.label(scan),
-            axis("loss of the first copy (nats a token)"),
-            axis("loss of the second copy (nats a token)"),
-        );
+        let mut panel =
+            Panel::new(models.label(scan), axis("first copy, nats a token"), axis("second copy, nats a token"));
         panel.summary = "No head matches prefixes, so none was removed.".to_string();
         if scan.removed.is_empty() {
             return panel;
