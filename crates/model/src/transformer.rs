@@ -5,7 +5,11 @@ mod backward;
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{Device, Gradients, Int, Tensor, TensorData, activation, module::embedding},
+    tensor::{
+        Device, Gradients, Int, Tensor, TensorData, activation,
+        module::{attention, embedding},
+        ops::AttentionModuleOptions,
+    },
 };
 use ndarray::{ArrayD, IxDyn};
 
@@ -15,10 +19,6 @@ use crate::{Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Param
 /// Added to the attention scores of later positions: small enough that its exponential is exactly 0 in float32,
 /// finite so that no subtraction of infinities can make a NaN.
 const MASKED: f32 = -1e9;
-
-/// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may see; longer ones keep
-/// the matrix products long.
-const QUERY_BLOCK: usize = 128;
 
 /// Sees, and may replace, the activations at the hook points it asks for.
 ///
@@ -287,10 +287,10 @@ impl Transformer {
         mask: &Tensor<4>,
         tap: &mut dyn Tap,
     ) -> Tensor<4> {
-        let [batch, _, pos, _] = q.dims();
-        let q = q * (self.config.d_head as f64).powf(-0.5);
+        let [batch, heads, pos, _] = q.dims();
         if tap.wants(Hook::Pattern(l)) {
-            let pattern = self.clamped(l, activation::softmax(scores(q, k, 0, mask), 3), |_| {
+            let scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)) + mask.clone();
+            let pattern = self.clamped(l, activation::softmax(scores, 3), |_| {
                 let shift =
                     (0..pos * pos).map(|at| f32::from(u8::from(at % pos == (at / pos).saturating_sub(1)))).collect();
                 let shift = Tensor::<4>::from_data(TensorData::new::<f32, _>(shift, [1, 1, pos, pos]), &self.device);
@@ -298,28 +298,19 @@ impl Transformer {
             });
             return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
         }
-        // The pattern itself is not needed. So the keys after a block of queries need not be looked at, and dividing after
-        // the product touches d_head numbers a row instead of pos.
-        let blocks = (0..pos).step_by(QUERY_BLOCK).map(|start| {
-            let end = (start + QUERY_BLOCK).min(pos);
-            let seen = |x: &Tensor<4>| x.clone().narrow(2, 0, end);
-            let scores = scores(q.clone().narrow(2, start, end - start), seen(&k), start, mask);
-            let weights = (scores.clone() - scores.detach().max_dim(3)).exp();
-            weights.clone().matmul(seen(&v)) / weights.sum_dim(3)
-        });
-        let z = Tensor::cat(blocks.collect(), 2);
+        // Nobody needs the pattern: the device's own attention, which need not write it down.
+        let z = if self.config.clamp == Some(Clamp::ForbidInduction) {
+            let mask = mask.clone().repeat_dim(1, heads);
+            attention(q, k, v.clone(), None, Some(mask), AttentionModuleOptions::default())
+        } else {
+            let causal = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
+            attention(q, k, v.clone(), None, None, causal)
+        };
         self.clamped(l, z, |head| {
             let v = v.clone().narrow(1, head, 1);
             if pos == 1 { v } else { Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2) }
         })
     }
-}
-
-/// Scores `[batch, head, query, key]` of scaled queries, the first of which stands at `start`, masked.
-fn scores(q: Tensor<4>, k: Tensor<4>, start: usize, mask: &Tensor<4>) -> Tensor<4> {
-    let (queries, keys) = (q.dims()[2], k.dims()[2]);
-    let mask = mask.clone().narrow(2, start, queries).narrow(3, 0, keys);
-    q.matmul(k.swap_dims(2, 3)) + mask
 }
 
 impl Mlp {

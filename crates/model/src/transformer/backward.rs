@@ -8,8 +8,12 @@ use std::{collections::BTreeMap, f64::consts::PI};
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
-use super::{Attention, Block, LayerNorm, QUERY_BLOCK, Transformer};
+use super::{Attention, Block, LayerNorm, Transformer};
 use crate::{Clamp, ModelConfig};
+
+/// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may see; longer ones keep
+/// the matrix products long.
+const QUERY_BLOCK: usize = 128;
 
 /// How gradients are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
