@@ -5,8 +5,8 @@ use induction_model::{Hook, ModelConfig, Params, Tap, TrainingOptions, Transform
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, check_tokens, intervention::check_hook,
-    intervention::with_frozen_patterns,
+    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep, Stepped, check_tokens,
+    intervention::check_hook, intervention::with_frozen_patterns,
 };
 
 /// An [`Engine`] on a burn device.
@@ -16,6 +16,18 @@ pub struct BurnEngine {
     device: Device,
     model: Transformer,
     options: TrainingOptions,
+    /// Whether training stays on the device.
+    stays: bool,
+    training: Option<Training>,
+}
+
+/// The state of training on the device, each a row with all parameters one after the other.
+struct Training {
+    weights: Tensor<1>,
+    moments: [Tensor<1>; 2],
+    /// Shares of the learning rate, and 1 where weight decay applies.
+    lr_scales: Tensor<1>,
+    decays: Tensor<1>,
 }
 
 impl BurnEngine {
@@ -39,7 +51,36 @@ impl BurnEngine {
             model: Transformer::from_params(config, params, &device)?,
             options: TrainingOptions { bf16, one_hot_embedding: on.is_gpu() },
             device,
+            stays: on.is_gpu(),
+            training: None,
         })
+    }
+
+    /// The same engine, its training kept on the device ([`Resident`]) or not; GPUs keep theirs.
+    pub fn kept_on_device(self, stays: bool) -> Self {
+        Self { stays, ..self }
+    }
+
+    /// The sum of the losses times `weight`'s inverse, and the gradients of the mean loss: one row.
+    fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
+        let (inputs, targets) = split(examples);
+        let (rows, pos) = inputs.dim();
+        check_tokens(self.config(), examples, pos)?;
+        let (group, weight) = (self.group(rows, pos), 1.0 / (rows * pos) as f64);
+        // A batch that is too large for the device at once is taken in parts, whose gradients are added on it, in order.
+        let parts = (0..rows).step_by(group).map(|from| {
+            let part = Slice::from(from..(from + group).min(rows));
+            let of = |tokens: ArrayView2<u32>| flat(tokens.slice_axis(Axis(0), part));
+            let (inputs, targets) = (of(inputs), of(targets));
+            let batch = inputs.len() / pos;
+            let (loss, gradients) = self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
+            Tensor::cat([vec![loss], gradients].concat(), 0)
+        });
+        Ok((parts.reduce(|sum, part| sum + part).expect("there is at least one example"), weight))
+    }
+
+    fn row(&self, params: &Params) -> Tensor<1> {
+        upload(params.iter().flat_map(|(_, value)| value.iter().copied()).collect(), &self.device)
     }
 
     /// Examples that are worked on at once: their attention scores fit what the device takes at once.
@@ -123,27 +164,10 @@ impl Engine for BurnEngine {
     }
 
     fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
-        let (inputs, targets) = split(examples);
-        let (rows, pos) = inputs.dim();
-        check_tokens(self.config(), examples, pos)?;
         gradients.check(self.config())?;
-        let (group, weight) = (self.group(rows, pos), 1.0 / (rows * pos) as f64);
-        // A batch that is too large for the device at once is taken in parts, whose gradients are added on it, in order.
-        let parts = (0..rows).step_by(group).map(|from| {
-            let part = Slice::from(from..(from + group).min(rows));
-            let of = |tokens: ArrayView2<u32>| flat(tokens.slice_axis(Axis(0), part));
-            let (inputs, targets) = (of(inputs), of(targets));
-            let batch = inputs.len() / pos;
-            let (loss, gradients) = self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
-            Tensor::cat([vec![loss], gradients].concat(), 0)
-        });
-        let sum = to_host(parts.reduce(|sum, part| sum + part).expect("there is at least one example"));
-        let mut rest = &sum[1..];
-        for (_, gradient) in gradients.iter_mut() {
-            let (own, others) = rest.split_at(gradient.len());
-            gradient.iter_mut().zip(own).for_each(|(to, &from)| *to = from);
-            rest = others;
-        }
+        let (sum, weight) = self.loss_and_gradients_row(examples)?;
+        let sum = to_host(sum);
+        fill(gradients, &sum[1..]);
         Ok((f64::from(sum[0]) * weight) as f32)
     }
 
@@ -174,6 +198,65 @@ impl Engine for BurnEngine {
             Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
         })?;
         Ok(join(&groups))
+    }
+
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        self.stays.then_some(self)
+    }
+}
+
+impl Resident for BurnEngine {
+    fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error> {
+        for params in [params, moments[0], moments[1]] {
+            params.check(self.config())?;
+        }
+        let of_kind = |number: fn(&ParameterKind) -> f32| {
+            let each = params.iter().zip(kinds);
+            upload(each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect(), &self.device)
+        };
+        let training = Training {
+            weights: self.row(params),
+            moments: moments.map(|moment| self.row(moment)),
+            lr_scales: of_kind(|kind| kind.lr_scale as f32),
+            decays: of_kind(|kind| f32::from(u8::from(kind.decays))),
+        };
+        self.model.set_flat(&training.weights);
+        self.training = Some(training);
+        Ok(())
+    }
+
+    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error> {
+        let (row, weight) = self.loss_and_gradients_row(examples)?;
+        let loss = row.clone().narrow(0, 0, 1);
+        let gradient = row.clone().narrow(0, 1, row.dims()[0] - 1);
+        let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
+        let clip = ((norm.clone() + 1e-6).recip() * step.clip_norm).clamp_max(1.0);
+        let gradient = gradient * clip;
+        let Training { weights, moments: [m, v], lr_scales, decays } = self.training.take().expect("load comes first");
+        let [beta1, beta2] = step.betas;
+        let m = m * beta1 + gradient.clone() * (1.0 - beta1);
+        let v = v * beta2 + gradient.clone() * gradient * (1.0 - beta2);
+        let root = v.clone().sqrt() * step.corrections[1].sqrt().recip() + step.eps;
+        let change = m.clone() / root * lr_scales.clone() * (step.lr / step.corrections[0]);
+        let weights = weights.clone() * (decays.clone() * (-step.lr * step.weight_decay) + 1.0) - change;
+        let found = to_host(Tensor::cat(vec![loss, norm, (weights.clone() * weights.clone()).sum()], 0));
+        self.model.set_flat(&weights);
+        self.training = Some(Training { weights, moments: [m, v], lr_scales, decays });
+        Ok(Stepped {
+            loss: (f64::from(found[0]) * weight) as f32,
+            grad_norm: f64::from(found[1]),
+            weights: f64::from(found[2]),
+        })
+    }
+
+    fn fetch(&self, params: &mut Params, moments: [&mut Params; 2]) -> Result<(), Error> {
+        let training = self.training.as_ref().expect("load comes first");
+        let [m, v] = moments;
+        for (row, to) in [(&training.weights, params), (&training.moments[0], m), (&training.moments[1], v)] {
+            to.check(self.config())?;
+            fill(to, &to_host(row.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -222,6 +305,20 @@ fn next_token_losses(logits: Tensor<3>, targets: ArrayView2<u32>, device: &Devic
 
 fn to_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as::<f32>().expect("every activation is float32")
+}
+
+fn upload(row: Vec<f32>, device: &Device) -> Tensor<1> {
+    let length = row.len();
+    Tensor::from_data(TensorData::new(row, [length]), device)
+}
+
+/// One parameter after the other from `row`.
+fn fill(params: &mut Params, mut row: &[f32]) {
+    for (_, value) in params.iter_mut() {
+        let (own, rest) = row.split_at(value.len());
+        value.iter_mut().zip(own).for_each(|(to, &from)| *to = from);
+        row = rest;
+    }
 }
 
 fn join<D: ndarray::RemoveAxis>(groups: &[ndarray::Array<f32, D>]) -> ndarray::Array<f32, D> {

@@ -123,6 +123,76 @@ pub trait Engine: Sync {
     /// # Errors
     /// As [`activations`](Self::activations).
     fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<ndarray::Array3<f32>, Error>;
+
+    /// Training that stays on the device, if the way to the host and back would take longer than a step.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
+    }
+}
+
+/// Steps of AdamW on a device: weights and moments are brought to the host only when they are asked for.
+pub trait Resident {
+    /// Puts weights and moments on the device, with what tells parameters apart, in the configuration's order. The engine
+    /// computes with these weights from now on.
+    ///
+    /// # Errors
+    /// Parameters of another model.
+    fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error>;
+
+    /// One step on the mean loss of `examples` (`[example, pos + 1]`).
+    ///
+    /// # Errors
+    /// Tokens that the model cannot read.
+    ///
+    /// # Panics
+    /// Before [`load`](Self::load).
+    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error>;
+
+    /// Copies weights and moments to the host.
+    ///
+    /// # Errors
+    /// Parameters of another model.
+    ///
+    /// # Panics
+    /// Before [`load`](Self::load).
+    fn fetch(&self, params: &mut Params, moments: [&mut Params; 2]) -> Result<(), Error>;
+}
+
+/// How a step treats a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ParameterKind {
+    /// Its share of the learning rate.
+    pub lr_scale: f64,
+    /// Whether weight decay applies to it.
+    pub decays: bool,
+}
+
+/// The numbers of one AdamW step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResidentStep {
+    /// Learning rate.
+    pub lr: f64,
+    /// Decay rates of the moments.
+    pub betas: [f64; 2],
+    /// `1 - beta^step` of each.
+    pub corrections: [f64; 2],
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// What a weight loses of itself, as a share of the learning rate.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together.
+    pub clip_norm: f64,
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stepped {
+    /// Mean loss in nats, before the step.
+    pub loss: f32,
+    /// Norm of all gradients together, before clipping.
+    pub grad_norm: f64,
+    /// Sum of the squares of all weights after the step: not finite if one of them is not.
+    pub weights: f64,
 }
 
 /// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.

@@ -56,6 +56,9 @@ pub fn time(
     let spec = TrainSpec::new(u64::MAX, batch, 1e-3);
     let mut optimizer = AdamW::new(config);
     let mut gradients = Params::zeros(config);
+    if let Some(device) = engine.resident() {
+        device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(&spec))?;
+    }
     let mut rng = induction_random::stream(0, "bench", 0);
     let mut seconds = Vec::new();
     for repetition in 0..WARM_UP + repetitions {
@@ -65,10 +68,14 @@ pub fn time(
         let begun = Instant::now();
         match work {
             Work::Train => {
-                engine.loss_and_gradients(examples.view(), &mut gradients)?;
-                let clip = clip_by_global_norm(&gradients, spec.clip_norm);
-                optimizer.update(&mut params, &gradients, clip.scale, spec.lr, &spec);
-                engine.set_params(&params)?;
+                if let Some(device) = engine.resident() {
+                    device.step(examples.view(), &optimizer.resident_step(spec.lr, &spec))?;
+                } else {
+                    engine.loss_and_gradients(examples.view(), &mut gradients)?;
+                    let clip = clip_by_global_norm(&gradients, spec.clip_norm);
+                    optimizer.update(&mut params, &gradients, clip.scale, spec.lr, &spec);
+                    engine.set_params(&params)?;
+                }
             }
             Work::Evaluate => {
                 engine.losses(examples.view(), &[])?;

@@ -4,7 +4,7 @@
 mod backward;
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
         Device, Gradients, Int, Tensor, TensorData, activation,
         module::{attention, embedding},
@@ -148,6 +148,23 @@ impl Transformer {
     pub fn set_params(&mut self, params: &Params) -> Result<(), Error> {
         self.weights = Weights::new(&self.config, params, &self.device)?;
         Ok(())
+    }
+
+    /// Replaces all weights by those in `flat`, one parameter after the other in the configuration's order, on this model's
+    /// device.
+    ///
+    /// # Panics
+    /// If there are too few.
+    pub fn set_flat(&mut self, flat: &Tensor<1>) {
+        let mut end = 0;
+        let shapes = self.config.parameter_shapes().into_iter();
+        let at = shapes.map(|(name, shape)| {
+            let begin = end;
+            end += shape.iter().product::<usize>();
+            (name, begin)
+        });
+        let mut visitor = Flat { path: Vec::new(), at: at.collect(), flat };
+        self.weights = self.weights.clone().map(&mut visitor);
     }
 
     /// The configuration.
@@ -405,6 +422,31 @@ impl Source<'_> {
             });
         }
         Ok(Param::from_data(TensorData::new(value.iter().copied().collect::<Vec<f32>>(), shape), self.device))
+    }
+}
+
+/// Takes each parameter out of one long row.
+struct Flat<'a> {
+    path: Vec<String>,
+    at: std::collections::HashMap<String, usize>,
+    flat: &'a Tensor<1>,
+}
+
+impl ModuleMapper for Flat<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let at = self.at[&self.path.join(".")];
+        param.map(|old| {
+            let shape = old.dims();
+            self.flat.clone().narrow(0, at, shape.iter().product()).reshape(shape)
+        })
     }
 }
 

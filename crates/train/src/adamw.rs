@@ -1,3 +1,4 @@
+use induction_engine::{ParameterKind, ResidentStep};
 use induction_kernels::Arch;
 use induction_model::{ModelConfig, Params};
 use ndarray::ArrayD;
@@ -20,6 +21,25 @@ impl AdamW {
     /// Before the first step.
     pub fn new(config: &ModelConfig) -> Self {
         Self { m: Params::zeros(config), v: Params::zeros(config), step: 0 }
+    }
+
+    /// Counts a step that a device takes, and says how it is to be taken.
+    pub fn resident_step(&mut self, lr: f64, spec: &TrainSpec) -> ResidentStep {
+        self.step += 1;
+        let betas = [spec.beta1, spec.beta2];
+        ResidentStep {
+            lr,
+            betas,
+            corrections: betas.map(|beta| 1.0 - beta.powf(self.step as f64)),
+            eps: spec.eps,
+            weight_decay: spec.weight_decay,
+            clip_norm: spec.clip_norm,
+        }
+    }
+
+    /// How a step treats each parameter, in the configuration's order.
+    pub fn kinds(&self, spec: &TrainSpec) -> Vec<ParameterKind> {
+        self.m.iter().map(|(name, _)| ParameterKind { lr_scale: lr_scale(name, spec), decays: decays(name) }).collect()
     }
 
     /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]): one pass over memory, in parallel.

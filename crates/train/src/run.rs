@@ -130,36 +130,57 @@ pub fn train(
     thin(run)?;
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
     engine.set_params(&params)?;
+    if let Some(device) = engine.resident() {
+        device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(&spec.train))?;
+    }
     let mut last_saved = optimizer.step;
     let mut gradients = Params::zeros(&spec.model);
 
     while optimizer.step < spec.steps() {
         let begun = Instant::now();
         let step = optimizer.step + 1;
-        let loss = engine.loss_and_gradients(batch(spec, examples, step).view(), &mut gradients)?;
-        let diverged = |what: String| diverged(run, spec, step, last_saved, what);
-        if !loss.is_finite() {
-            return Err(diverged("the loss".into()));
-        }
-        let clip = clip_by_global_norm(&gradients, spec.train.clip_norm);
-        if !clip.norm.is_finite() {
-            let name = gradients.first_not_finite().unwrap_or("all parameters together");
-            return Err(diverged(format!("the gradient of {name}")));
-        }
+        let examples = batch(spec, examples, step);
         let lr = spec.lr(step);
-        optimizer.update(&mut params, &gradients, clip.scale, lr, &spec.train);
-        if !sum_of_squares(&params).is_finite() {
-            let name = params.first_not_finite().unwrap_or("all parameters together");
-            return Err(diverged(format!("parameter {name} after the update")));
-        }
-        engine.set_params(&params)?;
+        let diverged = |what: &str| diverged(run, spec, step, last_saved, what.to_string());
+        let (loss, grad_norm) = if let Some(device) = engine.resident() {
+            let found = device.step(examples.view(), &optimizer.resident_step(lr, &spec.train))?;
+            if !found.loss.is_finite() {
+                return Err(diverged("the loss"));
+            }
+            if !found.grad_norm.is_finite() {
+                return Err(diverged("the gradient of all parameters together"));
+            }
+            if !found.weights.is_finite() {
+                return Err(diverged("a parameter after the update"));
+            }
+            (found.loss, found.grad_norm)
+        } else {
+            let loss = engine.loss_and_gradients(examples.view(), &mut gradients)?;
+            if !loss.is_finite() {
+                return Err(diverged("the loss"));
+            }
+            let clip = clip_by_global_norm(&gradients, spec.train.clip_norm);
+            if !clip.norm.is_finite() {
+                let name = gradients.first_not_finite().unwrap_or("all parameters together");
+                return Err(diverged(&format!("the gradient of {name}")));
+            }
+            optimizer.update(&mut params, &gradients, clip.scale, lr, &spec.train);
+            if !sum_of_squares(&params).is_finite() {
+                let name = params.first_not_finite().unwrap_or("all parameters together");
+                return Err(diverged(&format!("parameter {name} after the update")));
+            }
+            engine.set_params(&params)?;
+            (loss, clip.norm)
+        };
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
-        let metrics =
-            StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm: clip.norm, tokens_per_s };
+        let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm, tokens_per_s };
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {
+            if let Some(device) = engine.resident() {
+                device.fetch(&mut params, [&mut optimizer.m, &mut optimizer.v])?;
+            }
             // The log first: a snapshot must never count on lines that a power cut could take.
             let state = state_at(step, log.sync()?, engine);
             let snapshot = Snapshot { params, optimizer, state };

@@ -4,7 +4,10 @@
 
 use induction_engine::{BurnDevice, BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
-use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use induction_train::{
+    AdamW, Continue, Observer, Outcome, Quiet, RunSpec, Snapshot, StepMetrics, TrainSpec, clip_by_global_norm,
+    list_snapshots,
+};
 use ndarray::Array2;
 
 const STEPS: u64 = 50;
@@ -88,4 +91,45 @@ fn the_same_bits_on_any_number_of_threads_ten_times() {
             assert!(on(threads) == first, "repeat {repeat} on {threads} threads gives other bits");
         }
     }
+}
+
+const SPEC: &str = "format = 1\nname = 'kept'\nseed = 7\n[data]\nsource = 'repeats'\nmin_period = 3\nmax_period = 8\n[model]\n\
+n_layers = 2\nd_model = 16\nn_heads = 2\nd_head = 8\nn_ctx = 24\nd_vocab = 16\n[train]\ntokens = 1920\nbatch = 2\nlr = 0.01\n\
+[snapshots]\nevery = 20\n[evaluation]\nexamples = 8\nicl_early = 3\nicl_late = 22\nicl_half_width = 1\nhead_examples = 3\n\
+prefix_block = 5\n";
+
+struct StopAt(u64);
+
+impl Observer for StopAt {
+    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+        if metrics.step == self.0 { Continue::Stop } else { Continue::Yes }
+    }
+}
+
+/// Training that stays on a device: what is stopped and gone on from ends where the whole run does, to the bit.
+#[test]
+fn a_run_kept_on_a_device_goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = RunSpec::parse(&folder.path().join("spec.toml"), SPEC).unwrap();
+    let examples =
+        |index: u64| -> Vec<u32> { (0..25).map(|at| ((index * 5 + at * at + at) % 15 + 1) as u32).collect() };
+    let engine = || {
+        let params = spec.model.init_params(spec.seed).unwrap();
+        BurnEngine::flex(&spec.model, &params).unwrap().kept_on_device(true)
+    };
+    let run = |name: &str, observer: &mut dyn Observer| {
+        induction_train::train(&spec, &examples, &mut engine(), 1, &folder.path().join(name), observer).unwrap()
+    };
+    let last = |name: &str| {
+        let run = folder.path().join(name);
+        let step = *list_snapshots(&run).unwrap().last().unwrap();
+        let (_, Snapshot { params, optimizer, .. }) = Snapshot::load(&run, step).unwrap();
+        (step, params, optimizer)
+    };
+    assert_eq!(run("whole", &mut Quiet), Outcome::Finished);
+    assert_eq!(run("pieces", &mut StopAt(13)), Outcome::Stopped { step: 13 });
+    assert_eq!(run("pieces", &mut StopAt(31)), Outcome::Stopped { step: 31 });
+    assert_eq!(run("pieces", &mut Quiet), Outcome::Finished);
+    assert!(last("whole") == last("pieces"));
+    assert!(last("whole").1 != spec.model.init_params(spec.seed).unwrap());
 }
