@@ -34,7 +34,16 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
     let torch = Torch::find(python);
     if test {
         let folder = folder().display().to_string();
-        let suite = ["test", "--package", "induction-engine", "--package", "induction-train", "--target-dir", &folder];
+        let suite = [
+            "test",
+            "--release",
+            "--package",
+            "induction-engine",
+            "--package",
+            "induction-train",
+            "--target-dir",
+            &folder,
+        ];
         let features = ["--features", "induction-engine/libtorch", "--", "--nocapture"];
         cargo_with(&[&suite[..], &features].concat(), &torch.variables());
         return ExitCode::SUCCESS;
