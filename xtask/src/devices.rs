@@ -13,8 +13,8 @@ const TORCH: &str = "2.9.0";
 
 pub(crate) const USAGE: &str = "  libtorch [--python PATH] [--test]
             build target/libtorch/release/induction, which has --device libtorch, and reproduce `smoke` on it; with
-            --test, hold every device against PyTorch instead. PyTorch 2.9.0 is PATH's, or is installed into a virtual
-            environment in target/libtorch (some GB)
+            --test, hold every device against PyTorch instead. The Python PATH must have torch 2.9.0; without --python it
+            is installed into a virtual environment in target/libtorch (some GB)
 ";
 
 /// `cargo xtask libtorch`.
@@ -24,9 +24,9 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--test" => test = true,
-            "--python" => python = rest.next().map(PathBuf::from),
+            "--python" if rest.len() > 0 => python = rest.next().map(PathBuf::from),
             other => {
-                eprint!("xtask libtorch: unknown argument {other}\n{USAGE}");
+                eprint!("xtask libtorch: {other} is unknown, or lacks its value\n{USAGE}");
                 return ExitCode::from(2);
             }
         }

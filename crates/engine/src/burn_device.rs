@@ -1,6 +1,11 @@
 //! burn's devices: which this build and this machine have.
 
-use std::{fmt, panic, process::Command, str::FromStr};
+use std::{
+    fmt, panic,
+    process::Command,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 use burn::tensor::{Device, Tensor};
 
@@ -25,16 +30,13 @@ impl BurnDevice {
     /// One of each kind, the first GPU standing for all.
     pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
 
-    /// Whether this build has the backend; otherwise how to make one that has.
-    ///
-    /// # Errors
-    /// The command, if it has not.
-    pub fn is_built(self) -> Result<(), &'static str> {
+    /// The command that makes a build with the backend, if this one is without.
+    pub fn not_built(self) -> Option<&'static str> {
         match self {
-            Self::Ndarray if !cfg!(feature = "ndarray") => Err("cargo build --release --features ndarray"),
-            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Err("cargo xtask libtorch"),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Err("cargo build --release --features cuda"),
-            _ => Ok(()),
+            Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
+            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo build --release --features cuda"),
+            _ => None,
         }
     }
 
@@ -84,7 +86,7 @@ impl BurnDevice {
 
     /// What this build or this machine lacks for it, and what helps; nothing if it can be tried.
     pub fn missing(self) -> Option<String> {
-        if let Err(command) = self.is_built() {
+        if let Some(command) = self.not_built() {
             return Some(format!("not in this build; it is in one made by `{command}`"));
         }
         let index = self.gpu()?;
@@ -105,7 +107,7 @@ impl BurnDevice {
         self.missing().map_or(Ok(()), |missing| Err(Error::Device(format!("{self}: {missing}"))))
     }
 
-    /// burn's handle, after a first small computation on it.
+    /// burn's handle.
     pub(crate) fn open(self) -> Result<Device, Error> {
         self.check()?;
         #[cfg(feature = "libtorch")]
@@ -113,7 +115,15 @@ impl BurnDevice {
             // Of this thread's operations: jobs side by side share the processor.
             tch::set_num_threads(i32::try_from(rayon::current_num_threads()).unwrap_or(i32::MAX));
         }
-        // Backends find their drivers on first use and panic where they cannot; the message is the reason.
+        if self.is_gpu() { self.tried() } else { Ok(self.handle()) }
+    }
+
+    /// burn's handle, after a first small computation on it: backends find their drivers on first use and panic where they
+    /// cannot. The panic's message is the reason.
+    fn tried(self) -> Result<Device, Error> {
+        // The hook is the whole process's: two threads at once would leave it silent.
+        static HOOK: Mutex<()> = Mutex::new(());
+        let guard = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
         let hook = panic::take_hook();
         panic::set_hook(Box::new(|_| {}));
         let opened = panic::catch_unwind(|| {
@@ -122,6 +132,7 @@ impl BurnDevice {
             (device, sum)
         });
         panic::set_hook(hook);
+        drop(guard);
         match opened {
             Ok((device, 4.0)) => Ok(device),
             Ok((_, sum)) => Err(Error::Device(format!("{self}: four ones add up to {sum} on it"))),
@@ -250,16 +261,32 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         for device in BurnDevice::KINDS {
-            match (device.is_built(), device.open()) {
-                (Err(command), Err(error)) => assert!(error.to_string().contains(command), "{error}"),
-                (Ok(()), Err(error)) => {
+            match (device.not_built(), device.open()) {
+                (Some(command), Err(error)) => assert!(error.to_string().contains(command), "{error}"),
+                (None, Err(error)) => {
                     let said = error.to_string();
                     assert!(device.is_gpu() && said.starts_with(&format!("device {device}: ")), "{said}");
                     assert_eq!(said.lines().count(), 1, "{said}");
                 }
-                (built, Ok(_)) => assert!(built.is_ok()),
+                (command, Ok(_)) => assert_eq!(command, None, "{device} opens without its backend"),
             }
         }
+    }
+
+    /// Engines are opened by jobs side by side, and a panic after that must still be heard.
+    #[test]
+    fn trying_a_device_leaves_the_panic_hook() {
+        static HEARD: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(|_| {
+            HEARD.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }));
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(|| (0..50).for_each(|_| drop(BurnDevice::Flex.tried())))));
+        });
+        let _ = panic::catch_unwind(|| panic!("heard"));
+        panic::set_hook(before);
+        assert_eq!(HEARD.load(std::sync::atomic::Ordering::SeqCst), 1);
     }
 
     #[test]

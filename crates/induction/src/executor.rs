@@ -106,7 +106,7 @@ pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) 
     let mut stages = || -> Result<(), Error> {
         let source = Source::open(&mut spec, &task.data)?;
         let (run, engine) = (&task.run, device.name());
-        let engine = engine.as_str();
+        let engine = &engine;
         // The report tells of this line, so a second call must not add one.
         if is_finished(&spec, run)? {
             training::run(&spec, &source, run, device, interrupt, screen)?;

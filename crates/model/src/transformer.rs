@@ -217,10 +217,8 @@ impl Transformer {
 
     fn layer_norm(&self, layer_norm: &Option<LayerNorm>, x: Tensor<3>) -> Tensor<3> {
         let Some(LayerNorm { w, b }) = layer_norm else { return x };
-        let centred = x.clone() - x.mean_dim(2);
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
-        let scale = (variance + self.config.layer_norm_eps).sqrt();
-        centred / scale * w.val().unsqueeze() + b.val().unsqueeze()
+        let (hat, _) = normalized(x, self.config.layer_norm_eps);
+        hat * w.val().unsqueeze() + b.val().unsqueeze()
     }
 
     /// What is added to the scores: `[1 or batch, 1, pos, pos]`.
@@ -267,10 +265,8 @@ impl Transformer {
         let at = self.positions.clone().slice([0..1, 0..pos, 0..d_model]);
         let with_positions = x.clone() + at * attn.pos_gain.val().unsqueeze::<3>();
         // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one matrix product
-        let per_head = |x: Tensor<3>, w: &Param<Tensor<3>>| {
-            project(x, w.val().permute([1, 0, 2]).reshape([d_model, heads * d_head]))
-                .reshape([batch, pos, heads, d_head])
-        };
+        let per_head =
+            |x: Tensor<3>, w: &Param<Tensor<3>>| project(x, side_by_side(w.val())).reshape([batch, pos, heads, d_head]);
         let q = tap4(tap, Hook::Q(l), per_head(with_positions.clone(), &attn.W_Q));
         let k = self.smear(attn, per_head(with_positions, &attn.W_K));
         let k = tap4(tap, Hook::K(l), k);
@@ -323,6 +319,12 @@ impl Transformer {
             let causal = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
             attention(q, k, v.clone(), None, None, causal)
         };
+        self.with_clamped_reading(l, z, &v)
+    }
+
+    /// What heads read, `[batch, head, pos, d_head]`, with the values of the token before in place of a clamped head's.
+    fn with_clamped_reading(&self, l: usize, z: Tensor<4>, v: &Tensor<4>) -> Tensor<4> {
+        let pos = v.dims()[2];
         self.clamped(l, z, |head| {
             let v = v.clone().narrow(1, head, 1);
             if pos == 1 { v } else { Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2) }
@@ -342,6 +344,20 @@ fn project(x: Tensor<3>, w: Tensor<2>) -> Tensor<3> {
     let [batch, pos, n] = x.dims();
     let m = w.dims()[1];
     x.reshape([batch * pos, n]).matmul(w).reshape([batch, pos, m])
+}
+
+/// `[head, d_model, d_head] -> [d_model, head * d_head]`: all heads from one matrix product.
+fn side_by_side(w: Tensor<3>) -> Tensor<2> {
+    let [heads, d_model, d_head] = w.dims();
+    w.permute([1, 0, 2]).reshape([d_model, heads * d_head])
+}
+
+/// `x` with mean 0 and variance 1 along its last axis, and the inverse of the standard deviation that it had.
+fn normalized<const D: usize>(x: Tensor<D>, eps: f64) -> (Tensor<D>, Tensor<D>) {
+    let centred = x.clone() - x.mean_dim(D - 1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
+    let inverse = (variance + eps).sqrt().recip();
+    (centred * inverse.clone(), inverse)
 }
 
 fn tap3(tap: &mut dyn Tap, hook: Hook, value: Tensor<3>) -> Tensor<3> {

@@ -3,8 +3,13 @@
 //! Where it is, and what is asked, is said as everywhere: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`;
 //! `HF_HUB_OFFLINE=1` asks nobody and takes what the cache has.
 
+#[cfg(feature = "hub")]
+mod download;
+
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "hub")]
+use self::download::bring;
 use crate::{Error, progress::Screen};
 
 /// A place on the hub.
@@ -60,127 +65,28 @@ fn bring(_: &Place<'_>, text: &str, _: &Screen) -> Result<PathBuf, Error> {
     )))
 }
 
-/// What is read of a model's folder.
-#[cfg(feature = "hub")]
-const FILES: [&str; 7] = [
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-*-of-*.safetensors",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-];
-
-#[cfg(feature = "hub")]
-fn bring(place: &Place<'_>, text: &str, screen: &Screen) -> Result<PathBuf, Error> {
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
-    let failed = |error: hf_hub::HFError| {
-        let help = match &error {
-            hf_hub::HFError::AuthRequired { .. } | hf_hub::HFError::Forbidden { .. } => "; HF_TOKEN says who asks",
-            hf_hub::HFError::Request { .. } => "; with HF_HUB_OFFLINE=1 what was downloaded before is used",
-            hf_hub::HFError::LocalEntryNotFound { .. } => "; it was never downloaded, or HF_HOME is another",
-            _ => "",
-        };
-        Error::Input(format!("{text}: {}{help}", one_line(&error)))
+/// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files in it have their names.
+pub(super) fn name_in_cache(path: &Path) -> Option<String> {
+    let whole = std::path::absolute(path).ok()?;
+    let snapshots = whole.ancestors().find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))?;
+    let repository = snapshots.parent()?;
+    let name = repository.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
+    let mut below = whole.strip_prefix(snapshots).ok()?.components();
+    let commit = below.next()?.as_os_str().to_str()?.to_string();
+    // The branch or tag that it was asked for by; `main` goes without saying.
+    let named = |entry: std::fs::DirEntry| {
+        let of = std::fs::read_to_string(entry.path()).ok()?;
+        (of.trim() == commit).then(|| entry.file_name().to_string_lossy().into_owned())
     };
-    let client = hf_hub::HFClientSync::new().map_err(failed)?;
-    let model = client.model(place.owner, place.name);
-    let progress = Shown::new(text, screen);
-    let revision = place.revision.map(str::to_string);
-    match place.file {
-        Some(file) => model
-            .download_file()
-            .filename(file)
-            .maybe_revision(revision)
-            .local_files_only(offline)
-            .progress(progress)
-            .send(),
-        None => model
-            .snapshot_download()
-            .allow_patterns(FILES.map(str::to_string).to_vec())
-            .maybe_revision(revision)
-            .local_files_only(offline)
-            .progress(progress)
-            .send(),
-    }
-    .map_err(failed)
-}
-
-/// An error with its causes, which the library's own message leaves out.
-#[cfg(feature = "hub")]
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text += &format!(": {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// A line now and then on how far a download is.
-#[cfg(feature = "hub")]
-struct Shown {
-    text: String,
-    screen: Screen,
-    state: std::sync::Mutex<State>,
-}
-
-#[cfg(feature = "hub")]
-struct State {
-    begun: std::time::Instant,
-    last: std::time::Instant,
-    total: u64,
-    files: std::collections::BTreeMap<String, u64>,
-    /// Of files that the hub sends in shared pieces, which are counted together.
-    together: u64,
-}
-
-#[cfg(feature = "hub")]
-impl Shown {
-    fn new(text: &str, screen: &Screen) -> Self {
-        let (begun, files) = (std::time::Instant::now(), std::collections::BTreeMap::new());
-        let state = State { begun, last: begun, total: 0, files, together: 0 };
-        Self { text: text.to_string(), screen: screen.clone(), state: state.into() }
-    }
-}
-
-#[cfg(feature = "hub")]
-impl hf_hub::progress::ProgressHandler for Shown {
-    fn on_progress(&self, event: &hf_hub::progress::ProgressEvent) {
-        use hf_hub::progress::{DownloadEvent, ProgressEvent};
-        const EVERY: std::time::Duration = std::time::Duration::from_secs(10);
-        let mega = |bytes: u64| bytes as f64 / 1e6;
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match event {
-            ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
-                state.total = *total_bytes;
-                self.screen.say(&format!("{}: {:.1} MB to download", self.text, mega(*total_bytes)));
-            }
-            ProgressEvent::Download(DownloadEvent::Progress { files }) => {
-                state.files.extend(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
-            }
-            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => {
-                state.together = *bytes_completed;
-            }
-            _ => {}
-        }
-        let done = (state.files.values().sum::<u64>() + state.together).min(state.total);
-        if state.last.elapsed() >= EVERY && done > 0 {
-            let left = state.begun.elapsed().as_secs_f64() * (state.total as f64 / done as f64 - 1.0);
-            self.screen.say(&format!(
-                "{}: {:.0} of {:.0} MB, {left:.0} s left",
-                self.text,
-                mega(done),
-                mega(state.total)
-            ));
-            state.last = std::time::Instant::now();
-        }
-    }
+    let refs = std::fs::read_dir(repository.join("refs")).into_iter().flatten().flatten().filter_map(named);
+    let revision = match refs.min() {
+        Some(name) if name == "main" => String::new(),
+        Some(name) => format!("@{name}"),
+        None => format!("@{}", commit.get(..8).unwrap_or(&commit)),
+    };
+    let file = below.as_path();
+    let file = if file.as_os_str().is_empty() { String::new() } else { format!("/{}", file.display()) };
+    Some(format!("{name}{file}{revision}"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
 use induction_train::RunSpec;
 use serde::{Deserialize, Serialize};
 
-use super::find_snapshot;
+use super::{find_snapshot, hub::name_in_cache};
 use crate::{Error, device::Device, measure::load_finite_model, source::Source};
 
 /// What a scan says of the model itself.
@@ -116,7 +116,7 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
         Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
     };
     Ok(Opened {
-        facts: facts(&model.config, hub_name(path).unwrap_or(model.name), &model.family, &model.encoding),
+        facts: facts(&model.config, name_in_cache(path).unwrap_or(model.name), &model.family, &model.encoding),
         config: model.config,
         params: model.params,
         tokenizer: tokenizer.map(|tokenizer| Box::new(tokenizer) as Box<dyn Tokenizer>),
@@ -189,30 +189,6 @@ fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> Fa
         n_ctx: config.n_ctx,
         n_params: config.n_params(),
     }
-}
-
-/// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files in it have their names.
-fn hub_name(path: &Path) -> Option<String> {
-    let whole = std::path::absolute(path).ok()?;
-    let snapshots = whole.ancestors().find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))?;
-    let repository = snapshots.parent()?;
-    let name = repository.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
-    let mut below = whole.strip_prefix(snapshots).ok()?.components();
-    let commit = below.next()?.as_os_str().to_str()?.to_string();
-    // The branch or tag that it was asked for by; `main` goes without saying.
-    let named = |entry: std::fs::DirEntry| {
-        let of = std::fs::read_to_string(entry.path()).ok()?;
-        (of.trim() == commit).then(|| entry.file_name().to_string_lossy().into_owned())
-    };
-    let refs = std::fs::read_dir(repository.join("refs")).into_iter().flatten().flatten().filter_map(named);
-    let revision = match refs.min() {
-        Some(name) if name == "main" => String::new(),
-        Some(name) => format!("@{name}"),
-        None => format!("@{}", commit.get(..8).unwrap_or(&commit)),
-    };
-    let file = below.as_path();
-    let file = if file.as_os_str().is_empty() { String::new() } else { format!("/{}", file.display()) };
-    Some(format!("{name}{file}{revision}"))
 }
 
 /// `RUN/snapshots/step-N` is `RUN, step-N`.

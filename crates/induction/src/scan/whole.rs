@@ -40,19 +40,6 @@ const WINDOW: usize = 512;
 /// Heads with the highest prefix matching whose attention is kept.
 const SHOWN: usize = 3;
 
-/// Writes the page about these models (the report's `scan_page`).
-///
-/// # Errors
-/// The report's, and a file that cannot be written.
-pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
-    let parsed = scans.iter().map(|scan| {
-        let text = serde_json::to_string(scan).expect("results serialize");
-        Ok(induction_report::parse_scan(&text, Path::new(FILE), scan.model.name.clone())?)
-    });
-    let page = induction_report::scan_page(&parsed.collect::<Result<Vec<_>, Error>>()?);
-    induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
-}
-
 /// What a scan is taken on.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -296,6 +283,19 @@ pub fn scan_models(
         scans.push(scan);
     }
     Ok(scans)
+}
+
+/// Writes the page about these models (the report's `scan_page`).
+///
+/// # Errors
+/// The report's, and a file that cannot be written.
+pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
+    let parsed = scans.iter().map(|scan| {
+        let text = serde_json::to_string(scan).expect("results serialize");
+        Ok(induction_report::parse_scan(&text, Path::new(FILE), scan.model.name.clone())?)
+    });
+    let page = induction_report::scan_page(&parsed.collect::<Result<Vec<_>, Error>>()?);
+    induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
 }
 
 /// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold them.

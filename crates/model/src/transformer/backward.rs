@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, f64::consts::PI};
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
-use super::{Attention, Block, LayerNorm, Transformer};
+use super::{Attention, Block, LayerNorm, Transformer, normalized, side_by_side};
 use crate::{Clamp, ModelConfig};
 
 /// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may see; longer ones keep
@@ -186,10 +186,7 @@ impl Pass<'_> {
 
     fn layer_norm(&self, layer_norm: &Option<LayerNorm>, x: Tensor<2>) -> (Option<Normed>, Tensor<2>) {
         let Some(LayerNorm { w, b }) = layer_norm else { return (None, x) };
-        let centred = x.clone() - x.mean_dim(1);
-        let variance = (centred.clone() * centred.clone()).mean_dim(1);
-        let inverse = (variance + self.model.config.layer_norm_eps).sqrt().recip();
-        let hat = centred * inverse.clone();
+        let (hat, inverse) = normalized(x, self.model.config.layer_norm_eps);
         let out = hat.clone() * w.val().unsqueeze() + b.val().unsqueeze();
         (Some(Normed { hat, inverse }), out)
     }
@@ -210,12 +207,7 @@ impl Pass<'_> {
         (dy.clone() - dy.mean_dim(1) - hat * along) * inverse
     }
 
-    /// `[head, d_model, d_head]` -> `[d_model, head * d_head]`.
-    fn side_by_side(&self, w: Tensor<3>) -> Tensor<2> {
-        let [heads, d_model, d_head] = w.dims();
-        w.permute([1, 0, 2]).reshape([d_model, heads * d_head])
-    }
-
+    /// The way back of [`side_by_side`].
     fn by_head(&self, w: Tensor<2>) -> Tensor<3> {
         let Sizes { heads, d_head, .. } = self.sizes;
         let d_model = w.dims()[0];
@@ -224,8 +216,8 @@ impl Pass<'_> {
 
     /// Queries and keys from one product: the scaled `W_Q` beside `W_K`, `[d_model, 2 * head * d_head]`.
     fn query_key_weights(&self, attn: &Attention) -> Tensor<2> {
-        let w_q = self.side_by_side(attn.W_Q.val()) * self.scale();
-        Tensor::cat(vec![w_q, self.side_by_side(attn.W_K.val())], 1)
+        let w_q = side_by_side(attn.W_Q.val()) * self.scale();
+        Tensor::cat(vec![w_q, side_by_side(attn.W_K.val())], 1)
     }
 
     fn scale(&self) -> f64 {
@@ -247,7 +239,7 @@ impl Pass<'_> {
         let qk = self.product(positioned.clone(), self.query_key_weights(attn));
         let q = sizes.to_heads(qk.clone().narrow(1, 0, width));
         let k_raw = sizes.to_heads(qk.narrow(1, width, width));
-        let v = sizes.to_heads(self.product(input.clone(), self.side_by_side(attn.W_V.val())));
+        let v = sizes.to_heads(self.product(input.clone(), side_by_side(attn.W_V.val())));
         let (k, k_raw) = match &attn.smear_alpha {
             Some(_) if pos > 1 => {
                 // Positions on the second axis, as the forward pass has them.
@@ -257,10 +249,7 @@ impl Pass<'_> {
             _ => (k_raw, None),
         };
         let (patterns, read) = self.attend(&q, &k, &v);
-        let clamped = self.model.clamped(l, sizes.by_example(read.clone()), |head| {
-            let v = sizes.by_example(v.clone()).narrow(1, head, 1);
-            if pos == 1 { v } else { Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2) }
-        });
+        let clamped = self.model.with_clamped_reading(l, sizes.by_example(read.clone()), &sizes.by_example(v.clone()));
         let z = sizes.to_rows(sizes.together(clamped));
         let mut x = x + self.product(z.clone(), attn.W_O.val().reshape([width, d_model]));
         let mlp = block.mlp.as_ref().map(|mlp| {
@@ -361,7 +350,7 @@ impl Pass<'_> {
         put(found, name("pos_gain"), (over_examples * self.positions()).sum());
         let dv = sizes.to_rows(dv);
         put(found, name("W_V"), self.by_head(self.product(kept.input.transpose(), dv.clone())));
-        let d_input = d_positioned + self.product(dv, self.side_by_side(attn.W_V.val()).transpose());
+        let d_input = d_positioned + self.product(dv, side_by_side(attn.W_V.val()).transpose());
         dx + self.layer_norm_back(&format!("blocks.{l}.ln1"), &block.ln1, kept.ln1, d_input, found)
     }
 

@@ -3,6 +3,7 @@
 mod ablations;
 mod explore;
 mod history;
+mod object;
 mod scan;
 mod table;
 

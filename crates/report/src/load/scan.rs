@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use induction_metrics::Role;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::explore::texts;
+use super::object::{Object, finite};
 use super::table::{json_problem, read};
 use super::{HeadName, PromptScore};
 use crate::ReportError;
-use crate::text::visible;
 
 const VERSION: u64 = 1;
 const FILE: &str = "scan.json";
@@ -256,126 +256,6 @@ fn folders(parent: &Path) -> Result<Vec<(PathBuf, String)>, ReportError> {
     Ok(found)
 }
 
-/// An object of the file, and where it stands in it.
-struct Object<'a> {
-    path: &'a Path,
-    at: String,
-    fields: &'a Map<String, Value>,
-}
-
-impl<'a> Object<'a> {
-    fn name(&self, key: &str) -> String {
-        if self.at.is_empty() { key.to_string() } else { format!("{}.{key}", self.at) }
-    }
-
-    fn problem(&self, problem: String) -> ReportError {
-        ReportError::Scan { path: self.path.to_path_buf(), problem }
-    }
-
-    fn wrong(&self, key: &str, expected: &str, found: &Value) -> ReportError {
-        let found: String = visible(&found.to_string()).chars().take(60).collect();
-        self.problem(format!("`{}` is {found}, expected {expected}", self.name(key)))
-    }
-
-    /// Refuses fields that a reader of this version does not know.
-    fn only(&self, keys: &[&str]) -> Result<(), ReportError> {
-        match self.fields.keys().find(|key| !keys.contains(&key.as_str())) {
-            Some(key) => Err(self.problem(format!("`{}` is no field of a scan", visible(&self.name(key))))),
-            None => Ok(()),
-        }
-    }
-
-    fn value<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Result<T, ReportError> {
-        let missing = || self.problem(format!("`{}` is missing, expected {expected}", self.name(key)));
-        let value = self.fields.get(key).ok_or_else(missing)?;
-        read(value).ok_or_else(|| self.wrong(key, expected, value))
-    }
-
-    fn number(&self, key: &str) -> Result<f64, ReportError> {
-        self.value(key, "a finite number", finite)
-    }
-
-    fn within(&self, key: &str, low: f64, high: f64) -> Result<f64, ReportError> {
-        // Scores are sums of rounded shares.
-        let inside = |x: &f64| (low - 1e-6..=high + 1e-6).contains(x);
-        self.value(key, &format!("a number from {low} to {high}"), |value| finite(value).filter(inside))
-    }
-
-    fn optional<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, ReportError> {
-        let expected = format!("{expected} or null");
-        self.value(key, &expected, |value| if value.is_null() { Some(None) } else { read(value).map(Some) })
-    }
-
-    fn stderr(&self, key: &str) -> Result<Option<f64>, ReportError> {
-        self.optional(key, "a number from 0 upwards", |value| finite(value).filter(|x| *x >= 0.0))
-    }
-
-    fn loss(&self, key: &str) -> Result<(f64, Option<f64>), ReportError> {
-        Ok((self.number(key)?, self.stderr(&format!("{key}_stderr"))?))
-    }
-
-    fn text(&self, key: &str) -> Result<String, ReportError> {
-        self.value(key, "a text", |value| value.as_str().map(visible))
-    }
-
-    fn size(&self, key: &str, low: usize, high: usize) -> Result<usize, ReportError> {
-        let read = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
-        self.value(key, &format!("a whole number from {low} to {high}"), |value| {
-            read(value).filter(|n| (low..=high).contains(n))
-        })
-    }
-
-    fn numbers(&self, key: &str, length: usize) -> Result<Vec<f64>, ReportError> {
-        self.value(key, &format!("a list of {length} finite numbers"), |value| {
-            let list = value.as_array()?.iter().map(finite).collect::<Option<Vec<f64>>>()?;
-            (list.len() == length).then_some(list)
-        })
-    }
-
-    fn object(&self, key: &str) -> Result<Self, ReportError> {
-        let fields = self.value(key, "an object", Value::as_object)?;
-        Ok(Self { path: self.path, at: self.name(key), fields })
-    }
-
-    fn optional_object(&self, key: &str) -> Result<Option<Self>, ReportError> {
-        let fields = self.optional(key, "an object", Value::as_object)?;
-        Ok(fields.map(|fields| Self { path: self.path, at: self.name(key), fields }))
-    }
-
-    fn objects(&self, key: &str) -> Result<Vec<Self>, ReportError> {
-        let list = self.value(key, "a list of objects", Value::as_array)?;
-        let each = list.iter().enumerate().map(|(k, value)| {
-            let at = format!("{key}[{k}]");
-            match value.as_object() {
-                Some(fields) => Ok(Self { path: self.path, at: self.name(&at), fields }),
-                None => Err(self.wrong(&at, "an object", value)),
-            }
-        });
-        each.collect()
-    }
-
-    fn head_name(&self, model: &ScanModel) -> Result<HeadName, ReportError> {
-        Ok(HeadName {
-            layer: self.size("layer", 0, model.n_layers - 1)?,
-            head: self.size("head", 0, model.n_heads - 1)?,
-        })
-    }
-
-    fn behaviour(&self) -> Result<String, ReportError> {
-        let known = |value: &Value| BEHAVIOURS.into_iter().find(|name| value.as_str() == Some(name));
-        self.value("behaviour", &BEHAVIOURS.join(", "), known).map(str::to_string)
-    }
-}
-
-fn finite(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|number| number.is_finite())
-}
-
 fn parse(path: &Path, folder: String) -> Result<Scan, ReportError> {
     parse_scan(&read(path, MISSING)?, path, folder)
 }
@@ -421,6 +301,20 @@ pub fn parse_scan(text: &str, path: &Path, folder: String) -> Result<Scan, Repor
         folder,
         model,
     })
+}
+
+impl Object<'_> {
+    fn head_name(&self, model: &ScanModel) -> Result<HeadName, ReportError> {
+        Ok(HeadName {
+            layer: self.size("layer", 0, model.n_layers - 1)?,
+            head: self.size("head", 0, model.n_heads - 1)?,
+        })
+    }
+
+    fn behaviour(&self) -> Result<String, ReportError> {
+        let known = |value: &Value| BEHAVIOURS.into_iter().find(|name| value.as_str() == Some(name));
+        self.value("behaviour", &BEHAVIOURS.join(", "), known).map(str::to_string)
+    }
 }
 
 fn model(object: &Object<'_>) -> Result<ScanModel, ReportError> {
