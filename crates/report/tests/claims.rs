@@ -586,7 +586,7 @@ fn the_largest_model_decides_and_of_a_series_the_last() {
     let m6 = |scans: &[(&str, Value)]| of_models(scans).into_iter().find(|claim| claim.id == "M6").expect("a claim");
     let claim = m6(&[("a", of(9, 1.0)), ("b", of(5, 8.0))]);
     assert_eq!(claim.verdict, Verdict::Reproduced);
-    assert!(claim.why.starts_with("m9: ") && claim.why.contains("Other models, same rule: m5: "), "{claim:#?}");
+    assert!(claim.why.starts_with("m9: ") && claim.why.contains("Other scans, same rule: m5: "), "{claim:#?}");
     let claim = m6(&[("a", of(5, 1.0)), ("s/000", of(9, 1.0)), ("s/001", of(9, 8.0))]);
     assert_eq!(claim.verdict, Verdict::Partly);
     assert!(claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"), "{claim:#?}");

@@ -140,7 +140,7 @@ const LEVEL: f64 = 0.95;
 /// Judges every claim from measured runs, and those about trained models from scans of them.
 ///
 /// The verdict comes from one experiment, chosen by its specs; the same rule applied to further seeds is told in `why`. Of
-/// several scanned models the largest decides, of a series its last.
+/// several scanned models the largest decides, of a series its last; never a scan on some of the tokens alone.
 pub fn claims(runs: &[Run], scans: &[Scan]) -> Vec<Claim> {
     judge(&casts(runs), &models::last_of_each(scans))
 }

@@ -51,7 +51,7 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
     let others = match told.as_slice() {
         _ if finding.verdict == Verdict::OutOfReach => String::new(),
         [] => " One model: how far another would differ is unknown.".to_string(),
-        told => format!(" Other models, same rule: {}.", told.join("; ")),
+        told => format!(" Other scans, same rule: {}.", told.join("; ")),
     };
     claim(rule, finding, interval, others)
 }

@@ -399,10 +399,7 @@ fn abilities(models: &Models<'_>, claims: &[Claim]) -> Option<Figure> {
                 format!("{}, {}", best.head, percent(best.share.0)),
             ]
         };
-        match best_matching(scan, behaviour) {
-            Some(score) => table.push(row(score)),
-            None => table.push(row(best)),
-        }
+        table.push(row(best_matching(scan, behaviour).unwrap_or(best)));
     }
     (table.len() > 1).then(|| Figure {
         id: "R-T2",
