@@ -57,10 +57,15 @@ fn every_gradient() {
         let mut gradients = Params::zeros(&oracle.config);
         let loss = engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap();
         oracle.close("loss", &[loss], tolerance);
+        let whole: f64 = gradients.iter().map(|(name, _)| norm(oracle.get(&format!("grad.{name}"))).powi(2)).sum();
         let mut largest = 0f64;
         for (name, gradient) in gradients.iter() {
             oracle.close(&format!("grad.{name}"), gradient, tolerance);
-            let error = relative_error(gradient.iter().map(|&x| f64::from(x)), oracle.get(&format!("grad.{name}")));
+            // A gain is one number, a sum whose terms may cancel: that of two_layer_odd_heads is 8e-4 where the whole gradient is
+            // 2.6, and PyTorch's own float32 misses it by 7e-5 of it. So nothing is held to less than a hundredth of the whole.
+            let expected = oracle.get(&format!("grad.{name}"));
+            let error = relative_error(gradient.iter().map(|&x| f64::from(x)), expected);
+            let error = error * (norm(expected) / (0.01 * whole.sqrt())).min(1.0);
             assert!(
                 error <= 10.0 * tolerance,
                 "{} {}: grad.{name} is off by {error:e} of its norm",
@@ -73,10 +78,14 @@ fn every_gradient() {
     });
 }
 
+fn norm(values: &ndarray::ArrayD<f64>) -> f64 {
+    values.iter().map(|x| x.powi(2)).sum::<f64>().sqrt()
+}
+
 /// The norm of the difference over the norm of what is expected.
 fn relative_error(found: impl Iterator<Item = f64>, expected: &ndarray::ArrayD<f64>) -> f64 {
     let difference: f64 = found.zip(expected).map(|(f, e)| (f - e).powi(2)).sum();
-    (difference / expected.iter().map(|e| e.powi(2)).sum::<f64>()).sqrt()
+    difference.sqrt() / norm(expected)
 }
 
 /// The CPU engine's code in float64, where rounding cannot hide a wrong term.
