@@ -1,8 +1,12 @@
 //! Files that are either whole or not there.
 //!
-//! Everything this project writes and later reads goes through two functions: [`write_atomic`] for a file,
-//! [`write_folder_atomic`] for a folder of files. Both write to a temporary sibling, fsync, rename once and fsync the
-//! parent, so a kill or a power cut at any instant leaves the old state or the new one, never a mixture.
+//! Everything this project writes and later reads goes through here: [`write_atomic`] for a file, [`write_folder_atomic`]
+//! for a folder of files, [`AppendFile`] for a log, [`make_folders`], [`rename`], [`remove_file`] and [`remove_folder`] around
+//! them. The first two write to a temporary sibling, fsync, rename once and fsync the parent, so a kill or a power cut at any
+//! instant leaves the old state or the new one, never a mixture.
+//!
+//! Each single [`Change`] can be heard of and refused by a [`Watch`]: tests ask what is left after a power cut between any
+//! two of them, and what a disk that fails at any of them does.
 //!
 //! ```
 //! let folder = std::env::temp_dir().join(format!("induction-files-doc-{}", std::process::id()));
@@ -13,17 +17,18 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod change;
 #[cfg(feature = "parquet")]
 mod columns;
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
+pub use change::{AppendFile, Change, Watch, Watching, watch};
 #[cfg(feature = "parquet")]
 pub use columns::parquet_of_json_lines;
 
@@ -36,10 +41,10 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// The system's; `path` is then as it was before.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_sibling(path)?;
-    let result = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let result = write_synced(&temporary, bytes).and_then(|()| change::rename(&temporary, path));
     if result.is_err() {
         // The error that matters is the first one; a leftover temporary file is harmless.
-        let _ = fs::remove_file(&temporary);
+        let _ = change::remove(&temporary);
     }
     result?;
     sync_parent(path)
@@ -52,23 +57,85 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn write_folder_atomic(path: &Path, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
     let temporary = temporary_sibling(path)?;
     let write = || {
-        fs::create_dir(&temporary)?;
+        change::make_folder(&temporary)?;
         for (name, bytes) in files {
             write_synced(&temporary.join(name), bytes)?;
         }
-        File::open(&temporary)?.sync_all()?;
+        change::sync_folder(&temporary)?;
         // rename(2) would silently replace an empty folder; refuse any.
         if path.exists() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists already", path.display())));
         }
-        fs::rename(&temporary, path)
+        change::rename(&temporary, path)
     };
     let result = write();
     if result.is_err() {
-        let _ = fs::remove_dir_all(&temporary);
+        let _ = change::remove_all(&temporary);
     }
     result?;
     sync_parent(path)
+}
+
+/// Makes the folder `path` and those above it that are missing, durably.
+///
+/// # Errors
+/// The system's.
+pub fn make_folders(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = change::parent(path);
+    if path.parent().is_some() {
+        make_folders(&parent)?;
+    }
+    match change::make_folder(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.and_then(|()| change::sync_folder(&parent)),
+    }
+}
+
+/// Gives a file or folder another name in the same folder, durably.
+///
+/// # Errors
+/// The system's.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    change::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Removes a file. A power cut may bring it back.
+///
+/// # Errors
+/// The system's.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    change::remove(path)
+}
+
+/// Removes a folder with all that is in it: first its name, so that a kill in the middle leaves no half of it.
+///
+/// # Errors
+/// The system's.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    let hidden = temporary_sibling(path)?;
+    rename(path, &hidden)?;
+    change::remove_all(&hidden)
+}
+
+/// Removes the temporary files and folders that killed processes left in `folder`. Only for who knows that nobody is writing
+/// there now.
+///
+/// # Errors
+/// The system's.
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            let path = entry.path();
+            if entry.file_type()?.is_dir() { change::remove_all(&path)? } else { change::remove(&path)? }
+        }
+    }
+    Ok(())
 }
 
 /// A name beside `path` that no other process uses, and none used before: process ids come again (in a container, often
@@ -90,24 +157,20 @@ pub fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Makes a rename inside `path`'s folder durable.
-///
-/// # Errors
-/// The system's.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+fn sync_parent(path: &Path) -> io::Result<()> {
+    change::sync_folder(&change::parent(path))
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let mut file = change::create(path)?;
+    change::append(&mut file, path, bytes)?;
+    change::sync(&file, path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {

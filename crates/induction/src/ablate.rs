@@ -120,7 +120,7 @@ pub fn ablate(
 ) -> Result<(), Error> {
     let folder = run.join("measurements");
     let by_index = folder.join("ablations");
-    fs::create_dir_all(&by_index).map_err(Error::io(&by_index))?;
+    induction_files::make_folders(&by_index).map_err(Error::io(&by_index))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let steps = spec.ablation_steps();
     let Some(&last) = steps.last() else { return Ok(()) };

@@ -1,7 +1,8 @@
 //! What worked on a run, where and for how long: `history.jsonl` in its folder. For people: nothing depends on it.
 
-use std::{fs::OpenOptions, io::Write as _, path::Path, time::Instant};
+use std::{io::Write as _, path::Path, time::Instant};
 
+use induction_files::AppendFile;
 use serde::Serialize;
 
 /// A line: a stage that had something to do.
@@ -29,7 +30,7 @@ pub(crate) fn timed<T>(run: &Path, stage: &str, engine: &str, work: impl FnOnce(
             Line { stage, seconds: (seconds * 10.0).round() / 10.0, machine: machine(), version, engine, threads };
         let text = serde_json::to_string(&line).expect("plain structs serialize") + "\n";
         // A run is worth more than its history.
-        if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(run.join("history.jsonl")) {
+        if let Ok(mut file) = AppendFile::open(&run.join("history.jsonl")) {
             let _ = file.write_all(text.as_bytes());
         }
     }

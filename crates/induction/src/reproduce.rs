@@ -51,7 +51,7 @@ pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, scree
 pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<Task>, Error> {
     manifest.check()?;
     let (runs, data) = (out.join("runs"), out.join("data"));
-    fs::create_dir_all(&runs).map_err(Error::io(&runs))?;
+    induction_files::make_folders(&runs).map_err(Error::io(&runs))?;
     let mut resolved = manifest.clone();
     // Each text once, before the jobs, so that they do not all train the same tokenizer.
     let mut known: BTreeMap<String, DataSpec> = BTreeMap::new();

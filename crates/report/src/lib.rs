@@ -122,7 +122,7 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     figures.extend(figures::models(&models, &claims));
     let folder = |name: &str| {
         let folder = dir.join(name);
-        std::fs::create_dir_all(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+        induction_files::make_folders(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
         Ok(folder)
     };
     let series = folder("series")?;
@@ -177,7 +177,7 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
     let analysis: Vec<analysis::Series> =
         sides.iter_mut().flat_map(|side| std::mem::take(&mut side.analysis)).collect();
     let files = out.join("figures");
-    std::fs::create_dir_all(&files).map_err(|source| ReportError::Write { path: files.clone(), source })?;
+    induction_files::make_folders(&files).map_err(|source| ReportError::Write { path: files.clone(), source })?;
     write_figures(&files, &figures)?;
     let page = out.join("report.html");
     write(&page, &page::compared(&sides, &figures, &analysis))?;

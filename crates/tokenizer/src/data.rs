@@ -1,6 +1,6 @@
 //! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all runs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ pub fn prepare(
     check_fraction(held_out)?;
     let corpus = corpus::load(corpus_path)?;
     let wanted = Wanted { name: corpus::name(corpus_path), corpus, d_vocab, held_out };
-    fs::create_dir_all(data_root).map_err(Error::io("create", data_root))?;
+    induction_files::make_folders(data_root).map_err(Error::io("create", data_root))?;
     let folder = data_root.join(wanted.key());
 
     let mut notes = Vec::new();
@@ -189,7 +189,7 @@ fn set_aside(folder: &Path, error: &Error) -> Result<Option<String>> {
         if aside.exists() {
             continue;
         }
-        match fs::rename(folder, &aside) {
+        match induction_files::rename(folder, &aside) {
             Ok(()) => {
                 return Ok(Some(format!(
                     "prepared data was damaged and is made again ({error}); moved to {}",

@@ -1,9 +1,9 @@
 use std::{
-    fs::{File, OpenOptions},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
+use induction_files::AppendFile;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -28,19 +28,21 @@ pub struct StepMetrics {
 /// The metric log: appended to at each step, made durable before each snapshot, cut back to a snapshot's length on resume.
 pub(crate) struct MetricLog {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<AppendFile>,
     length: u64,
 }
 
 impl MetricLog {
     /// Opens the log and cuts it to `length`, the one that the snapshot of `step` was saved with.
     pub(crate) fn resume(path: &Path, length: u64, step: u64) -> Result<Self, Error> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path))?;
-        let found = file.metadata().map_err(Error::io(path))?.len();
+        let mut file = AppendFile::open(path).map_err(Error::io(path))?;
+        let found = file.length().map_err(Error::io(path))?;
         if found < length {
             return Err(Error::ShortLog { path: path.to_path_buf(), found, step, expected: length });
         }
-        file.set_len(length).map_err(Error::io(path))?;
+        if found > length {
+            file.cut(length).map_err(Error::io(path))?;
+        }
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), length })
     }
 
@@ -54,7 +56,7 @@ impl MetricLog {
 
     /// Makes every line durable; the log's length.
     pub(crate) fn sync(&mut self) -> Result<u64, Error> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(Error::io(&self.path))?;
+        self.file.flush().and_then(|()| self.file.get_ref().sync()).map_err(Error::io(&self.path))?;
         Ok(self.length)
     }
 }

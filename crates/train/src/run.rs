@@ -223,7 +223,7 @@ fn batch(spec: &RunSpec, examples: &dyn Examples, step: u64) -> Array2<u32> {
 /// Takes the folder for this process and writes the resolved spec into it.
 fn claim(spec: &RunSpec, run: &Path) -> Result<File, Error> {
     let snapshots = run.join("snapshots");
-    fs::create_dir_all(&snapshots).map_err(Error::io(&snapshots))?;
+    induction_files::make_folders(&snapshots).map_err(Error::io(&snapshots))?;
     let path = run.join(".lock");
     let lock = File::create(&path).map_err(Error::io(&path))?;
     match lock.try_lock() {
@@ -235,23 +235,15 @@ fn claim(spec: &RunSpec, run: &Path) -> Result<File, Error> {
     if path.exists() {
         check_same_run(spec, run)?;
     }
-    remove_leftovers(&snapshots).map_err(Error::io(&snapshots))?;
+    for folder in [run, &snapshots] {
+        // What a killed process left; the lock says that nobody is writing any.
+        induction_files::remove_leftovers(folder).map_err(Error::io(folder))?;
+    }
     let text = spec.to_toml();
     if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
         induction_files::write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))?;
     }
     Ok(lock)
-}
-
-/// Removes the temporary folders that a killed process left; the lock says that nobody is writing one.
-fn remove_leftovers(snapshots: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(snapshots)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(induction_files::TEMPORARY_PREFIX) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn check_same_run(spec: &RunSpec, run: &Path) -> Result<(), Error> {
@@ -310,7 +302,7 @@ fn set_aside(folder: &Path) -> std::io::Result<PathBuf> {
         count += 1;
         aside = folder.with_file_name(format!("damaged-{name}-{count}"));
     }
-    fs::rename(folder, &aside)?;
+    induction_files::rename(folder, &aside)?;
     Ok(aside)
 }
 
@@ -321,9 +313,7 @@ fn remove_unscheduled(spec: &RunSpec, run: &Path, step: u64) -> Result<(), Error
         return Ok(());
     }
     let folder = snapshot_folder(run, step);
-    // Out of sight first, so that a kill in the middle leaves no half a snapshot under its name.
-    let hidden = induction_files::temporary_sibling(&folder).map_err(Error::io(&folder))?;
-    fs::rename(&folder, &hidden).and_then(|()| fs::remove_dir_all(&hidden)).map_err(Error::io(&folder))
+    induction_files::remove_folder(&folder).map_err(Error::io(&folder))
 }
 
 /// Writes `diverged.json` beside the log, and makes the error.

@@ -97,7 +97,7 @@ pub(crate) fn thin(run: &Path) -> Result<(), Error> {
         let path = snapshot_folder(run, step).join(OPTIM);
         if path.exists() {
             // One unlink: whenever a kill comes, the snapshot has its optimizer state or has not.
-            fs::remove_file(&path).map_err(Error::io(&path))?;
+            induction_files::remove_file(&path).map_err(Error::io(&path))?;
         }
     }
     Ok(())
@@ -114,7 +114,7 @@ pub fn thin_weights(spec: &RunSpec, run: &Path) -> Result<(), Error> {
         for name in [OPTIM, MODEL] {
             let path = snapshot_folder(run, step).join(name);
             if path.exists() {
-                fs::remove_file(&path).map_err(Error::io(&path))?;
+                induction_files::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
     }

@@ -217,7 +217,7 @@ pub fn explore(
 ) -> Result<(), Error> {
     let folder = run.join("measurements");
     let maps = folder.join("maps");
-    fs::create_dir_all(&maps).map_err(Error::io(&maps))?;
+    induction_files::make_folders(&maps).map_err(Error::io(&maps))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
     let fresh = Meta {
@@ -253,7 +253,7 @@ pub fn explore(
         for entry in fs::read_dir(&maps).map_err(Error::io(&maps))? {
             let path = entry.map_err(Error::io(&maps))?.path();
             if path.extension().is_some_and(|extension| extension == "safetensors") {
-                fs::remove_file(&path).map_err(Error::io(&path))?;
+                induction_files::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
         meta.prompts = None;

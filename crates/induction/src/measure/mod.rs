@@ -10,7 +10,6 @@ mod weights;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -146,7 +145,7 @@ pub fn measure(
 ) -> Result<(), Error> {
     let folder = run.join("measurements");
     let losses_folder = folder.join("losses");
-    fs::create_dir_all(&losses_folder).map_err(Error::io(&losses_folder))?;
+    induction_files::make_folders(&losses_folder).map_err(Error::io(&losses_folder))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
     let mut tables = Tables::read(&folder, fresh);
@@ -171,7 +170,7 @@ pub fn measure(
         // What a build with Parquet left would no longer agree.
         let stale = folder.join(table).with_extension("parquet");
         if stale.exists() {
-            fs::remove_file(&stale).map_err(Error::io(stale))?;
+            induction_files::remove_file(&stale).map_err(Error::io(stale))?;
         }
     }
 

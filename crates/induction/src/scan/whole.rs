@@ -277,7 +277,7 @@ pub fn scan_models(
         let scan = scan_model(super::open(path)?, settings, device, say)?;
         if let Some(out) = out {
             let folder = if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
-            std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+            induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
             crate::measure::tables::write_json(&folder.join(FILE), &scan)?;
         }
         scans.push(scan);

@@ -28,7 +28,7 @@ pub fn write_export_huggingface(config: &ModelConfig, params: &Params, out: &Pat
 
 fn write_files(files: impl IntoIterator<Item = (&'static str, Vec<u8>)>, out: &Path) -> Result<(), Error> {
     let io = |source| Error::Io { path: out.to_path_buf(), source };
-    std::fs::create_dir_all(out).map_err(io)?;
+    induction_files::make_folders(out).map_err(io)?;
     for (name, bytes) in files {
         induction_files::write_atomic(&out.join(name), &bytes).map_err(io)?;
     }

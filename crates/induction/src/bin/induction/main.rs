@@ -292,7 +292,9 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                     // The synthetic task has none.
                     let tokenizer = run.join("tokenizer.json");
                     if tokenizer.exists() {
-                        std::fs::copy(&tokenizer, out.join("tokenizer.json")).map_err(Error::io(&tokenizer))?;
+                        let bytes = std::fs::read(&tokenizer).map_err(Error::io(&tokenizer))?;
+                        let copy = out.join("tokenizer.json");
+                        induction_files::write_atomic(&copy, &bytes).map_err(Error::io(&copy))?;
                     }
                 }
             }
