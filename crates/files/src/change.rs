@@ -34,6 +34,23 @@ pub enum Change<'a> {
     RemoveFolder(&'a Path),
 }
 
+impl<'a> Change<'a> {
+    /// What is changed; of a renaming, what it was called before.
+    pub fn path(&self) -> &'a Path {
+        match *self {
+            Self::MakeFolder(path)
+            | Self::Create(path)
+            | Self::Append(path, _)
+            | Self::Cut(path, _)
+            | Self::Sync(path)
+            | Self::SyncFolder(path)
+            | Self::Rename(path, _)
+            | Self::Remove(path)
+            | Self::RemoveFolder(path) => path,
+        }
+    }
+}
+
 /// Hears of every change; for tests of what a failing disk or a power cut does.
 pub trait Watch: Send + Sync {
     /// Before a change. An error is what the disk answers: the change is then not made, an [`Change::Append`] by half.

@@ -3,14 +3,19 @@
 //! Only tests and fuzz targets depend on this crate. A robustness test is a name, a number of cases and a function of a
 //! seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on with further seeds.
 
+mod faults;
 mod mutation;
+mod power;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     time::{Duration, Instant},
 };
 
+pub use faults::{ANSWERS, Faults};
 pub use mutation::{digits_changed, mutated};
+pub use power::{Journal, Recorder};
 
 /// Seconds that each test goes on for, instead of its number of cases; set by `cargo xtask torture`.
 const SECONDS: &str = "INDUCTION_TORTURE_SECONDS";
@@ -50,6 +55,17 @@ pub fn cases(name: &str, times: u64, mut case: impl FnMut(u64)) -> u64 {
     );
     assert!(failed.is_empty(), "{name}: seeds {failed:?} failed; {FIRST_SEED}=SEED begins with one");
     passed
+}
+
+/// A temporary folder, in memory where the system has a place for that: a real disk takes milliseconds for each of the
+/// thousands of fsyncs that such tests ask for, and would answer the same.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    folder.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
 }
 
 /// Runs `read`, which is to take less than `limit` bytes of memory at once and two seconds.

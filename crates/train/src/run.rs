@@ -126,7 +126,10 @@ pub fn train(
             (first.params, first.optimizer, 0)
         }
     };
-    // A kill may have come between a snapshot and this.
+    // A kill may have come between a snapshot and what follows it.
+    for step in list_snapshots(run)?.into_iter().filter(|&step| step < optimizer.step) {
+        remove_unscheduled(spec, run, step)?;
+    }
     thin(run)?;
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
     engine.set_params(&params)?;

@@ -236,10 +236,10 @@ fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error
             .ok_or_else(|| damaged(MANIFEST, format!("does not list {name}")))?;
         let bytes = read(name)?;
         if bytes.len() as u64 != entry.bytes {
-            return Err(damaged(name, format!("{} bytes, the manifest says {}", bytes.len(), entry.bytes)));
+            return Err(damaged(name, format!("{} bytes, {MANIFEST} says {}", bytes.len(), entry.bytes)));
         }
         if blake3::hash(&bytes).to_hex().as_str() != entry.blake3 {
-            return Err(damaged(name, "its content is not what the manifest's hash says".into()));
+            return Err(damaged(name, format!("its content does not have the hash that {MANIFEST} says")));
         }
         files.insert(name, bytes);
     }
