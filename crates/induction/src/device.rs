@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use induction_engine::{Arch, BurnDevice, BurnEngine, CpuEngine, Engine, gpus};
+use induction_engine::{Arch, BurnDevice, BurnEngine, CpuEngine, Engine, Exactness, gpus};
 use induction_model::{ModelConfig, Params};
 use induction_train::RunSpec;
 use serde::Serialize;
@@ -32,6 +32,23 @@ impl Device {
             Self::Burn { on, bf16: false } => on.to_string(),
             Self::Burn { on, bf16: true } => format!("{on} bf16"),
         }
+    }
+
+    /// What a repetition on it may be expected to give.
+    pub fn exactness(self) -> Exactness {
+        match self {
+            Self::Cpu => Exactness::Exact,
+            Self::Burn { on, .. } => on.exactness(),
+        }
+    }
+
+    /// "cpu, exact: the same spec and program give the same bits"
+    pub fn promise(self) -> String {
+        let promise = match self.exactness() {
+            Exactness::Exact => "exact: the same spec and program give the same bits",
+            Exactness::Statistical => "statistical: a repetition agrees up to rounding",
+        };
+        format!("{self}, {promise}")
     }
 
     /// The same device, with matrix products of training in bfloat16.

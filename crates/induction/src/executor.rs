@@ -105,17 +105,16 @@ pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) 
     let mut spec = task.spec.clone();
     let mut stages = || -> Result<(), Error> {
         let source = Source::open(&mut spec, &task.data)?;
-        let (run, engine) = (&task.run, device.name());
-        let engine = &engine;
+        let run = &task.run;
         // The report tells of this line, so a second call must not add one.
         if is_finished(&spec, run)? {
             training::run(&spec, &source, run, device, interrupt, screen)?;
         } else {
-            timed(run, "training", engine, || training::run(&spec, &source, run, device, interrupt, screen))?;
+            timed(run, "training", device, || training::run(&spec, &source, run, device, interrupt, screen))?;
         }
-        timed(run, "measuring", engine, || measure(&spec, &source, run, device, interrupt, screen))?;
-        timed(run, "ablating", engine, || ablate(&spec, &source, run, device, interrupt, screen))?;
-        timed(run, "exploring", engine, || explore(&spec, &source, run, None, device, interrupt, screen))?;
+        timed(run, "measuring", device, || measure(&spec, &source, run, device, interrupt, screen))?;
+        timed(run, "ablating", device, || ablate(&spec, &source, run, device, interrupt, screen))?;
+        timed(run, "exploring", device, || explore(&spec, &source, run, None, device, interrupt, screen))?;
         thin_weights(&spec, &task.run).map_err(Error::from)
     };
     let result = stages();

@@ -2,8 +2,11 @@
 
 use std::{io::Write as _, path::Path, time::Instant};
 
+use induction_engine::Exactness;
 use induction_files::AppendFile;
 use serde::Serialize;
+
+use crate::device::Device;
 
 /// A line: a stage that had something to do.
 #[derive(Serialize)]
@@ -13,21 +16,23 @@ struct Line<'a> {
     /// Processor, cores and memory, operating system.
     machine: String,
     version: &'static str,
-    engine: &'a str,
+    engine: String,
+    exactness: Exactness,
     threads: usize,
 }
 
 /// Runs a stage and adds its line, whether it ended well or not. A stage that found all done adds none: it is told by its
 /// time, half a second.
-pub(crate) fn timed<T>(run: &Path, stage: &str, engine: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn timed<T>(run: &Path, stage: &str, device: Device, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = work();
     let seconds = begun.elapsed().as_secs_f64();
     if seconds > 0.5 && run.is_dir() {
         let threads = rayon::current_num_threads();
         let version = env!("CARGO_PKG_VERSION");
-        let line =
-            Line { stage, seconds: (seconds * 10.0).round() / 10.0, machine: machine(), version, engine, threads };
+        let (engine, exactness) = (device.name(), device.exactness());
+        let seconds = (seconds * 10.0).round() / 10.0;
+        let line = Line { stage, seconds, machine: machine(), version, engine, exactness, threads };
         let text = serde_json::to_string(&line).expect("plain structs serialize") + "\n";
         // A run is worth more than its history.
         if let Ok(mut file) = AppendFile::open(&run.join("history.jsonl")) {
@@ -60,12 +65,13 @@ mod tests {
     #[test]
     fn what_takes_time_is_kept() {
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(timed(run.path(), "training", "cpu", || 1), 1);
+        assert_eq!(timed(run.path(), "training", Device::Cpu, || 1), 1);
         assert!(!run.path().join("history.jsonl").exists());
-        timed(run.path(), "training", "cpu", || std::thread::sleep(std::time::Duration::from_millis(600)));
+        timed(run.path(), "training", Device::Cpu, || std::thread::sleep(std::time::Duration::from_millis(600)));
         let text = std::fs::read_to_string(run.path().join("history.jsonl")).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line["stage"], "training");
         assert!(line["seconds"].as_f64().unwrap() >= 0.6 && line["machine"].as_str().unwrap().contains("cores"));
+        assert_eq!((&line["engine"], &line["exactness"]), (&"cpu".into(), &"exact".into()));
     }
 }

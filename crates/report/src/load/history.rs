@@ -26,9 +26,15 @@ pub(super) fn load_made(folder: &Path) -> Result<Option<String>, ReportError> {
         seconds += row.in_range("seconds", 0.0, f64::MAX)?;
         pieces += 1;
         let threads = row.field("threads", "a whole number")?.as_u64().unwrap_or(1);
-        let version = row.fields.get("version").and_then(Value::as_str).map(visible).unwrap_or_default();
+        let word = |key: &str| row.fields.get(key).and_then(Value::as_str).map(visible);
+        // Absent in runs of earlier versions.
+        let engine = match (word("engine"), word("exactness")) {
+            (Some(engine), Some(exactness)) => format!("; {engine}, {exactness}"),
+            _ => String::new(),
+        };
+        let version = word("version").unwrap_or_default();
         let machine = visible(&row.text("machine")?);
-        last = Some(format!("{threads} of the threads of {machine}; induction {version}"));
+        last = Some(format!("{threads} of the threads of {machine}; induction {version}{engine}"));
     }
     Ok(last.map(|last| {
         let times = if pieces == 1 { String::new() } else { format!(" in {pieces} pieces") };

@@ -90,6 +90,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             }
             check_memory(&manifest, jobs)?;
             device.check_memory(manifest.runs.iter().map(|row| &row.spec), jobs)?;
+            screen.say(&format!("{} runs on {}", manifest.runs.len(), device.promise()));
             let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
             show_report(&reproduce(&manifest, out, &executor, &screen)?, json)
         }
@@ -127,7 +128,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             if json {
                 show(&serde_json::json!({"run": out}))
             } else {
-                print_line(&format!("{} is done", out.display()))
+                print_line(&format!("{} is done (on {})", out.display(), device.promise()))
             }
         }
         Command::Train { spec, out, data } => {
@@ -141,7 +142,13 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                     &serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}),
                 );
             }
-            print_line(&format!("{} trained: {} steps in {}", spec.name, spec.steps(), out.display()))
+            print_line(&format!(
+                "{} trained: {} steps in {} (on {})",
+                spec.name,
+                spec.steps(),
+                out.display(),
+                device.promise()
+            ))
         }
         Command::Measure { run, data } => {
             let mut spec = finished_spec(run)?;
