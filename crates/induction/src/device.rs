@@ -4,10 +4,9 @@ use std::{fmt, str::FromStr};
 
 use induction_engine::{Arch, BurnDevice, BurnEngine, CpuEngine, Engine, Exactness, gpus};
 use induction_model::{ModelConfig, Params};
-use induction_train::RunSpec;
 use serde::Serialize;
 
-use crate::{Error, reproduce::bytes};
+use crate::Error;
 
 /// An engine and its device. Written `cpu`, or as [`BurnDevice`] is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,30 +73,6 @@ impl Device {
         }
     }
 
-    /// Refuses specs that need more memory than its GPU has left; `jobs` of them at once.
-    ///
-    /// # Errors
-    /// Both figures and what helps.
-    pub fn check_memory<'a>(self, specs: impl Iterator<Item = &'a RunSpec>, jobs: usize) -> Result<(), Error> {
-        let Self::Burn { on, .. } = self else { return Ok(()) };
-        let (Some(index), Ok(found)) = (on.gpu(), gpus()) else { return Ok(()) };
-        let Some(gpu) = found.iter().find(|gpu| gpu.index == index) else { return Ok(()) };
-        let mut each: Vec<(f64, &str)> = specs.map(|spec| (gpu_memory(on, spec), spec.name.as_str())).collect();
-        each.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let needed: f64 = each.iter().take(jobs).map(|(memory, _)| memory).sum();
-        let free = gpu.free as f64 * 1024.0 * 1024.0;
-        if needed <= free {
-            return Ok(());
-        }
-        let (largest, name) = each[0];
-        Err(Error::Input(format!(
-            "device {on}: about {} of its memory are needed with {jobs} runs at once, {} are free; the largest run is {name} with {}: lower --jobs, or train a smaller model",
-            bytes(needed),
-            bytes(free),
-            bytes(largest)
-        )))
-    }
-
     /// The engine, with these weights.
     ///
     /// # Errors
@@ -125,20 +100,6 @@ impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
     }
-}
-
-/// What training a spec holds on a GPU, in bytes: its context and workspace, weights and gradients, and the activations of
-/// as many sequences as are worked on at once.
-fn gpu_memory(on: BurnDevice, spec: &RunSpec) -> f64 {
-    const CONTEXT: f64 = 1.5e9;
-    let c = &spec.model;
-    let parameters: usize = c.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    let scores = c.n_heads * c.n_ctx * c.n_ctx;
-    let batch = (on.numbers_at_once() / scores).clamp(1, spec.train.batch);
-    // Patterns of every layer are kept; three more arrays of their size come and go.
-    let square = (scores * (c.n_layers + 3)) as f64;
-    let rows = (c.n_ctx * (c.n_layers * (14 * c.d_model + 5 * c.d_mlp) + 4 * c.d_vocab)) as f64;
-    CONTEXT + 4.0 * (3.0 * parameters as f64 + batch as f64 * (square + rows))
 }
 
 /// A line of `induction devices`.

@@ -31,6 +31,7 @@ pub mod explore;
 mod history;
 pub mod interrupt;
 pub mod measure;
+pub mod memory;
 pub mod pilot;
 pub mod plan;
 pub mod predict;

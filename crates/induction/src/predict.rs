@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use induction_ablation::{BLOCK, Downstream, Inputs, losses_under, single_heads};
+use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
 use induction_model::{ModelConfig, Params};
 use induction_train::{AdamW, DataSpec, RunSpec, clip_by_global_norm};
 use ndarray::Array2;
@@ -45,8 +45,6 @@ pub struct Cost {
     pub parameters: u64,
     /// Floating-point operations of matrix products and attention.
     pub flop: Stages<f64>,
-    /// Peak of what a process holds for this run, in bytes.
-    pub memory: f64,
     /// What it leaves on disk, in bytes.
     pub disk: f64,
 }
@@ -88,7 +86,7 @@ impl Cost {
         let kept = spec.weight_steps().len() as f64;
         let disk =
             snapshots * (losses + tables) + sweeps * removals + kept * (weights + maps) + 6.0 * weights + prompts;
-        Self { tokens, parameters, flop, memory: memory(spec, parameters), disk }
+        Self { tokens, parameters, flop, disk }
     }
 }
 
@@ -96,29 +94,6 @@ fn parameters(config: &ModelConfig) -> u64 {
     let ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *config;
     let block = 4 * d_model * n_heads * d_head + 2 * d_model * d_mlp + d_mlp + d_model * 5;
     (2 * d_model * d_vocab + n_layers * block) as u64
-}
-
-/// The largest of what training, measuring and removing heads hold.
-fn memory(spec: &RunSpec, parameters: u64) -> f64 {
-    let ModelConfig { n_layers, d_model, n_heads, d_mlp, n_ctx, d_vocab, .. } = spec.model;
-    let e = &spec.evaluation;
-    let number = 4.0;
-    // Weights, gradients, two moments, the engine's packed copies, a snapshot on its way to the disk.
-    let states = 9.0 * number * parameters as f64;
-    let sequence = (n_ctx * (n_layers * (10 * d_model + 3 * d_mlp) + 2 * d_vocab)) as f64;
-    let training = states + number * sequence * spec.train.batch.min(2) as f64;
-    let heads = (n_layers * n_heads) as f64;
-    let losses = number * (e.examples * n_ctx) as f64;
-    let measuring = 3.0 * number * parameters as f64 + 3.0 * losses + 24e6;
-    let ablated = number * (e.ablation_examples.min(e.examples) * n_ctx) as f64;
-    let square = number * (n_ctx * n_ctx) as f64;
-    // Every ablation's losses twice, and of a block of examples the patterns and queries, keys or values put in place.
-    let knockouts = 7.0 * heads + 60.0;
-    let block = BLOCK.min(e.ablation_examples) as f64;
-    let replaced = block * (6.0 * square + number * (n_ctx * d_model) as f64 * 5.0 * n_layers as f64);
-    let removing =
-        3.0 * number * parameters as f64 + 2.0 * knockouts * ablated + heads * square / 2.0 + replaced + 24e6;
-    training.max(measuring).max(removing)
 }
 
 /// How fast one job is, with models of one family.

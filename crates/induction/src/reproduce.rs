@@ -1,10 +1,6 @@
 //! The main job: the runs of a plan, each trained, measured and ablated, and the report.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use induction_report::Report;
 use induction_train::{DataSpec, RunSpec, is_finished};
@@ -14,6 +10,7 @@ use crate::{
     Error,
     device::Device,
     executor::{Executor, Task},
+    memory::{self, bytes},
     plan::{Manifest, corpus},
     predict::{Cost, FamilyRates, Rates, Stages, makespan},
     progress::Screen,
@@ -26,9 +23,6 @@ pub const MANIFEST: &str = "manifest.toml";
 
 /// What the report takes beside the runs, in bytes: the page's script and figures.
 const REPORT_BYTES: f64 = 12e6;
-
-/// What the process holds beside its runs, in bytes: code, texts, tokens, the report's tables.
-const PROCESS_BYTES: f64 = 60e6;
 
 /// Works off every run of the plan that is not done yet, then writes the report. `out/manifest.toml` says what was asked.
 ///
@@ -123,6 +117,8 @@ pub struct RunForecast {
     pub hash: String,
     /// What it asks for.
     pub cost: Cost,
+    /// Peak of what the process holds for it, in bytes.
+    pub memory: f64,
     /// Snapshots that it keeps.
     pub snapshots: usize,
     /// Seconds of each stage, on one job.
@@ -142,7 +138,8 @@ pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_jo
             let cost = Cost::of(&row.spec);
             let hash = content_hash(&row.spec)[..8].to_string();
             let (name, snapshots) = (row.spec.name.clone(), row.spec.snapshot_steps().len());
-            RunForecast { name, hash, cost, snapshots, seconds: rates.seconds(&row.spec, &cost) }
+            let memory = memory::of(&row.spec, threads_per_job);
+            RunForecast { name, hash, cost, memory, snapshots, seconds: rates.seconds(&row.spec, &cost) }
         })
         .collect();
     let sum = |take: fn(&RunForecast) -> f64| runs.iter().map(take).sum::<f64>();
@@ -154,7 +151,7 @@ pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_jo
         tokens: runs.iter().map(|run| run.cost.tokens).sum(),
         flop: sum(|run| run.cost.flop.train + run.cost.flop.measure + run.cost.flop.ablate),
         seconds: makespan(runs.iter().map(|run| total(&run.seconds)), jobs),
-        memory: memory(manifest, jobs),
+        memory: memory::PROCESS + memory::of_largest(runs.iter().map(|run| run.memory), jobs),
         disk: REPORT_BYTES + sum(|run| run.cost.disk),
         runs,
     })
@@ -172,49 +169,6 @@ fn content_hash(spec: &RunSpec) -> String {
         *blake3 = Some(corpus.blake3);
     }
     spec.training_hash()
-}
-
-/// What the process will hold when the `jobs` largest runs meet, in bytes.
-fn memory(manifest: &Manifest, jobs: usize) -> f64 {
-    let mut each: Vec<f64> = manifest.runs.iter().map(|row| Cost::of(&row.spec).memory).collect();
-    each.sort_by(|a, b| b.total_cmp(a));
-    PROCESS_BYTES + each.iter().take(jobs).sum::<f64>()
-}
-
-/// Refuses a plan that needs more memory than the machine has to give.
-///
-/// # Errors
-/// [`Error::Input`] with both figures and the largest run.
-pub fn check_memory(manifest: &Manifest, jobs: usize) -> Result<(), Error> {
-    let (needed, Some(available)) = (memory(manifest, jobs), available_memory()) else { return Ok(()) };
-    if needed <= available {
-        return Ok(());
-    }
-    let costs = manifest.runs.iter().map(|row| (&row.spec.name, Cost::of(&row.spec).memory));
-    let largest = costs.max_by(|a, b| a.1.total_cmp(&b.1));
-    Err(Error::Input(format!(
-        "the plan needs about {} of memory with {jobs} runs at once, {} are free; the largest run is {}: lower --jobs, or use a larger machine",
-        bytes(needed),
-        bytes(available),
-        largest.map_or(String::new(), |(name, memory)| format!("{name} with {}", bytes(memory)))
-    )))
-}
-
-/// What Linux says can be had without swapping; `None` elsewhere.
-fn available_memory() -> Option<f64> {
-    let text = fs::read_to_string(PathBuf::from("/proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
-}
-
-/// "1.2 GB"
-pub fn bytes(count: f64) -> String {
-    match count {
-        c if c < 1e6 => format!("{:.0} kB", c / 1e3),
-        c if c < 1e9 => format!("{:.0} MB", c / 1e6),
-        c if c < 1e12 => format!("{:.1} GB", c / 1e9),
-        c => format!("{:.1} TB", c / 1e12),
-    }
 }
 
 impl std::fmt::Display for Forecast {

@@ -92,7 +92,7 @@ fn a_whole_run_ends_the_same_after_a_power_cut() {
     drop(watching);
     let journal = recorder.journal();
     assert!(tables(whole.path()).len() > 20 && journal.len() > 400, "{} points", journal.len());
-    cases("power cuts during a whole run", 25, |seed| {
+    cases("power cuts during a whole run", 50, |seed| {
         let point = stream(seed, "point", 1).random_range(0..journal.len());
         let folder = induction_torture::scratch();
         let disk = folder.path().join("disk");
@@ -110,7 +110,7 @@ fn a_whole_run_ends_the_same_after_a_disk_refused() {
     work(&task(whole.path())).unwrap();
     drop(watching);
     let changes = counted.seen();
-    cases("disk errors during a whole run", 25, |seed| {
+    cases("disk errors during a whole run", 50, |seed| {
         let mut random = stream(seed, "fault", 1);
         let at = random.random_range(0..changes);
         let (name, error) = ANSWERS[random.random_range(0..ANSWERS.len())];

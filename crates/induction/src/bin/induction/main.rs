@@ -17,12 +17,13 @@ use induction::{
     explore::explore,
     interrupt::Interrupt,
     measure::{measure, time_measure},
+    memory,
     model::{write_export, write_export_huggingface},
     pilot::{self, pilot},
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
-    reproduce::{check_memory, forecast, order, reproduce},
+    reproduce::{forecast, order, reproduce},
     scan::{self, Patterns, Settings, read_tokens, scan_models},
     source::Source,
     status,
@@ -88,8 +89,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
                 return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
             }
-            check_memory(&manifest, jobs)?;
-            device.check_memory(manifest.runs.iter().map(|row| &row.spec), jobs)?;
+            memory::check(manifest.runs.iter().map(|row| &row.spec), device, jobs, threads_per_job)?;
             screen.say(&format!("{} runs on {}", manifest.runs.len(), device.promise()));
             let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
             show_report(&reproduce(&manifest, out, &executor, &screen)?, json)
@@ -122,6 +122,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         },
         Command::Run { spec, out, data } => {
             let spec = RunSpec::read(spec)?;
+            memory::check(std::iter::once(&spec), device, 1, rayon::current_num_threads())?;
             let data = data.clone().unwrap_or_else(|| out.join("data"));
             let task = Task { spec, run: out.clone(), data };
             run_task(&task, device, &interrupt, &screen)?;
@@ -133,7 +134,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;
-            device.check_memory(std::iter::once(&spec), 1)?;
+            memory::check(std::iter::once(&spec), device, 1, rayon::current_num_threads())?;
             let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
             source.notes().iter().for_each(|note| screen.note(note));
             training::run(&spec, &source, out, device, &interrupt, &screen)?;
