@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{TINY, assert_same_run, fail, induction, spec, succeed};
+use induction_torture::{cases, scratch};
 use rand::Rng;
 
 fn train(spec: &Path, run: &Path) -> Command {
@@ -28,34 +29,35 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn kill_9_at_20_random_moments() {
-    let folder = tempfile::tempdir().unwrap();
-    // Long enough to be killed twenty times.
-    let spec = spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 192000"));
+fn kill_9_at_random_moments() {
+    let folder = scratch();
+    // Long enough to be killed five times and have something left to do.
+    let spec = spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 96000"));
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let begun = Instant::now();
     succeed(&mut train(&spec, &whole));
     let uninterrupted = begun.elapsed();
 
-    let mut random = induction_random::stream(0, "kill", 0);
-    let (mut kills, mut tries) = (0, 0);
-    while kills < 20 {
-        tries += 1;
-        assert!(tries < 200, "the run does not get on: {kills} kills in {tries} tries");
-        let mut child = start(&mut train(&spec, &killed));
-        // From before the first step to a twentieth of the whole run: about half of it is left after the last kill.
-        std::thread::sleep(uninterrupted.mul_f64(random.random_range(0.005..0.05)));
-        if child.try_wait().unwrap().is_some() {
-            break;
+    let mut kills = 0;
+    cases("runs killed five times with kill -9", 5, |seed| {
+        let mut random = induction_random::stream(seed, "kill", 0);
+        for _ in 0..5 {
+            let mut child = start(&mut train(&spec, &killed));
+            // From before the first step to a seventh of the whole run, so inside saves, too.
+            std::thread::sleep(uninterrupted.mul_f64(random.random_range(0.005..0.15)));
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    succeed(&mut train(&spec, &killed));
-    assert_same_run(&whole, &killed);
-    assert_eq!(kills, 20, "the run was over before the 20th kill");
-    println!("{kills} kills, 1 comparison of every snapshot and the log");
+        succeed(&mut train(&spec, &killed));
+        assert_same_run(&whole, &killed);
+        std::fs::remove_dir_all(&killed).unwrap();
+    });
+    println!("{kills} kills");
+    assert!(kills >= 20, "only {kills} kills: the runs are over too soon");
 }
 
 #[test]

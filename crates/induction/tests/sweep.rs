@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{TINY, assert_same_run, fail, induction, succeed};
+use induction_torture::{cases, scratch};
 use rand::Rng;
 use serde_json::Value;
 
@@ -81,37 +82,41 @@ fn kill_again_and_again(plan: &Path, out: &Path, life: Duration, random: &mut im
 
 #[test]
 fn workers_killed_at_random_moments_end_where_undisturbed_ones_do() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let plan = manifest(folder.path(), &three(96_000));
-    let (serial, killed) = (folder.path().join("serial"), folder.path().join("killed"));
+    let serial = folder.path().join("serial");
     let begun = std::time::Instant::now();
     succeed(reproduce(&plan, &serial).args(["--jobs", "1"]));
     let whole = begun.elapsed();
-    let mut random = induction_random::stream(0, "kill a sweep", 0);
-    // The machine may be faster now than while it was timed: a sweep that ends too early is begun anew, with shorter lives.
-    let mut life = whole;
-    let kills = loop {
-        let kills = kill_again_and_again(&plan, &killed, life, &mut random);
-        if kills >= 5 || life < Duration::from_millis(200) {
-            break kills;
+    cases("sweeps whose workers are killed", 1, |seed| {
+        let killed = folder.path().join(format!("killed-{seed}"));
+        let mut random = induction_random::stream(seed, "kill a sweep", 0);
+        // The machine may be faster now than while it was timed: a sweep that ends too early is begun anew, with shorter lives.
+        let mut life = whole;
+        let kills = loop {
+            let kills = kill_again_and_again(&plan, &killed, life, &mut random);
+            if kills >= 5 || life < Duration::from_millis(200) {
+                break kills;
+            }
+            std::fs::remove_dir_all(&killed).unwrap();
+            life /= 2;
+        };
+        succeed(reproduce(&plan, &killed).args(["--jobs", "2"]));
+        for (name, _) in three(0) {
+            let run = |out: &Path| out.join("runs").join(name);
+            assert_same_run(&run(&serial), &run(&killed));
+            for table in ["heads.jsonl", "icl.jsonl", "ablations.jsonl", "knockouts.jsonl"] {
+                let read = |out: &Path| std::fs::read(run(out).join("measurements").join(table)).unwrap();
+                assert!(read(&serial) == read(&killed), "{name}: {table} differs");
+            }
         }
+        let read = |out: &Path| std::fs::read(out.join("claims.json")).unwrap();
+        assert!(read(&serial) == read(&killed), "the claims differ");
+        assert!(kills >= 5, "only {kills} kills: the sweep is too short for this test");
+        println!("{kills} kills; weights, logs, tables and claims of 3 runs equal");
+        assert!(status(&killed).iter().all(|run| run["status"]["stage"] == "done"), "{:?}", status(&killed));
         std::fs::remove_dir_all(&killed).unwrap();
-        life /= 2;
-    };
-    succeed(reproduce(&plan, &killed).args(["--jobs", "2"]));
-    for (name, _) in three(0) {
-        let run = |out: &Path| out.join("runs").join(name);
-        assert_same_run(&run(&serial), &run(&killed));
-        for table in ["heads.jsonl", "icl.jsonl", "ablations.jsonl", "knockouts.jsonl"] {
-            let read = |out: &Path| std::fs::read(run(out).join("measurements").join(table)).unwrap();
-            assert!(read(&serial) == read(&killed), "{name}: {table} differs");
-        }
-    }
-    let read = |out: &Path| std::fs::read(out.join("claims.json")).unwrap();
-    assert!(read(&serial) == read(&killed), "the claims differ");
-    assert!(kills >= 5, "only {kills} kills: the sweep is too short for this test");
-    println!("{kills} kills; weights, logs, tables and claims of 3 runs equal");
-    assert!(status(&killed).iter().all(|run| run["status"]["stage"] == "done"), "{:?}", status(&killed));
+    });
 }
 
 #[test]
