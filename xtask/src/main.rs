@@ -2,6 +2,7 @@
 
 mod bench;
 mod devices;
+mod torture;
 
 use std::{
     env,
@@ -28,13 +29,14 @@ fn main() -> ExitCode {
         Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         Some("libtorch") => devices::libtorch(&arguments[1..]),
+        Some("torture") => torture::torture(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}{}{}", bench::USAGE, devices::USAGE);
+            eprint!("{USAGE}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE);
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}{}{}", bench::USAGE, devices::USAGE);
+            eprint!("{USAGE}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE);
             ExitCode::from(2)
         }
     }

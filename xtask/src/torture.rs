@@ -1,0 +1,89 @@
+//! `cargo xtask torture`: the randomised tests of robustness, for as long as asked.
+
+use std::{
+    process::{Command, ExitCode, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) const USAGE: &str = "
+  torture [--minutes N] [--seed N]
+            the randomised tests of robustness for N minutes in all [default: 30], each with fresh seeds; what they survived is
+            counted in a table (docs/RELIABILITY.md); a failing seed is named
+";
+
+/// The tests that count cases: package, test binary, how many series of cases are in it.
+const TESTS: [(&str, &str, u64); 11] = [
+    ("induction-train", "survival", 6),
+    ("induction-train", "hostile", 8),
+    ("induction-gguf", "hostile", 3),
+    ("induction-tokenizer", "hostile", 5),
+    ("induction-tokenizer", "hostile_pretrained", 2),
+    ("induction-model", "hostile_pretrained", 5),
+    ("induction-report", "hostile", 8),
+    ("induction", "hostile", 3),
+    ("induction", "power", 2),
+    ("induction", "resume", 1),
+    ("induction", "sweep", 1),
+];
+
+#[allow(clippy::print_stdout)] // the table is the result
+pub(crate) fn torture(arguments: &[String]) -> ExitCode {
+    let number = |flag: &str| {
+        let at = arguments.iter().position(|a| a == flag)?;
+        Some(arguments.get(at + 1).and_then(|text| text.parse::<u64>().ok()))
+    };
+    let (minutes, seed) = match (number("--minutes").unwrap_or(Some(30)), number("--seed").unwrap_or_else(fresh_seed)) {
+        (Some(minutes @ 1..), Some(seed)) => (minutes, seed),
+        _ => {
+            eprint!("xtask torture: --minutes and --seed take whole numbers, minutes from 1{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let series: u64 = TESTS.iter().map(|(_, _, series)| series).sum();
+    let seconds = (60 * minutes / series).max(1);
+    eprintln!("{series} series of cases, {seconds} s each, from seed {seed}");
+    let mut lines = Vec::new();
+    let mut failed = false;
+    for (package, test, _) in TESTS {
+        let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(program)
+            .args(["test", "--package", package, "--test", test, "--", "--nocapture", "--test-threads=1"])
+            .env("INDUCTION_TORTURE_SECONDS", seconds.to_string())
+            .env("INDUCTION_TORTURE_SEED", seed.to_string())
+            .env("RUST_BACKTRACE", "0")
+            .current_dir(crate::root())
+            .stderr(Stdio::piped())
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("xtask: cannot run cargo: {error}");
+                return ExitCode::from(2);
+            }
+        };
+        let found = String::from_utf8_lossy(&output.stdout);
+        // A test's name may stand before its line.
+        let found = found.lines().filter_map(|line| Some(line[line.find("torture | ")?..].to_string()));
+        let before = lines.len();
+        lines.extend(found);
+        lines[before..].iter().for_each(|line| eprintln!("{line}"));
+        if !output.status.success() {
+            failed = true;
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    println!("| what | passed | failed | seeds |\n|---|---|---|---|");
+    for line in &lines {
+        let parts: Vec<&str> = line.split(" | ").collect();
+        if let [_, name, passed, failed, seeds] = parts[..] {
+            let count = |text: &str| text.split(' ').next().unwrap_or_default().to_string();
+            println!("| {name} | {} | {} | {} |", count(passed), count(failed), seeds.trim_start_matches("seeds "));
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Another one each time.
+fn fresh_seed() -> Option<u64> {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
