@@ -3,6 +3,7 @@
 //! Only tests and fuzz targets depend on this crate. A robustness test is a name, a number of cases and a function of a
 //! seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on with further seeds.
 
+mod attack;
 mod mutation;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use attack::{TIMES, Tally, attack, write};
 pub use mutation::{digits_changed, mutated};
 
 /// Seconds that each test goes on for, instead of its number of cases; set by `cargo xtask torture`.
