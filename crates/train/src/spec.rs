@@ -196,9 +196,9 @@ impl RunSpec {
     /// # Errors
     /// Text that is not TOML, an unknown or missing key, a value outside its range: each with its place.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let spec: Self = toml::from_str(text)
-            .map_err(|e| Error::Spec { path: path.to_path_buf(), reason: e.to_string().trim_end().to_string() })?;
-        spec.validate()?;
+        let refused = |reason: String| Error::Spec { path: path.to_path_buf(), reason };
+        let spec: Self = toml::from_str(text).map_err(|e| refused(e.to_string().trim_end().to_string()))?;
+        spec.validate().map_err(|e| refused(e.to_string()))?;
         Ok(spec)
     }
 
