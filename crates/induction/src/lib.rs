@@ -40,6 +40,7 @@ pub mod reproduce;
 pub mod scan;
 pub mod source;
 pub mod status;
+pub mod terminal;
 pub mod training;
 
 pub use error::Error;

@@ -11,7 +11,7 @@ use std::{
 
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
-use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec};
+use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -102,9 +102,16 @@ impl Manifest {
     /// # Errors
     /// A file that is no manifest, with its place; what [`check`](Self::check) refuses.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(path, &fs::read_to_string(path).map_err(Error::io(path))?)
+    }
+
+    /// Parses and checks a manifest; `path` is for the messages.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), less the system's.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
-        let manifest: Self = toml::from_str(&text).map_err(|e| input(e.to_string().trim_end().to_string()))?;
+        let manifest: Self = toml::from_str(text).map_err(|e| input(in_words(&e)))?;
         manifest.check().map_err(|error| input(error.to_string()))?;
         Ok(manifest)
     }

@@ -8,7 +8,10 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::status::{Heartbeat, Seen, Stage, Status};
+use crate::{
+    status::{Heartbeat, Seen, Stage, Status},
+    terminal,
+};
 
 /// Where there is no terminal, a line at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -51,7 +54,7 @@ impl Screen {
     /// A line that stays, above the bars. Shown even when quiet: it says what the user would not expect.
     pub fn note(&self, message: &str) {
         // `suspend` takes the bars away while the line is printed.
-        self.bars.suspend(|| eprintln!("{message}"));
+        self.bars.suspend(|| eprintln!("{}", terminal::message(message)));
     }
 }
 

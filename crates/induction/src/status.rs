@@ -182,7 +182,9 @@ pub fn table(runs: &[RunStatus]) -> String {
         };
         let at = format!("{}/{}", status.at, status.of);
         let left = status.seconds_left.filter(|_| *live).map_or(String::new(), duration);
-        let seen = status.reason.clone().unwrap_or_else(|| status.seen.to_string());
+        // A reason of several lines is a row all the same.
+        let one_line = |reason: &String| reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        let seen = status.reason.as_ref().map_or_else(|| status.seen.to_string(), one_line);
         text += format!("{name:<22} {stage:<10} {at:>13} {left:>8}  {seen}").trim_end();
         text.push('\n');
     }

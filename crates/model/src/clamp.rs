@@ -8,7 +8,7 @@ use crate::{Error, ModelConfig};
 /// The paper has none; it changes the architecture to move the phase change (paper.md, 6: argument 2), this changes what
 /// one head, or one kind of attention, may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", from = "Written")]
+#[serde(tag = "kind", rename_all = "kebab-case", try_from = "Written")]
 pub enum Clamp {
     /// This head attends to the previous position alone, position 0 to itself, whatever its queries and keys say.
     PreviousToken {
@@ -22,19 +22,34 @@ pub enum Clamp {
     ForbidInduction,
 }
 
-/// A clamp as files have it. Of a variant without braces serde would ignore unknown keys.
+/// A clamp as files have it. serde forgets where a field stands while it looks for the variant, and of a variant without
+/// braces ignores unknown keys; this does not.
 #[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum Written {
-    PreviousToken { layer: usize, head: usize },
-    ForbidInduction {},
+#[serde(deny_unknown_fields)]
+struct Written {
+    kind: WrittenKind,
+    layer: Option<usize>,
+    head: Option<usize>,
 }
 
-impl From<Written> for Clamp {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::PreviousToken { layer, head } => Self::PreviousToken { layer, head },
-            Written::ForbidInduction {} => Self::ForbidInduction,
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WrittenKind {
+    PreviousToken,
+    ForbidInduction,
+}
+
+impl TryFrom<Written> for Clamp {
+    type Error = &'static str;
+
+    fn try_from(Written { kind, layer, head }: Written) -> Result<Self, &'static str> {
+        match (kind, layer, head) {
+            (WrittenKind::PreviousToken, Some(layer), Some(head)) => Ok(Self::PreviousToken { layer, head }),
+            (WrittenKind::PreviousToken, None, _) => Err("missing field `layer`"),
+            (WrittenKind::PreviousToken, _, None) => Err("missing field `head`"),
+            (WrittenKind::ForbidInduction, None, None) => Ok(Self::ForbidInduction),
+            (WrittenKind::ForbidInduction, Some(_), _) => Err("unknown field `layer` of the kind forbid-induction"),
+            (WrittenKind::ForbidInduction, _, Some(_)) => Err("unknown field `head` of the kind forbid-induction"),
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file whose content is not what its name says.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {}", short(reason))]
     Format {
         /// The file.
         path: PathBuf,
@@ -75,4 +75,12 @@ pub enum Error {
         /// What it lacks, and what to do instead.
         what: String,
     },
+}
+
+/// Files hold names of any length; a message quotes the beginning.
+fn short(reason: &str) -> String {
+    match reason.char_indices().nth(1000) {
+        Some((end, _)) => format!("{}...", &reason[..end]),
+        None => reason.to_string(),
+    }
 }

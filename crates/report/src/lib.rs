@@ -90,7 +90,7 @@ pub use load::{
     load_scans, parse_scan,
 };
 pub use terminal::table;
-pub use text::visible;
+pub use text::{acts, visible};
 
 /// What [`build`] made.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,7 +22,8 @@ pub fn visible(text: &str) -> String {
     out
 }
 
-fn acts(c: char) -> bool {
+/// Whether a character does something else than show: what [`visible`] replaces.
+pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -220,3 +220,7 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 fn bytes(documents: &[Document]) -> u64 {
     documents.iter().map(|d| d.text.len() as u64).sum()
 }
+
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

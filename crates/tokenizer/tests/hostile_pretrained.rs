@@ -1,15 +1,12 @@
 //! Mutated tokenizers of pretrained models: each is read or refused with an error that names file and field.
 #![allow(clippy::unwrap_used)]
 
-mod mutations;
-
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use induction_random::stream;
 use induction_tokenizer::{Error, PretrainedTokenizer, Tokenizer, TokenizerParts};
-use mutations::{mutated, write};
+use induction_torture::{TIMES, Tally, attack, bounded, cases, memory_limit, mutated};
 use rand::Rng;
 use serde_json::{Value, json};
 
@@ -83,33 +80,27 @@ fn pretrained_tokenizers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     let originals = pretrained();
-    let mut refused = 0;
-    for seed in 0..10_000u64 {
+    let damaged = |seed: u64| {
         let original = &originals[seed as usize % originals.len()];
         // Half of them are still JSON.
-        let bytes = if seed % 2 == 0 {
-            mutated(original.to_string().as_bytes(), seed)
-        } else {
-            let mut random = stream(seed, "transplant", 0);
-            let mut value = original.clone();
-            for _ in 0..random.random_range(1..=3u32) {
-                transplant(&mut value, &mut random);
-            }
-            value.to_string().into_bytes()
-        };
-        write(&path, &bytes);
-        let start = Instant::now();
-        match PretrainedTokenizer::from_json(&path) {
-            Ok(tokenizer) => check(&tokenizer),
-            Err(error) => {
-                let named = error.to_string().contains("tokenizer.json field ");
-                assert!(named && matches!(error, Error::Pretrained { .. }), "mutation {seed}: {error}");
-                refused += 1;
-            }
+        if seed.is_multiple_of(2) {
+            return mutated(original.to_string().as_bytes(), seed);
         }
-        assert!(start.elapsed() < Duration::from_secs(2), "mutation {seed} took {:?}", start.elapsed());
-    }
-    assert!((6_000..9_900).contains(&refused), "{refused}");
+        let mut random = stream(seed, "transplant", 0);
+        let mut value = original.clone();
+        for _ in 0..random.random_range(1..=3u32) {
+            transplant(&mut value, &mut random);
+        }
+        value.to_string().into_bytes()
+    };
+    let tally = attack("pretrained tokenizer", &path, damaged, |path| {
+        let read = PretrainedTokenizer::from_json(path).inspect_err(|error| {
+            let named = error.to_string().contains("tokenizer.json field ");
+            assert!(named && matches!(error, Error::Pretrained { .. }), "{error}");
+        });
+        read.inspect(check)
+    });
+    tally.between(0.6, 0.99);
 }
 
 #[test]
@@ -126,7 +117,7 @@ fn parts_of_gguf_files() {
     let mut types = vec![1; tokens.len()];
     types[0] = 3;
     let mut refused = 0;
-    for seed in 0..10_000u64 {
+    let of = cases("tokenizer of a GGUF file", TIMES, |seed| {
         let mut random = stream(seed, "parts", 0);
         let mut parts = TokenizerParts {
             tokens: tokens.clone(),
@@ -161,16 +152,16 @@ fn parts_of_gguf_files() {
                 }
             }
         }
-        match PretrainedTokenizer::from_parts(parts, "some/model.gguf") {
-            Ok(tokenizer) => check(&tokenizer),
-            Err(error) => {
-                let named = error.to_string().starts_with("tokenizer some/model.gguf field tokenizer.ggml.");
-                assert!(named && matches!(error, Error::Pretrained { .. }), "mutation {seed}: {error}");
-                refused += 1;
-            }
+        let size = parts.tokens.iter().chain(&parts.merges).map(String::len).sum();
+        let read =
+            bounded(memory_limit(size), || PretrainedTokenizer::from_parts(parts, "some/model.gguf").inspect(check));
+        if let Err(error) = read {
+            let named = error.to_string().starts_with("tokenizer some/model.gguf field tokenizer.ggml.");
+            assert!(named && matches!(error, Error::Pretrained { .. }), "{error}");
+            refused += 1;
         }
-    }
-    assert!((5_000..9_900).contains(&refused), "{refused}");
+    });
+    Tally { refused, of }.between(0.5, 0.99);
 }
 
 fn mutated_text(text: &str, seed: u64) -> String {

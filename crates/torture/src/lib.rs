@@ -3,6 +3,7 @@
 //! Only tests and fuzz targets depend on this crate. A robustness test is a name, a number of cases and a function of a
 //! seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on with further seeds.
 
+mod attack;
 mod faults;
 mod mutation;
 mod power;
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use attack::{TIMES, Tally, attack, write};
 pub use faults::{ANSWERS, Faults};
 pub use mutation::{digits_changed, mutated};
 pub use power::{Journal, Recorder};

@@ -60,3 +60,33 @@ impl MetricLog {
         Ok(self.length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use induction_torture::{attack, mutated};
+
+    use super::*;
+
+    /// Whatever became of the log: it is as long as the snapshot says, or refused.
+    #[test]
+    fn damaged_logs_are_resumed_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = StepMetrics { step: 1, tokens: 48, loss: 2.5, lr: 0.01, grad_norm: 1.5, tokens_per_s: 1e5 };
+        let original = format!("{}\n", serde_json::to_string(&line).unwrap()).repeat(20);
+        let length = original.len() as u64 * 3 / 4;
+        let path = folder.path().join("metrics.jsonl");
+        let tally = attack(
+            "metrics.jsonl",
+            &path,
+            |seed| mutated(original.as_bytes(), seed),
+            |path| {
+                let before = std::fs::read(path).unwrap();
+                MetricLog::resume(path, length, 15)?.append(&line)?;
+                let after = std::fs::read(path).unwrap();
+                assert!(after[..length as usize] == before[..length as usize] && after.ends_with(b"}\n"));
+                Ok::<_, Error>(())
+            },
+        );
+        tally.between(0.1, 0.6);
+    }
+}

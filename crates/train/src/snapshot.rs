@@ -174,7 +174,8 @@ impl Snapshot {
             } else if let Some(name) = name.strip_prefix("v.") {
                 v.insert(name.to_string(), value);
             } else {
-                return Err(Error::Damaged { path, reason: format!("tensor {name}: expected names m.* and v.*") });
+                let reason = format!("tensor {name}: expected names m.* and v.*");
+                return Err(Error::Damaged { path, reason });
             }
         }
         let state: State = from_json(&folder, STATE, &files)?;
@@ -187,7 +188,8 @@ impl Snapshot {
             );
             return Err(Error::Damaged { path: folder.join(STATE), reason });
         }
-        let optimizer = AdamW { m: Params::new(&config, m)?, v: Params::new(&config, v)?, step };
+        let moments = |values| Params::new(&config, values).map_err(damaged(&path));
+        let optimizer = AdamW { m: moments(m)?, v: moments(v)?, step };
         Ok((config, Self { params, optimizer, state }))
     }
 }
@@ -248,9 +250,15 @@ fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error
 
 fn model_from(folder: &Path, files: &BTreeMap<&'static str, Vec<u8>>) -> Result<(ModelConfig, Params), Error> {
     let config: ModelConfig = from_json(folder, CONFIG, files)?;
-    config.validate()?;
-    let params = Params::new(&config, read_safetensors(&folder.join(MODEL), &files[MODEL])?)?;
+    config.validate().map_err(damaged(&folder.join(CONFIG)))?;
+    let path = folder.join(MODEL);
+    let params = Params::new(&config, read_safetensors(&path, &files[MODEL])?).map_err(damaged(&path))?;
     Ok((config, params))
+}
+
+/// Says which file: a model knows its parameters, not where they are from.
+fn damaged(path: &Path) -> impl Fn(induction_model::Error) -> Error {
+    move |error| Error::Damaged { path: path.to_path_buf(), reason: error.to_string() }
 }
 
 fn to_json(value: &impl Serialize) -> Vec<u8> {

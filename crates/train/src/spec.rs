@@ -32,17 +32,16 @@ pub struct RunSpec {
 
 /// Where training text comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "source", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "source", rename_all = "lowercase", try_from = "Written")]
 pub enum DataSpec {
     /// Text, byte-level BPE of `model.d_vocab` tokens, held out by document.
     Corpus {
         /// A `.jsonl`, `.jsonl.zst` or `.txt` file, or a folder of text files.
         path: PathBuf,
         /// Share of the text that is held out.
-        #[serde(default = "default_held_out")]
         held_out: f64,
         /// Hash of the documents; filled in when the spec is resolved, checked when it is given.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         blake3: Option<String>,
     },
     /// The synthetic task: random blocks of random length, repeated.
@@ -54,9 +53,58 @@ pub enum DataSpec {
     },
 }
 
-fn default_held_out() -> f64 {
-    0.1
+/// Data as files have them. serde forgets where a field stands while it looks for the variant, this does not.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    source: WrittenSource,
+    path: Option<PathBuf>,
+    held_out: Option<f64>,
+    blake3: Option<String>,
+    min_period: Option<usize>,
+    max_period: Option<usize>,
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenSource {
+    Corpus,
+    Repeats,
+}
+
+impl TryFrom<Written> for DataSpec {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { source, path, held_out, blake3, min_period, max_period } = written;
+        let missing = |field: &str| format!("missing field `{field}`");
+        let surplus = |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
+            None => Ok(()),
+        };
+        match source {
+            WrittenSource::Corpus => {
+                surplus(&[("min_period", min_period.is_some()), ("max_period", max_period.is_some())], "corpus")?;
+                Ok(Self::Corpus {
+                    path: path.ok_or_else(|| missing("path"))?,
+                    held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
+                    blake3,
+                })
+            }
+            WrittenSource::Repeats => {
+                let of_text =
+                    [("path", path.is_some()), ("held_out", held_out.is_some()), ("blake3", blake3.is_some())];
+                surplus(&of_text, "repeats")?;
+                Ok(Self::Repeats {
+                    min_period: min_period.ok_or_else(|| missing("min_period"))?,
+                    max_period: max_period.ok_or_else(|| missing("max_period"))?,
+                })
+            }
+        }
+    }
+}
+
+const DEFAULT_HELD_OUT: f64 = 0.1;
 
 /// Optimizer and schedule: AdamW with PyTorch's semantics, constant lr after a linear warm-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,15 +238,23 @@ fn default_prefix_repeats() -> usize {
     4
 }
 
+/// What is wrong with a spec's or manifest's TOML, with the types as its reader knows them.
+pub fn in_words(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let whole = "expected a whole number from 0";
+    let text = text.replace("expected usize", whole).replace("expected u64", whole).replace("expected u32", whole);
+    text.replace("expected f64", "expected a number").trim_end().to_string()
+}
+
 impl RunSpec {
     /// Parses and checks a spec; `path` is for the messages.
     ///
     /// # Errors
     /// Text that is not TOML, an unknown or missing key, a value outside its range: each with its place.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let spec: Self = toml::from_str(text)
-            .map_err(|e| Error::Spec { path: path.to_path_buf(), reason: e.to_string().trim_end().to_string() })?;
-        spec.validate()?;
+        let refused = |reason: String| Error::Spec { path: path.to_path_buf(), reason };
+        let spec: Self = toml::from_str(text).map_err(|e| refused(in_words(&e)))?;
+        spec.validate().map_err(|e| refused(e.to_string()))?;
         Ok(spec)
     }
 

@@ -43,16 +43,24 @@ pub fn is_pretrained(path: &Path) -> bool {
 /// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture or an option of one that
 /// is not known, a configuration that contradicts the tensors.
 pub fn open(path: &Path) -> Result<Pretrained, Error> {
+    let config = if path.is_file() { path.to_path_buf() } else { path.join("config.json") };
+    open_as(path, &config).map_err(|error| match error {
+        // A configuration does not know the file that it is from.
+        Error::Config { .. } => Error::Format { path: config, reason: error.to_string() },
+        error => error,
+    })
+}
+
+fn open_as(path: &Path, config: &Path) -> Result<Pretrained, Error> {
     if path.is_file() {
         return gguf::open(path);
     }
-    let config = path.join("config.json");
     if !config.is_file() {
         let reason =
             "no such file; expected a .gguf file, or a folder with config.json and model.safetensors".to_string();
-        return Err(Error::Format { path: config, reason });
+        return Err(Error::Format { path: config.to_path_buf(), reason });
     }
-    let fields = fields::Fields::read(&config)?;
+    let fields = fields::Fields::read(config)?;
     if fields.has("positional_embedding_type") {
         transformer_lens::open(path, &fields)
     } else if fields.is("model_type", "induction") {

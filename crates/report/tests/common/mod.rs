@@ -1,11 +1,16 @@
 #![allow(dead_code, unreachable_pub)] // Shared by test binaries, each of which uses a part.
 //! Fabricated run folders: sigmoid curves with every feature the claims look at under control.
 
+mod small;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, tensor::TensorView};
+
+#[allow(unused_imports)]
+pub use small::{SMALL, small};
 
 pub const RUN_TOKENS: u64 = 10_000_000;
 pub const SNAPSHOTS: u64 = 100;

@@ -27,6 +27,7 @@ use induction::{
     scan::{self, Patterns, Settings, read_tokens, scan_models},
     source::Source,
     status,
+    terminal::{inert, inert_json, message},
     train::{RunSpec, is_finished, load_model, snapshot_folder},
     training,
 };
@@ -34,14 +35,27 @@ use induction::{
 use self::arguments::{Arguments, BenchAblate, BenchModel, BenchWork, Command, ExecutorKind, Format};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("induction: {}", visible(&error.to_string()));
+            eprintln!("induction: {}", message(&error.to_string()));
             error.exit_code()
         }
     }
+}
+
+/// What is wrong with the arguments: in colours, unless one of them would add its own.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    if inert(&text) == text {
+        error.exit();
+    }
+    eprint!("{}", inert(&text));
+    ExitCode::from(2)
 }
 
 fn run(arguments: &Arguments) -> Result<(), Error> {
@@ -268,7 +282,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 let timing = time(device, work, &model.config(), model.batch.max(1), model.steps.max(1))?;
                 Ok(serde_json::to_string(&timing).expect("results serialize"))
             };
-            print_line(&match work {
+            print_json(&match work {
                 BenchWork::Train(model) => model_timing(Work::Train, model)?,
                 BenchWork::Evaluate(model) => model_timing(Work::Evaluate, model)?,
                 BenchWork::Ablate(BenchAblate { run, step, examples, steps, losses }) => {
@@ -346,18 +360,21 @@ fn show_report(report: &Report, json: bool) -> Result<(), Error> {
 }
 
 fn show(value: &impl serde::Serialize) -> Result<(), Error> {
-    print_line(&serde_json::to_string_pretty(value).expect("results serialize"))
+    print_json(&serde_json::to_string_pretty(value).expect("results serialize"))
+}
+
+fn print_json(json: &str) -> Result<(), Error> {
+    print(&inert_json(json))
+}
+
+fn print_line(text: &str) -> Result<(), Error> {
+    print(&inert(text))
 }
 
 /// `println!` without its panic when the reader of a pipe has gone.
-fn print_line(text: &str) -> Result<(), Error> {
+fn print(text: &str) -> Result<(), Error> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
         _ => Ok(()),
     }
-}
-
-/// Control characters in a message (a path's or a file's) must not reach the terminal.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
