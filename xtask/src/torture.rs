@@ -12,19 +12,24 @@ pub(crate) const USAGE: &str = "
 ";
 
 /// The tests that count cases: package, test binary, how many series of cases are in it.
-const TESTS: [(&str, &str, u64); 11] = [
+const TESTS: [(&str, &str, u64); 13] = [
     ("induction-train", "survival", 6),
-    ("induction-train", "hostile", 8),
+    ("induction-train", "hostile", 12),
     ("induction-gguf", "hostile", 3),
-    ("induction-tokenizer", "hostile", 5),
+    ("induction-tokenizer", "hostile", 6),
     ("induction-tokenizer", "hostile_pretrained", 2),
+    ("induction-tokenizer", LIBRARY, 4),
+    ("induction-model", "hostile_arrays", 1),
     ("induction-model", "hostile_pretrained", 5),
-    ("induction-report", "hostile", 8),
-    ("induction", "hostile", 3),
+    ("induction-report", "hostile", 20),
+    ("induction", "hostile", 4),
     ("induction", "power", 2),
     ("induction", "resume", 1),
     ("induction", "sweep", 1),
 ];
+
+/// The tests beside the code.
+const LIBRARY: &str = "--lib";
 
 #[allow(clippy::print_stdout)] // the table is the result
 pub(crate) fn torture(arguments: &[String]) -> ExitCode {
@@ -46,8 +51,11 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
     let mut failed = false;
     for (package, test, _) in TESTS {
         let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let which = if test == LIBRARY { vec![LIBRARY] } else { vec!["--test", test] };
         let output = Command::new(program)
-            .args(["test", "--package", package, "--test", test, "--", "--nocapture", "--test-threads=1"])
+            .args(["test", "--package", package])
+            .args(which)
+            .args(["--", "--nocapture", "--test-threads=1"])
             .env("INDUCTION_TORTURE_SECONDS", seconds.to_string())
             .env("INDUCTION_TORTURE_SEED", seed.to_string())
             .env("RUST_BACKTRACE", "0")

@@ -39,11 +39,24 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    outcome(|| run(&arguments))
+}
+
+/// Does the work; its exit code, which for a panic is that of a bug.
+fn outcome(work: impl FnOnce() -> Result<(), Error>) -> ExitCode {
+    // Nothing is used again after a panic.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             eprintln!("induction: {}", message(&error.to_string()));
             error.exit_code()
+        }
+        Err(_) => {
+            eprintln!(
+                "induction: this is a bug in induction {}: please report the lines above; what was done before is kept",
+                env!("CARGO_PKG_VERSION")
+            );
+            ExitCode::from(1)
         }
     }
 }
@@ -376,5 +389,17 @@ fn print(text: &str) -> Result<(), Error> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_bug_and_ends_with_1() {
+        assert_eq!(outcome(|| Ok(())), ExitCode::SUCCESS);
+        assert_eq!(outcome(|| Err(Error::Input("x".into()))), ExitCode::from(2));
+        assert_eq!(outcome(|| panic!("as if by a bug")), ExitCode::from(1));
     }
 }
