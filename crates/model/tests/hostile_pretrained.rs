@@ -61,3 +61,19 @@ fn lists_of_shards() {
 fn gguf_files() {
     survives("llama_gqa_gguf_q4_0", "model.gguf", Some(2000));
 }
+
+/// Found by fuzzing: the error was about a setting and named no file.
+#[test]
+fn a_context_beyond_the_range_names_the_file() {
+    let fixture = "../../fixtures/oracle/pretrained/llama_gqa_gguf_q4_0/model.gguf";
+    let mut bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
+    let key = b"llama.context_length";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    // After the key its type, then the value.
+    bytes[at + key.len() + 4..][..4].copy_from_slice(&3_866_672u32.to_le_bytes());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    fs::write(&path, bytes).unwrap();
+    let message = pretrained::open(&path).unwrap_err().to_string();
+    assert!(message.contains("x.gguf: model.n_ctx = 3866672: expected a whole number from 1 to"), "{message}");
+}

@@ -89,7 +89,9 @@ fn attack_snapshot(name: &str, which: impl Fn(u64) -> usize, vouched: bool) -> T
                 refused += 1;
             }
         }
-        write(&folder.join(file), &files[which]);
+        if !vouched {
+            write(&folder.join(file), &files[which]);
+        }
     });
     Tally { refused, of }
 }
@@ -134,7 +136,10 @@ fn manifests_of_snapshots() {
         |path| {
             // An error may name the file that a damaged entry is about.
             match Snapshot::load(run.path(), STEP) {
-                Ok((_, found)) => Ok(assert_eq!(found, sound)),
+                Ok((_, found)) => {
+                    assert_eq!(found, sound);
+                    Ok(())
+                }
                 Err(error) => Err(format!("{}: {error}", named(&error.to_string(), path).display())),
             }
         },
