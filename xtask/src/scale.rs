@@ -4,10 +4,13 @@
 mod models;
 mod sweep;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use models::{AS_THE_PAPER, Model, Run, SHORT};
-use sweep::{Job, Part, Weather};
+use sweep::{Job, Part, Summary, Weather};
 
 pub(crate) const USAGE: &str = "
   scale [--peak TFLOP/S] [--share PERCENT] [--float32 TFLOP/S] [--write GB/S] [--interval STEPS] [--draws N] [--seed N]
@@ -79,22 +82,22 @@ const SECTIONS: [Section; 14] = [
     ("intervals", intervals),
 ];
 
-#[allow(clippy::print_stdout)] // the tables are the result
 pub(crate) fn scale(arguments: &[String]) -> ExitCode {
-    match parse(arguments) {
-        Ok((assumptions, only)) => {
-            for (name, table) in SECTIONS {
-                if only.is_none_or(|only| only == name) {
-                    println!("{name}\n\n{}", table(&assumptions));
-                }
-            }
-            ExitCode::SUCCESS
-        }
+    let (assumptions, only) = match parse(arguments) {
+        Ok(parsed) => parsed,
         Err(message) => {
             eprint!("xtask scale: {message}\n{USAGE}");
-            ExitCode::from(2)
+            return ExitCode::from(2);
+        }
+    };
+    let mut out = io::stdout().lock();
+    for (name, table) in SECTIONS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        // A reader such as `head` may have seen enough.
+        if writeln!(out, "{name}\n\n{}", table(&assumptions)).is_err() {
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }
 
 fn parse(arguments: &[String]) -> Result<(Assumptions, Option<&str>), String> {
@@ -464,29 +467,27 @@ fn sweeps(jobs: &[Job], a: &Assumptions, unit: f64, name: &str) -> String {
                 sweep::many(jobs, &weather, a.draws)
             };
             let [quick, slow] = DELAYS;
-            let (Some(at_30), Some(at_121), Some(warned), Some(listed)) = (
-                run(&sorted, quick, false),
-                run(&sorted, slow, false),
-                run(&sorted, slow, true),
-                run(jobs, slow, false),
-            ) else {
-                continue;
+            let (at_30, at_121) = (run(&sorted, quick, false), run(&sorted, slow, false));
+            let (warned, listed) = (run(&sorted, slow, true), run(jobs, slow, false));
+            let cell = |found: &Option<Summary>, of: &dyn Fn(&Summary) -> String| {
+                found.as_ref().map_or_else(|| "never ends".to_string(), of)
             };
             let time = |seconds: f64| short(seconds / unit);
+            let makespan = |found: &Option<Summary>| cell(found, &|s| time(s.makespan));
             rows.push(vec![
                 workers.to_string(),
                 between.map_or("never".to_string(), |hours| format!("{hours} h")),
                 time(sweep::bound(jobs, workers)),
-                time(at_30.makespan),
-                time(at_121.makespan),
-                time(at_121.late),
-                time(warned.makespan),
-                time(listed.makespan),
-                short(at_121.stops),
-                time(at_121.busy),
-                percent(at_121.lost / at_121.busy),
-                percent(warned.lost / warned.busy),
-                percent(work / (workers as f64 * at_121.makespan)),
+                makespan(&at_30),
+                makespan(&at_121),
+                cell(&at_121, &|s| time(s.late)),
+                makespan(&warned),
+                makespan(&listed),
+                cell(&at_121, &|s| short(s.stops)),
+                cell(&at_121, &|s| time(s.busy)),
+                cell(&at_121, &|s| percent(s.lost / s.busy)),
+                cell(&warned, &|s| percent(s.lost / s.busy)),
+                cell(&at_121, &|s| percent(work / (workers as f64 * s.makespan))),
             ]);
         }
     }

@@ -158,7 +158,7 @@ impl Run {
         3.0 * self.model.weights()
     }
 
-    /// The same run, measured otherwise.
+    /// The same run, measured otherwise; where no head is removed, none is then.
     pub(super) fn measured(&self, evaluation: Evaluation) -> Self {
         let removal_every = self.evaluation.removal_every.min(evaluation.removal_every);
         Self { evaluation: Evaluation { removal_every, ..evaluation }, ..self.clone() }

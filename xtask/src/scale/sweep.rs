@@ -164,8 +164,16 @@ pub(super) struct Summary {
     pub(super) stops: f64,
 }
 
-/// `draws` simulations, with the seeds from the weather's on.
+/// A piece of more than so many times the mean between stops is begun over a thousand times: it is taken as never done.
+const HOPELESS: f64 = 7.0;
+
+/// `draws` simulations, with the seeds from the weather's on. `None`: a run never ends.
 pub(super) fn many(jobs: &[Job], weather: &Weather, draws: u64) -> Option<Summary> {
+    let lost = |part: &&Part| !(weather.warned && part.saves);
+    let pieces = jobs.iter().flat_map(|job| &job.0).filter(lost).map(|part| part.seconds / part.pieces as f64);
+    if weather.between.is_some_and(|mean| pieces.fold(0.0, f64::max) > HOPELESS * mean) {
+        return None;
+    }
     // Without pre-emption nothing is drawn.
     let draws = if weather.between.is_some() { draws } else { 1 };
     let outcomes: Vec<Outcome> = (0..draws)
@@ -281,6 +289,8 @@ mod tests {
         // Without a warning 4 seconds end inside the second piece of 3: three times 3, and the last.
         let found = simulate(&[Job::of(12.0, 4)], &Weather { warned: false, ..weather }).unwrap();
         assert_eq!((found.makespan, found.busy, found.lost, found.stops), (16.5, 15.0, 3.0, 3));
+        // Nor is there an end to a piece of eight times the mean between stops.
+        assert!(many(&[Job::of(8.0, 1)], &Weather { between: Some(1.0), ..FAIR }, 10).is_none());
         // A piece longer than the limit is never on disk.
         assert_eq!(simulate(&[Job::of(10.0, 2)], &Weather { warned: false, ..weather }), None);
     }
