@@ -2,6 +2,7 @@
 
 mod bench;
 mod devices;
+mod scale;
 mod torture;
 
 use std::{
@@ -30,13 +31,14 @@ fn main() -> ExitCode {
         Some("bench") => bench::bench(&arguments[1..]),
         Some("libtorch") => devices::libtorch(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
+        Some("scale") => scale::scale(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE);
+            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE);
+            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
             ExitCode::from(2)
         }
     }
