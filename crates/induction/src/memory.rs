@@ -2,18 +2,27 @@
 //!
 //! The sums below were fitted to the peaks of nine models of all shapes (docs/BENCHMARKS.md); a test asks for 20 %.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use induction_engine::{BurnDevice, gpus};
 use induction_train::RunSpec;
 
-use crate::{Error, device::Device};
+use crate::{Error, device::Device, plan::corpus, predict::Cost};
 
 /// Bytes of a float32.
 const NUMBER: f64 = 4.0;
 
 /// What the process holds whatever it works on, in bytes: code, thread stacks, an allocator's rest.
-pub(crate) const PROCESS: f64 = 12e6;
+const PROCESS: f64 = 12e6;
+
+/// What one more run at once costs beside what it holds: an allocator's pools of its threads.
+const JOB: f64 = 4e6;
+
+/// Of a text's bytes, what reading it, learning its tokens and cutting it into them leaves with the allocator.
+const TEXT: f64 = 12.7;
+
+/// Of the bytes that the report reads.
+const REPORT: f64 = 0.6;
 
 /// The CPU engine sums a batch's gradients in at most so many buffers.
 const GRADIENT_BUFFERS: usize = 8;
@@ -23,8 +32,25 @@ pub(crate) fn of(spec: &RunSpec, threads: usize) -> f64 {
     training(spec, threads).max(measuring(spec, threads)).max(removing(spec, threads))
 }
 
+/// Peak of a whole plan in one process, in bytes: its texts, the `jobs` largest runs, the report. What was freed is counted,
+/// since allocators rarely give it back.
+pub(crate) fn of_plan(specs: &[&RunSpec], jobs: usize, threads_per_job: usize) -> f64 {
+    let runs = of_largest(specs.iter().map(|spec| of(spec, threads_per_job)), jobs);
+    let report: f64 = specs.iter().map(|spec| Cost::of(spec).report).sum();
+    PROCESS + JOB * jobs.min(specs.len()) as f64 + TEXT * largest_text(specs) + runs + REPORT * report
+}
+
+/// Bytes of the largest text; 0 where it cannot be read, which is told when it is needed.
+fn largest_text(specs: &[&RunSpec]) -> f64 {
+    let paths: BTreeSet<&Path> = specs.iter().filter_map(|spec| corpus(spec)).collect();
+    let bytes = |path: &Path| -> usize {
+        induction_tokenizer::corpus::load(path).map_or(0, |found| found.documents.iter().map(|d| d.text.len()).sum())
+    };
+    paths.into_iter().map(bytes).max().unwrap_or(0) as f64
+}
+
 /// What training holds.
-pub(crate) fn training(spec: &RunSpec, threads: usize) -> f64 {
+fn training(spec: &RunSpec, threads: usize) -> f64 {
     let c = &spec.model;
     // Weights, two moments, gradients, the engine's copies; a snapshot on its way to the disk, in two forms.
     let states = 11.5 + GRADIENT_BUFFERS.min(spec.train.batch) as f64;
@@ -89,23 +115,22 @@ pub fn check<'a>(
         && let Some(gpu) = gpus().ok().and_then(|found| found.into_iter().find(|gpu| gpu.index == index))
     {
         let free = gpu.free as f64 * 1024.0 * 1024.0;
-        refuse(&specs, jobs, 0.0, free, &format!("device {on}"), |spec| on_gpu(on, spec))?;
+        let needed = of_largest(specs.iter().map(|spec| on_gpu(on, spec)), jobs);
+        refuse(&specs, jobs, needed, free, &format!("device {on}"), |spec| on_gpu(on, spec))?;
     }
-    match available() {
-        Some(free) => refuse(&specs, jobs, PROCESS, free, "this machine", |spec| of(spec, threads_per_job)),
-        None => Ok(()),
-    }
+    let Some(free) = available() else { return Ok(()) };
+    let needed = of_plan(&specs, jobs, threads_per_job);
+    refuse(&specs, jobs, needed, free, "this machine", |spec| of(spec, threads_per_job))
 }
 
 fn refuse(
     specs: &[&RunSpec],
     jobs: usize,
-    fixed: f64,
+    needed: f64,
     free: f64,
     place: &str,
     needs: impl Fn(&RunSpec) -> f64,
 ) -> Result<(), Error> {
-    let needed = fixed + of_largest(specs.iter().map(|spec| needs(spec)), jobs);
     let largest = specs.iter().max_by(|a, b| needs(a).total_cmp(&needs(b)));
     let (Some(largest), true) = (largest, needed > free) else { return Ok(()) };
     let tensor = tensors(largest).into_iter().max_by(|a, b| a.bytes.total_cmp(&b.bytes));
@@ -127,7 +152,7 @@ fn refuse(
 }
 
 /// The sum of the `jobs` largest: what is held when they meet.
-pub(crate) fn of_largest(each: impl Iterator<Item = f64>, jobs: usize) -> f64 {
+fn of_largest(each: impl Iterator<Item = f64>, jobs: usize) -> f64 {
     let mut each: Vec<f64> = each.collect();
     each.sort_by(|a, b| b.total_cmp(a));
     each.iter().take(jobs).sum()

@@ -45,6 +45,8 @@ pub struct Cost {
     pub parameters: u64,
     /// Floating-point operations of matrix products and attention.
     pub flop: Stages<f64>,
+    /// What the report reads of it, in bytes.
+    pub report: f64,
     /// What it leaves on disk, in bytes.
     pub disk: f64,
 }
@@ -84,9 +86,9 @@ impl Cost {
         let maps = 2.0 * heads * (n_ctx.min(MAP_TOKENS) as f64).powi(2);
         let prompts = 2.0 * heads * PROMPT_ENTRIES;
         let kept = spec.weight_steps().len() as f64;
-        let disk =
-            snapshots * (losses + tables) + sweeps * removals + kept * (weights + maps) + 6.0 * weights + prompts;
-        Self { tokens, parameters, flop, disk }
+        let report = snapshots * tables + sweeps * removals + kept * maps + prompts;
+        let disk = report + snapshots * losses + (kept + 6.0) * weights;
+        Self { tokens, parameters, flop, report, disk }
     }
 }
 

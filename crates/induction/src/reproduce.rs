@@ -151,7 +151,7 @@ pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_jo
         tokens: runs.iter().map(|run| run.cost.tokens).sum(),
         flop: sum(|run| run.cost.flop.train + run.cost.flop.measure + run.cost.flop.ablate),
         seconds: makespan(runs.iter().map(|run| total(&run.seconds)), jobs),
-        memory: memory::PROCESS + memory::of_largest(runs.iter().map(|run| run.memory), jobs),
+        memory: memory::of_plan(&manifest.runs.iter().map(|row| &row.spec).collect::<Vec<_>>(), jobs, threads_per_job),
         disk: REPORT_BYTES + sum(|run| run.cost.disk),
         runs,
     })
