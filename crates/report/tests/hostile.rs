@@ -86,3 +86,16 @@ fn scans() {
     };
     attack("report: scan.json", &path, damaged, read).between(0.3, 0.95);
 }
+
+/// Found by mutation: the library's message quotes what the header holds.
+#[test]
+fn a_header_with_control_characters_is_quoted_without_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = small(dir.path());
+    let header = br#"{"pattern": {"dtype": "\u0007\u001b[2J", "shape": [0], "data_offsets": [0, 0]}}"#;
+    let path = run.join("measurements/maps/step-00000000.safetensors");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header].concat()).unwrap();
+    let message = load_run(&run).err().unwrap().to_string();
+    assert!(message.contains("step-00000000.safetensors") && message.contains("u{7}"), "{message}");
+    assert!(!message.chars().any(char::is_control), "{message}");
+}

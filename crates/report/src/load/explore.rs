@@ -201,7 +201,7 @@ pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
 fn load_maps(path: &Path, suffix: &str, spec: &Spec) -> Result<Maps, ReportError> {
     let bytes = fs::read(path).map_err(|source| ReportError::Read { path: path.to_path_buf(), source })?;
     let parse = || -> Result<Maps, String> {
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| visible(&error.to_string()))?;
         let tensor = |name: &str, dtype: Dtype| {
             let tensor = file.tensor(&format!("{name}{suffix}")).map_err(|error| error.to_string())?;
             if tensor.dtype() == dtype { Ok(tensor) } else { Err(format!("`{name}` is not {dtype:?}")) }

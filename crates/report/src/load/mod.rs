@@ -342,7 +342,7 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
     let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
     let expected = [point.by_example.len(), point.by_index.len()];
     let parse = || -> Result<Array2<f32>, String> {
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| visible(&error.to_string()))?;
         let tensor = file.tensor("losses").map_err(|error| error.to_string())?;
         if (tensor.dtype(), tensor.shape()) != (Dtype::F32, expected.as_slice()) {
             return Err(format!(
