@@ -180,7 +180,7 @@ impl Lease {
             // Another taker may have come to the same end at the same time: the last to write has it.
             std::thread::sleep(beat() / 4);
             let now = read(&path).map_err(io(&path))?;
-            if !now.as_deref().and_then(parse).is_some_and(|now| now.nonce == holder.nonce) {
+            if now.as_deref().and_then(parse).is_none_or(|now| now.nonce != holder.nonce) {
                 return Err(held(now.as_deref()));
             }
         }
