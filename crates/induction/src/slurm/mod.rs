@@ -17,7 +17,8 @@ use induction_files::Lease;
 use induction_train::is_finished;
 use serde::{Deserialize, Serialize};
 
-use self::{client::Queued, script::quoted};
+use self::client::Queued;
+pub use self::script::quoted;
 use crate::{
     Error, ablate, device::Device, executor::Task, explore, measure, plan::Manifest, progress::Screen,
     reproduce::prepare, source::Source,

@@ -51,7 +51,7 @@ impl Content<'_> {
 }
 
 /// A word for a shell, whatever is in it.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=%+@".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_string();
@@ -76,7 +76,7 @@ const BODY: &str = r#"
 say() { printf '%s %s: %s\n' "$(date '+%F %T')" "$label" "$*" >&2; }
 
 if [ "$(cat -- "$out/slurm/token" 2>/dev/null)" != "$sweep" ] || ! [ -x "$program" ] || ! cd -- "$here"; then
-    say "on $(uname -n), $out/slurm/token, $program or $here is not what it was where this was submitted:" \
+    say "on ${SLURMD_NODENAME:-$(uname -n)}, $out/slurm/token, $program or $here is not what it was where this was submitted:" \
         "all three must be on a file system that all nodes share"
     exit 2
 fi
@@ -91,7 +91,7 @@ stop() {
 trap 'stop limit' USR1
 trap 'stop term' TERM
 
-say "on $(uname -n), start $((${SLURM_RESTART_COUNT:-0} + 1))"
+say "on ${SLURMD_NODENAME:-$(uname -n)}, start $((${SLURM_RESTART_COUNT:-0} + 1))"
 "$program" "${options[@]}" "${arguments[@]}" &
 child=$!
 [ -z "$asked" ] || kill -TERM "$child" 2>/dev/null

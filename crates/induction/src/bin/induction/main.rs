@@ -424,7 +424,7 @@ fn show_submitted(submitted: &Submitted, out: &Path, json: bool) -> Result<(), E
         "{}\n\nlook: induction status {out}\nstop: induction cancel {out}\nlogs: {}",
         lines.join("\n"),
         submitted.folder.join("logs").display(),
-        out = out.display()
+        out = slurm::quoted(&out.display().to_string())
     ))
 }
 
