@@ -65,13 +65,6 @@ impl Reference {
         THREE.get_or_init(|| Self::new(&three(TOKENS).map_each(|spec| spec.replace("every = 20", "every = 500"))))
     }
 
-    /// One run that takes longer than Slurm needs to start a task again.
-    fn long() -> &'static Self {
-        static LONG: OnceLock<Reference> = OnceLock::new();
-        let spec = || three(1_200_000).remove(1).1.replace("every = 20", "every = 2500");
-        LONG.get_or_init(|| Self::new(&[("two", spec())]))
-    }
-
     fn assert_equal(&self, out: &Path) {
         for name in &self.runs {
             let run = |out: &Path| out.join("runs").join(name);
@@ -223,7 +216,7 @@ fn a_program_that_is_killed() {
         let sweep = Sweep::submit(Reference::three(), &[]);
         sweep.wait_for_training("one");
         let pid = sweep.program("one").expect("the run is being trained");
-        slurm("kill", &["-9", &pid.to_string()]);
+        signal("KILL", pid);
         sweep.end("kill -9 of a task's program", 1);
     });
 }
@@ -232,31 +225,51 @@ fn a_program_that_is_killed() {
 #[test]
 fn a_program_that_slurm_lost() {
     cluster(|_| {
-        let sweep = Sweep::submit(Reference::long(), &[]);
+        let sweep = Sweep::submit(Reference::three(), &[]);
         sweep.wait_for_training("two");
         let program = sweep.program("two").expect("the run is being trained");
+        // It is to hold the run for longer than Slurm needs to start the task again.
+        signal("STOP", program);
         let step = parent(parent(program));
-        let name = fs::read_to_string(format!("/proc/{step}/comm")).unwrap();
-        assert_eq!(name.trim(), "slurmstepd");
-        slurm("kill", &["-9", &step.to_string()]);
-        sweep.wait_until("second process refused", 60, || {
-            sweep.logs().contains("another process holds the run: to be started again")
+        assert_eq!(fs::read_to_string(format!("/proc/{step}/comm")).unwrap().trim(), "slurmstepd");
+        signal("KILL", step);
+        let refused = format!("another process (process {program} on ");
+        sweep.wait_until("second process that is refused", 60, || {
+            let logs = sweep.logs();
+            logs.contains(&refused) && logs.contains("another process holds the run: to be started again")
         });
-        assert!(sweep.logs().contains(&format!("another process (process {program} on ")), "{}", sweep.logs());
+        signal("CONT", program);
         sweep.end("kill -9 of slurmstepd, the program goes on", 2);
     });
 }
 
+fn signal(name: &str, pid: u32) {
+    slurm("kill", &[&format!("-{name}"), &pid.to_string()]);
+}
+
+fn status_of(pid: u32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_string()
+}
+
 fn parent(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+    status_of(pid, "PPid").parse().unwrap()
 }
 
 #[test]
 fn a_time_limit_that_comes_near() {
     cluster(|_| {
-        let sweep = Sweep::submit(Reference::long(), &["--time", "1", "--notice", "60"]);
-        sweep.wait_until("notice", 90, || sweep.logs().contains("the time limit is near: to be started again"));
+        let sweep = Sweep::submit(Reference::three(), &["--time", "1", "--notice", "60"]);
+        sweep.wait_for_training("two");
+        let program = sweep.program("two").expect("the run is being trained");
+        // Slurm looks at the time twice a minute: the run is to be there still.
+        signal("STOP", program);
+        sweep.wait_until("notice", 50, || {
+            u64::from_str_radix(&status_of(program, "ShdPnd"), 16).is_ok_and(|pending| pending >> 14 & 1 == 1)
+        });
+        signal("CONT", program);
+        sweep.wait_until("requeue", 20, || sweep.logs().contains("the time limit is near: to be started again"));
         sweep.end("a time limit comes near", 1);
     });
 }
