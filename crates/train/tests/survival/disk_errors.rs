@@ -21,7 +21,7 @@ fn a_disk_that_refuses_any_change() {
     cases("disk errors during training", changes, |seed| {
         let (at, kind) = (seed % changes, seed + seed / changes);
         let (name, error) = ANSWERS[kind as usize % ANSWERS.len()];
-        let lasting = kind / ANSWERS.len() as u64 % 2 == 0;
+        let lasting = (kind / ANSWERS.len() as u64).is_multiple_of(2);
         let folder = induction_torture::scratch();
         let run = folder.path().join("run");
         let watching = induction_files::watch(Arc::new(Faults::new(folder.path(), at, lasting, error)));
