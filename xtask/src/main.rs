@@ -3,6 +3,7 @@
 mod bench;
 mod devices;
 mod scale;
+mod slurm;
 mod torture;
 
 use std::{
@@ -17,10 +18,12 @@ cargo xtask TASK
   reproduce [--scale smoke|laptop|full|gpu|paper] [--dry-run] [--clamp] [--device NAME] [--bf16] [--out DIR] [--seed N] [--seeds N]
             [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
             train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
-            with --dry-run, say what that costs here
+            with --dry-run, say what that costs here; with --executor slurm [--partition P] [--gres G] [--time T]
+            [--array-limit N] [--account A] [--cpus-per-task N] [--print], submit it to a cluster
   pilot     [--tokens N] [--dry-run] [--out DIR] and so on
             the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
-  ci        what continuous integration runs: format, lints, documentation, all tests
+  ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
+            that need a real Slurm, on one that fixtures/slurm.sh starts on this host
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Some("libtorch") => devices::libtorch(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
+        Some("ci") if arguments.iter().any(|a| a == "--slurm") => slurm::test(),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
             eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);

@@ -12,7 +12,7 @@ pub(crate) const USAGE: &str = "
 ";
 
 /// The tests that count cases: package, test binary, how many series of cases are in it.
-const TESTS: [(&str, &str, u64); 14] = [
+const TESTS: [(&str, &str, u64); 15] = [
     ("induction-train", "survival", 6),
     ("induction-train", "hostile", 7),
     ("induction-train", LIBRARY, 1),
@@ -26,6 +26,7 @@ const TESTS: [(&str, &str, u64); 14] = [
     ("induction", "hostile", 4),
     ("induction", "power", 2),
     ("induction", "resume", 1),
+    ("induction", "slurm", 1),
     ("induction", "sweep", 1),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! Everything this project writes and later reads goes through here: [`write_atomic`] for a file, [`write_folder_atomic`]
 //! for a folder of files, [`AppendFile`] for a log, [`make_folders`], [`rename`], [`remove_file`] and [`remove_folder`] around
-//! them. The first two write to a temporary sibling, fsync, rename once and fsync the parent, so a kill or a power cut at any
+//! them. [`Lease`] keeps two processes from working in one folder. The first two write to a temporary sibling, fsync, rename once and fsync the parent, so a kill or a power cut at any
 //! instant leaves the old state or the new one, never a mixture.
 //!
 //! Each single [`Change`] can be heard of and refused by a [`Watch`]: tests ask what is left after a power cut between any
@@ -20,6 +20,7 @@
 mod change;
 #[cfg(feature = "parquet")]
 mod columns;
+mod lease;
 
 use std::{
     ffi::OsString,
@@ -31,6 +32,7 @@ use std::{
 pub use change::{AppendFile, Change, Watch, Watching, watch};
 #[cfg(feature = "parquet")]
 pub use columns::parquet_of_json_lines;
+pub use lease::{Holder, Lease, LeaseError, set_beat};
 
 /// Names of temporary siblings begin with this; whoever lists a folder skips them.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 use induction_ablation::{
     Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Losses, Reads, control_sets, losses_under, single_heads,
 };
+use induction_files::Lease;
 use induction_metrics::{IclIndices, Role, icl_by_example, loss_by_index, paired_change, random_token_losses};
 use induction_model::{ModelConfig, write_safetensors};
 use induction_train::{EvaluationSpec, RunSpec};
@@ -108,8 +109,8 @@ impl Held {
 /// sets of heads, other fills, ideal patterns and cut paths. Tables grow with each snapshot, each write whole.
 ///
 /// # Errors
-/// A run that is not measured, the engine's, the metrics' and the system's; [`Error::Interrupted`] after a signal.
-/// Whatever the error, what is done is kept.
+/// A run that is not measured, or that another process works on; the engine's, the metrics' and the system's;
+/// [`Error::Interrupted`] after a signal. Whatever the error, what is done is kept.
 pub fn ablate(
     spec: &RunSpec,
     source: &Source,
@@ -121,27 +122,14 @@ pub fn ablate(
     let folder = run.join("measurements");
     let by_index = folder.join("ablations");
     induction_files::make_folders(&by_index).map_err(Error::io(&by_index))?;
+    let lease = Lease::take(run, &mut |note| screen.note(note))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let steps = spec.ablation_steps();
-    let Some(&last) = steps.last() else { return Ok(()) };
-    let hashes = manifest_hashes(run, &steps)?;
-    let fresh = Meta {
-        version: VERSION,
-        spec_hash: spec.training_hash(),
-        engine: engine.name().to_string(),
-        evaluation: spec.evaluation.clone(),
-        snapshots: BTreeMap::new(),
-        knockouts: None,
-    };
-    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
-    let file = |step: u64| by_index.join(format!("step-{step:08}.safetensors"));
-    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && file(*step).exists());
-    keep(&mut rows, &meta.snapshots);
-    let missing: Vec<u64> = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
-    let knockouts_done = meta.knockouts.as_ref() == hashes.get(&last) && folder.join(KNOCKOUTS).exists();
+    let Some(&last) = spec.ablation_steps().last() else { return Ok(()) };
+    let Left { mut meta, mut rows, hashes, missing, knockouts_done } = left(spec, run, engine.name())?;
     if missing.is_empty() && knockouts_done {
         return Ok(());
     }
+    let file = |step: u64| by_index.join(file_name(step));
 
     let held = Held::new(&spec.evaluation, source)?;
     let mut progress = Progress::new(screen, &spec.name, run, Stage::Ablating, missing.len() as u64 + 1);
@@ -156,6 +144,7 @@ pub fn ablate(
             let tokens = step * spec.tokens_per_step();
             let new = sweep_rows(&spec.model, &held, &losses, step, tokens)?;
             rows.extend(new);
+            lease.check()?;
             let bytes =
                 write_safetensors([("loss_changes".to_string(), &loss_changes(&spec.model, &losses)?.into_dyn())]);
             induction_files::write_atomic(&file(step), &bytes).map_err(Error::io(file(step)))?;
@@ -174,16 +163,62 @@ pub fn ablate(
             let heads = heads_at(&folder, last)?;
             let named = knockouts(&spec.model, &heads);
             let tokens = last * spec.tokens_per_step();
-            write_knockouts(&folder.join(KNOCKOUTS), &inputs, &held.indices, named, last, tokens)?;
+            let lines = knockout_lines(&inputs, &held.indices, named, last, tokens)?;
+            lease.check()?;
+            let path = folder.join(KNOCKOUTS);
+            induction_files::write_atomic(&path, &lines).map_err(Error::io(path))?;
             meta.knockouts = hashes.get(&last).cloned();
         }
         Ok(())
     };
     let result = all();
+    lease.check()?;
     write(&folder, &meta, &mut rows)?;
     result?;
     progress.finish();
     Ok(())
+}
+
+/// What of a run is removed, and what is not.
+struct Left {
+    meta: Meta,
+    rows: Vec<AblationRow>,
+    /// Of the manifest of every snapshot that heads are removed from.
+    hashes: BTreeMap<u64, String>,
+    missing: Vec<u64>,
+    knockouts_done: bool,
+}
+
+fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
+    let folder = run.join("measurements");
+    let steps = spec.ablation_steps();
+    let hashes = manifest_hashes(run, &steps)?;
+    let fresh = Meta {
+        version: VERSION,
+        spec_hash: spec.training_hash(),
+        engine: engine.to_string(),
+        evaluation: spec.evaluation.clone(),
+        snapshots: BTreeMap::new(),
+        knockouts: None,
+    };
+    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
+    let by_index = folder.join("ablations");
+    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && by_index.join(file_name(*step)).exists());
+    keep(&mut rows, &meta.snapshots);
+    let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
+    let of_last = steps.last().and_then(|last| hashes.get(last));
+    let knockouts_done = meta.knockouts.as_ref() == of_last && (of_last.is_none() || folder.join(KNOCKOUTS).exists());
+    Ok(Left { meta, rows, hashes, missing, knockouts_done })
+}
+
+fn file_name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// Whether [`ablate`] with that engine would find nothing to do.
+pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
+    spec.ablation_steps().is_empty()
+        || left(spec, run, engine).is_ok_and(|left| left.missing.is_empty() && left.knockouts_done)
 }
 
 /// The tables that are there, if they were made as `fresh` says.
@@ -327,14 +362,13 @@ fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Opti
     all
 }
 
-fn write_knockouts(
-    path: &Path,
+fn knockout_lines(
     inputs: &Inputs,
     indices: &IclIndices,
     named: Vec<(&'static str, Option<Ablation>)>,
     step: u64,
     tokens: u64,
-) -> Result<(), Error> {
+) -> Result<Vec<u8>, Error> {
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let ablations: Vec<Ablation> = named.iter().filter_map(|(_, ablation)| ablation.clone()).collect();
     let losses = losses_under(inputs, &ablations)?;
@@ -356,7 +390,7 @@ fn write_knockouts(
         serde_json::to_writer(&mut text, &row).expect("plain structs serialize");
         text.push(b'\n');
     }
-    induction_files::write_atomic(path, &text).map_err(Error::io(path))
+    Ok(text)
 }
 
 /// What the last snapshot's ICL score loses without a head.

@@ -34,6 +34,9 @@ pub enum Error {
     /// An input that no stage can use.
     #[error("{0}")]
     Input(String),
+    /// Nothing is wrong with the input, but it cannot be done now.
+    #[error("{0}")]
+    Later(String),
     /// The system refused a file operation.
     #[error("{path}: {source}")]
     Io {
@@ -65,6 +68,12 @@ impl std::fmt::Display for Signal {
     }
 }
 
+impl From<induction_files::LeaseError> for Error {
+    fn from(error: induction_files::LeaseError) -> Self {
+        Self::Train(error.into())
+    }
+}
+
 impl Error {
     /// Wraps a system error with the file it concerns.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
@@ -85,7 +94,9 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Train(induction_train::Error::Diverged { .. }) => 3,
-            Self::Train(induction_train::Error::Locked(_)) | Self::Interrupted(Signal::Terminate) => 75,
+            Self::Train(induction_train::Error::Locked { .. } | induction_train::Error::Lost(_))
+            | Self::Interrupted(Signal::Terminate)
+            | Self::Later(_) => 75,
             Self::Interrupted(Signal::Interrupt) => 130,
             _ => 2,
         })

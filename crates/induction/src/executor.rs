@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use induction_files::Lease;
 use induction_train::{RunSpec, is_finished, thin_weights};
 
 use crate::{
@@ -37,6 +38,20 @@ pub struct Task {
     pub run: PathBuf,
     /// The folder of prepared data, shared with others.
     pub data: PathBuf,
+}
+
+/// How far a task is taken: a scheduler may give each part a machine of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Training alone.
+    Train,
+    /// Measuring a trained run.
+    Measure,
+    /// Removing heads of a measured run, exploring and thinning it.
+    Ablate,
+    /// All of it.
+    #[default]
+    All,
 }
 
 /// A task that ended with an error.
@@ -74,7 +89,7 @@ impl Executor for Local<'_> {
         let failures = Mutex::new(Vec::new());
         let work = || {
             while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = run(task, self.device, self.interrupt, self.screen) {
+                if let Err(error) = run(task, Part::All, self.device, self.interrupt, self.screen) {
                     let name = task.spec.name.clone();
                     if !matches!(error, Error::Interrupted(_)) {
                         self.screen.note(&format!("{name} failed: {error}"));
@@ -96,36 +111,52 @@ impl Executor for Local<'_> {
     }
 }
 
-/// Trains, measures, ablates, explores and thins one run, as far as that is not done; its folder's `status.json` says how it went.
+/// Trains, measures, ablates, explores and thins one run, or does a part of that, as far as it is not done; its folder's
+/// `status.json` says how it went.
 ///
 /// # Errors
-/// Any stage's, [`Error::Interrupted`] after a signal; what is done stays done.
-pub fn run(task: &Task, device: Device, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
+/// Any stage's, a part that another one must come before, [`Error::Interrupted`] after a signal; what is done stays done.
+pub fn run(task: &Task, part: Part, device: Device, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
     interrupt.check()?;
+    let takes = |wanted: Part| part == Part::All || part == wanted;
     let mut spec = task.spec.clone();
     let mut stages = || -> Result<(), Error> {
         let source = Source::open(&mut spec, &task.data)?;
         let run = &task.run;
-        // The report tells of this line, so a second call must not add one.
-        if is_finished(&spec, run)? {
-            training::run(&spec, &source, run, device, interrupt, screen)?;
-        } else {
-            timed(run, "training", device, || training::run(&spec, &source, run, device, interrupt, screen))?;
+        let trained = is_finished(&spec, run)?;
+        if takes(Part::Train) {
+            // The report tells of this line, so a second call must not add one.
+            if trained {
+                training::run(&spec, &source, run, device, interrupt, screen)?;
+            } else {
+                timed(run, "training", device, || training::run(&spec, &source, run, device, interrupt, screen))?;
+            }
+        } else if !trained {
+            return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
         }
-        timed(run, "measuring", device, || measure(&spec, &source, run, device, interrupt, screen))?;
-        timed(run, "ablating", device, || ablate(&spec, &source, run, device, interrupt, screen))?;
-        timed(run, "exploring", device, || explore(&spec, &source, run, None, device, interrupt, screen))?;
-        thin_weights(&spec, &task.run).map_err(Error::from)
+        if takes(Part::Measure) {
+            timed(run, "measuring", device, || measure(&spec, &source, run, device, interrupt, screen))?;
+        }
+        if takes(Part::Ablate) {
+            timed(run, "ablating", device, || ablate(&spec, &source, run, device, interrupt, screen))?;
+            timed(run, "exploring", device, || explore(&spec, &source, run, None, device, interrupt, screen))?;
+            let _lease = Lease::take(run, &mut |note| screen.note(note))?;
+            thin_weights(&spec, run)?;
+        }
+        Ok(())
     };
     let result = stages();
     let steps = spec.steps();
     match &result {
-        Ok(()) => Status { seen: crate::measure::last_seen(&task.run), ..Status::new(Stage::Done, steps, steps) }
-            .write(&task.run),
+        Ok(()) => {
+            // A run that waits for its next part has lost nothing.
+            let stage = if takes(Part::Ablate) { Stage::Done } else { Stage::Waiting };
+            Status { seen: crate::measure::last_seen(&task.run), ..Status::new(stage, steps, steps) }.write(&task.run);
+        }
         // The last state stands: it says where the run was stopped.
         Err(Error::Interrupted(_)) => {}
         // Another process works on it and writes its own.
-        Err(Error::Train(induction_train::Error::Locked(_))) => {}
+        Err(Error::Train(induction_train::Error::Locked { .. } | induction_train::Error::Lost(_))) => {}
         Err(error) => {
             let reason = Some(error.to_string());
             Status { reason, ..Status::new(Stage::Failed, 0, steps) }.write(&task.run);

@@ -9,6 +9,7 @@
 //! - [`explore::explore`]: what its heads attend to, on a text and on argument 4's prompts;
 //! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
 //! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an [`executor`], and the report;
+//! - [`slurm::submit`]: the same as jobs of a cluster;
 //! - [`status::status`]: how far they are.
 //!
 //! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
@@ -38,6 +39,7 @@ pub mod predict;
 pub mod progress;
 pub mod reproduce;
 pub mod scan;
+pub mod slurm;
 pub mod source;
 pub mod status;
 pub mod terminal;

@@ -143,6 +143,9 @@ pub struct RunStatus {
     pub status: Status,
     /// Whether somebody works on it.
     pub live: bool,
+    /// What Slurm says of it, if it was submitted there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slurm: Option<String>,
 }
 
 /// The state of every run of the folder, in the order of its manifest.
@@ -151,6 +154,7 @@ pub struct RunStatus {
 /// A folder without a manifest.
 pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
     let manifest = Manifest::read(&dir.join(crate::reproduce::MANIFEST))?;
+    let mut slurm = crate::slurm::states(dir);
     Ok(manifest
         .runs
         .into_iter()
@@ -159,7 +163,8 @@ pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
             let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, row.spec.steps()));
             let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
             let live = works && is_fresh(&run.join(FILE));
-            RunStatus { name: row.spec.name, status, live }
+            let slurm = slurm.remove(&row.spec.name);
+            RunStatus { name: row.spec.name, status, live, slurm }
         })
         .collect())
 }
@@ -173,7 +178,7 @@ fn is_fresh(path: &Path) -> bool {
 /// The states as a table for a terminal.
 pub fn table(runs: &[RunStatus]) -> String {
     let mut text = format!("{:<22} {:<10} {:>13} {:>8}  last seen\n", "run", "stage", "at", "left");
-    for RunStatus { name, status, live } in runs {
+    for RunStatus { name, status, live, slurm } in runs {
         let stage = match (status.stage, live) {
             (Stage::Training | Stage::Measuring | Stage::Ablating | Stage::Exploring, false) => "stopped".to_string(),
             (stage, _) => {
@@ -187,6 +192,9 @@ pub fn table(runs: &[RunStatus]) -> String {
         let seen = status.reason.as_ref().map_or_else(|| status.seen.to_string(), one_line);
         text += format!("{name:<22} {stage:<10} {at:>13} {left:>8}  {seen}").trim_end();
         text.push('\n');
+        if let Some(slurm) = slurm {
+            text += &format!("{:22}   slurm: {slurm}\n", "");
+        }
     }
     let count = |stage: Stage| runs.iter().filter(|run| run.status.stage == stage).count();
     let (done, failed) = (count(Stage::Done), count(Stage::Failed));
@@ -220,7 +228,7 @@ mod tests {
         status.seen.icl_score = Some(-0.25);
         status.write(folder.path());
         assert_eq!(Status::read(folder.path()), Some(status.clone()));
-        let shown = table(&[RunStatus { name: "2L".into(), status, live: false }]);
+        let shown = table(&[RunStatus { name: "2L".into(), status, live: false, slurm: None }]);
         assert!(
             shown.contains("failed") && shown.contains("the disk is full") && shown.contains("1 failed"),
             "{shown}"

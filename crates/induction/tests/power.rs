@@ -11,7 +11,7 @@ use common::{TINY, assert_same_run};
 use induction::{
     device::Device,
     error::Error,
-    executor::{Task, run},
+    executor::{Part, Task, run},
     interrupt::Interrupt,
     progress::Screen,
     train::RunSpec,
@@ -33,7 +33,7 @@ fn task(root: &Path) -> Task {
 fn work(task: &Task) -> Result<(), Error> {
     // One thread: what is recorded is then in the order of what is done.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| run(task, Device::default(), &Interrupt::default(), &Screen::new(true)))
+    pool.install(|| run(task, Part::All, Device::default(), &Interrupt::default(), &Screen::new(true)))
 }
 
 /// What a run is for: the tables and maps that were measured. Each list of what a table was made from names snapshots by

@@ -5,38 +5,15 @@
 mod common;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use common::{TINY, assert_same_run, fail, induction, succeed};
+use common::{TINY, assert_same_run, fail, induction, manifest, succeed, three};
 use induction_torture::{cases, scratch};
 use rand::Rng;
 use serde_json::Value;
-
-/// A manifest of named specs.
-fn manifest(folder: &Path, runs: &[(&str, String)]) -> PathBuf {
-    let mut text = String::from("format = 1\nname = \"test\"\n");
-    for (name, spec) in runs {
-        let spec =
-            spec.trim().replace("\n[", "\n[runs.spec.").replace("name = \"tiny\"", &format!("name = \"{name}\""));
-        text += &format!("[[runs]]\nseries = [\"tiny\"]\n[runs.spec]\n{spec}\n");
-    }
-    let path = folder.join("plan.toml");
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-/// Three models that end in the same second or two.
-fn three(tokens: u32) -> Vec<(&'static str, String)> {
-    let tiny = TINY.replace("tokens = 9600", &format!("tokens = {tokens}"));
-    vec![
-        ("one", tiny.replace("n_layers = 2", "n_layers = 1")),
-        ("two", tiny.clone()),
-        ("mlp", tiny.replace("n_ctx = 24", "n_ctx = 24\nd_mlp = 32")),
-    ]
-}
 
 fn reproduce(plan: &Path, out: &Path) -> Command {
     let mut command = induction();

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use induction_files::{Holder, LeaseError};
+
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,8 +54,21 @@ pub enum Error {
         ours: String,
     },
     /// Another process works on the folder.
-    #[error("{0}: another process is working on this run; wait for it or stop it")]
-    Locked(PathBuf),
+    #[error(
+        "{path}: another process{} is working on this run; wait for it or stop it",
+        holder.as_ref().map_or_else(String::new, |holder| format!(" ({holder})"))
+    )]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+        /// Who holds it, where that can be read.
+        holder: Option<Box<Holder>>,
+    },
+    /// Another process took the folder over.
+    #[error(
+        "{0}: another process took this run over, or its .lease can no longer be kept up; stopped before writing there again"
+    )]
+    Lost(PathBuf),
     /// No snapshot is left to go on from.
     #[error("{0}: every snapshot is damaged; they were set aside as damaged-*. Remove the folder to begin again")]
     NoSnapshot(PathBuf),
@@ -114,5 +129,15 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+impl From<LeaseError> for Error {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Held { folder, holder } => Self::Locked { path: folder, holder },
+            LeaseError::Lost { folder } => Self::Lost(folder),
+            LeaseError::Io { path, source } => Self::Io { path, source },
+        }
     }
 }

@@ -1,10 +1,11 @@
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use induction_engine::Engine;
+use induction_files::Lease;
 use induction_model::Params;
 use ndarray::Array2;
 
@@ -96,7 +97,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, Error> {
     spec.validate()?;
-    let _lock = claim(spec, run)?;
+    let lease = claim(spec, run, observer)?;
     let state_at = |step: u64, log_bytes: u64, engine: &dyn Engine| State {
         format: FORMAT,
         step,
@@ -178,6 +179,7 @@ pub fn train(
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
         let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm, tokens_per_s };
+        lease.check()?;
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {
@@ -224,29 +226,23 @@ fn batch(spec: &RunSpec, examples: &dyn Examples, step: u64) -> Array2<u32> {
 }
 
 /// Takes the folder for this process and writes the resolved spec into it.
-fn claim(spec: &RunSpec, run: &Path) -> Result<File, Error> {
+fn claim(spec: &RunSpec, run: &Path, observer: &mut dyn Observer) -> Result<Lease, Error> {
     let snapshots = run.join("snapshots");
     induction_files::make_folders(&snapshots).map_err(Error::io(&snapshots))?;
-    let path = run.join(".lock");
-    let lock = File::create(&path).map_err(Error::io(&path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => return Err(Error::Locked(run.to_path_buf())),
-        Err(fs::TryLockError::Error(source)) => return Err(Error::Io { path, source }),
-    }
+    let lease = Lease::take(run, &mut |note| observer.note(note))?;
     let path = run.join("spec.toml");
     if path.exists() {
         check_same_run(spec, run)?;
     }
     for folder in [run, &snapshots] {
-        // What a killed process left; the lock says that nobody is writing any.
+        // What a killed process left; the lease says that nobody is writing any.
         induction_files::remove_leftovers(folder).map_err(Error::io(folder))?;
     }
     let text = spec.to_toml();
     if fs::read_to_string(&path).ok().as_deref() != Some(&text) {
         induction_files::write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))?;
     }
-    Ok(lock)
+    Ok(lease)
 }
 
 fn check_same_run(spec: &RunSpec, run: &Path) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod text;
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use induction_engine::Engine;
+use induction_files::Lease;
 use induction_metrics::logit_attribution;
 use induction_model::{Hook, Normalization, Params};
 use induction_train::{RunSpec, snapshot_folder};
@@ -204,7 +205,8 @@ fn write_maps<'a>(path: &Path, all: impl Iterator<Item = (String, &'a Maps)>) ->
 /// stay, and puts the prompts to the last one. `text`: a file; without one the last text, or a held-out example.
 ///
 /// # Errors
-/// A text that cannot be used, the engine's, the metrics' and the system's; [`Error::Interrupted`] after a signal.
+/// A text that cannot be used, a run that another process works on, the engine's, the metrics' and the system's;
+/// [`Error::Interrupted`] after a signal.
 /// Whatever the error, what is done is kept.
 pub fn explore(
     spec: &RunSpec,
@@ -218,35 +220,15 @@ pub fn explore(
     let folder = run.join("measurements");
     let maps = folder.join("maps");
     induction_files::make_folders(&maps).map_err(Error::io(&maps))?;
+    let lease = Lease::take(run, &mut |note| screen.note(note))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
-    let fresh = Meta {
-        version: VERSION,
-        spec_hash: spec.training_hash(),
-        engine: engine.name().to_string(),
-        text: text.hash(),
-        snapshots: BTreeMap::new(),
-        prompts: None,
-    };
-    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or_else(|| (fresh.clone(), Vec::new()));
-    let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
-    let hashes = manifest_hashes(run, &steps)?;
-    let file = |step: u64| maps.join(format!("step-{step:08}.safetensors"));
-    let complete = |step: &u64| !mapped.contains(step) || file(*step).exists();
-    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
-    keep(&mut rows, &meta.snapshots);
-    // Of the others the weights may be gone: they have been thinned.
-    let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
-    let missing: Vec<u64> =
-        steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step) && there(step)).collect();
-    let last = steps[steps.len() - 1];
-    let asked = meta.prompts.as_ref() == hashes.get(&last)
-        && [text::FILE, PROMPTS, PromptRow::FILE, "maps/prompts.safetensors"]
-            .iter()
-            .all(|name| folder.join(name).exists());
+    let Left { mut meta, mut rows, hashes, last, missing, asked } = left(spec, run, &text, engine.name())?;
     if missing.is_empty() && asked {
         return Ok(());
     }
+    let mapped = spec.weight_steps();
+    let file = |step: u64| maps.join(file_name(step));
 
     if meta.snapshots.is_empty() {
         // Another text's maps would be taken for this one's.
@@ -273,6 +255,7 @@ pub fn explore(
                 tokens: step * spec.tokens_per_step(),
                 losses: losses.iter().copied().collect(),
             });
+            lease.check()?;
             if mapped.contains(&step) {
                 let tokens: Vec<u32> = text.tokens.iter().take(MAP_TOKENS + 1).copied().collect();
                 let found = Maps::of(engine.as_ref(), &params, &tokens, &format!("step {step}"))?;
@@ -290,16 +273,69 @@ pub fn explore(
             let params = load_params(spec, run, last)?;
             engine.set_params(&params)?;
             let prompts = source.tokenizer().map_or_else(Vec::new, |tokenizer| prompts(tokenizer, spec.model.n_ctx));
+            lease.check()?;
             ask(engine.as_ref(), &params, &prompts, &folder, last, last * spec.tokens_per_step())?;
             meta.prompts = hashes.get(&last).cloned();
         }
         Ok(())
     };
     let result = all();
+    lease.check()?;
     write(&folder, &meta, &mut rows)?;
     result?;
     progress.finish();
     Ok(())
+}
+
+/// What of a run is explored, and what is not.
+struct Left {
+    meta: Meta,
+    rows: Vec<TextRow>,
+    /// Of every kept snapshot's manifest.
+    hashes: BTreeMap<u64, String>,
+    /// The last snapshot's step.
+    last: u64,
+    missing: Vec<u64>,
+    /// Whether the prompts were put to it.
+    asked: bool,
+}
+
+fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, Error> {
+    let folder = run.join("measurements");
+    let fresh = Meta {
+        version: VERSION,
+        spec_hash: spec.training_hash(),
+        engine: engine.to_string(),
+        text: text.hash(),
+        snapshots: BTreeMap::new(),
+        prompts: None,
+    };
+    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
+    let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
+    let hashes = manifest_hashes(run, &steps)?;
+    let complete = |step: &u64| !mapped.contains(step) || folder.join("maps").join(file_name(*step)).exists();
+    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
+    keep(&mut rows, &meta.snapshots);
+    // Of the others the weights may be gone: they have been thinned.
+    let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
+    let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step) && there(step)).collect();
+    let last = steps[steps.len() - 1];
+    let asked = meta.prompts.as_ref() == hashes.get(&last)
+        && [text::FILE, PROMPTS, PromptRow::FILE, "maps/prompts.safetensors"]
+            .iter()
+            .all(|name| folder.join(name).exists());
+    Ok(Left { meta, rows, hashes, last, missing, asked })
+}
+
+fn file_name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// Whether [`explore`] of the last text with that engine would find nothing to do.
+pub(crate) fn is_done(spec: &RunSpec, source: &Source, run: &Path, engine: &str) -> bool {
+    Text::open(None, &run.join("measurements"), source, spec.model.n_ctx)
+        .and_then(|text| left(spec, run, &text, engine))
+        .is_ok_and(|left| left.missing.is_empty() && left.asked)
 }
 
 /// The table that is there, if it was made as `fresh` says.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use induction_engine::Engine;
+use induction_files::Lease;
 use induction_metrics::{
     IclIndices, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index, loss_derivative,
     random_token_losses,
@@ -133,8 +134,8 @@ impl Evaluation {
 /// Measures every kept snapshot of a run that is not measured yet. Tables grow with each snapshot, each write whole.
 ///
 /// # Errors
-/// A run that is not there or not trained as its spec says, the engine's, the metrics' and the system's;
-/// [`Error::Interrupted`] after a signal. Whatever the error, what is measured is kept.
+/// A run that is not there or not trained as its spec says, or that another process works on; the engine's, the metrics' and
+/// the system's; [`Error::Interrupted`] after a signal. Whatever the error, what is measured is kept.
 pub fn measure(
     spec: &RunSpec,
     source: &Source,
@@ -146,25 +147,13 @@ pub fn measure(
     let folder = run.join("measurements");
     let losses_folder = folder.join("losses");
     induction_files::make_folders(&losses_folder).map_err(Error::io(&losses_folder))?;
+    let lease = Lease::take(run, &mut |note| screen.note(note))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
-    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
-    let mut tables = Tables::read(&folder, fresh);
-    let steps = spec.snapshot_steps();
-    let hashes = manifest_hashes(run, &steps)?;
-    tables.keep_only(&hashes);
-    let losses_file = |step: u64| losses_folder.join(format!("step-{step:08}.safetensors"));
-    let missing: Vec<u64> = steps
-        .into_iter()
-        .filter(|step| !tables.meta.snapshots.contains_key(step) || !losses_file(*step).exists())
-        .collect();
-    // Tables of an earlier build may have no Parquet beside them.
-    #[cfg(feature = "parquet")]
-    let complete = tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
-    #[cfg(not(feature = "parquet"))]
-    let complete = true;
-    if missing.is_empty() && complete && folder.join(summary::FILE).exists() {
+    let Left { mut tables, hashes, missing, done } = left(spec, run, engine.name())?;
+    if done {
         return Ok(());
     }
+    let losses_file = |step: u64| losses_folder.join(losses_name(step));
     tables.drop_steps(&missing);
     for table in tables::FILES {
         // What a build with Parquet left would no longer agree.
@@ -188,6 +177,7 @@ pub fn measure(
                 .measure(engine.as_ref(), &params, step, step * spec.tokens_per_step(), &mut tables)
                 .map_err(|error| error.at(&snapshot))?;
             let path = losses_file(step);
+            lease.check()?;
             let bytes = write_safetensors([("losses".to_string(), &losses.into_dyn())]);
             induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
             tables.meta.snapshots.insert(step, hashes[&step].clone());
@@ -200,6 +190,7 @@ pub fn measure(
         Ok(())
     };
     let result = all();
+    lease.check()?;
     tables.keep_only(&hashes);
     tables.write(&folder)?;
     result?;
@@ -209,7 +200,45 @@ pub fn measure(
         columns::write(&folder, table)?;
     }
     // Last, as it says that all is there.
+    lease.check()?;
     summary::write(&folder, spec, source, &evaluation, &tables)
+}
+
+/// What of a run is measured, and what is not.
+struct Left {
+    tables: Tables,
+    /// Of every kept snapshot's manifest.
+    hashes: BTreeMap<u64, String>,
+    missing: Vec<u64>,
+    done: bool,
+}
+
+fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
+    let folder = run.join("measurements");
+    let fresh = Meta::new(spec.training_hash(), engine.to_string(), spec.evaluation.clone());
+    let mut tables = Tables::read(&folder, fresh);
+    let steps = spec.snapshot_steps();
+    let hashes = manifest_hashes(run, &steps)?;
+    tables.keep_only(&hashes);
+    let losses = folder.join("losses");
+    let there = |step: &u64| tables.meta.snapshots.contains_key(step) && losses.join(losses_name(*step)).exists();
+    let missing: Vec<u64> = steps.into_iter().filter(|step| !there(step)).collect();
+    // Tables of an earlier build may have no Parquet beside them.
+    #[cfg(feature = "parquet")]
+    let complete = tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
+    #[cfg(not(feature = "parquet"))]
+    let complete = true;
+    let done = missing.is_empty() && complete && folder.join(summary::FILE).exists();
+    Ok(Left { tables, hashes, missing, done })
+}
+
+fn losses_name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// Whether [`measure`] with that engine would find nothing to do.
+pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
+    left(spec, run, engine).is_ok_and(|left| left.done)
 }
 
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.

@@ -103,3 +103,26 @@ pub fn assert_same_run(a: &Path, b: &Path) {
     }
     assert_eq!(log_without_speed(a), log_without_speed(b));
 }
+
+/// A manifest of named specs.
+pub fn manifest(folder: &Path, runs: &[(&str, String)]) -> PathBuf {
+    let mut text = String::from("format = 1\nname = \"test\"\n");
+    for (name, spec) in runs {
+        let spec =
+            spec.trim().replace("\n[", "\n[runs.spec.").replace("name = \"tiny\"", &format!("name = \"{name}\""));
+        text += &format!("[[runs]]\nseries = [\"tiny\"]\n[runs.spec]\n{spec}\n");
+    }
+    let path = folder.join("plan.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Three models that end in the same second or two.
+pub fn three(tokens: u32) -> Vec<(&'static str, String)> {
+    let tiny = TINY.replace("tokens = 9600", &format!("tokens = {tokens}"));
+    vec![
+        ("one", tiny.replace("n_layers = 2", "n_layers = 1")),
+        ("two", tiny.clone()),
+        ("mlp", tiny.replace("n_ctx = 24", "n_ctx = 24\nd_mlp = 32")),
+    ]
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use induction::{device::Device, model::ModelConfig, pilot, plan::Scale, scan::Patterns};
+use induction::{device::Device, executor::Part, model::ModelConfig, pilot, plan::Scale, scan::Patterns, slurm};
 
 /// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every snapshot, and
 /// reports what becomes of the paper's claims.
@@ -73,6 +73,8 @@ pub(crate) enum Command {
         /// Who works the runs off.
         #[arg(long, value_enum, default_value = "local")]
         executor: ExecutorKind,
+        #[command(flatten)]
+        slurm: SlurmOptions,
     },
     /// The search behind the defaults: 2-layer models that differ in one choice each, and a table of what they did.
     Pilot {
@@ -112,6 +114,17 @@ pub(crate) enum Command {
         /// Where prepared data are kept [default: OUT/data].
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Only this part of it; each needs those before it.
+        #[arg(long, value_enum, default_value = "all")]
+        stage: Part,
+        /// Refuse another spec than the one of this content.
+        #[arg(long, hide = true)]
+        blake3: Option<String>,
+    },
+    /// Cancel the Slurm jobs of a reproduction that have not ended.
+    Cancel {
+        /// The folder that holds runs/.
+        dir: PathBuf,
     },
     /// Train one run, or go on with it.
     Train {
@@ -225,6 +238,62 @@ pub(crate) enum Command {
 pub(crate) enum ExecutorKind {
     /// This process.
     Local,
+    /// Slurm: an array of jobs for each stage, a task for each run. This process only submits them.
+    Slurm,
+}
+
+/// What is asked of Slurm.
+#[derive(clap::Args, Clone)]
+#[command(next_help_heading = "With --executor slurm")]
+pub(crate) struct SlurmOptions {
+    /// The partition [default: the cluster's].
+    #[arg(long)]
+    partition: Option<String>,
+    /// What training needs beside cores, such as gpu:1. Later stages run on cores alone, --device is for training.
+    #[arg(long)]
+    gres: Option<String>,
+    /// Time limit of a task. A task that comes near it saves its state and is started again.
+    #[arg(long)]
+    time: Option<String>,
+    /// Tasks of a stage at once [default: as many as the cluster gives].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    array_limit: Option<u16>,
+    /// The account [default: yours].
+    #[arg(long)]
+    account: Option<String>,
+    /// Cores of a task, and its threads [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    cpus_per_task: Option<u16>,
+    /// Seconds before its time limit at which a task saves its state: more than a step, or the measuring of one snapshot, takes
+    /// [default: 90].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    notice: Option<u16>,
+    /// Only write the scripts, and print the commands that submit them.
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+impl SlurmOptions {
+    /// The first option that was given, for a refusal.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let all = [
+            ("--partition", self.partition.is_some()),
+            ("--gres", self.gres.is_some()),
+            ("--time", self.time.is_some()),
+            ("--array-limit", self.array_limit.is_some()),
+            ("--account", self.account.is_some()),
+            ("--cpus-per-task", self.cpus_per_task.is_some()),
+            ("--notice", self.notice.is_some()),
+            ("--print", self.print),
+        ];
+        all.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
+    pub(crate) fn options(&self, device: Device, bf16: bool) -> slurm::Options {
+        let Self { partition, gres, time, array_limit, account, cpus_per_task, notice, print: _ } = self.clone();
+        let (cpus_per_task, notice) = (cpus_per_task.unwrap_or(1), notice.unwrap_or(90));
+        slurm::Options { partition, gres, time, account, array_limit, cpus_per_task, notice, device, bf16 }
+    }
 }
 
 /// How many runs are worked on at once.

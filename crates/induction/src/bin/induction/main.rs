@@ -13,7 +13,7 @@ use induction::{
     Error,
     ablate::{ablate, last_effects, time_ablate},
     bench::{Work, time},
-    executor::{Local, Task, run as run_task},
+    executor::{Local, Part, Task, run as run_task},
     explore::explore,
     interrupt::Interrupt,
     measure::{measure, time_measure},
@@ -25,6 +25,7 @@ use induction::{
     report::{Report, table},
     reproduce::{forecast, order, reproduce},
     scan::{self, Patterns, Settings, read_tokens, scan_models},
+    slurm::{self, Job, Submitted},
     source::Source,
     status,
     terminal::{inert, inert_json, message},
@@ -80,7 +81,10 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     let interrupt = Interrupt::listen().map_err(Error::io("signal handlers"))?;
     let json = arguments.json;
     let device = if arguments.bf16 { arguments.device.with_bf16()? } else { arguments.device };
-    if !matches!(arguments.command, Command::Devices) {
+    // Where jobs are submitted from there need not be the device that they run on.
+    let elsewhere =
+        matches!(arguments.command, Command::Reproduce { executor: ExecutorKind::Slurm, dry_run: false, .. });
+    if !elsewhere && !matches!(arguments.command, Command::Devices) {
         device.check()?;
     }
     let screen = Screen::new(arguments.quiet || json);
@@ -97,8 +101,18 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             books,
             out,
             jobs,
-            executor: ExecutorKind::Local,
+            executor,
+            slurm: slurm_options,
         } => {
+            let given = slurm_options.given().filter(|_| matches!(executor, ExecutorKind::Local));
+            if let Some(option) = given {
+                return Err(Error::Input(format!("{option}: it is for --executor slurm")));
+            }
+            if matches!(executor, ExecutorKind::Slurm) && jobs.jobs.is_some() {
+                return Err(Error::Input(
+                    "--jobs: with --executor slurm, --array-limit says how many runs at once".into(),
+                ));
+            }
             let (jobs, threads_per_job) = jobs.shared();
             let manifest = if let Some(path) = manifest {
                 Manifest::read(path)?
@@ -115,6 +129,11 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             if *dry_run {
                 let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
                 return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
+            }
+            if matches!(executor, ExecutorKind::Slurm) {
+                let options = slurm_options.options(arguments.device, arguments.bf16);
+                let submitted = slurm::submit(&manifest, out, &options, slurm_options.print, &screen)?;
+                return show_submitted(&submitted, out, json);
             }
             memory::check(manifest.runs.iter().map(|row| &row.spec), device, jobs, threads_per_job)?;
             screen.say(&format!("{} runs on {}", manifest.runs.len(), device.promise()));
@@ -147,16 +166,27 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             std::thread::sleep(std::time::Duration::from_secs(*seconds));
             interrupt.check()?;
         },
-        Command::Run { spec, out, data } => {
+        Command::Cancel { dir } => {
+            let cancelled = slurm::cancel(dir)?;
+            if json {
+                return show(&serde_json::json!({"cancelled": cancelled}));
+            }
+            print_line(&cancelled.map_or("nothing to cancel".to_string(), |jobs| format!("cancelled {jobs}")))
+        }
+        Command::Run { spec, out, data, stage, blake3 } => {
+            if let Some(expected) = blake3 {
+                slurm::check_spec(spec, expected)?;
+            }
             let spec = RunSpec::read(spec)?;
             memory::check(std::iter::once(&spec), device, 1, rayon::current_num_threads())?;
             let data = data.clone().unwrap_or_else(|| out.join("data"));
             let task = Task { spec, run: out.clone(), data };
-            run_task(&task, device, &interrupt, &screen)?;
+            run_task(&task, *stage, device, &interrupt, &screen)?;
             if json {
                 show(&serde_json::json!({"run": out}))
             } else {
-                print_line(&format!("{} is done (on {})", out.display(), device.promise()))
+                let what = if *stage == Part::All { "" } else { ": its part" };
+                print_line(&format!("{}{what} is done (on {})", out.display(), device.promise()))
             }
         }
         Command::Train { spec, out, data } => {
@@ -370,6 +400,32 @@ fn show_report(report: &Report, json: bool) -> Result<(), Error> {
         return show(&serde_json::json!({"report": report.page, "claims": report.claims}));
     }
     print_line(&format!("{}\n\nreport: {}", table(&report.claims, 100, false), report.page.display()))
+}
+
+fn show_submitted(submitted: &Submitted, out: &Path, json: bool) -> Result<(), Error> {
+    if json {
+        return show(submitted);
+    }
+    if !submitted.commands.is_empty() {
+        return print_line(&submitted.commands.join("\n"));
+    }
+    let line = |job: &Job| {
+        let tasks = match job.tasks.len() {
+            0 => String::new(),
+            1 => "1 run".to_string(),
+            n => format!("{n} runs"),
+        };
+        format!("{:<8} job {:<8} {tasks}", job.stage.name(), job.id.as_deref().unwrap_or_default())
+            .trim_end()
+            .to_string()
+    };
+    let lines: Vec<String> = submitted.jobs.iter().map(line).collect();
+    print_line(&format!(
+        "{}\n\nlook: induction status {out}\nstop: induction cancel {out}\nlogs: {}",
+        lines.join("\n"),
+        submitted.folder.join("logs").display(),
+        out = slurm::quoted(&out.display().to_string())
+    ))
 }
 
 fn show(value: &impl serde::Serialize) -> Result<(), Error> {
