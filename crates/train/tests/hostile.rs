@@ -134,7 +134,10 @@ fn manifests_of_snapshots() {
         |path| {
             // An error may name the file that a damaged entry is about.
             match Snapshot::load(run.path(), STEP) {
-                Ok((_, found)) => Ok(assert_eq!(found, sound)),
+                Ok((_, found)) => {
+                    assert_eq!(found, sound);
+                    Ok(())
+                }
                 Err(error) => Err(format!("{}: {error}", named(&error.to_string(), path).display())),
             }
         },
