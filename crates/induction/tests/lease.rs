@@ -52,7 +52,7 @@ fn lose(task: &Task, part: Part, sign: &Path) -> Result<(), Error> {
 #[test]
 fn whoever_lost_a_run_writes_no_more() {
     induction_files::set_beat(BEAT);
-    let (whole, lost) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (whole, lost) = (induction_torture::scratch(), induction_torture::scratch());
     work(&task(whole.path()), Part::All).unwrap();
     let task = task(lost.path());
     let tables = task.run.join("measurements");

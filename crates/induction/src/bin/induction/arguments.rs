@@ -8,8 +8,8 @@ use induction::{device::Device, executor::Part, model::ModelConfig, pilot, plan:
 /// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every snapshot, and
 /// reports what becomes of the paper's claims.
 ///
-/// Exit codes: 0 done; 1 a bug; 2 bad input, or a disk that refuses; 3 the training diverged; 75 stopped by SIGTERM or
-/// another process holds the run, try again; 130 stopped by Ctrl-C.
+/// Exit codes: 0 done; 1 a bug; 2 bad input, or a disk that refuses; 3 the training diverged; 75 stopped by SIGTERM,
+/// another process holds the run, or Slurm does not answer: try again; 130 stopped by Ctrl-C.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Arguments {
