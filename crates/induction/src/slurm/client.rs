@@ -97,6 +97,9 @@ impl Queued {
             ("FAILED", _) if self.exit & 0x7f != 0 => text += &format!(", signal {}", self.exit & 0x7f),
             ("FAILED", _) => text += &format!(", exit code {}", self.exit >> 8),
             (_, "" | "None") => {}
+            (_, reason) if reason.to_lowercase().contains("held") => {
+                text += &format!(" ({reason}; `scontrol release {}` lets it go on)", self.id);
+            }
             (_, reason) => text += &format!(" ({reason})"),
         }
         if self.restarts > 0 {
@@ -221,6 +224,8 @@ mod tests {
         assert_eq!(running.describe(), "RUNNING on n1, started again 1 times");
         let of = |line| Queued::parse(line).unwrap().describe();
         assert_eq!(of("11|r|PENDING|Dependency|0|0||"), "PENDING (Dependency)");
+        let held = "9_2|t|PENDING|launch failed requeued held|0|1||";
+        assert!(of(held).contains("`scontrol release 9` lets it go on"), "{}", of(held));
         assert_eq!(of("9_1|t|FAILED|NonZeroExitCode|512|0|n2|"), "FAILED, exit code 2");
         assert_eq!(of("9_1|t|FAILED|JobLaunchFailure|4021|0|n2|"), "FAILED: its log could not be opened on the node");
         assert!(Queued::parse("squeue: something else").is_none());
