@@ -2,6 +2,7 @@
 
 mod bench;
 mod devices;
+mod regress;
 mod scale;
 mod torture;
 
@@ -30,18 +31,23 @@ fn main() -> ExitCode {
         Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         Some("libtorch") => devices::libtorch(&arguments[1..]),
+        Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
+            usage();
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
+            usage();
             ExitCode::from(2)
         }
     }
+}
+
+fn usage() {
+    eprint!("{USAGE}{}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
 }
 
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.
