@@ -2,6 +2,7 @@
 
 mod bench;
 mod devices;
+mod regress;
 mod scale;
 mod slurm;
 mod torture;
@@ -33,19 +34,24 @@ fn main() -> ExitCode {
         Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
         Some("libtorch") => devices::libtorch(&arguments[1..]),
+        Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
         Some("ci") if arguments.iter().any(|a| a == "--slurm") => slurm::test(),
         Some("ci") => ci(),
         Some("help" | "--help" | "-h") => {
-            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
+            usage();
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE);
+            usage();
             ExitCode::from(2)
         }
     }
+}
+
+fn usage() {
+    eprint!("{USAGE}{}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
 }
 
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.

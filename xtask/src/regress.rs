@@ -1,0 +1,596 @@
+//! `cargo xtask regress`: whether a change of the code changed what it must not: bits, claims, the report, speed.
+
+mod base;
+mod json;
+mod junit;
+mod page;
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use self::{
+    base::Base,
+    json::{Json, quoted},
+    junit::{Done, Outcome, columns},
+};
+use crate::{bench, root, target};
+
+pub(crate) const USAGE: &str = "
+  regress [--only NAME[,NAME]] [--base REF] [--slower RATIO] [--rounds N] [--threads N] [--junit FILE] [--write]
+            build the release binary and check what a change must leave as it is: golden (50 steps, to the bit), claims
+            and report (of the smoke scale), step-time and evaluate-time against the revision REF, each round both
+            binaries in turn; the median ratio may be RATIO [default: where this branch left the remote's main one,
+            1.10, 5 rounds, 1 thread]. --junit writes the results as XML, --write the smoke scale's claims as the expected
+            ones. Exit code 0: no regression; 1: one; 2: wrong usage, or something could not be run
+";
+
+/// What could not be run is an error; what ran and went wrong is an outcome.
+type Check = fn(&mut Session) -> Result<Outcome, String>;
+
+/// The outer error is that of a [`Check`], the inner one says what there is instead of a `T`.
+type Ran<T> = Result<Result<T, String>, String>;
+
+/// The checks, in the order in which they are made.
+const CHECKS: [(&str, Check); 5] = [
+    ("golden", golden),
+    ("claims", claims),
+    ("report", report),
+    ("step-time", |session| session.times("train", "--batch 4 --steps 20")),
+    ("evaluate-time", |session| session.times("evaluate", "--batch 32 --steps 5")),
+];
+
+/// The model of case A of `cargo xtask bench`, on which binaries are timed.
+const TIMED: &str = "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512";
+
+/// Fifty golden steps, as in crates/induction/tests/determinism.rs.
+const STEPS: usize = 50;
+
+/// What is compared of a claim, beside its id.
+const PARTS: [&str; 3] = ["verdict", "ours", "interval"];
+
+/// Differences shown, at most.
+const SHOWN: usize = 20;
+
+#[derive(Debug)]
+struct Options {
+    only: Vec<String>,
+    base: Option<String>,
+    slower: f64,
+    rounds: usize,
+    threads: usize,
+    junit: Option<PathBuf>,
+    write: bool,
+}
+
+/// What the checks share.
+struct Session {
+    options: Options,
+    root: PathBuf,
+    /// What is made on the way.
+    folder: PathBuf,
+    binary: PathBuf,
+    /// The smoke scale's results, once there, or how it failed.
+    smoke: Option<Result<PathBuf, String>>,
+    /// The other revision's binary and commit, once built, or what there is instead.
+    base: Option<Ran<(PathBuf, String)>>,
+}
+
+pub(crate) fn regress(arguments: &[String]) -> ExitCode {
+    let root = root();
+    let parsed = parse(arguments).and_then(|options| {
+        // A revision that is not there is wrong usage: better said before a build than after.
+        options.base.as_deref().map_or(Ok(()), |reference| base::find(&root, Some(reference)).map(drop))?;
+        Ok(options)
+    });
+    let options = match parsed {
+        Ok(options) => options,
+        Err(message) => {
+            eprint!("xtask regress: {message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let target = env::current_dir().unwrap_or_default().join(target(&root));
+    let begun = Instant::now();
+    let built = build(&root, &target);
+    let outcome = match &built {
+        Ok(binary) => Outcome::Passed(binary.strip_prefix(&root).unwrap_or(binary).display().to_string()),
+        Err(message) => Outcome::Broken(format!("the release binary: {message}")),
+    };
+    let mut all = vec![Done { name: "build", outcome, seconds: begun.elapsed().as_secs_f64() }];
+    if let Ok(binary) = built {
+        let mut session = Session { options, root, folder: target.join("regress"), binary, smoke: None, base: None };
+        if session.options.write {
+            return write(&mut session);
+        }
+        for (name, check) in CHECKS {
+            if session.options.only.is_empty() || session.options.only.iter().any(|only| only == name) {
+                eprintln!("regress: {name}");
+                let begun = Instant::now();
+                let outcome = check(&mut session).unwrap_or_else(Outcome::Broken);
+                all.push(Done { name, outcome, seconds: begun.elapsed().as_secs_f64() });
+            }
+        }
+        return end(&all, session.options.junit.as_deref());
+    }
+    end(&all, options.junit.as_deref())
+}
+
+/// Prints the table, writes the XML.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+fn end(all: &[Done], junit: Option<&Path>) -> ExitCode {
+    print!("{}", junit::table(all));
+    if let Some(path) = junit {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let written = folder.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, junit::xml(all)));
+        if let Err(error) = written {
+            eprintln!("xtask regress: {}: {error}", path.display());
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::from(junit::exit_code(all))
+}
+
+fn parse(arguments: &[String]) -> Result<Options, String> {
+    let mut options =
+        Options { only: Vec::new(), base: None, slower: 1.10, rounds: 5, threads: 1, junit: None, write: false };
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
+        let whole = |text: String, most: usize| match text.parse::<usize>() {
+            Ok(number) if (1..=most).contains(&number) => Ok(number),
+            _ => Err(format!("{flag} takes a whole number from 1 to {most}, not {text:?}")),
+        };
+        match flag.as_str() {
+            "--only" => options.only = value()?.split(',').map(str::to_string).collect(),
+            "--base" => options.base = Some(value()?),
+            "--slower" => {
+                let text = value()?;
+                let ratio = text.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio > 0.0);
+                options.slower = ratio.ok_or(format!("--slower takes a ratio above 0, not {text:?}"))?;
+            }
+            "--rounds" => options.rounds = whole(value()?, 1000)?,
+            "--threads" => options.threads = whole(value()?, 1024)?,
+            "--junit" => options.junit = Some(value()?.into()),
+            "--write" => options.write = true,
+            other => return Err(format!("unknown argument {other}")),
+        }
+    }
+    if let Some(wrong) = options.only.iter().find(|only| CHECKS.iter().all(|(name, _)| name != only)) {
+        let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("--only takes some of {}, not {wrong:?}", names.join(",")));
+    }
+    if options.write && !options.only.is_empty() {
+        return Err("--write makes no checks: leave --only out".into());
+    }
+    Ok(options)
+}
+
+/// Builds the workspace at `root` with its results in `target`.
+fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(["build", "--release", "--package", "induction", "--target-dir"]).arg(target).current_dir(root);
+    // Standard output is for the table.
+    let status = command.stdout(Stdio::null()).status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !status.success() {
+        return Err(format!("cargo build in {} ended with {status}", root.display()));
+    }
+    Ok(target.join("release").join(format!("induction{}", env::consts::EXE_SUFFIX)))
+}
+
+/// Runs the binary. Ending otherwise than well is a regression, and so not this function's error.
+fn run(command: &mut Command) -> Ran<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
+    if output.status.success() {
+        return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
+    }
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let said = String::from_utf8_lossy(&output.stderr);
+    Ok(Err(format!("induction {} ended with {}\n{}", words.join(" "), output.status, said.trim_end())))
+}
+
+impl Session {
+    fn induction(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--quiet").current_dir(&self.root);
+        command
+    }
+
+    /// An empty folder.
+    fn fresh(&self, name: &str) -> Result<PathBuf, String> {
+        let folder = self.folder.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The folder of the smoke scale, reproduced once; or how that failed.
+    fn smoke(&mut self) -> Ran<PathBuf> {
+        if self.smoke.is_none() {
+            let folder = self.fresh("smoke")?;
+            let mut command = self.induction();
+            command.args(["reproduce", "--scale", "smoke", "--seeds", "1", "--out"]).arg(&folder);
+            self.smoke = Some(run(&mut command)?.map(|_| folder));
+        }
+        Ok(self.smoke.clone().unwrap_or(Err("it was not run".into())))
+    }
+
+    /// The other revision's binary and commit, or why there is none to compare with.
+    fn base(&mut self) -> Ran<(PathBuf, String)> {
+        if self.base.is_none() {
+            let found = match base::find(&self.root, self.options.base.as_deref()) {
+                Ok(Base::Commit(commit)) => match base::build(&self.root, &self.folder.join("base"), &commit) {
+                    Ok(binary) => Ok(Ok((binary, commit))),
+                    Err(message) => Err(format!("the base revision {}: {message}", short(&commit))),
+                },
+                Ok(Base::Missing(why)) => Ok(Err(why)),
+                Err(message) => Err(message),
+            };
+            self.base = Some(found);
+        }
+        self.base.clone().unwrap_or(Err("it was not sought".into()))
+    }
+
+    /// Times `work` on both binaries in turn.
+    fn times(&mut self, work: &str, amount: &str) -> Result<Outcome, String> {
+        let (other, commit) = match self.base()? {
+            Ok(found) => found,
+            Err(why) => return Ok(Outcome::Skipped(why)),
+        };
+        let threads = self.options.threads.to_string();
+        let time = |binary: &Path| -> Ran<f64> {
+            let mut command = Command::new(binary);
+            command.args(["--threads", &threads, "bench", work]);
+            command.args(TIMED.split(' ')).args(amount.split(' '));
+            let line = match run(&mut command)? {
+                Ok(line) => line,
+                Err(message) => return Ok(Err(message)),
+            };
+            let speed = Json::read(&line)?.get("tokens_per_s").and_then(Json::number);
+            Ok(Ok(speed.filter(|speed| *speed > 0.0).ok_or(format!("no tokens_per_s in {line}"))?))
+        };
+        let mut rounds = Vec::new();
+        for round in 0..self.options.rounds {
+            // Whoever comes second finds another machine: warm, or throttled.
+            let (ours, theirs) = if round % 2 == 0 {
+                let ours = time(&self.binary)?;
+                (ours, time(&other)?)
+            } else {
+                let theirs = time(&other)?;
+                (time(&self.binary)?, theirs)
+            };
+            let theirs = theirs.map_err(|message| format!("the base revision {}: {message}", short(&commit)))?;
+            match ours {
+                Ok(ours) => rounds.push([ours, theirs]),
+                Err(message) => return Ok(Outcome::Failed(message)),
+            }
+        }
+        Ok(compare_times(&rounds, short(&commit), self.options.slower))
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
+
+/// Judges tokens a second, ours and the base's, of each round: by the median of the ratios of times.
+fn compare_times(rounds: &[[f64; 2]], base: &str, slower: f64) -> Outcome {
+    let ratios: Vec<f64> = rounds.iter().map(|[ours, theirs]| theirs / ours).collect();
+    let [ours, theirs] = [0, 1].map(|i| bench::median(rounds.iter().map(|round| round[i]).collect()));
+    let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+    let ratio = bench::median(ratios);
+    let figures = format!(
+        "{ratio:.3} of the time of {base} ({}); {ours:.0} against {theirs:.0} tokens/s, median of {}",
+        each.join(" "),
+        rounds.len(),
+    );
+    if ratio > slower {
+        Outcome::Failed(format!("{figures}; at most {slower:.2} is allowed"))
+    } else {
+        Outcome::Passed(figures)
+    }
+}
+
+/// A file of ours that must be there.
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn golden(session: &mut Session) -> Result<Outcome, String> {
+    let fixtures = session.root.join("fixtures/golden");
+    let folder = session.fresh("golden")?;
+    let text = fixtures.join("text.txt").display().to_string();
+    let spec = read(&fixtures.join("spec.toml"))?.replace("\"text.txt\"", &quoted(&text));
+    let path = folder.join("spec.toml");
+    fs::write(&path, spec).map_err(|error| format!("{}: {error}", path.display()))?;
+    let expected =
+        Json::read(&read(&fixtures.join("expected.json"))?).map_err(|error| format!("expected.json: {error}"))?;
+    let out = folder.join("run");
+    let mut command = session.induction();
+    command.args(["--threads", "2", "train"]).arg(&path).arg("--out").arg(&out);
+    if let Err(message) = run(&mut command)? {
+        return Ok(Outcome::Failed(message));
+    }
+    let found = read(&out.join("metrics.jsonl")).and_then(|log| {
+        let manifest = read(&out.join(format!("snapshots/step-{STEPS:08}/MANIFEST.json")))?;
+        Ok((log, Json::read(&manifest)?))
+    });
+    // A run that ended well and left no log is the binary's fault.
+    Ok(found.map_or_else(Outcome::Failed, |(log, manifest)| compare_steps(&expected, &log, &manifest)))
+}
+
+/// Compares a log and the hashes of its last snapshot with those of expected.json.
+fn compare_steps(expected: &Json, log: &str, manifest: &Json) -> Outcome {
+    let losses: Vec<Option<f64>> = log.lines().map(|line| Json::read(line).ok()?.get("loss")?.number()).collect();
+    let wanted = expected.get("losses").map_or(&[][..], Json::list);
+    let show = |loss: Option<f64>| loss.map_or("none".to_string(), |loss| loss.to_string());
+    let mut rows = Vec::new();
+    for step in 0..losses.len().max(wanted.len()) {
+        let pair = [wanted.get(step).and_then(Json::number), losses.get(step).copied().flatten()];
+        if pair[0] != pair[1] || pair[0].is_none() {
+            rows.push([format!("loss of step {}", step + 1), show(pair[0]), show(pair[1])]);
+        }
+    }
+    let steps = rows.len();
+    for (name, file) in [("weights", "model.safetensors"), ("optimizer", "optim.safetensors")] {
+        let file = manifest.list().iter().find(|entry| entry.get("name").and_then(Json::text) == Some(file));
+        let pair = [expected.get(&format!("{name}_blake3")), file.and_then(|file| file.get("blake3"))];
+        let [wanted, found] = pair.map(|hash| hash.and_then(Json::text).unwrap_or("none").to_string());
+        if wanted != found || found == "none" {
+            rows.push([format!("{name}, blake3"), wanted, found]);
+        }
+    }
+    if rows.is_empty() {
+        return Outcome::Passed(format!("{} losses and 2 hashes as expected", losses.len()));
+    }
+    let summary = format!("{steps} of {} losses and {} of 2 hashes differ", wanted.len(), rows.len() - steps);
+    Outcome::Failed(format!("{summary}\n{}", differences(["what", "expected", "found"], &rows)))
+}
+
+/// A table of the first differences, and how many more there are.
+fn differences(header: [&str; 3], rows: &[[String; 3]]) -> String {
+    let mut table = columns(header, &rows[..rows.len().min(SHOWN)]);
+    if rows.len() > SHOWN {
+        table += &format!("and {} more\n", rows.len() - SHOWN);
+    }
+    table
+}
+
+fn expected_claims(session: &Session) -> PathBuf {
+    session.root.join("fixtures/golden/smoke-claims.json")
+}
+
+fn claims(session: &mut Session) -> Result<Outcome, String> {
+    let path = expected_claims(session);
+    let expected = Json::read(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let folder = match session.smoke()? {
+        Ok(folder) => folder,
+        Err(message) => return Ok(Outcome::Failed(message)),
+    };
+    let found = read(&folder.join("claims.json")).and_then(|text| Json::read(&text));
+    Ok(found.map_or_else(Outcome::Failed, |found| compare_claims(&expected, &found)))
+}
+
+/// A claim's id, and its parts as texts.
+fn parts(claim: &Json) -> (String, [String; PARTS.len()]) {
+    let text = |part: &str| claim.get(part).and_then(Json::text).unwrap_or("none").to_string();
+    (text("id"), PARTS.map(text))
+}
+
+fn compare_claims(expected: &Json, found: &Json) -> Outcome {
+    let [wanted, found] = [expected, found].map(|claims| claims.list().iter().map(parts).collect::<Vec<_>>());
+    let mut rows = Vec::new();
+    let mut claims = 0;
+    let of = |claims: &[(String, [String; 3])], id: &str| {
+        claims.iter().find(|(other, _)| other == id).map(|(_, parts)| parts.clone())
+    };
+    let added = found.iter().filter(|(id, _)| of(&wanted, id).is_none());
+    for (id, _) in wanted.iter().chain(added) {
+        let before = rows.len();
+        match (of(&wanted, id), of(&found, id)) {
+            (Some(wanted), Some(found)) => {
+                for ((part, wanted), found) in PARTS.iter().zip(wanted).zip(found) {
+                    if wanted != found {
+                        rows.push([format!("{id} {part}"), wanted, found]);
+                    }
+                }
+            }
+            (wanted, _) => {
+                let there = |is: bool| if is { "a claim" } else { "no such claim" }.to_string();
+                rows.push([id.clone(), there(wanted.is_some()), there(wanted.is_none())]);
+            }
+        }
+        claims += usize::from(rows.len() > before);
+    }
+    if rows.is_empty() && !wanted.is_empty() {
+        return Outcome::Passed(format!("{} claims as expected", wanted.len()));
+    }
+    let summary = format!("{claims} of {} claims differ", wanted.len());
+    Outcome::Failed(format!("{summary}\n{}", differences(["claim", "expected", "found"], &rows)))
+}
+
+/// `--write`.
+fn write(session: &mut Session) -> ExitCode {
+    let written = session.smoke().and_then(|smoke| {
+        let claims = Json::read(&read(&smoke?.join("claims.json"))?)?;
+        let path = expected_claims(session);
+        fs::write(&path, golden_claims(&claims)).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    });
+    match written {
+        Ok(path) => {
+            eprintln!("{}", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("xtask regress: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What smoke-claims.json holds: a claim a line.
+fn golden_claims(claims: &Json) -> String {
+    let lines = claims.list().iter().map(|claim| {
+        let member = |name: &str| {
+            let value = claim.get(name).and_then(Json::text).map_or("null".to_string(), quoted);
+            format!("\"{name}\": {value}")
+        };
+        let members: Vec<String> = ["id"].into_iter().chain(PARTS).map(member).collect();
+        format!("  {{{}}}", members.join(", "))
+    });
+    format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n"))
+}
+
+fn report(session: &mut Session) -> Result<Outcome, String> {
+    let folder = match session.smoke()? {
+        Ok(folder) => folder,
+        Err(message) => return Ok(Outcome::Failed(message)),
+    };
+    let faults = page::faults(&folder);
+    if !faults.is_empty() {
+        return Ok(Outcome::Failed(format!("{} faults\n{}", faults.len(), faults.join("\n"))));
+    }
+    let first = files(&folder)?;
+    if let Err(message) = run(session.induction().arg("report").arg(&folder))? {
+        return Ok(Outcome::Failed(message));
+    }
+    let second = files(&folder)?;
+    let differ = |(path, bytes): &(&PathBuf, &Vec<u8>)| second.get(*path) != Some(*bytes);
+    let mut changed: Vec<String> = first.iter().filter(differ).map(|(path, _)| path.display().to_string()).collect();
+    changed.extend(second.keys().filter(|path| !first.contains_key(*path)).map(|path| path.display().to_string()));
+    if changed.is_empty() {
+        let size = first.get(Path::new("report.html")).map_or(0, Vec::len) as f64 / 1e6;
+        return Ok(Outcome::Passed(format!("{size:.1} MB; {} files, built twice, the same bytes", first.len())));
+    }
+    Ok(Outcome::Failed(format!("built again, {} files differ\n{}", changed.len(), changed.join("\n"))))
+}
+
+/// All files of a report, but not those of its runs.
+fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, String> {
+    let (mut files, mut folders) = (BTreeMap::new(), vec![PathBuf::new()]);
+    while let Some(inner) = folders.pop() {
+        let mut read = || -> std::io::Result<()> {
+            for entry in fs::read_dir(folder.join(&inner))? {
+                let entry = entry?;
+                let path = inner.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    if path != Path::new("runs") {
+                        folders.push(path);
+                    }
+                } else {
+                    files.insert(path, fs::read(entry.path())?);
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| format!("{}: {error}", folder.join(&inner).display()))?;
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, String> {
+        parse(&line.split_whitespace().map(str::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let all =
+            options("--only golden,report --base v1 --slower 1.5 --rounds 3 --threads 2 --junit a/b.xml").unwrap();
+        assert_eq!(all.only, ["golden", "report"]);
+        assert_eq!((all.base.as_deref(), all.slower, all.rounds, all.threads), (Some("v1"), 1.5, 3, 2));
+        assert_eq!(all.junit.as_deref(), Some(Path::new("a/b.xml")));
+        let none = options("").unwrap();
+        assert_eq!((none.slower, none.rounds, none.base, none.write), (1.1, 5, None, false));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let wrong = ["--only", "--only x", "--only golden,", "--base", "--slower 0", "--slower x", "--slower inf"];
+        let more =
+            ["--rounds 0", "--rounds -1", "--threads 1.5", "--junit", "--what", "golden", "--write --only golden"];
+        for line in wrong.iter().chain(&more) {
+            assert!(options(line).is_err(), "{line:?}");
+        }
+        assert!(options("--only speed").unwrap_err().contains("golden,claims,report,step-time,evaluate-time"));
+    }
+
+    #[test]
+    fn losses_and_hashes_are_compared() {
+        let expected = r#"{"losses": [6.25, 5.5], "weights_blake3": "aa", "optimizer_blake3": "bb"}"#;
+        let expected = Json::read(expected).unwrap();
+        let manifest =
+            r#"[{"name": "model.safetensors", "blake3": "aa"}, {"name": "optim.safetensors", "blake3": "bb"}]"#;
+        let compare = |log: &str, manifest: &str| compare_steps(&expected, log, &Json::read(manifest).unwrap());
+        let log = "{\"loss\":6.25}\n{\"loss\":5.5}\n";
+        assert_eq!(compare(log, manifest), Outcome::Passed("2 losses and 2 hashes as expected".into()));
+        let other = compare("{\"loss\":6.25}\n{\"loss\":5.5000005}\n", &manifest.replace("bb", "bc"));
+        let text = "1 of 2 losses and 1 of 2 hashes differ\n\
+                    what               expected  found\n\
+                    loss of step 2     5.5       5.5000005\n\
+                    optimizer, blake3  bb        bc\n";
+        assert_eq!(other, Outcome::Failed(text.into()));
+        for log in ["", "{\"loss\":6.25}\n", "{\"loss\":6.25}\n{\"loss\":5.5}\n{\"loss\":5}\n", "{\"loss\":6.25}\nx\n"]
+        {
+            assert!(matches!(compare(log, manifest), Outcome::Failed(_)), "{log:?}");
+        }
+        assert!(matches!(compare(log, "[]"), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn claims_are_compared() {
+        let text = r#"[{"id": "Q1", "verdict": "not", "ours": "-0.30 nats", "interval": null, "why": "so"},
+                       {"id": "Q2", "verdict": "partly", "ours": "1", "interval": "0 to 2"}]"#;
+        let expected = Json::read(&golden_claims(&Json::read(text).unwrap())).unwrap();
+        let compare = |text: &str| compare_claims(&expected, &Json::read(text).unwrap());
+        assert_eq!(compare(text), Outcome::Passed("2 claims as expected".into()));
+        let found =
+            compare(&text.replace("\"not\"", "\"reproduced\"").replace("null", "\"1 to 2\"").replace("Q2", "Q3"));
+        let table = "3 of 2 claims differ\n\
+                     claim        expected       found\n\
+                     Q1 verdict   not            reproduced\n\
+                     Q1 interval  none           1 to 2\n\
+                     Q2           a claim        no such claim\n\
+                     Q3           no such claim  a claim\n";
+        assert_eq!(found, Outcome::Failed(table.into()));
+        assert!(matches!(compare_claims(&Json::Null, &Json::Null), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn of_many_differences_some_are_shown() {
+        let rows: Vec<[String; 3]> = (0..25).map(|i| [i.to_string(), "a".into(), "b".into()]).collect();
+        let table = differences(["x", "y", "z"], &rows);
+        assert!(table.lines().count() == 22 && table.ends_with("and 5 more\n"), "{table}");
+    }
+
+    #[test]
+    fn times_are_judged_by_the_median_of_paired_ratios() {
+        // One round beside other work is no regression.
+        let noisy = [[100.0, 100.0], [50.0, 100.0], [100.0, 105.0]];
+        let passed = "1.050 of the time of abc (1.00 2.00 1.05); 100 against 100 tokens/s, median of 3";
+        assert_eq!(compare_times(&noisy, "abc", 1.1), Outcome::Passed(passed.into()));
+        let Outcome::Failed(text) = compare_times(&[[80.0, 100.0]; 5], "abc", 1.1) else {
+            panic!("25 % slower passed")
+        };
+        assert!(text.starts_with("1.250 of the time") && text.ends_with("at most 1.10 is allowed"), "{text}");
+    }
+
+    #[test]
+    fn the_expected_claims_are_those_of_a_smoke_scale() {
+        let claims = Json::read(&read(&root().join("fixtures/golden/smoke-claims.json")).unwrap()).unwrap();
+        assert!(claims.list().len() > 20);
+        assert!(matches!(compare_claims(&claims, &claims), Outcome::Passed(_)));
+    }
+}
