@@ -53,7 +53,7 @@ const STEPS: usize = 50;
 /// What is compared of a claim, beside its id.
 const PARTS: [&str; 3] = ["verdict", "ours", "interval"];
 
-/// Differences shown, at most.
+/// Steps shown that differ, at most: from the first on, all do.
 const SHOWN: usize = 20;
 
 #[derive(Debug)]
@@ -414,7 +414,7 @@ fn compare_claims(expected: &Json, found: &Json) -> Outcome {
         return Outcome::Passed(format!("{} claims as expected", wanted.len()));
     }
     let summary = format!("{claims} of {} claims differ", wanted.len());
-    Outcome::Failed(format!("{summary}\n{}", differences(["claim", "expected", "found"], &rows)))
+    Outcome::Failed(format!("{summary}\n{}", columns(["claim", "expected", "found"], &rows)))
 }
 
 /// `--write`.

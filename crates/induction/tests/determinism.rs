@@ -53,7 +53,8 @@ fn what_is_kept_changes_nothing() {
 }
 
 /// Of the whole way from a text to weights: vocabulary, order of examples, initial weights, gradients, optimizer. Whoever
-/// changes these numbers on purpose runs this with `INDUCTION_GOLDEN=write` and says so in the commit.
+/// changes these numbers on purpose runs this with `INDUCTION_GOLDEN=write` and says so in the commit. (`cargo xtask regress`
+/// holds the release binary against the same file.)
 #[test]
 fn fifty_golden_steps() {
     let golden = fixtures().join("golden");
