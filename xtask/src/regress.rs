@@ -1,7 +1,7 @@
 //! `cargo xtask regress`: whether a change of the code changed what it must not: bits, claims, the report, speed.
 
 mod base;
-mod json;
+mod compare;
 mod junit;
 mod page;
 
@@ -13,12 +13,14 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
+
 use self::{
     base::Base,
-    json::{Json, quoted},
-    junit::{Done, Outcome, columns},
+    compare::{compare_claims, compare_steps, compare_times, golden_claims},
+    junit::{Done, Outcome},
 };
-use crate::{bench, root, target};
+use crate::{root, target};
 
 pub(crate) const USAGE: &str = "
   regress [--only NAME[,NAME]] [--base REF] [--slower RATIO] [--rounds N] [--threads N] [--junit FILE] [--write]
@@ -49,12 +51,6 @@ const TIMED: &str = "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512";
 
 /// Fifty golden steps, as in crates/induction/tests/determinism.rs.
 const STEPS: usize = 50;
-
-/// What is compared of a claim, beside its id.
-const PARTS: [&str; 3] = ["verdict", "ours", "interval"];
-
-/// Steps shown that differ, at most: from the first on, all do.
-const SHOWN: usize = 20;
 
 #[derive(Debug)]
 struct Options {
@@ -254,7 +250,7 @@ impl Session {
                 Ok(line) => line,
                 Err(message) => return Ok(Err(message)),
             };
-            let speed = Json::read(&line)?.get("tokens_per_s").and_then(Json::number);
+            let speed = json(&line)?["tokens_per_s"].as_f64();
             Ok(Ok(speed.filter(|speed| *speed > 0.0).ok_or(format!("no tokens_per_s in {line}"))?))
         };
         let mut rounds = Vec::new();
@@ -281,22 +277,13 @@ fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
 }
 
-/// Judges tokens a second, ours and the base's, of each round: by the median of the ratios of times.
-fn compare_times(rounds: &[[f64; 2]], base: &str, slower: f64) -> Outcome {
-    let ratios: Vec<f64> = rounds.iter().map(|[ours, theirs]| theirs / ours).collect();
-    let [ours, theirs] = [0, 1].map(|i| bench::median(rounds.iter().map(|round| round[i]).collect()));
-    let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
-    let ratio = bench::median(ratios);
-    let figures = format!(
-        "{ratio:.3} of the time of {base} ({}); {ours:.0} against {theirs:.0} tokens/s, median of {}",
-        each.join(" "),
-        rounds.len(),
-    );
-    if ratio > slower {
-        Outcome::Failed(format!("{figures}; at most {slower:.2} is allowed"))
-    } else {
-        Outcome::Passed(figures)
-    }
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+/// The elements of a list; none of anything else.
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A file of ours that must be there.
@@ -308,11 +295,10 @@ fn golden(session: &mut Session) -> Result<Outcome, String> {
     let fixtures = session.root.join("fixtures/golden");
     let folder = session.fresh("golden")?;
     let text = fixtures.join("text.txt").display().to_string();
-    let spec = read(&fixtures.join("spec.toml"))?.replace("\"text.txt\"", &quoted(&text));
+    let spec = read(&fixtures.join("spec.toml"))?.replace("\"text.txt\"", &format!("{text:?}"));
     let path = folder.join("spec.toml");
     fs::write(&path, spec).map_err(|error| format!("{}: {error}", path.display()))?;
-    let expected =
-        Json::read(&read(&fixtures.join("expected.json"))?).map_err(|error| format!("expected.json: {error}"))?;
+    let expected = json(&read(&fixtures.join("expected.json"))?).map_err(|error| format!("expected.json: {error}"))?;
     let out = folder.join("run");
     let mut command = session.induction();
     command.args(["--threads", "2", "train"]).arg(&path).arg("--out").arg(&out);
@@ -321,47 +307,10 @@ fn golden(session: &mut Session) -> Result<Outcome, String> {
     }
     let found = read(&out.join("metrics.jsonl")).and_then(|log| {
         let manifest = read(&out.join(format!("snapshots/step-{STEPS:08}/MANIFEST.json")))?;
-        Ok((log, Json::read(&manifest)?))
+        Ok((log, json(&manifest)?))
     });
     // A run that ended well and left no log is the binary's fault.
     Ok(found.map_or_else(Outcome::Failed, |(log, manifest)| compare_steps(&expected, &log, &manifest)))
-}
-
-/// Compares a log and the hashes of its last snapshot with those of expected.json.
-fn compare_steps(expected: &Json, log: &str, manifest: &Json) -> Outcome {
-    let losses: Vec<Option<f64>> = log.lines().map(|line| Json::read(line).ok()?.get("loss")?.number()).collect();
-    let wanted = expected.get("losses").map_or(&[][..], Json::list);
-    let show = |loss: Option<f64>| loss.map_or("none".to_string(), |loss| loss.to_string());
-    let mut rows = Vec::new();
-    for step in 0..losses.len().max(wanted.len()) {
-        let pair = [wanted.get(step).and_then(Json::number), losses.get(step).copied().flatten()];
-        if pair[0] != pair[1] || pair[0].is_none() {
-            rows.push([format!("loss of step {}", step + 1), show(pair[0]), show(pair[1])]);
-        }
-    }
-    let steps = rows.len();
-    for (name, file) in [("weights", "model.safetensors"), ("optimizer", "optim.safetensors")] {
-        let file = manifest.list().iter().find(|entry| entry.get("name").and_then(Json::text) == Some(file));
-        let pair = [expected.get(&format!("{name}_blake3")), file.and_then(|file| file.get("blake3"))];
-        let [wanted, found] = pair.map(|hash| hash.and_then(Json::text).unwrap_or("none").to_string());
-        if wanted != found || found == "none" {
-            rows.push([format!("{name}, blake3"), wanted, found]);
-        }
-    }
-    if rows.is_empty() {
-        return Outcome::Passed(format!("{} losses and 2 hashes as expected", losses.len()));
-    }
-    let summary = format!("{steps} of {} losses and {} of 2 hashes differ", wanted.len(), rows.len() - steps);
-    Outcome::Failed(format!("{summary}\n{}", differences(["what", "expected", "found"], &rows)))
-}
-
-/// A table of the first differences, and how many more there are.
-fn differences(header: [&str; 3], rows: &[[String; 3]]) -> String {
-    let mut table = columns(header, &rows[..rows.len().min(SHOWN)]);
-    if rows.len() > SHOWN {
-        table += &format!("and {} more\n", rows.len() - SHOWN);
-    }
-    table
 }
 
 fn expected_claims(session: &Session) -> PathBuf {
@@ -370,57 +319,19 @@ fn expected_claims(session: &Session) -> PathBuf {
 
 fn claims(session: &mut Session) -> Result<Outcome, String> {
     let path = expected_claims(session);
-    let expected = Json::read(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let expected = json(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
     let folder = match session.smoke()? {
         Ok(folder) => folder,
         Err(message) => return Ok(Outcome::Failed(message)),
     };
-    let found = read(&folder.join("claims.json")).and_then(|text| Json::read(&text));
+    let found = read(&folder.join("claims.json")).and_then(|text| json(&text));
     Ok(found.map_or_else(Outcome::Failed, |found| compare_claims(&expected, &found)))
-}
-
-/// A claim's id, and its parts as texts.
-fn parts(claim: &Json) -> (String, [String; PARTS.len()]) {
-    let text = |part: &str| claim.get(part).and_then(Json::text).unwrap_or("none").to_string();
-    (text("id"), PARTS.map(text))
-}
-
-fn compare_claims(expected: &Json, found: &Json) -> Outcome {
-    let [wanted, found] = [expected, found].map(|claims| claims.list().iter().map(parts).collect::<Vec<_>>());
-    let mut rows = Vec::new();
-    let mut claims = 0;
-    let of = |claims: &[(String, [String; 3])], id: &str| {
-        claims.iter().find(|(other, _)| other == id).map(|(_, parts)| parts.clone())
-    };
-    let added = found.iter().filter(|(id, _)| of(&wanted, id).is_none());
-    for (id, _) in wanted.iter().chain(added) {
-        let before = rows.len();
-        match (of(&wanted, id), of(&found, id)) {
-            (Some(wanted), Some(found)) => {
-                for ((part, wanted), found) in PARTS.iter().zip(wanted).zip(found) {
-                    if wanted != found {
-                        rows.push([format!("{id} {part}"), wanted, found]);
-                    }
-                }
-            }
-            (wanted, _) => {
-                let there = |is: bool| if is { "a claim" } else { "no such claim" }.to_string();
-                rows.push([id.clone(), there(wanted.is_some()), there(wanted.is_none())]);
-            }
-        }
-        claims += usize::from(rows.len() > before);
-    }
-    if rows.is_empty() && !wanted.is_empty() {
-        return Outcome::Passed(format!("{} claims as expected", wanted.len()));
-    }
-    let summary = format!("{claims} of {} claims differ", wanted.len());
-    Outcome::Failed(format!("{summary}\n{}", columns(["claim", "expected", "found"], &rows)))
 }
 
 /// `--write`.
 fn write(session: &mut Session) -> ExitCode {
     let written = session.smoke().and_then(|smoke| {
-        let claims = Json::read(&read(&smoke?.join("claims.json"))?)?;
+        let claims = json(&read(&smoke?.join("claims.json"))?)?;
         let path = expected_claims(session);
         fs::write(&path, golden_claims(&claims)).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
@@ -435,19 +346,6 @@ fn write(session: &mut Session) -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// What smoke-claims.json holds: a claim a line.
-fn golden_claims(claims: &Json) -> String {
-    let lines = claims.list().iter().map(|claim| {
-        let member = |name: &str| {
-            let value = claim.get(name).and_then(Json::text).map_or("null".to_string(), quoted);
-            format!("\"{name}\": {value}")
-        };
-        let members: Vec<String> = ["id"].into_iter().chain(PARTS).map(member).collect();
-        format!("  {{{}}}", members.join(", "))
-    });
-    format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n"))
 }
 
 fn report(session: &mut Session) -> Result<Outcome, String> {
@@ -528,69 +426,9 @@ mod tests {
     }
 
     #[test]
-    fn losses_and_hashes_are_compared() {
-        let expected = r#"{"losses": [6.25, 5.5], "weights_blake3": "aa", "optimizer_blake3": "bb"}"#;
-        let expected = Json::read(expected).unwrap();
-        let manifest =
-            r#"[{"name": "model.safetensors", "blake3": "aa"}, {"name": "optim.safetensors", "blake3": "bb"}]"#;
-        let compare = |log: &str, manifest: &str| compare_steps(&expected, log, &Json::read(manifest).unwrap());
-        let log = "{\"loss\":6.25}\n{\"loss\":5.5}\n";
-        assert_eq!(compare(log, manifest), Outcome::Passed("2 losses and 2 hashes as expected".into()));
-        let other = compare("{\"loss\":6.25}\n{\"loss\":5.5000005}\n", &manifest.replace("bb", "bc"));
-        let text = "1 of 2 losses and 1 of 2 hashes differ\n\
-                    what               expected  found\n\
-                    loss of step 2     5.5       5.5000005\n\
-                    optimizer, blake3  bb        bc\n";
-        assert_eq!(other, Outcome::Failed(text.into()));
-        for log in ["", "{\"loss\":6.25}\n", "{\"loss\":6.25}\n{\"loss\":5.5}\n{\"loss\":5}\n", "{\"loss\":6.25}\nx\n"]
-        {
-            assert!(matches!(compare(log, manifest), Outcome::Failed(_)), "{log:?}");
-        }
-        assert!(matches!(compare(log, "[]"), Outcome::Failed(_)));
-    }
-
-    #[test]
-    fn claims_are_compared() {
-        let text = r#"[{"id": "Q1", "verdict": "not", "ours": "-0.30 nats", "interval": null, "why": "so"},
-                       {"id": "Q2", "verdict": "partly", "ours": "1", "interval": "0 to 2"}]"#;
-        let expected = Json::read(&golden_claims(&Json::read(text).unwrap())).unwrap();
-        let compare = |text: &str| compare_claims(&expected, &Json::read(text).unwrap());
-        assert_eq!(compare(text), Outcome::Passed("2 claims as expected".into()));
-        let found =
-            compare(&text.replace("\"not\"", "\"reproduced\"").replace("null", "\"1 to 2\"").replace("Q2", "Q3"));
-        let table = "3 of 2 claims differ\n\
-                     claim        expected       found\n\
-                     Q1 verdict   not            reproduced\n\
-                     Q1 interval  none           1 to 2\n\
-                     Q2           a claim        no such claim\n\
-                     Q3           no such claim  a claim\n";
-        assert_eq!(found, Outcome::Failed(table.into()));
-        assert!(matches!(compare_claims(&Json::Null, &Json::Null), Outcome::Failed(_)));
-    }
-
-    #[test]
-    fn of_many_differences_some_are_shown() {
-        let rows: Vec<[String; 3]> = (0..25).map(|i| [i.to_string(), "a".into(), "b".into()]).collect();
-        let table = differences(["x", "y", "z"], &rows);
-        assert!(table.lines().count() == 22 && table.ends_with("and 5 more\n"), "{table}");
-    }
-
-    #[test]
-    fn times_are_judged_by_the_median_of_paired_ratios() {
-        // One round beside other work is no regression.
-        let noisy = [[100.0, 100.0], [50.0, 100.0], [100.0, 105.0]];
-        let passed = "1.050 of the time of abc (1.00 2.00 1.05); 100 against 100 tokens/s, median of 3";
-        assert_eq!(compare_times(&noisy, "abc", 1.1), Outcome::Passed(passed.into()));
-        let Outcome::Failed(text) = compare_times(&[[80.0, 100.0]; 5], "abc", 1.1) else {
-            panic!("25 % slower passed")
-        };
-        assert!(text.starts_with("1.250 of the time") && text.ends_with("at most 1.10 is allowed"), "{text}");
-    }
-
-    #[test]
     fn the_expected_claims_are_those_of_a_smoke_scale() {
-        let claims = Json::read(&read(&root().join("fixtures/golden/smoke-claims.json")).unwrap()).unwrap();
-        assert!(claims.list().len() > 20);
+        let claims = json(&read(&root().join("fixtures/golden/smoke-claims.json")).unwrap()).unwrap();
+        assert!(list(&claims).len() > 20);
         assert!(matches!(compare_claims(&claims, &claims), Outcome::Passed(_)));
     }
 }

@@ -97,3 +97,47 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
 fn fresh_seed() -> Option<u64> {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    /// Tests that count cases and are the same with every seed.
+    const NOT_RANDOM: [&str; 2] = ["determinism", "resources"];
+
+    fn counts_cases(path: &Path) -> bool {
+        if path.is_dir() {
+            return fs::read_dir(path).unwrap().any(|entry| counts_cases(&entry.unwrap().path()));
+        }
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.contains("induction_torture") && (text.contains("cases(") || text.contains("attack("))
+    }
+
+    #[test]
+    fn no_randomised_test_is_forgotten() {
+        let mut found = 0;
+        for folder in fs::read_dir(crate::root().join("crates")).unwrap() {
+            let folder = folder.unwrap().path();
+            let name = folder.file_name().unwrap().to_str().unwrap().to_string();
+            let package = if name == "induction" { name } else { format!("induction-{name}") };
+            for entry in fs::read_dir(folder.join("tests")).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let test = path.file_stem().unwrap().to_str().unwrap();
+                // A folder of a test's modules is in its main.rs, or beside the file of that name.
+                let whole = path.is_file() || path.join("main.rs").exists();
+                if whole && counts_cases(&path) && !NOT_RANDOM.contains(&test) {
+                    let listed = TESTS.iter().any(|(p, t, _)| (*p, *t) == (package.as_str(), test));
+                    assert!(listed, "{package} --test {test} counts cases and is not in TESTS");
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(
+            found,
+            TESTS.iter().filter(|(_, test, _)| *test != LIBRARY).count(),
+            "TESTS names what is not there"
+        );
+    }
+}

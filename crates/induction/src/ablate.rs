@@ -18,7 +18,7 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, load_finite_model, load_params, manifest_hashes, single,
+        HeadRow, WRITE_EVERY, load_finite_model, load_params, manifest_hashes, single, step_file,
         tables::{Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
@@ -129,7 +129,7 @@ pub fn ablate(
     if missing.is_empty() && knockouts_done {
         return Ok(());
     }
-    let file = |step: u64| by_index.join(file_name(step));
+    let file = |step: u64| by_index.join(step_file(step));
 
     let held = Held::new(&spec.evaluation, source)?;
     let mut progress = Progress::new(screen, &spec.name, run, Stage::Ablating, missing.len() as u64 + 1);
@@ -203,16 +203,12 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     };
     let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let by_index = folder.join("ablations");
-    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && by_index.join(file_name(*step)).exists());
+    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && by_index.join(step_file(*step)).exists());
     keep(&mut rows, &meta.snapshots);
     let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
     let of_last = steps.last().and_then(|last| hashes.get(last));
     let knockouts_done = meta.knockouts.as_ref() == of_last && (of_last.is_none() || folder.join(KNOCKOUTS).exists());
     Ok(Left { meta, rows, hashes, missing, knockouts_done })
-}
-
-fn file_name(step: u64) -> String {
-    format!("step-{step:08}.safetensors")
 }
 
 /// Whether [`ablate`] with that engine would find nothing to do.

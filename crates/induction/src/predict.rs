@@ -258,6 +258,30 @@ mod tests {
     }
 
     #[test]
+    fn plans_cost_what_the_document_on_scale_says() {
+        use crate::plan::{Corpora, PlanOptions, Scale, plan};
+        let said = include_str!("../../../fixtures/plans.json");
+        let said: serde_json::Value = serde_json::from_str(said).unwrap();
+        for (name, scale) in [("full", Scale::Full), ("paper", Scale::Paper)] {
+            let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
+            let runs = plan(&PlanOptions { scale, clamp: false, seed: 0, seeds: 1, corpora }).runs;
+            let costs: Vec<Cost> = runs.iter().map(|row| Cost::of(&row.spec)).collect();
+            let flop = |cost: &Cost| cost.flop.train + cost.flop.measure + cost.flop.ablate;
+            let sums =
+                [("flop", costs.iter().map(flop).sum::<f64>()), ("disk", costs.iter().map(|cost| cost.disk).sum())];
+            assert_eq!(said[name]["runs"], costs.len());
+            assert_eq!(said[name]["tokens"], costs.iter().map(|cost| cost.tokens).sum::<u64>());
+            for (what, ours) in sums {
+                let theirs = said[name][what].as_f64().unwrap();
+                assert!(
+                    (ours / theirs - 1.0).abs() < 1e-12,
+                    "{name}: {what} {ours}; fixtures/plans.json says {theirs}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn parameters_are_those_of_the_model() {
         for d_mlp in [0, 64] {
             let config = ModelConfig { n_layers: 3, d_mlp, ..ModelConfig::default() };

@@ -350,7 +350,7 @@ fn repeat_section(out: &mut String, parts: &Parts<'_>) {
         ("Engine", html(&engines.join(", "))),
         (
             "How exactly it repeats",
-            "On an exact engine (named with each run's time below) the same spec, program and kind of processor give the same weights and tables, bit for bit, with any number of threads, and however often the run was interrupted. Another engine, or a processor with other vector instructions, may add in another order: the losses of one model then agree to about five digits, and training drifts apart. This page is a function of the tables alone.".to_string(),
+            "On an exact engine (named with each run's time below) the same spec and program give the same weights and tables, bit for bit, with any number of threads, and however often the run was interrupted; <code>cpu</code> does so whatever the processor's vector instructions. Another engine may add in another order, and so may all but <code>cpu</code> on another processor: the losses of one model then agree to about five digits, and training drifts apart. This page is a function of the tables alone.".to_string(),
         ),
     ];
     let history: Vec<String> = parts

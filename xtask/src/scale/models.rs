@@ -1,5 +1,5 @@
 //! The runs that are planned for, and what each asks for: the formulas of `induction::predict` and `induction::bench` again,
-//! since `xtask` depends on neither. Tests hold the sums against what `induction reproduce --dry-run --json` said.
+//! since `xtask` depends on neither. Tests on both sides hold them to fixtures/plans.json.
 
 /// Tokens of a text whose attention is kept as a map.
 const MAP_TOKENS: f64 = 128.0;
@@ -240,20 +240,21 @@ pub(super) fn large() -> Vec<Run> {
 mod tests {
     use super::*;
 
-    /// What `induction reproduce --scale NAME --seeds 1 --dry-run --json` said: runs, tokens, operations, bytes of all runs.
+    /// The program's own test holds its plans to the same file.
     #[test]
-    fn costs_are_those_of_the_dry_run() {
-        let said = [
-            (full(), 29, 232_044_544, 1_314_370_051_112_960.0, 1_883_941_888.0),
-            (paper(), 26, 272_629_760_000, 2.543_221_371_325_529_5e20, 4_364_264_038_176.0),
-        ];
-        for (runs, count, tokens, flop, disk) in said {
-            assert_eq!(runs.len(), count);
-            assert_eq!(runs.iter().map(|run| run.steps() * run.tokens_per_step).sum::<u64>(), tokens);
-            let sum = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).sum::<f64>();
-            let near = |ours: f64, theirs: f64| assert!((ours / theirs - 1.0).abs() < 1e-12, "{ours}, not {theirs}");
-            near(sum(&|run| run.train() + run.measure() + run.remove()), flop);
-            near(sum(&|run| run.tables() + run.snapshots(run.evaluation.weights_every)), disk);
+    fn costs_are_those_of_the_program() {
+        let said = std::fs::read_to_string(crate::root().join("fixtures/plans.json")).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        for (name, runs) in [("full", full()), ("paper", paper())] {
+            let said = &said[name];
+            assert_eq!(runs.len() as u64, said["runs"]);
+            assert_eq!(runs.iter().map(|run| run.steps() * run.tokens_per_step).sum::<u64>(), said["tokens"]);
+            let near = |what: &str, of: &dyn Fn(&Run) -> f64| {
+                let (ours, theirs) = (runs.iter().map(of).sum::<f64>(), said[what].as_f64().unwrap());
+                assert!((ours / theirs - 1.0).abs() < 1e-12, "{name}: {what} {ours}, not {theirs}");
+            };
+            near("flop", &|run| run.train() + run.measure() + run.remove());
+            near("disk", &|run| run.tables() + run.snapshots(run.evaluation.weights_every));
         }
     }
 

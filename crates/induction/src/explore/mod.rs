@@ -26,7 +26,7 @@ use crate::{
     measure::{
         WRITE_EVERY,
         direct::{DirectPath, value_logits},
-        load_params, manifest_hashes,
+        load_params, manifest_hashes, step_file,
         tables::{Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
@@ -228,7 +228,7 @@ pub fn explore(
         return Ok(());
     }
     let mapped = spec.weight_steps();
-    let file = |step: u64| maps.join(file_name(step));
+    let file = |step: u64| maps.join(step_file(step));
 
     if meta.snapshots.is_empty() {
         // Another text's maps would be taken for this one's.
@@ -313,7 +313,7 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
     let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
     let hashes = manifest_hashes(run, &steps)?;
-    let complete = |step: &u64| !mapped.contains(step) || folder.join("maps").join(file_name(*step)).exists();
+    let complete = |step: &u64| !mapped.contains(step) || folder.join("maps").join(step_file(*step)).exists();
     meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
     keep(&mut rows, &meta.snapshots);
     // Of the others the weights may be gone: they have been thinned.
@@ -325,10 +325,6 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
             .iter()
             .all(|name| folder.join(name).exists());
     Ok(Left { meta, rows, hashes, last, missing, asked })
-}
-
-fn file_name(step: u64) -> String {
-    format!("step-{step:08}.safetensors")
 }
 
 /// Whether [`explore`] of the last text with that engine would find nothing to do.

@@ -153,7 +153,7 @@ pub fn measure(
     if done {
         return Ok(());
     }
-    let losses_file = |step: u64| losses_folder.join(losses_name(step));
+    let losses_file = |step: u64| losses_folder.join(step_file(step));
     tables.drop_steps(&missing);
     for table in tables::FILES {
         // What a build with Parquet left would no longer agree.
@@ -221,7 +221,7 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let hashes = manifest_hashes(run, &steps)?;
     tables.keep_only(&hashes);
     let losses = folder.join("losses");
-    let there = |step: &u64| tables.meta.snapshots.contains_key(step) && losses.join(losses_name(*step)).exists();
+    let there = |step: &u64| tables.meta.snapshots.contains_key(step) && losses.join(step_file(*step)).exists();
     let missing: Vec<u64> = steps.into_iter().filter(|step| !there(step)).collect();
     // Tables of an earlier build may have no Parquet beside them.
     #[cfg(feature = "parquet")]
@@ -232,7 +232,8 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     Ok(Left { tables, hashes, missing, done })
 }
 
-fn losses_name(step: u64) -> String {
+/// The file of a snapshot in a folder that has one for each.
+pub(crate) fn step_file(step: u64) -> String {
     format!("step-{step:08}.safetensors")
 }
 
