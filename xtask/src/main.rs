@@ -20,7 +20,8 @@ cargo xtask TASK
             [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
             train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
             with --dry-run, say what that costs here; with --executor slurm [--partition P] [--gres G] [--time T]
-            [--array-limit N] [--account A] [--cpus-per-task N] [--print], submit it to a cluster
+            [--array-limit N] [--account A] [--cpus-per-task N] [--notice SECONDS] [--print], submit it to a cluster;
+            [--second-corpus PATH] [--books PATH] replace the other texts of `full` and `paper`
   pilot     [--tokens N] [--dry-run] [--out DIR] and so on
             the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
   ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
@@ -37,8 +38,14 @@ fn main() -> ExitCode {
         Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
-        Some("ci") if arguments.iter().any(|a| a == "--slurm") => slurm::test(),
-        Some("ci") => ci(),
+        Some("ci") => match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => ci(),
+            ["--slurm"] => slurm::test(),
+            others => {
+                eprintln!("xtask ci: expected nothing or --slurm, found {}", others.join(" "));
+                ExitCode::from(2)
+            }
+        },
         Some("help" | "--help" | "-h") => {
             usage();
             ExitCode::SUCCESS

@@ -37,7 +37,7 @@ use induction_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 pub use controls::{ControlSet, control_sets};
-pub use patterns::{induction_pattern, previous_token_pattern};
+pub use patterns::{IdealPattern, induction_pattern, previous_token_pattern};
 pub use run::{BLOCK, Inputs, Losses, losses_under};
 
 /// What can go wrong.
@@ -87,18 +87,6 @@ pub enum Downstream {
     Full,
     /// Every pattern stays that of the whole model, so only what is read changes: the kind that the paper plots.
     PatternPreserving,
-}
-
-/// A pattern made from the tokens alone (paper.md, 9: R1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdealPattern {
-    /// See [`previous_token_pattern`].
-    PreviousToken,
-    /// See [`induction_pattern`], with one token that must match.
-    InductionOneToken,
-    /// See [`induction_pattern`], with two.
-    InductionTwoTokens,
 }
 
 /// What a head computes from the residual stream.

@@ -6,9 +6,8 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4, Slice, concatenate};
 use rand::Rng;
 
 use crate::{
-    Ablation, Downstream, Error, Fill, IdealPattern, Reads, frozen_above, induction_pattern,
+    Ablation, Downstream, Error, Fill, Reads, frozen_above,
     path::{Clean, input_of, without},
-    previous_token_pattern,
 };
 
 /// Examples whose activations and patterns are held at once: the patterns of one ablation of eight are 8 MB at context 512.
@@ -190,11 +189,7 @@ impl<'a> Run<'a> {
                 let pos = tokens.ncols();
                 let mut all = Array3::zeros((tokens.nrows(), pos, pos));
                 for (mut out, row) in all.outer_iter_mut().zip(tokens.rows()) {
-                    out.assign(&match pattern {
-                        IdealPattern::PreviousToken => previous_token_pattern(pos),
-                        IdealPattern::InductionOneToken => induction_pattern(row, 1),
-                        IdealPattern::InductionTwoTokens => induction_pattern(row, 2),
-                    });
+                    out.assign(&pattern.on(row));
                 }
                 vec![Intervention::ForcePattern { layer: head.layer, head: head.head, pattern: all }]
             }

@@ -25,6 +25,7 @@
 //! ```
 
 mod burn_device;
+#[cfg(feature = "burn")]
 mod burn_engine;
 mod cpu;
 mod intervention;
@@ -35,6 +36,7 @@ use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
 pub use burn_device::{BurnDevice, Gpu, gpus};
+#[cfg(feature = "burn")]
 pub use burn_engine::{BurnEngine, library_sgemm};
 pub use cpu::{CpuEngine, Model};
 pub use induction_kernels::{Arch, archs};

@@ -41,7 +41,7 @@ pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, scree
 /// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written.
 ///
 /// # Errors
-/// A text that cannot be used, a folder of another seed, scale or version, a disk that refuses.
+/// A text that cannot be used, a folder of another seed or scale, a disk that refuses.
 pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<Task>, Error> {
     manifest.check()?;
     let (runs, data) = (out.join("runs"), out.join("data"));
@@ -60,7 +60,7 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
             }
         }
         row.hash = Some(row.spec.training_hash());
-        // A folder of another seed, scale or version is refused before any work is done.
+        // A folder of another seed or scale is refused before any work is done.
         is_finished(&row.spec, &runs.join(&row.spec.name))?;
     }
     resolved.check()?;

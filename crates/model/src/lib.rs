@@ -34,6 +34,7 @@ mod init;
 mod params;
 mod positions;
 pub mod pretrained;
+#[cfg(feature = "burn")]
 mod transformer;
 
 pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, RotaryScaling};
@@ -45,4 +46,5 @@ pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
+#[cfg(feature = "burn")]
 pub use transformer::{NoTap, Tap, TrainingOptions, Transformer};

@@ -208,7 +208,7 @@ pub fn train(
 /// Whether the run in this folder has its last snapshot, for this spec.
 ///
 /// # Errors
-/// A folder of another spec or version.
+/// A folder of another spec, or whose spec.toml cannot be read.
 pub fn is_finished(spec: &RunSpec, run: &Path) -> Result<bool, Error> {
     if !run.join("spec.toml").exists() {
         return Ok(false);

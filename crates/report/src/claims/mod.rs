@@ -99,6 +99,10 @@ pub struct Claim {
 pub struct Rule {
     /// As in paper.md, section 9.
     pub id: &'static str,
+    /// The argument of the paper that rests on it, 1 to 6.
+    pub argument: u8,
+    /// The figures that it is seen in.
+    pub figures: &'static [&'static str],
     /// The claim in a few words.
     pub title: &'static str,
     /// What the paper reports.
@@ -109,6 +113,19 @@ pub struct Rule {
     pub decide: &'static str,
     judge: Judge,
     quantities: &'static [Quantity],
+}
+
+impl Rule {
+    /// The limits of the numbers that decide it, in words: "75 %".
+    pub fn limits(&self) -> Vec<String> {
+        let of = |quantity: &Quantity| quantity.limits.iter().map(|&limit| quantity.unit.limit(limit)).collect::<Vec<_>>();
+        self.quantities.iter().flat_map(of).collect()
+    }
+
+    /// Whether it is judged from trained models that were scanned.
+    pub(crate) fn is_about_models(&self) -> bool {
+        matches!(self.judge, Judge::Scan(_))
+    }
 }
 
 /// What a claim is judged from.
@@ -297,6 +314,15 @@ impl Unit {
             Self::Degrees => format!("{value:.0} degrees"),
             Self::Slope => format!("{value:.3} nats an e-fold"),
             Self::Plain => number(value),
+        }
+    }
+
+    /// A limit as a rule's words have it, without a unit that they may put elsewhere.
+    fn limit(self, value: f64) -> String {
+        match self {
+            Self::Share | Self::OfTwo => percent(value),
+            Self::Tokens => tokens(value),
+            _ => format!("{value}"),
         }
     }
 
