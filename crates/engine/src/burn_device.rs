@@ -8,7 +8,7 @@ use std::{
 use std::{fmt, process::Command, str::FromStr};
 
 #[cfg(feature = "burn")]
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use induction_model::{ModelConfig, Params};
 
 use crate::{Engine, Error, Exactness};
@@ -210,6 +210,34 @@ impl FromStr for BurnDevice {
             _ => Err("expected cpu, flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
         }
     }
+}
+
+/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend stands on (`gemm`), on
+/// the current threads: the median of 20. None without the feature `burn`.
+#[cfg(feature = "burn")]
+pub fn library_sgemm() -> Option<f64> {
+    const N: usize = 1024;
+    let device = Device::flex();
+    let matrix = |seed: usize| {
+        let data: Vec<f32> = (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
+        Tensor::<2>::from_data(TensorData::new(data, [N, N]), &device)
+    };
+    let (x, y) = (matrix(1), matrix(2));
+    let mut seconds: Vec<f64> = (0..20)
+        .map(|_| {
+            let begun = std::time::Instant::now();
+            std::hint::black_box(x.clone().matmul(y.clone()));
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    Some(2.0 * (N * N * N) as f64 / seconds[10] / 1e9)
+}
+
+/// See the other: this build has no such library.
+#[cfg(not(feature = "burn"))]
+pub fn library_sgemm() -> Option<f64> {
+    None
 }
 
 /// A graphics processor, as its driver tells of it.

@@ -260,27 +260,6 @@ impl Resident for BurnEngine {
     }
 }
 
-/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend stands on (`gemm`), on
-/// the current threads: the median of 20.
-pub fn library_sgemm() -> f64 {
-    const N: usize = 1024;
-    let device = Device::flex();
-    let matrix = |seed: usize| {
-        let data: Vec<f32> = (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
-        Tensor::<2>::from_data(TensorData::new(data, [N, N]), &device)
-    };
-    let (x, y) = (matrix(1), matrix(2));
-    let mut seconds: Vec<f64> = (0..20)
-        .map(|_| {
-            let begun = std::time::Instant::now();
-            std::hint::black_box(x.clone().matmul(y.clone()));
-            begun.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    2.0 * (N * N * N) as f64 / seconds[10] / 1e9
-}
-
 /// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.
 fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
     let pos = examples.ncols().saturating_sub(1);

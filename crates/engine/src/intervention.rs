@@ -89,6 +89,7 @@ impl Intervention {
     }
 
     /// The part that concerns examples `from..to`.
+    #[cfg(feature = "burn")]
     pub(crate) fn for_examples(&self, from: usize, to: usize) -> Self {
         let part = Slice::from(from..to);
         match self {

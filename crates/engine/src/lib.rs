@@ -35,9 +35,9 @@ use std::collections::BTreeMap;
 use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
-pub use burn_device::{BurnDevice, Gpu, gpus};
+pub use burn_device::{BurnDevice, Gpu, gpus, library_sgemm};
 #[cfg(feature = "burn")]
-pub use burn_engine::{BurnEngine, library_sgemm};
+pub use burn_engine::BurnEngine;
 pub use cpu::{CpuEngine, Model};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
