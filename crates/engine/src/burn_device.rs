@@ -1,11 +1,11 @@
 //! burn's devices: which this build and this machine have.
 
+use std::{fmt, process::Command, str::FromStr};
 #[cfg(feature = "burn")]
 use std::{
     panic,
     sync::{Mutex, PoisonError},
 };
-use std::{fmt, process::Command, str::FromStr};
 
 #[cfg(feature = "burn")]
 use burn::tensor::{Device, Tensor, TensorData};

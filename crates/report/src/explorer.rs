@@ -176,7 +176,11 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
         window: own_window(player),
         scored: run.heads.iter().map(|point| point.tokens).collect(),
         removed: run.ablations.iter().map(|point| point.tokens).collect(),
-        measures: run.last_measures.iter().map(|(name, of)| (name.clone(), of.iter().map(|x| x.map(thousandth)).collect())).collect(),
+        measures: run
+            .last_measures
+            .iter()
+            .map(|(name, of)| (name.clone(), of.iter().map(|x| x.map(thousandth)).collect()))
+            .collect(),
         prompts: prompts
             .iter()
             .map(|prompt| Prompt {

@@ -118,7 +118,8 @@ pub struct Rule {
 impl Rule {
     /// The limits of the numbers that decide it, in words: "75 %".
     pub fn limits(&self) -> Vec<String> {
-        let of = |quantity: &Quantity| quantity.limits.iter().map(|&limit| quantity.unit.limit(limit)).collect::<Vec<_>>();
+        let of =
+            |quantity: &Quantity| quantity.limits.iter().map(|&limit| quantity.unit.limit(limit)).collect::<Vec<_>>();
         self.quantities.iter().flat_map(of).collect()
     }
 

@@ -383,7 +383,10 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
     parse().map(Some).map_err(|problem| ReportError::Line { path, line: 1, problem, help: MEASURE_AGAIN })
 }
 
-fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, BTreeMap<String, Vec<Option<f64>>>), ReportError> {
+fn load_heads(
+    folder: &Path,
+    spec: &Spec,
+) -> Result<(Vec<HeadsPoint>, BTreeMap<String, Vec<Option<f64>>>), ReportError> {
     let table = Table::read(folder.join("measurements/heads.jsonl"), MEASURE, MEASURE_AGAIN)?;
     let mut points: Vec<HeadsPoint> = Vec::new();
     let mut seen = BTreeSet::new();

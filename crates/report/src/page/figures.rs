@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::unbroken;
-use crate::figures::{ColouredText, Figure, SCAN};
 use crate::RULES;
+use crate::figures::{ColouredText, Figure, SCAN};
 use crate::text::{html, number, url_segment, visible};
 
 /// Where a claim is seen, and its data where they lie beside the page.

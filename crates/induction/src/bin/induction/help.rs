@@ -22,10 +22,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
-    (
-        "pilot",
-        &[("settings that show the change on another text", "induction pilot --corpus notes/ --out out/pilot")],
-    ),
+    ("pilot", &[("settings that show the change on another text", "induction pilot --corpus notes/ --out out/pilot")]),
     (
         "status",
         &[
@@ -58,10 +55,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("a model on disk", "induction scan SmolLM2-135M-Instruct.Q4_1.gguf"),
             ("drawn, and with the ICL score on a text", "induction scan gpt2/ --text notes/ --html gpt2.html"),
-            (
-                "one head's attention on tokens of yours",
-                "induction scan gpt2/ --tokens ids.json --pattern 5:1 --json",
-            ),
+            ("one head's attention on tokens of yours", "induction scan gpt2/ --tokens ids.json --pattern 5:1 --json"),
         ],
     ),
     ("devices", &[("for a script", "induction devices --json")]),
@@ -176,7 +170,9 @@ mod tests {
                 let words: Vec<&str> = words.unwrap_or_default().split_whitespace().collect();
                 let is_ours = matches!(words.as_slice(), ["induction", second, ..] if second.chars().all(|c| c.is_ascii_lowercase()));
                 if is_ours && !line.contains("...") {
-                    command().try_get_matches_from(words).unwrap_or_else(|e| panic!("{}: {line}: {e}", document.display()));
+                    command()
+                        .try_get_matches_from(words)
+                        .unwrap_or_else(|e| panic!("{}: {line}: {e}", document.display()));
                     seen += 1;
                 }
             }

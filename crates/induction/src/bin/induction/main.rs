@@ -27,9 +27,8 @@ use induction::{
     scan::{self, Patterns, Settings, read_tokens, scan_models},
     slurm::{self, Job, Submitted},
     source::{Source, data_of},
-    status,
+    status, tensorboard,
     terminal::{inert, inert_json, message},
-    tensorboard,
     train::{RunSpec, is_finished, list_snapshots, load_model, snapshot_folder},
     training,
 };
@@ -196,8 +195,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             source.notes().iter().for_each(|note| screen.note(note));
             training::run(&spec, &source, out, device, &interrupt, &screen)?;
             let (steps, tokens) = (spec.steps(), spec.steps() * spec.tokens_per_step());
-            let said =
-                format!("{} trained: {steps} steps in {} (on {})", spec.name, out.display(), device.promise());
+            let said = format!("{} trained: {steps} steps in {} (on {})", spec.name, out.display(), device.promise());
             tell(json, &serde_json::json!({"run": out, "steps": steps, "tokens": tokens}), &said)
         }
         Command::Measure { run, data } => {
