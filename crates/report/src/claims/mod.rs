@@ -356,8 +356,8 @@ fn missing(part: Part) -> Finding {
     Finding::new(Verdict::OutOfReach, String::new(), why)
 }
 
-fn no_window(reason: &str) -> Finding {
-    let why = format!("The {} shows no phase-change window: {reason}.", TWO.run());
+fn no_window(part: Part, reason: &str) -> Finding {
+    let why = format!("The {} shows no phase-change window: {reason}.", part.run());
     Finding::new(Verdict::Not, "no window".to_string(), why)
 }
 
@@ -375,17 +375,17 @@ macro_rules! need {
     ($cast:expr, $part:expr) => {
         match $cast.player($part) {
             Some(player) => player,
-            None => return missing($part),
+            None => return $crate::claims::missing($part),
         }
     };
 }
 
-/// The 2-layer window, or an early `not`.
+/// A player's window, or an early `not`.
 macro_rules! window {
     ($player:expr) => {
         match &$player.window {
             Ok(window) => window,
-            Err(reason) => return no_window(reason),
+            Err(reason) => return $crate::claims::no_window($player.part, reason),
         }
     };
 }
