@@ -136,3 +136,27 @@ fn root() -> PathBuf {
 fn target(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The diffs that the guide tells people to apply: they apply.
+    #[test]
+    fn the_guides_diffs_apply() {
+        let text = std::fs::read_to_string(root().join("docs/GUIDE.md")).unwrap();
+        let diffs: Vec<&str> =
+            text.split("\n```diff\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(diffs.len(), 4);
+        for diff in diffs {
+            let mut git = Command::new("git")
+                .args(["apply", "--check", "-"])
+                .current_dir(root())
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("git is there");
+            std::io::Write::write_all(&mut git.stdin.take().unwrap(), diff.as_bytes()).unwrap();
+            assert!(git.wait().unwrap().success(), "{diff}");
+        }
+    }
+}
