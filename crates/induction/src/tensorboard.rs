@@ -17,6 +17,7 @@ use crate::{
         HeadRow,
         tables::{IclRow, LossRow, RandomTokenRow, read_rows},
     },
+    reproduce::runs_of,
 };
 
 /// TensorBoard takes whatever has `tfevents` in its name. One name, so that exporting again replaces the file.
@@ -32,19 +33,8 @@ const FILE: &str = "events.out.tfevents.0.induction";
 /// # Errors
 /// A folder that is neither a run nor holds `runs/`, a damaged `metrics.jsonl`, the system's.
 pub fn export(folder: &Path, out: &Path) -> Result<Vec<PathBuf>, Error> {
-    let is_run = |folder: &Path| folder.join("spec.toml").exists();
-    let runs = if is_run(folder) {
-        vec![folder.to_path_buf()]
-    } else {
-        let runs = folder.join("runs");
-        let entries = fs::read_dir(&runs).map_err(|_| {
-            let shown = folder.display();
-            Error::Input(format!("{shown}: expected a run (with spec.toml) or a folder that holds runs/"))
-        })?;
-        let mut runs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|run| is_run(run)).collect();
-        runs.sort();
-        runs
-    };
+    let is_run = folder.join("spec.toml").exists();
+    let runs = if is_run { vec![folder.to_path_buf()] } else { runs_of(folder)? };
     let write = |run: PathBuf| {
         // Canonical: `.` has no name.
         let named = run.canonicalize().map_err(Error::io(&run))?;
@@ -199,7 +189,7 @@ mod tests {
     fn what_is_no_run_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let error = export(folder.path(), &folder.path().join("out")).unwrap_err().to_string();
-        assert!(error.contains("expected a run (with spec.toml) or a folder that holds runs/"), "{error}");
+        assert!(error.contains("expected a reproduction's folder, which holds runs/"), "{error}");
         fs::write(folder.path().join("spec.toml"), "").unwrap();
         fs::write(folder.path().join("metrics.jsonl"), "{\"step\": 1}\n").unwrap();
         let error = export(folder.path(), &folder.path().join("out")).unwrap_err().to_string();

@@ -23,7 +23,7 @@ use induction::{
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
-    reproduce::{Forecast, forecast, order, reproduce},
+    reproduce::{Forecast, forecast, order, reproduce, runs_of},
     scan::{self, Patterns, Settings, read_tokens, scan_models},
     slurm::{self, Job, Submitted},
     source::{Source, data_of},
@@ -372,16 +372,6 @@ fn finished(run: &Path, data: Option<&Path>) -> Result<(RunSpec, Source), Error>
     }
     let source = Source::open(&mut spec, &data.map_or_else(|| data_of(run), Path::to_path_buf))?;
     Ok((spec, source))
-}
-
-/// The run folders of a reproduction, by name.
-fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let runs = dir.join("runs");
-    let entries = std::fs::read_dir(&runs).map_err(Error::io(&runs))?;
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    folders.retain(|folder| folder.join("spec.toml").exists());
-    folders.sort();
-    Ok(folders)
 }
 
 fn show_forecast(forecast: &Forecast, json: bool) -> Result<(), Error> {
