@@ -160,22 +160,25 @@ pub struct RunStatus {
 /// A folder without `runs/`, a manifest or a spec that cannot be read.
 pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
     let manifest = dir.join(MANIFEST);
-    let specs: Vec<RunSpec> = if manifest.exists() {
-        Manifest::read(&manifest)?.runs.into_iter().map(|row| row.spec).collect()
+    let runs: Vec<(PathBuf, RunSpec)> = if manifest.exists() {
+        let specs = Manifest::read(&manifest)?.runs.into_iter().map(|row| row.spec);
+        specs.map(|spec| (dir.join("runs").join(&spec.name), spec)).collect()
     } else {
-        let read = |run: PathBuf| Ok(RunSpec::read(&run.join("spec.toml"))?);
+        let read = |run: PathBuf| {
+            let spec = RunSpec::read(&run.join("spec.toml"))?;
+            Ok((run, spec))
+        };
         runs_of(dir)?.into_iter().map(read).collect::<Result<_, Error>>()?
     };
     let mut slurm = crate::slurm::states(dir);
-    let of = |spec: RunSpec| {
-        let run = dir.join("runs").join(&spec.name);
+    let of = |(run, spec): (PathBuf, RunSpec)| {
         let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, spec.steps()));
         let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
         let live = works && is_fresh(&run.join(FILE));
         let slurm = slurm.remove(&spec.name);
         RunStatus { name: spec.name, status, live, slurm }
     };
-    Ok(specs.into_iter().map(of).collect())
+    Ok(runs.into_iter().map(of).collect())
 }
 
 /// Whether a file was touched of late; one from the future - clocks of two machines differ - was.
