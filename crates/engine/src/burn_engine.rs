@@ -61,7 +61,8 @@ impl BurnEngine {
         Self { stays, ..self }
     }
 
-    /// The sum of the losses times `weight`'s inverse, and the gradients of the mean loss: one row.
+    /// One row, the sum of the losses in nats and then the gradients of the mean loss, one parameter after the other; and
+    /// the weight that makes a mean of that sum.
     fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
         let (inputs, targets) = split(examples);
         let (rows, pos) = inputs.dim();

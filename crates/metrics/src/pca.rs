@@ -24,7 +24,8 @@ pub struct Pca {
 /// smaller of the two Gram matrices.
 ///
 /// # Errors
-/// If there are fewer than two rows, a value is not finite, or the rows differ in fewer directions than are asked for.
+/// If there are fewer than two rows, a value is not finite, the eigenvalues do not converge, or the rows differ in fewer
+/// directions than are asked for.
 pub fn pca(rows: ArrayView2<f32>, components: usize) -> Result<Pca> {
     let (n, columns) = rows.dim();
     if n < 2 {
