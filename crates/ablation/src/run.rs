@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4, Slice, concatenate};
 use rand::Rng;
 
 use crate::{
-    Ablation, Downstream, Error, Fill, IdealPattern, Reads, frozen_above, induction_pattern,
+    Ablation, Downstream, Error, Fill, IdealPattern, frozen_above, induction_pattern,
     path::{Clean, input_of, without},
     previous_token_pattern,
 };
@@ -199,13 +199,8 @@ impl<'a> Run<'a> {
                 vec![Intervention::ForcePattern { layer: head.layer, head: head.head, pattern: all }]
             }
             Ablation::Path { from, to, into } => {
-                let hook = match into {
-                    Reads::Queries => Hook::Q(to.layer),
-                    Reads::Keys => Hook::K(to.layer),
-                    Reads::Values => Hook::V(to.layer),
-                };
                 let value = without(config, self.inputs.params, clean, *from, *to, *into);
-                vec![Intervention::ReplaceHead { hook, head: to.head, value }]
+                vec![Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }]
             }
         }
     }
