@@ -46,7 +46,9 @@ pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, Rotar
 pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
-pub use export::{export_huggingface, export_transformer_lens, write_export, write_export_huggingface};
+pub use export::{
+    export_huggingface, export_transformer_lens, write_export_huggingface, write_export_transformer_lens,
+};
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};

@@ -18,7 +18,7 @@ use induction::{
     interrupt::Interrupt,
     measure::{measure, time_measure},
     memory,
-    model::{write_export, write_export_huggingface},
+    model::{write_export_huggingface, write_export_transformer_lens},
     pilot::{self, pilot},
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
@@ -351,7 +351,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         Command::Export { run, step, format, out } => {
             let (config, params) = load_model(&snapshot_folder(run, *step))?;
             match format {
-                Format::TransformerLens => write_export(&config, &params, out)?,
+                Format::TransformerLens => write_export_transformer_lens(&config, &params, out)?,
                 Format::Huggingface => {
                     write_export_huggingface(&config, &params, out)?;
                     // The synthetic task has none.
