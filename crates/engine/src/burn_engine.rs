@@ -183,7 +183,7 @@ impl Engine for BurnEngine {
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
         for hook in hooks {
-            check_hook(self.config(), *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
+            check_hook(self.config(), *hook).map_err(Error::Hook)?;
         }
         let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
             self.captured(group, hooks, interventions)

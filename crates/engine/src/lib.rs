@@ -58,6 +58,9 @@ pub enum Error {
     /// A device that is unknown, not in this build, or not in this machine.
     #[error("device {0}")]
     Device(String),
+    /// A hook point that the model does not have.
+    #[error("no activation {0}")]
+    Hook(String),
     /// An intervention that does not fit the model or the tokens.
     #[error("intervention {0}")]
     Intervention(String),
