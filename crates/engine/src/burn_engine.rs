@@ -246,7 +246,7 @@ impl Resident for BurnEngine {
         Ok(Stepped {
             loss: (f64::from(found[0]) * weight) as f32,
             grad_norm: f64::from(found[1]),
-            weights: f64::from(found[2]),
+            weights_squared: f64::from(found[2]),
         })
     }
 

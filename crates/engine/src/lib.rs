@@ -202,7 +202,7 @@ pub struct Stepped {
     /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
     /// Sum of the squares of all weights after the step: not finite if one of them is not.
-    pub weights: f64,
+    pub weights_squared: f64,
 }
 
 /// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.
