@@ -187,7 +187,7 @@ impl FromStr for BurnDevice {
             ["libtorch", "cuda", n] => Ok(Self::LibtorchCuda(index(n)?)),
             ["cuda"] => Ok(Self::Cuda(0)),
             ["cuda", n] => Ok(Self::Cuda(index(n)?)),
-            _ => Err("expected cpu, flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
+            _ => Err("expected flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
         }
     }
 }
