@@ -3,7 +3,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use crate::{Error, Result};
+use crate::{Error, Result, phase::check_increasing};
 
 /// The directions in which rows differ most.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,10 +106,7 @@ pub fn pivot(tokens: &[u64], path: ArrayView2<f64>, start: u64, end: u64) -> Res
         let (expected, found) = (format!("[{}, 2]", tokens.len()), format!("{:?}", path.shape()));
         return Err(Error::Shape { what: "path [snapshot, 2]", expected, found });
     }
-    if let Some(k) = (1..tokens.len()).find(|&k| tokens[k] <= tokens[k - 1]) {
-        let found = format!("{} after {} at snapshot {k}", tokens[k], tokens[k - 1]);
-        return Err(Error::Curve { expected: "have increasing token counts", found });
-    }
+    check_increasing(tokens)?;
     if start >= end {
         let found = format!("{start} to {end}");
         return Err(Error::Setting { name: "window", expected: "a start before its end", found });
