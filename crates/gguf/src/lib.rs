@@ -338,15 +338,21 @@ fn by_name<T>(items: &[T], name: fn(&T) -> &String) -> Result<Vec<usize>, &Strin
     }
 }
 
-/// Fills `buffer` from byte `at` on, whatever other threads read.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
 #[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, at)
 }
 
-/// Fills `buffer` from byte `at` on, whatever other threads read.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
+pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, buffer, at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -6,8 +6,9 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Tensor, Writer, overwrite};
+use common::{Tensor, Writer};
 use induction_gguf::{Array, Error, Gguf, Kind, TensorInfo, Value};
+use induction_torture::write;
 use proptest::prelude::*;
 
 fn saved(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -233,7 +234,7 @@ fn every_cut_is_refused() {
     let bytes = Writer::small().bytes();
     let (_folder, path) = saved(b"");
     for length in 0..bytes.len() {
-        overwrite(&path, &bytes[..length]);
+        write(&path, &bytes[..length]);
         let message = Gguf::open(&path).unwrap_err().to_string();
         assert!(message.contains("missing") || message.contains("not a GGUF file"), "{length}: {message}");
     }
