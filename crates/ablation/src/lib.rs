@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use controls::{ControlSet, control_sets};
 pub use patterns::{induction_pattern, previous_token_pattern};
-pub use run::{BLOCK, Inputs, Losses, losses_under};
+pub use run::{Inputs, Losses, losses_under};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

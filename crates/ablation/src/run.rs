@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Examples whose activations and patterns are held at once: the patterns of one ablation of eight are 8 MB at context 512.
-pub const BLOCK: usize = 8;
+const BLOCK: usize = 8;
 
 /// Seed of the choice of another example for [`Fill::Resample`].
 const SEED: u64 = 0;

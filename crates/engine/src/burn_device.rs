@@ -31,7 +31,7 @@ impl BurnDevice {
     pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
 
     /// The command that makes a build with the backend, if this one is without.
-    pub fn not_built(self) -> Option<&'static str> {
+    fn not_built(self) -> Option<&'static str> {
         match self {
             Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
             Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),

@@ -53,4 +53,4 @@ pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
-pub use transformer::{NoTap, Tap, TrainingOptions, Transformer};
+pub use transformer::{Tap, TrainingOptions, Transformer};
