@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub use controls::{ControlSet, control_sets};
 pub use patterns::{IdealPattern, induction_pattern, previous_token_pattern};
-pub use run::{BLOCK, Inputs, Losses, losses_under};
+pub use run::{Inputs, Losses, losses_under};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ pub enum Ablation {
         pattern: IdealPattern,
     },
     /// What one head writes is taken out of what another reads; the rest of the model sees it as before. Only the direct
-    /// path is cut, through no head or MLP between the two.
+    /// path is cut, through no head or MLP between the two. Only in models of the paper's family.
     Path {
         /// The head that writes.
         from: HeadId,
@@ -162,6 +162,7 @@ impl Ablation {
             Self::Heads { heads, .. } => heads.iter().try_for_each(there),
             Self::Substitute { head, .. } => there(head),
             Self::Path { from, to, .. } => {
+                config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
                 there(from)?;
                 there(to)?;
                 if from.layer < to.layer {

@@ -33,7 +33,7 @@ impl BurnDevice {
     pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
 
     /// The command that makes a build with the backend, if this one is without.
-    pub fn not_built(self) -> Option<&'static str> {
+    fn not_built(self) -> Option<&'static str> {
         match self {
             Self::Flex if !cfg!(feature = "burn") => Some("cargo build --release --features burn"),
             Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
@@ -207,7 +207,7 @@ impl FromStr for BurnDevice {
             ["libtorch", "cuda", n] => Ok(Self::LibtorchCuda(index(n)?)),
             ["cuda"] => Ok(Self::Cuda(0)),
             ["cuda", n] => Ok(Self::Cuda(index(n)?)),
-            _ => Err("expected cpu, flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
+            _ => Err("expected flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
         }
     }
 }

@@ -61,7 +61,8 @@ impl BurnEngine {
         Self { stays, ..self }
     }
 
-    /// The sum of the losses times `weight`'s inverse, and the gradients of the mean loss: one row.
+    /// One row, the sum of the losses in nats and then the gradients of the mean loss, one parameter after the other; and
+    /// the weight that makes a mean of that sum.
     fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
         let (inputs, targets) = split(examples);
         let (rows, pos) = inputs.dim();
@@ -182,7 +183,7 @@ impl Engine for BurnEngine {
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
         for hook in hooks {
-            check_hook(self.config(), *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
+            check_hook(self.config(), *hook).map_err(Error::Hook)?;
         }
         let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
             self.captured(group, hooks, interventions)
@@ -245,7 +246,7 @@ impl Resident for BurnEngine {
         Ok(Stepped {
             loss: (f64::from(found[0]) * weight) as f32,
             grad_norm: f64::from(found[1]),
-            weights: f64::from(found[2]),
+            weights_squared: f64::from(found[2]),
         })
     }
 

@@ -2,13 +2,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use induction_model::{Hook, ModelConfig};
 use ndarray::{Array3, ArrayD};
-use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// A change to the forward pass, as data. Layers and heads count from 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Intervention {
     /// The head writes nothing: its `z` is zero (paper.md, 4: ablation).
     ZeroHead {

@@ -92,7 +92,12 @@ impl FromStr for Device {
         if text == "cpu" {
             return Ok(Self::Cpu);
         }
-        Ok(Self::Burn { on: text.parse()?, bf16: false })
+        // The list of what is expected is burn's; ours comes before it.
+        let with_cpu = |refusal: String| match refusal.strip_prefix("expected flex") {
+            Some(others) => format!("expected cpu, flex{others}"),
+            None => refusal,
+        };
+        Ok(Self::Burn { on: text.parse().map_err(with_cpu)?, bf16: false })
     }
 }
 

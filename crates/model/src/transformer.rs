@@ -33,7 +33,7 @@ pub trait Tap {
 }
 
 /// A [`Tap`] that wants nothing.
-pub struct NoTap;
+struct NoTap;
 
 impl Tap for NoTap {
     fn wants(&self, _: Hook) -> bool {
@@ -108,16 +108,6 @@ pub struct Transformer {
     positions: Tensor<3>,
     /// `[1, 1, n_ctx, n_ctx]`: 0 on and below the diagonal, [`MASKED`] above.
     causal_mask: Tensor<4>,
-}
-
-impl ModelConfig {
-    /// The model with its initial weights for `seed`, on `device` (made with `.autodiff()` if gradients are wanted).
-    ///
-    /// # Errors
-    /// The configuration's, if it is not valid.
-    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, Error> {
-        Transformer::from_params(self, &self.init_params(seed)?, device)
-    }
 }
 
 impl Transformer {

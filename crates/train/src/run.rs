@@ -154,7 +154,7 @@ pub fn train(
             if !found.grad_norm.is_finite() {
                 return Err(diverged("the gradient of all parameters together"));
             }
-            if !found.weights.is_finite() {
+            if !found.weights_squared.is_finite() {
                 return Err(diverged("a parameter after the update"));
             }
             (found.loss, found.grad_norm)

@@ -18,7 +18,7 @@ use induction::{
     interrupt::Interrupt,
     measure::{measure, time_measure},
     memory,
-    model::{write_export, write_export_huggingface},
+    model::{write_export_huggingface, write_export_transformer_lens},
     pilot::{self, pilot},
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
@@ -346,7 +346,7 @@ fn export(run: &Path, step: Option<u64>, format: Format, out: &Path) -> Result<V
                 None => tensorboard::export(run, out),
             };
         }
-        Format::TransformerLens => write_export,
+        Format::TransformerLens => write_export_transformer_lens,
         Format::Huggingface => write_export_huggingface,
     };
     let last = || list_snapshots(run).map(|steps| steps.last().copied());
