@@ -73,6 +73,9 @@ pub(crate) fn binary(arguments: &[String]) -> PathBuf {
         "ndarray" | "cuda" => command.extend(["--features", feature]),
         _ => {}
     }
+    if arguments.iter().any(|a| a == "--quiet") {
+        command.push("--quiet");
+    }
     cargo(&command);
     target(&root()).join("release/induction")
 }

@@ -111,7 +111,9 @@ fn cargo(arguments: &[&str]) {
 
 /// Runs cargo in the repository's root; ends the process with its code if it fails.
 fn cargo_with(arguments: &[&str], variables: &[(&str, String)]) {
-    eprintln!("cargo {}", arguments.join(" "));
+    if !arguments.contains(&"--quiet") {
+        eprintln!("cargo {}", arguments.join(" "));
+    }
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program)
         .args(arguments)
