@@ -433,6 +433,13 @@ fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     let took = browser.time("document.querySelector('#x-heads button').click()");
     times.push_back(("another head", took));
     assert_eq!(browser.eval("document.querySelector('#x-heads button').getAttribute('aria-pressed')"), json!("true"));
+    // Whatever measures the table has are there, and belong to the head: its button says one of them, too.
+    let said = browser.eval("[...document.querySelectorAll('#x-measures div')].map((one) => one.innerText.replace(/\\s+/g, ' ').trim())");
+    let said: Vec<&str> = said.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let title = browser.eval("document.querySelector('#x-heads button').title");
+    let score = title.as_str().and_then(|title| title.rsplit(' ').next()).expect("prefix matching 0.12");
+    assert!(said.len() >= 5 && said.iter().any(|one| one.starts_with("previous token ")), "{said:?}");
+    assert!(said.iter().any(|one| one.starts_with(&format!("prefix matching {score}"))), "{title}: {said:?}");
     browser.eval("(() => { const s = document.getElementById('x-model'); s.value = [...s.options].findIndex((o) => o.textContent === '2 layers'); s.dispatchEvent(new Event('change')); })()");
     browser.until("document.getElementById('x-said').textContent.includes('of 2 layers.')");
 
