@@ -23,6 +23,16 @@
 //! assert_eq!(seen[&Hook::Pattern(0)].shape(), [2, 2, 3, 3]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//!
+//! All are off by default, since each takes minutes to build.
+//!
+//! - `ndarray`: [`BurnDevice::Ndarray`], burn's older pure-Rust backend.
+//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/GUIDE.md).
+//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs CUDA when it runs.
+//!
+//! Runnable: `cargo run -p induction-engine --example second_copy`.
 
 mod burn_device;
 mod burn_engine;

@@ -22,6 +22,8 @@
 //! assert_eq!(logits.dims(), [1, 6, 5]);
 //! # Ok::<(), induction_model::Error>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-model --example hand_built`.
 
 mod architecture;
 mod clamp;
