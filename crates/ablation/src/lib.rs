@@ -24,6 +24,8 @@
 //! assert_eq!(result.ablated[4], result.ablated[5]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-ablation --example without_each_head`.
 
 mod controls;
 mod path;

@@ -29,6 +29,19 @@
 //! assert_eq!(seen[&Hook::Pattern(0)].shape(), [2, 2, 3, 3]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Features
+//!
+//! - `burn` (default): [`BurnEngine`], and the device [`BurnDevice::Flex`]. Without it there is [`CpuEngine`] alone, in half the
+//!   build.
+//!
+//! The others are off by default, since each takes minutes to build, and bring `burn`:
+//!
+//! - `ndarray`: [`BurnDevice::Ndarray`], burn's older pure-Rust backend.
+//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/DEVICES.md).
+//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs CUDA when it runs.
+//!
+//! Runnable: `cargo run -p induction-engine --example second_copy`.
 
 mod burn_device;
 #[cfg(feature = "burn")]

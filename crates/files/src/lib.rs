@@ -16,6 +16,14 @@
 //! # std::fs::remove_dir_all(&folder)?;
 //! # Ok::<(), std::io::Error>(())
 //! ```
+//!
+//! # Features
+//!
+//! Off by default, since it takes minutes to build.
+//!
+//! - `parquet`: `parquet_of_json_lines`, JSON lines as a Parquet file.
+//!
+//! Runnable: `cargo run -p induction-files --example whole_or_not`.
 
 mod change;
 #[cfg(feature = "parquet")]

@@ -36,6 +36,8 @@
 //! assert!(error.contains("key llama.rope.freq_base: missing, expected a float"));
 //! # Ok::<(), induction_gguf::Error>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-gguf --example tensors`.
 
 mod blocks;
 mod error;

@@ -22,6 +22,16 @@
 //! let names: Vec<_> = manifest.runs.into_iter().map(|row| row.spec.name).collect();
 //! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
 //! ```
+//!
+//! # Features
+//!
+//! All are off by default, since each takes minutes to build.
+//!
+//! - `parquet`: every measurement table and every figure's numbers as Parquet, too.
+//! - `hub`: [`scan`] takes models by `hf:OWNER/NAME` and downloads them.
+//! - `burn`, `ndarray`, `libtorch`, `cuda`: burn's backends beside our own engine, see [`engine`].
+//!
+//! Runnable: `cargo run -p induction --example phase_change`.
 
 pub mod ablate;
 pub mod bench;

@@ -13,6 +13,22 @@
 //! Kernels of the model are generic over [`Real`]: `f64` is the same code, slower, for checking gradients. The optimizer's
 //! are `f32` loops that the compiler vectorises. What is compiled for an instruction set takes it ([`Arch`]) as an argument,
 //! so tests compare all that a processor has ([`archs`]).
+//!
+//! ```
+//! use induction_kernels::{Arch, Left, Out, matmul, panels};
+//!
+//! // [2, 3] times [3, 2]; a product writes a multiple of 8 rows, and the left factor must have as many to read.
+//! let (mut left, mut right) = (vec![0.0f32; panels::len(8, 3)], vec![0.0; panels::len(3, 2)]);
+//! panels::pack(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, &mut left, 8, 0);
+//! panels::pack(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], 2, &mut right, 3, 0);
+//! let mut product = vec![0.0; panels::len(8, 2)];
+//! let left = Left::Plain { data: &left, rows: 8, first: 0 };
+//! matmul(Arch::new(), 2, 3, 2, left, &right, 3, &mut product, 8, Out::Set);
+//! let row = |i| &product[panels::at(8, i, 0)..][..2];
+//! assert_eq!([row(0), row(1)], [[4.0, 5.0], [10.0, 11.0]]);
+//! ```
+//!
+//! Runnable: `cargo run -p induction-kernels --example attention`.
 
 #![allow(clippy::too_many_arguments, reason = "a kernel has as many tensors and sizes as its definition")]
 #![allow(clippy::needless_range_loop, reason = "rows and registers are counted: several slices share one index")]

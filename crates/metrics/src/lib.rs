@@ -47,6 +47,8 @@
 //! assert_eq!(prefix_matching(pattern.view(), tokens.view(), sample)?, ndarray::array![[1.0]]); // [example, head]
 //! # Ok::<(), induction_metrics::Error>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-metrics --example head_scores`.
 
 pub mod attribution;
 pub mod ceiling;

@@ -17,6 +17,10 @@
 //! * [`Clamp`]: a constraint on attention patterns, obeyed in training and after.
 //! * [`HandBuilt`]: an induction model whose weights were written down rather than learned.
 //!
+//! # Features
+//!
+//! - `burn` (default): [`Transformer`]. Everything else is without it.
+//!
 //! ```
 //! use induction_model::{ModelConfig, Transformer};
 //!
@@ -28,6 +32,8 @@
 //! assert_eq!(logits.dims(), [1, 6, 5]);
 //! # Ok::<(), induction_model::Error>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-model --example hand_built`.
 
 mod architecture;
 mod clamp;

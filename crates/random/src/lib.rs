@@ -10,6 +10,8 @@
 //! let mut b = induction_random::stream(0, "example", 7);
 //! assert_eq!(a.random::<u64>(), b.random::<u64>());
 //! ```
+//!
+//! Runnable: `cargo run -p induction-random --example streams`.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

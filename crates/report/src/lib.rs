@@ -61,6 +61,14 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! Off by default, since it takes minutes to build.
+//!
+//! - `parquet`: every figure's numbers as Parquet beside its CSV.
+//!
+//! Runnable: `cargo run -p induction-report --example report`.
 
 mod analysis;
 mod arguments;

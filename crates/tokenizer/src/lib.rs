@@ -38,6 +38,7 @@
 //! # }
 //! ```
 //!
+//! Runnable: `cargo run -p induction-tokenizer --example bpe`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod corpus;

@@ -29,6 +29,8 @@
 //! # std::fs::remove_dir_all(&run)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-train --example toy_run`.
 
 mod adamw;
 mod error;
