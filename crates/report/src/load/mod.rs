@@ -383,14 +383,14 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
     parse().map(Some).map_err(|problem| ReportError::Line { path, line: 1, problem, help: MEASURE_AGAIN })
 }
 
-fn load_heads(
-    folder: &Path,
-    spec: &Spec,
-) -> Result<(Vec<HeadsPoint>, BTreeMap<String, Vec<Option<f64>>>), ReportError> {
+/// One number a head, by the measure's name.
+type Measures = BTreeMap<String, Vec<Option<f64>>>;
+
+fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures), ReportError> {
     let table = Table::read(folder.join("measurements/heads.jsonl"), MEASURE, MEASURE_AGAIN)?;
     let mut points: Vec<HeadsPoint> = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut last_measures = BTreeMap::new();
+    let mut last_measures = Measures::new();
     for row in table.parsed()? {
         let (step, tokens) = (row.count("step")?, row.count("tokens")?);
         let layer = row.below("layer", spec.n_layers)?;
