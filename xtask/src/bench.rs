@@ -19,7 +19,7 @@ const CASES: [(&str, &str, &str); 5] = [
 ];
 
 pub(crate) const USAGE: &str =
-    "  bench [--threads N[,N]] [--rounds N] [--engine NAME] [--peer] [--python PATH] [--compile] [--criterion]
+    "  bench [--threads N[,N]] [--rounds N] [--device NAME] [--peer] [--python PATH] [--compile] [--criterion]
         [--scan MODEL.gguf]
             time training and evaluation; with --peer, PyTorch in turn with it (torch.compile with --compile),
             and the ratio of each round; with --criterion, the parts of a step; with --scan, a pretrained model's
@@ -30,7 +30,7 @@ pub(crate) const USAGE: &str =
 struct Options {
     threads: Vec<String>,
     rounds: usize,
-    engine: String,
+    device: String,
     peer: bool,
     python: String,
     compile: bool,
@@ -50,7 +50,9 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
         cargo(&["bench", "--package", "induction-kernels", "--package", "induction-engine"]);
         return ExitCode::SUCCESS;
     }
-    let binary = devices::binary(&["--engine".to_string(), options.engine.clone()]);
+    // With burn, whose matrix product is the ceiling.
+    let with = if options.device == "cpu" { "flex" } else { options.device.as_str() };
+    let binary = devices::binary(&["--device".to_string(), with.to_string()]);
     if options.peer && !succeeds(Command::new(&options.python).args(["-c", "import torch"])) {
         eprintln!("xtask bench: {} has no torch: pip install torch, or name another with --python", options.python);
         return ExitCode::from(2);
@@ -77,7 +79,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     let mut options = Options {
         threads: vec!["1".into(), "2".into()],
         rounds: 3,
-        engine: "cpu".into(),
+        device: "cpu".into(),
         peer: false,
         python: "python3".into(),
         compile: false,
@@ -90,7 +92,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         match flag.as_str() {
             "--threads" => options.threads = value()?.split(',').map(str::to_string).collect(),
             "--rounds" => options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?,
-            "--engine" => options.engine = value()?,
+            "--device" => options.device = value()?,
             "--python" => options.python = value()?,
             "--peer" => options.peer = true,
             "--compile" => options.compile = true,
@@ -108,7 +110,7 @@ fn row(options: &Options, binary: &Path, threads: &str, (name, work, sizes): (&s
     let (mut ours, mut peers, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let mut command = Command::new(binary);
-        command.args(["--threads", threads, "bench", work, "--engine", &options.engine]).args(&sizes);
+        command.args(["--threads", threads, "bench", work, "--device", &options.device]).args(&sizes);
         let line = output(&mut command);
         let tokens = field(&line, "tokens_per_s");
         ours.push([tokens, field(&line, "gflops"), field(&line, "share_of_sgemm")]);
@@ -140,7 +142,7 @@ fn scan(options: &Options, binary: &Path, threads: &str, model: &str) {
     let (mut ours, mut peers) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let mut command = Command::new(binary);
-        command.args(["--threads", threads, "bench", "scan", model, "--device", &options.engine]);
+        command.args(["--threads", threads, "bench", "scan", model, "--device", &options.device]);
         ours.push(output(&mut command));
         if options.peer {
             let mut command = Command::new(&options.python);
@@ -193,5 +195,6 @@ fn field(line: &str, name: &str) -> f64 {
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    let [low, high] = [(values.len() - 1) / 2, values.len() / 2].map(|at| values[at]);
+    (low + high) / 2.0
 }

@@ -60,17 +60,21 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
 
 /// The release binary that has the device asked for in `arguments`, built.
 pub(crate) fn binary(arguments: &[String]) -> PathBuf {
-    let device = ["--device", "--engine"].iter().find_map(|flag| {
-        let apart = arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1));
-        apart.map(String::as_str).or_else(|| arguments.iter().find_map(|a| a.strip_prefix(flag)?.strip_prefix('=')))
-    });
+    let apart = arguments.iter().position(|a| a == "--device").and_then(|at| arguments.get(at + 1));
+    let joined = || arguments.iter().find_map(|a| a.strip_prefix("--device="));
+    let device = apart.map(String::as_str).or_else(joined);
     let feature = device.unwrap_or("cpu").split(':').next().unwrap_or_default();
     if feature == "libtorch" {
         return Torch::find(None).build();
     }
     let mut command = vec!["build", "--release", "--package", "induction"];
-    if ["ndarray", "cuda"].contains(&feature) {
-        command.extend(["--features", feature]);
+    match feature {
+        "flex" => command.extend(["--features", "burn"]),
+        "ndarray" | "cuda" => command.extend(["--features", feature]),
+        _ => {}
+    }
+    if arguments.iter().any(|a| a == "--quiet") {
+        command.push("--quiet");
     }
     cargo(&command);
     target(&root()).join("release/induction")

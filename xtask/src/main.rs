@@ -20,7 +20,8 @@ cargo xtask TASK
             [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
             train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
             with --dry-run, say what that costs here; with --executor slurm [--partition P] [--gres G] [--time T]
-            [--array-limit N] [--account A] [--cpus-per-task N] [--print], submit it to a cluster
+            [--array-limit N] [--account A] [--cpus-per-task N] [--notice SECONDS] [--print], submit it to a cluster;
+            [--second-corpus PATH] [--books PATH] replace the other texts of `full` and `paper`
   pilot     [--tokens N] [--dry-run] [--out DIR] and so on
             the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
   ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
@@ -37,8 +38,14 @@ fn main() -> ExitCode {
         Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
-        Some("ci") if arguments.iter().any(|a| a == "--slurm") => slurm::test(),
-        Some("ci") => ci(),
+        Some("ci") => match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => ci(),
+            ["--slurm"] => slurm::test(),
+            others => {
+                eprintln!("xtask ci: expected nothing or --slurm, found {}", others.join(" "));
+                ExitCode::from(2)
+            }
+        },
         Some("help" | "--help" | "-h") => {
             usage();
             ExitCode::SUCCESS
@@ -93,6 +100,8 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
 fn ci() -> ExitCode {
     cargo(&["fmt", "--all", "--check"]);
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    // What users build: without burn, which the workspace's tests have.
+    cargo(&["clippy", "--package", "induction", "--", "-D", "warnings"]);
     cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings".to_string())]);
     cargo(&["test", "--workspace"]);
     ExitCode::SUCCESS
@@ -104,7 +113,9 @@ fn cargo(arguments: &[&str]) {
 
 /// Runs cargo in the repository's root; ends the process with its code if it fails.
 fn cargo_with(arguments: &[&str], variables: &[(&str, String)]) {
-    eprintln!("cargo {}", arguments.join(" "));
+    if !arguments.contains(&"--quiet") {
+        eprintln!("cargo {}", arguments.join(" "));
+    }
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program)
         .args(arguments)
@@ -128,4 +139,28 @@ fn root() -> PathBuf {
 
 fn target(root: &Path) -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The diffs that the guide tells people to apply: they apply.
+    #[test]
+    fn the_guides_diffs_apply() {
+        let text = std::fs::read_to_string(root().join("docs/GUIDE.md")).unwrap();
+        let diffs: Vec<&str> =
+            text.split("\n```diff\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(diffs.len(), 4);
+        for diff in diffs {
+            let mut git = Command::new("git")
+                .args(["apply", "--check", "-"])
+                .current_dir(root())
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("git is there");
+            std::io::Write::write_all(&mut git.stdin.take().unwrap(), diff.as_bytes()).unwrap();
+            assert!(git.wait().unwrap().success(), "{diff}");
+        }
+    }
 }

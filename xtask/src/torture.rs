@@ -33,8 +33,12 @@ const TESTS: [(&str, &str, u64); 15] = [
 /// The tests beside the code.
 const LIBRARY: &str = "--lib";
 
-#[allow(clippy::print_stdout)] // the table is the result
+#[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(crate) fn torture(arguments: &[String]) -> ExitCode {
+    if let Some(other) = arguments.iter().step_by(2).find(|a| !["--minutes", "--seed"].contains(&a.as_str())) {
+        eprint!("xtask torture: unknown argument {other}{USAGE}");
+        return ExitCode::from(2);
+    }
     let number = |flag: &str| {
         let at = arguments.iter().position(|a| a == flag)?;
         Some(arguments.get(at + 1).and_then(|text| text.parse::<u64>().ok()))

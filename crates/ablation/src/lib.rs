@@ -39,8 +39,8 @@ use induction_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 pub use controls::{ControlSet, control_sets};
-pub use patterns::{induction_pattern, previous_token_pattern};
-pub use run::{BLOCK, Inputs, Losses, losses_under};
+pub use patterns::{IdealPattern, induction_pattern, previous_token_pattern};
+pub use run::{Inputs, Losses, losses_under};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -91,18 +91,6 @@ pub enum Downstream {
     PatternPreserving,
 }
 
-/// A pattern made from the tokens alone (paper.md, 9: R1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdealPattern {
-    /// See [`previous_token_pattern`].
-    PreviousToken,
-    /// See [`induction_pattern`], with one token that must match.
-    InductionOneToken,
-    /// See [`induction_pattern`], with two.
-    InductionTwoTokens,
-}
-
 /// What a head computes from the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -136,7 +124,7 @@ pub enum Ablation {
         pattern: IdealPattern,
     },
     /// What one head writes is taken out of what another reads; the rest of the model sees it as before. Only the direct
-    /// path is cut, through no head or MLP between the two.
+    /// path is cut, through no head or MLP between the two. Only in models of the paper's family.
     Path {
         /// The head that writes.
         from: HeadId,
@@ -176,6 +164,7 @@ impl Ablation {
             Self::Heads { heads, .. } => heads.iter().try_for_each(there),
             Self::Substitute { head, .. } => there(head),
             Self::Path { from, to, .. } => {
+                config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
                 there(from)?;
                 there(to)?;
                 if from.layer < to.layer {

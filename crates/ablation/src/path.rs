@@ -8,6 +8,17 @@ use rayon::prelude::*;
 
 use crate::{HeadId, Reads};
 
+impl Reads {
+    /// Where it is read in a layer.
+    pub(crate) fn hook(self, layer: usize) -> Hook {
+        match self {
+            Self::Queries => Hook::Q(layer),
+            Self::Keys => Hook::K(layer),
+            Self::Values => Hook::V(layer),
+        }
+    }
+}
+
 /// The activations of a pass without interventions, by hook.
 pub(crate) type Clean = BTreeMap<Hook, ArrayD<f32>>;
 
@@ -26,12 +37,12 @@ pub(crate) fn without(
     to: HeadId,
     into: Reads,
 ) -> Array3<f32> {
-    let z: ArrayView4<f32> = rank(&clean[&Hook::Z(from.layer)]);
+    let z: ArrayView4<f32> = by_head(&clean[&Hook::Z(from.layer)]);
     let input = clean[&input_of(to.layer)].view().into_dimensionality::<Ix3>().expect("the residual stream has rank 3");
-    let (name, hook) = match into {
-        Reads::Queries => ("W_Q", Hook::Q(to.layer)),
-        Reads::Keys => ("W_K", Hook::K(to.layer)),
-        Reads::Values => ("W_V", Hook::V(to.layer)),
+    let name = match into {
+        Reads::Queries => "W_Q",
+        Reads::Keys => "W_K",
+        Reads::Values => "W_V",
     };
     let w = head_matrix(params, to, name);
     let w_o = head_matrix(params, from, "W_O");
@@ -54,7 +65,7 @@ pub(crate) fn without(
                 row.iter_mut().zip(normal).for_each(|(x, normal)| *x = normal);
             });
         }
-        if !matches!(hook, Hook::V(_)) {
+        if into != Reads::Values {
             x += &places;
         }
         let mut read = x.dot(&w);
@@ -90,7 +101,7 @@ fn head_matrix<'a>(params: &'a Params, head: HeadId, name: &str) -> ArrayView2<'
     all.expect("a matrix a head").index_axis_move(Axis(0), head.head)
 }
 
-fn rank(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
+fn by_head(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
     array.view().into_dimensionality::<Ix4>().expect("a vector a head")
 }
 
@@ -124,10 +135,9 @@ mod tests {
             let tokens = Array2::from_shape_fn((3, 9), |(i, j)| ((seed >> 3) as usize % 5 + i * j + j) as u32 % 7);
             let (from, to) = (HeadId { layer: 0, head: 0 }, HeadId { layer: 1, head: 0 });
             let clean = engine.activations(tokens.view(), &[Hook::Z(0), input_of(1)], &[]).unwrap();
-            let reads = [(Reads::Queries, Hook::Q(1)), (Reads::Keys, Hook::K(1)), (Reads::Values, Hook::V(1))];
-            let cut = reads.map(|(into, hook)| {
+            let cut = [Reads::Queries, Reads::Keys, Reads::Values].map(|into| {
                 let value = without(&config, &params, &clean, from, to, into);
-                Intervention::ReplaceHead { hook, head: 0, value }
+                Intervention::ReplaceHead { hook: into.hook(1), head: 0, value }
             });
             let found = engine.activations(tokens.view(), &[Hook::Z(1)], &cut).unwrap();
             let removed = [Intervention::ZeroHead { layer: 0, head: 0 }];

@@ -1,4 +1,28 @@
 use ndarray::{Array2, ArrayView1};
+use serde::{Deserialize, Serialize};
+
+/// A pattern made from the tokens alone (paper.md, 9: R1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdealPattern {
+    /// See [`previous_token_pattern`].
+    PreviousToken,
+    /// See [`induction_pattern`], with one token that must match.
+    InductionOneToken,
+    /// See [`induction_pattern`], with two.
+    InductionTwoTokens,
+}
+
+impl IdealPattern {
+    /// What it is on these tokens, `[query, key]`; rows are causal shares that sum to 1.
+    pub fn on(self, tokens: ArrayView1<u32>) -> Array2<f32> {
+        match self {
+            Self::PreviousToken => previous_token_pattern(tokens.len()),
+            Self::InductionOneToken => induction_pattern(tokens, 1),
+            Self::InductionTwoTokens => induction_pattern(tokens, 2),
+        }
+    }
+}
 
 /// Every position attends to the one before it, position 0 to itself: `[query, key]`.
 pub fn previous_token_pattern(pos: usize) -> Array2<f32> {

@@ -6,13 +6,12 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4, Slice, concatenate};
 use rand::Rng;
 
 use crate::{
-    Ablation, Downstream, Error, Fill, IdealPattern, Reads, frozen_above, induction_pattern,
+    Ablation, Downstream, Error, Fill, frozen_above,
     path::{Clean, input_of, without},
-    previous_token_pattern,
 };
 
 /// Examples whose activations and patterns are held at once: the patterns of one ablation of eight are 8 MB at context 512.
-pub const BLOCK: usize = 8;
+const BLOCK: usize = 8;
 
 /// Seed of the choice of another example for [`Fill::Resample`].
 const SEED: u64 = 0;
@@ -190,22 +189,13 @@ impl<'a> Run<'a> {
                 let pos = tokens.ncols();
                 let mut all = Array3::zeros((tokens.nrows(), pos, pos));
                 for (mut out, row) in all.outer_iter_mut().zip(tokens.rows()) {
-                    out.assign(&match pattern {
-                        IdealPattern::PreviousToken => previous_token_pattern(pos),
-                        IdealPattern::InductionOneToken => induction_pattern(row, 1),
-                        IdealPattern::InductionTwoTokens => induction_pattern(row, 2),
-                    });
+                    out.assign(&pattern.on(row));
                 }
                 vec![Intervention::ForcePattern { layer: head.layer, head: head.head, pattern: all }]
             }
             Ablation::Path { from, to, into } => {
-                let hook = match into {
-                    Reads::Queries => Hook::Q(to.layer),
-                    Reads::Keys => Hook::K(to.layer),
-                    Reads::Values => Hook::V(to.layer),
-                };
                 let value = without(config, self.inputs.params, clean, *from, *to, *into);
-                vec![Intervention::ReplaceHead { hook, head: to.head, value }]
+                vec![Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }]
             }
         }
     }

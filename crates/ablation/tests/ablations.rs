@@ -217,6 +217,29 @@ fn bad_ablations_are_errors() {
     assert!(message(path).contains("later layer"));
 }
 
+/// What a head reads is made again by the family's rules; another architecture's would be made wrongly.
+#[test]
+fn a_path_is_cut_in_models_of_the_family_alone() {
+    let config = ModelConfig {
+        n_layers: 2,
+        d_model: 8,
+        n_heads: 2,
+        d_head: 4,
+        n_ctx: 6,
+        d_vocab: 5,
+        normalization: Normalization::RMS,
+        ..ModelConfig::default()
+    };
+    let params = config.init_params(0).unwrap();
+    let engine = CpuEngine::new(&config, &params).unwrap();
+    let examples = tokens(0, 1, 7, 5);
+    let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
+    let path = Ablation::Path { from: head(0, 0), to: head(1, 1), into: Reads::Keys };
+    let message = losses_under(&inputs, &[path]).unwrap_err().to_string();
+    assert!(message.contains("cutting a path needs a model of the paper's family"), "{message}");
+    assert!(losses_under(&inputs, &single_heads(&config, &BOTH)).is_ok());
+}
+
 #[test]
 fn ablations_are_data() {
     let ablation =

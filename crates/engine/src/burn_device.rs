@@ -1,20 +1,22 @@
 //! burn's devices: which this build and this machine have.
 
+use std::{fmt, process::Command, str::FromStr};
+#[cfg(feature = "burn")]
 use std::{
-    fmt, panic,
-    process::Command,
-    str::FromStr,
+    panic,
     sync::{Mutex, PoisonError},
 };
 
-use burn::tensor::{Device, Tensor};
+#[cfg(feature = "burn")]
+use burn::tensor::{Device, Tensor, TensorData};
+use induction_model::{ModelConfig, Params};
 
-use crate::{Error, Exactness};
+use crate::{Engine, Error, Exactness};
 
 /// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`, `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BurnDevice {
-    /// Pure Rust, on the CPU; always there.
+    /// Pure Rust, on the CPU (feature `burn`).
     Flex,
     /// The older pure-Rust backend (feature `ndarray`).
     Ndarray,
@@ -31,8 +33,9 @@ impl BurnDevice {
     pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
 
     /// The command that makes a build with the backend, if this one is without.
-    pub fn not_built(self) -> Option<&'static str> {
+    fn not_built(self) -> Option<&'static str> {
         match self {
+            Self::Flex if !cfg!(feature = "burn") => Some("cargo build --release --features burn"),
             Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
             Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo build --release --features cuda"),
@@ -107,7 +110,22 @@ impl BurnDevice {
         self.missing().map_or(Ok(()), |missing| Err(Error::Device(format!("{self}: {missing}"))))
     }
 
+    /// The engine on it, with these weights; `bf16`: training multiplies matrices of bfloat16.
+    ///
+    /// # Errors
+    /// A device that is not there, an invalid configuration or one outside the paper's family, parameters that are not its
+    /// own.
+    #[cfg_attr(not(feature = "burn"), expect(unused_variables, reason = "there is nothing to open"))]
+    pub fn engine(self, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
+        self.check()?;
+        #[cfg(feature = "burn")]
+        return Ok(Box::new(crate::BurnEngine::on(self, bf16, config, params)?));
+        #[cfg(not(feature = "burn"))]
+        unreachable!("without burn something is missing for every device")
+    }
+
     /// burn's handle.
+    #[cfg(feature = "burn")]
     pub(crate) fn open(self) -> Result<Device, Error> {
         self.check()?;
         #[cfg(feature = "libtorch")]
@@ -120,6 +138,7 @@ impl BurnDevice {
 
     /// burn's handle, after a first small computation on it: backends find their drivers on first use and panic where they
     /// cannot. The panic's message is the reason.
+    #[cfg(feature = "burn")]
     fn tried(self) -> Result<Device, Error> {
         // The hook is the whole process's: two threads at once would leave it silent.
         static HOOK: Mutex<()> = Mutex::new(());
@@ -145,6 +164,7 @@ impl BurnDevice {
         }
     }
 
+    #[cfg(feature = "burn")]
     #[allow(deprecated, reason = "burn keeps its older backends for this version; they are offered as long as it does")]
     fn handle(self) -> Device {
         match self {
@@ -187,9 +207,37 @@ impl FromStr for BurnDevice {
             ["libtorch", "cuda", n] => Ok(Self::LibtorchCuda(index(n)?)),
             ["cuda"] => Ok(Self::Cuda(0)),
             ["cuda", n] => Ok(Self::Cuda(index(n)?)),
-            _ => Err("expected cpu, flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
+            _ => Err("expected flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
         }
     }
+}
+
+/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend stands on (`gemm`), on
+/// the current threads: the median of 20. None without the feature `burn`.
+#[cfg(feature = "burn")]
+pub fn library_sgemm() -> Option<f64> {
+    const N: usize = 1024;
+    let device = Device::flex();
+    let matrix = |seed: usize| {
+        let data: Vec<f32> = (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
+        Tensor::<2>::from_data(TensorData::new(data, [N, N]), &device)
+    };
+    let (x, y) = (matrix(1), matrix(2));
+    let mut seconds: Vec<f64> = (0..20)
+        .map(|_| {
+            let begun = std::time::Instant::now();
+            std::hint::black_box(x.clone().matmul(y.clone()));
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    Some(2.0 * (N * N * N) as f64 / seconds[10] / 1e9)
+}
+
+/// See the other: this build has no such library.
+#[cfg(not(feature = "burn"))]
+pub fn library_sgemm() -> Option<f64> {
+    None
 }
 
 /// A graphics processor, as its driver tells of it.
@@ -259,6 +307,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "burn")]
     fn what_is_not_there_is_said() {
         for device in BurnDevice::KINDS {
             match (device.not_built(), device.open()) {
@@ -275,6 +324,7 @@ mod tests {
 
     /// Engines are opened by jobs side by side, and a panic after that must still be heard.
     #[test]
+    #[cfg(feature = "burn")]
     fn trying_a_device_leaves_the_panic_hook() {
         static HEARD: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let before = panic::take_hook();

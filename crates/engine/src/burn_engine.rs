@@ -61,7 +61,8 @@ impl BurnEngine {
         Self { stays, ..self }
     }
 
-    /// The sum of the losses times `weight`'s inverse, and the gradients of the mean loss: one row.
+    /// One row, the sum of the losses in nats and then the gradients of the mean loss, one parameter after the other; and
+    /// the weight that makes a mean of that sum.
     fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
         let (inputs, targets) = split(examples);
         let (rows, pos) = inputs.dim();
@@ -182,7 +183,7 @@ impl Engine for BurnEngine {
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
         for hook in hooks {
-            check_hook(self.config(), *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
+            check_hook(self.config(), *hook).map_err(Error::Hook)?;
         }
         let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
             self.captured(group, hooks, interventions)
@@ -245,7 +246,7 @@ impl Resident for BurnEngine {
         Ok(Stepped {
             loss: (f64::from(found[0]) * weight) as f32,
             grad_norm: f64::from(found[1]),
-            weights: f64::from(found[2]),
+            weights_squared: f64::from(found[2]),
         })
     }
 
@@ -258,27 +259,6 @@ impl Resident for BurnEngine {
         }
         Ok(())
     }
-}
-
-/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend stands on (`gemm`), on
-/// the current threads: the median of 20.
-pub fn library_sgemm() -> f64 {
-    const N: usize = 1024;
-    let device = Device::flex();
-    let matrix = |seed: usize| {
-        let data: Vec<f32> = (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
-        Tensor::<2>::from_data(TensorData::new(data, [N, N]), &device)
-    };
-    let (x, y) = (matrix(1), matrix(2));
-    let mut seconds: Vec<f64> = (0..20)
-        .map(|_| {
-            let begun = std::time::Instant::now();
-            std::hint::black_box(x.clone().matmul(y.clone()));
-            begun.elapsed().as_secs_f64()
-        })
-        .collect();
-    seconds.sort_by(f64::total_cmp);
-    2.0 * (N * N * N) as f64 / seconds[10] / 1e9
 }
 
 /// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.

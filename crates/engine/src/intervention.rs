@@ -1,14 +1,12 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use induction_model::{Hook, ModelConfig};
-use ndarray::{Array3, ArrayD, Axis, Slice};
-use serde::{Deserialize, Serialize};
+use ndarray::{Array3, ArrayD};
 
 use crate::Error;
 
 /// A change to the forward pass, as data. Layers and heads count from 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Intervention {
     /// The head writes nothing: its `z` is zero (paper.md, 4: ablation).
     ZeroHead {
@@ -89,18 +87,23 @@ impl Intervention {
     }
 
     /// The part that concerns examples `from..to`.
+    #[cfg(feature = "burn")]
     pub(crate) fn for_examples(&self, from: usize, to: usize) -> Self {
-        let part = Slice::from(from..to);
+        let part = ndarray::Slice::from(from..to);
         match self {
             Self::ZeroHead { .. } | Self::FreezePatterns { .. } => self.clone(),
-            Self::ReplaceHead { hook, head, value } => {
-                Self::ReplaceHead { hook: *hook, head: *head, value: value.slice_axis(Axis(0), part).to_owned() }
-            }
-            Self::ForcePattern { layer, head, pattern } => {
-                Self::ForcePattern { layer: *layer, head: *head, pattern: pattern.slice_axis(Axis(0), part).to_owned() }
-            }
+            Self::ReplaceHead { hook, head, value } => Self::ReplaceHead {
+                hook: *hook,
+                head: *head,
+                value: value.slice_axis(ndarray::Axis(0), part).to_owned(),
+            },
+            Self::ForcePattern { layer, head, pattern } => Self::ForcePattern {
+                layer: *layer,
+                head: *head,
+                pattern: pattern.slice_axis(ndarray::Axis(0), part).to_owned(),
+            },
             Self::Replace { hook, value } => {
-                Self::Replace { hook: *hook, value: value.slice_axis(Axis(0), part).to_owned() }
+                Self::Replace { hook: *hook, value: value.slice_axis(ndarray::Axis(0), part).to_owned() }
             }
         }
     }

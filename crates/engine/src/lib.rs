@@ -1,11 +1,17 @@
 //! Runs a model: losses, gradients, captures, interventions.
 //!
-//! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host arrays. What computes them
-//! (burn on some device today) is hidden behind it, so every engine can be held against every other by one test suite,
-//! and no measurement can come to depend on a device's tensor type.
+//! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host arrays, so no measurement can
+//! come to depend on a device's tensor type. It has two implementations:
 //!
-//! An intervention is data ([`Intervention`]), not a closure inside a model: it can be logged, tested, stored and run by
-//! any engine.
+//! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default, and the only one that runs
+//!   pretrained architectures.
+//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` is always there; the others are behind the features
+//!   `ndarray`, `libtorch` and `cuda`.
+//!
+//! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works on the device, too
+//! ([`Resident`]).
+//!
+//! An intervention is data ([`Intervention`]), not a closure inside a model: any engine can run it.
 //!
 //! ```
 //! use induction_engine::{CpuEngine, Engine, Intervention};
@@ -26,15 +32,19 @@
 //!
 //! # Features
 //!
-//! All are off by default, since each takes minutes to build.
+//! - `burn` (default): [`BurnEngine`], and the device [`BurnDevice::Flex`]. Without it there is [`CpuEngine`] alone, in half the
+//!   build.
+//!
+//! The others are off by default, since each takes minutes to build, and bring `burn`:
 //!
 //! - `ndarray`: [`BurnDevice::Ndarray`], burn's older pure-Rust backend.
-//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/GUIDE.md).
+//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/DEVICES.md).
 //! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs CUDA when it runs.
 //!
 //! Runnable: `cargo run -p induction-engine --example second_copy`.
 
 mod burn_device;
+#[cfg(feature = "burn")]
 mod burn_engine;
 mod cpu;
 mod intervention;
@@ -44,8 +54,9 @@ use std::collections::BTreeMap;
 use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
-pub use burn_device::{BurnDevice, Gpu, gpus};
-pub use burn_engine::{BurnEngine, library_sgemm};
+pub use burn_device::{BurnDevice, Gpu, gpus, library_sgemm};
+#[cfg(feature = "burn")]
+pub use burn_engine::BurnEngine;
 pub use cpu::{CpuEngine, Model};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
@@ -62,6 +73,9 @@ pub enum Error {
     /// A device that is unknown, not in this build, or not in this machine.
     #[error("device {0}")]
     Device(String),
+    /// A hook point that the model does not have.
+    #[error("no activation {0}")]
+    Hook(String),
     /// An intervention that does not fit the model or the tokens.
     #[error("intervention {0}")]
     Intervention(String),
@@ -98,7 +112,8 @@ pub trait Engine: Sync {
     /// the last `pos` predicted); `gradients` becomes its gradient for every parameter.
     ///
     /// # Errors
-    /// Tokens that the model cannot read, or `gradients` of another model.
+    /// Tokens that the model cannot read, `gradients` of another model, or a model that is not of the paper's family
+    /// ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
     fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error>;
 
     /// Loss in nats of every target, `[example, pos]`, under each set of interventions. Engines compute only once what
@@ -202,7 +217,7 @@ pub struct Stepped {
     /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
     /// Sum of the squares of all weights after the step: not finite if one of them is not.
-    pub weights: f64,
+    pub weights_squared: f64,
 }
 
 /// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.

@@ -144,13 +144,11 @@ proptest! {
             for (hook, patterns) in engine.activations(tokens.view(), &hooks, &[]).unwrap() {
                 let patterns = patterns.into_dimensionality::<ndarray::Ix4>().unwrap();
                 for (patterns, tokens) in patterns.outer_iter().zip(tokens.rows()) {
-                    let keys = ForbiddenKeys::new(&tokens.to_vec());
+                    let keys = ForbiddenKeys::new(config.clamp, &tokens.to_vec());
                     for (head, pattern) in patterns.outer_iter().enumerate() {
                         for (query, row) in pattern.outer_iter().enumerate() {
                             prop_assert!((row.sum() - 1.0).abs() < 1e-4);
-                            if config.clamp == Some(Clamp::ForbidInduction) {
-                                prop_assert!(keys.of(query).iter().all(|&key| row[key as usize] == 0.0));
-                            }
+                            prop_assert!(keys.of(query).iter().all(|&key| row[key as usize] == 0.0));
                             let shift = matches!(config.clamp,
                                 Some(Clamp::PreviousToken { layer, head: clamped }) if (Hook::Pattern(layer), clamped) == (hook, head));
                             prop_assert!(!shift || row[query.saturating_sub(1)] == 1.0);

@@ -211,18 +211,12 @@ impl Gguf {
     /// # Errors
     /// [`Error::Field`] if it is missing or something else.
     pub fn strings(&self, key: &str) -> Result<&[String]> {
-        self.required(key, "an array of strings", self.strings_opt(key)?)
-    }
-
-    /// An array of strings, or `None` if the key is not there.
-    ///
-    /// # Errors
-    /// [`Error::Field`] if it is something else.
-    pub fn strings_opt(&self, key: &str) -> Result<Option<&[String]>> {
-        self.typed(key, "an array of strings", |value| match value {
+        let expected = "an array of strings";
+        let strings = self.typed(key, expected, |value| match value {
             Value::Array(Array::String(strings)) => Some(strings.as_slice()),
             _ => None,
-        })
+        })?;
+        self.required(key, expected, strings)
     }
 
     /// An array of integers of any type that i64 holds, or `None` if the key is not there.
@@ -232,17 +226,6 @@ impl Gguf {
     pub fn integers_opt(&self, key: &str) -> Result<Option<Vec<i64>>> {
         self.typed(key, "an array of integers", |value| match value {
             Value::Array(array) => array.integers(),
-            _ => None,
-        })
-    }
-
-    /// An array of floats of either type, or `None` if the key is not there.
-    ///
-    /// # Errors
-    /// [`Error::Field`] if it is something else.
-    pub fn floats_opt(&self, key: &str) -> Result<Option<Vec<f64>>> {
-        self.typed(key, "an array of floats", |value| match value {
-            Value::Array(array) => array.floats(),
             _ => None,
         })
     }
@@ -342,15 +325,21 @@ fn by_name<T>(items: &[T], name: fn(&T) -> &String) -> Result<Vec<usize>, &Strin
     }
 }
 
-/// Fills `buffer` from byte `at` on, whatever other threads read.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
 #[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, at)
 }
 
-/// Fills `buffer` from byte `at` on, whatever other threads read.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
+pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, buffer, at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -116,15 +116,6 @@ impl Array {
         }
     }
 
-    /// Floats of either type.
-    pub fn floats(&self) -> Option<Vec<f64>> {
-        match self {
-            Self::F32(items) => Some(items.iter().map(|&x| x.into()).collect()),
-            Self::F64(items) => Some(items.clone()),
-            _ => None,
-        }
-    }
-
     /// The type of an element, in ggml's words.
     fn name_of_items(&self) -> &'static str {
         match self {
@@ -182,8 +173,6 @@ mod tests {
         assert_eq!(Array::U64(vec![1, 1 << 63]).integers(), None);
         assert_eq!(Array::U64(vec![1, 2]).integers(), Some(vec![1, 2]));
         assert_eq!(Array::Bool(vec![true]).integers(), None);
-        assert_eq!(Array::F32(vec![0.5]).floats(), Some(vec![0.5]));
-        assert_eq!(Array::I32(vec![1]).floats(), None);
     }
 
     #[test]

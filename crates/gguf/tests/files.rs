@@ -6,8 +6,9 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{Tensor, Writer, overwrite};
+use common::{Tensor, Writer};
 use induction_gguf::{Array, Error, Gguf, Kind, TensorInfo, Value};
+use induction_torture::write;
 use proptest::prelude::*;
 
 fn saved(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -93,10 +94,8 @@ fn getters_convert_widths_and_name_what_does_not_fit() {
     assert_eq!((file.float("f32").unwrap(), file.float_opt("f64").unwrap()), (0.5, Some(0.1)));
     assert_eq!((file.bool_opt("b").unwrap(), file.bool_opt("absent").unwrap()), (Some(false), None));
     assert_eq!(file.strings("strings").unwrap(), ["a"]);
-    assert_eq!(file.strings_opt("absent").unwrap(), None);
     assert_eq!(file.integers_opt("i8s").unwrap(), Some(vec![-1, 1]));
     assert_eq!(file.integers_opt("none").unwrap(), Some(vec![]));
-    assert_eq!(file.floats_opt("f32s").unwrap(), Some(vec![0.25]));
     let message = |error: Error| {
         assert!(matches!(error, Error::Field { .. }));
         error.to_string()
@@ -113,7 +112,6 @@ fn getters_convert_widths_and_name_what_does_not_fit() {
         (message(file.strings("s").unwrap_err()), "key s: is string \"x\", expected an array of strings"),
         (message(file.strings("absent").unwrap_err()), "missing"),
         (message(file.integers_opt("f32s").unwrap_err()), "is array of 1 f32, expected an array of integers"),
-        (message(file.floats_opt("i8s").unwrap_err()), "expected an array of floats"),
     ] {
         assert!(message.contains(words), "{words}: {message}");
     }
@@ -233,7 +231,7 @@ fn every_cut_is_refused() {
     let bytes = Writer::small().bytes();
     let (_folder, path) = saved(b"");
     for length in 0..bytes.len() {
-        overwrite(&path, &bytes[..length]);
+        write(&path, &bytes[..length]);
         let message = Gguf::open(&path).unwrap_err().to_string();
         assert!(message.contains("missing") || message.contains("not a GGUF file"), "{length}: {message}");
     }

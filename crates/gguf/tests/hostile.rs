@@ -6,10 +6,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Writer, Written, overwrite};
+use common::{Writer, Written};
 use induction_gguf::{Error, Gguf};
 use induction_random::stream;
-use induction_torture::{TIMES, Tally, bounded, cases, mutated};
+use induction_torture::{TIMES, Tally, bounded, cases, mutated, write};
 use rand::Rng;
 
 /// What a reader needs whatever the file: a buffered reader, messages.
@@ -50,7 +50,7 @@ fn damaged(original: &Written, seed: u64) -> Vec<u8> {
 
 /// Opens a file and reads all of it, in bounded time and memory; whether it was accepted.
 fn attacked(path: &Path, bytes: &[u8]) -> bool {
-    overwrite(path, bytes);
+    write(path, bytes);
     bounded(10 * bytes.len() as u64 + FIXED_BYTES, || match Gguf::open(path) {
         Ok(file) => {
             for tensor in file.tensors() {

@@ -1,4 +1,4 @@
-//! Every head of every kept snapshot removed, and the last snapshot's other ablations (docs/FORMATS.md: ablations).
+//! Every head removed at the snapshots that the spec says, and the last snapshot's other ablations (docs/FORMATS.md: ablations).
 
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
@@ -37,6 +37,10 @@ const KINDS: [Downstream; 2] = [Downstream::Full, Downstream::PatternPreserving]
 
 /// Control sets of each sort that are drawn beside the induction heads.
 const CONTROL_SETS: usize = 20;
+
+/// The patterns made from tokens that previous-token heads are given, and those that induction heads are.
+const PREVIOUS_TOKEN_PATTERNS: &[IdealPattern] = &[IdealPattern::PreviousToken];
+const INDUCTION_PATTERNS: &[IdealPattern] = &[IdealPattern::InductionOneToken, IdealPattern::InductionTwoTokens];
 
 /// `ablations.json`: what the tables were made with, and from which snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -340,12 +344,9 @@ fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Opti
             }
         }
     }
-    for &head in &previous {
-        add("substitute", Ablation::Substitute { head, pattern: IdealPattern::PreviousToken });
-    }
-    for &head in &induction {
-        for pattern in [IdealPattern::InductionOneToken, IdealPattern::InductionTwoTokens] {
-            add("substitute", Ablation::Substitute { head, pattern });
+    for (heads, patterns) in [(&previous, PREVIOUS_TOKEN_PATTERNS), (&induction, INDUCTION_PATTERNS)] {
+        for &head in heads {
+            patterns.iter().for_each(|&pattern| add("substitute", Ablation::Substitute { head, pattern }));
         }
     }
     if let Some(&to) = induction.first() {
@@ -411,7 +412,12 @@ pub struct HeadEffect {
 pub fn last_effects(run: &Path) -> Result<Vec<HeadEffect>, Error> {
     let folder = run.join("measurements");
     let rows: Vec<AblationRow> = read_rows(&folder).unwrap_or_default();
-    let last = rows.iter().map(|row| row.step).max().unwrap_or_default();
+    let last = rows.iter().map(|row| row.step).max().ok_or_else(|| {
+        let run = run.display();
+        Error::Input(format!(
+            "{run}: no head was removed here: evaluation.ablation_every in its spec.toml is 0, a spec with 1 or more removes them"
+        ))
+    })?;
     let change = |head: HeadId, kind: Downstream| {
         let of =
             |row: &&AblationRow| (row.step, row.layer, row.head, row.downstream) == (last, head.layer, head.head, kind);

@@ -29,14 +29,15 @@ pub struct Timing {
     pub threads: usize,
     /// Tokens a second, by the median of the timed repetitions.
     pub tokens_per_s: f64,
-    /// GFLOP/s of a library's product of two 1024 x 1024 matrices on the same threads: a ceiling.
-    pub sgemm_gflops: f64,
+    /// GFLOP/s of a library's product of two 1024 x 1024 matrices on the same threads: a ceiling. Only with the feature
+    /// `burn`, which brings the library.
+    pub sgemm_gflops: Option<f64>,
     /// Floating-point operations that the model asks for, a token; causal attention counted at half.
     pub mflop_per_token: f64,
     /// Those, a second.
     pub gflops: f64,
     /// `gflops / sgemm_gflops`.
-    pub share_of_sgemm: f64,
+    pub share_of_sgemm: Option<f64>,
 }
 
 /// Times `work` on `batch` sequences of `config.n_ctx` random tokens, on the current threads.
@@ -93,10 +94,10 @@ pub fn time(
         engine: engine.name().to_string(),
         threads: rayon::current_num_threads(),
         tokens_per_s: tokens_per_s.round(),
-        sgemm_gflops: rounded(sgemm_gflops, 1),
+        sgemm_gflops: sgemm_gflops.map(|ceiling| rounded(ceiling, 1)),
         mflop_per_token: rounded(flop / 1e6, 3),
         gflops: rounded(gflops, 1),
-        share_of_sgemm: rounded(gflops / sgemm_gflops, 3),
+        share_of_sgemm: sgemm_gflops.map(|ceiling| rounded(gflops / ceiling, 3)),
     })
 }
 

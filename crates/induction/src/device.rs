@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use induction_engine::{Arch, BurnDevice, BurnEngine, CpuEngine, Engine, Exactness, gpus};
+use induction_engine::{Arch, BurnDevice, CpuEngine, Engine, Exactness, gpus};
 use induction_model::{ModelConfig, Params};
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ impl Device {
     pub fn open(self, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
         Ok(match self {
             Self::Cpu => Box::new(CpuEngine::new(config, params)?),
-            Self::Burn { on, bf16 } => Box::new(BurnEngine::on(on, bf16, config, params)?),
+            Self::Burn { on, bf16 } => on.engine(bf16, config, params)?,
         })
     }
 }
@@ -92,7 +92,12 @@ impl FromStr for Device {
         if text == "cpu" {
             return Ok(Self::Cpu);
         }
-        Ok(Self::Burn { on: text.parse()?, bf16: false })
+        // The list of what is expected is burn's; ours comes before it.
+        let with_cpu = |refusal: String| match refusal.strip_prefix("expected flex") {
+            Some(others) => format!("expected cpu, flex{others}"),
+            None => refusal,
+        };
+        Ok(Self::Burn { on: text.parse().map_err(with_cpu)?, bf16: false })
     }
 }
 

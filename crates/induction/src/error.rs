@@ -1,6 +1,9 @@
 //! What can go wrong, and the exit code that says so.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Any error of any stage.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,14 @@ impl From<induction_files::LeaseError> for Error {
 }
 
 impl Error {
+    /// A run that something was asked of which needs it trained.
+    pub fn unfinished(run: &Path) -> Self {
+        let run = run.display();
+        Self::Input(format!(
+            "{run}: its training is not finished; `induction train {run}/spec.toml --out {run}` goes on with it"
+        ))
+    }
+
     /// Wraps a system error with the file it concerns.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -132,7 +132,7 @@ pub fn run(task: &Task, part: Part, device: Device, interrupt: &Interrupt, scree
                 timed(run, "training", device, || training::run(&spec, &source, run, device, interrupt, screen))?;
             }
         } else if !trained {
-            return Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())));
+            return Err(Error::unfinished(run));
         }
         if takes(Part::Measure) {
             timed(run, "measuring", device, || measure(&spec, &source, run, device, interrupt, screen))?;

@@ -5,7 +5,7 @@
 //! - [`source::Source`]: a spec's training and held-out examples;
 //! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
 //! - [`measure::measure`]: every kept snapshot of a run, measured once;
-//! - [`ablate::ablate`]: every head of every kept snapshot removed, once;
+//! - [`ablate::ablate`]: every head removed at the snapshots that the spec says, once;
 //! - [`explore::explore`]: what its heads attend to, on a text and on argument 4's prompts;
 //! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
 //! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an [`executor`], and the report;
@@ -29,7 +29,7 @@
 //!
 //! - `parquet`: every measurement table and every figure's numbers as Parquet, too.
 //! - `hub`: [`scan`] takes models by `hf:OWNER/NAME` and downloads them.
-//! - `ndarray`, `libtorch`, `cuda`: burn's other backends, see [`engine`].
+//! - `burn`, `ndarray`, `libtorch`, `cuda`: burn's backends beside our own engine, see [`engine`].
 //!
 //! Runnable: `cargo run -p induction --example phase_change`.
 
@@ -52,6 +52,7 @@ pub mod scan;
 pub mod slurm;
 pub mod source;
 pub mod status;
+pub mod tensorboard;
 pub mod terminal;
 pub mod training;
 

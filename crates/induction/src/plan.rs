@@ -19,7 +19,7 @@ use crate::Error;
 /// How much to reproduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scale {
-    /// The synthetic repeat task: about a minute, for CI and for a first look.
+    /// The synthetic repeat task: about 20 seconds, for CI and for a first look.
     Smoke,
     /// Six models on real text, on a laptop.
     Laptop,

@@ -1,6 +1,9 @@
 //! The main job: the runs of a plan, each trained, measured and ablated, and the report.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use induction_report::Report;
 use induction_train::{DataSpec, RunSpec, is_finished};
@@ -41,7 +44,7 @@ pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, scree
 /// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written.
 ///
 /// # Errors
-/// A text that cannot be used, a folder of another seed, scale or version, a disk that refuses.
+/// A text that cannot be used, a folder of another seed or scale, a disk that refuses.
 pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<Task>, Error> {
     manifest.check()?;
     let (runs, data) = (out.join("runs"), out.join("data"));
@@ -60,7 +63,7 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
             }
         }
         row.hash = Some(row.spec.training_hash());
-        // A folder of another seed, scale or version is refused before any work is done.
+        // A folder of another seed or scale is refused before any work is done.
         is_finished(&row.spec, &runs.join(&row.spec.name))?;
     }
     resolved.check()?;
@@ -71,6 +74,19 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
         .into_iter()
         .map(|row| Task { run: runs.join(&row.spec.name), data: data.clone(), spec: row.spec })
         .collect())
+}
+
+/// The run folders of a reproduction, by name.
+///
+/// # Errors
+/// A folder that does not hold `runs/`.
+pub fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = std::fs::read_dir(dir.join("runs"))
+        .map_err(|_| Error::Input(format!("{}: expected a reproduction's folder, which holds runs/", dir.display())))?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join("spec.toml").exists());
+    folders.sort();
+    Ok(folders)
 }
 
 /// Sorts the runs so that the first seed's come first, and of those the longest: a long run begun last would leave the

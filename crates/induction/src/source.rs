@@ -1,6 +1,6 @@
 //! A spec's training and held-out examples, from a corpus or from the synthetic task.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens};
 use induction_tokenizer::{BpeTokenizer, Data, RepeatsConfig, RepeatsTask, TrainingOrder, example, prepare};
@@ -14,6 +14,13 @@ pub const EVALUATION_SEED: u64 = 0;
 
 /// Synthetic examples whose tokens are counted to find the evaluators' tokens.
 const COUNTED_EXAMPLES: u64 = 256;
+
+/// Where a run's prepared data lie: in its own folder, or in the one that a reproduction's runs share, beside `runs/`.
+pub fn data_of(run: &Path) -> PathBuf {
+    let own = run.join("data");
+    let shared = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
+    shared.filter(|shared| !own.exists() && shared.is_dir()).unwrap_or(own)
+}
 
 /// Training and held-out examples of one spec.
 pub enum Source {

@@ -2,14 +2,20 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{RecvTimeoutError, Sender, channel},
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, plan::Manifest};
+use induction_train::RunSpec;
+
+use crate::{
+    Error,
+    plan::Manifest,
+    reproduce::{MANIFEST, runs_of},
+};
 
 /// What a run is doing; `status.json` in its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,25 +154,31 @@ pub struct RunStatus {
     pub slurm: Option<String>,
 }
 
-/// The state of every run of the folder, in the order of its manifest.
+/// The state of every run of a reproduction, in the order of its manifest; without one, of the runs that are there.
 ///
 /// # Errors
-/// A folder without a manifest.
+/// A folder without `runs/`, a manifest or a spec that cannot be read.
 pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
-    let manifest = Manifest::read(&dir.join(crate::reproduce::MANIFEST))?;
+    let manifest = dir.join(MANIFEST);
+    let runs: Vec<(PathBuf, RunSpec)> = if manifest.exists() {
+        let specs = Manifest::read(&manifest)?.runs.into_iter().map(|row| row.spec);
+        specs.map(|spec| (dir.join("runs").join(&spec.name), spec)).collect()
+    } else {
+        let read = |run: PathBuf| {
+            let spec = RunSpec::read(&run.join("spec.toml"))?;
+            Ok((run, spec))
+        };
+        runs_of(dir)?.into_iter().map(read).collect::<Result<_, Error>>()?
+    };
     let mut slurm = crate::slurm::states(dir);
-    Ok(manifest
-        .runs
-        .into_iter()
-        .map(|row| {
-            let run = dir.join("runs").join(&row.spec.name);
-            let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, row.spec.steps()));
-            let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
-            let live = works && is_fresh(&run.join(FILE));
-            let slurm = slurm.remove(&row.spec.name);
-            RunStatus { name: row.spec.name, status, live, slurm }
-        })
-        .collect())
+    let of = |(run, spec): (PathBuf, RunSpec)| {
+        let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, spec.steps()));
+        let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
+        let live = works && is_fresh(&run.join(FILE));
+        let slurm = slurm.remove(&spec.name);
+        RunStatus { name: spec.name, status, live, slurm }
+    };
+    Ok(runs.into_iter().map(of).collect())
 }
 
 /// Whether a file was touched of late; one from the future - clocks of two machines differ - was.

@@ -91,9 +91,9 @@ fn a_whole_run_ends_the_same_after_a_power_cut() {
     work(&task(whole.path())).unwrap();
     drop(watching);
     let journal = recorder.journal();
-    assert!(tables(whole.path()).len() > 20 && journal.len() > 400, "{} points", journal.len());
+    assert!(tables(whole.path()).len() > 20 && journal.points() > 400, "{} points", journal.points());
     cases("power cuts during a whole run", 50, |seed| {
-        let point = stream(seed, "point", 1).random_range(0..journal.len());
+        let point = stream(seed, "point", 1).random_range(0..journal.points());
         let folder = induction_torture::scratch();
         let disk = folder.path().join("disk");
         journal.cut(point, seed, &disk).unwrap();

@@ -5,12 +5,14 @@
 //! registers), what it can read as its left factor without copying, plain or transposed, and what a head of width 32 is.
 //! So the products here need no packing, except of the weights, once a step.
 //!
-//! Kernels are written once over [`pulp`]'s registers and compiled for AVX-512, AVX2, NEON and scalar code; the processor
+//! Products, norms and attention are written once over [`pulp`]'s registers and compiled for AVX-512, AVX2, NEON and scalar code; the processor
 //! chooses at run time. Each sum has one order, fixed by the code and not by the width of a register (an element of a
 //! product is one chain of fused multiply-adds; a sum along a row has 32 lanes, then a tree), so every instruction set
 //! gives the same bits. No `unsafe`: bounds are checked once a tile, outside the inner loops.
 //!
-//! Every kernel is generic over [`Real`]: `f64` is the same code, slower, for checking gradients.
+//! Kernels of the model are generic over [`Real`]: `f64` is the same code, slower, for checking gradients. The optimizer's
+//! are `f32` loops that the compiler vectorises. What is compiled for an instruction set takes it ([`Arch`]) as an argument,
+//! so tests compare all that a processor has ([`archs`]).
 //!
 //! ```
 //! use induction_kernels::{Arch, Left, Out, matmul, panels};

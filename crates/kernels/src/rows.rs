@@ -228,8 +228,9 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// Each row's loss `-log softmax(logits)[target]` in nats. With `gradient: Some(scale)` the logits become the gradient
-    /// of `scale` times the loss.
+    /// Each row's loss `-log softmax(logits)[target]` in nats; targets and losses are one a row. With
+    /// `gradient: Some(scale)` the logits become the gradient of `scale` times the loss. Without, they are left as
+    /// exponentials: either way the logits are gone.
     pub fn cross_entropy(
         logits: &'a mut [T], rows: usize, columns: usize, targets: &'a [u32], losses: &'a mut [T], gradient: Option<T>,
     ) = run_cross_entropy;
@@ -391,7 +392,7 @@ fn run_activate<T: Real, S: Simd, const W: usize>(
                     }
                     Activation::Silu => times_sigmoid::<T, S>(s, sum, sum),
                     Activation::Relu => T::vmax(s, sum, T::splat(s, T::default())),
-                    Activation::Gelu => sum,
+                    Activation::Gelu => unreachable!("returned above"),
                 };
             }
         }

@@ -20,7 +20,8 @@
 //! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
-//! Three rules hold everywhere. Sums run in `f64`, whatever the input holds. An input that cannot give a meaningful
+//! Three rules hold for whatever reads arrays of a model; what combines numbers that these gave ([`weighted_mean`],
+//! [`paired_change`], ...) trusts them. Sums run in `f64`, whatever the input holds. An input that cannot give a meaningful
 //! number (no example, a NaN, a pattern whose rows are not probabilities) is an [`Error`] that names the place, never a
 //! panic and never a NaN in the answer. A standard error is over examples, and is `None` for a single example rather
 //! than a zero that would read as certainty.

@@ -147,7 +147,7 @@ pub fn paired_change(before: &[f64], after: &[f64]) -> Result<(f64, Option<f64>)
 /// tokens. The mean of these is the paper's Loss(n); as a vector it is a row of the joint [`pca`](crate::pca()).
 ///
 /// # Errors
-/// If there is no example, or a loss is not finite.
+/// If there is no example or no index, or a loss is not finite.
 pub fn random_token_losses(losses: ArrayView2<f32>, seed: u64) -> Result<Vec<f32>> {
     check(losses)?;
     let n_ctx = losses.ncols();

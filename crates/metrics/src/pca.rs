@@ -3,7 +3,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use crate::{Error, Result};
+use crate::{Error, Result, phase::check_increasing};
 
 /// The directions in which rows differ most.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,8 @@ pub struct Pca {
 /// smaller of the two Gram matrices.
 ///
 /// # Errors
-/// If there are fewer than two rows, a value is not finite, or the rows differ in fewer directions than are asked for.
+/// If there are fewer than two rows, a value is not finite, the eigenvalues do not converge, or the rows differ in fewer
+/// directions than are asked for.
 pub fn pca(rows: ArrayView2<f32>, components: usize) -> Result<Pca> {
     let (n, columns) = rows.dim();
     if n < 2 {
@@ -76,7 +77,7 @@ pub fn pca(rows: ArrayView2<f32>, components: usize) -> Result<Pca> {
 }
 
 /// The angle between two displacements in a plane, in degrees from 0 to 180; `None` if either is zero.
-pub fn angle(a: [f64; 2], b: [f64; 2]) -> Option<f64> {
+fn angle(a: [f64; 2], b: [f64; 2]) -> Option<f64> {
     let [length_a, length_b] = [a, b].map(|v| v[0].hypot(v[1]));
     let cosine = (a[0] * b[0] + a[1] * b[1]) / (length_a * length_b);
     cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0).acos().to_degrees())
@@ -89,8 +90,6 @@ pub struct Pivot {
     pub before_after: Option<f64>,
     /// Between the stretch before the window and the window.
     pub before_inside: Option<f64>,
-    /// Between the window and the stretch after it.
-    pub inside_after: Option<f64>,
 }
 
 /// How the path `[snapshot, 2]` turns about the window from `start` to `end` training tokens (paper.md, 9: Q8).
@@ -105,10 +104,7 @@ pub fn pivot(tokens: &[u64], path: ArrayView2<f64>, start: u64, end: u64) -> Res
         let (expected, found) = (format!("[{}, 2]", tokens.len()), format!("{:?}", path.shape()));
         return Err(Error::Shape { what: "path [snapshot, 2]", expected, found });
     }
-    if let Some(k) = (1..tokens.len()).find(|&k| tokens[k] <= tokens[k - 1]) {
-        let found = format!("{} after {} at snapshot {k}", tokens[k], tokens[k - 1]);
-        return Err(Error::Curve { expected: "have increasing token counts", found });
-    }
+    check_increasing(tokens)?;
     if start >= end {
         let found = format!("{start} to {end}");
         return Err(Error::Setting { name: "window", expected: "a start before its end", found });
@@ -130,9 +126,5 @@ pub fn pivot(tokens: &[u64], path: ArrayView2<f64>, start: u64, end: u64) -> Res
         [b[0] - a[0], b[1] - a[1]]
     };
     let (before, inside, after) = (step(before, start), step(start, end), step(end, after));
-    Ok(Some(Pivot {
-        before_after: angle(before, after),
-        before_inside: angle(before, inside),
-        inside_after: angle(inside, after),
-    }))
+    Ok(Some(Pivot { before_after: angle(before, after), before_inside: angle(before, inside) }))
 }

@@ -500,12 +500,15 @@ fn check_curve(tokens: &[u64], values: &[f64]) -> Result<()> {
         let found = format!("{} token counts and {} values", tokens.len(), values.len());
         return Err(Error::Curve { expected: "have one value for each snapshot, and at least one", found });
     }
-    if let Some(k) = (1..tokens.len()).find(|&k| tokens[k] <= tokens[k - 1]) {
-        let found = format!("{} after {} at snapshot {k}", tokens[k], tokens[k - 1]);
-        return Err(Error::Curve { expected: "have increasing token counts", found });
-    }
+    check_increasing(tokens)?;
     if let Some(k) = values.iter().position(|value| !value.is_finite()) {
         return Err(Error::Curve { expected: "have finite values", found: format!("{} at snapshot {k}", values[k]) });
     }
     Ok(())
+}
+
+pub(crate) fn check_increasing(tokens: &[u64]) -> Result<()> {
+    let Some(k) = (1..tokens.len()).find(|&k| tokens[k] <= tokens[k - 1]) else { return Ok(()) };
+    let found = format!("{} after {} at snapshot {k}", tokens[k], tokens[k - 1]);
+    Err(Error::Curve { expected: "have increasing token counts", found })
 }

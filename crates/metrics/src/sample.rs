@@ -19,7 +19,7 @@ pub const DROP_LEAST: f64 = 0.20;
 /// equal count rank by id, so the list is a function of the counts. It can come out empty; the samplers say so.
 ///
 /// # Errors
-/// If a share is not in `[0, 1)`, if they leave nothing, or if ids do not fit in 32 bits.
+/// If a share, or their sum, is not in `[0, 1)`, or ids do not fit in 32 bits.
 pub fn allowed_tokens(counts: &[u64], bos: u32, drop_most: f64, drop_least: f64) -> Result<Vec<u32>> {
     for (name, share) in
         [("drop_most", drop_most), ("drop_least", drop_least), ("drop_most + drop_least", drop_most + drop_least)]

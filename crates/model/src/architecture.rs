@@ -220,11 +220,6 @@ impl ModelConfig {
         }
     }
 
-    /// The head whose keys and values query head `head` reads.
-    pub fn key_value_head(&self, head: usize) -> usize {
-        head * self.n_key_value_heads() / self.n_heads
-    }
-
     /// Whether this is a model of the paper's family, which can be trained, and run by every engine.
     pub fn is_paper_family(&self) -> bool {
         self.architecture.is_default() && self.normalization != Normalization::RMS

@@ -55,6 +55,11 @@ impl TryFrom<Written> for Clamp {
 }
 
 impl Clamp {
+    /// Whether it takes keys from queries: whether [`ForbiddenKeys`] has any to name.
+    pub fn forbids(self) -> bool {
+        !matches!(self, Self::PreviousToken { .. })
+    }
+
     pub(crate) fn validate(self, config: &ModelConfig) -> Result<(), Error> {
         let Self::PreviousToken { layer, head } = self else { return Ok(()) };
         for (field, found, count) in [("clamp.layer", layer, config.n_layers), ("clamp.head", head, config.n_heads)] {
@@ -67,31 +72,39 @@ impl Clamp {
     }
 }
 
-/// The keys that [`Clamp::ForbidInduction`] takes from each query of a sequence: `key >= 1` for `query >= key` where
-/// `tokens[key - 1] == tokens[query]`. Key 0 is never among them, so every query keeps one.
+/// The keys that a clamp takes from each query of a sequence, beside those after it. Every query keeps one at least.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForbiddenKeys {
-    /// One a query: where its keys begin and end in `keys`.
+    /// One a query: where its keys begin and end in `keys`. Empty if nothing is forbidden.
     spans: Vec<[u32; 2]>,
-    /// What follows each position, sorted by the position's token. A query's keys follow the earlier copies of its token,
-    /// so they are the first of that token's: no list grows with the square of the sequence.
+    /// What the spans point into: they may share parts, so that no list grows with the square of the sequence.
     keys: Vec<u32>,
 }
 
 impl ForbiddenKeys {
-    /// Those of `tokens`.
-    pub fn new(tokens: &[u32]) -> Self {
+    /// Those that `clamp` takes on `tokens`.
+    pub fn new(clamp: Option<Clamp>, tokens: &[u32]) -> Self {
         let mut keys = Self::default();
-        keys.set(tokens);
+        keys.set(clamp, tokens);
         keys
     }
 
-    /// Becomes those of `tokens`, in the memory that is there.
-    pub fn set(&mut self, tokens: &[u32]) {
+    /// Becomes those that `clamp` takes on `tokens`, in the memory that is there.
+    pub fn set(&mut self, clamp: Option<Clamp>, tokens: &[u32]) {
+        self.spans.clear();
         self.keys.clear();
+        match clamp {
+            None | Some(Clamp::PreviousToken { .. }) => {}
+            Some(Clamp::ForbidInduction) => self.forbid_induction(tokens),
+        }
+    }
+
+    /// `key >= 1` for `query >= key` where `tokens[key - 1] == tokens[query]`; never key 0. `keys` becomes what follows each
+    /// position, sorted by the position's token: a query's keys follow the earlier copies of its token, so they are the
+    /// first of that token's.
+    fn forbid_induction(&mut self, tokens: &[u32]) {
         self.keys.extend(0..tokens.len() as u32);
         self.keys.sort_unstable_by_key(|&at| (tokens[at as usize], at));
-        self.spans.clear();
         self.spans.resize(tokens.len(), [0; 2]);
         let (mut first, mut current) = (0, None);
         for (index, key) in self.keys.iter_mut().enumerate() {
@@ -104,10 +117,9 @@ impl ForbiddenKeys {
         }
     }
 
-    /// Of one query, ascending.
+    /// Of one query, ascending; none if nothing is forbidden.
     pub fn of(&self, query: usize) -> &[u32] {
-        let [from, to] = self.spans[query];
-        &self.keys[from as usize..to as usize]
+        self.spans.get(query).map_or(&[], |&[from, to]| &self.keys[from as usize..to as usize])
     }
 
     /// `(spans, keys)`: query `i` has `keys[spans[i][0]..spans[i][1]]`; spans may overlap.
@@ -122,17 +134,19 @@ mod tests {
 
     #[test]
     fn forbidden_are_the_followers_of_earlier_copies() {
-        let mut keys = ForbiddenKeys::new(&[5, 1, 2, 1, 1]);
+        let mut keys = ForbiddenKeys::new(Some(Clamp::ForbidInduction), &[5, 1, 2, 1, 1]);
         let of = |query: usize| keys.of(query).to_vec();
         assert_eq!([of(0), of(1), of(2), of(3), of(4)], [vec![], vec![], vec![], vec![2], vec![2, 4]]);
         // By the definition, pair by pair, in memory that held another sequence.
         for (length, kinds) in [(0u32, 1), (1, 1), (40, 1), (57, 3), (64, 11), (30, 100)] {
             let tokens: Vec<u32> = (0..length).map(|at| at * at * 7 % 31 % kinds).collect();
-            keys.set(&tokens);
+            keys.set(Some(Clamp::ForbidInduction), &tokens);
             for query in 0..tokens.len() {
                 let expected = (1..=query).filter(|&key| tokens[key - 1] == tokens[query]).map(|key| key as u32);
                 assert!(keys.of(query).iter().copied().eq(expected), "query {query} of {tokens:?}");
             }
+            keys.set(None, &tokens);
+            assert_eq!(keys, ForbiddenKeys::default());
         }
     }
 

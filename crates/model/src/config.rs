@@ -33,7 +33,7 @@ pub struct ModelConfig {
     pub n_ctx: usize,
     /// Number of tokens.
     pub d_vocab: usize,
-    /// Where layer norm stands.
+    /// What normalizes the residual stream; always at the same places.
     #[serde(default = "default_normalization")]
     pub normalization: Normalization,
     /// Each key mixed with its predecessor (paper.md, 1.4), one learned amount a head.

@@ -45,9 +45,6 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
-    /// A hook point that does not exist.
-    #[error("\"{0}\" is not a hook point: expected one such as blocks.0.attn.hook_pattern")]
-    UnknownHook(String),
     /// A file that could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -38,7 +38,7 @@ impl HandBuilt {
         Self { d_vocab, n_ctx, position_pairs: 8, position_sharpness: 100.0, match_sharpness: 10.0, copy_strength: 5.0 }
     }
 
-    /// The configuration: `d_model = 2 * position_pairs + 3 * d_vocab`.
+    /// The configuration: `d_model = 2 * position_pairs + 3 * d_vocab`, rounded up to an even number.
     pub fn config(&self) -> ModelConfig {
         ModelConfig {
             n_layers: 2,

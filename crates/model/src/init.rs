@@ -9,7 +9,8 @@ impl ModelConfig {
     /// changes no other.
     ///
     /// Normal with standard deviation 1 for `W_E`, `d_model^-0.5` for what reads the residual stream,
-    /// `fan_in^-0.5 / sqrt(2 n_layers)` for what writes to it; layer norm 1 and 0; biases and smear amounts 0.
+    /// `d_model^-0.5 / sqrt(2 n_layers)` for `W_O` and `d_mlp^-0.5 / sqrt(2 n_layers)` for `W_out`; layer norm 1 and 0;
+    /// biases and smear amounts 0.
     ///
     /// # Errors
     /// The configuration's, if it is not valid.

@@ -5,11 +5,21 @@
 //! it has a closed form to be tested against and a name that interpretability researchers know: parameters and hook
 //! points carry TransformerLens' names and shapes.
 //!
-//! The weights live in [`Params`], named arrays on the host. Initial weights, snapshots, the optimizer and the export
-//! all work on them; [`Transformer`], the burn module, is made from them for one device. So no file, no seed and no
-//! optimizer state depends on a device.
+//! The weights are exchanged as [`Params`], named arrays on the host in one fixed order: initial weights and the layout of
+//! every file depend on no device. [`Transformer`], the burn module with gradients made by hand, is made from them for one
+//! device.
 //!
-//! This crate is the only one that names burn's layer types.
+//! Around the family stand:
+//!
+//! * [`Architecture`]: what the models that other people trained do otherwise (Llama, GPT-2, GPT-NeoX, Qwen2), as part of
+//!   the same [`ModelConfig`]; [`pretrained`] reads them from GGUF, safetensors and TransformerLens folders.
+//! * [`export_huggingface`] and [`export_transformer_lens`]: our models in other libraries' layouts.
+//! * [`Clamp`]: a constraint on attention patterns, obeyed in training and after.
+//! * [`HandBuilt`]: an induction model whose weights were written down rather than learned.
+//!
+//! # Features
+//!
+//! - `burn` (default): [`Transformer`]. Everything else is without it.
 //!
 //! ```
 //! use induction_model::{ModelConfig, Transformer};
@@ -36,15 +46,19 @@ mod init;
 mod params;
 mod positions;
 pub mod pretrained;
+#[cfg(feature = "burn")]
 mod transformer;
 
 pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, RotaryScaling};
 pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
-pub use export::{export_huggingface, export_transformer_lens, write_export, write_export_huggingface};
+pub use export::{
+    export_huggingface, export_transformer_lens, write_export_huggingface, write_export_transformer_lens,
+};
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
-pub use transformer::{NoTap, Tap, TrainingOptions, Transformer};
+#[cfg(feature = "burn")]
+pub use transformer::{Tap, TrainingOptions, Transformer};

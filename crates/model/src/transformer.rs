@@ -33,7 +33,7 @@ pub trait Tap {
 }
 
 /// A [`Tap`] that wants nothing.
-pub struct NoTap;
+struct NoTap;
 
 impl Tap for NoTap {
     fn wants(&self, _: Hook) -> bool {
@@ -108,16 +108,6 @@ pub struct Transformer {
     positions: Tensor<3>,
     /// `[1, 1, n_ctx, n_ctx]`: 0 on and below the diagonal, [`MASKED`] above.
     causal_mask: Tensor<4>,
-}
-
-impl ModelConfig {
-    /// The model with its initial weights for `seed`, on `device` (made with `.autodiff()` if gradients are wanted).
-    ///
-    /// # Errors
-    /// The configuration's, if it is not valid.
-    pub fn init(&self, seed: u64, device: &Device) -> Result<Transformer, Error> {
-        Transformer::from_params(self, &self.init_params(seed)?, device)
-    }
 }
 
 impl Transformer {
@@ -221,16 +211,21 @@ impl Transformer {
         hat * w.val().unsqueeze() + b.val().unsqueeze()
     }
 
+    /// Whether queries lack more keys than those after them.
+    fn forbids(&self) -> bool {
+        self.config.clamp.is_some_and(Clamp::forbids)
+    }
+
     /// What is added to the scores: `[1 or batch, 1, pos, pos]`.
     fn mask(&self, tokens: &[u32], batch: usize) -> Tensor<4> {
         let pos = tokens.len() / batch;
         let causal = self.causal_mask.clone().slice([0..1, 0..1, 0..pos, 0..pos]);
-        if self.config.clamp != Some(Clamp::ForbidInduction) {
+        if !self.forbids() {
             return causal;
         }
         let mut forbidden = vec![0f32; batch * pos * pos];
         for (tokens, out) in tokens.chunks_exact(pos).zip(forbidden.chunks_exact_mut(pos * pos)) {
-            let keys = ForbiddenKeys::new(tokens);
+            let keys = ForbiddenKeys::new(self.config.clamp, tokens);
             for (query, row) in out.chunks_exact_mut(pos).enumerate() {
                 keys.of(query).iter().for_each(|&key| row[key as usize] = MASKED);
             }
@@ -312,7 +307,7 @@ impl Transformer {
             return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
         }
         // Nobody needs the pattern: the device's own attention, which need not write it down.
-        let z = if self.config.clamp == Some(Clamp::ForbidInduction) {
+        let z = if self.forbids() {
             let mask = mask.clone().repeat_dim(1, heads);
             attention(q, k, v.clone(), None, Some(mask), AttentionModuleOptions::default())
         } else {

@@ -164,6 +164,12 @@ if (byId("explorer-data")) {
       const points = a.scores.shape[1];
       show(byId("x-scores"), chart("", "score", ["prefix matching", "copying", "previous token"], m.scored,
         [0, 1, 2].map((k) => at(a.scores, k, points)), [tokens], ["solid", "dash", "dot"]));
+      byId("x-measures").replaceChildren(...m.measures.map(([name, of]) => {
+        const one = document.createElement("div"), said = of[head] === null ? "none" : of[head].toFixed(3);
+        one.append(Object.assign(document.createElement("dt"), { textContent: name.replaceAll("_", " ") }),
+          Object.assign(document.createElement("dd"), { textContent: said }));
+        return one;
+      }));
       byId("x-removed").hidden = !m.removed.length;
       if (m.removed.length) show(byId("x-effects"), chart("", "ICL score, change (nats)", ["without the head"], m.removed, [at(a.effects, 0, m.removed.length)], [tokens]));
     }

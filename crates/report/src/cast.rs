@@ -67,6 +67,8 @@ impl Part {
         match (self.smeared, self.clamp) {
             (_, Some(Clamp::PreviousToken)) => format!("{layers}, given a previous-token head"),
             (_, Some(Clamp::ForbidInduction)) => format!("{layers}, forbidden induction"),
+            (false, Some(Clamp::Other(said))) => format!("{layers}, {said}"),
+            (true, Some(Clamp::Other(said))) => format!("{layers}, smeared keys, {said}"),
             (true, None) => format!("{layers}, smeared keys"),
             (false, None) => layers,
         }
@@ -77,6 +79,7 @@ impl Part {
         let variant = match (self.smeared, self.clamp) {
             (_, Some(Clamp::PreviousToken)) => "previous-token-clamped (`reproduce --clamp`)",
             (_, Some(Clamp::ForbidInduction)) => "induction-forbidden (`reproduce --clamp`)",
+            (_, Some(Clamp::Other(said))) => said,
             (true, None) => "smeared-key",
             (false, None) => "vanilla",
         };

@@ -35,6 +35,8 @@ pub(crate) struct Model {
     /// Training tokens at each snapshot with head scores, and with heads removed.
     scored: Vec<u64>,
     removed: Vec<u64>,
+    /// Every measure of its heads at the last of them, by name.
+    measures: Vec<(String, Vec<Option<f64>>)>,
     prompts: Vec<Prompt>,
     arrays: Vec<Array>,
     /// All arrays, one after the other, zlib, base64; stands in the page apart from the rest.
@@ -132,6 +134,10 @@ pub(crate) fn explorer(casts: &[Cast<'_>], limit: usize) -> (Vec<Model>, usize) 
     }
 }
 
+fn thousandth(x: f64) -> f64 {
+    (x * 1000.0).round() / 1000.0
+}
+
 /// `every`: one map in so many, counted back from the last; without it only the last, and no prompts.
 fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<usize>) -> Model {
     let (run, spec) = (player.run, &player.run.spec);
@@ -170,6 +176,11 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
         window: own_window(player),
         scored: run.heads.iter().map(|point| point.tokens).collect(),
         removed: run.ablations.iter().map(|point| point.tokens).collect(),
+        measures: run
+            .last_measures
+            .iter()
+            .map(|(name, of)| (name.clone(), of.iter().map(|x| x.map(thousandth)).collect()))
+            .collect(),
         prompts: prompts
             .iter()
             .map(|prompt| Prompt {

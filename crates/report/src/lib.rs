@@ -197,7 +197,7 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
 pub fn scan_page(scans: &[Scan]) -> String {
     let models = figures::Models::of_series(scans);
     let mut claims = claims::judge(&[], &models.each);
-    claims.retain(|claim| arguments::REAL_MODELS.claims.contains(&claim.id));
+    claims.retain(|claim| arguments::REAL_MODELS.rests_on(claim.id));
     let figures = figures::models(&models, &claims);
     let mut names: Vec<&str> = scans.iter().map(|scan| scan.model.name.as_str()).collect();
     names.dedup();

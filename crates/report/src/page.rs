@@ -314,7 +314,7 @@ fn argument_section(out: &mut String, argument: &Argument, claims: &[Claim], fig
         html(claim),
         html(experiment)
     );
-    for claim in claims.iter().filter(|claim| argument.claims.contains(&claim.id)) {
+    for claim in claims.iter().filter(|claim| argument.rests_on(claim.id)) {
         let ours = if claim.ours.is_empty() { "nothing measured".to_string() } else { claim.ours.clone() };
         let interval = claim.interval.as_ref().map_or(String::new(), |interval| format!(" (95 %: {interval})"));
         let _ = writeln!(

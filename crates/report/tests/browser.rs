@@ -433,6 +433,18 @@ fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     let took = browser.time("document.querySelector('#x-heads button').click()");
     times.push_back(("another head", took));
     assert_eq!(browser.eval("document.querySelector('#x-heads button').getAttribute('aria-pressed')"), json!("true"));
+    // Whatever measures the table has are there, and belong to the head: its button says one of them, too.
+    let said = browser.eval(
+        "[...document.querySelectorAll('#x-measures div')].map((one) => one.innerText.replace(/\\s+/g, ' ').trim())",
+    );
+    let said: Vec<&str> = said.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let title = browser.eval("document.querySelector('#x-heads button').title");
+    let last = |text: &str| text.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
+    let score = title.as_str().and_then(last).expect("prefix matching 0.12");
+    assert!(said.len() >= 5 && said.iter().any(|one| one.starts_with("previous token ")), "{said:?}");
+    let listed =
+        said.iter().find(|one| one.strip_prefix("prefix matching ").is_some_and(|rest| !rest.starts_with('l')));
+    assert!(listed.and_then(|one| last(one)).is_some_and(|value| (value - score).abs() < 0.0051), "{title}: {said:?}");
     browser.eval("(() => { const s = document.getElementById('x-model'); s.value = [...s.options].findIndex((o) => o.textContent === '2 layers'); s.dispatchEvent(new Event('change')); })()");
     browser.until("document.getElementById('x-said').textContent.includes('of 2 layers.')");
 

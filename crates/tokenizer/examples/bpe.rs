@@ -17,7 +17,7 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
-use induction_tokenizer::{BpeTokenizer, Document};
+use induction_tokenizer::{BpeTokenizer, Document, Tokenizer};
 
 /// Genesis 1, 1-10 (King James Version).
 const TEXT: &str = "In the beginning God created the heaven and the earth. And the earth was without form, and void; and \

@@ -10,7 +10,7 @@ use tokenizers::{
     TokenizerImpl, Trainer,
 };
 
-use crate::{Document, Error, Result, bytes, tokenizer_file};
+use crate::{Document, Error, Result, Tokenizer, bytes, tokenizer_file};
 
 /// The token before every document and every example. It never comes out of a text.
 pub const BOS: &str = "<|bos|>";
@@ -75,7 +75,13 @@ impl BpeTokenizer {
     /// [`Error::Io`]; [`Error::Tokenizer`] if the file is damaged, or a tokenizer of another kind: it would give a model
     /// other ids, or lose bytes.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let (vocab, merges) = tokenizer_file::read(path.as_ref())?;
+        let path = path.as_ref();
+        Self::from_bytes(path, &tokenizer_file::read(path, tokenizer_file::of_file(path))?)
+    }
+
+    /// As [`load`](Self::load), from what the file at `path` holds.
+    pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let (vocab, merges) = tokenizer_file::parse(bytes).map_err(tokenizer_file::of_file(path))?;
         Self::from_parts(vocab, merges)
     }
 
@@ -123,19 +129,7 @@ impl BpeTokenizer {
     /// # Errors
     /// [`Error::UnknownToken`] for an id of `d_vocab` or more.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let mut text = Vec::new();
-        for &id in ids {
-            text.extend_from_slice(self.piece(id)?);
-        }
-        Ok(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// One token for a reader's eyes: its text, with bytes that are not UTF-8 on their own written `\xNN`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownToken`] for an id of `d_vocab` or more.
-    pub fn token_text(&self, id: u32) -> Result<String> {
-        self.piece(id).map(bytes::escaped)
+        Ok(String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned())
     }
 
     pub(crate) fn piece(&self, id: u32) -> Result<&[u8]> {

@@ -1,14 +1,13 @@
 //! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all runs.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::Corpus;
 use crate::split::{Split, check_fraction, split};
-use crate::{BpeTokenizer, Document, Error, Result, Shard, bpe, corpus};
+use crate::{BpeTokenizer, Document, Error, Result, Shard, bpe, corpus, tokenizer_file};
 
 /// Part of the key: raised when the same corpus would give other files.
 const FORMAT_VERSION: u32 = 1;
@@ -158,11 +157,13 @@ impl Wanted {
 
     /// Reads a folder and checks that its files are whole and belong together.
     fn read(&self, folder: &Path) -> Result<(BpeTokenizer, Shard, Shard, Summary)> {
-        let summary: Summary = serde_json::from_slice(&read_bounded(&folder.join("data.json"), 1 << 16)?)
-            .map_err(|e| refusal(folder, "data.json", e.to_string()))?;
+        let data_json = tokenizer_file::beginning(&folder.join("data.json"), "read", 1 << 16)?;
+        let summary: Summary =
+            serde_json::from_slice(&data_json).map_err(|e| refusal(folder, "data.json", e.to_string()))?;
         let path = folder.join("tokenizer.json");
-        let tokenizer_blake3 = blake3::hash(&read_bounded(&path, 64 << 20)?).to_hex().to_string();
-        let tokenizer = BpeTokenizer::load(&path)?;
+        let tokenizer_json = tokenizer_file::read(&path, tokenizer_file::of_file(&path))?;
+        let tokenizer_blake3 = blake3::hash(&tokenizer_json).to_hex().to_string();
+        let tokenizer = BpeTokenizer::from_bytes(&path, &tokenizer_json)?;
         let train = Shard::read(folder.join("train.tokens"))?;
         let held_out = Shard::read(folder.join("held_out.tokens"))?;
         let vocabularies = [tokenizer.d_vocab(), train.d_vocab as usize, held_out.d_vocab as usize];
@@ -208,13 +209,6 @@ fn set_aside(folder: &Path, error: &Error) -> Result<Option<String>> {
 
 fn refusal(folder: &Path, field: &'static str, reason: String) -> Error {
     Error::DataFolder { path: folder.to_owned(), field, reason }
-}
-
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    file.take(limit).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
-    Ok(bytes)
 }
 
 fn bytes(documents: &[Document]) -> u64 {

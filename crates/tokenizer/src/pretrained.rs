@@ -20,9 +20,10 @@ use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
 use self::added::{Added, Finder, check_added, composed};
 use self::bos::Bos;
-use self::vocabulary::{IdsByToken, check_merges, check_vocab, from_slice, of_file, pair, read, refuse};
+use self::vocabulary::{IdsByToken, check_merges, check_vocab, from_slice, of_file, pair};
 use self::words::{Pattern, Words};
 use crate::bpe::guarded;
+use crate::tokenizer_file::{read, refuse};
 use crate::{Error, Result, Tokenizer, bytes};
 
 pub use self::parts::TokenizerParts;
@@ -80,7 +81,7 @@ impl PretrainedTokenizer {
     /// [`Error::Io`]; [`Error::Pretrained`] if a file is damaged or they do not belong together.
     pub fn from_gpt2_files(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let path = vocab.as_ref();
-        let parsed = read(path).and_then(|bytes| from_slice(&bytes).map_err(of_file(path)))?;
+        let parsed = from_slice(&read(path, of_file(path))?).map_err(of_file(path))?;
         let IdsByToken(Some(mut vocab)) = parsed else {
             return Err(of_file(path)(("(file)".to_owned(), "a list, expected tokens with their ids".to_owned())));
         };
@@ -92,7 +93,7 @@ impl PretrainedTokenizer {
         checked.map_err(of_file(path))?;
         vocab.remove(END_OF_TEXT);
         let path = merges.as_ref();
-        let text = String::from_utf8(read(path)?);
+        let text = String::from_utf8(read(path, of_file(path))?);
         let text = text.or_else(|e| refuse("(file)", e.to_string())).map_err(of_file(path))?;
         let lines =
             text.lines().enumerate().filter(|(n, line)| !(line.is_empty() || *n == 0 && line.starts_with("#version")));

@@ -16,8 +16,37 @@ use tokenizers::models::bpe::Merges;
 use crate::bpe::{BOS, MAX_D_VOCAB, MIN_D_VOCAB};
 use crate::{Error, Result, bytes};
 
-/// The largest vocabulary takes about 5 MB.
+/// The largest known `tokenizer.json` (250,000 tokens and as many merges) has about 20 MB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// A field and what is wrong with it.
+pub(crate) type Refusal = (String, String);
+
+pub(crate) fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Refusal> {
+    Err((field.into(), reason.into()))
+}
+
+/// A tokenizer's file, whoever made it: a file over the limit becomes an error by `of_file`.
+pub(crate) fn read(path: &Path, of_file: impl Fn(Refusal) -> Error) -> Result<Vec<u8>> {
+    let bytes = beginning(path, "read the tokenizer", MAX_FILE_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return refuse("(file)", format!("larger than {MAX_FILE_BYTES} bytes")).map_err(of_file);
+    }
+    Ok(bytes)
+}
+
+/// The first `limit` bytes of a file, or all that it has.
+pub(crate) fn beginning(path: &Path, action: &'static str, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(Error::io(action, path))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(Error::io(action, path))?;
+    Ok(bytes)
+}
+
+/// For `map_err`: a refusal of something in the file.
+pub(crate) fn of_file(path: &Path) -> impl Fn(Refusal) -> Error {
+    move |(field, reason)| Error::Tokenizer { path: path.to_owned(), field, reason }
+}
 
 #[derive(Deserialize)]
 struct TokenizerJson {
@@ -61,24 +90,7 @@ struct ModelJson {
 }
 
 /// The tokens by id, and the merges in their order.
-pub(crate) fn read(path: &Path) -> Result<(Vec<String>, Merges)> {
-    let file = File::open(path).map_err(Error::io("read the tokenizer", path))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read the tokenizer", path))?;
-    parse(&bytes).map_err(|(field, reason)| Error::Tokenizer { path: path.to_owned(), field, reason })
-}
-
-/// A field and what is wrong with it.
-type Refusal = (String, String);
-
-fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Refusal> {
-    Err((field.into(), reason.into()))
-}
-
-fn parse(bytes: &[u8]) -> Result<(Vec<String>, Merges), Refusal> {
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return refuse("(file)", format!("larger than {MAX_FILE_BYTES} bytes"));
-    }
+pub(crate) fn parse(bytes: &[u8]) -> Result<(Vec<String>, Merges), Refusal> {
     let json: TokenizerJson = serde_json::from_slice(bytes).or_else(|e| refuse("(file)", e.to_string()))?;
     check_steps(&json)?;
     check_added(&json.added_tokens)?;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use induction_tokenizer::{BOS, BpeTokenizer, Data, Error, Shard, Summary, prepare};
+use induction_tokenizer::{BOS, BpeTokenizer, Data, Error, Shard, Summary, Tokenizer, prepare};
 
 const FILES: [&str; 4] = ["data.json", "held_out.tokens", "tokenizer.json", "train.tokens"];
 

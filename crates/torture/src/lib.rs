@@ -1,6 +1,7 @@
-//! What the tests of robustness share: cases by seed, their counts, damaged files, bounds.
+//! What the tests of robustness share: cases by seed and their counts, damaged files ([`mutated`], [`attack`]), a simulated
+//! power cut ([`Recorder`], [`Journal`]), a failing disk ([`Faults`]), bounds on time and memory ([`bounded`]).
 //!
-//! Only tests and fuzz targets depend on this crate. A robustness test is a name, a number of cases and a function of a
+//! Only tests depend on this crate. A robustness test is a name, a number of cases and a function of a
 //! seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on with further seeds.
 
 mod attack;

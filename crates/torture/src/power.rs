@@ -79,13 +79,8 @@ pub struct Journal {
 
 impl Journal {
     /// How many points a power cut can come at.
-    pub fn len(&self) -> usize {
+    pub fn points(&self) -> usize {
         self.events.len() + 1
-    }
-
-    /// Whether nothing was recorded.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
     }
 
     /// Makes in `target` what a disk may hold if the power is cut after the first `point` changes, and gives the largest number
@@ -306,7 +301,7 @@ mod tests {
             log.sync().expect("it syncs");
             log.write_all(&[b'x'; 2000]).expect("it takes bytes");
         });
-        let end = outcomes(&journal, journal.len() - 1, "log");
+        let end = outcomes(&journal, journal.points() - 1, "log");
         assert!(end.len() > 20 && end.iter().all(|bytes| bytes.as_ref().is_some_and(|b| b.starts_with(b"safe"))));
         // A file whose folder is not synced yet may not be there at all.
         assert!(outcomes(&journal, 1, "log").contains(&None));
@@ -320,12 +315,12 @@ mod tests {
             write_atomic(&folder.join("a/b/c"), b"new").expect("a file");
         });
         let mut seen = std::collections::BTreeSet::new();
-        for point in 0..journal.len() {
+        for point in 0..journal.points() {
             seen.extend(outcomes(&journal, point, "a/b/c"));
         }
         let expected = [None, Some(b"new".to_vec()), Some(b"old".to_vec())];
         assert_eq!(seen, expected.into_iter().collect());
-        assert_eq!(outcomes(&journal, journal.len() - 1, "a/b/c").len(), 1);
+        assert_eq!(outcomes(&journal, journal.points() - 1, "a/b/c").len(), 1);
     }
 
     #[test]

@@ -154,7 +154,7 @@ pub fn train(
             if !found.grad_norm.is_finite() {
                 return Err(diverged("the gradient of all parameters together"));
             }
-            if !found.weights.is_finite() {
+            if !found.weights_squared.is_finite() {
                 return Err(diverged("a parameter after the update"));
             }
             (found.loss, found.grad_norm)
@@ -208,7 +208,7 @@ pub fn train(
 /// Whether the run in this folder has its last snapshot, for this spec.
 ///
 /// # Errors
-/// A folder of another spec or version.
+/// A folder of another spec, or whose spec.toml cannot be read.
 pub fn is_finished(spec: &RunSpec, run: &Path) -> Result<bool, Error> {
     if !run.join("spec.toml").exists() {
         return Ok(false);

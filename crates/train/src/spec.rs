@@ -422,7 +422,7 @@ impl RunSpec {
         blake3::hash(value.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
-    /// The first section in which two specs' training differs, in words; for messages.
+    /// The first line in which two specs' training differs, in words; for messages.
     pub(crate) fn difference(&self, other: &Self) -> String {
         let lines = |spec: &Self| spec.to_toml().lines().map(str::to_string).collect::<Vec<_>>();
         let (ours, theirs) = (lines(self), lines(other));

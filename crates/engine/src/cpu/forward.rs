@@ -94,9 +94,7 @@ impl<T: Real> Model<T> {
         slopes: bool,
         tap: &mut dyn Tap<T>,
     ) {
-        if self.clamp == Some(Clamp::ForbidInduction) {
-            space.forbidden.set(tokens);
-        }
+        space.forbidden.set(self.clamp, tokens);
         let first = match start {
             Start::Tokens => {
                 self.embed(space, tokens);

@@ -356,7 +356,7 @@ impl Engine for CpuEngine {
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
         for hook in hooks {
-            check_hook(&self.config, *hook).map_err(|reason| Error::Tokens(format!("no activation {reason}")))?;
+            check_hook(&self.config, *hook).map_err(Error::Hook)?;
         }
         let used = tokens.ncols();
         self.check(tokens, used, interventions)?;

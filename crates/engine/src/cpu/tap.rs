@@ -33,8 +33,8 @@ impl ExampleTap<'_> {
     }
 }
 
-/// What stands at (position, head, column): the row-major array's `[position, head, column]`, or `[position, column]`
-/// with one head.
+/// Calls `visit(array, panel)` for each entry of an example's activation: its index in the row-major
+/// `[position, head, column]` (`[position, column]` without heads), and in the panels.
 fn each(dims: &Dims, used: usize, hook: Hook, rows: usize, mut visit: impl FnMut(usize, usize)) {
     let (heads, width) = match hook {
         Hook::Q(_) | Hook::Z(_) => (dims.n_heads, dims.d_head),

@@ -35,7 +35,7 @@ pub(super) struct Workspace<T> {
 pub(super) struct Layer<T> {
     /// The residual stream before the layer.
     pub(super) input: Vec<T>,
-    /// Queries, keys before smearing, values: `[used, 3 * heads_width]`.
+    /// Queries, keys before smearing, values: `[used, heads_width + 2 * kv_width]`.
     pub(super) qkv: Vec<T>,
     /// Smeared keys; empty without smearing.
     pub(super) smeared: Vec<T>,

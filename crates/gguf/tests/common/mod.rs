@@ -1,19 +1,7 @@
 //! A writer of GGUF files that remembers where the fields are that a reader must not believe.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::path::Path;
-
 use induction_gguf::{Array, Kind, Value};
-
-/// Writes a file that may be there already, without emptying it first: some file systems flush what replaces an emptied
-/// file, which takes a millisecond, and tests do this ten thousand times.
-pub(crate) fn overwrite(path: &Path, bytes: &[u8]) {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
-    file.write_all(bytes).unwrap();
-    file.set_len(bytes.len() as u64).unwrap();
-}
 
 /// A file to be: everything it holds, in its order.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use induction_tokenizer::Tokenizer;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 //! [`MEASURES`] is the registry of those taken from activations: a new one is a function and a line there, and comes out
 //! in `heads.jsonl` with its standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use induction_engine::Engine;
 use induction_metrics::{
@@ -118,6 +118,13 @@ const MEASURES: &[Measure] = &[
         },
     },
 ];
+
+/// Whether a head's scores have every measure of today, and none that is no more.
+pub(super) fn is_current(scores: &BTreeMap<String, Option<f64>>) -> bool {
+    let names = MEASURES.iter().flat_map(|measure| measure.names);
+    let found = scores.keys().filter_map(|name| name.strip_suffix("_10"));
+    names.copied().collect::<BTreeSet<_>>() == found.collect()
+}
 
 /// Two tables from what `take` says of each head, example by example, from pattern, direct-path logits and tokens.
 fn by_example(

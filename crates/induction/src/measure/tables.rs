@@ -6,9 +6,11 @@ use induction_metrics::Role;
 use induction_train::EvaluationSpec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::heads;
 use crate::{Error, status::Seen};
 
-/// Raised whenever a measurement's definition changes, so that stored tables are made again.
+/// Raised whenever a measurement's definition changes, so that stored tables are made again. (A new head measure is seen
+/// by its name.)
 const MEASURES: u32 = 4;
 
 const META: &str = "meta.json";
@@ -46,7 +48,7 @@ pub(super) const FILES: [&str; 5] =
 /// A line of `loss_by_index.jsonl`: what the losses of a snapshot say by index.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LossRow {
-    pub(super) step: u64,
+    pub(crate) step: u64,
     pub(super) tokens: u64,
     /// Mean over examples and indices.
     pub(crate) loss: f64,
@@ -63,23 +65,23 @@ pub(crate) struct LossRow {
 /// A line of `icl.jsonl`. The examples are the same at every snapshot, so changes can be compared in pairs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct IclRow {
-    pub(super) step: u64,
+    pub(crate) step: u64,
     pub(super) tokens: u64,
     pub(crate) icl_score: f64,
     pub(super) stderr: f64,
     pub(super) by_example: Vec<f32>,
     /// d loss / d ln index over the indices from the early one on.
-    pub(super) late_slope: f64,
+    pub(crate) late_slope: f64,
     pub(super) late_slope_by_example: Vec<f32>,
 }
 
 /// A line of `random_tokens.jsonl`: the loss of one fixed random token an example.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct RandomTokenRow {
-    pub(super) step: u64,
+pub(crate) struct RandomTokenRow {
+    pub(crate) step: u64,
     pub(super) tokens: u64,
     /// The paper's loss: the mean of `losses`.
-    pub(super) loss: f64,
+    pub(crate) loss: f64,
     pub(super) losses: Vec<f32>,
 }
 
@@ -169,7 +171,10 @@ impl Tables {
     /// The stored tables if they were made as `fresh` says, else empty ones: a table is never mixed from two definitions,
     /// and one that cannot be read is made again from the snapshots.
     pub(super) fn read(folder: &Path, fresh: Meta) -> Self {
-        let same = |tables: &Self| Meta { snapshots: BTreeMap::new(), ..tables.meta.clone() } == fresh;
+        let same = |tables: &Self| {
+            Meta { snapshots: BTreeMap::new(), ..tables.meta.clone() } == fresh
+                && tables.heads.first().is_none_or(|row| heads::is_current(&row.scores))
+        };
         Self::stored(folder).filter(same).unwrap_or_else(|| Self::new(fresh))
     }
 

@@ -28,6 +28,9 @@ pub use self::{
 /// Examples of each head evaluator, as in the paper.
 pub const EXAMPLES: usize = 10;
 
+/// Windows of a text that the ICL score is taken on, unless told.
+pub const WINDOWS: usize = 16;
+
 /// The result of [`scan`], as its JSON.
 #[derive(Debug, Serialize)]
 pub struct Scan {

@@ -9,7 +9,12 @@ use induction_train::RunSpec;
 use serde::{Deserialize, Serialize};
 
 use super::{find_snapshot, hub::name_in_cache};
-use crate::{Error, device::Device, measure::load_finite_model, source::Source};
+use crate::{
+    Error,
+    device::Device,
+    measure::load_finite_model,
+    source::{Source, data_of},
+};
 
 /// What a scan says of the model itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,8 +105,8 @@ pub fn open(path: &Path) -> Result<Opened, Error> {
 fn run_data(snapshot: &Path) -> Option<Source> {
     let run = snapshot.parent()?.parent()?;
     let mut spec = RunSpec::read(&run.join("spec.toml")).ok()?;
-    let beside = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
-    let data = [run.join("data")].into_iter().chain(beside).find(|data| data.is_dir())?;
+    // Nothing is prepared for a look at a model.
+    let data = Some(data_of(run)).filter(|data| data.is_dir())?;
     Source::open(&mut spec, &data).ok()
 }
 

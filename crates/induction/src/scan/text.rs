@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use induction_metrics::RoleThresholds;
+
 use super::{
     Scan,
     whole::{Head, ModelScan},
@@ -63,15 +65,14 @@ fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a Head {
 
 fn of_model(scan: &ModelScan) -> String {
     let m = &scan.model;
+    let layers = if m.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", m.n_layers) };
+    let params = match m.n_params as f64 {
+        few if few < 1e6 => format!("{:.0}k", few / 1e3),
+        many => format!("{:.0}M", many / 1e6),
+    };
     let mut text = format!(
-        "{}: {}, {} layers of {} heads, d_model {}, {:.0}M parameters ({})\n\n",
-        m.name,
-        m.family,
-        m.n_layers,
-        m.n_heads,
-        m.d_model,
-        m.n_params as f64 / 1e6,
-        m.encoding
+        "{}: {}, {layers} of {} heads, d_model {}, {params} parameters ({})\n\n",
+        m.name, m.family, m.n_heads, m.d_model, m.encoding
     );
     let mut heads: Vec<&Head> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
@@ -90,10 +91,11 @@ fn of_model(scan: &ModelScan) -> String {
         );
     }
     let previous = best(scan, "previous_token");
-    let matching = heads.iter().filter(|head| head.score("prefix_matching") > 0.3).count();
+    let limit = RoleThresholds::default().prefix_matching;
+    let matching = heads.iter().filter(|head| head.score("prefix_matching") > limit).count();
     let _ = writeln!(
         text,
-        "{matching} of {} heads match prefixes (above 0.3); best previous-token head {}.{}, {:.3}\n",
+        "{matching} of {} heads match prefixes (above {limit}); best previous-token head {}.{}, {:.3}\n",
         heads.len(),
         previous.layer,
         previous.head,

@@ -102,8 +102,10 @@ impl Queued {
             }
             (_, reason) => text += &format!(" ({reason})"),
         }
-        if self.restarts > 0 {
-            text += &format!(", started again {} times", self.restarts);
+        match self.restarts {
+            0 => {}
+            1 => text += ", started again once",
+            times => text += &format!(", started again {times} times"),
         }
         text
     }
@@ -221,7 +223,7 @@ mod tests {
     fn lines_of_squeue_and_sacct() {
         let running = Queued::parse("9_2|induction-x-train|RUNNING|None|0|1|n1|").unwrap();
         assert_eq!((running.id.as_str(), running.task, running.ended()), ("9", Some(2), false));
-        assert_eq!(running.describe(), "RUNNING on n1, started again 1 times");
+        assert_eq!(running.describe(), "RUNNING on n1, started again once");
         let of = |line| Queued::parse(line).unwrap().describe();
         assert_eq!(of("11|r|PENDING|Dependency|0|0||"), "PENDING (Dependency)");
         let held = "9_2|t|PENDING|launch failed requeued held|0|1||";

@@ -234,7 +234,7 @@ pub fn submit(
             jobs
         }
         (false, None) => {
-            let (words, name) = (in_words(&active), quoted(utf8(&out)?));
+            let (words, name) = (in_words(&by_job(&active)), quoted(utf8(&out)?));
             return Err(Error::Later(format!(
                 "{name}: its jobs are in the queue already: {words}. Look with `induction status {name}`, stop them with `induction cancel {name}`"
             )));
@@ -282,13 +282,18 @@ fn active(queue: Vec<Queued>) -> Vec<Queued> {
     queue.into_iter().filter(|queued| !queued.ended()).collect()
 }
 
-/// "12 (3 tasks of induction-x-train), 15 (induction-x-report)"
-fn in_words(queued: &[Queued]) -> String {
+fn by_job(queued: &[Queued]) -> Vec<ActiveJob> {
     let mut jobs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for task in queued {
         *jobs.entry((&task.id, &task.name)).or_default() += usize::from(task.task.is_some());
     }
-    let words = jobs.into_iter().map(|((id, name), tasks)| match tasks {
+    let job = |((id, name), tasks): ((&str, &str), usize)| ActiveJob { id: id.into(), name: name.into(), tasks };
+    jobs.into_iter().map(job).collect()
+}
+
+/// "12 (3 tasks of induction-x-train), 15 (induction-x-report)"; nothing of none.
+pub fn in_words(jobs: &[ActiveJob]) -> String {
+    let words = jobs.iter().map(|ActiveJob { id, name, tasks }| match tasks {
         0 => format!("{id} ({name})"),
         1 => format!("{id} (1 task of {name})"),
         n => format!("{id} ({n} tasks of {name})"),
@@ -491,11 +496,22 @@ pub fn states(out: &Path) -> BTreeMap<String, String> {
     states.into_iter().filter_map(|(run, state)| Some((run, state?.1))).collect()
 }
 
-/// Cancels what of a folder's jobs has not ended; which jobs those were, in words, if there were any.
+/// A job that has not ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActiveJob {
+    /// Slurm's number.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its tasks that have not ended; 0: it is no array.
+    pub tasks: usize,
+}
+
+/// Cancels what of a folder's jobs has not ended; which jobs those were.
 ///
 /// # Errors
 /// A folder that nothing was ever submitted from, no Slurm here, or one that does not answer.
-pub fn cancel(out: &Path) -> Result<Option<String>, Error> {
+pub fn cancel(out: &Path) -> Result<Vec<ActiveJob>, Error> {
     let path = out.canonicalize().map_err(Error::io(out))?;
     let Some(sweep) = Sweep::find(&path) else {
         return Err(Error::Input(format!(
@@ -504,15 +520,11 @@ pub fn cancel(out: &Path) -> Result<Option<String>, Error> {
         )));
     };
     client::check()?;
-    let active = active(sweep.queue()?);
-    let mut ids: Vec<String> = active.iter().map(|queued| queued.id.clone()).collect();
-    ids.sort();
-    ids.dedup();
-    if ids.is_empty() {
-        return Ok(None);
+    let active = by_job(&active(sweep.queue()?));
+    if !active.is_empty() {
+        client::cancel(&active.iter().map(|job| job.id.clone()).collect::<Vec<_>>())?;
     }
-    client::cancel(&ids)?;
-    Ok(Some(in_words(&active)))
+    Ok(active)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{Error, ModelConfig, Params};
 ///
 /// # Errors
 /// As there, and the system's.
-pub fn write_export(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
+pub fn write_export_transformer_lens(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
     write_files(export_transformer_lens(config, params)?, out)
 }
 

@@ -13,9 +13,12 @@ use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, wri
 /// `W_K`, `W_V` multiplied by it.
 ///
 /// # Errors
-/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a gain without layer norm.
+/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a gain without layer norm;
+/// [`Error::NotTheFamily`]; a configuration that is not valid; parameters that are not this configuration's.
 pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+    config.validate()?;
     config.require_paper_family("this export")?;
+    params.check(config)?;
     let cannot = |what: String| Error::Export { target: "TransformerLens", what };
     if config.smeared_keys {
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
@@ -40,7 +43,8 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
             Normalization::None if gain != 1.0 => {
                 return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));
             }
-            Normalization::None | Normalization::RMS => {}
+            Normalization::None => {}
+            Normalization::RMS => unreachable!("not of the paper's family"),
             Normalization::LN => {
                 for name in ["ln1.w", "ln1.b"] {
                     *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /= gain;
@@ -73,7 +77,8 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
         "attn_only": config.attn_only(),
         "normalization_type": match config.normalization {
             Normalization::LN => json!("LN"),
-            Normalization::None | Normalization::RMS => Value::Null,
+            Normalization::None => Value::Null,
+            Normalization::RMS => unreachable!("not of the paper's family"),
         },
         "eps": config.layer_norm_eps,
         "positional_embedding_type": "shortformer",
@@ -86,4 +91,23 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
     });
     let weights = write_safetensors(state.iter().map(|(name, value)| (name.clone(), value)));
     Ok([("config.json", format!("{json:#}\n").into_bytes()), ("model.safetensors", weights)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_configurations_and_parameters_are_refused() {
+        let config = ModelConfig { d_model: 6, n_heads: 2, d_head: 5, n_ctx: 4, d_vocab: 7, ..ModelConfig::default() };
+        let params = config.init_params(5).unwrap();
+        export_transformer_lens(&config, &params).unwrap();
+        let refusal = |config: ModelConfig| export_transformer_lens(&config, &params).unwrap_err();
+        let deeper = ModelConfig { n_layers: config.n_layers + 1, ..config.clone() };
+        assert!(matches!(refusal(deeper), Error::MissingParameter { .. }));
+        assert!(matches!(refusal(ModelConfig { d_vocab: 8, ..config.clone() }), Error::Shape { .. }));
+        assert!(matches!(refusal(ModelConfig { d_model: 7, ..config.clone() }), Error::Config { .. }));
+        let normalization = Normalization::RMS;
+        assert!(matches!(refusal(ModelConfig { normalization, ..config }), Error::NotTheFamily { .. }));
+    }
 }

@@ -31,7 +31,8 @@ pub struct Pretrained {
     pub params: Params,
 }
 
-/// Whether `path` looks like something that [`open`] reads: a GGUF file, or a folder with a `config.json`.
+/// Whether `path` looks like something that [`open`] reads: any file (taken for GGUF), or a folder with a
+/// `config.json`.
 pub fn is_pretrained(path: &Path) -> bool {
     path.is_file() || path.join("config.json").is_file()
 }

@@ -63,7 +63,7 @@ impl Recipe {
     }
 }
 
-/// Parameter names without their layer: `blocks.3.attn.W_Q` is `(Some(3), "attn.W_Q")`.
+/// A parameter's layer and its name within it: `blocks.3.attn.W_Q` is `(3, "attn.W_Q")`; what is in no layer has layer 0.
 pub(super) fn split_name(name: &str) -> (usize, &str) {
     let inner = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
     match inner.and_then(|(layer, rest)| Some((layer.parse().ok()?, rest))) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use half::{bf16, f16};
-use induction_gguf::Gguf;
+use induction_gguf::{Gguf, read_exact_at};
 use serde::Deserialize;
 
 use super::fields::read_json;
@@ -240,7 +240,7 @@ impl Tensors for Safetensors {
         };
         let (path, file) = &self.files[place.file];
         let mut bytes = vec![0; place.bytes];
-        read_at(file, &mut bytes, place.start).map_err(|source| Error::Io { path: path.clone(), source })?;
+        read_exact_at(file, &mut bytes, place.start).map_err(|source| Error::Io { path: path.clone(), source })?;
         match place.kind {
             Kind::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
             Kind::F16 => Ok(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
@@ -257,18 +257,4 @@ impl Tensors for Safetensors {
         }
         most_first(counts)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-#[cfg(not(unix))]
-fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
-    use std::io::{Seek, SeekFrom};
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock();
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(bytes)
 }

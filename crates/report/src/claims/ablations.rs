@@ -6,7 +6,7 @@ use super::rules::{
     K1_SHARE_ABOVE, P2_SHARE_BELOW, Q10_OTHERS_FROM, Q10_SHARE_ABOVE, R1_ONE_TOKEN_FROM, R1_PREVIOUS_FROM,
     S1_SHARE_ABOVE,
 };
-use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, missing, need, no_window, window};
+use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, need, window};
 use crate::cast::{Cast, HeadKind, Player, TWO, TWO_GIVEN, TWO_WITHOUT};
 use crate::load::{Downstream, HeadName, Knockout};
 use crate::text::{number, percent, tokens};

@@ -7,7 +7,7 @@ use super::rules::{
     Q4_PARTLY_BELOW, Q4_REPRODUCED_BELOW, Q5_PREFIX_MATCHING_BELOW, Q5_SHARE_BELOW, Q7_DEPTH_RATIO, Q8_ANGLE_ABOVE,
     Q9_SHARE_FROM, Q22_FALLING_BELOW, Q22_FLAT_ABOVE, Q22_RATIO,
 };
-use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, missing, need, no_window, window};
+use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, need, window};
 use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED};
 use crate::text::{number, percent, tokens};
 

@@ -7,7 +7,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::rules::{
     Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM, Q20_ABOVE_CHANCE, Q20_SHARE_FROM,
 };
-use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, missing, need};
+use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, need};
 use crate::cast::{Cast, Player, TWO, best_on};
 use crate::load::HeadScore;
 use crate::text::{number, percent};

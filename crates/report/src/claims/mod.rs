@@ -99,6 +99,10 @@ pub struct Claim {
 pub struct Rule {
     /// As in paper.md, section 9.
     pub id: &'static str,
+    /// The argument of the paper that rests on it, 1 to 6.
+    pub argument: u8,
+    /// The figures that it is seen in.
+    pub figures: &'static [&'static str],
     /// The claim in a few words.
     pub title: &'static str,
     /// What the paper reports.
@@ -109,6 +113,20 @@ pub struct Rule {
     pub decide: &'static str,
     judge: Judge,
     quantities: &'static [Quantity],
+}
+
+impl Rule {
+    /// The limits of the numbers that decide it, in words: "75 %".
+    pub fn limits(&self) -> Vec<String> {
+        let of =
+            |quantity: &Quantity| quantity.limits.iter().map(|&limit| quantity.unit.limit(limit)).collect::<Vec<_>>();
+        self.quantities.iter().flat_map(of).collect()
+    }
+
+    /// Whether it is judged from trained models that were scanned.
+    pub(crate) fn is_about_models(&self) -> bool {
+        matches!(self.judge, Judge::Scan(_))
+    }
 }
 
 /// What a claim is judged from.
@@ -300,6 +318,15 @@ impl Unit {
         }
     }
 
+    /// A limit as a rule's words have it, without a unit that they may put elsewhere.
+    fn limit(self, value: f64) -> String {
+        match self {
+            Self::Share | Self::OfTwo => percent(value),
+            Self::Tokens => tokens(value),
+            _ => format!("{value}"),
+        }
+    }
+
     fn show_interval(self, interval: &Interval) -> String {
         let Interval { low, high } = *interval;
         match self {
@@ -329,8 +356,8 @@ fn missing(part: Part) -> Finding {
     Finding::new(Verdict::OutOfReach, String::new(), why)
 }
 
-fn no_window(reason: &str) -> Finding {
-    let why = format!("The {} shows no phase-change window: {reason}.", TWO.run());
+fn no_window(part: Part, reason: &str) -> Finding {
+    let why = format!("The {} shows no phase-change window: {reason}.", part.run());
     Finding::new(Verdict::Not, "no window".to_string(), why)
 }
 
@@ -348,17 +375,17 @@ macro_rules! need {
     ($cast:expr, $part:expr) => {
         match $cast.player($part) {
             Some(player) => player,
-            None => return missing($part),
+            None => return $crate::claims::missing($part),
         }
     };
 }
 
-/// The 2-layer window, or an early `not`.
+/// A player's window, or an early `not`.
 macro_rules! window {
     ($player:expr) => {
         match &$player.window {
             Ok(window) => window,
-            Err(reason) => return no_window(reason),
+            Err(reason) => return $crate::claims::no_window($player.part, reason),
         }
     };
 }

@@ -67,9 +67,11 @@ pub(crate) const INDUCTION_HEAD_ABOVE: f64 = 0.3;
 pub(crate) const PREVIOUS_TOKEN_HEAD_ABOVE: f64 = 0.3;
 
 /// The claims, in the order of paper.md, section 9; then those that are ours.
-pub const RULES: [Rule; 29] = [
+pub const RULES: &[Rule] = &[
     Rule {
         id: "Q1",
+        argument: 1,
+        figures: &["F3"],
         title: "Before the phase change there is little in-context learning",
         paper: "under 0.15 nats",
         rule: "2 layers: the amount of ICL at the window's start. Reproduced below 0.15 nats, partly below 0.25.",
@@ -84,6 +86,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q2",
+        argument: 1,
+        figures: &["F3"],
         title: "After it, in-context learning is at its full strength",
         paper: "about 0.4 nats",
         rule: "2 layers: the amount of ICL at the window's end. Reproduced from 0.2 to 0.8 nats (half to twice the paper's), partly above 0.1.",
@@ -98,6 +102,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q3",
+        argument: 1,
+        figures: &["F3"],
         title: "The window forms most of the final in-context learning",
         paper: "over 75 %",
         rule: "2 layers: (amount after - amount before) / amount at the last snapshot. Reproduced above 75 %, partly above 50 %.",
@@ -112,6 +118,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q4",
+        argument: 1,
+        figures: &["F3"],
         title: "The change is abrupt, and no artefact of the schedule",
         paper: "2.5 to 5 of 10 billion tokens (its appendix: 1 to 3), after the warm-up",
         rule: "2 layers: the window's width as a share of the run. Reproduced below 25 % if the window starts after the learning-rate warm-up; partly below 50 %.",
@@ -130,6 +138,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q5",
+        argument: 1,
+        figures: &["F3", "F5"],
         title: "One layer forms no induction heads and learns little in context",
         paper: "no phase change; ICL score about -0.1 throughout",
         rule: "1 layer: every head's prefix matching below 0.2 at every snapshot, and the last amount of ICL below 50 % of 2 layers'. Partly if only one holds.",
@@ -147,6 +157,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q6",
+        argument: 1,
+        figures: &["F5"],
         title: "Induction heads form in the same window",
         paper: "prefix matching rises to 0.8-0.9 inside the window",
         rule: "2 layers: the half time of the best head's prefix matching lies inside the ICL window; partly within one window's width of it. The head must end above 0.3, where we call it an induction head.",
@@ -161,6 +173,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q7",
+        argument: 1,
+        figures: &["F6"],
         title: "The loss has a bump there, and leaves the 1-layer curve",
         paper: "the only place where the loss is not convex; from there on 2 layers lie below 1",
         rule: "2 layers, held-out loss after the warm-up, smoothed as the ICL score: its deepest departure from its convex envelope overlaps the window and is at least 2 times as deep as any other; and the loss comes to lie below 1 layer's by half of the final gap in the window, or within one window's width of it. Partly if only one holds.",
@@ -173,6 +187,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q8",
+        argument: 1,
+        figures: &["F7"],
         title: "The models' losses change direction at the phase change",
         paper: "the PCA trajectory pivots, about orthogonally; 1 layer's does not",
         rule: "2 layers, plane of the joint PCA of random-token losses: the angle between the displacement over one window's width before the window and over one after it. Reproduced above 45 degrees if 1 layer turns less over the same span; partly if only one holds.",
@@ -190,6 +206,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q9",
+        argument: 2,
+        figures: &["F10"],
         title: "Smeared keys give one layer induction, and two layers earlier induction",
         paper: "1 layer smeared changes like 2 layers; 2 layers smeared change earlier",
         rule: "1 layer smeared ends with at least 75 % of 2 layers' ICL, and the highest prefix matching reaches half its end earlier in 2 layers smeared than in 2 layers (both ending above 0.3). Partly if only one holds.",
@@ -207,6 +225,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q10",
+        argument: 3,
+        figures: &["F11"],
         title: "Induction heads carry most of the in-context learning",
         paper: "almost all of it in small attention-only models; without most other heads there is more of it",
         rule: "2 layers, last snapshot, each head removed by zero with all patterns kept: the induction heads' (prefix matching above 0.3) changes of the ICL score are more than 50 % of the sum of all positive changes, and at least 50 % of the other heads change it by 0 or less. Partly if only one holds.",
@@ -221,6 +241,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q11",
+        argument: 3,
+        figures: &["before-after"],
         title: "Removing an induction head undoes the phase change",
         paper: "the before-and-after attribution is negative for induction heads",
         rule: "2 layers, last snapshot, patterns kept: the change of the random-token losses without a head, along the direction in which they changed over the window. Reproduced if it is negative for every induction head and most negative for one of them; partly if only one holds.",
@@ -235,6 +257,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q12",
+        argument: 6,
+        figures: &["A1"],
         title: "Induction heads lie in the last layer",
         paper: "the best prefix matching of attention-only models with 2 to 6 layers is in the last layer",
         rule: "Vanilla models of 2 layers or more whose best head ends above 0.3: the layer of that head. Reproduced if it is the last in all, partly if in at least 50 % of them.",
@@ -249,6 +273,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q13",
+        argument: 6,
+        figures: &["A1"],
         title: "With MLPs, induction heads of 5- and 6-layer models lie in the second-to-last layer",
         paper: "the best prefix matching of models with MLPs and 5 or 6 layers is in the second-to-last layer",
         rule: "Models of 5 and 6 layers with MLPs whose best head ends above 0.3: the layer of that head. Reproduced if it is the second-to-last in all, partly if in at least 50 % of them.",
@@ -263,6 +289,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q15",
+        argument: 5,
+        figures: &["A2"],
         title: "Heads that match prefixes are more likely to copy",
         paper: "positive prefix matching goes with positive copying",
         rule: "All heads at the last snapshot: the odds of a copying score above 0, of those with prefix matching above 0.1 to the others. Reproduced if the odds ratio is above 1 with Fisher's one-sided p below 0.05 and the rank correlation of the two scores is positive; partly if either the ratio is above 1 or the correlation positive.",
@@ -272,6 +300,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q16",
+        argument: 5,
+        figures: &["A3", "A4"],
         title: "Copying and prefix matching can be told from the weights",
         paper: "copying goes with the OV circuit's eigenvalues, prefix matching with the QK circuit's trace: \"correlates well\"",
         rule: "All heads at the last snapshot: rank correlation of copying with the OV eigenvalue ratio, and (layers after the first) of prefix matching with the trace of the QK circuit's previous-token term. Reproduced if both are at least 0.5, partly if one is.",
@@ -284,6 +314,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q17",
+        argument: 6,
+        figures: &["C1"],
         title: "In-context learning is about the same in every model after the change",
         paper: "the ICL score is about -0.4 from 13M to 13B parameters, and stays there over training",
         rule: "Models of 2 layers or more with and without MLPs whose best head ends above 0.3, three or more of them: the standard deviation of their last amounts of ICL over their mean below 0.2; and the middle one of their changes from the window's end to the run's below 25 % of the last amount. Partly if only one holds.",
@@ -296,6 +328,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q18",
+        argument: 6,
+        figures: &["C3"],
         title: "Larger models gain most of their advantage in the first ten tokens",
         paper: "the majority; at later tokens the difference stays",
         rule: "The deepest vanilla model (3 layers or more) against 2 layers, last snapshot: how much lower its loss is around the tenth token, as a share of how much lower it is around the late index of the ICL score. Reproduced from 50 %.",
@@ -310,6 +344,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q19",
+        argument: 6,
+        figures: &["C4"],
         title: "Before the change small models learn faster, after it large ones",
         paper: "the order of d loss / d ln tokens inverts at the phase change",
         rule: "Vanilla models of 2 layers or more with a window, three or more of them: rank correlation of depth with d loss / d ln tokens (negative while learning) over the three-fold span before each model's window, and from its end on. Reproduced if at least 0.5 before and at most -0.5 after, partly if one holds.",
@@ -322,6 +358,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q20",
+        argument: 4,
+        figures: &["T1", "F14"],
         title: "A head matches patterns, not only tokens",
         paper: "about 65 % of the attention from the colon goes to right digits (chance: 25 % of that on digits)",
         rule: "Of all heads of all models on this text, at the end, the one with the largest share of its attention on the right digits. Reproduced at 50 % or more; partly if, of its attention on digits, what goes to right ones lies more than 10 points above chance.",
@@ -344,6 +382,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q21",
+        argument: 1,
+        figures: &["F3"],
         title: "Other text, same picture",
         paper: "the same series trained on books go through the same change",
         rule: "On the text with the most models beside the main one: Q5 and Q6 by their own rules. Reproduced if both are, partly if one is at least partly.",
@@ -366,6 +406,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q22",
+        argument: 1,
+        figures: &["F4", "C2"],
         title: "Before the change the loss is flat in the late context, after it it falls",
         paper: "flat after about the 50th token before the change, improving after it",
         rule: "2 layers: d loss / d ln index over the indices from the early one on. Reproduced if at least -0.065 nats an e-fold at the window's start and at most -0.087 at its end; partly if it falls at the end, 2 times as steeply as at the start.",
@@ -378,6 +420,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "Q23",
+        argument: 6,
+        figures: &["R-A2"],
         title: "Some heads of large models match prefixes and do the opposite of copying",
         paper: "in models of more than 16 layers",
         rule: "A trained model of more than 16 layers: a head with prefix matching above 0.3 and a copying score below -0.9 (a head that raises all tokens of the sample alike has -0.85). Partly if there is one with a copying score below 0, or the model has 16 layers or fewer. Fixed after SmolLM2-135M had been scanned, before any other model.",
@@ -387,6 +431,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "R1",
+        argument: 5,
+        figures: &["F11"],
         title: "Simple patterns do what these heads do",
         paper: "the ideal previous-token pattern recovers 99 %, \"after an earlier copy\" about 65 %, a match of two tokens 10 points more",
         rule: "2 layers, last snapshot: of the mean loss that removing a head costs, the share that a pattern made from the tokens alone wins back. At least 90 % for the strongest previous-token head, at least 50 % for the best induction head, and more with two matched tokens than with one; partly if two of the three hold.",
@@ -415,6 +461,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "S1",
+        argument: 3,
+        figures: &["F11"],
         title: "All induction heads together, against as many others",
         paper: "not done; almost all in-context learning of small attention-only models comes from induction heads",
         rule: "2 layers, last snapshot, patterns kept: the share of the amount of ICL that is lost without all induction heads. Reproduced above 50 % if every set of as many other heads (of the same layers where there are enough) loses less; partly if only one holds.",
@@ -432,6 +480,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "K1",
+        argument: 5,
+        figures: &["F11"],
         title: "The induction head reads the previous-token head through its keys",
         paper: "K-composition (argument 5)",
         rule: "2 layers, last snapshot: taking what the strongest previous-token head writes out of the best induction head's keys alone costs more than 50 % of what removing that induction head costs in ICL, and more than any other head's or any other path into it. Partly if only one holds.",
@@ -454,6 +504,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "P1",
+        argument: 2,
+        figures: &["clamps"],
         title: "A previous-token head given from the start brings the change earlier",
         paper: "not done; argument 2 by intervention",
         rule: "2 layers with a head of the first layer clamped to the previous token, in training and after: the highest prefix matching reaches half its end earlier than without (both ending above 0.3).",
@@ -468,6 +520,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "P2",
+        argument: 2,
+        figures: &["clamps"],
         title: "Without attention to what followed a copy the change does not come",
         paper: "not done; argument 2 by intervention",
         rule: "2 layers, every head forbidden to attend to what followed an earlier copy of the token, in training and after: no phase-change window, and below 50 % of the free model's ICL at the end. Partly if only one holds.",
@@ -482,6 +536,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "M4",
+        argument: 4,
+        figures: &["R-T2", "R-F12", "R-F13", "R-F14"],
         title: "In a real model, heads that match prefixes copy literally, translate and match patterns",
         paper: "the same heads do all three; one gives 65 % of its attention to the right class (25 % by chance)",
         rule: "A trained model: for each of the three behaviours, of the heads with prefix matching above 0.3, the one with the largest share of its attention on right places. It holds if that share is more than 2 times chance and, of its attention on places of the right kind, what goes to right ones lies above chance by more than 2 standard errors. Reproduced if all three hold, partly if one or two do. Fixed after SmolLM2-135M had been scanned, before any other model.",
@@ -491,6 +547,8 @@ pub const RULES: [Rule; 29] = [
     },
     Rule {
         id: "M6",
+        argument: 6,
+        figures: &["R-A1", "R-repeats", "R-removed"],
         title: "A real model has the same heads, and without them it no longer copies repeats",
         paper: "the same measurements on models up to 13 billion parameters; nothing removed there",
         rule: "A trained model: the best prefix matching is at least 0.5; on repeated random tokens the loss of the second copy is below 50 % of the first's; and without all heads with prefix matching above 0.3 the second copy's loss rises, at least 3 times as much as without any set of as many random heads of the same layers (of any layer, where these have too few). Partly if one or two hold. Fixed after SmolLM2-135M had been scanned, before any other model.",

@@ -5,14 +5,14 @@ use super::{
     icl_summary, line, own_window, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
-use crate::cast::{Cast, HeadKind, Player, TWO, TWO_GIVEN, TWO_WITHOUT};
+use crate::cast::{Cast, HeadKind, Player, TWO};
 use crate::load::{AblationPoint, Downstream, HeadName};
 use crate::text::{number, rounded};
 
 /// Argument 2 by intervention; nothing if no clamped model is there.
 pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     let players: Vec<&Player<'_>> =
-        [TWO, TWO_GIVEN, TWO_WITHOUT].into_iter().filter_map(|part| lead.player(part)).collect();
+        lead.everybody().filter(|player| player.part == TWO || player.part.clamp.is_some()).collect();
     if players.iter().all(|player| player.part.clamp.is_none()) {
         return None;
     }

@@ -172,6 +172,7 @@ pub(crate) fn colour(part: Part) -> [String; 2] {
         let pair = match clamp {
             Clamp::PreviousToken => ["#d6489a", "#ff86c8"],
             Clamp::ForbidInduction => ["#57606a", "#aab4be"],
+            Clamp::Other(_) => ["#8a5a2b", "#d9a066"],
         };
         return pair.map(str::to_string);
     }

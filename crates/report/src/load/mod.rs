@@ -7,7 +7,7 @@ mod object;
 mod scan;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -65,6 +65,24 @@ pub enum Clamp {
     PreviousToken,
     /// No head attends to what followed an earlier copy of the current token.
     ForbidInduction,
+    /// In another way, that no claim is about: its kind and settings, as in "window, width 8".
+    Other(&'static str),
+}
+
+impl Clamp {
+    /// From `[model.clamp]`, whose `kind` the caller has found.
+    fn of(kind: &str, table: &toml::Table) -> Self {
+        match kind {
+            "previous-token" => Self::PreviousToken,
+            "forbid-induction" => Self::ForbidInduction,
+            _ => {
+                let settings = table.iter().filter(|(key, _)| *key != "kind");
+                let said: String = settings.map(|(key, value)| format!(", {key} {value}")).collect();
+                // A model's kind is copied and compared everywhere; the few words that a report has of these may stay.
+                Self::Other(Box::leak(visible(&format!("{kind}{said}")).into_boxed_str()))
+            }
+        }
+    }
 }
 
 /// A line of `metrics.jsonl`: one optimizer step.
@@ -197,6 +215,9 @@ pub struct Run {
     pub last_losses: Option<Array2<f32>>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
     pub heads: Vec<HeadsPoint>,
+    /// Every measure of the last snapshot in that table by name, without standard errors and means over fewer examples:
+    /// one an head, in the order of `heads`; `None` where a head has none.
+    pub last_measures: BTreeMap<String, Vec<Option<f64>>>,
     /// `ablations.jsonl`, each snapshot with every head; empty if the run is not ablated.
     pub ablations: Vec<AblationPoint>,
     /// `knockouts.jsonl`; empty if the run is not ablated.
@@ -307,7 +328,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     })?;
 
     let last_losses = losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
-    let heads = load_heads(folder, &spec)?;
+    let (heads, last_measures) = load_heads(folder, &spec)?;
     let ablations = load_ablations(folder, &spec)?;
     let knockouts = load_knockouts(folder, &spec)?;
     let explored = load_explored(folder, &spec)?;
@@ -324,6 +345,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         random_tokens,
         last_losses,
         heads,
+        last_measures,
         ablations,
         knockouts,
         explored,
@@ -361,10 +383,14 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
     parse().map(Some).map_err(|problem| ReportError::Line { path, line: 1, problem, help: MEASURE_AGAIN })
 }
 
-fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError> {
+/// One number a head, by the measure's name.
+type Measures = BTreeMap<String, Vec<Option<f64>>>;
+
+fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures), ReportError> {
     let table = Table::read(folder.join("measurements/heads.jsonl"), MEASURE, MEASURE_AGAIN)?;
     let mut points: Vec<HeadsPoint> = Vec::new();
     let mut seen = BTreeSet::new();
+    let mut last_measures = Measures::new();
     for row in table.parsed()? {
         let (step, tokens) = (row.count("step")?, row.count("tokens")?);
         let layer = row.below("layer", spec.n_layers)?;
@@ -384,6 +410,7 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
                     whole(&row, last, spec)?;
                 }
                 seen.clear();
+                last_measures.clear();
                 points.push(HeadsPoint { step, tokens, heads: Vec::new() });
             }
         }
@@ -403,6 +430,14 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
         if let Some(point) = points.last_mut() {
             point.heads.push(score);
         }
+        let known = ["step", "tokens", "layer", "head", "role"];
+        let measures = row.fields.iter().filter(|(name, _)| {
+            !known.contains(&name.as_str()) && !name.ends_with("_stderr") && !name.ends_with("_10")
+        });
+        for (name, value) in measures {
+            let column = last_measures.entry(name.clone()).or_insert_with(|| vec![None; spec.n_layers * spec.n_heads]);
+            column[layer * spec.n_heads + head] = value.as_f64();
+        }
     }
     if let Some(last) = points.last() {
         whole(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last, spec)?;
@@ -410,7 +445,7 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<Vec<HeadsPoint>, ReportError
     for point in &mut points {
         point.heads.sort_by_key(|score| (score.layer, score.head));
     }
-    Ok(points)
+    Ok((points, last_measures))
 }
 
 /// Refuses a snapshot that lacks heads: a maximum over some of them would pass for one over all.
@@ -478,13 +513,10 @@ fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
             Some(toml::Value::Boolean(value)) => *value,
             Some(found) => return Err(wrong("model.smeared_keys", "true or false", found)),
         },
-        clamp: match get("model.clamp.kind") {
+        clamp: match get("model.clamp") {
             None => None,
-            Some(kind) => match kind.as_str() {
-                Some("previous-token") => Some(Clamp::PreviousToken),
-                Some("forbid-induction") => Some(Clamp::ForbidInduction),
-                _ => return Err(wrong("model.clamp.kind", "previous-token or forbid-induction", kind)),
-            },
+            Some(toml::Value::Table(clamp)) => Some(Clamp::of(&string("model.clamp.kind")?, clamp)),
+            Some(found) => return Err(wrong("model.clamp", "a table", found)),
         },
         tokens: whole("train.tokens", 1, i64::MAX as u64)?,
         warmup_steps: if get("train.warmup_steps").is_some() {

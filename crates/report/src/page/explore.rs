@@ -65,6 +65,8 @@ pub(super) fn explorer_section(out: &mut String, (models, every): &(Vec<Model>, 
 <div class="panel"><h4>Its scores over training</h4><div id="x-scores" class="plot low"></div></div>
 <div class="panel" id="x-removed"><h4>Without it, patterns kept</h4><div id="x-effects" class="plot low"></div></div>
 </div>
+<h4>Every measure of it, at the last snapshot</h4>
+<dl id="x-measures" class="measures"></dl>
 </section>
 <section id="text-over-training" aria-labelledby="text-title">
 <h2 id="text-title">A text over training</h2>

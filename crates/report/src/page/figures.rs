@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::unbroken;
-use crate::arguments::figures_of;
+use crate::RULES;
 use crate::figures::{ColouredText, Figure, SCAN};
 use crate::text::{html, number, url_segment, visible};
 
 /// Where a claim is seen, and its data where they lie beside the page.
 pub(super) fn seen_in(claim: &str, there: &BTreeSet<&str>, linked: bool) -> String {
     let data = |id: &str| if linked { format!(" (<a href=\"figures/{id}.csv\">data</a>)") } else { String::new() };
-    let links: Vec<String> = figures_of(claim)
+    let rule = RULES.iter().find(|rule| rule.id == claim);
+    let links: Vec<String> = rule
+        .map_or(&[][..], |rule| rule.figures)
         .iter()
         .filter(|id| there.contains(*id))
         .map(|id| format!("<a href=\"#{id}\">{}</a>{}", figure_name(id), data(id)))

@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use tokenizers::NormalizedString;
 
-use super::vocabulary::{Refusal, check_token, refuse};
+use super::vocabulary::check_token;
 use crate::Result;
+use crate::tokenizer_file::{Refusal, refuse};
 
 /// The automaton that finds added tokens takes some fifty bytes for each of theirs.
 const MAX_ADDED_BYTES: usize = 256 << 10;

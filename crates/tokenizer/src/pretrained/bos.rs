@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::Description;
 use super::added::Added;
-use super::vocabulary::{Refusal, from_slice, refuse};
+use super::vocabulary::from_slice;
+use crate::tokenizer_file::{Refusal, refuse};
 
 /// What is known of a sequence's first token.
 #[derive(Default)]

@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::Description;
 use super::added::{Added, check_added};
 use super::bos::{Bos, configure, first_special};
-use super::vocabulary::{IdsByToken, Refusal, check_merges, check_vocab, from_slice, of_file, pair, read, refuse};
+use super::vocabulary::{IdsByToken, check_merges, check_vocab, from_slice, of_file, pair};
 use super::words::{Pattern, Step, Words};
 use crate::Result;
+use crate::tokenizer_file::{Refusal, read, refuse};
 
 #[derive(Deserialize)]
 struct TokenizerJson {
@@ -95,10 +96,10 @@ enum MergeJson {
 
 /// What the file describes, and what `tokenizer_config.json` beside it says of BOS.
 pub(super) fn describe(path: &Path) -> Result<Description> {
-    let mut described = parse(&read(path)?).map_err(of_file(path))?;
+    let mut described = parse(&read(path, of_file(path))?).map_err(of_file(path))?;
     let config = path.with_file_name("tokenizer_config.json");
     if described.bos.first.is_none() && config.is_file() {
-        configure(&read(&config)?, &mut described).map_err(of_file(&config))?;
+        configure(&read(&config, of_file(&config))?, &mut described).map_err(of_file(&config))?;
     }
     Ok(described)
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::added::{Added, check_added};
 use super::bos::Bos;
-use super::vocabulary::{MAX_TOKENS, Refusal, check_merges, check_vocab, pair, refuse};
+use super::vocabulary::{MAX_TOKENS, check_merges, check_vocab, pair};
 use super::{Description, words};
+use crate::tokenizer_file::{Refusal, refuse};
 
 /// What a GGUF file says of its tokenizer, under the keys named here (each begins `tokenizer.ggml.`).
 #[derive(Debug, Clone, Default)]

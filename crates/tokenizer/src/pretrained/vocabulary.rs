@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -11,10 +9,8 @@ use serde::{Deserialize, Deserializer};
 use tokenizers::models::bpe::Merges;
 
 use super::added::Added;
-use crate::{Error, Result, bytes};
-
-/// The largest known `tokenizer.json` (250,000 tokens and as many merges) has about 20 MB.
-pub(super) const MAX_FILE_BYTES: u64 = 64 << 20;
+use crate::tokenizer_file::{Refusal, refuse};
+use crate::{Error, bytes};
 
 /// Four times the largest vocabulary of a known model.
 pub(super) const MAX_TOKENS: usize = 1 << 20;
@@ -25,29 +21,11 @@ const MAX_TOKEN_BYTES: usize = 1024;
 /// Characters of a reason.
 const MAX_QUOTED: usize = 300;
 
-/// A field and what is wrong with it.
-pub(super) type Refusal = (String, String);
-
-pub(super) fn refuse<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Refusal> {
-    Err((field.into(), reason.into()))
-}
-
 /// For `map_err`: a refusal of something in the file.
 pub(super) fn of_file(path: &Path) -> impl Fn(Refusal) -> Error {
     // A reason quotes what the file says, which may be all of its megabytes.
     let short = |text: String| text.chars().take(MAX_QUOTED).collect();
     move |(field, reason)| Error::Pretrained { path: path.to_owned(), field: short(field), reason: short(reason) }
-}
-
-/// A file's content, as far as the limit.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(Error::io("read the tokenizer", path))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read the tokenizer", path))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(of_file(path)(("(file)".to_owned(), format!("larger than {MAX_FILE_BYTES} bytes"))));
-    }
-    Ok(bytes)
 }
 
 /// The content as JSON.

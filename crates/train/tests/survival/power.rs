@@ -17,10 +17,10 @@ fn what_was_saved_is_there_after_a_power_cut() {
     train_in_pieces(&folder.path().join("run"), |step| recorder.acknowledge(step)).unwrap();
     drop(watching);
     let journal = recorder.journal();
-    assert!(journal.len() > 200, "{} points", journal.len());
+    assert!(journal.points() > 200, "{} points", journal.points());
 
     cases("power cuts during training", 200, |seed| {
-        let point = stream(seed, "point", 0).random_range(0..journal.len());
+        let point = stream(seed, "point", 0).random_range(0..journal.points());
         let folder = induction_torture::scratch();
         let disk = folder.path().join("disk");
         let saved = journal.cut(point, seed, &disk).unwrap();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use induction::{device::Device, executor::Part, model::ModelConfig, pilot, plan::Scale, scan::Patterns, slurm};
 
 /// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every snapshot, and
@@ -18,7 +19,7 @@ pub(crate) struct Arguments {
     pub(crate) threads: Option<u16>,
     /// What models run on: cpu (the fused engine), or burn on flex, ndarray, libtorch, libtorch:cuda:N or cuda:N; see
     /// `induction devices`.
-    #[arg(long, visible_alias = "engine", global = true, default_value = "cpu")]
+    #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: Device,
     /// Take the matrix products of training in bfloat16 (burn's devices; meant for GPUs).
     #[arg(long, global = true)]
@@ -156,7 +157,8 @@ pub(crate) enum Command {
         #[arg(long)]
         text: Option<PathBuf>,
     },
-    /// Remove every head of every snapshot of a run, and put its last snapshot through the other ablations.
+    /// Remove every head of the snapshots that a run's spec says (evaluation.ablation_every), and put the last one through
+    /// the other ablations.
     Ablate {
         /// The run's folder.
         run: PathBuf,
@@ -189,7 +191,7 @@ pub(crate) enum Command {
         #[arg(required = true)]
         models: Vec<PathBuf>,
         /// A JSON list of token ids, used as they are.
-        #[arg(long, conflicts_with_all = ["text", "out", "html", "ids_below"])]
+        #[arg(long, conflicts_with_all = ["text", "windows", "out", "html", "ids_below"])]
         tokens: Option<PathBuf>,
         /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
         #[arg(long, value_name = "L:H|all", requires = "tokens")]
@@ -197,9 +199,9 @@ pub(crate) enum Command {
         /// A corpus for the ICL score: .txt, .jsonl, .jsonl.zst or a folder of them.
         #[arg(long)]
         text: Option<PathBuf>,
-        /// Windows of the text.
-        #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
-        windows: u16,
+        /// Windows of the text [default: 16].
+        #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
+        windows: Option<u16>,
         /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
         #[arg(long, value_name = "N")]
         ids_below: Option<usize>,
@@ -218,18 +220,28 @@ pub(crate) enum Command {
         #[command(subcommand)]
         work: BenchWork,
     },
-    /// Write a snapshot in another library's layout.
+    /// Write a snapshot in another library's layout, or the curves of runs for TensorBoard.
     Export {
-        /// The run's folder.
+        /// The run's folder; for TensorBoard also the folder that holds runs/.
         run: PathBuf,
-        /// The snapshot's step.
+        /// The snapshot's step [default: the last].
         #[arg(long)]
-        step: u64,
+        step: Option<u64>,
         /// The layout.
         #[arg(long, value_enum)]
         format: Format,
         /// The folder to write.
         #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// Whose.
+        shell: Shell,
+    },
+    /// Write man pages, one a command.
+    Man {
+        /// The folder to write them into.
         out: PathBuf,
     },
 }
@@ -417,4 +429,6 @@ pub(crate) enum Format {
     TransformerLens,
     /// HuggingFace transformers (4.50 to 5.x): a folder with its own modelling code.
     Huggingface,
+    /// TensorBoard: training's curves, the measurements of every snapshot, and every measure of every head.
+    Tensorboard,
 }

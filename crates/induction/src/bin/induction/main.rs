@@ -1,14 +1,14 @@
 //! The `induction` program: arguments in, the facade's functions, results and exit codes out.
 
 mod arguments;
+mod help;
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use clap::Parser;
 use induction::{
     Error,
     ablate::{ablate, last_effects, time_ablate},
@@ -18,25 +18,25 @@ use induction::{
     interrupt::Interrupt,
     measure::{measure, time_measure},
     memory,
-    model::{write_export, write_export_huggingface},
+    model::{write_export_huggingface, write_export_transformer_lens},
     pilot::{self, pilot},
     plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
-    reproduce::{forecast, order, reproduce},
+    reproduce::{Forecast, forecast, order, reproduce, runs_of},
     scan::{self, Patterns, Settings, read_tokens, scan_models},
     slurm::{self, Job, Submitted},
-    source::Source,
-    status,
+    source::{Source, data_of},
+    status, tensorboard,
     terminal::{inert, inert_json, message},
-    train::{RunSpec, is_finished, load_model, snapshot_folder},
+    train::{RunSpec, is_finished, list_snapshots, load_model, snapshot_folder},
     training,
 };
 
 use self::arguments::{Arguments, BenchAblate, BenchModel, BenchWork, Command, ExecutorKind, Format};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match help::parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
@@ -127,8 +127,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             };
             manifest.check()?;
             if *dry_run {
-                let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
-                return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
+                return show_forecast(&forecast(&manifest, device, jobs, threads_per_job)?, json);
             }
             if matches!(executor, ExecutorKind::Slurm) {
                 let options = slurm_options.options(arguments.device, arguments.bf16);
@@ -144,9 +143,9 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let (jobs, threads_per_job) = jobs.shared();
             let manifest = pilot::plan(corpus, *seed, *tokens);
             if *dry_run {
-                let forecast = forecast(&manifest, device, jobs, threads_per_job)?;
-                return if json { show(&forecast) } else { print_line(&forecast.to_string()) };
+                return show_forecast(&forecast(&manifest, device, jobs, threads_per_job)?, json);
             }
+            memory::check(manifest.runs.iter().map(|row| &row.spec), device, jobs, threads_per_job)?;
             let executor = Local { jobs, threads_per_job, device, interrupt: &interrupt, screen: &screen };
             let found = pilot(&manifest, out, &executor, &screen)?;
             if json {
@@ -168,10 +167,11 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         },
         Command::Cancel { dir } => {
             let cancelled = slurm::cancel(dir)?;
-            if json {
-                return show(&serde_json::json!({"cancelled": cancelled}));
-            }
-            print_line(&cancelled.map_or("nothing to cancel".to_string(), |jobs| format!("cancelled {jobs}")))
+            let said = match slurm::in_words(&cancelled) {
+                none if none.is_empty() => "nothing to cancel".to_string(),
+                jobs => format!("cancelled {jobs}"),
+            };
+            tell(json, &serde_json::json!({"cancelled": cancelled}), &said)
         }
         Command::Run { spec, out, data, stage, blake3 } => {
             if let Some(expected) = blake3 {
@@ -180,14 +180,13 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let spec = RunSpec::read(spec)?;
             memory::check(std::iter::once(&spec), device, 1, rayon::current_num_threads())?;
             let data = data.clone().unwrap_or_else(|| out.join("data"));
+            let source = Source::open(&mut spec.clone(), &data)?;
+            source.notes().iter().for_each(|note| screen.note(note));
             let task = Task { spec, run: out.clone(), data };
             run_task(&task, *stage, device, &interrupt, &screen)?;
-            if json {
-                show(&serde_json::json!({"run": out}))
-            } else {
-                let what = if *stage == Part::All { "" } else { ": its part" };
-                print_line(&format!("{}{what} is done (on {})", out.display(), device.promise()))
-            }
+            let what = if *stage == Part::All { "" } else { ": its part" };
+            let said = format!("{}{what} is done (on {})", out.display(), device.promise());
+            tell(json, &serde_json::json!({"run": out}), &said)
         }
         Command::Train { spec, out, data } => {
             let mut spec = RunSpec::read(spec)?;
@@ -195,44 +194,22 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             let source = Source::open(&mut spec, data.as_ref().unwrap_or(&out.join("data")))?;
             source.notes().iter().for_each(|note| screen.note(note));
             training::run(&spec, &source, out, device, &interrupt, &screen)?;
-            if json {
-                return show(
-                    &serde_json::json!({"run": out, "steps": spec.steps(), "tokens": spec.steps() * spec.tokens_per_step()}),
-                );
-            }
-            print_line(&format!(
-                "{} trained: {} steps in {} (on {})",
-                spec.name,
-                spec.steps(),
-                out.display(),
-                device.promise()
-            ))
+            let (steps, tokens) = (spec.steps(), spec.steps() * spec.tokens_per_step());
+            let said = format!("{} trained: {steps} steps in {} (on {})", spec.name, out.display(), device.promise());
+            tell(json, &serde_json::json!({"run": out, "steps": steps, "tokens": tokens}), &said)
         }
         Command::Measure { run, data } => {
-            let mut spec = finished_spec(run)?;
-            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            let (spec, source) = finished(run, data.as_deref())?;
             measure(&spec, &source, run, device, &interrupt, &screen)?;
-            let folder = run.join("measurements");
-            if json {
-                show(&serde_json::json!({"measurements": folder}))
-            } else {
-                print_line(&folder.display().to_string())
-            }
+            tell_path(json, "measurements", &run.join("measurements"))
         }
         Command::Explore { run, data, text } => {
-            let mut spec = finished_spec(run)?;
-            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            let (spec, source) = finished(run, data.as_deref())?;
             explore(&spec, &source, run, text.as_deref(), device, &interrupt, &screen)?;
-            let folder = run.join("measurements");
-            if json {
-                show(&serde_json::json!({"measurements": folder}))
-            } else {
-                print_line(&folder.display().to_string())
-            }
+            tell_path(json, "measurements", &run.join("measurements"))
         }
         Command::Ablate { run, data } => {
-            let mut spec = finished_spec(run)?;
-            let source = Source::open(&mut spec, &data.clone().unwrap_or_else(|| data_beside(run)))?;
+            let (spec, source) = finished(run, data.as_deref())?;
             // Which heads are induction heads is read off the measurements.
             measure(&spec, &source, run, device, &interrupt, &screen)?;
             ablate(&spec, &source, run, device, &interrupt, &screen)?;
@@ -258,8 +235,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         Command::Report { dirs, text, out } => {
             if let Some(text) = text {
                 for run in dirs.iter().map(|dir| runs_of(dir)).collect::<Result<Vec<_>, _>>()?.concat() {
-                    let mut spec = finished_spec(&run)?;
-                    let source = Source::open(&mut spec, &data_beside(&run))?;
+                    let (spec, source) = finished(&run, None)?;
                     explore(&spec, &source, &run, Some(text), device, &interrupt, &screen)?;
                 }
             }
@@ -274,11 +250,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 }
                 (dirs, Some(out)) => {
                     let page = induction::report::compare(dirs, out)?;
-                    if json {
-                        show(&serde_json::json!({"report": page}))
-                    } else {
-                        print_line(&page.display().to_string())
-                    }
+                    tell_path(json, "report", &page)
                 }
             }
         }
@@ -294,7 +266,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         Command::Scan { models, text, windows, ids_below, out, html, .. } => {
             let settings = Settings {
                 text: text.clone(),
-                windows: usize::from(*windows),
+                windows: windows.map_or(scan::WINDOWS, usize::from),
                 examples: scan::EXAMPLES,
                 ids_below: *ids_below,
             };
@@ -321,85 +293,98 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             print_line(&all.iter().map(line).collect::<Vec<_>>().join("\n"))
         }
         Command::Bench { work } => {
-            let model_timing = |work, model: &BenchModel| -> Result<String, Error> {
+            let of_model = |work, model: &BenchModel| -> Result<String, Error> {
                 let timing = time(device, work, &model.config(), model.batch.max(1), model.steps.max(1))?;
-                Ok(serde_json::to_string(&timing).expect("results serialize"))
+                Ok(json_line(&timing))
             };
             print_json(&match work {
-                BenchWork::Train(model) => model_timing(Work::Train, model)?,
-                BenchWork::Evaluate(model) => model_timing(Work::Evaluate, model)?,
+                BenchWork::Train(model) => of_model(Work::Train, model)?,
+                BenchWork::Evaluate(model) => of_model(Work::Evaluate, model)?,
                 BenchWork::Ablate(BenchAblate { run, step, examples, steps, losses }) => {
                     let mut spec = RunSpec::read(&run.join("spec.toml"))?;
-                    let source = Source::open(&mut spec, &data_beside(run))?;
+                    let source = Source::open(&mut spec, &data_of(run))?;
                     let snapshot = snapshot_folder(run, *step);
                     let timing =
                         time_ablate(&source, &snapshot, device, *examples, (*steps).max(1), losses.as_deref())?;
-                    serde_json::to_string(&timing).expect("results serialize")
+                    json_line(&timing)
                 }
                 BenchWork::Scan { model, sequences, length, steps } => {
                     let timing = scan::time_scan(model, device, *sequences, *length, (*steps).max(1))?;
-                    serde_json::to_string(&timing).expect("results serialize")
+                    json_line(&timing)
                 }
                 BenchWork::Measure { run, step, steps } => {
                     let mut spec = RunSpec::read(&run.join("spec.toml"))?;
-                    let source = Source::open(&mut spec, &data_beside(run))?;
+                    let source = Source::open(&mut spec, &data_of(run))?;
                     let timing = time_measure(&spec, &source, run, *step, device, (*steps).max(1))?;
-                    serde_json::to_string(&timing).expect("results serialize")
+                    json_line(&timing)
                 }
             })
         }
         Command::Export { run, step, format, out } => {
-            let (config, params) = load_model(&snapshot_folder(run, *step))?;
-            match format {
-                Format::TransformerLens => write_export(&config, &params, out)?,
-                Format::Huggingface => {
-                    write_export_huggingface(&config, &params, out)?;
-                    // The synthetic task has none.
-                    let tokenizer = run.join("tokenizer.json");
-                    if tokenizer.exists() {
-                        let bytes = std::fs::read(&tokenizer).map_err(Error::io(&tokenizer))?;
-                        let copy = out.join("tokenizer.json");
-                        induction_files::write_atomic(&copy, &bytes).map_err(Error::io(&copy))?;
-                    }
-                }
-            }
-            if json { show(&serde_json::json!({"out": out})) } else { print_line(&out.display().to_string()) }
+            let made = export(run, *step, *format, out)?;
+            let said: Vec<String> = made.iter().map(|folder| folder.display().to_string()).collect();
+            tell(json, &serde_json::json!({"out": made}), &said.join("\n"))
+        }
+        Command::Completions { shell } => {
+            let script = help::completions(*shell);
+            // Its tabs are part of it.
+            if json { show(&serde_json::json!({"script": script})) } else { print(script.trim_end()) }
+        }
+        Command::Man { out } => {
+            let pages = help::man(out)?;
+            tell(json, &serde_json::json!({"pages": pages}), &format!("{} pages in {}", pages.len(), out.display()))
         }
     }
 }
 
-fn finished_spec(run: &Path) -> Result<RunSpec, Error> {
-    let spec = RunSpec::read(&run.join("spec.toml"))?;
-    if is_finished(&spec, run)? {
-        return Ok(spec);
+/// The folders that were written.
+fn export(run: &Path, step: Option<u64>, format: Format, out: &Path) -> Result<Vec<PathBuf>, Error> {
+    let write = match format {
+        Format::Tensorboard => {
+            return match step {
+                Some(step) => Err(Error::Input(format!("--step {step}: TensorBoard gets all of them"))),
+                None => tensorboard::export(run, out),
+            };
+        }
+        Format::TransformerLens => write_export_transformer_lens,
+        Format::Huggingface => write_export_huggingface,
+    };
+    let last = || list_snapshots(run).map(|steps| steps.last().copied());
+    let step = step.map_or_else(last, |step| Ok(Some(step)))?;
+    let step = step.ok_or_else(|| Error::Input(format!("{}: it has no snapshot; train it first", run.display())))?;
+    let (config, params) = load_model(&snapshot_folder(run, step))?;
+    write(&config, &params, out)?;
+    // The synthetic task has none.
+    let tokenizer = run.join("tokenizer.json");
+    if matches!(format, Format::Huggingface) && tokenizer.exists() {
+        let bytes = std::fs::read(&tokenizer).map_err(Error::io(&tokenizer))?;
+        let copy = out.join("tokenizer.json");
+        induction_files::write_atomic(&copy, &bytes).map_err(Error::io(&copy))?;
     }
-    Err(Error::Input(format!("{}: its training is not finished; finish it first", run.display())))
+    Ok(vec![out.to_path_buf()])
 }
 
-/// The run folders of a reproduction, by name.
-fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let runs = dir.join("runs");
-    let entries = std::fs::read_dir(&runs).map_err(Error::io(&runs))?;
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    folders.retain(|folder| folder.join("spec.toml").exists());
-    folders.sort();
-    Ok(folders)
+/// The spec of a run that is trained, and its examples from `data` or where they are.
+fn finished(run: &Path, data: Option<&Path>) -> Result<(RunSpec, Source), Error> {
+    let mut spec = RunSpec::read(&run.join("spec.toml"))?;
+    if !is_finished(&spec, run)? {
+        return Err(Error::unfinished(run));
+    }
+    let source = Source::open(&mut spec, &data.map_or_else(|| data_of(run), Path::to_path_buf))?;
+    Ok((spec, source))
 }
 
-/// A run inside a reproduction shares the data folder beside `runs/`; any other has its own.
-fn data_beside(run: &Path) -> PathBuf {
-    let shared = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
-    match shared {
-        Some(data) if data.is_dir() && !run.join("data").exists() => data,
-        _ => run.join("data"),
-    }
+fn show_forecast(forecast: &Forecast, json: bool) -> Result<(), Error> {
+    if json { show(forecast) } else { print_line(&forecast.to_string()) }
 }
 
 fn show_report(report: &Report, json: bool) -> Result<(), Error> {
     if json {
         return show(&serde_json::json!({"report": report.page, "claims": report.claims}));
     }
-    print_line(&format!("{}\n\nreport: {}", table(&report.claims, 100, false), report.page.display()))
+    // What the claims quote from files holds no escape codes; the table's own are wanted.
+    print(&table(&report.claims, 100, colours()))?;
+    print_line(&format!("\nreport: {}", report.page.display()))
 }
 
 fn show_submitted(submitted: &Submitted, out: &Path, json: bool) -> Result<(), Error> {
@@ -426,6 +411,25 @@ fn show_submitted(submitted: &Submitted, out: &Path, json: bool) -> Result<(), E
         submitted.folder.join("logs").display(),
         out = slurm::quoted(&out.display().to_string())
     ))
+}
+
+/// A result, for a program or a reader.
+fn tell(json: bool, value: &serde_json::Value, said: &str) -> Result<(), Error> {
+    if json { show(value) } else { print_line(said) }
+}
+
+fn tell_path(json: bool, name: &str, path: &Path) -> Result<(), Error> {
+    tell(json, &serde_json::json!({name: path}), &path.display().to_string())
+}
+
+/// Whether standard output is a terminal that wants colours (https://no-color.org).
+fn colours() -> bool {
+    let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
+    std::io::stdout().is_terminal() && unset("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn json_line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("results serialize")
 }
 
 fn show(value: &impl serde::Serialize) -> Result<(), Error> {
