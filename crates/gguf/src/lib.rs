@@ -23,6 +23,8 @@
 //! ```
 //! use induction_gguf::{Gguf, Kind};
 //! # let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/gguf_writer.gguf");
+//! # // The published crate goes without the repository's fixtures.
+//! # if !path.exists() { return Ok(()); }
 //! let file = Gguf::open(&path)?;
 //! assert_eq!(file.string("general.architecture")?, "llama");
 //! assert_eq!(file.unsigned_opt("llama.block_count")?, Some(2));
