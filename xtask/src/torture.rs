@@ -115,7 +115,8 @@ mod tests {
         if path.is_dir() {
             return fs::read_dir(path).unwrap().any(|entry| counts_cases(&entry.unwrap().path()));
         }
-        let text = fs::read_to_string(path).unwrap_or_default();
+        // proptest has cases of its own.
+        let text = fs::read_to_string(path).unwrap_or_default().replace("with_cases(", "");
         text.contains("induction_torture") && (text.contains("cases(") || text.contains("attack("))
     }
 
