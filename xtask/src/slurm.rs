@@ -24,7 +24,8 @@ pub(crate) fn test() -> ExitCode {
     let begun = Instant::now();
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let tested = Command::new(program)
-        .args(["test", "--package", "induction", "--test", "slurm", "--", "--nocapture", "--test-threads=1"])
+        // The whole workspace, for its features: alone, the package would be built anew.
+        .args(["test", "--workspace", "--test", "slurm", "--", "--nocapture", "--test-threads=1"])
         .envs(variables.iter().copied())
         .env("INDUCTION_SLURM", "required")
         .current_dir(root())
