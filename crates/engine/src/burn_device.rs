@@ -234,7 +234,7 @@ pub fn library_sgemm() -> Option<f64> {
     Some(2.0 * (N * N * N) as f64 / seconds[10] / 1e9)
 }
 
-/// See the other: this build has no such library.
+/// GFLOP/s of a library's matrix product: none, this build has no such library (feature `burn`).
 #[cfg(not(feature = "burn"))]
 pub fn library_sgemm() -> Option<f64> {
     None

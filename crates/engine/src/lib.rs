@@ -5,7 +5,7 @@
 //!
 //! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default, and the only one that runs
 //!   pretrained architectures.
-//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` is always there; the others are behind the features
+//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the others are behind the features
 //!   `ndarray`, `libtorch` and `cuda`.
 //!
 //! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works on the device, too

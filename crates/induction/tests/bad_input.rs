@@ -221,3 +221,22 @@ fn texts_that_cannot_be_followed() {
     succeed(induction().arg("explore").arg(&run));
     assert_eq!(first, table());
 }
+
+/// A finished run keeps the weights of some snapshots. A program with another head measure would make all tables again:
+/// it must not begin with what it cannot end.
+#[test]
+fn tables_outlive_the_weights_they_were_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    succeed(&mut train(folder.path(), TINY));
+    let run = folder.path().join("run");
+    let mut measure = induction();
+    measure.arg("measure").arg(&run);
+    succeed(&mut measure);
+    let table = run.join("measurements/heads.jsonl");
+    let older = std::fs::read_to_string(&table).unwrap().replace("\"copying_10\"", "\"older_10\"");
+    std::fs::write(&table, &older).unwrap();
+    std::fs::remove_file(run.join("snapshots/step-00000001/model.safetensors")).unwrap();
+    let message = fail(&mut measure, 2);
+    assert!(message.contains("step-00000001") && message.contains("the tables stay as they are"), "{message}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), older);
+}

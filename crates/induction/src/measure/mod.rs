@@ -153,6 +153,7 @@ pub fn measure(
     if done {
         return Ok(());
     }
+    check_weights(run, &missing)?;
     let losses_file = |step: u64| losses_folder.join(step_file(step));
     tables.drop_steps(&missing);
     for table in tables::FILES {
@@ -202,6 +203,21 @@ pub fn measure(
     // Last, as it says that all is there.
     lease.check()?;
     summary::write(&folder, spec, source, &evaluation, &tables)
+}
+
+/// Refuses to measure snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
+/// run is thinned, and a program with another head measure would make all of its tables again.
+fn check_weights(run: &Path, steps: &[u64]) -> Result<(), Error> {
+    let gone = steps
+        .iter()
+        .map(|&step| snapshot_folder(run, step))
+        .find(|s| s.is_dir() && !s.join("model.safetensors").exists());
+    gone.map_or(Ok(()), |snapshot| {
+        Err(Error::Input(format!(
+            "{}: its weights were taken out when the run was done (evaluation.weights_every), so it cannot be measured again; the tables stay as they are. Measure with the program that made them, or train the run again elsewhere",
+            snapshot.display()
+        )))
+    })
 }
 
 /// What of a run is measured, and what is not.
