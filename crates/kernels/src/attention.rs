@@ -169,7 +169,7 @@ fn weigh<T: Real, S: Simd, const W: usize>(
     for p in 0..panels::count(d_head) {
         let values = &v[p * rows * PANEL..][..keys * PANEL];
         let z = &mut z[(p * rows + i) * PANEL..][..TILE * PANEL];
-        tile::<T, S, W>(s, row, left, values, |row, from, sums| {
+        tile!(s, row, left, values, |row, from, sums| {
             let share = T::splat(s, shares[row]);
             let out = T::vectors_mut::<S>(&mut z[row * PANEL..(row + 1) * PANEL]);
             for (x, &sum) in out[from..].iter_mut().zip(sums) {
@@ -197,7 +197,7 @@ fn scores<T: Real, S: Simd, const W: usize>(
         let keys = &k_t[p * d_head * PANEL..][..d_head * PANEL];
         let out = &mut out[p * out_rows * PANEL..][..out_rows * PANEL];
         for i in (start.max(p * PANEL)..end).step_by(TILE) {
-            tile::<T, S, W>(s, i, queries, keys, |row, from, sums| {
+            tile!(s, i, queries, keys, |row, from, sums| {
                 let at = (i - start + row) * PANEL;
                 T::vectors_mut::<S>(&mut out[at..at + PANEL])[from..from + sums.len()].copy_from_slice(sums);
             });
@@ -234,9 +234,15 @@ fn row_exponentials<T: Real, S: Simd, const W: usize>(
     let (shift, factor) = (T::splat(s, T::default() - largest), T::splat(s, scale));
     let mut sums = [T::splat(s, T::default()); W];
     for p in 0..=last {
-        for (sum, x) in sums.iter_mut().zip(T::vectors_mut::<S>(&mut out[at(p)..at(p) + PANEL])) {
-            *x = T::exp(s, T::mul_add(s, *x, factor, shift));
-            *sum = T::vadd(s, *sum, *x);
+        let row = T::vectors_mut::<S>(&mut out[at(p)..at(p) + PANEL]);
+        let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
+        for x in &mut logs {
+            *x = T::mul_add(s, *x, factor, shift);
+        }
+        let exponentials = T::exp(s, logs);
+        row.copy_from_slice(&exponentials);
+        for (sum, x) in sums.iter_mut().zip(exponentials) {
+            *sum = T::vadd(s, *sum, x);
         }
     }
     let sum = lanes_sum::<T, S, W>(sums);
@@ -349,14 +355,16 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
                 let at = (i - start) * PANEL;
                 let pattern = &mut pattern[at..at + TILE * PANEL];
                 let d_scores = &mut d_scores[at..at + TILE * PANEL];
-                tile::<T, S, W>(s, i, Left::Plain { data: q, rows, first: 0 }, keys, |row, from, sums| {
+                tile!(s, i, Left::Plain { data: q, rows, first: 0 }, keys, |row, from, sums| {
                     // A tile may reach past the last position, where nothing was kept.
                     let log_sum = log_sums.get(i + row).copied().unwrap_or_default();
                     let shift = T::splat(s, T::default() - log_sum);
                     let out = T::vectors_mut::<S>(&mut pattern[row * PANEL..(row + 1) * PANEL]);
-                    for (x, &sum) in out[from..].iter_mut().zip(sums) {
-                        *x = T::exp(s, T::mul_add(s, sum, scale, shift));
+                    let mut logs = *sums;
+                    for x in &mut logs {
+                        *x = T::mul_add(s, *x, scale, shift);
                     }
+                    out[from..from + logs.len()].copy_from_slice(&T::exp(s, logs));
                 });
                 if i < first_key + PANEL {
                     for row in 0..TILE {
@@ -371,7 +379,7 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
                         pattern[row * PANEL + key as usize - first_key] = T::default();
                     }
                 }
-                tile::<T, S, W>(s, i, Left::Plain { data: dz, rows, first: 0 }, values, |row, from, sums| {
+                tile!(s, i, Left::Plain { data: dz, rows, first: 0 }, values, |row, from, sums| {
                     let mean = T::splat(s, means[i - start + row]);
                     let at = row * PANEL..(row + 1) * PANEL;
                     let pattern = &T::vectors::<S>(&pattern[at.clone()])[from..];

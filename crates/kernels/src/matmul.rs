@@ -91,7 +91,7 @@ pub(crate) fn strip<T: Real, S: Simd, const W: usize>(
     mode: Out<T>,
 ) {
     for i in (0..m).step_by(TILE) {
-        tile::<T, S, W>(s, i, left, right, |row, from, sums| {
+        tile!(s, i, left, right, |row, from, sums| {
             let at = (i + row) * PANEL;
             let target = T::vectors_mut::<S>(&mut out[at..at + PANEL]);
             match mode {
@@ -112,46 +112,46 @@ pub(crate) fn strip<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Rows `i..i + TILE` of `left` times one panel, given row by row to `store(row, first register, sums)`.
+/// Rows `i..i + TILE` of `left` times one panel, given row by row to the code after `|row, first register, sums|`.
 ///
-/// The tile is cut so that its sums fit the instruction set's registers.
-#[inline(always)]
-pub(crate) fn tile<T: Real, S: Simd, const W: usize>(
-    s: S,
-    i: usize,
-    left: Left<T>,
-    right: &[T],
-    mut store: impl FnMut(usize, usize, &[T::Vector<S>]),
-) {
-    // 32 registers of 512 bits; 16 of 256 bits; 32 of 128 bits on NEON. Scalar code runs for correctness only.
-    match W {
-        2 => cut::<T, S, W, TILE, 2>(s, i, left, right, &mut store),
-        8 if S::REGISTER_COUNT >= 32 => cut::<T, S, W, 4, 4>(s, i, left, right, &mut store),
-        _ => cut::<T, S, W, 4, 2>(s, i, left, right, &mut store),
-    }
-}
-
-/// A tile in pieces of `M` rows and `N` registers.
-#[inline(always)]
-fn cut<T: Real, S: Simd, const W: usize, const M: usize, const N: usize>(
-    s: S,
-    i: usize,
-    left: Left<T>,
-    right: &[T],
-    store: &mut impl FnMut(usize, usize, &[T::Vector<S>]),
-) {
-    for row in (0..TILE).step_by(M) {
-        for from in (0..W).step_by(N) {
-            let sums = piece::<T, S, W, M, N>(s, i + row, from, left, right);
-            for (k, sums) in sums.iter().enumerate() {
-                store(row + k, from, sums);
+/// The tile is cut so that its sums fit the instruction set's registers. A macro, as a closure cannot be told to be
+/// inlined, and what is not inlined into the function compiled for an instruction set is compiled without it.
+macro_rules! tile {
+    ($s:expr, $i:expr, $left:expr, $right:expr, |$row:ident, $from:ident, $sums:ident| $store:block) => {{
+        use $crate::matmul::{TILE, piece};
+        let (i, left, right) = ($i, $left, $right);
+        // Rows `at..at + M`, `N` registers at a time.
+        macro_rules! rows {
+            ($at:expr, $m:literal, $n:literal) => {
+                for $from in (0..W).step_by($n) {
+                    let sums = piece::<T, S, W, $m, $n>($s, i + $at, $from, left, right);
+                    for (k, $sums) in sums.iter().enumerate() {
+                        let $row = $at + k;
+                        $store
+                    }
+                }
+            };
+        }
+        // 32 registers of 512 bits; 16 of 256 bits; 32 of 128 bits on NEON. Scalar code runs for correctness only.
+        match W {
+            2 => rows!(0, 8, 2),
+            8 if S::REGISTER_COUNT >= 32 => {
+                for at in (0..TILE).step_by(4) {
+                    rows!(at, 4, 4);
+                }
+            }
+            _ => {
+                rows!(0, 6, 2);
+                rows!(6, 2, 4);
             }
         }
-    }
+    }};
 }
+pub(crate) use tile;
 
+/// Rows `i..i + M` of `left` times registers `from..from + N` of each of a panel's rows.
 #[inline(always)]
-fn piece<T: Real, S: Simd, const W: usize, const M: usize, const N: usize>(
+pub(crate) fn piece<T: Real, S: Simd, const W: usize, const M: usize, const N: usize>(
     s: S,
     i: usize,
     from: usize,

@@ -63,8 +63,9 @@ pub trait Real:
     fn mul_add<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// The larger, lane by lane.
     fn vmax<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
-    /// `e^x` for `x` up to 88; 0 where the result would be below the smallest normal number; NaN stays NaN.
-    fn exp<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
+    /// `e^x` for `x` up to 88; 0 where the result would be below the smallest normal number; NaN stays NaN. Of several
+    /// registers at once, so that each constant is loaded once for all of them.
+    fn exp<S: Simd, const N: usize>(s: S, x: [Self::Vector<S>; N]) -> [Self::Vector<S>; N];
     /// The error function.
     fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
 }
@@ -171,19 +172,32 @@ impl Real for f32 {
 
     /// `e^x = 2^n e^r` with `|r| <= ln(2) / 2` and a polynomial for `e^r`: within 2 units in the last place.
     #[inline(always)]
-    fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    fn exp<S: Simd, const N: usize>(s: S, x: [S::f32s; N]) -> [S::f32s; N] {
         // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the sum.
         const ROUND: f32 = 12_582_912.0;
-        let shifted = s.mul_add_f32s(x, s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
-        let n = s.sub_f32s(shifted, s.splat_f32s(ROUND));
+        const POWERS: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+        let (mut shifted, mut r, mut e) = (x, x, [s.splat_f32s(1.0 / 720.0); N]);
+        for i in 0..N {
+            shifted[i] = s.mul_add_f32s(x[i], s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
+        }
         // ln 2 in two parts, the first with few enough bits that its product with n is exact.
-        let r = s.mul_add_f32s(n, s.splat_f32s(-0.693_359_4), x);
-        let r = s.mul_add_f32s(n, s.splat_f32s(2.121_944_4e-4), r);
-        let e = polynomial(s, r, &[1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0]);
-        let exponent = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(shifted), s.splat_u32s(23));
-        let scaled = s.transmute_f32s_u32s(s.add_u32s(s.transmute_u32s_f32s(e), exponent));
-        let underflows = s.less_than_f32s(x, s.splat_f32s(-87.0));
-        s.select_f32s(underflows, s.splat_f32s(0.0), scaled)
+        for i in 0..N {
+            let n = s.sub_f32s(shifted[i], s.splat_f32s(ROUND));
+            r[i] = s.mul_add_f32s(n, s.splat_f32s(-0.693_359_4), x[i]);
+            r[i] = s.mul_add_f32s(n, s.splat_f32s(2.121_944_4e-4), r[i]);
+        }
+        for c in POWERS {
+            for i in 0..N {
+                e[i] = s.mul_add_f32s(e[i], r[i], s.splat_f32s(c));
+            }
+        }
+        for i in 0..N {
+            let exponent = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(shifted[i]), s.splat_u32s(23));
+            let scaled = s.transmute_f32s_u32s(s.add_u32s(s.transmute_u32s_f32s(e[i]), exponent));
+            let underflows = s.less_than_f32s(x[i], s.splat_f32s(-87.0));
+            e[i] = s.select_f32s(underflows, s.splat_f32s(0.0), scaled);
+        }
+        e
     }
 
     /// The rational approximation of Eigen and XLA on [-4, 4], beyond which erf is 1 to 2e-8: within 5e-7.
@@ -223,8 +237,8 @@ impl Real for f64 {
     );
 
     #[inline(always)]
-    fn exp<S: Simd>(_: S, x: S::f64s) -> S::f64s {
-        lane_by_lane::<S>(x, |x| if x < -708.0 { 0.0 } else { libm::exp(x) })
+    fn exp<S: Simd, const N: usize>(_: S, x: [S::f64s; N]) -> [S::f64s; N] {
+        x.map(|x| lane_by_lane::<S>(x, |x| if x < -708.0 { 0.0 } else { libm::exp(x) }))
     }
 
     #[inline(always)]
@@ -253,7 +267,7 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, s: S) {
             for v in T::vectors_mut::<S>(self.0) {
-                *v = if self.1 { T::exp(s, *v) } else { T::erf(s, *v) };
+                *v = if self.1 { T::exp(s, [*v])[0] } else { T::erf(s, *v) };
             }
         }
     }

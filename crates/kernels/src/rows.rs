@@ -263,9 +263,15 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
         let wide = T::splat(s, largest);
         let mut sums = [T::splat(s, T::default()); W];
         for p in 0..count {
-            for (sum, x) in sums.iter_mut().zip(T::vectors_mut::<S>(&mut logits[place(p)])) {
-                *x = T::exp(s, T::vsub(s, *x, wide));
-                *sum = T::vadd(s, *sum, *x);
+            let row = T::vectors_mut::<S>(&mut logits[place(p)]);
+            let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
+            for x in &mut logs {
+                *x = T::vsub(s, *x, wide);
+            }
+            let exponentials = T::exp(s, logs);
+            row.copy_from_slice(&exponentials);
+            for (sum, x) in sums.iter_mut().zip(exponentials) {
+                *sum = T::vadd(s, *sum, x);
             }
         }
         let sum = lanes_sum::<T, S, W>(sums);
@@ -330,7 +336,7 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
                         let sum = T::vadd(s, *x, b);
                         let phi = normal_cdf::<T, S>(s, sum);
                         *x = T::vmul(s, sum, phi);
-                        let bell = T::exp(s, T::vmul(s, minus_half, T::vmul(s, sum, sum)));
+                        let bell = T::exp(s, [T::vmul(s, minus_half, T::vmul(s, sum, sum))])[0];
                         *slope = T::mul_add(s, T::vmul(s, sum, density), bell, phi);
                     }
                 }
@@ -362,7 +368,7 @@ kernel! {
 fn times_sigmoid<T: Real, S: Simd>(s: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
     let (zero, one) = (T::splat(s, T::default()), T::splat(s, T::from_f64(1.0)));
     let y = T::vmax(s, y, T::splat(s, T::from_f64(-80.0)));
-    T::vdiv(s, x, T::vadd(s, one, T::exp(s, T::vsub(s, zero, y))))
+    T::vdiv(s, x, T::vadd(s, one, T::exp(s, [T::vsub(s, zero, y)])[0]))
 }
 
 #[inline(always)]
