@@ -327,8 +327,7 @@ impl Base {
             head_examples: 100,
             ablation_examples: if scale == Scale::Full { 64 } else { 128 },
             ablation_every: match scale {
-                Scale::Laptop => 2,
-                Scale::Full => 3,
+                Scale::Laptop | Scale::Full => 3,
                 _ => 1,
             },
             weights_every: if scale == Scale::Full { 3 } else { 1 },
