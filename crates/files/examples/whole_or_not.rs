@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("\nwritten on a full disk: {refused}; the file holds {:?}", fs::read_to_string(&path)?);
     println!("left beside it: {} files", fs::read_dir(folder.path())?.count() - 1);
 
-    let lease = Lease::take(folder.path(), &mut |note| println!("{note}")).map_err(|error| format!("{error:?}"))?;
+    let lease = Lease::take(folder.path(), &mut |note| println!("{note}"))?;
     let second = Lease::take(folder.path(), &mut |_| {});
     println!("\nthe folder is held: {}; a second worker gets it: {}", !lease.lost(), second.is_ok());
     drop(lease);

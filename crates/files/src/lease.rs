@@ -82,9 +82,13 @@ impl fmt::Display for Holder {
 }
 
 /// Why a folder cannot be held.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Another process works there.
+    #[error(
+        "{folder}: another process{} is working there; wait for it or stop it",
+        holder.as_ref().map_or_else(String::new, |holder| format!(" ({holder})"))
+    )]
     Held {
         /// The folder.
         folder: PathBuf,
@@ -92,11 +96,13 @@ pub enum LeaseError {
         holder: Option<Box<Holder>>,
     },
     /// It was held, and another process took it over, or the lease can no longer be kept up.
+    #[error("{folder}: another process took it over, or its .lease can no longer be kept up; nothing may be written there")]
     Lost {
         /// The folder.
         folder: PathBuf,
     },
     /// The system refused a file operation.
+    #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
