@@ -96,7 +96,9 @@ pub enum LeaseError {
         holder: Option<Box<Holder>>,
     },
     /// It was held, and another process took it over, or the lease can no longer be kept up.
-    #[error("{folder}: another process took it over, or its .lease can no longer be kept up; nothing may be written there")]
+    #[error(
+        "{folder}: another process took it over, or its .lease can no longer be kept up; nothing may be written there"
+    )]
     Lost {
         /// The folder.
         folder: PathBuf,
