@@ -97,13 +97,17 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
     }
 }
 
+/// What is off by default and can be linted and tested anywhere is on in all of `ci`: each set of features has most
+/// dependencies built anew.
+const CI_FEATURES: &str = "--features=induction/hub";
+
 fn ci() -> ExitCode {
     cargo(&["fmt", "--all", "--check"]);
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    cargo(&["clippy", "--workspace", "--all-targets", CI_FEATURES, "--", "-D", "warnings"]);
     // What users build: without burn, which the workspace's tests have.
     cargo(&["clippy", "--package", "induction", "--", "-D", "warnings"]);
-    cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings".to_string())]);
-    cargo(&["test", "--workspace"]);
+    cargo_with(&["doc", "--workspace", "--no-deps", CI_FEATURES], &[("RUSTDOCFLAGS", "-D warnings".to_string())]);
+    cargo(&["test", "--workspace", CI_FEATURES]);
     ExitCode::SUCCESS
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::root;
+use crate::{CI_FEATURES, root};
 
 /// `cargo xtask ci --slurm`.
 pub(crate) fn test() -> ExitCode {
@@ -24,8 +24,8 @@ pub(crate) fn test() -> ExitCode {
     let begun = Instant::now();
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let tested = Command::new(program)
-        // The whole workspace, for its features: alone, the package would be built anew.
-        .args(["test", "--workspace", "--test", "slurm", "--", "--nocapture", "--test-threads=1"])
+        // As `ci` tests: with other features most of it would be built anew.
+        .args(["test", "--workspace", CI_FEATURES, "--test", "slurm", "--", "--nocapture", "--test-threads=1"])
         .envs(variables.iter().copied())
         .env("INDUCTION_SLURM", "required")
         .current_dir(root())
