@@ -10,7 +10,7 @@ use crate::{
     Left, Out, PANEL, Real, kernel, matmul,
     matmul::{TILE, strip, tile},
     panels,
-    rows::{lanes_max, lanes_sum},
+    rows::{self, lanes_max, lanes_sum},
 };
 
 /// Sizes of one head's work.
@@ -234,16 +234,7 @@ fn row_exponentials<T: Real, S: Simd, const W: usize>(
     let (shift, factor) = (T::splat(s, T::default() - largest), T::splat(s, scale));
     let mut sums = [T::splat(s, T::default()); W];
     for p in 0..=last {
-        let row = T::vectors_mut::<S>(&mut out[at(p)..at(p) + PANEL]);
-        let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
-        for x in &mut logs {
-            *x = T::mul_add(s, *x, factor, shift);
-        }
-        let exponentials = T::exp(s, logs);
-        row.copy_from_slice(&exponentials);
-        for (sum, x) in sums.iter_mut().zip(exponentials) {
-            *sum = T::vadd(s, *sum, x);
-        }
+        rows::exponentials::<T, S, W>(s, &mut out[at(p)..at(p) + PANEL], factor, shift, &mut sums);
     }
     let sum = lanes_sum::<T, S, W>(sums);
     (largest + sum.log(), T::from_f64(1.0) / sum)

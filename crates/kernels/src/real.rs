@@ -175,7 +175,7 @@ impl Real for f32 {
     fn exp<S: Simd, const N: usize>(s: S, x: [S::f32s; N]) -> [S::f32s; N] {
         // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the sum.
         const ROUND: f32 = 12_582_912.0;
-        const POWERS: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+        const COEFFICIENTS: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
         let (mut shifted, mut r, mut e) = (x, x, [s.splat_f32s(1.0 / 720.0); N]);
         for i in 0..N {
             shifted[i] = s.mul_add_f32s(x[i], s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
@@ -186,7 +186,7 @@ impl Real for f32 {
             r[i] = s.mul_add_f32s(n, s.splat_f32s(-0.693_359_4), x[i]);
             r[i] = s.mul_add_f32s(n, s.splat_f32s(2.121_944_4e-4), r[i]);
         }
-        for c in POWERS {
+        for c in COEFFICIENTS {
             for i in 0..N {
                 e[i] = s.mul_add_f32s(e[i], r[i], s.splat_f32s(c));
             }

@@ -227,6 +227,27 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
     }
 }
 
+/// Makes a panel's row `e^(x factor + shift)` and adds it to the sums of its lanes.
+#[inline(always)]
+pub(crate) fn exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    row: &mut [T],
+    factor: T::Vector<S>,
+    shift: T::Vector<S>,
+    sums: &mut [T::Vector<S>; W],
+) {
+    let row = T::vectors_mut::<S>(row);
+    let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
+    for x in &mut logs {
+        *x = T::mul_add(s, *x, factor, shift);
+    }
+    let exponentials = T::exp(s, logs);
+    row.copy_from_slice(&exponentials);
+    for (sum, x) in sums.iter_mut().zip(exponentials) {
+        *sum = T::vadd(s, *sum, x);
+    }
+}
+
 kernel! {
     /// Each row's loss `-log softmax(logits)[target]` in nats; targets and losses are one a row. With
     /// `gradient: Some(scale)` the logits become the gradient of `scale` times the loss. Without, they are left as
@@ -260,19 +281,10 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
             }
         }
         let largest = lanes_max::<T, S, W>(largest);
-        let wide = T::splat(s, largest);
+        let (one, shift) = (T::splat(s, T::from_f64(1.0)), T::splat(s, T::default() - largest));
         let mut sums = [T::splat(s, T::default()); W];
         for p in 0..count {
-            let row = T::vectors_mut::<S>(&mut logits[place(p)]);
-            let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
-            for x in &mut logs {
-                *x = T::vsub(s, *x, wide);
-            }
-            let exponentials = T::exp(s, logs);
-            row.copy_from_slice(&exponentials);
-            for (sum, x) in sums.iter_mut().zip(exponentials) {
-                *sum = T::vadd(s, *sum, x);
-            }
+            exponentials::<T, S, W>(s, &mut logits[place(p)], one, shift, &mut sums);
         }
         let sum = lanes_sum::<T, S, W>(sums);
         *loss = sum.log() - (target_logit - largest);
