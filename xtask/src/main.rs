@@ -1,7 +1,10 @@
 //! The repository's tasks. Thin: it builds the release binary and calls it.
 
 mod bench;
+mod cuda;
 mod devices;
+mod gpu;
+mod libtorch;
 mod regress;
 mod scale;
 mod slurm;
@@ -25,7 +28,8 @@ cargo xtask TASK
   pilot     [--tokens N] [--dry-run] [--out DIR] and so on
             the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
   ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
-            that need a real Slurm, on one that fixtures/slurm.sh starts on this host
+            that need a real Slurm, on one that fixtures/slurm.sh starts on this host; with --cuda, instead, every kernel
+            of the device cuda:N is assembled for three generations of GPUs, without a GPU (the build takes long)
 ";
 
 fn main() -> ExitCode {
@@ -34,15 +38,18 @@ fn main() -> ExitCode {
         Some("reproduce") => induction("reproduce", &arguments[1..]),
         Some("pilot") => induction("pilot", &arguments[1..]),
         Some("bench") => bench::bench(&arguments[1..]),
-        Some("libtorch") => devices::libtorch(&arguments[1..]),
+        Some("libtorch") => libtorch::libtorch(&arguments[1..]),
+        Some("cuda") => cuda::cuda(&arguments[1..]),
+        Some("gpu") => gpu::gpu(&arguments[1..]),
         Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
         Some("ci") => match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => ci(),
             ["--slurm"] => slurm::test(),
+            ["--cuda"] => cuda::test(),
             others => {
-                eprintln!("xtask ci: expected nothing or --slurm, found {}", others.join(" "));
+                eprintln!("xtask ci: expected nothing, --slurm or --cuda, found {}", others.join(" "));
                 ExitCode::from(2)
             }
         },
@@ -58,7 +65,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() {
-    eprint!("{USAGE}{}{}{}{}{}", bench::USAGE, devices::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
+    let devices = [libtorch::USAGE, cuda::USAGE, gpu::USAGE].concat();
+    eprint!("{USAGE}{}{devices}{}{}{}", bench::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
 }
 
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.

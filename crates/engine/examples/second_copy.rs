@@ -8,7 +8,7 @@
 //! without previous-token head     3.855    3.685    3.659    3.648
 //! without induction head          3.689    3.689    3.689    3.689
 //!
-//! largest difference between `cpu` and `burn-flex`: 1.9e-6 nats
+//! largest difference between `cpu` and `flex`: 1.9e-6 nats
 //! position 30 of an example attends to position 6 with 0.999
 //! ```
 #![allow(clippy::print_stdout, reason = "an example shows its result")]

@@ -1,16 +1,13 @@
 //! burn's devices: which this build and this machine have.
 
-use std::{fmt, process::Command, str::FromStr};
-#[cfg(feature = "burn")]
-use std::{
-    panic,
-    sync::{Mutex, PoisonError},
-};
+use std::{borrow::Cow, fmt, process::Command, str::FromStr};
 
 #[cfg(feature = "burn")]
 use burn::tensor::{Device, Tensor, TensorData};
 use induction_model::{ModelConfig, Params};
 
+#[cfg(feature = "burn")]
+use crate::failure;
 use crate::{Engine, Error, Exactness};
 
 /// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`, `cuda:N`.
@@ -38,18 +35,30 @@ impl BurnDevice {
             Self::Flex if !cfg!(feature = "burn") => Some("cargo build --release --features burn"),
             Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
             Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo build --release --features cuda"),
+            Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo xtask cuda --build"),
             _ => None,
         }
     }
 
-    /// What it stands on.
-    pub fn backend(self) -> &'static str {
+    /// The libraries it stands on. Of libtorch, the version that is loaded, which need not be the one that was built
+    /// against.
+    pub fn backend(self) -> Cow<'static, str> {
         match self {
-            Self::Flex => "burn 0.22.1, burn-flex",
-            Self::Ndarray => "burn 0.22.1, burn-ndarray",
-            Self::Libtorch | Self::LibtorchCuda(_) => "burn 0.22.1, burn-tch on libtorch 2.9.0",
-            Self::Cuda(_) => "burn 0.22.1, burn-cuda",
+            Self::Flex => "burn 0.22.1, burn-flex".into(),
+            Self::Ndarray => "burn 0.22.1, burn-ndarray".into(),
+            Self::Libtorch | Self::LibtorchCuda(_) => {
+                let version = libtorch_version().unwrap_or_else(|| "of an unknown version".to_string());
+                format!("burn 0.22.1, burn-tch on libtorch {version}").into()
+            }
+            Self::Cuda(_) => "burn 0.22.1, burn-cuda".into(),
+        }
+    }
+
+    /// How it multiplies float32 matrices.
+    pub fn products(self) -> Products {
+        match self {
+            Self::Flex | Self::Ndarray | Self::Libtorch | Self::LibtorchCuda(_) => Products::Float32,
+            Self::Cuda(_) => Products::Tf32,
         }
     }
 
@@ -98,8 +107,36 @@ impl BurnDevice {
             Err(reason) => return Some(format!("no NVIDIA GPU to be found ({reason})")),
         };
         let names: Vec<String> = found.iter().map(Gpu::to_string).collect();
-        let there = found.iter().any(|gpu| gpu.index == index);
-        (!there).then(|| format!("there is no GPU {index}, but {}", names.join("; ")))
+        let Some(gpu) = found.iter().find(|gpu| gpu.index == index) else {
+            return Some(format!("there is no GPU {index}, but {}", names.join("; ")));
+        };
+        // libtorch brings its own CUDA and says for itself which driver that needs.
+        let needed = Self::oldest_driver().filter(|_| matches!(self, Self::Cuda(_)))?;
+        (gpu.major_driver()? < needed).then(|| {
+            format!(
+                "{gpu}: this build needs driver {needed} or later; update it, or build for its CUDA (docs/DEVICES.md)"
+            )
+        })
+    }
+
+    /// The first driver of the CUDA that burn-cuda was built against, if the build says which that is.
+    fn oldest_driver() -> Option<u32> {
+        match option_env!("CUDARC_CUDA_VERSION")?.get(..2)? {
+            "11" => Some(450),
+            "12" => Some(525),
+            "13" => Some(580),
+            _ => None,
+        }
+    }
+
+    /// Opens it for a moment: whether it does in truth what [`missing`](Self::missing) finds no fault with.
+    ///
+    /// # Errors
+    /// What is missing, or what its driver or libraries say, in one line.
+    pub fn try_open(self) -> Result<(), Error> {
+        #[cfg(feature = "burn")]
+        self.open()?;
+        self.check()
     }
 
     /// Checks that nothing is [`missing`](Self::missing).
@@ -136,32 +173,31 @@ impl BurnDevice {
         if self.is_gpu() { self.tried() } else { Ok(self.handle()) }
     }
 
-    /// burn's handle, after a first small computation on it: backends find their drivers on first use and panic where they
-    /// cannot. The panic's message is the reason.
+    /// burn's handle, after a first small computation on it: backends look for their drivers and libraries on first use and
+    /// panic where they cannot find them. An exponential is part of it since CubeCL takes that function, and no sum, from
+    /// the CUDA toolkit.
     #[cfg(feature = "burn")]
     fn tried(self) -> Result<Device, Error> {
-        // The hook is the whole process's: two threads at once would leave it silent.
-        static HOOK: Mutex<()> = Mutex::new(());
-        let guard = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-        let hook = panic::take_hook();
-        panic::set_hook(Box::new(|_| {}));
-        let opened = panic::catch_unwind(|| {
+        let tried = failure::caught(|| {
             let device = self.handle();
-            let sum = Tensor::<1>::ones([4], &device).sum().into_scalar::<f32>();
+            let sum = Tensor::<1>::zeros([4], &device).exp().sum().into_scalar::<f32>();
             (device, sum)
         });
-        panic::set_hook(hook);
-        drop(guard);
-        match opened {
+        match tried {
             Ok((device, 4.0)) => Ok(device),
-            Ok((_, sum)) => Err(Error::Device(format!("{self}: four ones add up to {sum} on it"))),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not start");
-                let line = text.lines().next().unwrap_or_default();
-                Err(Error::Device(format!("{self}: {line}")))
-            }
+            Ok((_, sum)) => Err(Error::Device(format!(
+                "{self}: four exponentials of 0 add up to {sum} on it, not 4; it computes wrongly"
+            ))),
+            Err(reason) => Err(self.failed(&reason)),
         }
+    }
+
+    /// What a backend's panic on this device becomes.
+    #[cfg(feature = "burn")]
+    pub(crate) fn failed(self, reason: &str) -> Error {
+        let gpu = self.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
+        let advice = failure::advice(reason, gpu.as_ref()).map_or_else(String::new, |advice| format!("; {advice}"));
+        Error::Device(format!("{self}: {reason}{advice}"))
     }
 
     #[cfg(feature = "burn")]
@@ -240,6 +276,46 @@ pub fn library_sgemm() -> Option<f64> {
     None
 }
 
+/// In which format a device multiplies float32 matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Products {
+    /// As they are: 24 bits of precision.
+    Float32,
+    /// On the tensor cores of an NVIDIA GPU, which round the factors to TF32 (11 bits of precision, so about 5e-4) and add
+    /// up in float32. CubeCL does so wherever the shapes allow it and it is faster; PyTorch does not unless told to.
+    Tf32,
+}
+
+impl fmt::Display for Products {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "float32",
+            Self::Tf32 => "float32 with products in TF32",
+        })
+    }
+}
+
+/// The version of the libtorch in this process, by what lies beside the library: `version.py` of a Python package,
+/// `build-version` of a C++ distribution. None where it cannot be told: on systems without /proc, and in builds without
+/// libtorch.
+pub fn libtorch_version() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let library = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
+    let library = library.into_iter().find(|path| path.contains("/libtorch_cpu.so"))?;
+    version_beside(std::path::Path::new(library))
+}
+
+/// The version of the libtorch whose library `lib/libtorch_cpu.so` is.
+fn version_beside(library: &std::path::Path) -> Option<String> {
+    let root = library.parent()?.parent()?;
+    if let Ok(text) = std::fs::read_to_string(root.join("version.py")) {
+        let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
+        return Some(line.trim().trim_matches(['\'', '"']).to_string());
+    }
+    Some(std::fs::read_to_string(root.join("build-version")).ok()?.trim().to_string())
+}
+
 /// A graphics processor, as its driver tells of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gpu {
@@ -253,6 +329,13 @@ pub struct Gpu {
     pub free: u64,
     /// The driver's version.
     pub driver: String,
+}
+
+impl Gpu {
+    /// The driver's branch: 580 of 580.159.04.
+    fn major_driver(&self) -> Option<u32> {
+        self.driver.split('.').next()?.parse().ok()
+    }
 }
 
 impl fmt::Display for Gpu {
@@ -322,27 +405,26 @@ mod tests {
         }
     }
 
-    /// Engines are opened by jobs side by side, and a panic after that must still be heard.
     #[test]
-    #[cfg(feature = "burn")]
-    fn trying_a_device_leaves_the_panic_hook() {
-        static HEARD: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(|_| {
-            HEARD.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        }));
-        std::thread::scope(|scope| {
-            (0..4).for_each(|_| drop(scope.spawn(|| (0..50).for_each(|_| drop(BurnDevice::Flex.tried())))));
-        });
-        let _ = panic::catch_unwind(|| panic!("heard"));
-        panic::set_hook(before);
-        assert_eq!(HEARD.load(std::sync::atomic::Ordering::SeqCst), 1);
+    fn the_version_beside_a_library() {
+        let folder = std::env::temp_dir().join(format!("induction-libtorch-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("lib")).unwrap();
+        let library = folder.join("lib/libtorch_cpu.so");
+        assert_eq!(version_beside(&library), None);
+        std::fs::write(folder.join("build-version"), "2.9.0+cpu\n").unwrap();
+        assert_eq!(version_beside(&library).as_deref(), Some("2.9.0+cpu"));
+        std::fs::write(folder.join("version.py"), "__all__ = []\n__version__ = '2.11.0+cu130'\ndebug = False\n")
+            .unwrap();
+        assert_eq!(version_beside(&library).as_deref(), Some("2.11.0+cu130"));
+        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!(libtorch_version().is_some(), cfg!(all(feature = "libtorch", target_os = "linux")));
     }
 
     #[test]
     fn the_drivers_words() {
         let found = gpu("1, NVIDIA H100 80GB HBM3, 81559, 81000, 550.54.15").unwrap();
         assert_eq!((found.index, found.memory, found.driver.as_str()), (1, 81559, "550.54.15"));
+        assert_eq!(found.major_driver(), Some(550));
         assert_eq!(gpu("1, NVIDIA H100"), None);
         assert_eq!(gpu("No devices were found"), None);
     }

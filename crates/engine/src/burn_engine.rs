@@ -6,7 +6,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenat
 
 use crate::{
     BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep, Stepped, check_tokens,
-    intervention::check_hook, intervention::with_frozen_patterns,
+    failure, intervention::check_hook, intervention::with_frozen_patterns,
 };
 
 /// An [`Engine`] on a burn device.
@@ -46,9 +46,9 @@ impl BurnEngine {
     pub fn on(on: BurnDevice, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
         let device = on.open()?;
         Ok(Self {
-            name: format!("burn-{on}{}", if bf16 { " bf16" } else { "" }),
+            name: format!("{on}{}", if bf16 { " bf16" } else { "" }),
             on,
-            model: Transformer::from_params(config, params, &device)?,
+            model: guarded(on, || Ok(Transformer::from_params(config, params, &device)?))?,
             options: TrainingOptions { bf16, one_hot_embedding: on.is_gpu() },
             device,
             stays: on.is_gpu(),
@@ -161,19 +161,21 @@ impl Engine for BurnEngine {
     }
 
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
-        Ok(self.model.set_params(params)?)
+        guarded(self.on, || Ok(self.model.set_params(params)?))
     }
 
     fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
-        gradients.check(self.config())?;
-        let (sum, weight) = self.loss_and_gradients_row(examples)?;
-        let sum = to_host(sum);
-        fill(gradients, &sum[1..]);
-        Ok((f64::from(sum[0]) * weight) as f32)
+        guarded(self.on, || {
+            gradients.check(self.config())?;
+            let (sum, weight) = self.loss_and_gradients_row(examples)?;
+            let sum = to_host(sum);
+            fill(gradients, &sum[1..]);
+            Ok((f64::from(sum[0]) * weight) as f32)
+        })
     }
 
     fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {
-        sets.iter().map(|set| self.losses_under_one(examples, set)).collect()
+        guarded(self.on, || sets.iter().map(|set| self.losses_under_one(examples, set)).collect())
     }
 
     fn activations(
@@ -182,23 +184,27 @@ impl Engine for BurnEngine {
         hooks: &[Hook],
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
-        for hook in hooks {
-            check_hook(self.config(), *hook).map_err(Error::Hook)?;
-        }
-        let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
-            self.captured(group, hooks, interventions)
-        })?;
-        let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>());
-        Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
+        guarded(self.on, || {
+            for hook in hooks {
+                check_hook(self.config(), *hook).map_err(Error::Hook)?;
+            }
+            let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+                self.captured(group, hooks, interventions)
+            })?;
+            let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>());
+            Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
+        })
     }
 
     fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
-        let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
-            let logits = self.forward(group, &mut Interventions::new(interventions, &[], &self.device));
-            let shape = logits.dims();
-            Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
-        })?;
-        Ok(join(&groups))
+        guarded(self.on, || {
+            let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+                let logits = self.forward(group, &mut Interventions::new(interventions, &[], &self.device));
+                let shape = logits.dims();
+                Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
+            })?;
+            Ok(join(&groups))
+        })
     }
 
     fn resident(&mut self) -> Option<&mut dyn Resident> {
@@ -208,57 +214,73 @@ impl Engine for BurnEngine {
 
 impl Resident for BurnEngine {
     fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error> {
-        for params in [params, moments[0], moments[1]] {
-            params.check(self.config())?;
-        }
-        let of_kind = |number: fn(&ParameterKind) -> f32| {
-            let each = params.iter().zip(kinds);
-            upload(each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect(), &self.device)
-        };
-        let training = Training {
-            weights: self.row(params),
-            moments: moments.map(|moment| self.row(moment)),
-            lr_scales: of_kind(|kind| kind.lr_scale as f32),
-            decays: of_kind(|kind| f32::from(u8::from(kind.decays))),
-        };
-        self.model.set_flat(&training.weights);
-        self.training = Some(training);
-        Ok(())
+        guarded(self.on, || {
+            for params in [params, moments[0], moments[1]] {
+                params.check(self.config())?;
+            }
+            let of_kind = |number: fn(&ParameterKind) -> f32| {
+                let each = params.iter().zip(kinds);
+                upload(each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect(), &self.device)
+            };
+            let training = Training {
+                weights: self.row(params),
+                moments: moments.map(|moment| self.row(moment)),
+                lr_scales: of_kind(|kind| kind.lr_scale as f32),
+                decays: of_kind(|kind| f32::from(u8::from(kind.decays))),
+            };
+            self.model.set_flat(&training.weights);
+            self.training = Some(training);
+            Ok(())
+        })
     }
 
     fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error> {
-        let (row, weight) = self.loss_and_gradients_row(examples)?;
-        let loss = row.clone().narrow(0, 0, 1);
-        let gradient = row.clone().narrow(0, 1, row.dims()[0] - 1);
-        let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
-        let clip = ((norm.clone() + 1e-6).recip() * step.clip_norm).clamp_max(1.0);
-        let gradient = gradient * clip;
-        let Training { weights, moments: [m, v], lr_scales, decays } = self.training.take().expect("load comes first");
-        let [beta1, beta2] = step.betas;
-        let m = m * beta1 + gradient.clone() * (1.0 - beta1);
-        let v = v * beta2 + gradient.clone() * gradient * (1.0 - beta2);
-        let root = v.clone().sqrt() * step.corrections[1].sqrt().recip() + step.eps;
-        let change = m.clone() / root * lr_scales.clone() * (step.lr / step.corrections[0]);
-        let weights = weights.clone() * (decays.clone() * (-step.lr * step.weight_decay) + 1.0) - change;
-        let found = to_host(Tensor::cat(vec![loss, norm, (weights.clone() * weights.clone()).sum()], 0));
-        self.model.set_flat(&weights);
-        self.training = Some(Training { weights, moments: [m, v], lr_scales, decays });
-        Ok(Stepped {
-            loss: (f64::from(found[0]) * weight) as f32,
-            grad_norm: f64::from(found[1]),
-            weights_squared: f64::from(found[2]),
+        guarded(self.on, || {
+            let (row, weight) = self.loss_and_gradients_row(examples)?;
+            let loss = row.clone().narrow(0, 0, 1);
+            let gradient = row.clone().narrow(0, 1, row.dims()[0] - 1);
+            let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
+            let clip = ((norm.clone() + 1e-6).recip() * step.clip_norm).clamp_max(1.0);
+            let gradient = gradient * clip;
+            let Training { weights, moments: [m, v], lr_scales, decays } =
+                self.training.take().expect("load comes first");
+            let [beta1, beta2] = step.betas;
+            let m = m * beta1 + gradient.clone() * (1.0 - beta1);
+            let v = v * beta2 + gradient.clone() * gradient * (1.0 - beta2);
+            let root = v.clone().sqrt() * step.corrections[1].sqrt().recip() + step.eps;
+            let change = m.clone() / root * lr_scales.clone() * (step.lr / step.corrections[0]);
+            let weights = weights.clone() * (decays.clone() * (-step.lr * step.weight_decay) + 1.0) - change;
+            let found = to_host(Tensor::cat(vec![loss, norm, (weights.clone() * weights.clone()).sum()], 0));
+            self.model.set_flat(&weights);
+            self.training = Some(Training { weights, moments: [m, v], lr_scales, decays });
+            Ok(Stepped {
+                loss: (f64::from(found[0]) * weight) as f32,
+                grad_norm: f64::from(found[1]),
+                weights_squared: f64::from(found[2]),
+            })
         })
     }
 
     fn fetch(&self, params: &mut Params, moments: [&mut Params; 2]) -> Result<(), Error> {
-        let training = self.training.as_ref().expect("load comes first");
-        let [m, v] = moments;
-        for (row, to) in [(&training.weights, params), (&training.moments[0], m), (&training.moments[1], v)] {
-            to.check(self.config())?;
-            fill(to, &to_host(row.clone()));
-        }
-        Ok(())
+        guarded(self.on, || {
+            let training = self.training.as_ref().expect("load comes first");
+            let [m, v] = moments;
+            for (row, to) in [(&training.weights, params), (&training.moments[0], m), (&training.moments[1], v)] {
+                to.check(self.config())?;
+                fill(to, &to_host(row.clone()));
+            }
+            Ok(())
+        })
     }
+}
+
+/// Does `work`, which uses `on`. On a GPU what burn panics of is an error: its memory and its driver are other people's,
+/// too. On a CPU a panic is a bug and stays one.
+fn guarded<T>(on: BurnDevice, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    if !on.is_gpu() {
+        return work();
+    }
+    failure::caught(work).unwrap_or_else(|reason| Err(on.failed(&reason)))
 }
 
 /// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.

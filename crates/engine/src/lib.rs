@@ -39,7 +39,8 @@
 //!
 //! - `ndarray`: [`BurnDevice::Ndarray`], burn's older pure-Rust backend.
 //! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/DEVICES.md).
-//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs CUDA when it runs.
+//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs LLVM when it is built, the driver and libdevice
+//!   when it runs (docs/DEVICES.md).
 //!
 //! Runnable: `cargo run -p induction-engine --example second_copy`.
 
@@ -47,6 +48,8 @@ mod burn_device;
 #[cfg(feature = "burn")]
 mod burn_engine;
 mod cpu;
+#[cfg(feature = "burn")]
+mod failure;
 mod intervention;
 
 use std::collections::BTreeMap;
@@ -54,7 +57,7 @@ use std::collections::BTreeMap;
 use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2};
 
-pub use burn_device::{BurnDevice, Gpu, gpus, library_sgemm};
+pub use burn_device::{BurnDevice, Gpu, Products, gpus, library_sgemm, libtorch_version};
 #[cfg(feature = "burn")]
 pub use burn_engine::BurnEngine;
 pub use cpu::{CpuEngine, Model};
@@ -91,9 +94,19 @@ pub enum Exactness {
     Statistical,
 }
 
+/// Reads an [`Engine::name`] from a file. Folders of earlier versions have `burn-flex` for `flex`, and so on.
+///
+/// # Errors
+/// Something that is not a string.
+pub fn engine_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name: String = serde::Deserialize::deserialize(deserializer)?;
+    Ok(name.strip_prefix("burn-").map_or_else(|| name.clone(), str::to_string))
+}
+
 /// Something that runs one model.
 pub trait Engine: Sync {
-    /// The engine and its device, e.g. `burn-flex`.
+    /// The device it runs on, as `--device` names it, and ` bf16` after it where training multiplies in bfloat16: `cpu`,
+    /// `flex`, `cuda:0 bf16`.
     fn name(&self) -> &str;
 
     /// What a repetition may be expected to give.

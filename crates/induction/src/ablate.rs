@@ -47,6 +47,7 @@ const INDUCTION_PATTERNS: &[IdealPattern] = &[IdealPattern::InductionOneToken, I
 struct Meta {
     version: u32,
     spec_hash: String,
+    #[serde(deserialize_with = "induction_engine::engine_name")]
     engine: String,
     evaluation: EvaluationSpec,
     /// Hash of each snapshot's manifest, by step.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use induction_engine::library_sgemm;
-use induction_model::{ModelConfig, Params};
-use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use induction_model::ModelConfig;
+use induction_train::{AdamW, Learner, TrainSpec};
 use ndarray::Array2;
 use rand::Rng;
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub enum Work {
 pub struct Timing {
     /// The engine.
     pub engine: String,
+    /// How it multiplies matrices in this work.
+    pub products: &'static str,
     /// Threads it worked on.
     pub threads: usize,
     /// Tokens a second, by the median of the timed repetitions.
@@ -52,14 +54,10 @@ pub fn time(
     repetitions: usize,
 ) -> Result<Timing, Error> {
     const WARM_UP: usize = 5;
-    let mut params = config.init_params(0)?;
+    let params = config.init_params(0)?;
     let mut engine = device.open(config, &params)?;
     let spec = TrainSpec::new(u64::MAX, batch, 1e-3);
-    let mut optimizer = AdamW::new(config);
-    let mut gradients = Params::zeros(config);
-    if let Some(device) = engine.resident() {
-        device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(&spec))?;
-    }
+    let mut learner = Learner::new(engine.as_mut(), params, AdamW::new(config), &spec)?;
     let mut rng = induction_random::stream(0, "bench", 0);
     let mut seconds = Vec::new();
     for repetition in 0..WARM_UP + repetitions {
@@ -69,14 +67,7 @@ pub fn time(
         let begun = Instant::now();
         match work {
             Work::Train => {
-                if let Some(device) = engine.resident() {
-                    device.step(examples.view(), &optimizer.resident_step(spec.lr, &spec))?;
-                } else {
-                    engine.loss_and_gradients(examples.view(), &mut gradients)?;
-                    let clip = clip_by_global_norm(&gradients, spec.clip_norm);
-                    optimizer.update(&mut params, &gradients, clip.scale, spec.lr, &spec);
-                    engine.set_params(&params)?;
-                }
+                learner.step(engine.as_mut(), examples.view(), spec.lr, &spec)?;
             }
             Work::Evaluate => {
                 engine.losses(examples.view(), &[])?;
@@ -92,6 +83,7 @@ pub fn time(
     let gflops = tokens_per_s * flop / 1e9;
     Ok(Timing {
         engine: engine.name().to_string(),
+        products: device.products(work == Work::Train),
         threads: rayon::current_num_threads(),
         tokens_per_s: tokens_per_s.round(),
         sgemm_gflops: sgemm_gflops.map(|ceiling| rounded(ceiling, 1)),

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use induction_engine::{Arch, BurnDevice, CpuEngine, Engine, Exactness, gpus};
+use induction_engine::{Arch, BurnDevice, CpuEngine, Engine, Exactness, Products, gpus};
 use induction_model::{ModelConfig, Params};
 use serde::Serialize;
 
@@ -41,13 +41,28 @@ impl Device {
         }
     }
 
-    /// "cpu, exact: the same spec and program give the same bits"
+    /// How matrices are multiplied on it, in training or elsewhere.
+    pub fn products(self, training: bool) -> &'static str {
+        match self {
+            Self::Burn { bf16: true, .. } if training => "bfloat16",
+            Self::Burn { on, .. } if on.products() == Products::Tf32 => "TF32",
+            Self::Cpu | Self::Burn { .. } => "float32",
+        }
+    }
+
+    /// "cpu, exact: the same spec and program give the same bits"; what a number means on this device. Where products are
+    /// not taken in float32, that is said.
     pub fn promise(self) -> String {
         let promise = match self.exactness() {
             Exactness::Exact => "exact: the same spec and program give the same bits",
             Exactness::Statistical => "statistical: a repetition agrees up to rounding",
         };
-        format!("{self}, {promise}")
+        let products = match [self.products(true), self.products(false)] {
+            ["float32", _] => String::new(),
+            ["TF32", _] => ", products in TF32".to_string(),
+            [training, other] => format!(", products of training in {training}, others in {other}"),
+        };
+        format!("{self}, {promise}{products}")
     }
 
     /// The same device, with matrix products of training in bfloat16.
@@ -136,10 +151,15 @@ pub fn list() -> Vec<Listed> {
             devices = numbered.collect();
         }
         all.extend(devices.into_iter().map(|on| {
-            let missing = on.missing();
+            // A GPU's driver and libraries are other people's: only a computation shows that they work.
+            let missing = on.missing().or_else(|| {
+                let failed = on.is_gpu().then(|| on.try_open().err()).flatten()?.to_string();
+                Some(failed.trim_start_matches("device ").trim_start_matches(&format!("{on}: ")).to_string())
+            });
             let note = missing.clone().unwrap_or_else(|| {
                 let gpu = on.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
-                format!("{}{}", on.backend(), gpu.map_or_else(String::new, |gpu| format!("; {gpu}")))
+                let gpu = gpu.map_or_else(String::new, |gpu| format!("; {gpu}"));
+                format!("{}; {}{gpu}", on.backend(), on.products())
             });
             Listed { device: on.to_string(), ready: missing.is_none(), note }
         }));
@@ -169,6 +189,17 @@ mod tests {
         assert!("tpu".parse::<Device>().is_err_and(|e| e.contains("cpu, flex")));
         assert!(Device::Cpu.with_bf16().is_err());
         assert_eq!("cuda".parse::<Device>().unwrap().with_bf16().unwrap().name(), "cuda:0 bf16");
+    }
+
+    #[test]
+    fn what_is_not_float32_is_said() {
+        let promise = |name: &str| name.parse::<Device>().unwrap().promise();
+        for exact in ["cpu", "flex", "libtorch:cuda:0"] {
+            assert!(!promise(exact).contains("products"), "{}", promise(exact));
+        }
+        assert!(promise("cuda:0").ends_with("rounding, products in TF32"));
+        let bf16 = "cuda:1".parse::<Device>().unwrap().with_bf16().unwrap();
+        assert!(bf16.promise().ends_with("products of training in bfloat16, others in TF32"), "{}", bf16.promise());
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
-use induction_model::{ModelConfig, Params};
-use induction_train::{AdamW, DataSpec, RunSpec, clip_by_global_norm};
+use induction_model::ModelConfig;
+use induction_train::{AdamW, DataSpec, Learner, RunSpec};
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -191,23 +191,23 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
     spec.evaluation.ablation_examples = EXAMPLES;
     // Made data: no folder is read.
     let source = Source::open(&mut spec, std::path::Path::new(""))?;
-    let mut params = spec.model.init_params(0)?;
+    let params = spec.model.init_params(0)?;
     let mut engine = device.open(&spec.model, &params)?;
 
+    // The step that training takes on this device: on a GPU weights and optimizer stay there.
     let examples: Array2<u32> = source.held_out(spec.train.batch)?;
-    let (mut gradients, mut optimizer) = (Params::zeros(&spec.model), AdamW::new(&spec.model));
+    let mut learner = Learner::new(engine.as_mut(), params, AdamW::new(&spec.model), &spec.train)?;
     let mut seconds = Vec::new();
     for step in 0..2 + STEPS {
         let begun = Instant::now();
-        engine.loss_and_gradients(examples.view(), &mut gradients)?;
-        let clip = clip_by_global_norm(&gradients, spec.train.clip_norm);
-        optimizer.update(&mut params, &gradients, clip.scale, 1e-3, &spec.train);
-        engine.set_params(&params)?;
+        learner.step(engine.as_mut(), examples.view(), 1e-3, &spec.train)?;
         // The first warm up.
         if step >= 2 {
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
+    learner.fetch(engine.as_mut())?;
+    let params = learner.params;
     let forward = forward_flop_per_token(&spec.model);
     let train = 3.0 * forward * examples.len() as f64 / median(seconds);
 

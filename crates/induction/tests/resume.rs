@@ -171,7 +171,7 @@ fn a_run_of_another_spec_or_version_is_refused_and_kept() {
     let first = spec(folder.path(), TINY);
     std::fs::remove_dir_all(run.join("snapshots/step-00000200")).unwrap();
     let message = fail(train(&first, &run).args(["--device", "flex"]), 2);
-    assert!(message.contains("the engine cpu, this is burn-flex"), "{message}");
+    assert!(message.contains("the engine cpu, this is flex"), "{message}");
     let snapshot = run.join("snapshots/step-00000180");
     let state = std::fs::read_to_string(snapshot.join("state.json")).unwrap();
     let state = state.replace(&format!("\"{}\"", env!("CARGO_PKG_VERSION")), "\"0.0.1\"");

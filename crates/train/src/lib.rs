@@ -38,6 +38,7 @@ mod log;
 mod run;
 mod snapshot;
 mod spec;
+mod step;
 
 pub use adamw::{AdamW, Clip, clip_by_global_norm};
 pub use error::Error;
@@ -45,3 +46,4 @@ pub use log::StepMetrics;
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};
 pub use snapshot::{Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights};
 pub use spec::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
+pub use step::{Learner, Step};

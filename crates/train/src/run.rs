@@ -6,13 +6,10 @@ use std::{
 
 use induction_engine::Engine;
 use induction_files::Lease;
-use induction_model::Params;
 use ndarray::Array2;
 
 use crate::{
-    AdamW, Error, FORMAT, RunSpec, Snapshot, State, StepMetrics,
-    adamw::sum_of_squares,
-    clip_by_global_norm, list_snapshots,
+    AdamW, Error, FORMAT, Learner, RunSpec, Snapshot, State, Step, StepMetrics, list_snapshots,
     log::MetricLog,
     snapshot::{is_thinned, thin},
     snapshot_folder,
@@ -110,7 +107,7 @@ pub fn train(
         log_bytes,
     };
 
-    let (mut params, mut optimizer, log_bytes) = match newest_good_snapshot(spec, run, engine.name(), observer)? {
+    let (params, optimizer, log_bytes) = match newest_good_snapshot(spec, run, engine.name(), observer)? {
         Some(Snapshot { params, optimizer, state }) => {
             if state.step > 0 && state.step < spec.steps() {
                 observer.note(&format!("{}: going on from step {} of {}", spec.name, state.step, spec.steps()));
@@ -133,49 +130,18 @@ pub fn train(
     }
     thin(run)?;
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
-    engine.set_params(&params)?;
-    if let Some(device) = engine.resident() {
-        device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(&spec.train))?;
-    }
     let mut last_saved = optimizer.step;
-    let mut gradients = Params::zeros(&spec.model);
+    let mut learner = Learner::new(engine, params, optimizer, &spec.train)?;
 
-    while optimizer.step < spec.steps() {
+    while learner.optimizer.step < spec.steps() {
         let begun = Instant::now();
-        let step = optimizer.step + 1;
+        let step = learner.optimizer.step + 1;
         let examples = batch(spec, examples, step);
         let lr = spec.lr(step);
-        let diverged = |what: &str| diverged(run, spec, step, last_saved, what.to_string());
-        let (loss, grad_norm) = if let Some(device) = engine.resident() {
-            let found = device.step(examples.view(), &optimizer.resident_step(lr, &spec.train))?;
-            if !found.loss.is_finite() {
-                return Err(diverged("the loss"));
-            }
-            if !found.grad_norm.is_finite() {
-                return Err(diverged("the gradient of all parameters together"));
-            }
-            if !found.weights_squared.is_finite() {
-                return Err(diverged("a parameter after the update"));
-            }
-            (found.loss, found.grad_norm)
-        } else {
-            let loss = engine.loss_and_gradients(examples.view(), &mut gradients)?;
-            if !loss.is_finite() {
-                return Err(diverged("the loss"));
-            }
-            let clip = clip_by_global_norm(&gradients, spec.train.clip_norm);
-            if !clip.norm.is_finite() {
-                let name = gradients.first_not_finite().unwrap_or("all parameters together");
-                return Err(diverged(&format!("the gradient of {name}")));
-            }
-            optimizer.update(&mut params, &gradients, clip.scale, lr, &spec.train);
-            if !sum_of_squares(&params).is_finite() {
-                let name = params.first_not_finite().unwrap_or("all parameters together");
-                return Err(diverged(&format!("parameter {name} after the update")));
-            }
-            engine.set_params(&params)?;
-            (loss, clip.norm)
-        };
+        let Step { loss, grad_norm, not_finite } = learner.step(engine, examples.view(), lr, &spec.train)?;
+        if let Some(what) = not_finite {
+            return Err(diverged(run, spec, step, last_saved, what));
+        }
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
         let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm, tokens_per_s };
@@ -183,14 +149,12 @@ pub fn train(
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {
-            if let Some(device) = engine.resident() {
-                device.fetch(&mut params, [&mut optimizer.m, &mut optimizer.v])?;
-            }
+            learner.fetch(engine)?;
             // The log first: a snapshot must never count on lines that a power cut could take.
             let state = state_at(step, log.sync()?, engine);
-            let snapshot = Snapshot { params, optimizer, state };
+            let snapshot = Snapshot { params: learner.params, optimizer: learner.optimizer, state };
             snapshot.save(run, &spec.model)?;
-            (params, optimizer) = (snapshot.params, snapshot.optimizer);
+            (learner.params, learner.optimizer) = (snapshot.params, snapshot.optimizer);
             remove_unscheduled(spec, run, last_saved)?;
             thin(run)?;
             last_saved = step;

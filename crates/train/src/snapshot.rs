@@ -36,6 +36,7 @@ pub struct State {
     /// Version of the program that took it.
     pub code_version: String,
     /// Engine and device.
+    #[serde(deserialize_with = "induction_engine::engine_name")]
     pub engine: String,
     /// Threads it used.
     pub threads: usize,

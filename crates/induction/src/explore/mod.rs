@@ -49,6 +49,7 @@ const PROMPTS: &str = "prompts.json";
 struct Meta {
     version: u32,
     spec_hash: String,
+    #[serde(deserialize_with = "induction_engine::engine_name")]
     engine: String,
     /// Hash of the text's tokens.
     text: String,

@@ -20,6 +20,7 @@ const META: &str = "meta.json";
 pub(super) struct Meta {
     measures: u32,
     spec_hash: String,
+    #[serde(deserialize_with = "induction_engine::engine_name")]
     engine: String,
     evaluation: EvaluationSpec,
     /// Hash of each measured snapshot's manifest, by step.

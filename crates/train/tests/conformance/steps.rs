@@ -1,7 +1,5 @@
 //! The first steps of a run on each engine, and on any number of threads.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
-
 use induction_engine::{BurnDevice, BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
 use induction_train::{

@@ -1,14 +1,10 @@
 //! Ten AdamW steps with warm-up and global-norm clipping, against PyTorch in float64.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
-
-#[path = "../../engine/tests/oracle/mod.rs"]
-mod oracle;
-
-use induction_engine::{BurnDevice, BurnEngine, Engine};
+use induction_engine::{BurnDevice, BurnEngine, Engine, Exactness};
 use induction_model::Params;
 use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
-use oracle::{CASES, Oracle, engines, tolerance};
+
+use crate::oracle::{CASES, Oracle, engines, equal, tolerance};
 
 #[test]
 fn ten_steps() {
@@ -68,7 +64,10 @@ fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) 
         // What the engine computes with is what was fetched.
         let with = engine.losses(oracle.tokens.view(), &[]).unwrap();
         engine.set_params(&params).unwrap();
-        assert_eq!(with, engine.losses(oracle.tokens.view(), &[]).unwrap());
+        let again = engine.losses(oracle.tokens.view(), &[]).unwrap();
+        let largest = (&with - &again).iter().fold(0f32, |m, x| m.max(x.abs()));
+        let limit = if engine.exactness() == Exactness::Exact { 0.0 } else { equal(engine.as_ref()) };
+        assert!(f64::from(largest) <= limit, "{}: {largest:e}", engine.name());
     }
     // The case must exercise both branches of the clipping.
     assert!(norms.iter().any(|&n| f64::from(n) > spec.clip_norm), "{}: never clipped", oracle.name);

@@ -1,18 +1,12 @@
 //! Every engine against PyTorch in float64: logits, losses, activations, every gradient, ablations.
-//!
-//! With burn's other backends built in, this is their conformance suite, too (`cargo xtask libtorch --test`); the largest
-//! differences that it prints are in docs/BENCHMARKS.md.
-
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
-
-mod oracle;
 
 use std::collections::BTreeMap;
 
 use induction_engine::{Arch, Engine, Intervention, Model, archs};
 use induction_model::{Hook, Params};
 use ndarray::Axis;
-use oracle::{CASES, Oracle, engines, tolerance};
+
+use crate::oracle::{CASES, Oracle, engines, equal, tolerance};
 
 /// `check` gives the largest difference; each engine's is printed.
 fn each_case(what: &str, check: impl Fn(&Oracle, &mut dyn Engine) -> f64) {
@@ -159,7 +153,8 @@ fn one_forced_head(oracle: &Oracle, engine: &dyn Engine) {
         engine.losses(oracle.tokens.view(), &[Intervention::ForcePattern { layer: 1, head: 1, pattern: own }]).unwrap();
     let by_layer =
         engine.losses(oracle.tokens.view(), &[Intervention::Replace { hook: Hook::Pattern(1), value: whole }]).unwrap();
-    assert!((&by_head - &by_layer).iter().all(|x| x.abs() < 1e-6));
+    let largest = (&by_head - &by_layer).iter().fold(0f32, |m, x| m.max(x.abs()));
+    assert!(f64::from(largest) < equal(engine), "{}: one head differs from the layer by {largest:e}", engine.name());
     let plain = engine.losses(oracle.tokens.view(), &[]).unwrap();
-    assert!((&by_head - &plain).iter().any(|x| x.abs() > 1e-3));
+    assert!((&by_head - &plain).iter().any(|x| x.abs() > 1e-2));
 }

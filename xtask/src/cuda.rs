@@ -1,0 +1,277 @@
+//! CubeCL's backend for NVIDIA GPUs: built without its code host, and its kernels assembled without a GPU.
+
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use crate::{
+    devices::{self, Built, before, fail, install_listed, run},
+    root, target,
+};
+
+pub(crate) const USAGE: &str = "  cuda [--build | --test]
+            build target/cuda/release/induction, which has --device cuda:N, and reproduce `smoke` on cuda:0; with
+            --build, only build; with --test, hold the device against PyTorch instead. LLVM, which CubeCL is linked
+            with, is installed from PyPI into target/cuda where it is missing
+";
+
+/// The version of CUDA whose driver interface is built against (cudarc's notation). It decides which drivers will do.
+const CUDA: &str = "13000";
+
+/// Compute capabilities whose kernels are assembled: A100, H100, B200.
+const CAPABILITIES: [u32; 3] = [80, 90, 100];
+
+/// `cargo xtask cuda`.
+pub(crate) fn cuda(arguments: &[String]) -> ExitCode {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--build"] => eprintln!("{}", build(false).program.display()),
+        ["--test"] => {
+            run(Command::new(build(false).conformance).arg("--nocapture").current_dir(root()));
+        }
+        [] => {
+            let mut command = Command::new(build(false).program);
+            command.args(["reproduce", "--scale", "smoke", "--device", "cuda:0", "--out", "out/smoke-cuda"]);
+            command.args(["--corpus", "fixtures/corpora/python.jsonl.zst"]);
+            run(command.current_dir(root()));
+        }
+        others => {
+            eprint!("xtask cuda: expected nothing, --build or --test, found {}\n{USAGE}", others.join(" "));
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Builds what has the device, with LLVM from PyPI where there is none.
+pub(crate) fn build(quiet: bool) -> Built {
+    let mut variables = Vec::new();
+    if let Some(data) = llvm() {
+        variables.push(("XDG_DATA_HOME", data.display().to_string()));
+    }
+    if env::var_os("CUDARC_CUDA_VERSION").is_none() {
+        variables.push(("CUDARC_CUDA_VERSION", CUDA.to_string()));
+    }
+    devices::build("cuda", &folder(), &variables, quiet)
+}
+
+fn folder() -> PathBuf {
+    target(&root()).join("cuda")
+}
+
+/// The data folder in which CubeCL's build finds LLVM, if that is not the user's own. Its build script downloads LLVM from
+/// a code host unless a folder with a mark in it is there; PyPI has the same version, with hashes.
+fn llvm() -> Option<PathBuf> {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap_or_default();
+    let version = locked_version(&lock, "tracel-llvm-bundler")
+        .unwrap_or_else(|| fail("Cargo.lock has no tracel-llvm-bundler; which LLVM CubeCL needs is not known"));
+    let name = format!("tracel/tracel-llvm-{version}");
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let own = env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home);
+    if own.is_some_and(|own| own.join(&name).join(MARK).exists()) {
+        return None;
+    }
+    let (packages, data) = (folder().join("llvm"), folder().join("data"));
+    install_listed("fixtures/gpu/llvm.txt", &packages);
+    let library = packages.join("mlc_llvm_static/static");
+    let link = data.join(&name);
+    let linked = || -> std::io::Result<()> {
+        if fs::canonicalize(&link).ok() != fs::canonicalize(&library).ok() {
+            fs::create_dir_all(link.parent().unwrap_or(&data))?;
+            let _ = fs::remove_file(&link);
+            symlink(&library, &link)?;
+        }
+        fs::write(link.join(MARK), "")
+    };
+    linked().unwrap_or_else(|error| fail(&format!("{}: {error}", link.display())));
+    Some(data)
+}
+
+/// Where it lies, LLVM is taken for installed.
+const MARK: &str = ".tracel-llvm-installed";
+
+#[cfg(unix)]
+fn symlink(original: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(fs::canonicalize(original)?, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::Error::other("LLVM's package for this system is not on PyPI: let CubeCL's build download it"))
+}
+
+/// The version of a package in Cargo.lock.
+fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
+    entry.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+}
+
+/// `cargo xtask ci --cuda`: everything that an engine does, on a driver that computes nothing and keeps each kernel's PTX;
+/// NVIDIA's assembler must take all of it, for each generation of GPUs.
+pub(crate) fn test() -> ExitCode {
+    let built = build(false);
+    let tools = folder().join("nvcc");
+    install_listed("fixtures/gpu/nvcc.txt", &tools);
+    let toolkit = tools.join("nvidia/cu13");
+    let work = folder().join("kernels");
+    let _ = fs::remove_dir_all(&work);
+    let driver = work.join("driver");
+    fs::create_dir_all(&driver).unwrap_or_else(|error| fail(&format!("{}: {error}", driver.display())));
+    let library = driver.join("libcuda.so.1");
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(root().join("fixtures/gpu/fakecuda.c")));
+
+    println!("| compute capability | products | kernels | different ones | assembled | not | s |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut failures = Vec::new();
+    for capability in CAPABILITIES {
+        for half in [false, true] {
+            let begun = Instant::now();
+            let name = if half { "bfloat16" } else { "TF32, float32" };
+            let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));
+            let recorded = record(&built, &driver, &toolkit, &ptx, capability, half);
+            let (modules, wrong) =
+                recorded.and_then(|()| assemble(&toolkit, &ptx, capability)).unwrap_or_else(|what| {
+                    failures.push(format!("sm_{capability}, {name}: {what}"));
+                    (BTreeMap::new(), Vec::new())
+                });
+            let (all, different) = (modules.values().sum::<usize>(), modules.len());
+            println!(
+                "| {}.{} | {name} | {all} | {different} | {} | {} | {:.0} |",
+                capability / 10,
+                capability % 10,
+                different - wrong.len(),
+                wrong.len(),
+                begun.elapsed().as_secs_f64()
+            );
+            failures.extend(wrong);
+        }
+    }
+    failures.iter().for_each(|failure| eprintln!("xtask: {failure}"));
+    println!("{} failed", failures.len());
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Has everything done once on the driver that keeps kernels, which come into the folder `ptx`.
+fn record(built: &Built, driver: &Path, toolkit: &Path, ptx: &Path, capability: u32, half: bool) -> Result<(), String> {
+    fs::create_dir_all(ptx).map_err(|error| format!("{}: {error}", ptx.display()))?;
+    let mut command = Command::new(&built.exercise);
+    command.arg("cuda:0").args(half.then_some("--bf16"));
+    command.env("LD_LIBRARY_PATH", before(driver, "LD_LIBRARY_PATH")).env("PATH", before(driver, "PATH"));
+    command.env("CUDA_PATH", toolkit).env("FAKE_CUDA_DIR", ptx).env("FAKE_CUDA_CAPABILITY", capability.to_string());
+    // What a real GPU's tuning found must not be taken, nor left behind for one.
+    command.env("HOME", ptx).env("XDG_CACHE_HOME", ptx).current_dir(ptx);
+    smi(driver)?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last: Vec<&str> = said.lines().rev().take(5).collect();
+    Err(format!("{} ended with {}: {}", built.exercise.display(), output.status, last.join(" / ")))
+}
+
+/// The driver's companion, by which devices are found.
+fn smi(driver: &Path) -> Result<(), String> {
+    let path = driver.join("nvidia-smi");
+    let script = "#!/bin/sh\necho '0, NVIDIA H100 80GB HBM3, 81559, 81000, 580.159.04'\n";
+    let written = || -> std::io::Result<()> {
+        fs::write(&path, script)?;
+        #[cfg(unix)]
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(())
+    };
+    written().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// How often each different module was recorded, and those that the assembler refuses, with its first words.
+type Assembled = (BTreeMap<String, usize>, Vec<String>);
+
+/// Assembles every different module in the folder `ptx`.
+fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, String> {
+    let mut modules = BTreeMap::<String, usize>::new();
+    let mut first = Vec::new();
+    let entries = fs::read_dir(ptx).map_err(|error| format!("{}: {error}", ptx.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "ptx"));
+    paths.sort();
+    for path in paths {
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let arch = architecture(&text).ok_or_else(|| format!("{}: it names no target", path.display()))?.to_string();
+        if !arch.trim_end_matches(['a', 'f']).ends_with(&format!("sm_{capability}")) {
+            return Err(format!("{}: it is for {arch}", path.display()));
+        }
+        if !modules.contains_key(&text) {
+            first.push((path, arch));
+        }
+        *modules.entry(text).or_default() += 1;
+    }
+    if first.is_empty() {
+        return Err("no kernel was recorded".to_string());
+    }
+    let (next, ptxas) = (AtomicUsize::new(0), toolkit.join("bin/ptxas"));
+    let work = || {
+        let mut wrong = Vec::new();
+        while let Some((path, arch)) = first.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let output = Command::new(&ptxas)
+                .arg(format!("-arch={arch}"))
+                .arg("-o")
+                .arg(path.with_extension("cubin"))
+                .arg(path)
+                .output();
+            match output {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                    wrong.push(format!("{}: {}", path.display(), said.lines().next().unwrap_or("refused")));
+                }
+                Err(error) => wrong.push(format!("{}: {error}", ptxas.display())),
+            }
+        }
+        wrong
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let wrong = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("assembling does not panic")).collect()
+    });
+    Ok((modules, wrong))
+}
+
+/// The GPU that a module is for, by its `.target` line: `sm_90a`.
+fn architecture(ptx: &str) -> Option<&str> {
+    let line = ptx.lines().find_map(|line| line.trim().strip_prefix(".target "))?;
+    line.split([',', ' ']).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_lock_file() {
+        let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+        // CubeCL's LLVM and the one that is installed for it have the same major and minor version.
+        let llvm = locked_version(&lock, "tracel-llvm-bundler").expect("CubeCL's build is locked");
+        let list = fs::read_to_string(root().join("fixtures/gpu/llvm.txt")).unwrap();
+        let minor = llvm.split('.').take(2).collect::<Vec<_>>().join(".");
+        assert!(list.matches(&format!("=={minor}.")).count() == 2, "CubeCL's LLVM is {llvm}; {list}");
+        assert_eq!(locked_version(&lock, "no-such-package"), None);
+    }
+
+    #[test]
+    fn targets() {
+        assert_eq!(architecture("//\n.version 8.8\n.target sm_90a\n.address_size 64"), Some("sm_90a"));
+        assert_eq!(architecture(".target sm_80, debug"), Some("sm_80"));
+        assert_eq!(architecture("nothing"), None);
+    }
+}

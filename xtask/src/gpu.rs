@@ -1,0 +1,141 @@
+//! What runs on a machine with a GPU and nothing else: packed before, read after.
+
+#![expect(clippy::print_stdout, reason = "the sizes and the table are the result")]
+
+mod page;
+#[cfg(unix)]
+#[cfg(test)]
+mod session_tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use serde_json::Value;
+
+use crate::{
+    cuda,
+    devices::{fail, run},
+    libtorch::Torch,
+    root, target,
+};
+
+pub(crate) const USAGE: &str = "  gpu --pack [--torch VERSION] | --read FILE...
+            --pack: build what has the GPU back ends and their tests, and pack it into .gpu/ for a machine on which
+            nothing can be built; fixtures/gpu.sh runs it there. --torch: the version that machine has [default: 2.11.0].
+            --read: turn the gpu.json of its calls into docs/results/gpu.md and the rows of docs/BENCHMARKS.md
+";
+
+/// `cargo xtask gpu`.
+pub(crate) fn gpu(arguments: &[String]) -> ExitCode {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--pack"] => pack(None),
+        ["--pack", "--torch", version] => pack(Some(version)),
+        ["--read", files @ ..] if !files.is_empty() => read(files),
+        others => {
+            eprint!("xtask gpu: expected --pack or --read FILE, found {}\n{USAGE}", others.join(" "));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn pack(version: Option<&str>) -> ExitCode {
+    let torch = Torch::own(version);
+    let (libtorch, cuda) = (torch.build(false), cuda::build(false));
+    let stripped = target(&root()).join("gpu");
+    fs::create_dir_all(&stripped).unwrap_or_else(|error| fail(&format!("{}: {error}", stripped.display())));
+    let mut command = Command::new("python3");
+    command.arg(root().join("fixtures/gpu/pack.py")).args(["--torch", torch.version.split('+').next().unwrap_or("")]);
+    // Those that hold the same libraries beside each other.
+    for (name, program) in [
+        ("induction-libtorch", &libtorch.program),
+        ("conformance-libtorch", &libtorch.conformance),
+        ("induction-cuda", &cuda.program),
+        ("conformance-cuda", &cuda.conformance),
+    ] {
+        let to = stripped.join(name);
+        run(Command::new("strip").arg("-o").arg(&to).arg(program));
+        command.arg(format!("{name}={}", to.display()));
+    }
+    eprintln!("xtask: packing into .gpu");
+    run(&mut command);
+    ExitCode::SUCCESS
+}
+
+const PAGE: &str = "docs/results/gpu.md";
+const BENCHMARKS: &str = "docs/BENCHMARKS.md";
+
+fn read(files: &[&str]) -> ExitCode {
+    let mut calls = Vec::new();
+    for file in files {
+        match call(Path::new(file)) {
+            Ok(call) => calls.push(call),
+            Err(what) => {
+                eprintln!("xtask gpu: {file}: {what}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let page = page::page(&calls, files);
+    let (path, benchmarks) = (root().join(PAGE), root().join(BENCHMARKS));
+    let rows = page::benchmarks(&calls);
+    let old = fs::read_to_string(&benchmarks).unwrap_or_else(|error| fail(&format!("{BENCHMARKS}: {error}")));
+    let new = page::between_marks(&old, &rows).unwrap_or_else(|| {
+        fail(&format!(
+            "{BENCHMARKS}: the marks {} and {} are not there, each once, in this order",
+            page::BEGIN,
+            page::END
+        ))
+    });
+    write(&path, &page);
+    write(&benchmarks, &new);
+    println!("{page}");
+    eprintln!("{PAGE}, {BENCHMARKS}");
+    ExitCode::SUCCESS
+}
+
+fn write(path: &PathBuf, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| fail(&format!("{}: {error}", path.display())));
+}
+
+/// A call's record, as fixtures/gpu/session.py wrote it.
+fn call(path: &Path) -> Result<Value, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let call: Value =
+        serde_json::from_str(&text).map_err(|error| format!("not a gpu.json of fixtures/gpu.sh ({error})"))?;
+    if call["format"] != 1 || !call["steps"].is_array() {
+        return Err(format!("not a gpu.json of fixtures/gpu.sh: its format is {}, expected 1", call["format"]));
+    }
+    if let Some(reason) = call["refused"].as_str() {
+        return Err(format!("that call did not begin: {reason}"));
+    }
+    if call["rehearsal"] == true {
+        return Err("a rehearsal without a GPU: it measures nothing".to_string());
+    }
+    Ok(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_result_is_refused() {
+        let folder = std::env::temp_dir().join(format!("induction-xtask-gpu-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("gpu.json");
+        let said = |text: &str| {
+            fs::write(&path, text).unwrap();
+            call(&path).unwrap_err()
+        };
+        assert!(said("no").contains("not a gpu.json"));
+        assert!(said("{}").contains("format is null"));
+        assert!(said(r#"{"format": 2, "steps": []}"#).contains("format is 2"));
+        assert!(said(r#"{"format": 1, "steps": [], "refused": "no driver"}"#).contains("did not begin: no driver"));
+        assert!(said(r#"{"format": 1, "steps": [], "rehearsal": true}"#).contains("rehearsal"));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(call(&path).is_err());
+    }
+}

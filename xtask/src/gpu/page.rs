@@ -1,0 +1,277 @@
+//! docs/results/gpu.md and its rows in docs/BENCHMARKS.md, from the records of one or more calls on one machine.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::bench::median;
+
+pub(super) const BEGIN: &str = "<!-- cargo xtask gpu --read: begin -->";
+pub(super) const END: &str = "<!-- cargo xtask gpu --read: end -->";
+
+/// The whole page.
+pub(super) fn page(calls: &[Value], files: &[&str]) -> String {
+    let mut text = String::from("# On an NVIDIA GPU\n\n");
+    let _ = writeln!(
+        text,
+        "Made by `cargo xtask gpu --read {}` from what `fixtures/gpu.sh` wrote there ([DEVICES.md](../DEVICES.md#a-gpu)).\n",
+        files.join(" ")
+    );
+    for call in calls {
+        let _ = writeln!(text, "- {}", origin(call));
+    }
+    text += "\n## What was run\n\n| step | ended | s |\n|---|---|---|\n";
+    for step in calls.iter().flat_map(steps) {
+        let _ = writeln!(text, "| {} | {} | {} |", word(&step["name"]), end(step), step["seconds"]);
+    }
+    text += "\n## Conformance\n\nThe largest differences from PyTorch in float64 on seven small models, and of the loss in 50 steps \
+             from the CPU engine's ([BENCHMARKS.md](../BENCHMARKS.md#devices)).\n\n| what | engine | largest |\n|---|---|---|\n";
+    for row in found(calls, "conformance ").filter_map(Value::as_array).flatten() {
+        let _ = writeln!(text, "| {} | {} | {} |", word(&row["what"]), word(&row["engine"]), word(&row["largest"]));
+    }
+    text +=
+        "\n## Claims at the scale `smoke`, beside the CPU's\n\n| back end | claims | other verdicts |\n|---|---|---|\n";
+    for step in calls.iter().flat_map(steps).filter(|step| word(&step["name"]).starts_with("smoke ")) {
+        let other = step["found"]["other_than_cpu"].as_object().map_or_else(
+            || end(step),
+            |other| {
+                let each: Vec<String> = other
+                    .iter()
+                    .map(|(claim, verdicts)| {
+                        format!("{claim}: {} here, {} there", word(&verdicts[1]), word(&verdicts[0]))
+                    })
+                    .collect();
+                if each.is_empty() { "none".to_string() } else { each.join("; ") }
+            },
+        );
+        let _ = writeln!(text, "| {} | {} | {other} |", word(&step["name"]), number(&step["found"]["claims"], 0));
+    }
+    let _ = write!(text, "\n## Training steps\n\n{}", benchmarks(calls));
+    text
+}
+
+/// The table of training steps, with the machine that it is of.
+pub(super) fn benchmarks(calls: &[Value]) -> String {
+    let mut text = String::new();
+    let Some(first) = calls.first() else { return text };
+    let _ = writeln!(text, "{}.", origin(first));
+    let peak = first["machine"]["peak_tflops"].as_f64();
+    let measured: Vec<&Value> = found(calls, "peak").collect();
+    let rate = |format: &str| {
+        let rates: Vec<f64> = measured.iter().filter_map(|found| found[format].as_f64()).collect();
+        (!rates.is_empty()).then(|| median(rates))
+    };
+    let said = |name: &str, rate: Option<f64>| {
+        rate.map_or_else(|| format!("{name} not measured"), |rate| format!("{name} {rate:.0}"))
+    };
+    let _ = writeln!(
+        text,
+        "TFLOP/s of a product of two square matrices by PyTorch there: {}, {}, {}; by the data sheet in bfloat16 {}. Shares below \
+         are of the product measured there in the same format, and of the data sheet's.\n",
+        said("bfloat16", rate("bf16")),
+        said("TF32", rate("tf32")),
+        said("float32", rate("float32")),
+        peak.map_or_else(|| "unknown".to_string(), |peak| format!("{peak:.0}"))
+    );
+    text += "| case | engine | products | tokens/s: median (each round) | TFLOP/s | of the product's rate | of the data sheet's \
+             | of PyTorch eager | of torch.compile |\n|---|---|---|---|---|---|---|---|---|\n";
+    let lines = Line::of(calls);
+    for line in &lines {
+        let beside = |engine: &str| {
+            let peer =
+                lines.iter().find(|other| other.engine == engine && (other.case, other.bf16) == (line.case, line.bf16));
+            peer.map_or_else(String::new, |peer| format!("{:.2}", line.tokens_per_s() / peer.tokens_per_s()))
+        };
+        let tflops = line.tokens_per_s() * line.flop;
+        let format = match line.products {
+            "bfloat16" => "bf16",
+            "TF32" => "tf32",
+            _ => "float32",
+        };
+        let share = |rate: Option<f64>| rate.map_or_else(String::new, |rate| format!("{:.0} %", 100.0 * tflops / rate));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {tflops:.0} | {} | {} | {} | {} |",
+            line.case,
+            line.engine,
+            line.products,
+            line.rounds(),
+            share(rate(format)),
+            share(peak.filter(|_| line.bf16)),
+            beside("torch eager"),
+            beside("torch compile")
+        );
+    }
+    if lines.is_empty() {
+        text += "\nNone came to its end.\n";
+    }
+    text
+}
+
+/// `text` with what stands between the marks replaced; none if they are not there once each.
+pub(super) fn between_marks(text: &str, rows: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    let once = !after.contains(BEGIN) && !after.contains(END) && !before.contains(END);
+    once.then(|| format!("{before}{BEGIN}\n{}\n{END}{after}", rows.trim_end()))
+}
+
+/// One engine on one case: all its rounds.
+struct Line<'a> {
+    case: &'a str,
+    engine: &'a str,
+    bf16: bool,
+    products: &'a str,
+    /// TFLOP a token.
+    flop: f64,
+    each: Vec<f64>,
+}
+
+impl<'a> Line<'a> {
+    fn of(calls: &'a [Value]) -> Vec<Self> {
+        let mut lines: Vec<Self> = Vec::new();
+        for row in found(calls, "bench ") {
+            let (Some(tokens_per_s), Some(tflops)) = (row["tokens_per_s"].as_f64(), row["tflops"].as_f64()) else {
+                continue;
+            };
+            let (case, engine) = (word(&row["case"]), word(&row["engine"]));
+            let bf16 = row["bf16"] == true;
+            let line = lines.iter_mut().find(|line| (line.case, line.engine, line.bf16) == (case, engine, bf16));
+            if let Some(line) = line {
+                line.each.push(tokens_per_s);
+                continue;
+            }
+            // PyTorch's peer does not say; it takes float32 as it is.
+            let products = row["products"].as_str().unwrap_or(if bf16 { "bfloat16" } else { "float32" });
+            let flop = tflops / tokens_per_s;
+            lines.push(Self { case, engine, bf16, products, flop, each: vec![tokens_per_s] });
+        }
+        lines
+    }
+
+    fn tokens_per_s(&self) -> f64 {
+        median(self.each.clone())
+    }
+
+    fn rounds(&self) -> String {
+        let each: Vec<String> = self.each.iter().map(|rate| format!("{rate:.0}")).collect();
+        if let [one] = each.as_slice() {
+            one.clone()
+        } else {
+            format!("{:.0} ({})", self.tokens_per_s(), each.join(" "))
+        }
+    }
+}
+
+fn steps(call: &Value) -> impl Iterator<Item = &Value> {
+    call["steps"].as_array().into_iter().flatten()
+}
+
+/// What was found by the steps of all calls whose name begins so, in their order.
+fn found<'a>(calls: &'a [Value], name: &str) -> impl Iterator<Item = &'a Value> {
+    let of = move |step: &&Value| word(&step["name"]).starts_with(name) && step["ok"] == true;
+    calls.iter().flat_map(steps).filter(of).map(|step| &step["found"]).collect::<Vec<_>>().into_iter()
+}
+
+/// Where a call ran, what of, and when.
+fn origin(call: &Value) -> String {
+    let (machine, pack) = (&call["machine"], &call["pack"]);
+    let commit: String = word(&pack["commit"]).chars().take(12).collect();
+    let changed = if pack["changed"] == true { " with changes that are not in it" } else { "" };
+    let whole = if call["complete"] == true { "" } else { "; it was cut off" };
+    format!(
+        "Call {} on one {} ({} MiB, {} free), driver {}, torch {}: commit {commit}{changed}, packed {}, {} s{whole}",
+        call["call"],
+        word(&machine["gpu"]),
+        number(&machine["memory_mib"], 0),
+        number(&machine["free_mib"], 0),
+        word(&machine["driver"]),
+        word(&machine["torch"]),
+        word(&pack["made"]),
+        number(&call["seconds"], 0),
+    )
+}
+
+fn end(step: &Value) -> String {
+    if let Some(why) = step["skipped"].as_str() {
+        return format!("skipped: {why}");
+    }
+    match (step["ok"] == true, step["rc"].as_i64(), step["unread"].as_str()) {
+        (true, ..) => "well".to_string(),
+        (false, None, _) => "killed at its limit".to_string(),
+        (false, Some(0), Some(what)) => format!("output not understood: {what}"),
+        (false, Some(code), _) => {
+            let last = step["tail"].as_array().and_then(|tail| tail.last()?.as_str()).unwrap_or_default();
+            format!("**failed** (exit {code}): {}", last.replace('|', "\\|"))
+        }
+    }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn number(value: &Value, digits: usize) -> String {
+    value.as_f64().map_or_else(|| "?".to_string(), |x| format!("{x:.digits$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bench(engine: &str, bf16: bool, products: Option<&str>, tokens_per_s: f64) -> Value {
+        serde_json::json!({
+            "name": format!("bench wide: {engine}"), "ok": true, "rc": 0, "seconds": 9.0,
+            "found": {"case": "wide", "engine": engine, "bf16": bf16, "products": products,
+                "tokens_per_s": tokens_per_s, "tflops": tokens_per_s * 5e-5},
+        })
+    }
+
+    fn example() -> Vec<Value> {
+        let steps = vec![
+            serde_json::json!({"name": "conformance cuda", "ok": false, "rc": null, "seconds": 120.0, "tail": []}),
+            serde_json::json!({"name": "conformance libtorch", "ok": true, "rc": 0, "seconds": 20.0,
+                "found": [{"what": "gradients", "engine": "libtorch:cuda:0", "largest": "7.0e-6"}]}),
+            serde_json::json!({"name": "peak", "ok": true, "rc": 0, "seconds": 8.0,
+                "found": {"bf16": 800.0, "tf32": 400.0, "float32": 50.0}}),
+            bench("torch eager", true, None, 2e6),
+            bench("cuda", true, Some("bfloat16"), 1e6),
+            bench("cuda", true, Some("bfloat16"), 3e6),
+            bench("cuda", false, Some("TF32"), 1e6),
+            serde_json::json!({"name": "smoke cuda", "ok": true, "rc": 0, "seconds": 50.0,
+                "found": {"claims": 29, "other_than_cpu": {"Q4": ["reproduced", "partly"]}}}),
+            serde_json::json!({"name": "smoke libtorch", "skipped": "no time is left", "seconds": 0.0}),
+        ];
+        vec![serde_json::json!({
+            "format": 1, "call": 1, "complete": true, "seconds": 500.0, "steps": steps,
+            "machine": {"gpu": "NVIDIA H100", "driver": "580.1", "torch": "2.11.0", "memory_mib": 81559, "free_mib": 81000,
+                "peak_tflops": 989},
+            "pack": {"commit": "0123456789abcdef", "changed": false, "made": "2026-11-26"},
+        })]
+    }
+
+    #[test]
+    fn the_page_says_what_came_out_and_what_did_not() {
+        let text = page(&example(), &["gpu.json"]);
+        for line in [
+            "| conformance cuda | killed at its limit | 120.0 |",
+            "| gradients | libtorch:cuda:0 | 7.0e-6 |",
+            "| smoke cuda | 29 | Q4: partly here, reproduced there |",
+            "| smoke libtorch | ? | skipped: no time is left |",
+            // 2M tokens/s of 50 MFLOP, in TFLOP/s: an eighth of what the product gave, a tenth of the data sheet's.
+            "| wide | cuda | bfloat16 | 2000000 (1000000 3000000) | 100 | 12 % | 10 % | 1.00 |  |",
+            "| wide | cuda | TF32 | 1000000 | 50 | 12 % |  |  |  |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn rows_come_between_the_marks() {
+        let old = format!("a\n{BEGIN}\nold\n{END}\nb\n");
+        assert_eq!(between_marks(&old, "new\n"), Some(format!("a\n{BEGIN}\nnew\n{END}\nb\n")));
+        for wrong in ["", BEGIN, &format!("{END}{BEGIN}"), &format!("{BEGIN}{END}{BEGIN}")] {
+            assert_eq!(between_marks(wrong, "new"), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The control flow of `fixtures/gpu.sh`, without a GPU: programs, driver and torch are scripts that answer as told.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{call, page};
+use crate::root;
+
+/// Stands for a program of the pack: `$0`'s name says which.
+const PROGRAM: &str = r#"#!/bin/bash
+name=${0##*/}
+case "$name $*" in
+    *' devices '*) # an empty list, too, is an answer
+        for device in libtorch:cuda:0 cuda:0; do
+            ready=true
+            [[ ${FAKE_NOT_READY:-} == *"${name#induction-}"* ]] && ready=false
+            list="${list:+$list, }{\"device\": \"$device\", \"ready\": $ready, \"note\": \"no driver\"}"
+        done
+        echo "[$list]" ;;
+    *' bench train'*)
+        echo 'a line of progress'
+        echo "{\"engine\": \"$name\", \"products\": \"bfloat16\", \"tokens_per_s\": 1000}" ;;
+    *' reproduce '*)
+        while [ "$1" != --out ]; do shift; done
+        mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
+    conformance-*)
+        echo "| gradients | ${name#conformance-} | 1.0e-6 |"
+        if [[ ${FAKE_HANG:-} == *"$name"* ]]; then sleep 1000 & echo "$!" >"$FAKE_HANG_PID"; wait; fi
+        [[ ${FAKE_WRONG:-} != *"$name"* ]] ;;
+    *) echo "unexpected: $name $*" >&2; exit 9 ;;
+esac
+"#;
+
+/// Stands for torch, and for PyTorch's side of a timing.
+const TORCH: &str = r#"import os, sys
+__version__ = os.environ.get("FAKE_TORCH", "2.11.0+cu130")
+if __version__ == "none":
+    raise ImportError("no torch")
+if sys.argv[0].endswith("pytorch.py"):
+    peak = "peak" in sys.argv
+    print('{"bf16": 800, "tf32": 400, "float32": 50}' if peak else '{"engine": "torch", "tokens_per_s": 2000}')
+    sys.exit(0)
+class cuda:
+    is_available = staticmethod(lambda: os.environ.get("FAKE_TORCH_CUDA", "1") == "1")
+class version:
+    cuda = "13.0"
+"#;
+
+const SMI: &str = "#!/bin/bash\n[ -z \"${FAKE_SMI_FAILS:-}\" ] || { echo \"$FAKE_SMI_FAILS\"; exit 9; }\n\
+                   echo \"${FAKE_GPU:-NVIDIA H100 80GB HBM3, 580.159.04, 81559, 81000}\"\n";
+
+struct Machine {
+    folder: PathBuf,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+impl Machine {
+    /// A machine with a driver, a torch and a pack of these sources.
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("induction-gpu-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        for part in ["bin", "site/torch", "programs", "out"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        fs::write(folder.join("site/torch/__init__.py"), TORCH).unwrap();
+        script(&folder.join("bin/nvidia-smi"), SMI);
+        // No more than this machine needs: the one that the tests run on may have a driver of its own.
+        for tool in ["bash", "dirname", "mkdir", "sleep", "git", "env"] {
+            let path = std::env::var_os("PATH").unwrap();
+            let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|path| path.exists());
+            symlink(found.unwrap(), folder.join("bin").join(tool)).unwrap();
+        }
+        let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        symlink(String::from_utf8_lossy(&asked.stdout).trim(), folder.join("bin/python3")).unwrap();
+        let mut pack = Command::new("python3");
+        pack.arg(root().join("fixtures/gpu/pack.py")).args(["--torch", "2.11.0", "--out"]).arg(folder.join("pack"));
+        for name in ["induction-libtorch", "conformance-libtorch", "induction-cuda", "conformance-cuda"] {
+            script(&folder.join("programs").join(name), PROGRAM);
+            pack.arg(format!("{name}={}", folder.join("programs").join(name).display()));
+        }
+        let packed = pack.output().unwrap();
+        assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+        Self { folder }
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+        let mut command = Command::new("bash");
+        command.arg(root().join("fixtures/gpu.sh")).args(arguments).env_clear();
+        command.env("PATH", self.folder.join("bin")).env("PYTHONPATH", self.folder.join("site"));
+        command.env("OUT", self.folder.join("out")).env("INDUCTION_GPU_PACK", self.folder.join("pack"));
+        command.env("TMPDIR", &self.folder).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("FAKE_CLAIMS", fs::read_to_string(root().join("fixtures/golden/smoke-claims.json")).unwrap());
+        command.envs(variables.iter().copied());
+        command
+    }
+
+    /// Exit code and output of a call.
+    fn call(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Output) {
+        let output = self.command(arguments, variables).output().unwrap();
+        (output.status.code(), output)
+    }
+
+    fn record(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.folder.join("out/gpu.json")).unwrap()).unwrap()
+    }
+
+    /// What each step came to, by its name.
+    fn ends(&self) -> Vec<(String, String)> {
+        let record = self.record();
+        let steps = record["steps"].as_array().unwrap();
+        let end = |step: &Value| match step["skipped"].as_str() {
+            Some(why) => format!("skipped: {why}"),
+            None => if step["ok"] == true { "ok" } else { "failed" }.to_string(),
+        };
+        steps.iter().map(|step| (step["name"].as_str().unwrap().to_string(), end(step))).collect()
+    }
+}
+
+#[test]
+fn all_goes_well_twice_and_is_read() {
+    let machine = Machine::new("well");
+    for (arguments, steps) in [(&[][..], 20), (&["--second"][..], 20)] {
+        let (code, output) = machine.call(arguments, &[]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(code, Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(machine.ends().len() >= steps && machine.ends().iter().all(|(_, end)| end == "ok"), "{text}");
+        assert_eq!(fs::read_to_string(machine.folder.join("out/report.txt")).unwrap(), text);
+    }
+    let record = call(&machine.folder.join("out/gpu.json")).unwrap();
+    assert_eq!((&record["complete"], &record["machine"]["peak_tflops"]), (&true.into(), &989.into()));
+    let page = page::page(&[record], &["gpu.json"]);
+    assert!(page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000 (1000 1000) |"), "{page}");
+    // Nothing is left behind in the machine's temporary folder.
+    let left: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
+}
+
+/// Each reason not to begin is one sentence, ends with 2, and is said again by `--read`.
+#[test]
+fn what_cannot_begin_says_why() {
+    let machine = Machine::new("refusals");
+    let mut refusals = vec![
+        (vec![("FAKE_TORCH", "none")], "no Python with torch was found"),
+        (vec![("FAKE_TORCH", "2.9.1")], "built against torch 2.11.0, and this Python has torch 2.9.1"),
+        (vec![("FAKE_TORCH_CUDA", "0")], "finds no GPU although nvidia-smi shows NVIDIA H100"),
+        (vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")], "shows no GPU; it says: NVIDIA-SMI has failed"),
+        (vec![("FAKE_GPU", "No devices were found")], "shows no GPU; it says: No devices were found"),
+        (vec![("FAKE_GPU", "NVIDIA A100, 550.54.15, 81559, 81000")], "driver 550.54.15 is too old: the pack needs 580"),
+        (vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")], "NVIDIA T4 has 15000 MiB of memory free of 15360"),
+        (vec![("INDUCTION_GPU_PACK", "/nowhere")], "no pack in /nowhere"),
+    ];
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        let (code, output) = machine.call(&[], variables);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((code, said.lines().count()), (Some(2), 1), "{expected}: {said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+        if !expected.contains("no Python") {
+            assert!(call(&machine.folder.join("out/gpu.json")).unwrap_err().contains(expected));
+        }
+    };
+    refusals.drain(..).for_each(|(variables, expected)| check(&variables, expected));
+
+    let path = machine.folder.join("pack/pack.json");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replacen("\"Cargo.lock\": \"", "\"Cargo.lock\": \"0", 1)).unwrap();
+    check(&[], "the pack is of another commit");
+    fs::write(&path, &good[..good.len() / 2]).unwrap();
+    check(&[], "cannot be read");
+    fs::write(&path, "{}").unwrap();
+    check(&[], "the pack has format None, not 1");
+    fs::write(&path, good).unwrap();
+    let archive = machine.folder.join("pack/programs.tar.xz");
+    let bytes = fs::read(&archive).unwrap();
+    fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+    check(&[], "of the pack");
+    fs::write(&archive, bytes).unwrap();
+    fs::remove_file(machine.folder.join("bin/nvidia-smi")).unwrap();
+    check(&[], "no NVIDIA driver");
+}
+
+#[test]
+fn what_fails_stops_no_more_than_it_must() {
+    let machine = Machine::new("failures");
+    let (code, _) = machine.call(&[], &[("FAKE_NOT_READY", "libtorch cuda")]);
+    assert_eq!((code, machine.ends().len()), (Some(1), 2), "with no device it stops");
+    assert_eq!(machine.record()["complete"], false);
+
+    let (code, _) = machine.call(&[], &[("FAKE_NOT_READY", "libtorch")]);
+    let ends = machine.ends();
+    let of = |name: &'static str| ends.iter().filter(move |(step, _)| step.contains(name)).map(|(_, end)| end.as_str());
+    assert_eq!((code, machine.record()["complete"].as_bool()), (Some(1), Some(true)));
+    assert!(
+        of("smoke libtorch").chain(of("conformance libtorch")).all(|end| end.starts_with("skipped: libtorch:cuda:0"))
+    );
+    assert!(of("cuda").chain(of("torch eager")).all(|end| end == "ok"), "{ends:?}");
+
+    let (code, _) = machine
+        .call(&[], &[("FAKE_WRONG", "conformance-cuda"), ("FAKE_CLAIMS", r#"[{"id": "Q1", "verdict": "not"}]"#)]);
+    let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
+    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    let report = fs::read_to_string(machine.folder.join("out/report.txt")).unwrap();
+    assert!(report.contains("verdicts other than the CPU's: smoke libtorch, smoke cuda"), "{report}");
+}
+
+fn is_alive(pid: &str) -> bool {
+    // A zombie is dead: its parent has yet to hear of it.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn what_hangs_is_killed_with_its_children() {
+    let machine = Machine::new("hang");
+    let pid = machine.folder.join("pid");
+    let hang = [("FAKE_HANG", "conformance-cuda"), ("FAKE_HANG_PID", pid.to_str().unwrap())];
+    let begun = Instant::now();
+    let (code, _) = machine.call(&["--patience", "0.05"], &hang);
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
+    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    assert!(!is_alive(fs::read_to_string(&pid).unwrap().trim()));
+
+    // All of it has a limit, too: what comes after is skipped.
+    let (code, _) = machine.call(&["--limit", "8"], &hang);
+    let ends = machine.ends();
+    assert_eq!(code, Some(1));
+    assert!(ends.iter().any(|(step, end)| step.starts_with("bench") && end == "skipped: no time is left"), "{ends:?}");
+    assert!(machine.record()["seconds"].as_f64().unwrap() < 30.0);
+}
+
+#[test]
+fn what_was_found_before_a_kill_is_kept() {
+    let machine = Machine::new("killed");
+    let pid = machine.folder.join("pid");
+    let hang = [("FAKE_HANG", "conformance-cuda"), ("FAKE_HANG_PID", pid.to_str().unwrap())];
+    let mut running = machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while !pid.exists() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let ends = machine.ends();
+    assert!(ends.iter().any(|(step, end)| step == "conformance libtorch" && end == "ok"), "{ends:?}");
+    assert_eq!(machine.record()["complete"], false);
+    let _ = Command::new("kill").arg(fs::read_to_string(&pid).unwrap().trim()).status();
+}
