@@ -26,7 +26,9 @@ case "$name $*" in
         echo "[$list]" ;;
     *' bench train'*)
         echo 'a line of progress'
-        echo "{\"engine\": \"$name\", \"products\": \"bfloat16\", \"tokens_per_s\": 1000}" ;;
+        products=float32
+        [[ $* == *--bf16* ]] && products=bfloat16
+        echo "{\"engine\": \"$name\", \"products\": \"$products\", \"tokens_per_s\": 1000000}" ;;
     *' reproduce '*)
         while [ "$1" != --out ]; do shift; done
         mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
@@ -45,7 +47,9 @@ if __version__ == "none":
     raise ImportError("no torch")
 if sys.argv[0].endswith("pytorch.py"):
     peak = "peak" in sys.argv
-    print('{"bf16": 800, "tf32": 400, "float32": 50}' if peak else '{"engine": "torch", "tokens_per_s": 2000}')
+    products = "bfloat16" if "--bf16" in sys.argv else "TF32" if "--tf32" in sys.argv else "float32"
+    print('{"bf16": 800, "tf32": 400, "float32": 50}' if peak else
+          '{"engine": "torch", "products": "%s", "tokens_per_s": 2000}' % products)
     sys.exit(0)
 class cuda:
     is_available = staticmethod(lambda: os.environ.get("FAKE_TORCH_CUDA", "1") == "1")
@@ -146,7 +150,7 @@ fn all_goes_well_twice_and_is_read() {
     let record = call(&machine.folder.join("out/gpu.json")).unwrap();
     assert_eq!((&record["complete"], &record["machine"]["peak_tflops"]), (&true.into(), &989.into()));
     let page = page::page(&[record], &["gpu.json"]);
-    assert!(page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000 (1000 1000) |"), "{page}");
+    assert!(page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000000 (1000000 1000000) | 52 |"), "{page}");
     // Nothing is left behind in the machine's temporary folder.
     let left: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
@@ -230,14 +234,14 @@ fn what_hangs_is_killed_with_its_children() {
     let pid = machine.folder.join("pid");
     let hang = [("FAKE_HANG", "conformance-cuda"), ("FAKE_HANG_PID", pid.to_str().unwrap())];
     let begun = Instant::now();
-    let (code, _) = machine.call(&["--patience", "0.05"], &hang);
+    let (code, _) = machine.call(&["--patience", "0.02"], &hang);
     assert!(begun.elapsed() < Duration::from_secs(60));
     let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
     assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
     assert!(!is_alive(fs::read_to_string(&pid).unwrap().trim()));
 
     // All of it has a limit, too: what comes after is skipped.
-    let (code, _) = machine.call(&["--limit", "8"], &hang);
+    let (code, _) = machine.call(&["--limit", "6"], &hang);
     let ends = machine.ends();
     assert_eq!(code, Some(1));
     assert!(ends.iter().any(|(step, end)| step.starts_with("bench") && end == "skipped: no time is left"), "{ends:?}");
