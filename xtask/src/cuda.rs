@@ -3,11 +3,14 @@
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -82,30 +85,13 @@ fn llvm() -> Option<PathBuf> {
     install_listed("fixtures/gpu/llvm.txt", &packages);
     let library = packages.join("mlc_llvm_static/static");
     let link = data.join(&name);
-    let linked = || -> std::io::Result<()> {
-        if fs::canonicalize(&link).ok() != fs::canonicalize(&library).ok() {
-            fs::create_dir_all(link.parent().unwrap_or(&data))?;
-            let _ = fs::remove_file(&link);
-            symlink(&library, &link)?;
-        }
-        fs::write(link.join(MARK), "")
-    };
-    linked().unwrap_or_else(|error| fail(&format!("{}: {error}", link.display())));
+    devices::link(&library, &link);
+    fs::write(link.join(MARK), "").unwrap_or_else(|error| fail(&format!("{}: {error}", link.display())));
     Some(data)
 }
 
 /// Where it lies, LLVM is taken for installed.
 const MARK: &str = ".tracel-llvm-installed";
-
-#[cfg(unix)]
-fn symlink(original: &Path, link: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(fs::canonicalize(original)?, link)
-}
-
-#[cfg(not(unix))]
-fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
-    Err(std::io::Error::other("LLVM's package for this system is not on PyPI: let CubeCL's build download it"))
-}
 
 /// The version of a package in Cargo.lock.
 fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
@@ -130,35 +116,45 @@ pub(crate) fn test() -> ExitCode {
         .arg(&library)
         .arg(root().join("fixtures/gpu/fakecuda.c")));
 
-    println!("| compute capability | products | kernels | different ones | assembled | not | s |");
-    println!("|---|---|---|---|---|---|---|");
-    let mut failures = Vec::new();
-    for capability in CAPABILITIES {
-        for half in [false, true] {
+    smi(&driver).unwrap_or_else(|what| fail(&what));
+    let kinds: Vec<(u32, bool)> = CAPABILITIES.into_iter().flat_map(|of| [(of, false), (of, true)]).collect();
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(&(capability, half)) = kinds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let begun = Instant::now();
-            let name = if half { "bfloat16" } else { "TF32, float32" };
             let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));
-            let recorded = record(&built, &driver, &toolkit, &ptx, capability, half);
-            let (modules, wrong) =
-                recorded.and_then(|()| assemble(&toolkit, &ptx, capability)).unwrap_or_else(|what| {
-                    failures.push(format!("sm_{capability}, {name}: {what}"));
-                    (BTreeMap::new(), Vec::new())
-                });
-            let (all, different) = (modules.values().sum::<usize>(), modules.len());
-            println!(
-                "| {}.{} | {name} | {all} | {different} | {} | {} | {:.0} |",
-                capability / 10,
-                capability % 10,
-                different - wrong.len(),
-                wrong.len(),
-                begun.elapsed().as_secs_f64()
-            );
-            failures.extend(wrong);
+            eprintln!("xtask: kernels for {}", ptx.display());
+            let found = record(&built, &driver, &toolkit, &ptx, capability, half)
+                .and_then(|()| assemble(&toolkit, &ptx, capability))
+                .map(|assembled| (assembled, begun.elapsed().as_secs_f64()));
+            results.lock().expect("no worker panics").insert((capability, half), found);
         }
+    };
+    std::thread::scope(|scope| {
+        (0..threads()).for_each(|_| {
+            scope.spawn(work);
+        });
+    });
+    println!("| compute capability | products | kernels | assembled | refused | s |");
+    println!("|---|---|---|---|---|---|");
+    let mut failures = Vec::new();
+    for ((capability, half), found) in results.into_inner().expect("no worker panicked") {
+        let name = if half { "bfloat16 in training" } else { "TF32, float32" };
+        let ((modules, wrong), seconds) = found.unwrap_or_else(|what| {
+            failures.push(format!("sm_{capability}, {name}: {what}"));
+            ((0, Vec::new()), 0.0)
+        });
+        let (major, minor, good) = (capability / 10, capability % 10, modules - wrong.len());
+        println!("| {major}.{minor} | {name} | {modules} | {good} | {} | {seconds:.0} |", wrong.len());
+        failures.extend(wrong);
     }
     failures.iter().for_each(|failure| eprintln!("xtask: {failure}"));
     println!("{} failed", failures.len());
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Has everything done once on the driver that keeps kernels, which come into the folder `ptx`.
@@ -170,7 +166,6 @@ fn record(built: &Built, driver: &Path, toolkit: &Path, ptx: &Path, capability: 
     command.env("CUDA_PATH", toolkit).env("FAKE_CUDA_DIR", ptx).env("FAKE_CUDA_CAPABILITY", capability.to_string());
     // What a real GPU's tuning found must not be taken, nor left behind for one.
     command.env("HOME", ptx).env("XDG_CACHE_HOME", ptx).current_dir(ptx);
-    smi(driver)?;
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
@@ -193,13 +188,12 @@ fn smi(driver: &Path) -> Result<(), String> {
     written().map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// How often each different module was recorded, and those that the assembler refuses, with its first words.
-type Assembled = (BTreeMap<String, usize>, Vec<String>);
+/// The number of different modules, and those that the assembler refuses, with its first words.
+type Assembled = (usize, Vec<String>);
 
 /// Assembles every different module in the folder `ptx`.
 fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, String> {
-    let mut modules = BTreeMap::<String, usize>::new();
-    let mut first = Vec::new();
+    let (mut seen, mut first) = (HashSet::new(), Vec::new());
     let entries = fs::read_dir(ptx).map_err(|error| format!("{}: {error}", ptx.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "ptx"));
@@ -210,10 +204,9 @@ fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, St
         if !arch.trim_end_matches(['a', 'f']).ends_with(&format!("sm_{capability}")) {
             return Err(format!("{}: it is for {arch}", path.display()));
         }
-        if !modules.contains_key(&text) {
+        if seen.insert(text) {
             first.push((path, arch));
         }
-        *modules.entry(text).or_default() += 1;
     }
     if first.is_empty() {
         return Err("no kernel was recorded".to_string());
@@ -239,12 +232,11 @@ fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, St
         }
         wrong
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let wrong = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("assembling does not panic")).collect()
     });
-    Ok((modules, wrong))
+    Ok((first.len(), wrong))
 }
 
 /// The GPU that a module is for, by its `.target` line: `sm_90a`.
@@ -266,6 +258,28 @@ mod tests {
         let minor = llvm.split('.').take(2).collect::<Vec<_>>().join(".");
         assert!(list.matches(&format!("=={minor}.")).count() == 2, "CubeCL's LLVM is {llvm}; {list}");
         assert_eq!(locked_version(&lock, "no-such-package"), None);
+    }
+
+    /// With an assembler that refuses what is marked.
+    #[test]
+    #[cfg(unix)]
+    fn what_the_assembler_refuses_is_named() {
+        let folder = env::temp_dir().join(format!("induction-ptx-{}", std::process::id()));
+        let (tools, ptx) = (folder.join("bin"), folder.join("ptx"));
+        [&tools, &ptx].into_iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+        assert_eq!(assemble(&folder, &ptx, 90), Err("no kernel was recorded".to_string()));
+        let script = "#!/bin/sh\nfor last; do :; done\n! grep refused \"$last\" >&2\n";
+        fs::write(tools.join("ptxas"), script).unwrap();
+        fs::set_permissions(tools.join("ptxas"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let module = |name: &str, text: &str| fs::write(ptx.join(name), format!(".target sm_90a\n{text}")).unwrap();
+        module("1.ptx", "fine");
+        module("2.ptx", "fine");
+        module("3.ptx", "refused: no such instruction");
+        let (modules, wrong) = assemble(&folder, &ptx, 90).unwrap();
+        assert_eq!((modules, wrong.len()), (2, 1), "the same one is assembled once");
+        assert!(wrong[0].contains("3.ptx: refused: no such instruction"), "{wrong:?}");
+        assert!(assemble(&folder, &ptx, 100).unwrap_err().contains("it is for sm_90a"));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

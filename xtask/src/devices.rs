@@ -91,6 +91,30 @@ pub(crate) fn install_listed(list: &str, folder: &Path) {
     std::fs::write(&mark, wanted).unwrap_or_else(|error| fail(&format!("{}: {error}", mark.display())));
 }
 
+/// Makes `link` a symbolic link to the folder `original`; ends the process if it cannot.
+pub(crate) fn link(original: &Path, link: &Path) {
+    let linked = || -> std::io::Result<()> {
+        let original = std::fs::canonicalize(original)?;
+        if std::fs::canonicalize(link).is_ok_and(|there| there == original) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(link.parent().unwrap_or(link))?;
+        let _ = std::fs::remove_file(link);
+        symlink(&original, link)
+    };
+    linked().unwrap_or_else(|error| fail(&format!("{}: {error}", link.display())));
+}
+
+#[cfg(unix)]
+fn symlink(original: &Path, link: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(original, link)
+}
+
+#[cfg(not(unix))]
+fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::Error::other("symbolic links are made on Unix only"))
+}
+
 /// `first` before the paths in `variable`.
 pub(crate) fn before(first: &Path, variable: &str) -> String {
     let mut paths = vec![first.to_path_buf()];

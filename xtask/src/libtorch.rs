@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    devices::{self, Built, before, fail, run, succeeds},
+    devices::{self, Built, before, fail, link, run, succeeds},
     root, target,
 };
 
@@ -130,8 +130,9 @@ impl Torch {
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let library = self.root.join("lib");
         let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-        // What is built finds the library by itself.
-        let flags = format!("{flags} -Clink-arg=-Wl,-rpath,{}", library.display());
+        // What is built finds the library by itself. The place is the same for every version: other flags have everything
+        // built anew.
+        let flags = format!("{flags} -Clink-arg=-Wl,-rpath,{}", folder().join("lib").display());
         vec![
             ("LIBTORCH", self.root.display().to_string()),
             // tch names one version; the interfaces that it uses have not changed since.
@@ -141,8 +142,9 @@ impl Torch {
         ]
     }
 
-    /// Builds what is linked with it.
+    /// Builds what is linked with it, and has it find this version.
     pub(crate) fn build(&self, quiet: bool) -> Built {
+        link(&self.root.join("lib"), &folder().join("lib"));
         devices::build("libtorch", &folder(), &self.variables(), quiet)
     }
 }

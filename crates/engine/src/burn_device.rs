@@ -196,8 +196,7 @@ impl BurnDevice {
     #[cfg(feature = "burn")]
     pub(crate) fn failed(self, reason: &str) -> Error {
         let gpu = self.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
-        let advice = failure::advice(reason, gpu.as_ref()).map_or_else(String::new, |advice| format!("; {advice}"));
-        Error::Device(format!("{self}: {reason}{advice}"))
+        Error::Device(format!("{self}: {}", failure::explained(reason, gpu.as_ref())))
     }
 
     #[cfg(feature = "burn")]

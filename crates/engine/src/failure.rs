@@ -92,12 +92,20 @@ fn reason(message: &str) -> String {
     }
     // Names of error types around a text: `Torch("...")`, `Generic { reason: "..." }`.
     if let Some((wrapper, inner)) = line.split_once('"')
-        && wrapper.chars().all(|c| c.is_alphanumeric() || " {}():_".contains(c))
+        && wrapper.contains(['(', '{'])
+        && wrapper.chars().all(|c| c.is_alphanumeric() || " {}():_,".contains(c))
     {
-        line = inner.split_once("\" }").map_or(inner, |(text, _)| text).trim_end_matches(['"', ')', '}', ' ', ',']);
+        let closes = |at: usize| {
+            let after = &inner[at + 1..];
+            after.is_empty() || after.starts_with([')', ',']) || after.starts_with(" }")
+        };
+        let end = inner.match_indices('"').map(|(at, _)| at).find(|&at| closes(at));
+        line = &inner[..end.unwrap_or(inner.len())];
     }
     // libtorch's frames may follow in the same line.
     let line = line.split("Exception raised from ").next().unwrap_or_default();
+    // cudarc lists thirty names that the driver's library might have.
+    let line = line.split(" - searched for library names").next().unwrap_or_default();
     let line = line.trim().trim_end_matches('.');
     match line.char_indices().nth(400) {
         Some((end, _)) => format!("{} ...", &line[..end]),
@@ -105,24 +113,26 @@ fn reason(message: &str) -> String {
     }
 }
 
-/// What helps, where that is known.
-pub(crate) fn advice(reason: &str, gpu: Option<&Gpu>) -> Option<String> {
+/// A reason, and what helps where that is known.
+pub(crate) fn explained(reason: &str, gpu: Option<&Gpu>) -> String {
     let lower = reason.to_lowercase();
-    if lower.contains("libdevice") {
-        Some(
-            "install the CUDA toolkit, or PyPI's nvidia-nvvm, and set CUDA_PATH to the folder that holds \
-             nvvm/libdevice/libdevice.10.bc"
-                .to_string(),
-        )
+    let advice = if lower.contains("libdevice") {
+        // CubeCL's own sentence begins with the kernel that it happened to compile.
+        return "CUDA's libdevice.10.bc, where exponentials come from, was not found: install the CUDA toolkit, or PyPI's \
+                nvidia-nvvm, and set CUDA_PATH to the folder that holds nvvm/libdevice"
+            .to_string();
+    } else if lower.contains("dynamically load") {
+        "install NVIDIA's driver, or put the folder of its libcuda.so.1 on LD_LIBRARY_PATH".to_string()
     } else if lower.contains("out of memory") {
         let free = gpu.map_or_else(String::new, |gpu| format!(" ({gpu})"));
-        Some(format!("fewer --jobs, a smaller batch or a GPU with more free memory{free}"))
+        format!("fewer --jobs, a smaller batch or a GPU with more free memory{free}")
     } else if lower.contains("driver") && (lower.contains("too old") || lower.contains("insufficient")) {
         let found = gpu.map_or_else(String::new, |gpu| format!(" (found {})", gpu.driver));
-        Some(format!("update the NVIDIA driver{found}"))
+        format!("update the NVIDIA driver{found}")
     } else {
-        None
-    }
+        return reason.to_string();
+    };
+    format!("{reason}; {advice}")
 }
 
 #[cfg(test)]
@@ -139,7 +149,7 @@ mod tests {
             line,
             "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver"
         );
-        assert_eq!(advice(&line, None).as_deref(), Some("update the NVIDIA driver"));
+        assert!(explained(&line, None).ends_with("; update the NVIDIA driver"));
     }
 
     #[test]
@@ -160,6 +170,10 @@ mod tests {
                 "Error while reading data: use `try_into_scalar` instead to catch the error at runtime: Execution(An error \
                  happened during execution\nCaused by:\n  libdevice.10.bc was not found: the kernel calls it\nBacktrace:\n 0: a",
                 "libdevice.10.bc was not found: the kernel calls it",
+            ),
+            (
+                "Unable to dynamically load the \"cuda\" shared library - searched for library names: [\"libcuda.so\"]. Ensure",
+                "Unable to dynamically load the \"cuda\" shared library",
             ),
             ("he said \"no\" twice: \"no\"", "he said \"no\" twice: \"no\""),
         ] {
