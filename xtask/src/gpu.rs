@@ -78,7 +78,11 @@ fn read(files: &[&str]) -> ExitCode {
             }
         }
     }
-    let page = page::page(&calls, files);
+    if let Err(what) = of_one_machine(&calls) {
+        eprintln!("xtask gpu: {what}");
+        return ExitCode::from(2);
+    }
+    let page = page::page(&calls);
     let (path, benchmarks) = (root().join(PAGE), root().join(BENCHMARKS));
     let rows = page::benchmarks(&calls);
     let old = fs::read_to_string(&benchmarks).unwrap_or_else(|error| fail(&format!("{BENCHMARKS}: {error}")));
@@ -111,10 +115,32 @@ fn call(path: &Path) -> Result<Value, String> {
     if let Some(reason) = call["refused"].as_str() {
         return Err(format!("that call did not begin: {reason}"));
     }
-    if call["rehearsal"] == true {
+    if call["rehearsal"] != false {
         return Err("a rehearsal without a GPU: it measures nothing".to_string());
     }
     Ok(call)
+}
+
+/// Whether the calls may stand in one table: each of its own number, on the same card, of the same programs.
+fn of_one_machine(calls: &[Value]) -> Result<(), String> {
+    for (at, call) in calls.iter().enumerate() {
+        for before in &calls[..at] {
+            for (part, key) in
+                [("machine", "gpu"), ("machine", "driver"), ("machine", "torch"), ("pack", "commit"), ("pack", "made")]
+            {
+                let (first, second) = (&before[part][key], &call[part][key]);
+                if first != second {
+                    return Err(format!(
+                        "calls that are not of one machine and one pack: {key} is {first} and {second}; read them one by one"
+                    ));
+                }
+            }
+            if before["call"] == call["call"] {
+                return Err(format!("call {} is there twice", call["call"]));
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -135,6 +161,10 @@ mod tests {
         assert!(said(r#"{"format": 2, "steps": []}"#).contains("format is 2"));
         assert!(said(r#"{"format": 1, "steps": [], "refused": "no driver"}"#).contains("did not begin: no driver"));
         assert!(said(r#"{"format": 1, "steps": [], "rehearsal": true}"#).contains("rehearsal"));
+        let made = |call: u32, gpu: &str| serde_json::json!({"call": call, "machine": {"gpu": gpu}});
+        assert_eq!(of_one_machine(&[made(1, "H100"), made(2, "H100")]), Ok(()));
+        assert!(of_one_machine(&[made(1, "H100"), made(2, "H200")]).is_err_and(|what| what.contains("gpu is")));
+        assert!(of_one_machine(&[made(1, "H100"), made(1, "H100")]).is_err_and(|what| what.contains("twice")));
         fs::remove_dir_all(&folder).unwrap();
         assert!(call(&path).is_err());
     }

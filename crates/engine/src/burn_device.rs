@@ -357,8 +357,9 @@ pub fn gpus() -> Result<Vec<Gpu>, String> {
         let said = text.lines().next().unwrap_or("nothing").trim().to_string();
         return Err(format!("nvidia-smi says: {said}"));
     }
-    let found: Option<Vec<Gpu>> = text.lines().filter(|line| !line.trim().is_empty()).map(gpu).collect();
-    found.filter(|found| !found.is_empty()).ok_or_else(|| "nvidia-smi lists none".to_string())
+    // A warning may stand among them, and a GPU that is cut into instances has no memory of its own to tell of.
+    let found: Vec<Gpu> = text.lines().filter_map(gpu).collect();
+    if found.is_empty() { Err("nvidia-smi lists none".to_string()) } else { Ok(found) }
 }
 
 fn gpu(line: &str) -> Option<Gpu> {

@@ -10,12 +10,10 @@ pub(super) const BEGIN: &str = "<!-- cargo xtask gpu --read: begin -->";
 pub(super) const END: &str = "<!-- cargo xtask gpu --read: end -->";
 
 /// The whole page.
-pub(super) fn page(calls: &[Value], files: &[&str]) -> String {
-    let mut text = String::from("# On an NVIDIA GPU\n\n");
-    let _ = writeln!(
-        text,
-        "Made by `cargo xtask gpu --read {}` from what `fixtures/gpu.sh` wrote there ([DEVICES.md](../DEVICES.md#a-gpu)).\n",
-        files.join(" ")
+pub(super) fn page(calls: &[Value]) -> String {
+    let mut text = String::from(
+        "# On an NVIDIA GPU\n\nMade by `cargo xtask gpu --read` from what `fixtures/gpu.sh` wrote there \
+         ([DEVICES.md](../DEVICES.md#a-gpu)).\n\n",
     );
     for call in calls {
         let _ = writeln!(text, "- {}", origin(call));
@@ -32,12 +30,13 @@ pub(super) fn page(calls: &[Value], files: &[&str]) -> String {
     text +=
         "\n## Claims at the scale `smoke`, beside the CPU's\n\n| back end | claims | other verdicts |\n|---|---|---|\n";
     for step in calls.iter().flat_map(steps).filter(|step| word(&step["name"]).starts_with("smoke ")) {
-        let other = step["found"]["other_than_cpu"].as_object().map_or_else(
+        let other = step["found"]["other_than_cpu"].as_object().filter(|_| step["ok"] == true).map_or_else(
             || end(step),
             |other| {
                 let each: Vec<String> = other
                     .iter()
                     .map(|(claim, verdicts)| {
+                        let claim = word(&Value::from(claim.as_str()));
                         format!("{claim}: {} here, {} there", word(&verdicts[1]), word(&verdicts[0]))
                     })
                     .collect();
@@ -78,13 +77,12 @@ pub(super) fn benchmarks(calls: &[Value]) -> String {
     let lines = Line::of(calls);
     for line in &lines {
         let beside = |engine: &str| {
-            let peer = lines
-                .iter()
-                .find(|other| other.engine == engine && (other.case, other.products) == (line.case, line.products));
+            let like = |other: &&Line| other.case == line.case && other.products == line.products;
+            let peer = lines.iter().filter(like).find(|other| other.engine == engine);
             peer.map_or_else(String::new, |peer| format!("{:.2}", line.tokens_per_s() / peer.tokens_per_s()))
         };
         let tflops = line.tokens_per_s() * line.flop / 1e12;
-        let format = match line.products {
+        let format = match line.products.as_str() {
             "bfloat16" => "bf16",
             "TF32" => "tf32",
             _ => "float32",
@@ -118,17 +116,17 @@ pub(super) fn between_marks(text: &str, rows: &str) -> Option<String> {
 }
 
 /// One engine on one case: all its rounds.
-struct Line<'a> {
-    case: &'a str,
-    engine: &'a str,
-    products: &'a str,
+struct Line {
+    case: String,
+    engine: String,
+    products: String,
     /// Operations a token.
     flop: f64,
     each: Vec<f64>,
 }
 
-impl<'a> Line<'a> {
-    fn of(calls: &'a [Value]) -> Vec<Self> {
+impl Line {
+    fn of(calls: &[Value]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         for row in found(calls, "bench ") {
             let (Some(tokens_per_s), Some(flop)) = (row["tokens_per_s"].as_f64(), row["flop_per_token"].as_f64())
@@ -137,8 +135,8 @@ impl<'a> Line<'a> {
             };
             let (case, engine) = (word(&row["case"]), word(&row["engine"]));
             let products = word(&row["products"]);
-            let line =
-                lines.iter_mut().find(|line| (line.case, line.engine, line.products) == (case, engine, products));
+            let same = |line: &&mut Self| line.case == case && line.engine == engine && line.products == products;
+            let line = lines.iter_mut().find(same);
             if let Some(line) = line {
                 line.each.push(tokens_per_s);
                 continue;
@@ -166,9 +164,12 @@ fn steps(call: &Value) -> impl Iterator<Item = &Value> {
     call["steps"].as_array().into_iter().flatten()
 }
 
-/// What was found by the steps of all calls whose name begins so, in their order.
+/// What was found by the steps of all calls whose name begins so, in their order. Timings of steps that failed do not count.
 fn found<'a>(calls: &'a [Value], name: &str) -> impl Iterator<Item = &'a Value> {
-    let of = move |step: &&Value| word(&step["name"]).starts_with(name) && step["ok"] == true;
+    let of = move |step: &&Value| {
+        step["name"].as_str().is_some_and(|found| found.starts_with(name))
+            && (step["ok"] == true || name.starts_with("conformance"))
+    };
     calls.iter().flat_map(steps).filter(of).map(|step| &step["found"]).collect::<Vec<_>>().into_iter()
 }
 
@@ -177,7 +178,11 @@ fn origin(call: &Value) -> String {
     let (machine, pack) = (&call["machine"], &call["pack"]);
     let commit: String = word(&pack["commit"]).chars().take(12).collect();
     let changed = if pack["changed"] == true { " with changes that are not in it" } else { "" };
-    let whole = if call["complete"] == true { "" } else { "; it was cut off" };
+    let whole = match (call["complete"] == true, call["stopped"].as_str()) {
+        (true, _) => String::new(),
+        (false, Some(_)) => format!("; it was stopped: {}", word(&call["stopped"])),
+        (false, None) => "; it was cut off".to_string(),
+    };
     format!(
         "Call {} on one {} ({} MiB, {} free), driver {}, torch {}: commit {commit}{changed}, packed {}, {} s{whole}",
         call["call"],
@@ -192,22 +197,32 @@ fn origin(call: &Value) -> String {
 }
 
 fn end(step: &Value) -> String {
-    if let Some(why) = step["skipped"].as_str() {
-        return format!("skipped: {why}");
+    if step["skipped"].is_string() {
+        return format!("skipped: {}", word(&step["skipped"]));
     }
-    match (step["ok"] == true, step["rc"].as_i64(), step["unread"].as_str()) {
+    match (step["ok"] == true, step["rc"].as_i64(), step["unread"].is_string()) {
         (true, ..) => "well".to_string(),
-        (false, None, _) => "killed at its limit".to_string(),
-        (false, Some(0), Some(what)) => format!("output not understood: {what}"),
+        (false, None, _) => format!("**killed** at its limit of {} s", number(&step["limit"], 0)),
+        (false, Some(0), true) => format!("**failed**: {}", word(&step["unread"])),
         (false, Some(code), _) => {
-            let last = step["tail"].as_array().and_then(|tail| tail.last()?.as_str()).unwrap_or_default();
-            format!("**failed** (exit {code}): {}", last.replace('|', "\\|"))
+            let last = step["tail"].as_array().and_then(|tail| tail.last()).map_or_else(String::new, word);
+            format!("**failed** (exit {code}): {last}")
         }
     }
 }
 
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or("?")
+/// A string as one cell of a table, with nothing in it that Markdown takes for more than text.
+fn word(value: &Value) -> String {
+    let mut text = String::new();
+    for c in value.as_str().unwrap_or("?").chars().take(300) {
+        match c {
+            '|' => text += "\\|",
+            '<' => text += "&lt;",
+            c if c.is_control() => text.push(' '),
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 fn number(value: &Value, digits: usize) -> String {
@@ -228,7 +243,7 @@ mod tests {
 
     fn example() -> Vec<Value> {
         let steps = vec![
-            serde_json::json!({"name": "conformance cuda", "ok": false, "rc": null, "seconds": 120.0, "tail": []}),
+            serde_json::json!({"name": "conformance cuda", "ok": false, "rc": null, "seconds": 120.0, "limit": 120, "tail": []}),
             serde_json::json!({"name": "conformance libtorch", "ok": true, "rc": 0, "seconds": 20.0,
                 "found": [{"what": "gradients", "engine": "libtorch:cuda:0", "largest": "7.0e-6"}]}),
             serde_json::json!({"name": "peak", "ok": true, "rc": 0, "seconds": 8.0,
@@ -253,9 +268,9 @@ mod tests {
 
     #[test]
     fn the_page_says_what_came_out_and_what_did_not() {
-        let text = page(&example(), &["gpu.json"]);
+        let text = page(&example());
         for line in [
-            "| conformance cuda | killed at its limit | 120.0 |",
+            "| conformance cuda | **killed** at its limit of 120 s | 120.0 |",
             "| gradients | libtorch:cuda:0 | 7.0e-6 |",
             "| smoke cuda | 29 | Q4: partly here, reproduced there |",
             "| smoke libtorch | ? | skipped: no time is left |",
@@ -265,6 +280,21 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    /// What a program prints there is text here.
+    #[test]
+    fn hostile_words_stay_in_their_cells() {
+        let mut calls = example();
+        calls[0]["machine"]["gpu"] = format!("H100\n{END}").into();
+        calls[0]["steps"][0] =
+            serde_json::json!({"name": "a|b\n# c", "ok": false, "rc": 0, "unread": "<img src=x>|", "seconds": 1});
+        let text = page(&calls);
+        assert!(text.contains("| a\\|b # c | **failed**: &lt;img src=x>\\| | 1 |"), "{text}");
+        assert!(
+            between_marks(&format!("{BEGIN}{END}"), &benchmarks(&calls))
+                .is_some_and(|text| text.matches(END).count() == 1)
+        );
     }
 
     #[test]

@@ -10,14 +10,15 @@ use std::{
 
 use serde_json::Value;
 
-use super::{call, page};
+use super::{call, of_one_machine, page};
 use crate::root;
 
 /// Stands for a program of the pack: `$0`'s name says which.
 const PROGRAM: &str = r#"#!/bin/bash
 name=${0##*/}
 case "$name $*" in
-    *' devices '*) # an empty list, too, is an answer
+    *' devices '*) # libraries have their say, too
+        echo '[W1126 12:00:00 Context.cpp:80] Warning: a library says something' >&2
         for device in libtorch:cuda:0 cuda:0; do
             ready=true
             [[ ${FAKE_NOT_READY:-} == *"${name#induction-}"* ]] && ready=false
@@ -33,7 +34,10 @@ case "$name $*" in
         while [ "$1" != --out ]; do shift; done
         mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
     conformance-*)
-        echo "| gradients | ${name#conformance-} | 1.0e-6 |"
+        device=cuda:0
+        [[ $name == *libtorch ]] && device=libtorch:cuda:0
+        [[ ${FAKE_LOST:-} == *"$name"* ]] && device=cpu # all that the tests found
+        echo "test passes::every_gradient ... | gradients | $device | 1.0e-6 |"
         if [[ ${FAKE_HANG:-} == *"$name"* ]]; then sleep 1000 & echo "$!" >"$FAKE_HANG_PID"; wait; fi
         [[ ${FAKE_WRONG:-} != *"$name"* ]] ;;
     *) echo "unexpected: $name $*" >&2; exit 9 ;;
@@ -122,12 +126,21 @@ impl Machine {
     }
 
     fn record(&self) -> Value {
-        serde_json::from_str(&fs::read_to_string(self.folder.join("out/gpu.json")).unwrap()).unwrap()
+        self.record_of("")
+    }
+
+    fn record_of(&self, call: &str) -> Value {
+        let text = fs::read_to_string(self.folder.join(format!("out/gpu{call}.json"))).unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// What each step came to, by its name.
     fn ends(&self) -> Vec<(String, String)> {
-        let record = self.record();
+        self.ends_of("")
+    }
+
+    fn ends_of(&self, call: &str) -> Vec<(String, String)> {
+        let record = self.record_of(call);
         let steps = record["steps"].as_array().unwrap();
         let end = |step: &Value| match step["skipped"].as_str() {
             Some(why) => format!("skipped: {why}"),
@@ -140,17 +153,25 @@ impl Machine {
 #[test]
 fn all_goes_well_twice_and_is_read() {
     let machine = Machine::new("well");
-    for (arguments, steps) in [(&[][..], 20), (&["--second"][..], 20)] {
+    let check = |arguments: &[&str], call: &str, steps: usize| {
         let (code, output) = machine.call(arguments, &[]);
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(code, Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(machine.ends().len() >= steps && machine.ends().iter().all(|(_, end)| end == "ok"), "{text}");
-        assert_eq!(fs::read_to_string(machine.folder.join("out/report.txt")).unwrap(), text);
-    }
-    let record = call(&machine.folder.join("out/gpu.json")).unwrap();
-    assert_eq!((&record["complete"], &record["machine"]["peak_tflops"]), (&true.into(), &989.into()));
-    let page = page::page(&[record], &["gpu.json"]);
-    assert!(page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000000 (1000000 1000000) | 52 |"), "{page}");
+        let ends = machine.ends_of(call);
+        assert!(ends.len() == steps && ends.iter().all(|(_, end)| end == "ok"), "{steps}: {ends:?}");
+        assert_eq!(fs::read_to_string(machine.folder.join(format!("out/report{call}.txt"))).unwrap(), text);
+    };
+    check(&[], "", 22);
+    // The devices, and two more rounds of the main timing.
+    check(&["--second"], "-2", 2 + 2 * 4);
+    let records = ["out/gpu.json", "out/gpu-2.json"].map(|file| call(&machine.folder.join(file)).unwrap());
+    assert_eq!((&records[0]["complete"], &records[0]["machine"]["peak_tflops"]), (&true.into(), &989.into()));
+    assert_eq!(of_one_machine(&records), Ok(()));
+    let page = page::page(&records);
+    assert!(
+        page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000000 (1000000 1000000 1000000) | 52 |"),
+        "{page}"
+    );
     // Nothing is left behind in the machine's temporary folder.
     let left: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
@@ -164,8 +185,8 @@ fn what_cannot_begin_says_why() {
         (vec![("FAKE_TORCH", "none")], "no Python with torch was found"),
         (vec![("FAKE_TORCH", "2.9.1")], "built against torch 2.11.0, and this Python has torch 2.9.1"),
         (vec![("FAKE_TORCH_CUDA", "0")], "finds no GPU although nvidia-smi shows NVIDIA H100"),
-        (vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")], "shows no GPU; it says: NVIDIA-SMI has failed"),
-        (vec![("FAKE_GPU", "No devices were found")], "shows no GPU; it says: No devices were found"),
+        (vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")], "shows no whole GPU; it says: NVIDIA-SMI has failed"),
+        (vec![("FAKE_GPU", "No devices were found")], "shows no whole GPU; it says: No devices were found"),
         (vec![("FAKE_GPU", "NVIDIA A100, 550.54.15, 81559, 81000")], "driver 550.54.15 is too old: the pack needs 580"),
         (vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")], "NVIDIA T4 has 15000 MiB of memory free of 15360"),
         (vec![("INDUCTION_GPU_PACK", "/nowhere")], "no pack in /nowhere"),
@@ -188,11 +209,17 @@ fn what_cannot_begin_says_why() {
     fs::write(&path, &good[..good.len() / 2]).unwrap();
     check(&[], "cannot be read");
     fs::write(&path, "{}").unwrap();
-    check(&[], "the pack has format None, not 1");
+    check(&[], "pack.json is not one of format 1");
+    fs::write(&path, "[]").unwrap();
+    check(&[], "pack.json is not one of format 1");
     fs::write(&path, good).unwrap();
     let archive = machine.folder.join("pack/programs.tar.xz");
     let bytes = fs::read(&archive).unwrap();
     fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+    check(&[], "of the pack");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() * 9 / 10] ^= 1;
+    fs::write(&archive, flipped).unwrap();
     check(&[], "of the pack");
     fs::write(&archive, bytes).unwrap();
     fs::remove_file(machine.folder.join("bin/nvidia-smi")).unwrap();
@@ -219,8 +246,26 @@ fn what_fails_stops_no_more_than_it_must() {
         .call(&[], &[("FAKE_WRONG", "conformance-cuda"), ("FAKE_CLAIMS", r#"[{"id": "Q1", "verdict": "not"}]"#)]);
     let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
     assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    // One claim has another verdict, the others are not there.
+    let other = &machine.record()["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|step| step["name"] == "smoke cuda")
+        .cloned()
+        .unwrap();
+    assert!(other["found"]["other_than_cpu"].as_object().is_some_and(|other| other.len() > 20), "{other}");
     let report = fs::read_to_string(machine.folder.join("out/report.txt")).unwrap();
     assert!(report.contains("verdicts other than the CPU's: smoke libtorch, smoke cuda"), "{report}");
+}
+
+/// Tests that passed on the CPU alone, a device having gone, are no conformance.
+#[test]
+fn a_device_that_the_tests_do_not_find_fails() {
+    let machine = Machine::new("lost");
+    let (code, _) = machine.call(&["--limit", "60"], &[("FAKE_LOST", "conformance-cuda")]);
+    let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
+    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
 }
 
 fn is_alive(pid: &str) -> bool {
@@ -253,15 +298,23 @@ fn what_was_found_before_a_kill_is_kept() {
     let machine = Machine::new("killed");
     let pid = machine.folder.join("pid");
     let hang = [("FAKE_HANG", "conformance-cuda"), ("FAKE_HANG_PID", pid.to_str().unwrap())];
-    let mut running = machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let begun = Instant::now();
-    while !pid.exists() && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
+    for (signal, code) in [("-KILL", None), ("-TERM", Some(128 + 15))] {
+        let _ = fs::remove_file(&pid);
+        let mut running = machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        // A file that is there may still be empty.
+        let written = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+        while !written() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap();
+        assert_eq!(running.wait().unwrap().code(), code);
+        let ends = machine.ends();
+        assert!(ends.iter().any(|(step, end)| step == "conformance libtorch" && end == "ok"), "{ends:?}");
+        assert_eq!(machine.record()["complete"], false);
+        let child = fs::read_to_string(&pid).unwrap();
+        // A signal that can be heard ends what runs, too.
+        assert_eq!(is_alive(child.trim()), code.is_none());
+        let _ = Command::new("kill").arg(child.trim()).status();
     }
-    running.kill().unwrap();
-    running.wait().unwrap();
-    let ends = machine.ends();
-    assert!(ends.iter().any(|(step, end)| step == "conformance libtorch" && end == "ok"), "{ends:?}");
-    assert_eq!(machine.record()["complete"], false);
-    let _ = Command::new("kill").arg(fs::read_to_string(&pid).unwrap().trim()).status();
 }
