@@ -46,7 +46,7 @@ pub(crate) fn cuda(arguments: &[String]) -> ExitCode {
             run(command.current_dir(root()));
         }
         others => {
-            eprint!("xtask cuda: expected nothing, --build or --test, found {}\n{USAGE}", others.join(" "));
+            eprint!("xtask cuda: expected --build, --test or no argument, found {}\n{USAGE}", others.join(" "));
             return ExitCode::from(2);
         }
     }

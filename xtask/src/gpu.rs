@@ -1,7 +1,5 @@
 //! What runs on a machine with a GPU and nothing else: packed before, read after.
 
-#![expect(clippy::print_stdout, reason = "the sizes and the table are the result")]
-
 mod page;
 #[cfg(unix)]
 #[cfg(test)]
@@ -35,7 +33,7 @@ pub(crate) fn gpu(arguments: &[String]) -> ExitCode {
         ["--pack", "--torch", version] => pack(Some(version)),
         ["--read", files @ ..] if !files.is_empty() => read(files),
         others => {
-            eprint!("xtask gpu: expected --pack or --read FILE, found {}\n{USAGE}", others.join(" "));
+            eprint!("xtask gpu: expected --pack or --read FILE, found \"{}\"\n{USAGE}", others.join(" "));
             ExitCode::from(2)
         }
     }
@@ -95,7 +93,6 @@ fn read(files: &[&str]) -> ExitCode {
     });
     write(&path, &page);
     write(&benchmarks, &new);
-    println!("{page}");
     eprintln!("{PAGE}, {BENCHMARKS}");
     ExitCode::SUCCESS
 }

@@ -47,7 +47,9 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
         return ExitCode::from(2);
     }
     let torch = match python {
-        Some(python) => Torch::of(&python).unwrap_or_else(|what| fail(&format!("{}: {what}", python.display()))),
+        Some(python) => {
+            Torch::of(&python).unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
+        }
         None => Torch::own(version.as_deref()),
     };
     let torch = if build { torch } else { torch.with_what_it_needs() };
@@ -57,6 +59,11 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
         run(Command::new(&built.conformance).arg("--nocapture").envs(torch.variables()).current_dir(root()));
     } else if build {
         eprintln!("{}", built.program.display());
+        if !succeeds(&torch.python, &["-c", "import torch"]) {
+            eprintln!(
+                "xtask: to run it, torch's dependencies must be there, too: `cargo xtask libtorch` installs them"
+            );
+        }
     } else {
         let corpus = root().join("fixtures/corpora/python.jsonl.zst");
         let mut command = Command::new(&built.program);
@@ -92,7 +99,7 @@ impl Torch {
         eprintln!("xtask: installing torch {version} into {}", venv.display());
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         pip(&python, &["--no-deps", &format!("torch=={version}")]);
-        Self::of(&python).unwrap_or_else(|what| fail(&format!("{}: {what}", python.display())))
+        Self::of(&python).unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
     }
 
     /// Looks at a Python; what it has, if that is not enough.

@@ -359,7 +359,11 @@ pub fn gpus() -> Result<Vec<Gpu>, String> {
     }
     // A warning may stand among them, and a GPU that is cut into instances has no memory of its own to tell of.
     let found: Vec<Gpu> = text.lines().filter_map(gpu).collect();
-    if found.is_empty() { Err("nvidia-smi lists none".to_string()) } else { Ok(found) }
+    if found.is_empty() {
+        let first = text.lines().find(|line| !line.trim().is_empty()).map_or("nothing", str::trim);
+        return Err(format!("nvidia-smi lists none with memory of its own, but: {first}"));
+    }
+    Ok(found)
 }
 
 fn gpu(line: &str) -> Option<Gpu> {

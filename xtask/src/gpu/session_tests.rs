@@ -119,10 +119,18 @@ impl Machine {
         command
     }
 
-    /// Exit code and output of a call.
+    /// Exit code and output of a call; a first one begins with an empty folder.
     fn call(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Output) {
+        if !arguments.contains(&"--second") {
+            self.forget();
+        }
         let output = self.command(arguments, variables).output().unwrap();
         (output.status.code(), output)
+    }
+
+    fn forget(&self) {
+        fs::remove_dir_all(self.folder.join("out")).unwrap();
+        fs::create_dir(self.folder.join("out")).unwrap();
     }
 
     fn record(&self) -> Value {
@@ -169,9 +177,15 @@ fn all_goes_well_twice_and_is_read() {
     assert_eq!(of_one_machine(&records), Ok(()));
     let page = page::page(&records);
     assert!(
-        page.contains("| 2 layers, context 512 | cuda | bfloat16 | 1000000 (1000000 1000000 1000000) | 52 |"),
+        page.contains("| 2 layers, context 512 | cuda:0 | bfloat16 | 1,000,000 (1,000,000 1,000,000 1,000,000) | 52 |"),
         "{page}"
     );
+    // A first call where there are results already would lose them.
+    let before = fs::read_to_string(machine.folder.join("out/gpu.json")).unwrap();
+    let refused = machine.command(&[], &[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds what an earlier call found: `--second` goes on"));
+    assert_eq!(fs::read_to_string(machine.folder.join("out/gpu.json")).unwrap(), before);
     // Nothing is left behind in the machine's temporary folder.
     let left: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
@@ -188,7 +202,7 @@ fn what_cannot_begin_says_why() {
         (vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")], "shows no whole GPU; it says: NVIDIA-SMI has failed"),
         (vec![("FAKE_GPU", "No devices were found")], "shows no whole GPU; it says: No devices were found"),
         (vec![("FAKE_GPU", "NVIDIA A100, 550.54.15, 81559, 81000")], "driver 550.54.15 is too old: the pack needs 580"),
-        (vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")], "NVIDIA T4 has 15000 MiB of memory free of 15360"),
+        (vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")], "NVIDIA T4 has 15000 MiB of memory free of 15360 MiB"),
         (vec![("INDUCTION_GPU_PACK", "/nowhere")], "no pack in /nowhere"),
     ];
     let check = |variables: &[(&str, &str)], expected: &str| {
@@ -240,7 +254,7 @@ fn what_fails_stops_no_more_than_it_must() {
     assert!(
         of("smoke libtorch").chain(of("conformance libtorch")).all(|end| end.starts_with("skipped: libtorch:cuda:0"))
     );
-    assert!(of("cuda").chain(of("torch eager")).all(|end| end == "ok"), "{ends:?}");
+    assert!(of(" cuda:0").chain(of("PyTorch eager")).all(|end| end == "ok"), "{ends:?}");
 
     let (code, _) = machine
         .call(&[], &[("FAKE_WRONG", "conformance-cuda"), ("FAKE_CLAIMS", r#"[{"id": "Q1", "verdict": "not"}]"#)]);
@@ -300,6 +314,7 @@ fn what_was_found_before_a_kill_is_kept() {
     let hang = [("FAKE_HANG", "conformance-cuda"), ("FAKE_HANG_PID", pid.to_str().unwrap())];
     for (signal, code) in [("-KILL", None), ("-TERM", Some(128 + 15))] {
         let _ = fs::remove_file(&pid);
+        machine.forget();
         let mut running = machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         // A file that is there may still be empty.
