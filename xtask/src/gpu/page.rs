@@ -13,7 +13,7 @@ pub(super) const END: &str = "<!-- cargo xtask gpu --read: end -->";
 pub(super) fn page(calls: &[Value]) -> String {
     let mut text = String::from(
         "# On an NVIDIA GPU\n\nMade by `cargo xtask gpu --read` from what `fixtures/gpu.sh` wrote there \
-         ([DEVICES.md](../DEVICES.md#a-gpu)).\n\n",
+         ([DEVICES.md](../DEVICES.md#a-gpu-for-minutes)).\n\n",
     );
     for call in calls {
         let _ = writeln!(text, "- {}", origin(call));
