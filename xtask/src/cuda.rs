@@ -86,7 +86,11 @@ fn llvm() -> Option<PathBuf> {
     let library = packages.join("mlc_llvm_static/static");
     let link = data.join(&name);
     devices::link(&library, &link);
-    fs::write(link.join(MARK), "").unwrap_or_else(|error| fail(&format!("{}: {error}", link.display())));
+    let mark = link.join(MARK);
+    // Written once: CubeCL's build watches it, and where it is newer everything above LLVM is built anew.
+    if !mark.exists() {
+        fs::write(&mark, "").unwrap_or_else(|error| fail(&format!("{}: {error}", mark.display())));
+    }
     Some(data)
 }
 
