@@ -28,8 +28,9 @@ cargo xtask TASK
   pilot     [--tokens N] [--dry-run] [--out DIR] and so on
             the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
   ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
-            that need a real Slurm, on one that fixtures/slurm.sh starts on this host; with --cuda, instead, every kernel
-            of the device cuda:N is assembled for three generations of GPUs, without a GPU (the build takes long)
+            that need a real Slurm, on one that fixtures/slurm.sh starts on this host; with --cuda
+            [80] [90] [100], instead, every kernel of the device cuda:N is assembled for these compute capabilities times
+            ten [default: all three], without a GPU (the build takes long)
 ";
 
 fn main() -> ExitCode {
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
         Some("ci") => match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             [] => ci(),
             ["--slurm"] => slurm::test(),
-            ["--cuda"] => cuda::test(),
+            ["--cuda", capabilities @ ..] => cuda::test(capabilities),
             others => {
                 eprintln!("xtask ci: expected nothing, --slurm or --cuda, found {}", others.join(" "));
                 ExitCode::from(2)
