@@ -103,8 +103,8 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     entry.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
 }
 
-/// `cargo xtask ci --cuda [CAPABILITY...]`: everything that an engine does, on a driver that computes nothing and keeps each kernel's PTX;
-/// NVIDIA's assembler must take all of it, for each generation of GPUs.
+/// `cargo xtask ci --cuda [CAPABILITY...]`: everything that an engine does, on a driver that computes nothing and keeps
+/// each kernel's PTX; NVIDIA's assembler must accept all of it, for each generation of GPUs.
 pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
     let asked: Vec<u32> = match capabilities.iter().map(|text| text.parse()).collect::<Result<Vec<u32>, _>>() {
         Ok(none) if none.is_empty() => CAPABILITIES.to_vec(),
@@ -130,29 +130,20 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
 
     smi(&driver).unwrap_or_else(|what| fail(&what));
     let kinds: Vec<(u32, bool)> = asked.into_iter().flat_map(|of| [(of, false), (of, true)]).collect();
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    let work = || {
-        while let Some(&(capability, half)) = kinds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let begun = Instant::now();
-            let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));
-            eprintln!("xtask: kernels for {}", ptx.display());
-            let found = record(&built, &driver, &toolkit, &ptx, capability, half)
-                .and_then(|()| assemble(&toolkit, &ptx, capability))
-                .map(|assembled| (assembled, begun.elapsed().as_secs_f64()));
-            results.lock().expect("no worker panics").insert((capability, half), found);
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..threads()).for_each(|_| {
-            scope.spawn(work);
-        });
+    let results = side_by_side(&kinds, |&(capability, half)| {
+        let begun = Instant::now();
+        let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));
+        eprintln!("xtask: kernels for {}", ptx.display());
+        let assembled = record(&built, &driver, &toolkit, &ptx, capability, half)
+            .and_then(|()| assemble(&toolkit, &ptx, capability))?;
+        Ok((assembled, begun.elapsed().as_secs_f64()))
     });
     println!("| compute capability | products | kernels | assembled | refused | s |");
     println!("|---|---|---|---|---|---|");
     let mut failures = Vec::new();
-    for ((capability, half), found) in results.into_inner().expect("no worker panicked") {
+    for ((capability, half), found) in kinds.into_iter().zip(results) {
         let name = if half { "bfloat16 in training" } else { "TF32, float32" };
-        let ((modules, wrong), seconds) = found.unwrap_or_else(|what| {
+        let ((modules, wrong), seconds) = found.unwrap_or_else(|what: String| {
             failures.push(format!("sm_{capability}, {name}: {what}"));
             ((0, Vec::new()), 0.0)
         });
@@ -165,8 +156,22 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// `work` on each of `items`, as many at once as there are cores; the results in the items' order.
+fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(at) else { break };
+                    let result = work(item);
+                    results.lock().expect("no worker panics while it holds this").insert(at, result);
+                }
+            });
+        }
+    });
+    results.into_inner().expect("no worker panicked").into_values().collect()
 }
 
 /// Has everything done once on the driver that keeps kernels, which come into the folder `ptx`.
@@ -223,31 +228,20 @@ fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, St
     if first.is_empty() {
         return Err("no kernel was recorded".to_string());
     }
-    let (next, ptxas) = (AtomicUsize::new(0), toolkit.join("bin/ptxas"));
-    let work = || {
-        let mut wrong = Vec::new();
-        while let Some((path, arch)) = first.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let output = Command::new(&ptxas)
-                .arg(format!("-arch={arch}"))
-                .arg("-o")
-                .arg(path.with_extension("cubin"))
-                .arg(path)
-                .output();
-            match output {
-                Ok(output) if output.status.success() => {}
-                Ok(output) => {
-                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                    wrong.push(format!("{}: {}", path.display(), said.lines().next().unwrap_or("refused")));
-                }
-                Err(error) => wrong.push(format!("{}: {error}", ptxas.display())),
+    let ptxas = toolkit.join("bin/ptxas");
+    let refusals = side_by_side(&first, |(path, arch)| {
+        let mut command = Command::new(&ptxas);
+        command.arg(format!("-arch={arch}")).arg("-o").arg(path.with_extension("cubin")).arg(path);
+        match command.output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                Some(format!("{}: {}", path.display(), said.lines().next().unwrap_or("refused")))
             }
+            Err(error) => Some(format!("{}: {error}", ptxas.display())),
         }
-        wrong
-    };
-    let wrong = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("assembling does not panic")).collect()
     });
+    let wrong = refusals.into_iter().flatten().collect();
     Ok((first.len(), wrong))
 }
 

@@ -129,14 +129,13 @@ impl BurnDevice {
         }
     }
 
-    /// Opens it for a moment: whether it does in truth what [`missing`](Self::missing) finds no fault with.
-    ///
-    /// # Errors
-    /// What is missing, or what its driver or libraries say, in one line.
-    pub fn try_open(self) -> Result<(), Error> {
+    /// What is wrong with it: what is [`missing`](Self::missing), or why a small computation on a GPU fails, whose driver and
+    /// libraries are other people's. Nothing if it works. One line.
+    pub fn fault(self) -> Option<String> {
         #[cfg(feature = "burn")]
-        self.open()?;
-        self.check()
+        return self.missing().or_else(|| self.is_gpu().then(|| self.tried().err()).flatten());
+        #[cfg(not(feature = "burn"))]
+        self.missing()
     }
 
     /// Checks that nothing is [`missing`](Self::missing).
@@ -144,7 +143,7 @@ impl BurnDevice {
     /// # Errors
     /// What is.
     pub fn check(self) -> Result<(), Error> {
-        self.missing().map_or(Ok(()), |missing| Err(Error::Device(format!("{self}: {missing}"))))
+        self.missing().map_or(Ok(()), |missing| Err(self.error(&missing)))
     }
 
     /// The engine on it, with these weights; `bf16`: training multiplies matrices of bfloat16.
@@ -170,33 +169,39 @@ impl BurnDevice {
             // Of this thread's operations: jobs side by side share the processor.
             tch::set_num_threads(i32::try_from(rayon::current_num_threads()).unwrap_or(i32::MAX));
         }
-        if self.is_gpu() { self.tried() } else { Ok(self.handle()) }
+        if self.is_gpu() { self.tried().map_err(|reason| self.error(&reason)) } else { Ok(self.handle()) }
     }
 
     /// burn's handle, after a first small computation on it: backends look for their drivers and libraries on first use and
     /// panic where they cannot find them. An exponential is part of it since CubeCL takes that function, and no sum, from
-    /// the CUDA toolkit.
+    /// the CUDA toolkit. Otherwise the reason.
     #[cfg(feature = "burn")]
-    fn tried(self) -> Result<Device, Error> {
-        let tried = failure::caught(|| {
+    fn tried(self) -> Result<Device, String> {
+        let computed = failure::caught(|| {
             let device = self.handle();
             let sum = Tensor::<1>::zeros([4], &device).exp().sum().into_scalar::<f32>();
             (device, sum)
         });
-        match tried {
-            Ok((device, 4.0)) => Ok(device),
-            Ok((_, sum)) => Err(Error::Device(format!(
-                "{self}: four exponentials of 0 add up to {sum} on it, not 4; it computes wrongly"
-            ))),
-            Err(reason) => Err(self.failed(&reason)),
+        match computed.map_err(|panic| self.explained(&panic))? {
+            (device, 4.0) => Ok(device),
+            (_, sum) => Err(format!("four exponentials of 0 add up to {sum} on it, not 4; it computes wrongly")),
         }
     }
 
     /// What a backend's panic on this device becomes.
     #[cfg(feature = "burn")]
-    pub(crate) fn failed(self, reason: &str) -> Error {
+    pub(crate) fn failed(self, panic: &str) -> Error {
+        self.error(&self.explained(panic))
+    }
+
+    #[cfg(feature = "burn")]
+    fn explained(self, panic: &str) -> String {
         let gpu = self.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
-        Error::Device(format!("{self}: {}", failure::explained(reason, gpu.as_ref())))
+        failure::explained(panic, gpu.as_ref())
+    }
+
+    fn error(self, reason: &str) -> Error {
+        Error::Device(format!("{self}: {reason}"))
     }
 
     #[cfg(feature = "burn")]
@@ -276,8 +281,7 @@ pub fn library_sgemm() -> Option<f64> {
 }
 
 /// In which format a device multiplies float32 matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Products {
     /// As they are: 24 bits of precision.
     Float32,

@@ -151,17 +151,13 @@ pub fn list() -> Vec<Listed> {
             devices = numbered.collect();
         }
         all.extend(devices.into_iter().map(|on| {
-            // A GPU's driver and libraries are other people's: only a computation shows that they work.
-            let missing = on.missing().or_else(|| {
-                let failed = on.is_gpu().then(|| on.try_open().err()).flatten()?.to_string();
-                Some(failed.trim_start_matches("device ").trim_start_matches(&format!("{on}: ")).to_string())
-            });
-            let note = missing.clone().unwrap_or_else(|| {
+            let fault = on.fault();
+            let note = fault.clone().unwrap_or_else(|| {
                 let gpu = on.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
                 let gpu = gpu.map_or_else(String::new, |gpu| format!("; {gpu}"));
                 format!("{}; {}{gpu}", on.backend(), on.products())
             });
-            Listed { device: on.to_string(), ready: missing.is_none(), note }
+            Listed { device: on.to_string(), ready: fault.is_none(), note }
         }));
     }
     all
