@@ -106,7 +106,8 @@ impl TryFrom<Written> for DataSpec {
 
 const DEFAULT_HELD_OUT: f64 = 0.1;
 
-/// Optimizer and schedule: AdamW with PyTorch's semantics, constant lr after a linear warm-up.
+/// Optimizer and schedule: AdamW with PyTorch's semantics; lr is constant between a linear warm-up and, if asked for, a
+/// linear decay at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
@@ -119,6 +120,9 @@ pub struct TrainSpec {
     /// Steps over which lr rises linearly.
     #[serde(default = "default_warmup_steps")]
     pub warmup_steps: u64,
+    /// Share of the steps, the last ones, over which lr falls linearly towards 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub decay_share: f64,
     /// AdamW's beta1.
     #[serde(default = "default_beta1")]
     pub beta1: f64,
@@ -141,6 +145,11 @@ pub struct TrainSpec {
 
 fn default_warmup_steps() -> u64 {
     50
+}
+/// A run without a decay is written, and known by its hash, as before there was one.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 fn default_beta1() -> f64 {
     0.9
@@ -169,6 +178,7 @@ impl TrainSpec {
             batch,
             lr,
             warmup_steps: default_warmup_steps(),
+            decay_share: 0.0,
             beta1: default_beta1(),
             beta2: default_beta2(),
             eps: default_eps(),
@@ -333,6 +343,7 @@ impl RunSpec {
         whole("train.batch", t.batch as u64, 1, 1 << 16)?;
         positive("train.lr", t.lr, 1e3)?;
         whole("train.warmup_steps", t.warmup_steps, 0, 1 << 40)?;
+        below_one("train.decay_share", t.decay_share)?;
         below_one("train.beta1", t.beta1)?;
         below_one("train.beta2", t.beta2)?;
         positive("train.eps", t.eps, 1.0)?;
@@ -373,10 +384,19 @@ impl RunSpec {
         (self.train.batch * self.model.n_ctx) as u64
     }
 
-    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant.
+    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant, then linear to almost nothing at
+    /// the last step (a rate of 0 would waste it).
     pub fn lr(&self, step: u64) -> f64 {
-        let warmup = self.train.warmup_steps;
-        if step < warmup { self.train.lr * step as f64 / warmup as f64 } else { self.train.lr }
+        let (warmup, left) = (self.train.warmup_steps, self.steps() - step.min(self.steps()) + 1);
+        let rise = if step < warmup { step as f64 / warmup as f64 } else { 1.0 };
+        let decay = self.decay_steps();
+        let fall = if left <= decay { left as f64 / (decay + 1) as f64 } else { 1.0 };
+        self.train.lr * rise.min(fall)
+    }
+
+    /// Steps at the end over which the learning rate falls.
+    pub fn decay_steps(&self) -> u64 {
+        (self.train.decay_share * self.steps() as f64).floor() as u64
     }
 
     /// Whether the state after `step` steps is kept for measuring.
@@ -505,7 +525,7 @@ pub(crate) mod tests {
     #[test]
     fn every_field_is_checked() {
         type Break = fn(&mut RunSpec);
-        let cases: [(&str, Break); 25] = [
+        let cases: [(&str, Break); 26] = [
             ("model.d_model", |s| s.model.n_heads = 3),
             ("train.pos_gain_lr_scale", |s| s.train.pos_gain_lr_scale = f64::NAN),
             ("format", |s| s.format = 2),
@@ -518,6 +538,7 @@ pub(crate) mod tests {
             ("train.batch", |s| s.train.batch = 0),
             ("train.lr", |s| s.train.lr = -1.0),
             ("train.lr", |s| s.train.lr = f64::NAN),
+            ("train.decay_share", |s| s.train.decay_share = 1.0),
             ("train.beta1", |s| s.train.beta1 = 1.0),
             ("train.beta2", |s| s.train.beta2 = -0.1),
             ("train.eps", |s| s.train.eps = 0.0),
@@ -566,6 +587,18 @@ pub(crate) mod tests {
         let spec = tiny(); // 20 steps, warm-up 5, every 8
         assert_eq!(spec.snapshot_steps(), [0, 1, 2, 4, 8, 16, 20]);
         assert_eq!([1, 4, 5, 20].map(|s| spec.lr(s)), [0.002, 0.008, 0.01, 0.01]);
-        assert_eq!(RunSpec { train: TrainSpec { warmup_steps: 0, ..spec.train.clone() }, ..spec }.lr(1), 0.01);
+        assert_eq!(RunSpec { train: TrainSpec { warmup_steps: 0, ..spec.train.clone() }, ..spec.clone() }.lr(1), 0.01);
+        // A fifth of 20 steps: from the 17th on, in fifths of the rate, the last not 0.
+        let decayed = RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec };
+        let rates = [1, 16, 17, 18, 19, 20].map(|s| (decayed.lr(s) * 1e6).round());
+        assert_eq!(rates, [2000.0, 10_000.0, 8000.0, 6000.0, 4000.0, 2000.0]);
+    }
+
+    #[test]
+    fn a_run_without_decay_is_known_as_before() {
+        assert!(!tiny().to_toml().contains("decay_share"));
+        let decayed = RunSpec { train: TrainSpec { decay_share: 0.2, ..tiny().train }, ..tiny() };
+        assert!(decayed.to_toml().contains("decay_share = 0.2"));
+        assert_ne!(decayed.training_hash(), tiny().training_hash());
     }
 }
