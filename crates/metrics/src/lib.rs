@@ -8,7 +8,8 @@
 //!
 //! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index, its derivative, the in-context
 //!   learning score and the losses of random tokens.
-//! * [`mod@pca`]: from the latter, over snapshots, to the plane in which models move, and how their paths turn.
+//! * [`same_token`]: the in-context learning score on the same tokens, sharper; losses by what an earlier copy foretells.
+//! * [`mod@pca`]: from the losses of random tokens, over snapshots, to the plane in which models move, and how their paths turn.
 //! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing else.
 //! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and prefix-matching scores.
 //! * [`detectors`]: TransformerLens' head detectors, under its names.
@@ -61,6 +62,7 @@ pub mod losses;
 pub mod pca;
 pub mod phase;
 pub mod roles;
+pub mod same_token;
 pub mod sample;
 pub mod statistics;
 
@@ -83,6 +85,7 @@ pub use phase::{
     predicted_onset, smoothed, window_interval,
 };
 pub use roles::{Role, RoleScores, RoleThresholds, role};
+pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use statistics::{
     ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, percentile_interval, resample, spearman,

@@ -269,7 +269,7 @@ fn check_by_index(by_index: &[f64]) -> Result<()> {
     }
 }
 
-fn check(losses: ArrayView2<f32>) -> Result<()> {
+pub(crate) fn check(losses: ArrayView2<f32>) -> Result<()> {
     if losses.len_of(Axis(0)) == 0 {
         return Err(Error::NoExamples { what: "losses [example, index]" });
     }
