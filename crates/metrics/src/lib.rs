@@ -19,6 +19,7 @@
 //! * [`roles`]: which head is which.
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
 //! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
+//! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
 //! Three rules hold for whatever reads arrays of a model; what combines numbers that these gave ([`weighted_mean`],
@@ -65,6 +66,7 @@ pub mod roles;
 pub mod same_token;
 pub mod sample;
 pub mod statistics;
+pub mod step;
 
 pub use attribution::{Attribution, attribution_scores, logit_attribution};
 pub use ceiling::{Bigram, Mixture};
@@ -91,6 +93,7 @@ pub use statistics::{
     ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, percentile_interval, resample, spearman,
     weighted_mean,
 };
+pub use step::{NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step};
 
 /// What the functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -495,7 +495,7 @@ fn moving_average(values: &[f64], span: usize) -> Vec<f64> {
         .collect()
 }
 
-fn check_curve(tokens: &[u64], values: &[f64]) -> Result<()> {
+pub(crate) fn check_curve(tokens: &[u64], values: &[f64]) -> Result<()> {
     if tokens.is_empty() || tokens.len() != values.len() {
         let found = format!("{} token counts and {} values", tokens.len(), values.len());
         return Err(Error::Curve { expected: "have one value for each snapshot, and at least one", found });
