@@ -14,6 +14,7 @@
 //! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and prefix-matching scores.
 //! * [`detectors`]: TransformerLens' head detectors, under its names.
 //! * [`mod@copying`]: from direct-path logits to the copying score.
+//! * [`mod@copying_ceiling`]: how high that score can be between given embeddings.
 //! * [`attribution`]: what attention to each position adds to the logit of the right token.
 //! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
 //! * [`roles`]: which head is which.
@@ -56,6 +57,7 @@ pub mod attribution;
 pub mod ceiling;
 pub mod circuits;
 pub mod copying;
+pub mod copying_ceiling;
 pub mod detectors;
 mod error;
 pub mod heads;
@@ -74,6 +76,7 @@ pub use circuits::{
     BlockWeights, Circuits, Composition, CompositionKind, composition_baseline, previous_position_recall,
 };
 pub use copying::{Copying, copying, direct_path_logits};
+pub use copying_ceiling::{CopyingCeiling, copying_ceiling};
 pub use detectors::{Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};

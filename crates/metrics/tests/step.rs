@@ -37,6 +37,8 @@ fn step(x: f64, midpoint: f64, scale: f64) -> f64 {
     -HEIGHT / (1.0 + (-(x - midpoint) / scale).exp())
 }
 
+/// A value at each share of the run.
+type Curve = fn(f64) -> f64;
 type Verdict = Result<StepFit, NoStep>;
 
 fn simulate(curve: impl Fn(f64) -> f64, sd: f64, correlation: f64) -> Vec<Verdict> {
@@ -90,7 +92,7 @@ fn fits_are_scipys() {
 
 #[test]
 fn curves_without_a_step_have_none() {
-    let curves: [(&str, fn(f64) -> f64); 9] = [
+    let curves: [(&str, Curve); 9] = [
         ("flat", |_| 0.0),
         ("line", |x| -HEIGHT * x),
         ("decay within 5 %", |x| HEIGHT * (-x / 0.05).exp()),
@@ -116,7 +118,7 @@ fn curves_without_a_step_have_none() {
 /// What a kind of step may miss by: a bias of the midpoint that its drift or decay explains, as a share of the run.
 struct Kind {
     name: &'static str,
-    curve: fn(f64) -> f64,
+    curve: Curve,
     midpoint: f64,
     bias: f64,
 }
