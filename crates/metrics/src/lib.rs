@@ -20,6 +20,7 @@
 //! * [`roles`]: which head is which.
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
 //! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
+//! * [`seeds`]: means over seeds, and draws of them that know how little a few seeds say.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
@@ -67,6 +68,7 @@ pub mod phase;
 pub mod roles;
 pub mod same_token;
 pub mod sample;
+pub mod seeds;
 pub mod statistics;
 pub mod step;
 
@@ -92,6 +94,7 @@ pub use phase::{
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
+pub use seeds::{SeedDraws, mean_over_seeds};
 pub use statistics::{
     ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, percentile_interval, resample, spearman,
     weighted_mean,
