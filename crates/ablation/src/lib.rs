@@ -133,6 +133,15 @@ pub enum Ablation {
         /// What it reads.
         into: Reads,
     },
+    /// The same of several heads at once. Their order means nothing, nor does a head that is there twice.
+    Paths {
+        /// The heads that write, at least one.
+        from: Vec<HeadId>,
+        /// The head that reads, in a later layer than any of them.
+        to: HeadId,
+        /// What it reads.
+        into: Reads,
+    },
 }
 
 impl Ablation {
@@ -141,11 +150,21 @@ impl Ablation {
         Self::Heads { heads: vec![head], fill: Fill::Zero, downstream }
     }
 
-    /// The same ablation by its simplest name: where no pattern comes after the removed heads, both kinds are one.
+    /// The same ablation by its simplest name: where no pattern comes after the removed heads, both kinds are one; paths
+    /// are cut in the order of their heads, and a single one is a path.
     fn canonical(&self, config: &ModelConfig) -> Self {
         match self {
             Self::Heads { heads, fill, .. } if heads.iter().all(|h| h.layer + 1 == config.n_layers) => {
                 Self::Heads { heads: heads.clone(), fill: *fill, downstream: Downstream::Full }
+            }
+            Self::Paths { from, to, into } => {
+                let mut from = from.clone();
+                from.sort();
+                from.dedup();
+                match from[..] {
+                    [from] => Self::Path { from, to: *to, into: *into },
+                    _ => Self::Paths { from, to: *to, into: *into },
+                }
             }
             other => other.clone(),
         }
@@ -159,19 +178,22 @@ impl Ablation {
             let (layers, heads) = (config.n_layers, config.n_heads);
             Err(Error::Ablation(format!("head {h}: the model has {layers} layers of {heads} heads, counted from 0")))
         };
+        let path = |from: &HeadId, to: &HeadId| {
+            config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
+            there(from)?;
+            there(to)?;
+            if from.layer < to.layer {
+                return Ok(());
+            }
+            Err(Error::Ablation(format!("path from head {from} to {to}: it must lead to a later layer")))
+        };
         match self {
             Self::Heads { heads, .. } if heads.is_empty() => Err(Error::Ablation("no head to remove".into())),
             Self::Heads { heads, .. } => heads.iter().try_for_each(there),
             Self::Substitute { head, .. } => there(head),
-            Self::Path { from, to, .. } => {
-                config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
-                there(from)?;
-                there(to)?;
-                if from.layer < to.layer {
-                    return Ok(());
-                }
-                Err(Error::Ablation(format!("path from head {from} to {to}: it must lead to a later layer")))
-            }
+            Self::Path { from, to, .. } => path(from, to),
+            Self::Paths { from, .. } if from.is_empty() => Err(Error::Ablation("no path to cut".into())),
+            Self::Paths { from, to, .. } => from.iter().try_for_each(|from| path(from, to)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a head reads when one earlier head's output is taken out of the residual stream before it.
+//! What a head reads when the outputs of earlier heads are taken out of the residual stream before it.
 
 use std::collections::BTreeMap;
 
@@ -27,17 +27,16 @@ pub(crate) fn input_of(layer: usize) -> Hook {
     layer.checked_sub(1).map_or(Hook::Embed, Hook::ResidPost)
 }
 
-/// The queries, keys or values of `to` without what `from` wrote, `[example, pos, d_head]`. `clean` holds `from`'s `z` and
-/// `to`'s [`input_of`].
+/// The queries, keys or values of `to` without what the heads `from` wrote, taken out one after the other,
+/// `[example, pos, d_head]`. `clean` holds the `z` of each and `to`'s [`input_of`].
 pub(crate) fn without(
     config: &ModelConfig,
     params: &Params,
     clean: &Clean,
-    from: HeadId,
+    from: &[HeadId],
     to: HeadId,
     into: Reads,
 ) -> Array3<f32> {
-    let z: ArrayView4<f32> = by_head(&clean[&Hook::Z(from.layer)]);
     let input = clean[&input_of(to.layer)].view().into_dimensionality::<Ix3>().expect("the residual stream has rank 3");
     let name = match into {
         Reads::Queries => "W_Q",
@@ -45,7 +44,10 @@ pub(crate) fn without(
         Reads::Values => "W_V",
     };
     let w = head_matrix(params, to, name);
-    let w_o = head_matrix(params, from, "W_O");
+    let written: Vec<(ArrayView4<f32>, usize, ArrayView2<f32>)> = from
+        .iter()
+        .map(|&head| (by_head(&clean[&Hook::Z(head.layer)]), head.head, head_matrix(params, head, "W_O")))
+        .collect();
     let vector = |name: &str| params.get(name).map(|w| w.view().into_dimensionality::<Ix1>().expect("a vector"));
     let norm = vector(&format!("blocks.{}.ln1.w", to.layer)).zip(vector(&format!("blocks.{}.ln1.b", to.layer)));
     let (examples, pos) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
@@ -55,9 +57,12 @@ pub(crate) fn without(
     let smear = vector(&format!("blocks.{}.attn.smear_alpha", to.layer)).filter(|_| into == Reads::Keys);
 
     let mut out = Array3::zeros((examples, pos, config.d_head));
-    let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).zip(z.outer_iter()).collect();
-    rows.into_par_iter().for_each(|((mut out, input), z)| {
-        let mut x = &input - &z.index_axis(Axis(1), from.head).dot(&w_o);
+    let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).enumerate().collect();
+    rows.into_par_iter().for_each(|(example, (mut out, input))| {
+        let mut x = input.to_owned();
+        for (z, head, w_o) in &written {
+            x -= &z.index_axis(Axis(0), example).index_axis(Axis(1), *head).dot(w_o);
+        }
         if config.normalization == Normalization::LN {
             let (gain, bias) = norm.expect("a model with layer norm has its parameters");
             x.rows_mut().into_iter().for_each(|mut row| {
@@ -115,13 +120,39 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
-        /// With one head below, a head whose queries, keys and values all lack that head's output reads the embedding
-        /// alone: what it reads in a model without that head.
+        /// Without layer norm, what is read without a set of heads lacks the sum of what it lacks without each.
         #[test]
-        fn cutting_all_three_paths_is_reading_a_model_without_the_head(seed: u64, norm: bool, smeared_keys: bool) {
+        fn what_is_cut_together_adds_up(seed: u64, smeared_keys: bool, count in 0usize..5) {
+            let config = ModelConfig {
+                n_layers: 3, d_model: 12, n_heads: 2, d_head: 5, d_mlp: 10, n_ctx: 9, d_vocab: 7, smeared_keys,
+                normalization: Normalization::None, ..ModelConfig::default()
+            };
+            let mut params = config.init_params(seed).unwrap();
+            params.iter_mut().filter(|(name, _)| name.contains("W_")).for_each(|(_, w)| *w *= 5.0);
+            let engine = CpuEngine::new(&config, &params).unwrap();
+            let tokens = Array2::from_shape_fn((3, 9), |(i, j)| ((seed >> 3) as usize % 5 + i * j + j) as u32 % 7);
+            let clean = engine.activations(tokens.view(), &[Hook::Z(0), Hook::Z(1), input_of(2)], &[]).unwrap();
+            let all = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(layer, head)| HeadId { layer, head });
+            for into in [Reads::Queries, Reads::Keys, Reads::Values] {
+                let read = |from: &[HeadId]| without(&config, &params, &clean, from, HeadId { layer: 2, head: 1 }, into);
+                let whole = read(&[]);
+                let each = all[..count].iter().map(|&head| &whole - &read(&[head]));
+                let expected = each.fold(whole.clone(), |rest, lacks| rest - lacks);
+                for (found, expected) in read(&all[..count]).iter().zip(&expected) {
+                    prop_assert!((found - expected).abs() <= 1e-4 * (1.0 + expected.abs()), "{} is not {}", found, expected);
+                }
+            }
+        }
+
+        /// A head whose queries, keys and values all lack the output of every head below reads the embedding alone: what
+        /// it reads in a model without those heads.
+        #[test]
+        fn cutting_all_paths_is_reading_a_model_without_the_heads(
+            seed: u64, norm: bool, smeared_keys: bool, below in 1usize..3, n_heads in 1usize..4,
+        ) {
             let normalization = if norm { Normalization::LN } else { Normalization::None };
             let config = ModelConfig {
-                n_layers: 2, d_model: 12, n_heads: 1, d_head: 5, n_ctx: 9, d_vocab: 7, normalization, smeared_keys,
+                n_layers: below + 1, d_model: 12, n_heads, d_head: 5, n_ctx: 9, d_vocab: 7, normalization, smeared_keys,
                 ..ModelConfig::default()
             };
             let mut params = config.init_params(seed).unwrap();
@@ -133,16 +164,22 @@ mod tests {
             }
             let engine = CpuEngine::new(&config, &params).unwrap();
             let tokens = Array2::from_shape_fn((3, 9), |(i, j)| ((seed >> 3) as usize % 5 + i * j + j) as u32 % 7);
-            let (from, to) = (HeadId { layer: 0, head: 0 }, HeadId { layer: 1, head: 0 });
-            let clean = engine.activations(tokens.view(), &[Hook::Z(0), input_of(1)], &[]).unwrap();
+            let from: Vec<HeadId> =
+                (0..below).flat_map(|layer| (0..n_heads).map(move |head| HeadId { layer, head })).collect();
+            let to = HeadId { layer: below, head: n_heads - 1 };
+            let hooks: Vec<Hook> = (0..below).map(Hook::Z).chain([input_of(below)]).collect();
+            let clean = engine.activations(tokens.view(), &hooks, &[]).unwrap();
             let cut = [Reads::Queries, Reads::Keys, Reads::Values].map(|into| {
-                let value = without(&config, &params, &clean, from, to, into);
-                Intervention::ReplaceHead { hook: into.hook(1), head: 0, value }
+                let value = without(&config, &params, &clean, &from, to, into);
+                Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }
             });
-            let found = engine.activations(tokens.view(), &[Hook::Z(1)], &cut).unwrap();
-            let removed = [Intervention::ZeroHead { layer: 0, head: 0 }];
-            let expected = engine.activations(tokens.view(), &[Hook::Z(1)], &removed).unwrap();
-            for (found, expected) in found[&Hook::Z(1)].iter().zip(&expected[&Hook::Z(1)]) {
+            let removed: Vec<_> =
+                from.iter().map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head }).collect();
+            let [found, expected] = [&cut[..], &removed].map(|set| {
+                let seen = engine.activations(tokens.view(), &[Hook::Z(to.layer)], set).unwrap();
+                by_head(&seen[&Hook::Z(to.layer)]).index_axis(Axis(2), to.head).to_owned()
+            });
+            for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!((found - expected).abs() <= 1e-4 * (1.0 + expected.abs()), "{} is not {}", found, expected);
             }
         }

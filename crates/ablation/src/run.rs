@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    slice,
+};
 
 use induction_engine::{Engine, Intervention};
 use induction_model::{Hook, Params};
@@ -6,7 +9,7 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4, Slice, concatenate};
 use rand::Rng;
 
 use crate::{
-    Ablation, Downstream, Error, Fill, frozen_above,
+    Ablation, Downstream, Error, Fill, HeadId, Reads, frozen_above,
     path::{Clean, input_of, without},
 };
 
@@ -102,10 +105,11 @@ impl<'a> Run<'a> {
         let hooks: BTreeSet<Hook> = ablations
             .iter()
             .filter_map(|ablation| match ablation {
-                Ablation::Path { from, to, .. } => Some([Hook::Z(from.layer), input_of(to.layer)]),
+                Ablation::Path { from, to, .. } => Some((slice::from_ref(from), to)),
+                Ablation::Paths { from, to, .. } => Some((&from[..], to)),
                 _ => None,
             })
-            .flatten()
+            .flat_map(|(from, to)| from.iter().map(|head| Hook::Z(head.layer)).chain([input_of(to.layer)]))
             .collect();
         let resampled: Vec<Hook> = layers(Fill::Resample).into_iter().map(Hook::Z).collect();
         let count = examples.nrows();
@@ -160,6 +164,10 @@ impl<'a> Run<'a> {
         others: &Clean,
     ) -> Vec<Intervention> {
         let config = self.inputs.engine.config();
+        let cut = |from: &[HeadId], to: HeadId, into: Reads| {
+            let value = without(config, self.inputs.params, clean, from, to, into);
+            vec![Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }]
+        };
         match ablation {
             Ablation::Heads { heads, fill, downstream } => {
                 let mut set: Vec<Intervention> = heads
@@ -193,10 +201,8 @@ impl<'a> Run<'a> {
                 }
                 vec![Intervention::ForcePattern { layer: head.layer, head: head.head, pattern: all }]
             }
-            Ablation::Path { from, to, into } => {
-                let value = without(config, self.inputs.params, clean, *from, *to, *into);
-                vec![Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }]
-            }
+            Ablation::Path { from, to, into } => cut(slice::from_ref(from), *to, *into),
+            Ablation::Paths { from, to, into } => cut(from, *to, *into),
         }
     }
 }

@@ -198,6 +198,35 @@ fn the_sweep_runs_equal_ablations_once_and_in_any_blocks() {
 }
 
 #[test]
+fn a_set_of_one_is_the_path_and_a_set_has_no_order() {
+    let config = ModelConfig {
+        n_layers: 3,
+        d_model: 16,
+        n_heads: 2,
+        d_head: 8,
+        n_ctx: 12,
+        d_vocab: 11,
+        ..ModelConfig::default()
+    };
+    let mut params = config.init_params(4).unwrap();
+    params.iter_mut().filter(|(name, _)| name.contains("W_")).for_each(|(_, w)| w.mapv_inplace(|x| 5.0 * x));
+    let engine = CpuEngine::new(&config, &params).unwrap();
+    let examples = tokens(3, 4, config.n_ctx + 1, config.d_vocab);
+    let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
+    let to = head(2, 1);
+    let paths = |from: &[HeadId], into| Ablation::Paths { from: from.to_vec(), to, into };
+    for into in [Reads::Queries, Reads::Keys, Reads::Values] {
+        // Asked for apart, so that neither is given the other's losses.
+        let alone = |ablation: Ablation| losses_under(&inputs, &[ablation]).unwrap().ablated.remove(0);
+        let single = alone(Ablation::Path { from: head(1, 0), to, into });
+        assert_eq!(alone(paths(&[head(1, 0)], into)), single, "a set of one is the path, to the bit");
+        let both = alone(paths(&[head(0, 1), head(1, 0)], into));
+        assert_ne!(both, single);
+        assert_eq!(both, alone(paths(&[head(1, 0), head(0, 1), head(1, 0)], into)), "a set has no order and no copies");
+    }
+}
+
+#[test]
 fn bad_ablations_are_errors() {
     let config =
         ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
@@ -215,6 +244,10 @@ fn bad_ablations_are_errors() {
     assert!(message(Ablation::Substitute { head: head(9, 9), pattern }).contains("head 9.9"));
     let path = Ablation::Path { from: head(1, 0), to: head(1, 1), into: Reads::Keys };
     assert!(message(path).contains("later layer"));
+    let paths = |from: Vec<HeadId>| Ablation::Paths { from, to: head(1, 1), into: Reads::Keys };
+    assert!(message(paths(vec![])).contains("no path"));
+    assert!(message(paths(vec![head(0, 0), head(1, 0)])).contains("from head 1.0 to 1.1"));
+    assert!(message(paths(vec![head(0, 0), head(0, 2)])).contains("head 0.2"));
 }
 
 /// What a head reads is made again by the family's rules; another architecture's would be made wrongly.
@@ -251,6 +284,13 @@ fn ablations_are_data() {
     );
     assert_eq!(serde_json::from_str::<Ablation>(&json).unwrap(), ablation);
     assert!(serde_json::from_str::<Ablation>(&json.replace("heads\":[", "haeds\":[")).is_err());
+    let paths = Ablation::Paths { from: vec![head(0, 1), head(0, 2)], to: head(1, 3), into: Reads::Keys };
+    let json = serde_json::to_string(&paths).unwrap();
+    assert_eq!(
+        json,
+        r#"{"kind":"paths","from":[{"layer":0,"head":1},{"layer":0,"head":2}],"to":{"layer":1,"head":3},"into":"keys"}"#
+    );
+    assert_eq!(serde_json::from_str::<Ablation>(&json).unwrap(), paths);
 }
 
 proptest! {
@@ -275,6 +315,7 @@ proptest! {
         }
         for into in [Reads::Queries, Reads::Keys, Reads::Values] {
             ablations.push(Ablation::Path { from: head(0, 1), to: head(2, 0), into });
+            ablations.push(Ablation::Paths { from: vec![head(0, 1), head(1, 0)], to: head(2, 0), into });
         }
         let cpu = CpuEngine::new(&config, &params).unwrap();
         let burn = BurnEngine::flex(&config, &params).unwrap();
