@@ -20,6 +20,7 @@
 //! * [`roles`]: which head is which.
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
 //! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
+//! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`seeds`]: means over seeds, and draws of them that know how little a few seeds say.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
