@@ -45,5 +45,5 @@ pub use error::Error;
 pub use log::StepMetrics;
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};
 pub use snapshot::{Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights};
-pub use spec::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
+pub use spec::{Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
 pub use step::{Learner, Step};

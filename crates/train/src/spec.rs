@@ -43,6 +43,9 @@ pub enum DataSpec {
         /// Hash of the documents; filled in when the spec is resolved, checked when it is given.
         #[serde(skip_serializing_if = "Option::is_none")]
         blake3: Option<String>,
+        /// What is taken from the text, to see what is learned without it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        control: Option<Control>,
     },
     /// The synthetic task: random blocks of random length, repeated.
     Repeats {
@@ -53,6 +56,17 @@ pub enum DataSpec {
     },
 }
 
+/// A text from which something is taken that induction heads need: negative controls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// The tokens of each document in random order, the same for all runs: the same unigrams, no order to predict by.
+    Shuffled,
+    /// Windows made of pieces of 16 tokens from all over the text: the same n-grams, and nothing that comes again in a
+    /// window but by chance.
+    Fragments,
+}
+
 /// Data as files have them. serde forgets where a field stands while it looks for the variant, this does not.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +75,7 @@ struct Written {
     path: Option<PathBuf>,
     held_out: Option<f64>,
     blake3: Option<String>,
+    control: Option<Control>,
     min_period: Option<usize>,
     max_period: Option<usize>,
 }
@@ -76,7 +91,7 @@ impl TryFrom<Written> for DataSpec {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { source, path, held_out, blake3, min_period, max_period } = written;
+        let Written { source, path, held_out, blake3, control, min_period, max_period } = written;
         let missing = |field: &str| format!("missing field `{field}`");
         let surplus = |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
             Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
@@ -89,11 +104,16 @@ impl TryFrom<Written> for DataSpec {
                     path: path.ok_or_else(|| missing("path"))?,
                     held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
                     blake3,
+                    control,
                 })
             }
             WrittenSource::Repeats => {
-                let of_text =
-                    [("path", path.is_some()), ("held_out", held_out.is_some()), ("blake3", blake3.is_some())];
+                let of_text = [
+                    ("path", path.is_some()),
+                    ("held_out", held_out.is_some()),
+                    ("blake3", blake3.is_some()),
+                    ("control", control.is_some()),
+                ];
                 surplus(&of_text, "repeats")?;
                 Ok(Self::Repeats {
                     min_period: min_period.ok_or_else(|| missing("min_period"))?,
@@ -495,12 +515,18 @@ pub(crate) mod tests {
         }
     }
 
+    fn text(control: Option<Control>) -> DataSpec {
+        DataSpec::Corpus { path: "a.txt".into(), held_out: 0.1, blake3: None, control }
+    }
+
     #[test]
     fn round_trip() {
         let spec = tiny();
         assert_eq!(RunSpec::parse(Path::new("x"), &spec.to_toml()).unwrap(), spec);
-        let corpus = RunSpec { data: DataSpec::Corpus { path: "a.txt".into(), held_out: 0.1, blake3: None }, ..tiny() };
-        assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
+        for control in [None, Some(Control::Shuffled), Some(Control::Fragments)] {
+            let corpus = RunSpec { data: text(control), ..tiny() };
+            assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
+        }
         for clamp in [Clamp::PreviousToken { layer: 0, head: 1 }, Clamp::ForbidInduction] {
             let clamped = RunSpec { model: ModelConfig { clamp: Some(clamp), ..tiny().model }, ..tiny() };
             assert_eq!(RunSpec::parse(Path::new("x"), &clamped.to_toml()).unwrap(), clamped);
@@ -533,7 +559,9 @@ pub(crate) mod tests {
             ("name", |s| s.name = String::new()),
             ("model.n_layers", |s| s.model.n_layers = 0),
             ("data.max_period", |s| s.data = DataSpec::Repeats { min_period: 5, max_period: 4 }),
-            ("data.held_out", |s| s.data = DataSpec::Corpus { path: "x".into(), held_out: 0.0, blake3: None }),
+            ("data.held_out", |s| {
+                s.data = DataSpec::Corpus { path: "x".into(), held_out: 0.0, blake3: None, control: None };
+            }),
             ("train.tokens", |s| s.train.tokens = 0),
             ("train.batch", |s| s.train.batch = 0),
             ("train.lr", |s| s.train.lr = -1.0),
@@ -592,6 +620,32 @@ pub(crate) mod tests {
         let decayed = RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec };
         let rates = [1, 16, 17, 18, 19, 20].map(|s| (decayed.lr(s) * 1e6).round());
         assert_eq!(rates, [2000.0, 10_000.0, 8000.0, 6000.0, 4000.0, 2000.0]);
+    }
+
+    #[test]
+    fn a_control_is_another_text() {
+        let of = |control| RunSpec { data: text(control), ..tiny() };
+        let [plain, shuffled, fragments] = [None, Some(Control::Shuffled), Some(Control::Fragments)].map(of);
+        assert!(shuffled.to_toml().contains("control = \"shuffled\""));
+        assert!(fragments.to_toml().contains("control = \"fragments\""));
+        assert_ne!(shuffled.training_hash(), fragments.training_hash());
+        // A run of the text itself is written, and known by its hash, as before there were controls.
+        assert!(!plain.to_toml().contains("control"));
+        let written = serde_json::to_string(&plain.data).unwrap();
+        assert_eq!(written, r#"{"source":"corpus","path":"a.txt","held_out":0.1}"#);
+        assert_ne!(plain.training_hash(), shuffled.training_hash());
+    }
+
+    #[test]
+    fn a_control_needs_a_text_and_a_known_name() {
+        let refused = |spec: &RunSpec, line: &str| {
+            let text = spec.to_toml().replace("[data]", &format!("[data]\n{line}"));
+            RunSpec::parse(Path::new("s.toml"), &text).unwrap_err().to_string()
+        };
+        let message = refused(&tiny(), "control = \"shuffled\"");
+        assert!(message.contains("unknown field `control` of the source repeats"), "{message}");
+        let message = refused(&RunSpec { data: text(None), ..tiny() }, "control = \"reversed\"");
+        assert!(message.contains("`reversed`") && message.contains("`shuffled` or `fragments`"), "{message}");
     }
 
     #[test]
