@@ -97,7 +97,7 @@ pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use seeds::{SeedDraws, mean_over_seeds};
 pub use statistics::{
-    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, percentile_interval, resample, spearman,
+    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_stderr, percentile_interval, resample, spearman,
     weighted_mean,
 };
 pub use step::{NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step};

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// The mean, and the standard error of that mean; `None` for fewer than two values, which say nothing about spread.
 ///
 /// Two passes: the one-pass formula loses every digit when values agree to the precision of their squares.
-pub(crate) fn mean_stderr(values: &[f64]) -> (f64, Option<f64>) {
+pub fn mean_stderr(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();

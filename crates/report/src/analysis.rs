@@ -113,7 +113,7 @@ fn path(player: &Player<'_>) -> Panel {
     let mut whole = line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
     whole.width = 1.5;
     panel.lines.push(whole);
-    if let Ok(window) = &player.window {
+    if let Ok(window) = player.window() {
         let inside = (0..tokens.len()).filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
         let mut inside = line("in the window".to_string(), colour(player.part), inside.map(place));
         inside.width = 5.0;

@@ -25,7 +25,7 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         claim: "Induction heads form in the same narrow window of training in which in-context learning improves.",
         experiment: "Models of one to several layers are trained on text, with dense snapshots. At each, in-context learning is measured on held-out text and every head's attention on random tokens that repeat: two measurements that share no data.",
         not_shown: "That one causes the other. Whatever comes at the same time, other heads or other circuits, would look the same here.",
-        figures: &["F3", "F4", "F5", "F6", "F7", "F8", "F9"],
+        figures: &["F3", "F4", "F5", "F6", "F7", "F8", "F9", "copies", "controls"],
     },
     Argument {
         number: Some(2),
@@ -61,7 +61,7 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         claim: "A previous-token head writes into each place which token came before; an induction head reads it through its keys (K-composition), attends to what followed the current token before, and copies it.",
         experiment: "What heads do is compared with what their weights say; ideal patterns take the place of a head's own; single paths between heads are cut.",
         not_shown: "That the circuit is all these heads do. Weights say what a head can do, not when it does it.",
-        figures: &["A2", "A3", "A4"],
+        figures: &["progress", "A2", "A3", "A4"],
     },
     Argument {
         number: Some(6),

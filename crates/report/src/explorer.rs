@@ -160,7 +160,7 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
     bytes.floats("scores", vec![scores.len(), run.heads.len(), heads], all);
     let removals = run.ablations.iter().flat_map(|point| &point.removals);
     let effects = removals.filter(|removal| removal.downstream == Downstream::PatternPreserving);
-    bytes.floats("effects", vec![run.ablations.len(), heads], effects.map(|removal| removal.icl_change));
+    bytes.floats("effects", vec![run.ablations.len(), heads], effects.map(|removal| removal.same_token_change));
     for (k, prompt) in prompts.iter().enumerate() {
         bytes.maps(&format!(".{k}"), &[&prompt.maps]);
     }

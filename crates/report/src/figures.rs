@@ -4,6 +4,7 @@ mod ablations;
 mod behaviours;
 mod curiosities;
 mod curves;
+mod evidence;
 mod families;
 mod followed;
 mod models;
@@ -36,10 +37,13 @@ pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
     };
     let mut all = vec![f3(lead, others, claims), f4(lead, claims), f5(lead, claims), f6(lead), f7(lead, claims)];
     all.extend(followed::followed(lead));
+    all.push(evidence::copies(lead, claims));
+    all.extend(evidence::controls(lead, claims));
     all.push(f10(lead, claims));
     all.extend(ablations::clamps(lead, claims));
     all.extend([ablations::f11(lead, claims), ablations::full_ablations(lead), ablations::before_after(lead, claims)]);
     all.extend(behaviours::behaviours(lead, claims));
+    all.extend(evidence::progress(lead, claims));
     all.extend(curiosities::curiosities(lead, claims));
     all.extend(families::families(lead, claims));
     all
@@ -59,7 +63,7 @@ fn window_of(lead: &Cast<'_>) -> Option<[f64; 2]> {
 }
 
 pub(crate) fn own_window(player: &Player<'_>) -> Option<[f64; 2]> {
-    let window = player.window.as_ref().ok()?;
+    let window = player.window().ok()?;
     Some([window.start_tokens as f64, window.end_tokens as f64])
 }
 

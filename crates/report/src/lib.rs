@@ -82,6 +82,7 @@ mod figures;
 mod load;
 mod markdown;
 mod page;
+mod player;
 mod series;
 mod settings;
 mod terminal;
@@ -89,13 +90,13 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-pub use claims::{Claim, RULES, Rule, Verdict, claims};
+pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
 pub use load::{
-    AblationPoint, Ceiling, Clamp, Downstream, Explored, HeadName, HeadScore, HeadsPoint, IclPoint, Knockout,
-    LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, RemovedKind, Run, Scan, ScanHead, ScanIcl,
-    ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run, load_runs, load_scan,
-    load_scans, parse_scan,
+    AblationPoint, Ceiling, ChangeVector, Clamp, Control, CopyPoint, Downstream, Explored, HeadName, HeadScore,
+    HeadsPoint, IclPoint, Knockout, LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, RemovedKind, Run,
+    Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run,
+    load_runs, load_scan, load_scans, parse_scan,
 };
 pub use terminal::table;
 pub use text::{acts, visible};

@@ -32,7 +32,7 @@ pub(crate) fn pca_rows(casts: &[Cast<'_>]) -> String {
                     tokens,
                     pc1: place[0],
                     pc2: place[1],
-                    in_window: player.window.as_ref().is_ok_and(|w| (w.start_tokens..=w.end_tokens).contains(&tokens)),
+                    in_window: player.window().is_ok_and(|w| (w.start_tokens..=w.end_tokens).contains(&tokens)),
                     explained,
                 };
                 text += &serde_json::to_string(&row).expect("plain structs serialize");
@@ -92,7 +92,7 @@ pub(crate) struct ModelRow {
 pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
     let row = |cast: &Cast<'_>, player: &Player<'_>| {
         let (best, last) = (player.best_head(), player.last_icl());
-        let window = player.window.as_ref().ok().map(|window| [window.start_tokens, window.end_tokens]);
+        let window = player.window().ok().map(|window| [window.start_tokens, window.end_tokens]);
         let head = player.has_induction_head();
         ModelRow {
             run: player.run.label(),

@@ -1,54 +1,80 @@
 //! The claims about what heads cause: removed, replaced by simple patterns, cut from each other, clamped in training.
 
-use induction_metrics::binomial_tail;
-
-use super::rules::{
-    K1_SHARE_ABOVE, P2_SHARE_BELOW, Q10_OTHERS_FROM, Q10_SHARE_ABOVE, R1_ONE_TOKEN_FROM, R1_PREVIOUS_FROM,
-    S1_SHARE_ABOVE,
-};
-use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, need, window};
-use crate::cast::{Cast, HeadKind, Player, TWO, TWO_GIVEN, TWO_WITHOUT};
-use crate::load::{Downstream, HeadName, Knockout};
+use super::{INDUCTION_HEAD_ABOVE, missing, need};
+use crate::cast::{Cast, HeadKind, Part, Player, THREE, TWO, TWO_GIVEN, TWO_MLP, TWO_WITHOUT};
+use crate::load::{AblationPoint, Downstream, HeadName, Knockout};
 use crate::text::{number, percent, tokens};
 
 const PLOTTED: Downstream = Downstream::PatternPreserving;
 
-fn not_ablated() -> Finding {
-    let why = format!("The {} is not ablated: ablate it (`induction ablate RUN`), then report again.", TWO.run());
-    Finding::new(Verdict::OutOfReach, String::new(), why)
+fn ablated(cast: &Cast<'_>, part: Part) -> Result<(), String> {
+    need(cast, &[part])?;
+    match cast.player(part) {
+        Some(player) if !player.run.ablations.is_empty() && player.run.knockout("clean").next().is_some() => Ok(()),
+        _ => Err(format!("The {} is not ablated: ablate it (`induction ablate RUN`), then report again.", part.run())),
+    }
 }
 
-fn no_induction_head() -> Finding {
-    let why = format!("No head of the {} ends above {}.", TWO.run(), number(INDUCTION_HEAD_ABOVE));
-    Finding::new(Verdict::Not, "no induction head".to_string(), why)
+pub(super) fn needs_ablated(cast: &Cast<'_>) -> Result<(), String> {
+    ablated(cast, TWO)
+}
+
+pub(super) fn needs_others_ablated(cast: &Cast<'_>) -> Result<(), String> {
+    ablated(cast, THREE)?;
+    ablated(cast, TWO_MLP)
+}
+
+pub(super) fn needs_given(cast: &Cast<'_>) -> Result<(), String> {
+    need(cast, &[TWO, TWO_GIVEN])
+}
+
+pub(super) fn needs_without(cast: &Cast<'_>) -> Result<(), String> {
+    need(cast, &[TWO, TWO_WITHOUT])
+}
+
+fn no_induction_head(player: &Player<'_>) -> String {
+    format!("No head of the {} ends above {}.", player.part.run(), number(INDUCTION_HEAD_ABOVE))
 }
 
 fn names<'a>(heads: impl IntoIterator<Item = &'a HeadName>) -> String {
     heads.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What each head contributes to the ICL score at the last snapshot, split by what the heads are.
+/// What each head contributes to the same-token amount of ICL, in nats, split by what the heads are.
 struct Effects {
     induction: Vec<(HeadName, f64)>,
     others: Vec<(HeadName, f64)>,
 }
 
 impl Effects {
-    fn of(player: &Player<'_>, downstream: Downstream) -> Option<Self> {
-        let effects = player.removal_effects(downstream)?;
+    fn new(player: &Player<'_>, effects: Vec<(HeadName, f64)>) -> Self {
         let (induction, others) = effects.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
-        Some(Self { induction, others })
+        Self { induction, others }
     }
 
-    /// The induction heads' share of all that heads contribute.
+    fn at(player: &Player<'_>, point: &AblationPoint, downstream: Downstream) -> Self {
+        Self::new(player, player.removal_effects(point, downstream))
+    }
+
+    fn last(player: &Player<'_>, downstream: Downstream) -> Option<Self> {
+        Some(Self::at(player, player.run.ablations.last()?, downstream))
+    }
+
+    /// The same where a head is replaced by its mean, or by what it writes in another example.
+    fn filled(player: &Player<'_>, fill: &str) -> Option<Self> {
+        let clean = player.knockout_score(player.run.knockout("clean").next()?);
+        let of = player.run.knockout(fill).filter(|knockout| knockout.downstream == Some(PLOTTED));
+        let effects: Vec<_> = of
+            .filter_map(|knockout| Some((*knockout.heads.first()?, player.knockout_score(knockout) - clean)))
+            .collect();
+        (!effects.is_empty()).then(|| Self::new(player, effects))
+    }
+
+    /// The induction heads' share of what all heads contribute together, those included that take from it.
     fn share(&self) -> Option<f64> {
         let induction: f64 = self.induction.iter().map(|(_, effect)| effect).sum();
-        let positive: f64 = self.induction.iter().chain(&self.others).map(|(_, effect)| effect.max(0.0)).sum();
-        (positive > 0.0).then(|| induction / positive)
-    }
-
-    fn not_helping(&self) -> usize {
-        self.others.iter().filter(|(_, effect)| *effect <= 0.0).count()
+        let total = induction + self.others.iter().map(|(_, effect)| effect).sum::<f64>();
+        (total > 0.0 && !self.induction.is_empty()).then(|| induction / total)
     }
 
     fn show(&self) -> String {
@@ -59,72 +85,142 @@ impl Effects {
     }
 }
 
+fn shown(share: Option<f64>) -> String {
+    share.map_or("undefined".to_string(), percent)
+}
+
+fn share_in(cast: &Cast<'_>, part: Part) -> Option<f64> {
+    Effects::last(cast.player(part)?, PLOTTED)?.share()
+}
+
 pub(super) fn share_of_effects(cast: &Cast<'_>) -> Option<f64> {
-    Effects::of(cast.player(TWO)?, PLOTTED)?.share()
+    share_in(cast, TWO)
 }
 
-pub(super) fn q10(cast: &Cast<'_>) -> Finding {
-    let two = need!(cast, TWO);
-    let Some(effects) = Effects::of(two, PLOTTED) else { return not_ablated() };
-    if effects.induction.is_empty() {
-        return no_induction_head();
-    }
-    let share = effects.share();
-    let carries = share.is_some_and(|share| share > Q10_SHARE_ABOVE);
-    let (count, not_helping) = (effects.others.len(), effects.not_helping());
-    let spared = not_helping as f64 >= Q10_OTHERS_FROM * count as f64;
-    let full = Effects::of(two, Downstream::Full).map_or(String::new(), |full| {
-        let share = full.share().map_or("undefined".to_string(), percent);
-        format!(" With full ablations, which the paper did not publish: {share}; {}.", full.show())
-    });
-    let why = format!(
-        "Change of the ICL score in nats without the head, patterns kept (above 0 it contributes): {}. {not_helping} of {count} other heads contribute nothing or less; if each side were as likely, so many or more would come with p = {:.3}.{full}",
-        effects.show(),
-        binomial_tail(count as u64, not_helping as u64)
-    );
-    let ours = format!("{} of what heads contribute", share.map_or("undefined share".to_string(), percent));
-    Finding::new(graded(carries && spared, carries || spared), ours, why)
+pub(super) fn share_in_three(cast: &Cast<'_>) -> Option<f64> {
+    share_in(cast, THREE)
 }
 
-/// The least negative induction head's attribution along the before-and-after vector.
-pub(super) fn weakest_undoing(cast: &Cast<'_>) -> Option<f64> {
-    let two = cast.player(TWO)?;
-    let along = two.before_after(two.window.as_ref().ok()?, PLOTTED, two.run.ablations.last()?)?;
-    let induction = along.into_iter().filter(|(head, _)| two.kind(*head) == HeadKind::Induction);
-    induction.map(|(_, along)| along).reduce(f64::max)
+pub(super) fn share_with_mlps(cast: &Cast<'_>) -> Option<f64> {
+    share_in(cast, TWO_MLP)
 }
 
-pub(super) fn q11(cast: &Cast<'_>) -> Finding {
-    let two = need!(cast, TWO);
-    let window = window!(two);
-    let Some(along) = two.run.ablations.last().and_then(|last| two.before_after(window, PLOTTED, last)) else {
-        return not_ablated();
+/// The share of the other heads that contribute nothing or less.
+pub(super) fn others_not_helping(cast: &Cast<'_>) -> Option<f64> {
+    let effects = Effects::last(cast.player(TWO)?, PLOTTED)?;
+    let sparing = effects.others.iter().filter(|(_, effect)| *effect <= 0.0).count();
+    (!effects.induction.is_empty() && !effects.others.is_empty()).then(|| sparing as f64 / effects.others.len() as f64)
+}
+
+/// The share at each snapshot with removals from the window's end on.
+fn shares_along(player: &Player<'_>) -> Option<Vec<(u64, Option<f64>)>> {
+    let end = player.window().ok()?.end_tokens;
+    let after = player.run.ablations.iter().filter(|point| point.tokens >= end);
+    Some(after.map(|point| (point.tokens, Effects::at(player, point, PLOTTED).share())).collect())
+}
+
+pub(super) fn least_share_along(cast: &Cast<'_>) -> Option<f64> {
+    let shares = shares_along(cast.player(TWO)?)?;
+    shares.into_iter().map(|(_, share)| share).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
+}
+
+pub(super) fn share_by_mean(cast: &Cast<'_>) -> Option<f64> {
+    Effects::filled(cast.player(TWO)?, "mean")?.share()
+}
+
+pub(super) fn share_by_resample(cast: &Cast<'_>) -> Option<f64> {
+    Effects::filled(cast.player(TWO)?, "resample")?.share()
+}
+
+pub(super) fn effects_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let (Some(kept), Some(full)) = (Effects::last(two, PLOTTED), Effects::last(two, Downstream::Full)) else {
+        return String::new();
     };
-    let is_induction = |head: &HeadName| two.kind(*head) == HeadKind::Induction;
-    if !along.iter().any(|(head, _)| is_induction(head)) {
-        return no_induction_head();
+    if kept.induction.is_empty() {
+        return no_induction_head(two);
     }
-    let negative = along.iter().filter(|(head, _)| is_induction(head)).all(|(_, along)| *along < 0.0);
-    let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    let first = lowest.is_some_and(|(head, _)| is_induction(head));
-    let mut sorted = along.clone();
-    sorted.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let shown: Vec<String> = sorted
-        .iter()
-        .map(|(head, along)| format!("{head}{} {along:+.2}", if is_induction(head) { " (induction)" } else { "" }))
+    format!(
+        "Change of the same-token score in nats without the head, patterns kept (above 0 it contributes): {}. With everything above free to change, which the paper did not publish: {} of the sum; {}.",
+        kept.show(),
+        shown(full.share()),
+        full.show()
+    )
+}
+
+pub(super) fn along_in_words(cast: &Cast<'_>) -> String {
+    let Some(shares) = cast.player(TWO).and_then(shares_along) else { return effects_in_words(cast) };
+    let each: Vec<String> =
+        shares.iter().map(|(at, share)| format!("{} at {} tokens", shown(*share), tokens(*at as f64))).collect();
+    format!("The induction heads' share of what all heads contribute, patterns kept: {}.", each.join(", "))
+}
+
+pub(super) fn others_in_words(cast: &Cast<'_>) -> String {
+    let each: Vec<String> = [THREE, TWO_MLP]
+        .into_iter()
+        .filter_map(|part| {
+            let effects = Effects::last(cast.player(part)?, PLOTTED)?;
+            Some(format!("{}: {} ({})", part.label(), shown(effects.share()), effects.show()))
+        })
         .collect();
-    let why = format!(
-        "Change of the losses without a head along the direction in which they changed over the window, last snapshot, patterns kept, in nats times the root of the number of examples: {}.",
+    format!("The induction heads' share of what all heads contribute, patterns kept. {}.", each.join(". "))
+}
+
+pub(super) fn fills_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let each: Vec<String> = ["mean", "resample"]
+        .into_iter()
+        .filter_map(|fill| Some(format!("{fill}: {}", Effects::filled(two, fill)?.show())))
+        .collect();
+    format!(
+        "Change of the same-token score in nats with each head's output replaced by its mean over examples, or by that in another example, patterns kept. {}.",
+        each.join(". ")
+    )
+}
+
+/// Each head's removal along the change, at the last snapshot.
+fn along(player: &Player<'_>) -> Option<(Vec<f64>, Vec<f64>)> {
+    let along = player.before_after(PLOTTED, player.run.ablations.last()?)?;
+    let (induction, others): (Vec<_>, Vec<_>) =
+        along.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
+    let values = |heads: Vec<(HeadName, f64)>| heads.into_iter().map(|(_, along)| along).collect();
+    Some((values(induction), values(others)))
+}
+
+/// The least negative induction head's.
+pub(super) fn weakest_undoing(cast: &Cast<'_>) -> Option<f64> {
+    along(cast.player(TWO)?)?.0.into_iter().reduce(f64::max)
+}
+
+/// The most negative induction head's, less the most negative other head's.
+pub(super) fn undoing_beyond_others(cast: &Cast<'_>) -> Option<f64> {
+    let (induction, others) = along(cast.player(TWO)?)?;
+    Some(induction.into_iter().reduce(f64::min)? - others.into_iter().reduce(f64::min)?)
+}
+
+pub(super) fn undoing_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let Some(mut along) = two.run.ablations.last().and_then(|last| two.before_after(PLOTTED, last)) else {
+        return format!("The {} has no change to be undone, or no induction head.", two.part.run());
+    };
+    along.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let shown: Vec<String> = along
+        .iter()
+        .map(|(head, along)| {
+            let kind = if two.kind(*head) == HeadKind::Induction { " (induction)" } else { "" };
+            format!("{head}{kind} {along:+.3}")
+        })
+        .collect();
+    format!(
+        "How removing a head moves the losses of all tokens along the direction in which the change moved them, as a share of the change (-1 undoes it); last snapshot, patterns kept: {}.",
         shown.join(", ")
-    );
-    let ours = lowest.map_or(String::new(), |(head, along)| format!("most negative: head {head}, {along:+.2}"));
-    Finding::new(graded(negative && first, negative || first), ours, why)
+    )
 }
 
 /// The share of the amount of ICL that is lost under a knockout.
 fn lost(player: &Player<'_>, knockout: &Knockout) -> Option<f64> {
-    let clean = player.knockout_icl(player.run.knockout("clean").next()?);
-    (clean < 0.0).then(|| (player.knockout_icl(knockout) - clean) / -clean)
+    let clean = player.knockout_score(player.run.knockout("clean").next()?);
+    (clean < 0.0).then(|| (player.knockout_score(knockout) - clean) / -clean)
 }
 
 fn lost_under(player: &Player<'_>, name: &str, downstream: Downstream) -> Vec<f64> {
@@ -153,15 +249,9 @@ pub(super) fn lost_beyond_controls(cast: &Cast<'_>) -> Option<f64> {
     Some(share_lost(cast)? - largest(&controls(cast.player(TWO)?, PLOTTED).1)?)
 }
 
-pub(super) fn s1(cast: &Cast<'_>) -> Finding {
-    let two = need!(cast, TWO);
-    if two.run.knockout("clean").next().is_none() {
-        return not_ablated();
-    }
-    let Some(share) = share_lost(cast) else { return no_induction_head() };
-    let beyond = lost_beyond_controls(cast);
-    let (most, more) = (share > S1_SHARE_ABOVE, beyond.is_some_and(|beyond| beyond > 0.0));
-    let heads = two.run.knockout("induction-heads").next().map_or(String::new(), |set| names(&set.heads));
+pub(super) fn sets_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let Some(set) = two.run.knockout("induction-heads").next() else { return no_induction_head(two) };
     let each = |downstream: Downstream, words: &str| {
         let one = |name: &str| lost_under(two, name, downstream).first().map_or("none".to_string(), |&x| percent(x));
         let range = |values: &[f64]| match (values.iter().copied().reduce(f64::min), largest(values)) {
@@ -187,12 +277,12 @@ pub(super) fn s1(cast: &Cast<'_>) -> Finding {
         }
         text
     };
-    let why = format!(
-        "Share of the amount of ICL that is lost at the last snapshot; induction heads {heads}. {}. {}. A negative share means more ICL than before.",
+    format!(
+        "Share of the same-token amount of ICL that is lost at the last snapshot; induction heads {}. {}. {}. A negative share means more ICL than before.",
+        names(&set.heads),
         each(Downstream::PatternPreserving, "Patterns kept"),
         each(Downstream::Full, "Everything above free to change")
-    );
-    Finding::new(graded(most && more, most || more), format!("{} lost", percent(share)), why)
+    )
 }
 
 /// (removed - substituted) / (removed - whole), in mean loss.
@@ -222,145 +312,148 @@ pub(super) fn recovered_gain(cast: &Cast<'_>) -> Option<f64> {
     Some(recovered_share(cast, "induction-two-tokens")? - recovered_one(cast)?)
 }
 
-pub(super) fn r1(cast: &Cast<'_>) -> Finding {
-    let two = need!(cast, TWO);
-    if two.run.knockout("clean").next().is_none() {
-        return not_ablated();
-    }
-    let (previous, one, gain) = (recovered_previous(cast), recovered_one(cast), recovered_gain(cast));
-    let holds = [
-        previous.is_some_and(|share| share >= R1_PREVIOUS_FROM),
-        one.is_some_and(|share| share >= R1_ONE_TOKEN_FROM),
-        gain.is_some_and(|gain| gain > 0.0),
-    ];
-    let count = holds.iter().filter(|&&holds| holds).count();
-    let shown = |share: Option<f64>| share.map_or("undefined".to_string(), percent);
+pub(super) fn recovered_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
     let head = |pattern: &str| recovered(two, pattern).map_or("none".to_string(), |(head, _)| head.to_string());
-    let why = format!(
+    format!(
         "Share of the loss that removing a head costs, and that a pattern made from the tokens alone wins back, the head's values and output as they are. Previous token (head {}): {}. After an earlier copy of the token (head {}): {}; of the last two tokens: {} points more. Below 0 the pattern is worse than no head; undefined means that removing the head costs nothing, or that there is no such head.",
         head("previous-token"),
-        shown(previous),
+        shown(recovered_previous(cast)),
         head("induction-one-token"),
-        shown(one),
-        gain.map_or("undefined".to_string(), |gain| format!("{:.0}", 100.0 * gain)),
-    );
-    let two_tokens = one.zip(gain).map(|(one, gain)| one + gain);
-    let ours = format!("{}, {}, {}", shown(previous), shown(one), shown(two_tokens));
-    Finding::new(graded(count == 3, count == 2), ours, why)
+        shown(recovered_one(cast)),
+        recovered_gain(cast).map_or("undefined".to_string(), |gain| format!("{:.0}", 100.0 * gain)),
+    )
 }
 
-/// What each cut path costs in ICL, in nats.
-fn path_costs(player: &Player<'_>) -> Option<Vec<(HeadName, HeadName, String, f64)>> {
-    let clean = player.knockout_icl(player.run.knockout("clean").next()?);
-    let cost = |knockout: &Knockout| match knockout.heads[..] {
-        [from, to] => Some((from, to, knockout.detail.clone(), player.knockout_icl(knockout) - clean)),
-        _ => None,
+/// What each cut costs in same-token ICL, in nats: what it cut, into what.
+fn cut_costs(player: &Player<'_>, name: &str) -> Option<Vec<(Vec<HeadName>, String, f64)>> {
+    let clean = player.knockout_score(player.run.knockout("clean").next()?);
+    let cost = |knockout: &Knockout| {
+        let (_, from) = knockout.heads.split_last()?;
+        Some((from.to_vec(), knockout.detail.clone(), player.knockout_score(knockout) - clean))
     };
-    Some(player.run.knockout("path").filter_map(cost).collect())
+    Some(player.run.knockout(name).filter_map(cost).collect())
 }
 
-/// Cost of the path from the strongest previous-token head into the best induction head's keys, over that of removing
-/// the induction head; and the largest cost of any other path.
-fn composition(player: &Player<'_>) -> Option<(HeadName, HeadName, f64, f64)> {
-    let costs = path_costs(player)?;
-    let &(_, to, ..) = costs.first()?;
-    let earlier = |kind: HeadKind| player.last_heads().iter().filter(move |head| player.kind(head.name()) == kind);
-    let strongest = earlier(HeadKind::PreviousToken)
-        .filter(|head| head.layer < to.layer)
-        .max_by(|a, b| a.previous_token.total_cmp(&b.previous_token))?
-        .name();
-    let clean = player.knockout_icl(player.run.knockout("clean").next()?);
+/// The best induction head; what cutting all previous-token heads out of its keys costs, over what removing it costs; and
+/// the largest cost of any cut that leaves this path whole.
+fn composition(player: &Player<'_>) -> Option<(HeadName, f64, f64)> {
+    let to = *player.run.knockout("paths-previous-token").next()?.heads.last()?;
+    let clean = player.knockout_score(player.run.knockout("clean").next()?);
     let removed = player.run.knockout("remove").find(|knockout| knockout.heads == [to])?;
-    let whole = player.knockout_icl(removed) - clean;
-    let keys = costs.iter().find(|(from, _, into, _)| *from == strongest && into == "keys")?.3;
-    let others = costs.iter().filter(|(from, _, into, _)| !(*from == strongest && into == "keys"));
-    let other = others.map(|cost| cost.3).reduce(f64::max)?;
-    (whole > 0.0).then(|| (strongest, to, keys / whole, other / whole))
+    let whole = player.knockout_score(removed) - clean;
+    let (keys, beside): (Vec<_>, Vec<_>) =
+        cut_costs(player, "paths-previous-token")?.into_iter().partition(|(_, into, _)| into == "keys");
+    let (previous, _, keys) = keys.into_iter().next()?;
+    let single = cut_costs(player, "path")?.into_iter();
+    let elsewhere = single.filter(|(from, into, _)| into != "keys" || from.iter().all(|head| !previous.contains(head)));
+    let others = cut_costs(player, "paths-others")?.into_iter().chain(beside).chain(elsewhere);
+    let other = others.map(|(.., cost)| cost).reduce(f64::max)?;
+    (whole > 0.0).then(|| (to, keys / whole, other / whole))
 }
 
 pub(super) fn share_through_keys(cast: &Cast<'_>) -> Option<f64> {
-    composition(cast.player(TWO)?).map(|(.., keys, _)| keys)
+    composition(cast.player(TWO)?).map(|(_, keys, _)| keys)
 }
 
 pub(super) fn keys_beyond_others(cast: &Cast<'_>) -> Option<f64> {
-    composition(cast.player(TWO)?).map(|(.., keys, other)| keys - other)
+    composition(cast.player(TWO)?).map(|(_, keys, other)| keys - other)
 }
 
-pub(super) fn k1(cast: &Cast<'_>) -> Finding {
-    let two = need!(cast, TWO);
-    if two.run.knockout("clean").next().is_none() {
-        return not_ablated();
-    }
-    let Some((from, to, keys, other)) = composition(two) else {
-        let why = "There is no induction head that costs ICL when it is removed, or no previous-token head below it.";
-        return Finding::new(Verdict::Not, "no such pair".to_string(), why.to_string());
+pub(super) fn paths_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let Some((to, keys, other)) = composition(two) else {
+        return "There is no induction head that costs ICL when it is removed, or no previous-token head below it."
+            .to_string();
     };
-    let costs = path_costs(two).unwrap_or_default();
-    let shown: Vec<String> =
-        costs.iter().map(|(from, _, into, cost)| format!("{from} into {into} {cost:+.3}")).collect();
-    let why = format!(
-        "Cutting only what head {from} adds to head {to}'s keys costs {} of what removing head {to} costs, the largest other cut {}. Change of the ICL score in nats by cut: {}.",
+    let each = ["paths-previous-token", "paths-others", "path"]
+        .into_iter()
+        .flat_map(|name| cut_costs(two, name).unwrap_or_default());
+    let costs: Vec<String> =
+        each.map(|(from, into, cost)| format!("{} into {into} {cost:+.3}", names(&from))).collect();
+    format!(
+        "Cutting only what the previous-token heads add to head {to}'s keys costs {} of what removing head {to} costs, the largest other cut {}. Change of the same-token score in nats by cut: {}.",
         percent(keys),
         percent(other),
-        shown.join(", ")
-    );
-    let (most, first) = (keys > K1_SHARE_ABOVE, keys > other);
-    Finding::new(graded(most && first, most || first), format!("{} through the keys", percent(keys)), why)
+        costs.join(", ")
+    )
+}
+
+/// When the previous-token head is half-way, over when prefix matching is.
+pub(super) fn previous_to_matching(cast: &Cast<'_>) -> Option<f64> {
+    let two = cast.player(TWO).filter(|two| two.has_induction_head())?;
+    Some(two.previous_half_time()? / two.max_half_time()?)
+}
+
+/// Where the best head's recall through K-composition is half-way, in the window.
+pub(super) fn composition_place(cast: &Cast<'_>) -> Option<f64> {
+    let two = cast.player(TWO).filter(|two| two.has_induction_head())?;
+    Some(two.window().ok()?.place(two.composition_half_time()?))
+}
+
+pub(super) fn progress_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let at = |time: Option<f64>| time.map_or("at no time".to_string(), |at| format!("at {} tokens", tokens(at)));
+    format!(
+        "The highest previous-token score below the best head is half-way {}, the highest prefix matching {}, what the best head's keys recall through K-composition {}. {}",
+        at(two.previous_half_time()),
+        at(two.max_half_time()),
+        at(two.composition_half_time()),
+        super::change::window_in_words(cast)
+    )
 }
 
 pub(super) fn half_time_given(cast: &Cast<'_>) -> Option<f64> {
-    let [vanilla, given] = [TWO, TWO_GIVEN].map(|part| cast.player(part).and_then(Player::max_half_time));
-    Some(given? / vanilla?)
+    let half = |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
+    Some(half(TWO_GIVEN)? / half(TWO)?)
 }
 
-pub(super) fn p1(cast: &Cast<'_>) -> Finding {
-    let (two, given) = (need!(cast, TWO), need!(cast, TWO_GIVEN));
-    let ends = [two, given].map(|player| player.best_head().prefix_matching);
-    let ratio = half_time_given(cast).filter(|_| ends.iter().all(|&end| end > INDUCTION_HEAD_ABOVE));
-    let Some(ratio) = ratio else {
-        let [vanilla, given] = ends.map(number);
-        let why = format!(
-            "Prefix matching ends at {vanilla} without and {given} with the given head; both must pass {INDUCTION_HEAD_ABOVE}."
-        );
-        return Finding::new(Verdict::Not, "no half time to compare".to_string(), why);
-    };
-    let half = |player: &Player<'_>| player.max_half_time().map_or("never".to_string(), tokens);
-    let start = |player: &Player<'_>| match &player.window {
-        Ok(window) => format!("{} to {}", tokens(window.start_tokens as f64), tokens(window.end_tokens as f64)),
-        Err(reason) => format!("none ({reason})"),
-    };
-    let why = format!(
-        "The highest prefix matching is half-way at {} tokens with the given head and at {} without; the window of the ICL score is {} with it and {} without. One run of each.",
-        half(given),
-        half(two),
-        start(given),
-        start(two)
-    );
-    Finding::new(graded(ratio < 1.0, false), format!("at {} of the tokens", percent(ratio)), why)
+pub(super) fn given_in_words(cast: &Cast<'_>) -> String {
+    let each: Vec<String> = [TWO_GIVEN, TWO]
+        .into_iter()
+        .filter_map(|part| {
+            let player = cast.player(part)?;
+            let half = player.max_half_time().map_or("never".to_string(), |at| format!("at {} tokens", tokens(at)));
+            let window = match player.window() {
+                Ok(window) => format!(
+                    "its window is {} to {}",
+                    tokens(window.start_tokens as f64),
+                    tokens(window.end_tokens as f64)
+                ),
+                Err(reason) => format!("there is no window: {reason}"),
+            };
+            let best = number(player.best_head().prefix_matching);
+            Some(format!("{}: the highest prefix matching ends at {best}, half of it {half}; {window}", part.label()))
+        })
+        .collect();
+    format!("{}.", each.join(". "))
 }
 
+/// What is left of the amount without induction, as a share of the free model's, which must have gone through the change.
 pub(super) fn share_without(cast: &Cast<'_>) -> Option<f64> {
-    let (two, without) = (cast.player(TWO)?.last_amount(), cast.player(TWO_WITHOUT)?.last_amount());
-    (two > 0.0).then(|| without / two)
+    let two = cast.player(TWO).filter(|two| two.window().is_ok())?;
+    Some(cast.player(TWO_WITHOUT)?.last_amount() / Some(two.last_amount()).filter(|end| *end > 0.0)?)
 }
 
-pub(super) fn p2(cast: &Cast<'_>) -> Finding {
-    let (_, without) = (need!(cast, TWO), need!(cast, TWO_WITHOUT));
-    let share = share_without(cast);
-    let little = share.is_some_and(|share| share < P2_SHARE_BELOW);
-    let shown = share.map_or("undefined".to_string(), percent);
-    let window = match &without.window {
+/// 1 if the model that may not attend so has a window, too.
+pub(super) fn window_without(cast: &Cast<'_>) -> Option<f64> {
+    cast.player(TWO)?.window().ok()?;
+    Some(f64::from(u8::from(cast.player(TWO_WITHOUT)?.window().is_ok())))
+}
+
+pub(super) fn without_in_words(cast: &Cast<'_>) -> String {
+    let Some(without) = cast.player(TWO_WITHOUT) else { return missing(TWO_WITHOUT) };
+    let window = match without.window() {
         Ok(window) => format!(
-            "its ICL score still has a window, from {} to {} tokens",
+            "its score still has a window, from {} to {} tokens",
             tokens(window.start_tokens as f64),
             tokens(window.end_tokens as f64)
         ),
         Err(reason) => format!("there is no window: {reason}"),
     };
-    let why = format!(
-        "Forbidden to attend to what followed an earlier copy, the 2-layer run ends with {} nats of ICL, {shown} of what it has when free; {window}. It can still copy in other ways, for example by attending to the copy itself.",
-        number(without.last_amount())
-    );
-    let none = without.window.is_err();
-    Finding::new(graded(little && none, little || none), format!("{shown} of 2 layers' ICL"), why)
+    format!(
+        "Forbidden to attend to what followed an earlier copy, the 2-layer run ends with {} nats of ICL, {} of what it has when free; {window}. It can still copy in other ways, for example by attending to the copy itself.",
+        number(without.last_amount()),
+        shown(share_without(cast))
+    )
 }

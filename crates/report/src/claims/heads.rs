@@ -1,134 +1,177 @@
 //! The claims about heads at the end of training: where they lie, and how their scores go together.
 
 use induction_metrics::{TwoByTwo, resample, spearman};
-
 use rand_distr::{Distribution, StandardNormal};
 
-use super::rules::{
-    Q12_PARTLY_FROM, Q15_P_BELOW, Q15_PREFIX_MATCHING_ABOVE, Q16_RHO_FROM, Q20_ABOVE_CHANCE, Q20_SHARE_FROM,
-};
-use super::{Finding, INDUCTION_HEAD_ABOVE, Verdict, graded, need};
-use crate::cast::{Cast, Player, TWO, best_on};
-use crate::load::HeadScore;
+use super::INDUCTION_HEAD_ABOVE;
+use super::rules::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
+use crate::cast::{Cast, Player, best_on};
+use crate::load::{Downstream, HeadScore, PromptScore};
 use crate::text::{number, percent};
 
-/// Seed of the draws of heads.
+/// Seed of the draws of models.
 const SEED: u64 = 1;
 
-/// Vanilla models of 2 layers or more that have an induction head, and that head.
-fn with_induction_head<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = (&'c Player<'a>, HeadScore)> {
-    let deep = cast.vanilla().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
-    deep.map(|player| (player, player.best_head()))
+/// Vanilla models of 3 layers or more. Of two layers only the second can hold an induction head.
+fn deep<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
+    cast.vanilla().filter(|player| player.part.n_layers >= 3)
 }
 
-/// Models of 5 and 6 layers with MLPs that have an induction head, and that head.
-fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = (&'c Player<'a>, HeadScore)> {
-    let deep = cast.with_mlps().filter(|player| player.part.n_layers >= 5 && player.has_induction_head());
-    deep.map(|player| (player, player.best_head()))
+fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
+    cast.with_mlps().filter(|player| player.part.n_layers >= 5)
 }
 
-pub(super) fn share_in_second_to_last_layer(cast: &Cast<'_>) -> Option<f64> {
-    let there: Vec<bool> = deep_with_mlps(cast).map(|(player, best)| best.layer + 2 == player.part.n_layers).collect();
+/// Why a claim about the layer of some models' best heads cannot be judged.
+fn needs_heads<'c, 'a: 'c>(mut models: impl Iterator<Item = &'c Player<'a>> + Clone, of: &str) -> Result<(), String> {
+    let ends: Vec<String> = models
+        .clone()
+        .map(|player| format!("{} {}", player.part.label(), number(player.best_head().prefix_matching)))
+        .collect();
+    if ends.is_empty() {
+        return Err(format!("No {of} is here: `reproduce --scale full` trains them."));
+    }
+    if models.any(Player::has_induction_head) {
+        return Ok(());
+    }
+    Err(format!(
+        "No head of theirs ends above {} within the budget (best: {}), so where induction heads form is not seen. More tokens would decide it.",
+        number(INDUCTION_HEAD_ABOVE),
+        ends.join("; ")
+    ))
+}
+
+pub(super) fn needs_deep(cast: &Cast<'_>) -> Result<(), String> {
+    needs_heads(deep(cast).collect::<Vec<_>>().into_iter(), "attention-only model of 3 layers or more")
+}
+
+pub(super) fn needs_deep_with_mlps(cast: &Cast<'_>) -> Result<(), String> {
+    needs_heads(deep_with_mlps(cast).collect::<Vec<_>>().into_iter(), "model of 5 or 6 layers with MLPs")
+}
+
+/// The share of some models, of those with an induction head, whose best head lies so many layers from the last.
+fn share_at<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>, from_last: usize) -> Option<f64> {
+    let there: Vec<bool> = models
+        .filter(|player| player.has_induction_head())
+        .map(|player| player.best_head().layer + 1 + from_last == player.part.n_layers)
+        .collect();
     let count = there.iter().filter(|&&there| there).count();
     (!there.is_empty()).then(|| count as f64 / there.len() as f64)
 }
 
-/// "2 layers: head 1.3, prefix matching 0.69" of each.
-fn places<'a, 'c>(found: impl Iterator<Item = (&'c Player<'a>, HeadScore)>) -> Vec<String>
-where
-    'a: 'c,
-{
-    found
-        .map(|(player, best)| {
+pub(super) fn share_in_last_layer(cast: &Cast<'_>) -> Option<f64> {
+    share_at(deep(cast), 0)
+}
+
+pub(super) fn share_in_second_to_last_layer(cast: &Cast<'_>) -> Option<f64> {
+    share_at(deep_with_mlps(cast), 1)
+}
+
+/// "3 layers: head 2.3, prefix matching 0.69" of each.
+fn places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> String {
+    let each: Vec<String> = models
+        .map(|player| {
+            let best = player.best_head();
             let (label, score) = (player.part.label(), number(best.prefix_matching));
             format!("{label}: head {}.{}, prefix matching {score}", best.layer, best.head)
+        })
+        .collect();
+    format!("{} (layers count from 0).", each.join("; "))
+}
+
+pub(super) fn places_in_words(cast: &Cast<'_>) -> String {
+    places(deep(cast))
+}
+
+pub(super) fn places_with_mlps_in_words(cast: &Cast<'_>) -> String {
+    places(deep_with_mlps(cast))
+}
+
+/// Depth of each model of 2 layers or more with an induction head, and where its best head lies: 0 the bottom, 1 the top.
+fn relative_depths(cast: &Cast<'_>) -> Vec<(f64, f64)> {
+    let models = cast.vanilla().chain(cast.with_mlps());
+    let with_head = models.filter(|player| player.part.n_layers > 1 && player.has_induction_head());
+    with_head
+        .map(|player| {
+            let n = player.part.n_layers as f64;
+            (n, (player.best_head().layer as f64 + 0.5) / n)
         })
         .collect()
 }
 
-pub(super) fn q13(cast: &Cast<'_>) -> Finding {
-    if !cast.with_mlps().any(|player| player.part.n_layers >= 5) {
-        let why = "No model of 5 or 6 layers with MLPs is here: `reproduce --scale full` trains them.";
-        return Finding::new(Verdict::OutOfReach, String::new(), why.to_string());
+pub(super) fn needs_depths(cast: &Cast<'_>) -> Result<(), String> {
+    let mut depths: Vec<u64> = relative_depths(cast).iter().map(|(depth, _)| *depth as u64).collect();
+    depths.sort_unstable();
+    depths.dedup();
+    if depths.len() >= SIZES_FROM {
+        return Ok(());
     }
-    let ends: Vec<String> = cast
-        .with_mlps()
-        .filter(|player| player.part.n_layers >= 5)
-        .map(|player| format!("{} {}", player.part.label(), number(player.best_head().prefix_matching)))
-        .collect();
-    let Some(share) = share_in_second_to_last_layer(cast) else {
-        let limit = number(INDUCTION_HEAD_ABOVE);
-        let why = format!(
-            "No head of theirs ends above {limit} within the budget (best: {}), so where induction heads form is not seen. More tokens would decide it.",
-            ends.join("; ")
-        );
-        return Finding::new(Verdict::OutOfReach, "no induction head yet".to_string(), why);
-    };
-    let places = places(deep_with_mlps(cast));
-    let count = places.len();
-    let ours = format!("{} of {count} models", (share * count as f64).round());
-    let why = format!("{} (layers count from 0).", places.join("; "));
-    Finding::new(graded(share == 1.0, share >= Q12_PARTLY_FROM), ours, why)
+    Err(format!(
+        "Models of {} depths have an induction head here, expected at least {SIZES_FROM}; `reproduce --scale full` trains 5 depths of each family.",
+        depths.len()
+    ))
 }
 
-pub(super) fn share_in_last_layer(cast: &Cast<'_>) -> Option<f64> {
-    let last: Vec<bool> =
-        with_induction_head(cast).map(|(player, best)| best.layer + 1 == player.part.n_layers).collect();
-    let count = last.iter().filter(|&&last| last).count();
-    (!last.is_empty()).then(|| count as f64 / last.len() as f64)
+pub(super) fn rho_depth(cast: &Cast<'_>) -> Option<f64> {
+    rho(relative_depths(cast).into_iter().unzip())
 }
 
-pub(super) fn q12(cast: &Cast<'_>) -> Finding {
-    need!(cast, TWO);
-    let Some(share) = share_in_last_layer(cast) else {
-        let why = format!("No vanilla model ends with a head above {}.", number(INDUCTION_HEAD_ABOVE));
-        return Finding::new(Verdict::Not, "no induction head".to_string(), why);
-    };
-    let places = places(with_induction_head(cast));
-    let count = places.len();
-    let ours = format!("{} of {count} models", (share * count as f64).round());
-    let why = format!("{} (layers count from 0).", places.join("; "));
-    Finding::new(graded(share == 1.0, share >= Q12_PARTLY_FROM), ours, why)
+pub(super) fn depths_in_words(cast: &Cast<'_>) -> String {
+    let each: Vec<String> =
+        relative_depths(cast).iter().map(|(depth, at)| format!("{depth} layers at {}", percent(*at))).collect();
+    format!("Middle of the best head's layer, from the bottom up: {}.", each.join(", "))
 }
 
-/// Two scores of every head of some models at the last snapshot, or of a draw among these heads.
+/// Two numbers of every head of some models at the last snapshot, or of a draw among these models.
 fn pairs<'c, 'a: 'c>(
     cast: &'c Cast<'a>,
     models: impl Iterator<Item = &'c Player<'a>>,
-    scores: impl Fn(&HeadScore) -> Option<(f64, f64)>,
+    numbers: impl Fn(&'c Player<'a>, &HeadScore) -> Option<(f64, f64)>,
 ) -> (Vec<f64>, Vec<f64>) {
-    let all: Vec<(f64, f64)> = models.flat_map(Player::last_heads).filter_map(scores).collect();
-    match cast.draw {
-        None => all.into_iter().unzip(),
-        Some(draw) => {
-            let counts = resample(SEED, draw, all.len());
-            all.into_iter().zip(counts).flat_map(|(pair, count)| std::iter::repeat_n(pair, count as usize)).unzip()
-        }
+    let models: Vec<_> = models.collect();
+    // Heads of one model are no independent witnesses: models are drawn, with all their heads.
+    let counts = match &cast.draw {
+        None => vec![1; models.len()],
+        Some(draw) => resample(SEED, draw.index, models.len()),
+    };
+    let mut both = (Vec::new(), Vec::new());
+    for (player, count) in models.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+        let of: Vec<(f64, f64)> = player.last_heads().iter().filter_map(|head| numbers(player, head)).collect();
+        both.extend((0..count).flat_map(|_| of.iter().copied()));
     }
+    both
 }
 
 fn rho((x, y): (Vec<f64>, Vec<f64>)) -> Option<f64> {
     spearman(&x, &y).ok().flatten()
 }
 
+/// Attention-only models without smeared keys, of every seed: the trace of a smeared model's QK circuit would leave out
+/// what the smear itself brings, and the paper draws these.
+fn vanilla_of_every_seed<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
+    cast.with_kin().filter(|player| !player.part.mlp && !player.part.smeared)
+}
+
+/// Where a head's copying score lies between chance and the ceiling of its rank.
+fn copies(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
+    player.run.copying_ceiling?.share(head.copying)
+}
+
 pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, cast.players(), |head| Some((head.prefix_matching, head.copying))))
+    rho(pairs(cast, cast.with_kin(), |player, head| Some((head.prefix_matching, copies(player, head)?))))
 }
 
 pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, cast.attention_only(), |head| Some((head.copying, head.ov_copying))))
+    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| Some((head.copying, head.ov_copying))))
 }
 
 pub(super) fn rho_qk(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, cast.attention_only(), |head| Some((head.prefix_matching, head.qk_trace?))))
+    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| Some((head.prefix_matching, head.qk_trace?))))
 }
 
-pub(super) fn q15(cast: &Cast<'_>) -> Finding {
-    need!(cast, TWO);
-    let (matching, copying) = pairs(cast, cast.players(), |head| Some((head.prefix_matching, head.copying)));
+fn table_of((matching, copying): (Vec<f64>, Vec<f64>), copies_from: f64) -> TwoByTwo {
     let mut table = TwoByTwo::default();
     for (matching, copying) in matching.iter().zip(&copying) {
-        let cell = match (*matching > Q15_PREFIX_MATCHING_ABOVE, *copying > 0.0) {
+        let cell = match (*matching > Q15_PREFIX_MATCHING_ABOVE, *copying > copies_from) {
             (true, true) => &mut table.both,
             (true, false) => &mut table.first_only,
             (false, true) => &mut table.second_only,
@@ -136,44 +179,113 @@ pub(super) fn q15(cast: &Cast<'_>) -> Finding {
         };
         *cell += 1;
     }
-    let (odds, p, rho) = (table.odds_ratio(), table.fisher(), rho_copying(cast));
-    let (above, together) = (odds.is_some_and(|odds| odds > 1.0), rho.is_some_and(|rho| rho > 0.0));
-    let verdict = graded(above && p < Q15_P_BELOW && together, above || together);
-    let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
-    let matched = table.both + table.first_only;
-    let others = table.second_only + table.neither;
-    let why = format!(
-        "Of {matched} heads with prefix matching above {Q15_PREFIX_MATCHING_ABOVE}, {} copy (score above 0); of the {others} others, {}. Odds ratio {}{}, Fisher's one-sided p {p:.3}; rank correlation {}.",
-        table.both,
-        table.second_only,
-        shown(odds),
-        if [table.both, table.first_only, table.second_only, table.neither].contains(&0) {
-            " (with half a head added to each cell, as one is empty)"
-        } else {
-            ""
-        },
-        shown(rho)
-    );
-    Finding::new(verdict, format!("odds ratio {}, p {p:.3}, rho {}", shown(odds), shown(rho)), why)
+    table
 }
 
-pub(super) fn q16(cast: &Cast<'_>) -> Finding {
-    need!(cast, TWO);
-    let (ov, qk) = (rho_ov(cast), rho_qk(cast));
-    let [ov_holds, qk_holds] = [ov, qk].map(|rho| rho.is_some_and(|rho| rho >= Q16_RHO_FROM));
-    let shown = |value: Option<f64>| value.map_or("undefined".to_string(), number);
-    let heads = cast.attention_only().flat_map(Player::last_heads).count();
-    let later = cast.attention_only().flat_map(Player::last_heads).filter(|head| head.qk_trace.is_some()).count();
-    let why = format!(
-        "Over {heads} heads of attention-only models, copying and the OV eigenvalue ratio have a rank correlation of {}; over the {later} after the first layer, prefix matching and the QK trace have {}. To be reproduced, both at least {}.",
-        shown(ov),
-        shown(qk),
-        number(Q16_RHO_FROM)
-    );
-    Finding::new(
-        graded(ov_holds && qk_holds, ov_holds || qk_holds),
-        format!("rho {} (OV), {} (QK)", shown(ov), shown(qk)),
-        why,
+/// Heads that match prefixes against heads that copy, by the score.
+fn copying_table(cast: &Cast<'_>) -> TwoByTwo {
+    let pairs = pairs(cast, cast.with_kin(), |player, head| Some((head.prefix_matching, copies(player, head)?)));
+    table_of(pairs, Q15_COPIES_FROM)
+}
+
+/// The same by the OV circuit's eigenvalues.
+fn ov_table(cast: &Cast<'_>) -> TwoByTwo {
+    table_of(pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.ov_copying))), Q15_OV_FROM)
+}
+
+pub(super) fn p_copying(cast: &Cast<'_>) -> Option<f64> {
+    Some(copying_table(cast).fisher())
+}
+
+pub(super) fn p_ov(cast: &Cast<'_>) -> Option<f64> {
+    Some(ov_table(cast).fisher())
+}
+
+pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
+    let ceilings: Vec<String> = cast
+        .players()
+        .filter_map(|player| {
+            let known = player.run.copying_ceiling?;
+            Some(format!("{} {} to {}", player.part.label(), number(known.chance), number(known.ceiling)))
+        })
+        .collect();
+    let counted = |table: TwoByTwo, how: &str| {
+        format!(
+            "Of {} heads with prefix matching above {Q15_PREFIX_MATCHING_ABOVE}, {} copy by {how}; of the {} others, {} (odds ratio {}, Fisher's one-sided p {:.2e})",
+            table.both + table.first_only,
+            table.both,
+            table.second_only + table.neither,
+            table.second_only,
+            table.odds_ratio().map_or("undefined".to_string(), number),
+            table.fisher()
+        )
+    };
+    let raw = pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.copying)));
+    let above: usize = raw
+        .0
+        .iter()
+        .zip(&raw.1)
+        .filter(|(matching, copying)| **matching > Q15_PREFIX_MATCHING_ABOVE && **copying > 0.0)
+        .count();
+    format!(
+        "{}. {}. By the paper's own limit, a score above 0, {above} of the first copy; a head of this width cannot be expected to score more than its ceiling (from a head that raises all tokens alike to a perfect copier of its rank: {}).",
+        counted(copying_table(cast), "the score (half-way from chance to the ceiling of their rank)"),
+        counted(ov_table(cast), &format!("their OV circuit's eigenvalues (ratio above {Q15_OV_FROM})")),
+        ceilings.join("; ")
+    )
+}
+
+pub(super) fn circuits_in_words(cast: &Cast<'_>) -> String {
+    let heads = vanilla_of_every_seed(cast).flat_map(Player::last_heads);
+    let (all, later) = heads.fold((0, 0), |(all, later), head| (all + 1, later + usize::from(head.qk_trace.is_some())));
+    format!(
+        "Over {all} heads of attention-only models without smeared keys for copying and the OV eigenvalue ratio, and over the {later} after the first layer for prefix matching and the QK trace."
+    )
+}
+
+/// What removing a head costs in same-token ICL at the end, patterns kept.
+fn effect_of(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
+    let last = player.run.ablations.last()?;
+    let effects = player.removal_effects(last, Downstream::PatternPreserving);
+    effects.into_iter().find(|(name, _)| *name == head.name()).map(|(_, effect)| effect)
+}
+
+fn doses<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
+    let deep = vanilla_of_every_seed(cast).filter(|player| player.part.n_layers > 1);
+    deep.filter(|player| !player.run.ablations.is_empty())
+}
+
+pub(super) fn needs_doses(cast: &Cast<'_>) -> Result<(), String> {
+    super::ablations::needs_ablated(cast)
+}
+
+pub(super) fn rho_dose(cast: &Cast<'_>) -> Option<f64> {
+    // Layers after the first alone: in the first no head can match prefixes, and what it costs to remove it is another matter.
+    let later = |player: &Player<'_>, head: &HeadScore| {
+        (head.layer > 0).then(|| Some((head.prefix_matching, effect_of(player, head)?))).flatten()
+    };
+    rho(pairs(cast, doses(cast), later))
+}
+
+pub(super) fn doses_in_words(cast: &Cast<'_>) -> String {
+    let mut heads: Vec<(f64, f64)> = doses(cast)
+        .flat_map(|player| player.last_heads().iter().map(move |head| (player, head)))
+        .filter(|(_, head)| head.layer > 0)
+        .filter_map(|(player, head)| Some((head.prefix_matching, effect_of(player, head)?)))
+        .collect();
+    heads.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let third = heads.len().div_ceil(3).max(1);
+    let each: Vec<String> = heads
+        .chunks(third)
+        .map(|part| {
+            let mean = |take: fn(&(f64, f64)) -> f64| part.iter().map(take).sum::<f64>() / part.len() as f64;
+            format!("{:+.3} nats at prefix matching {}", mean(|x| x.1), number(mean(|x| x.0)))
+        })
+        .collect();
+    format!(
+        "{} heads after the first layer of attention-only models without smeared keys; mean cost in same-token ICL of removing a head, by thirds of prefix matching: {}.",
+        heads.len(),
+        each.join(", ")
     )
 }
 
@@ -181,9 +293,23 @@ const PATTERN: &str = "pattern matching";
 
 /// A score with its standard error over prompts; in a bootstrap draw, one drawn from it.
 fn drawn(cast: &Cast<'_>, value: f64, stderr: Option<f64>) -> f64 {
-    let Some(draw) = cast.draw else { return value };
-    let z: f64 = StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw));
+    let Some(draw) = &cast.draw else { return value };
+    let z: f64 = StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw.index));
     value + z * stderr.unwrap_or_default()
+}
+
+/// What a head would get of the attention on digits without knowing kinds: by chance, or by copying literally.
+fn without_kinds(score: &PromptScore) -> f64 {
+    score.literal.unwrap_or_default().max(score.among.2)
+}
+
+pub(super) fn needs_prompts(cast: &Cast<'_>) -> Result<(), String> {
+    match best_on(cast, PATTERN) {
+        Some(_) => Ok(()),
+        None => {
+            Err("No model on this data read the prompts: they need text, and a context that holds them.".to_string())
+        }
+    }
 }
 
 pub(super) fn pattern_share(cast: &Cast<'_>) -> Option<f64> {
@@ -191,33 +317,22 @@ pub(super) fn pattern_share(cast: &Cast<'_>) -> Option<f64> {
     Some(drawn(cast, score.share.0, score.share.1))
 }
 
-pub(super) fn pattern_beyond_chance(cast: &Cast<'_>) -> Option<f64> {
+pub(super) fn pattern_beyond_literal(cast: &Cast<'_>) -> Option<f64> {
     let (_, score) = best_on(cast, PATTERN)?;
-    Some(drawn(cast, score.among.0, score.among.1) - score.among.2)
+    Some(drawn(cast, score.among.0, score.among.1) - without_kinds(score))
 }
 
-pub(super) fn q20(cast: &Cast<'_>) -> Finding {
-    let Some((player, score)) = best_on(cast, PATTERN) else {
-        let why = "No model on this data read the prompts: they need text, and a context that holds them.";
-        return Finding::new(Verdict::OutOfReach, String::new(), why.to_string());
-    };
-    let why = format!(
-        "Head {} of {}: {} of its attention goes to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them). It is the largest of {} heads, so expect it to lie a little high.",
+pub(super) fn pattern_in_words(cast: &Cast<'_>) -> String {
+    let Some((player, score)) = best_on(cast, PATTERN) else { return String::new() };
+    format!(
+        "On lines whose two words are both new, head {} of {} gives {} of its attention to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them, {} if it copied literally). It is the largest of {} heads, so expect it to lie a little high.",
         score.head,
         player.part.label(),
         percent(score.share.0),
         percent(score.share.2),
         percent(score.among.0),
         percent(score.among.2),
+        score.literal.map_or("unknown".to_string(), percent),
         cast.players().map(|player| player.last_heads().len()).sum::<usize>()
-    );
-    let beyond = score.among.0 - score.among.2;
-    let verdict = graded(score.share.0 >= Q20_SHARE_FROM, beyond > Q20_ABOVE_CHANCE);
-    let ours = format!(
-        "{}; of that on digits {} (chance {})",
-        percent(score.share.0),
-        percent(score.among.0),
-        percent(score.among.2)
-    );
-    Finding::new(verdict, ours, why)
+    )
 }

@@ -1,25 +1,33 @@
 //! The paper's claims, each with our pass rule and verdict: the one place where results are interpreted.
 //!
-//! [`RULES`] is the table: ids of paper.md, section 9; the numbers that decide stand directly above it, and nowhere else.
-//! The window and half times come from `induction_metrics`.
+//! [`RULES`] is the table: ids of paper.md, section 9, and ours. A rule is data: the numbers that decide it, and what each must
+//! be. So the same rule judges an experiment, the mean over its seeds, and each of [`DRAWS`] bootstrap draws of both; the share
+//! of the draws that agree with a verdict is how sure it is.
 //!
-//! A rule names the quantities that decide it. Each is a number read off an experiment, and read off [`DRAWS`] bootstrap
-//! resamples of it for its 95 % interval.
+//! Evaluation examples are drawn with replacement, the same ones for every snapshot and run; seeds by the t distribution that
+//! their number allows (`induction_metrics::seeds`).
 
 mod ablations;
-mod curves;
+mod change;
+mod controls;
 mod heads;
 pub(crate) mod models;
+mod revision;
+mod rule;
 mod rules;
 mod series;
 
-use induction_metrics::{Interval, percentile_interval};
+use induction_metrics::{Interval, SeedDraws, mean_over_seeds, percentile_interval};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::cast::{Cast, Part, Player, TWO, casts};
+use self::rule::{Bound, Experiment, Judge, Test};
+use crate::cast::{Cast, Draw, Part, Player, TWO, casts};
 use crate::load::{Run, Scan};
 use crate::text::{number, percent, tokens};
 
+pub use revision::revision;
+pub use rule::Rule;
 pub use rules::RULES;
 pub(crate) use rules::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
 
@@ -81,11 +89,14 @@ pub struct Claim {
     pub paper: &'static str,
     /// What we measured; empty if nothing could be.
     pub ours: String,
-    /// 95 % bootstrap intervals over evaluation examples (and seeds, where there are several; over heads for Q15 and Q16)
-    /// of the numbers that decide.
+    /// 95 % bootstrap intervals over evaluation examples (and seeds, where there are several; over models and their heads
+    /// where all heads are pooled) of the numbers that decide.
     pub interval: Option<String>,
     /// The verdict under our rule.
     pub verdict: Verdict,
+    /// The share of the bootstrap draws that give this verdict; `None` where nothing was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
     /// Why, with the limits that decided and any doubt.
     pub why: String,
     /// An experiment that would decide it; for what is not reproduced, or inside the noise.
@@ -93,167 +104,182 @@ pub struct Claim {
     pub decide: Option<&'static str>,
 }
 
-/// A row of the table of claims.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Rule {
-    /// As in paper.md, section 9.
-    pub id: &'static str,
-    /// The argument of the paper that rests on it, 1 to 6.
-    pub argument: u8,
-    /// The figures that it is seen in.
-    pub figures: &'static [&'static str],
-    /// The claim in a few words.
-    pub title: &'static str,
-    /// What the paper reports.
-    pub paper: &'static str,
-    /// Our pass rule in words.
-    pub rule: &'static str,
-    /// An experiment that would decide it, where ours does not reproduce it.
-    pub decide: &'static str,
-    judge: Judge,
-    quantities: &'static [Quantity],
-}
-
-impl Rule {
-    /// The limits of the numbers that decide it, in words: "75 %".
-    pub fn limits(&self) -> Vec<String> {
-        let of =
-            |quantity: &Quantity| quantity.limits.iter().map(|&limit| quantity.unit.limit(limit)).collect::<Vec<_>>();
-        self.quantities.iter().flat_map(of).collect()
-    }
-
-    /// Whether it is judged from trained models that were scanned.
-    pub(crate) fn is_about_models(&self) -> bool {
-        matches!(self.judge, Judge::Scan(_))
-    }
-}
-
-/// What a claim is judged from.
-#[derive(Debug, Clone, Copy)]
-enum Judge {
-    /// Our runs.
-    Runs(fn(&Cast<'_>) -> Finding),
-    /// A trained model.
-    Scan(fn(&Scan) -> Finding),
-}
-
-/// A number that decides a claim.
-#[derive(Debug, Clone, Copy)]
-struct Quantity {
-    /// Names it where a rule has several.
-    name: &'static str,
-    unit: Unit,
-    /// The rule's limits of it.
-    limits: &'static [f64],
-    /// `None` where the experiment has no such number: no window, a missing run.
-    value: fn(&Cast<'_>) -> Option<f64>,
-}
-
 /// Bootstrap resamples behind each interval.
 const DRAWS: u64 = 1000;
 /// An interval holds this share of the draws.
 const LEVEL: f64 = 0.95;
+/// A verdict is decided if this share of the draws agrees with it.
+pub(crate) const DECIDED_FROM: f64 = 0.95;
+/// Seed of the draws of seeds.
+const SEEDS: u64 = 2;
 
 /// Judges every claim from measured runs, and those about trained models from scans of them.
 ///
-/// The verdict comes from one experiment, chosen by its specs; the same rule applied to further seeds is told in `why`. Of
-/// several scanned models the largest decides, of a series its last; never a scan on some of the tokens alone.
+/// The verdict is that of the mean over seeds, where a claim's runs were trained with several; the experiment that leads is
+/// chosen by its specs. Of several scanned models the largest decides, of a series its last; never a scan on some of the
+/// tokens alone.
 pub fn claims(runs: &[Run], scans: &[Scan]) -> Vec<Claim> {
     judge(&casts(runs), &models::last_of_each(scans))
 }
 
 pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
-    let intervals = intervals(casts);
-    let each = RULES.iter().zip(intervals).map(|(rule, intervals)| match rule.judge {
-        Judge::Runs(judge) => judge_one(rule, judge, casts, &intervals),
-        Judge::Scan(judge) => models::judge_one(rule, judge, scans),
+    let mut judged: Vec<Option<Judged<'_>>> = RULES.iter().map(|rule| Judged::of(rule, casts)).collect();
+    draw(casts, &mut judged);
+    let each = RULES.iter().zip(&judged).map(|(rule, judged)| match (rule.judge, judged) {
+        (Judge::Scan(judge), _) => models::judge_one(rule, judge, scans),
+        (Judge::Runs(_), Some(judged)) => judged.claim(rule),
+        (Judge::Runs(experiment), None) => {
+            let why =
+                casts.first().map_or_else(|| missing(TWO), |lead| (experiment.needs)(lead).err().unwrap_or_default());
+            claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why), None, String::new())
+        }
     });
     each.collect()
 }
 
-/// The interval of each quantity of each rule; of several seeds, every draw takes the next.
-fn intervals(casts: &[Cast<'_>]) -> Vec<Vec<Option<Interval>>> {
-    let mut values: Vec<Vec<Vec<f64>>> = RULES.iter().map(|rule| vec![Vec::new(); rule.quantities.len()]).collect();
-    if casts.first().is_some_and(Cast::has_examples) {
-        for (draw, cast) in (0..DRAWS).zip(casts.iter().cycle()) {
-            let drawn = cast.drawn(draw);
-            for (rule, values) in RULES.iter().zip(&mut values) {
-                for (quantity, values) in rule.quantities.iter().zip(values) {
-                    values.extend((quantity.value)(&drawn).filter(|value| value.is_finite()));
-                }
-            }
-        }
-    }
-    let interval = |values: Vec<f64>| {
-        // A quantity that most draws lack has no interval that means anything.
-        let enough = values.len() as u64 * 2 > DRAWS;
-        enough.then(|| percentile_interval(&values, LEVEL).ok().flatten()).flatten()
-    };
-    values.into_iter().map(|rule| rule.into_iter().map(interval).collect()).collect()
+/// A rule about our runs, applied to the experiments that can decide it: one a seed.
+struct Judged<'c> {
+    experiment: Experiment,
+    /// The experiments that can decide it, the leading one first.
+    casts: Vec<&'c Cast<'c>>,
+    /// Where they stand among all.
+    places: Vec<usize>,
+    /// The numbers of each, in the order of the tests.
+    values: Vec<Vec<Option<f64>>>,
+    /// The numbers' means over seeds.
+    mean: Vec<Option<f64>>,
+    /// The same of each bootstrap draw.
+    draws: Vec<Vec<Option<f64>>>,
 }
 
-fn judge_one(
-    rule: &Rule,
-    judge: fn(&Cast<'_>) -> Finding,
-    casts: &[Cast<'_>],
-    intervals: &[Option<Interval>],
-) -> Claim {
-    let Some((lead, others)) = casts.split_first() else {
-        return claim(rule, missing(TWO), None, String::new());
+impl<'c> Judged<'c> {
+    fn of(rule: &Rule, casts: &'c [Cast<'c>]) -> Option<Self> {
+        let Judge::Runs(experiment) = rule.judge else { return None };
+        let able = casts.iter().enumerate().filter(|(_, cast)| (experiment.needs)(cast).is_ok());
+        // Where the leading experiment cannot decide, another seed does not speak for it.
+        let (places, casts): (Vec<usize>, Vec<&Cast<'_>>) = able.unzip();
+        if places.first() != Some(&0) {
+            return None;
+        }
+        let values: Vec<_> = casts.iter().map(|cast| experiment.values(cast)).collect();
+        let column = |k: usize| values.iter().map(|values: &Vec<Option<f64>>| values[k]).collect::<Vec<_>>();
+        let mean = (0..experiment.tests.len()).map(|k| mean_over_seeds(&column(k))).collect();
+        Some(Self { experiment, casts, places, values, mean, draws: Vec::new() })
+    }
+
+    fn claim(&self, rule: &Rule) -> Claim {
+        let verdict = self.experiment.verdict(&self.mean);
+        let agree = self.draws.iter().filter(|values| self.experiment.verdict(values) == verdict).count();
+        let probability = (!self.draws.is_empty()).then(|| agree as f64 / self.draws.len() as f64);
+        let intervals: Vec<Option<Interval>> = (0..self.experiment.tests.len()).map(|k| self.interval(k)).collect();
+        let lead = self.casts[0];
+        let mut finding = Finding::new(verdict, self.show(&self.mean), (self.experiment.why)(lead));
+        match probability {
+            Some(share) if share < DECIDED_FROM => {
+                finding.inside_noise = true;
+                finding.notes.push(format!(
+                    "The verdict is inside the noise: only {} of the draws agree with it (decided from {}).{}",
+                    percent(share),
+                    percent(DECIDED_FROM),
+                    self.crossed(&intervals)
+                ));
+            }
+            Some(share) => finding.notes.push(format!("{} of the draws agree with this verdict.", percent(share))),
+            None => finding.notes.push("One evaluation example: how large the noise is is unknown.".to_string()),
+        }
+        finding.notes.extend(lead.players().filter_map(unfinished));
+        finding.notes.extend(reread(lead));
+        let seeds = self.seeds();
+        let interval = show_intervals(self.experiment.tests, &intervals);
+        Claim { probability, ..claim(rule, finding, interval, seeds) }
+    }
+
+    /// The 95 % interval of a number; none where the experiment itself lacks it, or most draws do.
+    fn interval(&self, k: usize) -> Option<Interval> {
+        self.mean[k]?;
+        let values: Vec<f64> = self.draws.iter().filter_map(|values| values[k]).collect();
+        if values.len() * 2 <= self.draws.len() {
+            return None;
+        }
+        percentile_interval(&values, LEVEL).ok().flatten()
+    }
+
+    /// Which limits the intervals reach across.
+    fn crossed(&self, intervals: &[Option<Interval>]) -> String {
+        let each = self.experiment.tests.iter().zip(intervals).flat_map(|(test, interval)| {
+            let bounds = [Some(test.holds), test.weakly].into_iter().flatten().flat_map(Bound::limits);
+            let inside = move |limit: &f64| interval.is_some_and(|i| i.low < *limit && *limit < i.high);
+            bounds.filter(inside).map(|limit| test.unit.show(limit))
+        });
+        match each.collect::<Vec<_>>().as_slice() {
+            [] => String::new(),
+            limits => format!(" The 95 % interval reaches across the limit of {}.", limits.join(", of ")),
+        }
+    }
+
+    fn show(&self, values: &[Option<f64>]) -> String {
+        let tests = self.experiment.tests;
+        let shown = tests.iter().zip(values).map(|(test, value)| {
+            let value = value.map_or("none".to_string(), |value| test.unit.show(value));
+            if tests.len() == 1 { value } else { format!("{} {value}", test.name) }
+        });
+        shown.collect::<Vec<_>>().join("; ")
+    }
+
+    fn seeds(&self) -> String {
+        if self.values.len() == 1 {
+            return " One seed: how far another would differ is unknown.".to_string();
+        }
+        let one = |(cast, values): (&&Cast<'_>, &Vec<Option<f64>>)| {
+            format!("seed {}: {}, {}", cast.seed, self.show(values), self.experiment.verdict(values).phrase())
+        };
+        let each: Vec<String> = self.casts.iter().zip(&self.values).map(one).collect();
+        format!(
+            " The numbers are means over {} seeds; the sentences are about the first. By seed: {}.",
+            each.len(),
+            each.join("; ")
+        )
+    }
+}
+
+/// Takes every number again from [`DRAWS`] bootstrap draws: of examples within each seed, and of seeds.
+fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
+    if !casts.first().is_some_and(Cast::has_examples) {
+        return;
+    }
+    // [rule][seed][test] of one draw.
+    let one = |index: u64| -> Vec<Vec<Vec<Option<f64>>>> {
+        let draw = Draw::new(index);
+        let drawn: Vec<Cast<'_>> = casts.iter().map(|cast| cast.drawn(&draw)).collect();
+        let of_rule = |judged: &Option<Judged<'_>>| match judged {
+            Some(judged) => judged.places.iter().map(|&place| judged.experiment.values(&drawn[place])).collect(),
+            None => Vec::new(),
+        };
+        judged.iter().map(of_rule).collect()
     };
-    // A draw can have what the experiment itself lacks, a window for one; its interval would be of nothing.
-    let has = |quantity: &Quantity| (quantity.value)(lead).is_some_and(f64::is_finite);
-    let intervals: Vec<Option<Interval>> =
-        rule.quantities.iter().zip(intervals).map(|(quantity, interval)| interval.filter(|_| has(quantity))).collect();
-    let mut finding = judge(lead);
-    let others: Vec<(u64, Finding)> = others
-        .iter()
-        .map(|cast| (cast.seed, judge(cast)))
-        .filter(|(_, other)| other.verdict != Verdict::OutOfReach)
-        .collect();
-    let mut seeds = String::new();
-    let mut interval = None;
-    if finding.verdict != Verdict::OutOfReach {
-        let crossed: Vec<String> = rule
-            .quantities
-            .iter()
-            .zip(&intervals)
-            .filter_map(|(quantity, interval)| {
-                let interval = interval.as_ref()?;
-                let limit = quantity.limits.iter().find(|limit| interval.low < **limit && **limit < interval.high)?;
-                Some(quantity.unit.show(*limit))
+    let all: Vec<_> = (0..DRAWS).into_par_iter().map(one).collect();
+    for (rule, judged) in judged.iter_mut().enumerate() {
+        let Some(judged) = judged else { continue };
+        let seeds = SeedDraws::new(SEEDS, all.len(), judged.values.len());
+        let column = |values: &[Vec<Option<f64>>], k: usize| values.iter().map(|values| values[k]).collect::<Vec<_>>();
+        let columns: Vec<Vec<Option<f64>>> = (0..judged.experiment.tests.len())
+            .map(|k| {
+                let drawn: Vec<Vec<Option<f64>>> = all.iter().map(|draw| column(&draw[rule], k)).collect();
+                seeds.means(&column(&judged.values, k), &drawn)
             })
             .collect();
-        finding.inside_noise = !crossed.is_empty();
-        finding.notes.extend(crossed.into_iter().map(|limit| {
-            format!("The 95 % interval reaches across the limit of {limit}: the verdict is inside the noise.")
-        }));
-        if !lead.has_examples() {
-            finding.notes.push("One evaluation example: how large the noise is is unknown.".to_string());
-        }
-        interval = show_intervals(rule.quantities, &intervals);
-        finding.notes.extend(lead.players().filter_map(unfinished));
-        seeds = match others.as_slice() {
-            [] => " One seed: how far another would differ is unknown.".to_string(),
-            others => {
-                let one =
-                    |(seed, other): &(u64, Finding)| format!("seed {seed}: {}, {}", other.ours, other.verdict.phrase());
-                format!(" Other seeds, same rule: {}.", others.iter().map(one).collect::<Vec<_>>().join("; "))
-            }
-        };
+        judged.draws = (0..all.len()).map(|draw| columns.iter().map(|column| column[draw]).collect()).collect();
     }
-    claim(rule, finding, interval, seeds)
 }
 
 /// "0.10 to 0.20 nats", each with its name where there are several.
-fn show_intervals(quantities: &[Quantity], intervals: &[Option<Interval>]) -> Option<String> {
-    let shown: Vec<String> = quantities
+fn show_intervals(tests: &[Test], intervals: &[Option<Interval>]) -> Option<String> {
+    let shown: Vec<String> = tests
         .iter()
         .zip(intervals)
-        .filter_map(|(quantity, interval)| {
-            let text = quantity.unit.show_interval(interval.as_ref()?);
-            Some(if quantities.len() == 1 { text } else { format!("{} {text}", quantity.name) })
+        .filter_map(|(test, interval)| {
+            let text = test.unit.show_interval(interval.as_ref()?);
+            Some(if tests.len() == 1 { text } else { format!("{} {text}", test.name) })
         })
         .collect();
     (!shown.is_empty()).then(|| shown.join("; "))
@@ -264,7 +290,8 @@ fn claim(rule: &Rule, finding: Finding, interval: Option<String>, seeds: String)
     let notes: String = notes.iter().map(|note| format!(" {note}")).collect();
     let why = format!("{why}{notes}{seeds}");
     let decide = (verdict != Verdict::Reproduced || inside_noise).then_some(rule.decide);
-    Claim { id: rule.id, title: rule.title, paper: rule.paper, ours, interval, verdict, why, decide }
+    let (id, title, paper) = (rule.id, rule.title, rule.paper);
+    Claim { id, title, paper, ours, interval, verdict, probability: None, why, decide }
 }
 
 /// What one experiment says of one claim.
@@ -298,7 +325,6 @@ enum Unit {
     Share,
     /// A share of the 2-layer run's amount of ICL.
     OfTwo,
-    Tokens,
     Degrees,
     /// Nats an e-fold of the context index.
     Slope,
@@ -311,7 +337,6 @@ impl Unit {
             Self::Nats => format!("{} nats", number(value)),
             Self::Share => percent(value),
             Self::OfTwo => format!("{} of 2 layers' ICL", percent(value)),
-            Self::Tokens => format!("{} tokens", tokens(value)),
             Self::Degrees => format!("{value:.0} degrees"),
             Self::Slope => format!("{value:.3} nats an e-fold"),
             Self::Plain => number(value),
@@ -322,7 +347,6 @@ impl Unit {
     fn limit(self, value: f64) -> String {
         match self {
             Self::Share | Self::OfTwo => percent(value),
-            Self::Tokens => tokens(value),
             _ => format!("{value}"),
         }
     }
@@ -333,7 +357,6 @@ impl Unit {
             // Both ends to the same digits; adding 0 turns -0 into 0.
             Self::Nats => format!("{:.3} to {:.3} nats", low + 0.0, high + 0.0),
             Self::Share | Self::OfTwo => format!("{} to {}", percent(low), self.show(high)),
-            Self::Tokens => format!("{} to {}", tokens(low), self.show(high)),
             Self::Degrees => format!("{low:.0} to {}", self.show(high)),
             Self::Slope => format!("{low:.3} to {}", self.show(high)),
             Self::Plain => format!("{:.2} to {:.2}", low + 0.0, high + 0.0),
@@ -350,15 +373,23 @@ fn graded(reproduced: bool, partly: bool) -> Verdict {
     }
 }
 
-fn missing(part: Part) -> Finding {
+/// Why a claim cannot be judged without a run.
+fn missing(part: Part) -> String {
     let family = if part.mlp { "" } else { "attention-only " };
-    let why = format!("The {family}{} on this data is missing.", part.run());
-    Finding::new(Verdict::OutOfReach, String::new(), why)
+    format!("The {family}{} on this data is missing.", part.run())
 }
 
-fn no_window(part: Part, reason: &str) -> Finding {
-    let why = format!("The {} shows no phase-change window: {reason}.", part.run());
-    Finding::new(Verdict::Not, "no window".to_string(), why)
+/// What a rule needs that is about these parts.
+fn need(cast: &Cast<'_>, parts: &[Part]) -> Result<(), String> {
+    match parts.iter().find(|part| cast.player(**part).is_none()) {
+        Some(part) => Err(missing(*part)),
+        None => Ok(()),
+    }
+}
+
+/// A sentence about why a run has no phase-change window.
+fn no_window(player: &Player<'_>, reason: &str) -> String {
+    format!("The {} shows no phase-change window: {reason}.", player.part.run())
 }
 
 fn unfinished(player: &Player<'_>) -> Option<String> {
@@ -370,24 +401,12 @@ fn unfinished(player: &Player<'_>) -> Option<String> {
     })
 }
 
-/// The player of a part, or an early `out-of-reach`.
-macro_rules! need {
-    ($cast:expr, $part:expr) => {
-        match $cast.player($part) {
-            Some(player) => player,
-            None => return $crate::claims::missing($part),
-        }
-    };
+/// That the text was read more than once, if it was: from then on curves show memory as well.
+fn reread(cast: &Cast<'_>) -> Option<String> {
+    let most = cast.players().filter_map(|player| player.run.passes).fold(0.0, f64::max);
+    (most > 1.0).then(|| {
+        format!(
+            "The text was read {most:.1} times: from the second pass on, models meet what they have learned already."
+        )
+    })
 }
-
-/// A player's window, or an early `not`.
-macro_rules! window {
-    ($player:expr) => {
-        match &$player.window {
-            Ok(window) => window,
-            Err(reason) => return $crate::claims::no_window($player.part, reason),
-        }
-    };
-}
-
-pub(crate) use {need, window};

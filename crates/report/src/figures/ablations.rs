@@ -16,7 +16,7 @@ pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     if players.iter().all(|player| player.part.clamp.is_none()) {
         return None;
     }
-    let mut icl = Panel::new("ICL score", tokens_axis(), axis("ICL score (nats)"));
+    let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
     let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
     (icl.window, matching.window) = (window_of(lead), window_of(lead));
     for player in &players {
@@ -39,7 +39,7 @@ pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     Some(Figure {
         id: "clamps",
         title: "Attention clamped while the model learns",
-        drawn: "The 2-layer model, free and with its attention clamped from the first step on: one head of the first layer made a perfect previous-token head, or every head forbidden to attend to what followed an earlier copy of the current token. First the ICL score with 95 % interval, then the highest prefix matching of any head. Shaded: the free model's window. It shows what the change waits for and what it needs in these models; not that nothing else could take an induction head's place in larger ones.".to_string(),
+        drawn: "The 2-layer model, free and with its attention clamped from the first step on: one head of the first layer made a perfect previous-token head, or every head forbidden to attend to what followed an earlier copy of the current token. First the same-token score with 95 % interval, then the highest prefix matching of any head. Shaded: the free model's window. It shows what the change waits for and what it needs in these models; not that nothing else could take an induction head's place in larger ones.".to_string(),
         paper: "Not done. Argument 2 changes the architecture (smeared keys) and sees both curves move together.",
         here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["P1", "P2"])),
         files: files(players.iter().copied(), ICL),
@@ -89,13 +89,13 @@ fn kind_lines(player: &Player<'_>, value: impl Fn(&AblationPoint) -> Option<Vec<
 
 fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadName, f64)> {
     let of = point.removals.iter().filter(|removal| removal.downstream == downstream);
-    of.map(|removal| (removal.head, removal.icl_change)).collect()
+    of.map(|removal| (removal.head, removal.same_token_change)).collect()
 }
 
 /// How the ICL score changes without each head, over training.
 pub(crate) fn effects_panel(player: &Player<'_>, downstream: Downstream) -> Panel {
     let title = format!("{}: change without a head", player.part.label());
-    let mut panel = Panel::new(title, tokens_axis(), axis("change of the ICL score (nats)"));
+    let mut panel = Panel::new(title, tokens_axis(), axis("change of the same-token score (nats)"));
     panel.window = own_window(player).filter(|_| player.part == TWO);
     panel.lines = kind_lines(player, |point| Some(effects_at(point, downstream)));
     let values = || panel.lines.iter().flat_map(|line| &line.y).copied();
@@ -124,8 +124,8 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let mut panels: Vec<Panel> = lead
         .vanilla()
         .map(|player| {
-            let title = format!("{}: ICL score", player.part.label());
-            let mut panel = Panel::new(title, tokens_axis(), axis("ICL score (nats)"));
+            let title = format!("{}: same-token score", player.part.label());
+            let mut panel = Panel::new(title, tokens_axis(), axis("same-token score (nats)"));
             panel.window = window_of(lead).filter(|_| player.part == TWO);
             panel.bands.push(icl_band(player));
             panel.lines.push(icl_line(player));
@@ -141,9 +141,9 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     Figure {
         id: "F11",
         title: "What in-context learning loses without a head",
-        drawn: "First the ICL score; then, a line a head, how it changes when the head's output is zero while every attention pattern stays as it was. Above 0 the head contributes to in-context learning. Colours by what a head ends as: previous-token heads pink and dashed, induction heads purple and thick, all others, the controls, yellow-green.".to_string(),
+        drawn: "First the same-token score; then, a line a head, how it changes when the head's output is zero while every attention pattern stays as it was. Above 0 the head contributes to in-context learning. Colours by what a head ends as: previous-token heads pink and dashed, induction heads purple and thick, all others, the controls, yellow-green.".to_string(),
         paper: "Almost all in-context learning of small attention-only models comes from induction heads, from the phase change on; without most other heads there is more of it.",
-        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q10", "S1", "R1", "K1"])),
+        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q10", "A1", "A2", "A3", "A4", "S1", "R1", "K1"])),
         files: files(lead.vanilla(), ABLATIONS).into_iter().chain(files(lead.vanilla(), KNOCKOUTS)).collect(),
         panels,
         ..Figure::empty()
@@ -172,7 +172,7 @@ pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     Figure {
         id: "before-after",
         title: "Which head's removal undoes the phase change",
-        drawn: "The change of one fixed random token's loss in each example when a head is removed (patterns kept), projected on the direction in which these losses changed from the start to the end of the window. Below 0, removing the head takes the model back to before.".to_string(),
+        drawn: "How removing a head (patterns kept) moves the losses of all tokens of the examples along the direction in which they moved from the last snapshot before the window to the first after it, as a share of that change. Below 0, removing the head takes the model back to before; -1 would undo the change.".to_string(),
         paper: "Negative for induction heads, from the phase change on.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q11"])),
         files: files(deep(), ABLATIONS),
@@ -183,13 +183,13 @@ pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 
 /// Each head's removal along the model's own before-and-after vector, over training.
 pub(crate) fn before_after_panel(player: &Player<'_>) -> Panel {
-    let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("along the before-and-after vector"));
-    let Ok(window) = &player.window else {
+    let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("share of the change"));
+    if player.window().is_err() {
         panel.summary = format!("{}: no window, so no vector.", capital(&player.part.label()));
         return panel;
-    };
+    }
     panel.window = own_window(player);
-    let at = |point: &AblationPoint| player.before_after(window, Downstream::PatternPreserving, point);
+    let at = |point: &AblationPoint| player.before_after(Downstream::PatternPreserving, point);
     panel.lines = kind_lines(player, at);
     let lowest = player.run.ablations.last().and_then(at).and_then(|along| {
         let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();

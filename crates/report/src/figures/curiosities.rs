@@ -99,7 +99,7 @@ fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         },
     );
     if let Some(two) = lead.player(TWO)
-        && let Ok(window) = &two.window
+        && let Ok(window) = two.window()
         && let Some(before) = two.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(window.start_tokens))
     {
         let mut line = line("2 layers, as the window starts".to_string(), colour(TWO), thinned(&before.by_index));

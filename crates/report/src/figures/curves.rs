@@ -5,15 +5,18 @@ use crate::cast::Player;
 use crate::load::HeadScore;
 use crate::text::{number, rounded, tokens};
 
+/// The in-context learning score on the same tokens.
 pub(crate) fn icl_line(player: &Player<'_>) -> Line {
-    let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
+    let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.same_token));
     line(player.part.label(), colour(player.part), points)
 }
 
 pub(crate) fn icl_band(player: &Player<'_>) -> Band {
     let icl = &player.run.icl;
     let side = |sign: f64| {
-        icl.iter().map(|point| rounded(point.score + sign * 1.96 * point.stderr.unwrap_or_default())).collect()
+        icl.iter()
+            .map(|point| rounded(point.same_token + sign * 1.96 * point.same_token_stderr.unwrap_or_default()))
+            .collect()
     };
     Band {
         colour: colour(player.part),
@@ -26,7 +29,7 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
 
 /// From a little above 0 to a little below the lowest score, at least to the paper's -0.4.
 pub(crate) fn icl_range(players: &[&Player<'_>]) -> [f64; 2] {
-    let scores = || players.iter().flat_map(|player| &player.run.icl).map(|point| point.score);
+    let scores = || players.iter().flat_map(|player| &player.run.icl).map(|point| point.same_token);
     let low = scores().fold(-0.45, f64::min);
     let high = scores().fold(0.0, f64::max);
     let margin = 0.06 * (high - low);
@@ -35,7 +38,7 @@ pub(crate) fn icl_range(players: &[&Player<'_>]) -> [f64; 2] {
 
 pub(super) fn icl_summary(player: &Player<'_>) -> String {
     let last = player.last_icl();
-    let window = match &player.window {
+    let window = match player.window() {
         Ok(window) => {
             let [start, end] = [window.start_tokens, window.end_tokens].map(|at| tokens(at as f64));
             format!(
@@ -46,7 +49,7 @@ pub(super) fn icl_summary(player: &Player<'_>) -> String {
         }
         Err(_) => "has no phase-change window".to_string(),
     };
-    format!("{}: the score {window} and ends at {} nats.", capital(&player.part.label()), number(last.score))
+    format!("{}: the score {window} and ends at {} nats.", capital(&player.part.label()), number(last.same_token))
 }
 
 /// A line a head over training; nothing for heads that have no such score.

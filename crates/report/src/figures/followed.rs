@@ -19,7 +19,7 @@ pub(super) fn followed(lead: &Cast<'_>) -> Vec<Figure> {
 /// The snapshots A and B: the window's ends, or without one the first quarter's end and the last.
 fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextPoint, &'a TextPoint)> {
     let last = explored.losses.last()?;
-    let (from, to) = match &player.window {
+    let (from, to) = match player.window() {
         Ok(window) => (window.start_tokens, window.end_tokens),
         Err(_) => (last.tokens / 4, last.tokens),
     };

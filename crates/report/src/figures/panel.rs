@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::cast::Part;
-use crate::load::Clamp;
+use crate::load::{Clamp, Control};
 use crate::text::rounded;
 
 /// A figure of the page.
@@ -173,6 +173,13 @@ pub(crate) fn colour(part: Part) -> [String; 2] {
             Clamp::PreviousToken => ["#d6489a", "#ff86c8"],
             Clamp::ForbidInduction => ["#57606a", "#aab4be"],
             Clamp::Other(_) => ["#8a5a2b", "#d9a066"],
+        };
+        return pair.map(str::to_string);
+    }
+    if let Some(control) = part.control {
+        let pair = match control {
+            Control::Shuffled => ["#8a5a2b", "#d9a066"],
+            Control::Fragments => ["#57606a", "#aab4be"],
         };
         return pair.map(str::to_string);
     }

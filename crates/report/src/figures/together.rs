@@ -14,7 +14,7 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
     let figure = Figure { id: "brief", ..Figure::empty() };
     let Some((lead, two)) = casts.first().and_then(|lead| Some((lead, lead.player(TWO)?))) else { return figure };
     let players: Vec<&Player<'_>> = [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
-    let mut icl = Panel::new("In-context learning", tokens_axis(), axis("ICL score (nats)"));
+    let mut icl = Panel::new("In-context learning", tokens_axis(), axis("same-token score (nats)"));
     let mut heads = Panel::new("Heads of the 2-layer model", tokens_axis(), axis("prefix-matching score"));
     (icl.window, heads.window) = (window_of(lead), window_of(lead));
     for player in &players {
@@ -27,7 +27,7 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
     heads.y.range = Some([0.0, 1.0]);
     let best = two.best_head();
     heads.summary = format!("Head {} ends highest, at {}.", best.name(), number(best.prefix_matching));
-    let (after, window) = (number(-two.last_icl().score), two.window.as_ref());
+    let (after, window) = (number(-two.last_icl().same_token), two.window());
     let drawn = match window {
         Ok(window) => format!(
             "Between {} and {} training tokens (shaded) the 2-layer model learns to use its context (left: further down is more; {after} nats at the end), and in the same span head {} learns to find what followed the current token before (right).",
@@ -45,7 +45,7 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
 
 pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
     let players: Vec<&Player<'_>> = lead.vanilla().collect();
-    let mut panel = Panel::new("ICL score of vanilla models", tokens_axis(), axis("ICL score (nats)"));
+    let mut panel = Panel::new("Score of vanilla models, same tokens", tokens_axis(), axis("same-token score (nats)"));
     panel.window = window_of(lead);
     for player in &players {
         panel.bands.push(icl_band(player));
@@ -62,7 +62,7 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
     panel.y.range = Some(icl_range(&players));
     panel.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
     let further = |title: String, models: Vec<&Player<'_>>| {
-        let mut panel = Panel::new(title, tokens_axis(), axis("ICL score (nats)"));
+        let mut panel = Panel::new(title, tokens_axis(), axis("same-token score (nats)"));
         for player in &models {
             panel.bands.push(icl_band(player));
             panel.lines.push(icl_line(player));
@@ -71,10 +71,10 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
         panel.summary = models.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
         panel
     };
-    let mut panels = vec![panel];
+    let mut panels = vec![panel, super::evidence::paper_score(lead, others), super::evidence::sensitivity(lead)];
     let mlps: Vec<&Player<'_>> = lead.with_mlps().collect();
     if !mlps.is_empty() {
-        panels.push(further("ICL score of models with MLPs".to_string(), mlps));
+        panels.push(further("Score of models with MLPs, same tokens".to_string(), mlps));
     }
     for other in &lead.elsewhere {
         let (vanilla, mlps): (Vec<_>, Vec<_>) = (other.vanilla().collect(), other.with_mlps().collect());
@@ -90,7 +90,7 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
         id: "F3",
         title: "In-context learning over training",
         drawn: format!(
-            "The ICL score (loss late in the context minus loss early in it; lower is more in-context learning) of each held-out evaluation, with its 95 % interval, against training tokens. The shaded span is the phase-change window of the 2-layer model.{seeds}"
+            "The in-context learning score on the same tokens (their loss at indices 490 to 512 of a window, less their loss where they stand at 40 to 62 of a fresh window; lower is more in-context learning), with its 95 % interval, against training tokens. The shaded span is the phase-change window of the 2-layer model: from 10 to 90 % of a logistic step fitted to its score.{seeds} Beside it the paper's own score, the loss at index 500 less that at 50, on other tokens, and the same-token score for every amount of context that a fresh window has."
         ),
         paper: "The 1-layer model's score stays near -0.1; with two layers or more it falls abruptly to about -0.4 and stays there.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q1", "Q2", "Q3", "Q4", "Q17", "Q21"])),
@@ -201,7 +201,7 @@ fn gap_sentence(lead: &Cast<'_>) -> String {
     let (Some(one), Some(two)) = (lead.player(ONE), lead.player(TWO)) else {
         return String::new();
     };
-    let Ok(window) = &two.window else {
+    let Ok(window) = two.window() else {
         return String::new();
     };
     let loss = |player: &Player<'_>, at: u64| {
@@ -215,7 +215,7 @@ fn gap_sentence(lead: &Cast<'_>) -> String {
 
 pub(super) fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let mut panel = Panel::new("Paths of vanilla models", axis("PC1 (nats)"), axis("PC2 (nats)"));
-    let window = lead.player(TWO).and_then(|two| two.window.as_ref().ok());
+    let window = lead.player(TWO).and_then(|two| two.window().ok());
     for player in lead.vanilla() {
         let Some((tokens, path)) = player.path() else { continue };
         let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
@@ -255,7 +255,8 @@ pub(super) fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let last = players.iter().map(|player| player.run.measured_tokens() as f64).fold(0.0, f64::max);
     let panel = |part: Part| {
         let variant = if part.smeared { "" } else { ", vanilla" };
-        let mut panel = Panel::new(format!("{}{variant}", part.label()), tokens_axis(), axis("ICL score (nats)"));
+        let mut panel =
+            Panel::new(format!("{}{variant}", part.label()), tokens_axis(), axis("same-token score (nats)"));
         panel.y.range = Some(range);
         panel.x.range = Some([0.0, last]);
         let Some(player) = lead.player(part) else {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Spec,
-    table::{Length, Row, Table, order_problem},
+    table::{Length, Row, Table, order_problem, read},
 };
 use crate::ReportError;
 
@@ -46,10 +46,25 @@ pub struct Removal {
     pub downstream: Downstream,
     /// Change of the ICL score, in nats; above 0 the head contributes.
     pub icl_change: f64,
+    /// Change of the same-token score, in nats.
+    pub same_token_change: f64,
     /// The same of each example.
-    pub icl_by_example: Vec<f64>,
-    /// Change of the loss of each example's random token, in nats.
-    pub random_tokens: Vec<f64>,
+    pub same_token_by_example: Vec<f64>,
+    /// Of each example, the change of all its losses along the direction in which the phase change moved them, in nats
+    /// squared; empty if the run has no such change.
+    pub undone_by_example: Vec<f64>,
+}
+
+/// What the removals are held against: how the losses moved over the phase change (`ablations.json`).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ChangeVector {
+    /// The step of the last snapshot before it.
+    pub before_step: u64,
+    /// The step of the first snapshot after it.
+    pub after_step: u64,
+    /// Squared length of each example's part, in nats squared.
+    pub squares: Vec<f64>,
 }
 
 /// The lines of `ablations.jsonl` of one snapshot.
@@ -70,7 +85,7 @@ pub struct AblationPoint {
 pub struct Knockout {
     /// What it is for.
     pub name: String,
-    /// The heads concerned; of a path its two ends.
+    /// The heads concerned; of a path its two ends, of several into one head that head last.
     pub heads: Vec<HeadName>,
     /// For heads that are removed.
     pub downstream: Option<Downstream>,
@@ -78,8 +93,8 @@ pub struct Knockout {
     pub detail: String,
     /// Mean loss of each example, in nats.
     pub loss_by_example: Vec<f64>,
-    /// ICL score of each example, in nats.
-    pub icl_by_example: Vec<f64>,
+    /// Same-token score of each example, in nats.
+    pub same_token_by_example: Vec<f64>,
 }
 
 /// A table that need not be there.
@@ -91,7 +106,7 @@ fn optional_table(folder: &Path, name: &str) -> Result<Option<Table>, ReportErro
 pub(super) fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationPoint>, ReportError> {
     let Some(table) = optional_table(folder, "ablations.jsonl")? else { return Ok(Vec::new()) };
     let mut points: Vec<AblationPoint> = Vec::new();
-    let (mut examples, mut random) = (Length::default(), Length::default());
+    let (mut examples, mut undone) = (Length::default(), Length::default());
     let each = spec.n_layers * spec.n_heads * 2;
     let cut_short = |row: &Row<'_>, last: &AblationPoint| {
         row.problem(format!("step {} ends with {} removals, expected {each}", last.step, last.removals.len()))
@@ -126,8 +141,9 @@ pub(super) fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationP
             head,
             downstream,
             icl_change: row.number("icl_change")?,
-            icl_by_example: examples.same(&row, "icl_change_by_example")?,
-            random_tokens: random.same(&row, "random_token_changes")?,
+            same_token_change: row.number("same_token_change")?,
+            same_token_by_example: examples.same(&row, "same_token_change_by_example")?,
+            undone_by_example: undone.same_or_none(&row, "undone_by_example")?,
         });
     }
     match points.last() {
@@ -138,9 +154,23 @@ pub(super) fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationP
     }
 }
 
+pub(super) fn load_change(folder: &Path) -> Result<Option<ChangeVector>, ReportError> {
+    let path = folder.join("measurements/ablations.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = read(&path, ABLATE_AGAIN)?;
+    let table = Table { path, text: String::new(), help: ABLATE_AGAIN };
+    let fields = Row::parse(&table, 1, &text)?.fields;
+    let Some(change) = fields.get("change").and_then(Value::as_object) else { return Ok(None) };
+    let row = Row { table: &table, line: 1, fields: change.clone() };
+    let squares = Length::default().same(&row, "squares")?;
+    Ok(Some(ChangeVector { before_step: row.count("before_step")?, after_step: row.count("after_step")?, squares }))
+}
+
 pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>, ReportError> {
     let Some(table) = optional_table(folder, "knockouts.jsonl")? else { return Ok(Vec::new()) };
-    let (mut losses, mut icl) = (Length::default(), Length::default());
+    let (mut losses, mut same_token) = (Length::default(), Length::default());
     let read = |row: &Row<'_>| {
         let mut knockout = Knockout {
             name: row.text("name")?,
@@ -148,7 +178,7 @@ pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>
             downstream: None,
             detail: String::new(),
             loss_by_example: losses.same(row, "loss_by_example")?,
-            icl_by_example: icl.same(row, "icl_by_example")?,
+            same_token_by_example: same_token.same(row, "same_token_by_example")?,
         };
         let value = row.field("ablation", "an ablation or null")?;
         if value.is_null() {
@@ -177,12 +207,23 @@ pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>
                 knockout.heads = vec![one("head")?];
                 knockout.detail = ablation.text("pattern")?;
             }
+            "paths" => {
+                let list = ablation.field("from", "a list of heads")?;
+                let list = list.as_array().ok_or_else(|| ablation.wrong("from", "a list of heads", list))?;
+                knockout.heads = list.iter().map(head).collect::<Result<_, _>>()?;
+                knockout.heads.push(one("to")?);
+                knockout.detail = ablation.text("into")?;
+            }
             "path" => {
                 knockout.heads = vec![one("from")?, one("to")?];
                 knockout.detail = ablation.text("into")?;
             }
             _ => {
-                return Err(ablation.wrong("kind", "heads, substitute or path", ablation.field("kind", "a kind")?));
+                return Err(ablation.wrong(
+                    "kind",
+                    "heads, substitute, path or paths",
+                    ablation.field("kind", "a kind")?,
+                ));
             }
         }
         Ok(knockout)

@@ -96,6 +96,8 @@ pub struct PromptScore {
     pub share: (f64, Option<f64>, f64),
     /// The same of the attention on positions of the right kind.
     pub among: (f64, Option<f64>, f64),
+    /// Of the attention on positions of the right kind, what would go to right ones if the head copied literally.
+    pub literal: Option<f64>,
     /// What the head adds to the right token's logit through right positions, and through all, in nats.
     pub attribution: (f64, f64),
 }
@@ -237,6 +239,7 @@ fn load_scores(measurements: &Path, spec: &Spec) -> Result<Vec<PromptScore>, Rep
             head: HeadName { layer: row.below("layer", spec.n_layers)?, head: row.below("head", spec.n_heads)? },
             share: (row.number("share")?, row.stderr("share_stderr")?, row.number("chance")?),
             among: (row.number("share_among")?, row.stderr("share_among_stderr")?, row.number("chance_among")?),
+            literal: row.optional("literal_share_among")?,
             attribution: (row.number("attribution")?, row.number("attribution_total")?),
         })
     };

@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use induction_metrics::CopyingCeiling;
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 
-pub use self::ablations::{AblationPoint, Downstream, HeadName, Knockout, Removal};
-use self::ablations::{load_ablations, load_knockouts};
+pub use self::ablations::{AblationPoint, ChangeVector, Downstream, HeadName, Knockout, Removal};
+use self::ablations::{load_ablations, load_change, load_knockouts};
 use self::explore::load_explored;
 pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
 pub(crate) use self::scan::BEHAVIOURS;
@@ -50,10 +51,14 @@ pub struct Spec {
     pub smeared_keys: bool,
     /// How the model's attention is clamped, if it is.
     pub clamp: Option<Clamp>,
+    /// What was taken out of its text, if anything: a negative control.
+    pub control: Option<Control>,
     /// Training tokens the run was given.
     pub tokens: u64,
     /// Optimizer steps of learning-rate warm-up.
     pub warmup_steps: u64,
+    /// Share of the steps, the last ones, over which the learning rate falls.
+    pub decay_share: f64,
     /// The whole spec.
     pub table: toml::Table,
 }
@@ -85,6 +90,15 @@ impl Clamp {
     }
 }
 
+/// What a negative control learns from: the same text without what induction needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Control {
+    /// Each document's tokens in random order.
+    Shuffled,
+    /// Windows made of short pieces from all over the text.
+    Fragments,
+}
+
 /// A line of `metrics.jsonl`: one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -111,6 +125,14 @@ pub struct IclPoint {
     pub stderr: Option<f64>,
     /// The score of each example, the same ones at every snapshot.
     pub by_example: Vec<f64>,
+    /// The score on the same tokens, late in a window and early in a fresh one, in nats: what claims are judged on.
+    pub same_token: f64,
+    /// Its standard error over examples; `None` where there was only one.
+    pub same_token_stderr: Option<f64>,
+    /// The score of each example.
+    pub same_token_by_example: Vec<f64>,
+    /// The same at every index of the fresh window.
+    pub same_token_by_index: Vec<f64>,
     /// d loss / d ln index over the indices from the early one on, of each example, in nats.
     pub late_slope_by_example: Vec<f64>,
 }
@@ -129,6 +151,20 @@ pub struct LossPoint {
     pub by_index: Vec<f64>,
     /// Mean loss of each example.
     pub by_example: Vec<f64>,
+}
+
+/// A line of `copies.jsonl`: losses by whether an earlier copy in the window foretells the token.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CopyPoint {
+    /// The snapshot's step.
+    pub step: u64,
+    /// Training tokens seen.
+    pub tokens: u64,
+    /// Losses of each example's foretold tokens, summed, in nats; and how many these are.
+    pub foretold: (Vec<f64>, Vec<f64>),
+    /// The same of the others.
+    pub others: (Vec<f64>, Vec<f64>),
 }
 
 /// A line of `random_tokens.jsonl`.
@@ -173,6 +209,8 @@ pub struct HeadScore {
     pub ov_copying: f64,
     /// The trace of the QK circuit's previous-token term (paper.md, 3); `None` in layer 0.
     pub qk_trace: Option<f64>,
+    /// How often the QK circuit, reading through earlier previous-token heads, finds the token before; `None` in layer 0.
+    pub k_composition_recall: Option<f64>,
 }
 
 impl HeadScore {
@@ -209,6 +247,8 @@ pub struct Run {
     pub icl: Vec<IclPoint>,
     /// `loss_by_index.jsonl`, at least one line, each with as many entries.
     pub losses: Vec<LossPoint>,
+    /// `copies.jsonl`, at least one line, each with as many entries.
+    pub copies: Vec<CopyPoint>,
     /// `random_tokens.jsonl`, at least one line, each with as many entries.
     pub random_tokens: Vec<RandomTokenPoint>,
     /// Every loss of the last snapshot, `[example, index]`, if they were kept.
@@ -220,6 +260,8 @@ pub struct Run {
     pub last_measures: BTreeMap<String, Vec<Option<f64>>>,
     /// `ablations.jsonl`, each snapshot with every head; empty if the run is not ablated.
     pub ablations: Vec<AblationPoint>,
+    /// How the losses moved over the phase change; nothing if it did not come, or the run is not ablated.
+    pub change: Option<ChangeVector>,
     /// `knockouts.jsonl`; empty if the run is not ablated.
     pub knockouts: Vec<Knockout>,
     /// What its heads do on a text and on prompts, if that was looked at.
@@ -228,6 +270,10 @@ pub struct Run {
     pub made: Option<String>,
     /// The ceiling of the run's data, if it was measured.
     pub ceiling: Option<Ceiling>,
+    /// What heads of this width can reach of the copying score, if that was measured.
+    pub copying_ceiling: Option<CopyingCeiling>,
+    /// How often each token of the text was read, on average; `None` for endless data.
+    pub passes: Option<f64>,
     /// `meta.json`: what the tables were made with.
     pub meta: Map<String, Value>,
 }
@@ -300,7 +346,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     })?;
 
     let table = |name: &str| Table::read(folder.join("measurements").join(name), MEASURE, MEASURE_AGAIN);
-    let (mut examples, mut slopes) = (Length::default(), Length::default());
+    let [mut examples, mut slopes, mut same, mut by_index] = [(); 4].map(|()| Length::default());
     let icl = table("icl.jsonl")?.rows(|row| {
         Ok(IclPoint {
             step: row.count("step")?,
@@ -308,6 +354,10 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
             score: row.number("icl_score")?,
             stderr: row.stderr("stderr")?,
             by_example: examples.same(row, "by_example")?,
+            same_token: row.number("same_token_score")?,
+            same_token_stderr: row.stderr("same_token_stderr")?,
+            same_token_by_example: same.same(row, "same_token_by_example")?,
+            same_token_by_index: by_index.same(row, "same_token_by_index")?,
             late_slope_by_example: slopes.same(row, "late_slope_by_example")?,
         })
     })?;
@@ -322,6 +372,16 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         })
     })?;
     let mut examples = Length::default();
+    let copies = table("copies.jsonl")?.rows(|row| {
+        let mut of = |sums: &str, counts: &str| Ok((examples.same(row, sums)?, examples.same(row, counts)?));
+        Ok(CopyPoint {
+            step: row.count("step")?,
+            tokens: row.count("tokens")?,
+            foretold: of("foretold_by_example", "n_foretold_by_example")?,
+            others: of("others_by_example", "n_others_by_example")?,
+        })
+    })?;
+    let mut examples = Length::default();
     let random_tokens = table("random_tokens.jsonl")?.rows(|row| {
         let losses = examples.same(row, "losses")?;
         Ok(RandomTokenPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
@@ -330,11 +390,13 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     let last_losses = losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
     let (heads, last_measures) = load_heads(folder, &spec)?;
     let ablations = load_ablations(folder, &spec)?;
+    let change = load_change(folder)?;
     let knockouts = load_knockouts(folder, &spec)?;
     let explored = load_explored(folder, &spec)?;
     let made = history::load_made(folder)?;
     let meta = load_object(folder, "meta.json")?;
-    let ceiling = load_ceiling(folder)?;
+    let summary = load_summary(folder)?;
+    let (ceiling, copying_ceiling, passes) = (summary.ceiling, summary.copying_ceiling, summary.passes);
     Ok(Run {
         folder: name.to_string(),
         spec,
@@ -342,15 +404,19 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         metrics,
         icl,
         losses,
+        copies,
         random_tokens,
         last_losses,
         heads,
         last_measures,
         ablations,
+        change,
         knockouts,
         explored,
         made,
         ceiling,
+        copying_ceiling,
+        passes,
         meta,
     })
 }
@@ -426,6 +492,7 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures),
             previous_token: row.in_range("previous_token", -1e-6, 1.0 + 1e-6)?,
             ov_copying: row.in_range("ov_copying", -1.0 - 1e-6, 1.0 + 1e-6)?,
             qk_trace: row.optional("qk_trace")?,
+            k_composition_recall: row.optional("k_composition_recall")?,
         };
         if let Some(point) = points.last_mut() {
             point.heads.push(score);
@@ -468,13 +535,30 @@ fn load_object(folder: &Path, name: &str) -> Result<Map<String, Value>, ReportEr
     })
 }
 
-fn load_ceiling(folder: &Path) -> Result<Option<Ceiling>, ReportError> {
+/// What the report reads of `summary.json`.
+struct Summary {
+    ceiling: Option<Ceiling>,
+    copying_ceiling: Option<CopyingCeiling>,
+    passes: Option<f64>,
+}
+
+fn load_summary(folder: &Path) -> Result<Summary, ReportError> {
     let summary = load_object(folder, "summary.json")?;
-    let Some(ceiling) = summary.get("ceiling").and_then(Value::as_object) else { return Ok(None) };
     let path = folder.join("measurements/summary.json");
     let table = Table { path, text: String::new(), help: MEASURE_AGAIN };
-    let row = Row { table: &table, line: 1, fields: ceiling.clone() };
-    Ok(Some(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? }))
+    let row = |fields: &Map<String, Value>| Row { table: &table, line: 1, fields: fields.clone() };
+    let part = |key: &str| summary.get(key).and_then(Value::as_object).map(row);
+    let ceiling = part("ceiling")
+        .map(|row| Ok(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? }))
+        .transpose()?;
+    let copying_ceiling = part("copying_ceiling")
+        .map(|row| {
+            let of = |key: &str| row.in_range(key, -1.0 - 1e-6, 1.0 + 1e-6);
+            Ok(CopyingCeiling { ceiling: of("ceiling")?, chance: of("chance")? })
+        })
+        .transpose()?;
+    let passes = if summary.contains_key("passes") { row(&summary).optional("passes")? } else { None };
+    Ok(Summary { ceiling, copying_ceiling, passes })
 }
 
 fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
@@ -518,11 +602,24 @@ fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
             Some(toml::Value::Table(clamp)) => Some(Clamp::of(&string("model.clamp.kind")?, clamp)),
             Some(found) => return Err(wrong("model.clamp", "a table", found)),
         },
+        control: match get("data.control") {
+            None => None,
+            Some(toml::Value::String(word)) if word == "shuffled" => Some(Control::Shuffled),
+            Some(toml::Value::String(word)) if word == "fragments" => Some(Control::Fragments),
+            Some(found) => return Err(wrong("data.control", "shuffled or fragments", found)),
+        },
         tokens: whole("train.tokens", 1, i64::MAX as u64)?,
         warmup_steps: if get("train.warmup_steps").is_some() {
             whole("train.warmup_steps", 0, i64::MAX as u64)?
         } else {
             0
+        },
+        decay_share: match get("train.decay_share") {
+            None => 0.0,
+            Some(found) => found
+                .as_float()
+                .filter(|share| (0.0..1.0).contains(share))
+                .ok_or_else(|| wrong("train.decay_share", "a number from 0 to below 1", found))?,
         },
         table: table.clone(),
     })
@@ -541,4 +638,4 @@ pub(crate) fn lookup<'a>(table: &'a toml::Table, path: &str) -> Option<&'a toml:
 macro_rules! point {
     ($($name:ident),*) => { $(impl Point for $name { fn at(&self) -> (u64, u64) { (self.step, self.tokens) } })* };
 }
-point!(TrainPoint, IclPoint, LossPoint, RandomTokenPoint);
+point!(TrainPoint, IclPoint, LossPoint, CopyPoint, RandomTokenPoint);

@@ -480,6 +480,7 @@ fn behaviours(file: &Object<'_>, model: &ScanModel) -> Result<Vec<PromptScore>, 
             head: object.head_name(model)?,
             share: share("share", "chance")?,
             among: share("share_among", "chance_among")?,
+            literal: object.optional("literal_share_among", "a share", finite)?,
             attribution: (object.number("attribution")?, object.number("attribution_total")?),
         })
     };

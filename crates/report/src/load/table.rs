@@ -186,6 +186,16 @@ impl Length {
         }
         Ok(list)
     }
+
+    /// The same, where every line may have an empty list.
+    pub(super) fn same_or_none(&mut self, row: &Row<'_>, key: &str) -> Result<Vec<f64>, ReportError> {
+        let list = row.numbers(key)?;
+        if list.is_empty() && self.0.is_none_or(|expected| expected == 0) {
+            self.0 = Some(0);
+            return Ok(list);
+        }
+        self.same(row, key)
+    }
 }
 
 fn finite(value: &Value) -> Option<f64> {

@@ -1,0 +1,371 @@
+//! The claims about the change itself: what comes before and after it, how abrupt it is, and what changes with it
+//! (paper.md, 6: argument 1; 2 for smeared keys).
+
+use induction_metrics::predicted_onset;
+
+use super::{INDUCTION_HEAD_ABOVE, missing, need, no_window};
+use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED, Window};
+use crate::text::{number, percent, tokens};
+
+pub(super) fn needs_two(cast: &Cast<'_>) -> Result<(), String> {
+    need(cast, &[TWO])
+}
+
+pub(super) fn needs_one_and_two(cast: &Cast<'_>) -> Result<(), String> {
+    need(cast, &[TWO, ONE])
+}
+
+pub(super) fn needs_smeared(cast: &Cast<'_>) -> Result<(), String> {
+    need(cast, &[TWO, ONE_SMEARED, TWO_SMEARED])
+}
+
+pub(super) fn needs_other_text(cast: &Cast<'_>) -> Result<(), String> {
+    let Some(second) = cast.elsewhere.first() else {
+        return Err(
+            "All runs are on one text: `reproduce --scale full` trains the families on a second one.".to_string()
+        );
+    };
+    needs_one_and_two(second).map_err(|why| format!("On {}: {why}", second.text))
+}
+
+/// The 2-layer run and its window.
+fn windowed<'c, 'a>(cast: &'c Cast<'a>) -> Option<(&'c Player<'a>, &'c Window)> {
+    let two = cast.player(TWO)?;
+    Some((two, two.window().ok()?))
+}
+
+pub(super) fn amount_before(cast: &Cast<'_>) -> Option<f64> {
+    windowed(cast).map(|(_, window)| -window.score_before)
+}
+
+pub(super) fn amount_after(cast: &Cast<'_>) -> Option<f64> {
+    windowed(cast).map(|(_, window)| -window.score_after)
+}
+
+pub(super) fn share_formed(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    let end = two.last_amount();
+    (end > 0.0).then(|| (window.score_before - window.score_after) / end)
+}
+
+pub(super) fn window_width(cast: &Cast<'_>) -> Option<f64> {
+    windowed(cast).map(|(two, window)| window.width() / two.run.spec.tokens as f64)
+}
+
+/// From the warm-up's end to the window's start, as a share of the run.
+pub(super) fn after_warmup(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    Some((window.start_tokens as f64 - two.warmup_tokens()) / two.run.spec.tokens as f64)
+}
+
+/// From the window's end to the start of the learning rate's decay (the run's end without one), as a share of the run.
+pub(super) fn before_decay(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    Some((two.decay_tokens() - window.end_tokens as f64) / two.run.spec.tokens as f64)
+}
+
+/// How much higher the best head of 2 layers ends than any head of 1 layer ever stands.
+pub(super) fn matching_beyond_one(cast: &Cast<'_>) -> Option<f64> {
+    let (one, two) = (cast.player(ONE)?, cast.player(TWO)?);
+    Some(two.best_head().prefix_matching - one.max_prefix_matching().prefix_matching)
+}
+
+pub(super) fn one_layer_matching(cast: &Cast<'_>) -> Option<f64> {
+    cast.player(ONE).map(|one| one.max_prefix_matching().prefix_matching)
+}
+
+/// One run's last amount as a share of 2 layers', which must have gone through the change.
+fn share_of_two(cast: &Cast<'_>, part: Part) -> Option<f64> {
+    let (two, _) = windowed(cast)?;
+    Some(cast.player(part)?.last_amount() / Some(two.last_amount()).filter(|end| *end > 0.0)?)
+}
+
+pub(super) fn one_layer_share(cast: &Cast<'_>) -> Option<f64> {
+    share_of_two(cast, ONE)
+}
+
+pub(super) fn one_smeared_share(cast: &Cast<'_>) -> Option<f64> {
+    share_of_two(cast, ONE_SMEARED)
+}
+
+/// Where the middle of the best head's step lies in the window of the score: 0 its start, 1 its end.
+pub(super) fn place_in_window(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    Some(window.place(two.matching_midpoint()?))
+}
+
+/// How far the middles of the two steps are apart, as a share of the run.
+pub(super) fn midpoints_apart(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    let middle = f64::midpoint(window.start_tokens as f64, window.end_tokens as f64);
+    Some((two.matching_midpoint()? - middle).abs() / two.run.spec.tokens as f64)
+}
+
+pub(super) fn best_matching(cast: &Cast<'_>) -> Option<f64> {
+    Some(cast.player(TWO)?.best_head().prefix_matching)
+}
+
+/// How deep the loss's deepest bump that overlaps the window is, beyond twice the deepest elsewhere, in nats.
+pub(super) fn bump_beyond_others(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    let overlaps = |bump: &induction_metrics::Bump| {
+        bump.start_tokens <= window.end_tokens && window.start_tokens <= bump.end_tokens
+    };
+    let (there, elsewhere): (Vec<_>, Vec<_>) = two.loss_bumps().into_iter().partition(overlaps);
+    let deepest = |bumps: &[induction_metrics::Bump]| bumps.iter().map(|bump| bump.depth).fold(0.0, f64::max);
+    Some(deepest(&there) - super::rules::Q7_DEPTH_RATIO * deepest(&elsewhere))
+}
+
+/// Where in the window the loss leaves 1 layer's.
+pub(super) fn leaves_in_window(cast: &Cast<'_>) -> Option<f64> {
+    let (two, window) = windowed(cast)?;
+    Some(window.place(two.leaves(cast.player(ONE)?)?))
+}
+
+/// How much the path turns into the window.
+fn turn(cast: &Cast<'_>, part: Part) -> Option<f64> {
+    let (_, window) = windowed(cast)?;
+    cast.player(part)?.pivot(window)?.before_inside
+}
+
+pub(super) fn turn_of_two(cast: &Cast<'_>) -> Option<f64> {
+    turn(cast, TWO)
+}
+
+pub(super) fn turn_beyond_one(cast: &Cast<'_>) -> Option<f64> {
+    Some(turn(cast, TWO)? - turn(cast, ONE)?)
+}
+
+/// How much sooner prefix matching is half-way with smeared keys.
+pub(super) fn half_time_ratio(cast: &Cast<'_>) -> Option<f64> {
+    let half = |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
+    Some(half(TWO_SMEARED)? / half(TWO)?)
+}
+
+pub(super) fn slope_before(cast: &Cast<'_>) -> Option<f64> {
+    windowed(cast).map(|(two, window)| two.late_slope_near(window.start_tokens))
+}
+
+pub(super) fn slope_after(cast: &Cast<'_>) -> Option<f64> {
+    windowed(cast).map(|(two, window)| two.late_slope_near(window.end_tokens))
+}
+
+/// How much the loss of foretold tokens, and of the others, falls over the window, in nats.
+fn falls(cast: &Cast<'_>) -> Option<[f64; 2]> {
+    let (two, window) = windowed(cast)?;
+    let (before, after) = (two.copy_losses_near(window.start_tokens)?, two.copy_losses_near(window.end_tokens)?);
+    Some([before[0] - after[0], before[1] - after[1]])
+}
+
+pub(super) fn foretold_fall(cast: &Cast<'_>) -> Option<f64> {
+    falls(cast).map(|[foretold, _]| foretold)
+}
+
+pub(super) fn others_share_of_fall(cast: &Cast<'_>) -> Option<f64> {
+    let [foretold, others] = falls(cast)?;
+    (foretold > 0.0).then(|| others / foretold)
+}
+
+pub(super) fn elsewhere_place(cast: &Cast<'_>) -> Option<f64> {
+    place_in_window(cast.elsewhere.first()?)
+}
+
+pub(super) fn elsewhere_share(cast: &Cast<'_>) -> Option<f64> {
+    one_layer_share(cast.elsewhere.first()?)
+}
+
+pub(super) fn elsewhere_beyond_one(cast: &Cast<'_>) -> Option<f64> {
+    matching_beyond_one(cast.elsewhere.first()?)
+}
+
+// What was seen, in sentences.
+
+/// The window of the 2-layer run, or why there is none.
+pub(super) fn window_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let window = match two.window() {
+        Ok(window) => window,
+        Err(reason) => return no_window(two, reason),
+    };
+    let [start, end] = [window.start_tokens, window.end_tokens].map(|at| tokens(at as f64));
+    let [before, after, end_amount] = [-window.score_before, -window.score_after, two.last_amount()].map(number);
+    let paper = number(two.last_paper_amount());
+    format!(
+        "The same-token amount of ICL goes from {before} to {after} nats, 10 % of the way at {start} tokens and 90 % at {end}; the run ends with {end_amount} ({paper} by the paper's score, on other tokens)."
+    )
+}
+
+pub(super) fn after_in_words(cast: &Cast<'_>) -> String {
+    let ceiling = cast.player(TWO).and_then(|two| two.run.ceiling).map_or(String::new(), |ceiling| {
+        format!(
+            " For scale: a mixture of a bigram model and in-context matches, fitted on the training text, gains {} nats on the same examples by the paper's score.",
+            number(-ceiling.icl_score)
+        )
+    });
+    window_in_words(cast) + &ceiling
+}
+
+pub(super) fn schedule_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let onset = predicted_onset(two.step_tokens().round() as u64, 1);
+    format!(
+        "{} The warm-up ends at {} tokens, the decay begins at {}. (The law published for other models, 10^5.7 sqrt(batch x context), has the change begin at {}.)",
+        window_in_words(cast),
+        tokens(two.warmup_tokens()),
+        tokens(two.decay_tokens()),
+        tokens(onset)
+    )
+}
+
+pub(super) fn one_layer_in_words(cast: &Cast<'_>) -> String {
+    let (Some(one), Some(two)) = (cast.player(ONE), cast.player(TWO)) else { return missing(ONE) };
+    let best = one.max_prefix_matching();
+    let window = match one.window() {
+        Ok(window) => format!(
+            "1 layer has a step in its score, from {} to {} nats about {} tokens.",
+            number(-window.score_before),
+            number(-window.score_after),
+            tokens(f64::midpoint(window.start_tokens as f64, window.end_tokens as f64))
+        ),
+        Err(reason) => no_window(one, reason),
+    };
+    format!(
+        "The highest prefix matching in 1 layer at any time is {} (head {}.{}), 2 layers end at {}. 1 layer ends with {} nats of ICL, 2 layers with {}. {window}",
+        number(best.prefix_matching),
+        best.layer,
+        best.head,
+        number(two.best_head().prefix_matching),
+        number(one.last_amount()),
+        number(two.last_amount())
+    )
+}
+
+pub(super) fn heads_in_words(cast: &Cast<'_>) -> String {
+    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+    let best = two.best_head();
+    let step = match two.matching_midpoint() {
+        Some(at) => format!("the middle of its step is at {} tokens", tokens(at)),
+        None => "its prefix matching makes no step".to_string(),
+    };
+    format!(
+        "Head {}.{} ends highest, at {} ({} the {} from which we call it an induction head); {step}. {}",
+        best.layer,
+        best.head,
+        number(best.prefix_matching),
+        if two.has_induction_head() { "above" } else { "below" },
+        number(INDUCTION_HEAD_ABOVE),
+        window_in_words(cast)
+    )
+}
+
+pub(super) fn bump_in_words(cast: &Cast<'_>) -> String {
+    let (Some(two), Some(one)) = (cast.player(TWO), cast.player(ONE)) else { return missing(ONE) };
+    let bumps = two.loss_bumps();
+    let bump = match bumps.as_slice() {
+        [] => "The smoothed loss is convex throughout.".to_string(),
+        [deepest, others @ ..] => format!(
+            "The loss departs from its convex envelope most between {} and {} tokens, by {:.4} nats; the next place has {:.4}.",
+            tokens(deepest.start_tokens as f64),
+            tokens(deepest.end_tokens as f64),
+            deepest.depth,
+            others.first().map_or(0.0, |bump| bump.depth)
+        ),
+    };
+    let left = match two.leaves(one) {
+        Some(at) => format!("Half of the final gap to 1 layer is there at {} tokens.", tokens(at)),
+        None => "The loss does not end below 1 layer's.".to_string(),
+    };
+    format!("{bump} {left} {}", window_in_words(cast))
+}
+
+pub(super) fn turn_in_words(cast: &Cast<'_>) -> String {
+    let (Some(two), Some(one)) = (cast.player(TWO), cast.player(ONE)) else { return missing(ONE) };
+    let window = match two.window() {
+        Ok(window) => window,
+        Err(reason) => return no_window(two, reason),
+    };
+    let turn = |player: &Player<'_>| match player.pivot(window) {
+        Some(pivot) => {
+            let shown =
+                |angle: Option<f64>| angle.map_or("undefined".to_string(), |angle| format!("{angle:.0} degrees"));
+            format!(
+                "{} turns by {} into the window, and from before it to after it by {}",
+                player.part.label(),
+                shown(pivot.before_inside),
+                shown(pivot.before_after)
+            )
+        }
+        None => format!(
+            "{} has no path of half a window's width between the warm-up and the window, and after it",
+            player.part.label()
+        ),
+    };
+    let explained = cast.explained().unwrap_or_default().iter().sum::<f64>();
+    format!(
+        "In the plane of the joint PCA, {}; {}. The plane holds {} of the variance of all snapshots.",
+        turn(two),
+        turn(one),
+        percent(explained)
+    )
+}
+
+pub(super) fn smeared_in_words(cast: &Cast<'_>) -> String {
+    let each: Vec<String> = [ONE_SMEARED, TWO, TWO_SMEARED]
+        .into_iter()
+        .filter_map(|part| {
+            let player = cast.player(part)?;
+            let half = player.max_half_time().map_or("never".to_string(), |at| format!("{} tokens", tokens(at)));
+            Some(format!(
+                "{} ends with {} nats of ICL and prefix matching {}, half of it at {half}",
+                part.label(),
+                number(player.last_amount()),
+                number(player.best_head().prefix_matching)
+            ))
+        })
+        .collect();
+    format!("{}.", each.join("; "))
+}
+
+pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
+    match (slope_before(cast), slope_after(cast)) {
+        (Some(before), Some(after)) => format!(
+            "The loss changes by {before:.3} nats an e-fold of the index at the window's start and by {after:.3} at its end."
+        ),
+        _ => window_in_words(cast),
+    }
+}
+
+pub(super) fn falls_in_words(cast: &Cast<'_>) -> String {
+    match falls(cast) {
+        Some([foretold, others]) => format!(
+            "Over the window the loss of tokens that an earlier copy in their window foretells falls by {} nats, that of the others by {}.",
+            number(foretold),
+            number(others)
+        ),
+        None => window_in_words(cast),
+    }
+}
+
+pub(super) fn elsewhere_in_words(cast: &Cast<'_>) -> String {
+    let each: Vec<String> = cast
+        .elsewhere
+        .iter()
+        .map(|other| {
+            let models: Vec<String> = other
+                .players()
+                .map(|player| {
+                    let half = player.max_half_time().filter(|_| player.has_induction_head());
+                    format!(
+                        "{}: best prefix matching {}{}, ICL {} nats",
+                        player.part.label(),
+                        number(player.best_head().prefix_matching),
+                        half.map_or(String::new(), |at| format!(", half-way at {} tokens", tokens(at))),
+                        number(player.last_amount())
+                    )
+                })
+                .collect();
+            format!("On {}: {}.", other.text, models.join("; "))
+        })
+        .collect();
+    each.join(" ")
+}

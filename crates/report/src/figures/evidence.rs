@@ -1,0 +1,185 @@
+//! What goes beside the paper's figures: the score on its own tokens, the losses that copies foretell, the order in which the
+//! circuit comes, and the negative controls.
+
+use super::{
+    Figure, HEADS, ICL, Line, Panel, axis, colour, files, icl_band, icl_line, icl_range, icl_summary, line,
+    tokens_axis, verdicts, window_of,
+};
+use crate::Claim;
+use crate::cast::{Cast, ONE, Player, TWO};
+use crate::text::number;
+
+const COPIES: &str = "copies.jsonl";
+
+/// The loss of tokens that an earlier copy foretells, and of the others.
+pub(super) fn copies(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+    let players: Vec<&Player<'_>> = [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
+    let panel = |title: &str, which: usize| {
+        let mut panel = Panel::new(title, tokens_axis(), axis("loss (nats a token)"));
+        panel.window = window_of(lead);
+        for player in &players {
+            let at = |tokens: u64| player.copy_losses_near(tokens).map(|losses| (tokens as f64, losses[which]));
+            let points = player.run.copies.iter().filter_map(|point| at(point.tokens));
+            panel.lines.push(line(player.part.label(), colour(player.part), points));
+        }
+        let ends: Vec<String> = players
+            .iter()
+            .filter_map(|player| {
+                let end = player.copy_losses_near(player.run.measured_tokens())?[which];
+                Some(format!("{} ends with {}", player.part.label(), number(end)))
+            })
+            .collect();
+        panel.summary = format!("{title}: {}.", ends.join(", "));
+        panel
+    };
+    let panels = vec![panel("Tokens that an earlier copy foretells", 0), panel("All others", 1)];
+    let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
+    Figure {
+        id: "copies",
+        title: "The tokens that get cheaper",
+        drawn: "Held-out loss of the tokens that stood, earlier in the same window, after a copy of the token before them ([A][B] .. [A] -> [B]), and of all other tokens. Shaded: the window of the 2-layer model.".to_string(),
+        paper: "Shown on single texts (F8, F9): what repeats gets cheaper.",
+        here: format!("{} {}", summary.join(" "), verdicts(claims, &["L1"])),
+        files: files(players.iter().copied(), COPIES),
+        panels,
+        ..Figure::empty()
+    }
+}
+
+/// The parts of the circuit over training, each as a share of its end.
+pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
+    let two = lead.player(TWO)?;
+    let best = two.best_head();
+    let mut panel = Panel::new("2 layers", tokens_axis(), axis("share of the end"));
+    panel.window = window_of(lead);
+    let of_heads = |value: &dyn Fn(&[crate::load::HeadScore]) -> f64| -> Vec<(f64, f64)> {
+        two.run.heads.iter().map(|point| (point.tokens as f64, value(&point.heads))).collect()
+    };
+    let previous = of_heads(&|heads| {
+        heads.iter().filter(|head| head.layer < best.layer).map(|head| head.previous_token).fold(0.0, f64::max)
+    });
+    let composition = of_heads(&|heads| {
+        let own = heads.iter().find(|head| head.name() == best.name());
+        own.and_then(|head| head.k_composition_recall).unwrap_or_default()
+    });
+    let matching = of_heads(&|heads| heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max));
+    let score: Vec<(f64, f64)> =
+        two.run.icl.iter().zip(two.same_token()).map(|(point, score)| (point.tokens as f64, -score)).collect();
+    let curves: [(&str, Vec<(f64, f64)>, [&str; 2], &'static str); 4] = [
+        ("highest previous-token score below the best head", previous, ["#cc79a7", "#ff9fd0"], "dash"),
+        ("best head's recall through K-composition", composition, ["#009e73", "#4fd6ac"], "dot"),
+        ("highest prefix matching", matching, ["#0072b2", "#56b4e9"], "solid"),
+        ("amount of in-context learning, same tokens", score, ["#d55e00", "#ff9a4d"], "solid"),
+    ];
+    let mut ends = Vec::new();
+    for (name, points, colours, dash) in curves {
+        let end = points.last().map_or(0.0, |point| point.1);
+        ends.push(format!("{name} {}", number(end)));
+        if end > 0.0 {
+            let share = points.into_iter().map(|(at, value)| (at, value / end));
+            let of = line(name.to_string(), colours.map(str::to_string), share);
+            panel.lines.push(Line { dash, ..of });
+        }
+    }
+    panel.y.range = Some([-0.2, 1.2]);
+    panel.summary = format!("At the end: {}.", ends.join(", "));
+    Some(Figure {
+        id: "progress",
+        title: "The circuit as it forms",
+        drawn: format!(
+            "Of the 2-layer model, each as a share of its value at the end: the highest previous-token score below head {} (which ends with the highest prefix matching), how often that head's keys, reading through the previous-token heads, tell the token before (from the weights alone), the highest prefix matching, and the amount of in-context learning.",
+            best.name()
+        ),
+        paper: "Not shown over training; the circuit of argument 5 needs the previous-token head.",
+        here: format!("{} {}", panel.summary, verdicts(claims, &["K2"])),
+        files: files([two].into_iter(), HEADS),
+        panels: vec![panel],
+        ..Figure::empty()
+    })
+}
+
+/// The negative controls beside the model of the real text; nothing if none is there.
+pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
+    let players: Vec<&Player<'_>> =
+        lead.everybody().filter(|player| player.part == TWO || player.part.control.is_some()).collect();
+    if players.iter().all(|player| player.part.control.is_none()) {
+        return None;
+    }
+    let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
+    let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
+    (icl.window, matching.window) = (window_of(lead), window_of(lead));
+    for player in &players {
+        icl.bands.push(icl_band(player));
+        icl.lines.push(icl_line(player));
+        let points = player.run.heads.iter().map(|point| {
+            let best = point.heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
+            (point.tokens as f64, best)
+        });
+        matching.lines.push(line(player.part.label(), colour(player.part), points));
+    }
+    icl.y.range = Some(icl_range(&players));
+    matching.y.range = Some([0.0, 1.0]);
+    icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    let highest: Vec<String> = players
+        .iter()
+        .map(|player| format!("{} {}", player.part.label(), number(player.max_prefix_matching().prefix_matching)))
+        .collect();
+    matching.summary = format!("Highest prefix matching at any time: {}.", highest.join("; "));
+    Some(Figure {
+        id: "controls",
+        title: "Where the change must not come",
+        drawn: "The 2-layer model on the text, and on two of its shadows: each document's tokens shuffled (no order, the same tokens), and windows made of pieces of 16 tokens from all over the text (order within a piece, and nothing that repeats beyond chance). Each is measured on held-out text of its own kind. First the same-token score, then the highest prefix matching of any head.".to_string(),
+        paper: "Not done.",
+        here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["N1", "N2"])),
+        files: files(players.iter().copied(), ICL),
+        panels: vec![icl, matching],
+        ..Figure::empty()
+    })
+}
+
+/// The paper's own score, on other tokens late than early: what the same-token score is to be held beside.
+pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
+    let mut panel = Panel::new("The paper's score, on other tokens", tokens_axis(), axis("ICL score (nats)"));
+    panel.window = window_of(lead);
+    let mut ends = Vec::new();
+    for player in lead.vanilla() {
+        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
+        panel.lines.push(line(player.part.label(), colour(player.part), points));
+        ends.push(format!("{} {}", player.part.label(), number(player.last_icl().score)));
+    }
+    for player in others.iter().flat_map(Cast::vanilla) {
+        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
+        let mut further =
+            line(format!("{}, seed {}", player.part.label(), player.run.spec.seed), colour(player.part), points);
+        (further.width, further.opacity, further.legend) = (1.0, 0.6, false);
+        panel.lines.push(further);
+    }
+    panel.summary = format!("By the paper's score the models end with, in nats: {}.", ends.join("; "));
+    panel
+}
+
+/// The score for every choice of the early index, at the end: how much 450 tokens more are worth to a token that has so many.
+pub(super) fn sensitivity(lead: &Cast<'_>) -> Panel {
+    let mut panel = Panel::new(
+        "At the end, by how much context the token has anyway",
+        super::Axis { log: true, ..axis("tokens of context in the fresh window") },
+        axis("same-token score (nats)"),
+    );
+    let mut said = Vec::new();
+    for player in lead.vanilla() {
+        let by_index = &player.last_icl().same_token_by_index;
+        panel.lines.push(line(player.part.label(), colour(player.part), super::thinned(by_index)));
+        let mean = |range: std::ops::Range<usize>| {
+            let of = by_index.get(range)?;
+            Some(of.iter().sum::<f64>() / of.len() as f64)
+        };
+        if let (Some(early), Some(late)) = (mean(9..20), mean(45..56)) {
+            said.push(format!("{} {} and {}", player.part.label(), number(early), number(late)));
+        }
+    }
+    panel.summary = match said.as_slice() {
+        [] => "The fresh windows are too short for indices 10 to 20 and 46 to 56.".to_string(),
+        said => format!("At indices 10 to 20, and 46 to 56, of the fresh window, in nats: {}.", said.join("; ")),
+    };
+    panel
+}
