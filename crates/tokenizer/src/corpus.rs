@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// Everything is held in memory, and the BPE trainer counts pairs in 32 signed bits: below this none can overflow.
 pub const MAX_TEXT_BYTES: u64 = (1 << 31) - 1;
 
-/// Into how many documents a lone `.txt` is cut: with twenty, holding out a tenth costs two places in the text.
+/// Into how many documents a lone text is cut: with twenty, holding out a tenth costs two places in the text.
 const TXT_DOCUMENTS: usize = 20;
 
 /// One text, the unit that is held out.
@@ -43,13 +43,14 @@ pub struct Corpus {
 ///
 /// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are ignored.
 /// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends where blank lines
-///   are too few.
+///   are too few. A single line is cut at ends of sentences, else at spaces, else anywhere.
 /// - In a folder every regular file below it is a document; hidden entries, links and files that are not UTF-8 are left out.
 ///   If any of them is `.jsonl` or `.jsonl.zst`, the folder is a collection of those, and nothing else in it is read.
+/// - A lone document, of JSON Lines or of a folder, is cut as a `.txt` is.
 ///
 /// # Errors
 /// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind, repeats an id or holds
-/// fewer than two documents; the message names the file and the line or byte.
+/// nothing that could be cut in two; the message names the file and the line or byte.
 pub fn load(path: impl AsRef<Path>) -> Result<Corpus> {
     load_bounded(path.as_ref(), MAX_TEXT_BYTES)
 }
@@ -57,15 +58,18 @@ pub fn load(path: impl AsRef<Path>) -> Result<Corpus> {
 fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
     let metadata = fs::metadata(path).map_err(Error::io("read the corpus", path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (documents, skipped) = if metadata.is_dir() {
+    let (mut documents, skipped) = if metadata.is_dir() {
         read_folder(path, limit)?
     } else if is_json_lines(&name) {
         read_json_lines(path, limit)?
     } else if name.ends_with(".txt") {
-        (cut(&read_text(path, limit)?), 0)
+        (cut_text(&read_text(path, limit)?), 0)
     } else {
         return Err(Error::UnknownKind { path: path.to_owned() });
     };
+    if let [whole] = &documents[..] {
+        documents = cut_lone(whole);
+    }
     match documents.len() {
         0 => Err(Error::Empty { path: path.to_owned(), skipped }),
         1 => Err(Error::TooFewDocuments { path: path.to_owned(), found: 1 }),
@@ -213,29 +217,75 @@ fn list_files(folder: &Path, above: &mut Vec<String>, files: &mut Vec<(String, P
     Ok(())
 }
 
-/// Cuts a text into about [`TXT_DOCUMENTS`] documents; their texts concatenated are the text.
-fn cut(text: &str) -> Vec<Document> {
+/// Cuts a text into about [`TXT_DOCUMENTS`] documents at blank lines or line ends; their texts concatenated are the text.
+fn cut_text(text: &str) -> Vec<Document> {
+    parts(text, &at_lines(text)).map(|(id, text)| Document { id, text: text.to_owned() }).collect()
+}
+
+/// Cuts a lone document likewise, at lines if there are enough of them, else at the best places that there are.
+fn cut_lone(whole: &Document) -> Vec<Document> {
+    let text = &whole.text;
+    let fits = |starts: &[usize]| longest(starts, text.len()) <= text.len() / 4;
+    let mut starts = at_lines(text);
+    for is_end in [ends_sentence, ends_word, |_: &str| true] {
+        if fits(&starts) {
+            break;
+        }
+        starts = near_ends(text, is_end);
+    }
+    parts(text, &starts)
+        .map(|(id, text)| Document { id: format!("{}/{id}", whole.id), text: text.to_owned() })
+        .collect()
+}
+
+/// The texts from each start to the next, with names that say which.
+fn parts<'a>(text: &'a str, starts: &'a [usize]) -> impl Iterator<Item = (String, &'a str)> {
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    let parts = starts.iter().zip(ends).filter(|(start, end)| *start < end);
+    parts.enumerate().map(|(k, (&start, end))| (format!("part-{:02}", k + 1), &text[start..end]))
+}
+
+fn at_lines(text: &str) -> Vec<usize> {
     let lines: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
     let blank = |at: &usize| text[..at - 1].rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
     let paragraphs: Vec<usize> = lines.iter().copied().filter(blank).collect();
-    let mut starts = near_equal(&paragraphs, text.len());
+    let starts = near_equal(&paragraphs, text.len());
     // Too few blank lines, or in the wrong places: a piece of a quarter of the text is no unit to hold out.
-    if longest(&starts, text.len()) > text.len() / 4 {
-        starts = near_equal(&lines, text.len());
+    if longest(&starts, text.len()) > text.len() / 4 { near_equal(&lines, text.len()) } else { starts }
+}
+
+fn ends_sentence(before: &str) -> bool {
+    [". ", "! ", "? ", "\u{3002}", "\u{ff01}", "\u{ff1f}"].iter().any(|end| before.ends_with(end))
+}
+
+fn ends_word(before: &str) -> bool {
+    before.ends_with(char::is_whitespace)
+}
+
+/// Equal steps through the text, each moved to the nearest place that `is_end` knows by the text before it, if there is
+/// one within half a step; 0 first, strictly rising.
+fn near_ends(text: &str, is_end: fn(&str) -> bool) -> Vec<usize> {
+    let mut starts = vec![0];
+    let reach = text.len() / TXT_DOCUMENTS / 2;
+    for ideal in (1..TXT_DOCUMENTS).map(|k| ideal(k, text.len())) {
+        // A character has at most four bytes, so that one of the first places is between two.
+        let places = (0..=reach.max(3)).flat_map(|d| [ideal.checked_sub(d), Some(ideal + d)]).flatten();
+        let mut places = places.filter(|&at| at > starts[starts.len() - 1] && at < text.len());
+        let found = places.find(|&at| text.is_char_boundary(at) && is_end(&text[..at]));
+        starts.extend(found);
     }
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    let parts = starts.iter().zip(ends).filter(|(start, end)| *start < end);
-    parts
-        .enumerate()
-        .map(|(k, (&start, end))| Document { id: format!("part-{:02}", k + 1), text: text[start..end].to_owned() })
-        .collect()
+    starts
+}
+
+/// The `k`-th of [`TXT_DOCUMENTS`] equal steps through `0..length`.
+fn ideal(k: usize, length: usize) -> usize {
+    (k as u128 * length as u128 / TXT_DOCUMENTS as u128) as usize
 }
 
 /// Of the sorted `candidates`, those nearest to equal steps through `0..length`; 0 first, strictly rising.
 fn near_equal(candidates: &[usize], length: usize) -> Vec<usize> {
     let mut starts = vec![0];
-    for k in 1..TXT_DOCUMENTS {
-        let ideal = (k as u128 * length as u128 / TXT_DOCUMENTS as u128) as usize;
+    for ideal in (1..TXT_DOCUMENTS).map(|k| ideal(k, length)) {
         let after = candidates.partition_point(|&c| c < ideal);
         let nearest = candidates[after.saturating_sub(1)..].iter().take(2).min_by_key(|c| c.abs_diff(ideal));
         starts.extend(nearest.filter(|&&c| c > starts[starts.len() - 1] && c < length));

@@ -114,11 +114,11 @@ fn each_fault_is_named() {
     refused("c.jsonl", b"{\"id\": \"\xff\", \"text\": \"\"}", &["line 1", "unicode"]);
     refused("c.jsonl", b"", &["no text"]);
     refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"\"}", &["no text", "1 documents were left out"]);
-    refused("c.jsonl", TWO.lines().next().unwrap_or_default().as_bytes(), &["1 document(s); at least 2"]);
+    refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"x\"}", &["1 document(s); at least 2"]);
     refused("c.jsonl.zst", b"not zstd at all", &["damaged zstd"]);
     refused("c.jsonl.zst", b"", &["no text"]);
     refused("c.txt", b"", &["no text"]);
-    refused("c.txt", b"one line", &["1 document(s)"]);
+    refused("c.txt", b"x", &["1 document(s)"]);
     refused("c.txt", b"caf\xe9\n", &["not UTF-8 at byte 3"]);
     refused("c.csv", b"a", &["unknown kind", ".jsonl.zst"]);
     let missing = load("nowhere.jsonl").unwrap_err().to_string();
@@ -152,21 +152,87 @@ fn a_folder_is_its_text_files_by_path() {
 fn a_text_is_cut_at_blank_lines_where_there_are_enough() {
     let paragraph = "Some words,\nand some more of them.\n";
     let text = [paragraph; 200].join("\r\n");
-    let documents = cut(&text);
+    let documents = cut_text(&text);
     assert_eq!(documents.len(), 20);
     assert_eq!((documents[0].id.as_str(), documents[19].id.as_str()), ("part-01", "part-20"));
     assert!(documents.iter().all(|d| d.text.starts_with("Some words")));
     // One blank line near the top does not make a document of nearly everything.
     let text = format!("Title\n\n{}", "line of text\n".repeat(200));
-    let documents = cut(&text);
+    let documents = cut_text(&text);
     assert_eq!(documents.len(), 20);
     assert!(documents.iter().all(|d| (100..200).contains(&d.text.len())));
 }
 
+/// What a text is cut into, whatever file it is alone in.
+fn cut_of(text: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("only"), text).unwrap();
+    let line = serde_json::json!({"id": "only", "text": text}).to_string();
+    let lone = loaded("c.jsonl", line.as_bytes()).unwrap();
+    assert_eq!(lone, load(folder.path()).unwrap());
+    assert!(lone.documents[0].id == "only/part-01", "{}", lone.documents[0].id);
+    let texts = |corpus: Corpus| corpus.documents.into_iter().map(|d| d.text).collect::<Vec<_>>();
+    let parts = texts(lone);
+    assert_eq!(texts(loaded("c.txt", text.as_bytes()).unwrap()), parts);
+    assert_eq!(parts.concat(), text);
+    parts
+}
+
+#[test]
+fn a_lone_document_is_cut_at_the_best_places_that_there_are() {
+    let parts = cut_of(&"A paragraph.\nOf two lines.\n\n".repeat(100));
+    assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with(".\n\n")));
+    let parts = cut_of(&"A line. And more of it.\n".repeat(100));
+    assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with('\n')));
+    let parts = cut_of(&"A sentence, of some words. Is it? It is! ".repeat(100));
+    assert!(parts.len() == 20 && parts.iter().all(|part| [". ", "? ", "! "].iter().any(|end| part.ends_with(end))));
+    let parts = cut_of(&"\u{6587}\u{5b57}\u{3002}".repeat(100));
+    assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with('\u{3002}')));
+    let parts = cut_of(&"words and more of them without a stop ".repeat(100));
+    assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with(' ')));
+    for text in ["x", "\u{e9}", "\u{6587}", "\u{1f600}"] {
+        let parts = cut_of(&text.repeat(1000));
+        assert_eq!(parts.len(), 20);
+        assert!(parts.iter().all(|part| part.len().abs_diff(50 * text.len()) <= 2 * text.len()));
+    }
+    // Of too little text there is at least something to hold out.
+    assert_eq!(cut_of("ab"), ["a", "b"]);
+}
+
+#[test]
+fn a_title_does_not_keep_a_document_whole() {
+    let text = format!("Title\n\n{}", "a sentence of one long line. ".repeat(200));
+    let line = serde_json::json!({"id": "only", "text": text}).to_string();
+    let corpus = loaded("c.jsonl", line.as_bytes()).unwrap();
+    assert!(corpus.documents.len() >= 19 && corpus.documents.iter().all(|d| d.text.ends_with(". ")));
+}
+
+#[test]
+fn what_was_read_before_is_read_as_it_was() {
+    // Another hash would mean that stored runs no longer find their text. A `.txt` of two lines is two documents,
+    // however unequal: lone texts alone are cut more finely.
+    let unequal = format!("Title\n{}", "a sentence of one long line. ".repeat(200));
+    assert_eq!(loaded("c.txt", unequal.as_bytes()).unwrap().documents.len(), 2);
+    let paragraphs = "Some words,\nand some more of them.\n\n".repeat(200);
+    let hashes = [("c.txt", &*unequal), ("c.txt", &*paragraphs), ("c.jsonl", TWO)]
+        .map(|(name, text)| loaded(name, text.as_bytes()).unwrap().blake3[..16].to_owned());
+    assert_eq!(hashes, ["2b3ee3c1b1a58d27", "9198c1ad3aca2fcb", "7e53aa2e13a312b2"]);
+}
+
 proptest! {
     #[test]
+    fn cutting_a_lone_document_loses_nothing(text in "([a-zé。. ]{0,40}\r?\n?){0,20}") {
+        prop_assume!(text.chars().count() > 1);
+        let whole = Document { id: "only".into(), text };
+        let documents = cut_lone(&whole);
+        prop_assert_eq!(documents.iter().map(|d| d.text.as_str()).collect::<String>(), whole.text);
+        prop_assert!(documents.iter().all(|d| !d.text.is_empty()));
+        prop_assert!((2..=TXT_DOCUMENTS).contains(&documents.len()));
+    }
+
+    #[test]
     fn cutting_loses_nothing(text in "([a-zé ]{0,9}\r?\n?){0,80}") {
-        let documents = cut(&text);
+        let documents = cut_text(&text);
         prop_assert_eq!(documents.iter().map(|d| d.text.as_str()).collect::<String>(), text);
         prop_assert!(documents.iter().all(|d| !d.text.is_empty()) && documents.len() <= TXT_DOCUMENTS);
     }

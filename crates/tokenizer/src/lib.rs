@@ -10,6 +10,7 @@
 //! | [`PretrainedTokenizer`] | the tokenizers that pretrained models came with, for measuring those; [`Tokenizer`] is either kind |
 //! | [`Shard`] | ids in a file that verifies itself |
 //! | [`TrainingOrder`] | the `k`-th example is arithmetic on `(seed, k)`; there is no loader to checkpoint |
+//! | [`shuffled`], [`FragmentOrder`] | the same text without order, or without repetition: negative controls |
 //! | [`RepeatsTask`] | examples without a corpus, for tests of seconds |
 //! | [`prepare`] | all of it in one folder, made once, shared by runs |
 //!
@@ -45,6 +46,7 @@ pub mod corpus;
 
 mod bpe;
 mod bytes;
+mod control;
 mod data;
 mod error;
 mod order;
@@ -57,6 +59,7 @@ mod tokenizer_file;
 mod zstd;
 
 pub use bpe::{BOS, BpeTokenizer, MAX_D_VOCAB, MIN_D_VOCAB};
+pub use control::{FRAGMENT_TOKENS, FragmentOrder, shuffled};
 pub use corpus::{Corpus, Document};
 pub use data::{Data, Summary, prepare};
 pub use error::{Error, Result};
