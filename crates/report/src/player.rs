@@ -11,7 +11,7 @@ use std::{
 };
 
 use induction_metrics::{
-    Bump, Pca, PhaseConfig, Pivot, StepConfig, StepDirection, StepFit, divergence, find_step, half_time, loss_bumps,
+    Bump, Pca, PhaseConfig, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time, loss_bumps,
     mean_stderr, pivot, resample, smoothed,
 };
 use ndarray::Array2;
@@ -113,16 +113,25 @@ pub(crate) struct Player<'a> {
     window: OnceLock<Result<Window, String>>,
     matching: OnceLock<Option<f64>>,
     path: OnceLock<Option<Array2<f64>>>,
+    /// Shared with every draw: what the fits of steps know of the snapshots alone.
+    searches: Arc<Searches>,
     /// What the standard error of each head's prefix matching is multiplied by in this draw.
     noise: OnceLock<Vec<f64>>,
 }
 
+/// Fits of steps to the score and to prefix matching, prepared for a run's snapshots.
+#[derive(Debug, Default)]
+struct Searches {
+    score: OnceLock<Result<StepSearch, String>>,
+    matching: OnceLock<Result<StepSearch, String>>,
+}
+
 impl<'a> Player<'a> {
     pub(crate) fn new(run: &'a Run, part: Part, plane: Option<Arc<Pca>>) -> Self {
-        Self::on(run, part, plane, None)
+        Self::on(run, part, plane, None, Arc::default())
     }
 
-    fn on(run: &'a Run, part: Part, plane: Option<Arc<Pca>>, draw: Option<Draw>) -> Self {
+    fn on(run: &'a Run, part: Part, plane: Option<Arc<Pca>>, draw: Option<Draw>, searches: Arc<Searches>) -> Self {
         Self {
             run,
             part,
@@ -133,12 +142,13 @@ impl<'a> Player<'a> {
             matching: OnceLock::new(),
             path: OnceLock::new(),
             noise: OnceLock::new(),
+            searches,
         }
     }
 
     /// The same with the examples of one draw; everything is found again.
     pub(crate) fn drawn(&self, draw: &Draw) -> Self {
-        Self::on(self.run, self.part, self.plane.clone(), Some(draw.clone()))
+        Self::on(self.run, self.part, self.plane.clone(), Some(draw.clone()), self.searches.clone())
     }
 
     fn mean(&self, by_example: &[f64]) -> f64 {
@@ -171,9 +181,10 @@ impl<'a> Player<'a> {
 
     fn find_window(&self) -> Result<Window, String> {
         let (tokens, scores) = self.searched(&self.icl_tokens(), self.same_token());
-        let config = StepConfig::default();
+        let prepared = || StepSearch::new(&tokens, &StepConfig::default()).map_err(|error| error.to_string());
+        let search = self.searches.score.get_or_init(prepared).as_ref().map_err(String::clone)?;
         // How large a height is noise is a property of the examples; a draw is held to the same.
-        let found = find_step(&tokens, &scores, self.height_error(&tokens, &scores), &config);
+        let found = search.find(&scores, self.height_error(&tokens, &scores));
         found.map_err(|error| error.to_string())?.map(|step| Window::of(&step)).map_err(|none| none.to_string())
     }
 
@@ -363,14 +374,10 @@ impl<'a> Player<'a> {
                 .map(|point| (point.tokens, self.prefix_matching(best, &point.heads[best])))
                 .unzip();
             let (tokens, values) = self.searched(&tokens, &values);
-            let step = find_step(
-                &tokens,
-                &values,
-                None,
-                &StepConfig { direction: StepDirection::Rising, ..StepConfig::default() },
-            )
-            .ok()?
-            .ok()?;
+            let rising = StepConfig { direction: StepDirection::Rising, ..StepConfig::default() };
+            let prepared = || StepSearch::new(&tokens, &rising).map_err(|error| error.to_string());
+            let search = self.searches.matching.get_or_init(prepared).as_ref().ok()?;
+            let step = search.find(&values, None).ok()?.ok()?;
             Some(step.midpoint_tokens)
         })
     }
