@@ -1,7 +1,7 @@
 //! The main job: the runs of a plan, each trained, measured and ablated, and the report.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -51,16 +51,19 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
     induction_files::make_folders(&runs).map_err(Error::io(&runs))?;
     let mut resolved = manifest.clone();
     // Each text once, before the jobs, so that they do not all train the same tokenizer.
-    let mut known: BTreeMap<String, DataSpec> = BTreeMap::new();
+    let (mut known, mut said) = (BTreeMap::<String, Source>::new(), BTreeSet::new());
     for row in &mut resolved.runs {
         let key = format!("{:?} {} {}", row.spec.data, row.spec.model.d_vocab, row.spec.model.n_ctx);
-        match known.get(&key) {
-            Some(data) => row.spec.data = data.clone(),
+        let notes = match known.get(&key) {
+            Some(source) => source.resolve(&mut row.spec),
             None => {
                 let source = Source::open(&mut row.spec, &data)?;
-                source.notes().iter().for_each(|note| screen.note(note));
-                known.insert(key, row.spec.data.clone());
+                known.entry(key).or_insert(source).notes().to_vec()
             }
+        };
+        // Runs of one budget on one text say the same.
+        for note in notes.into_iter().filter(|note| said.insert(note.clone())) {
+            screen.note(&note);
         }
         row.hash = Some(row.spec.training_hash());
         // A folder of another seed or scale is refused before any work is done.
