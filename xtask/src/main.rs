@@ -83,7 +83,12 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
     command.arg(task).args(arguments);
     if !has("--corpus") && !has("--manifest") {
         // A GPU learns from more text than one of these.
-        let text = if scale == "gpu" { corpora.clone() } else { corpora.join("python.jsonl.zst") };
+        let text = match (task, scale) {
+            ("reproduce", "gpu") => corpora.clone(),
+            ("reproduce", _) => corpora.join("python-packages.jsonl.zst"),
+            // The search behind the defaults is not made on the text that claims are judged on.
+            _ => corpora.join("python-docs.jsonl.zst"),
+        };
         command.arg("--corpus").arg(text);
     }
     if task == "reproduce" && !has("--manifest") {

@@ -18,7 +18,7 @@
 //! use induction::plan::{Corpora, PlanOptions, Scale, plan};
 //!
 //! let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-//! let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: 1, corpora });
+//! let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora });
 //! let names: Vec<_> = manifest.runs.into_iter().map(|row| row.spec.name).collect();
 //! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
 //! ```

@@ -11,7 +11,7 @@ use std::{
 
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
-use induction_train::{DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
+use induction_train::{Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -21,7 +21,7 @@ use crate::Error;
 pub enum Scale {
     /// The synthetic repeat task: about 20 seconds, for CI and for a first look.
     Smoke,
-    /// Six models on real text, on a laptop.
+    /// Small models on real text, three seeds of each that decides most, clamped models and negative controls: on a laptop.
     Laptop,
     /// The paper's families: attention-only and with MLPs, 1 to 6 layers, smeared keys, and both again on other text.
     Full,
@@ -47,12 +47,12 @@ pub struct Corpora {
 pub struct PlanOptions {
     /// How much.
     pub scale: Scale,
-    /// Also the 2-layer models whose attention is clamped while they learn.
+    /// Also the 2-layer models whose attention is clamped while they learn, at a scale that has them not by itself.
     pub clamp: bool,
     /// The first seed.
     pub seed: u64,
-    /// Seeds of the 1- and 2-layer models on the main text.
-    pub seeds: u64,
+    /// Seeds of the attention-only 1- and 2-layer models on the main text; the scale's own number if not given.
+    pub seeds: Option<u64>,
     /// The texts.
     pub corpora: Corpora,
 }
@@ -87,6 +87,7 @@ const ATTENTION_ONLY: &str = "attention-only";
 const MLPS: &str = "with MLPs";
 const SMEARED: &str = "smeared keys";
 const CLAMPED: &str = "clamped attention";
+const CONTROLS: &str = "negative controls";
 const SECOND: &str = "second text";
 const BOOKS: &str = "books only";
 
@@ -210,14 +211,18 @@ pub fn plan(options: &PlanOptions) -> Manifest {
             runs.push(Row::new(base.run(2, false, true), &[SMEARED]));
         }
     }
-    if clamp {
+    let judged = matches!(scale, Scale::Laptop | Scale::Full);
+    if clamp || judged {
         runs.extend(clamped(&base).into_iter().map(|spec| Row::new(spec, &[CLAMPED])));
     }
+    if judged {
+        runs.extend(controls(&base).into_iter().map(|spec| Row::new(spec, &[CONTROLS])));
+    }
     let first: Vec<Row> = runs.clone();
-    for seed in seed + 1..seed + seeds.max(1) {
+    let seeds = seeds.unwrap_or(if judged { 3 } else { 1 }).max(1);
+    for seed in seed + 1..seed + seeds {
         for row in &first {
-            let on_main = corpus(&row.spec) == base.text.as_deref();
-            if row.spec.model.n_layers <= 2 && row.spec.model.clamp.is_none() && on_main {
+            if is_repeated(&base, &row.spec) {
                 let mut row = row.clone();
                 row.series.clear();
                 row.spec.seed = seed;
@@ -228,6 +233,14 @@ pub fn plan(options: &PlanOptions) -> Manifest {
     }
     let name = clap::ValueEnum::to_possible_value(&scale).map(|value| value.get_name().to_string());
     Manifest { format: FORMAT, name: name.unwrap_or_default(), runs }
+}
+
+/// Whether further seeds repeat a run: the attention-only models of 1 and 2 layers on the main text, which decide most.
+fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
+    let model = &spec.model;
+    let plain = matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
+    let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
+    plain && of_the_paper && model.n_layers <= 2 && corpus(spec) == base.text.as_deref()
 }
 
 /// 1 to 6 layers, attention-only and with MLPs.
@@ -269,6 +282,21 @@ fn clamped(base: &Base) -> Vec<RunSpec> {
         .collect()
 }
 
+/// The 2-layer model on the same text without what induction needs: order, or repetition. There the change must not come.
+fn controls(base: &Base) -> Vec<RunSpec> {
+    let of = |name: &str, what: Control| {
+        let mut spec = base.run(2, false, false);
+        spec.name = format!("2L-{name}");
+        if let DataSpec::Corpus { control, .. } = &mut spec.data {
+            *control = Some(what);
+        }
+        // Of a model without induction heads there is nothing to remove.
+        spec.evaluation.ablation_every = 0;
+        spec
+    };
+    vec![of("shuffled", Control::Shuffled), of("fragments", Control::Fragments)]
+}
+
 /// What the runs of a scale have in common. Where a value comes from stands in docs/PILOT.md.
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
@@ -282,9 +310,16 @@ pub(crate) struct Base {
     pub(crate) train: TrainSpec,
     /// Token budget of models with MLPs, which change later.
     pub(crate) mlp_tokens: u64,
+    /// What their learning rate is of the others'.
+    pub(crate) mlp_lr: f64,
     /// Snapshots that an attention-only run keeps, those below the first distance apart.
     pub(crate) snapshots: u64,
     pub(crate) evaluation: EvaluationSpec,
+}
+
+/// How the small models learn: at a constant rate, which falls in the last fifth so that the end is no draw of its jitter.
+fn small(tokens: u64) -> TrainSpec {
+    TrainSpec { decay_share: 0.2, ..TrainSpec::new(tokens, 8, 1e-2) }
 }
 
 impl Base {
@@ -294,8 +329,8 @@ impl Base {
                 let model = ModelConfig { d_model: 64, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() };
                 (model, TrainSpec::new(400_000, 16, 1e-2), 400_000, 20, 128, 12)
             }
-            Scale::Laptop => (ModelConfig::default(), TrainSpec::new(6_000_000, 4, 5e-3), 6_000_000, 24, 256, 25),
-            Scale::Full => (ModelConfig::default(), TrainSpec::new(8_000_000, 4, 5e-3), 8_000_000, 24, 256, 25),
+            Scale::Laptop => (ModelConfig::default(), small(6_000_000), 6_000_000, 24, 1024, 25),
+            Scale::Full => (ModelConfig::default(), small(8_000_000), 8_000_000, 24, 1024, 25),
             Scale::Gpu => {
                 let model =
                     ModelConfig { d_model: 512, n_heads: 8, d_head: 64, d_vocab: 4096, ..ModelConfig::default() };
@@ -325,9 +360,13 @@ impl Base {
             icl_late: icl.late,
             icl_half_width: icl.half_width,
             head_examples: 100,
-            ablation_examples: if scale == Scale::Full { 64 } else { 128 },
+            ablation_examples: match scale {
+                Scale::Laptop => 256,
+                Scale::Full | Scale::Smoke => 128,
+                Scale::Gpu | Scale::Paper => 1024,
+            },
             ablation_every: match scale {
-                Scale::Laptop | Scale::Full => 3,
+                Scale::Laptop | Scale::Full => 4,
                 _ => 1,
             },
             weights_every: if scale == Scale::Full { 3 } else { 1 },
@@ -335,7 +374,8 @@ impl Base {
             prefix_repeats: 4,
         };
         let text = (scale != Scale::Smoke).then(|| text.to_path_buf());
-        Self { text, suffix: String::new(), seed, model, train, mlp_tokens, snapshots, evaluation }
+        let mlp_lr = if matches!(scale, Scale::Laptop | Scale::Full) { 0.5 } else { 1.0 };
+        Self { text, suffix: String::new(), seed, model, train, mlp_tokens, mlp_lr, snapshots, evaluation }
     }
 
     /// Without ablations: of its models on other data the paper shows losses only.
@@ -348,6 +388,7 @@ impl Base {
         let mut train = self.train.clone();
         if mlp {
             train.tokens = self.mlp_tokens;
+            train.lr *= self.mlp_lr;
         }
         let model = ModelConfig {
             n_layers,
@@ -356,7 +397,7 @@ impl Base {
             ..self.model.clone()
         };
         let data = match &self.text {
-            Some(path) => DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None },
+            Some(path) => DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None, control: None },
             None => DataSpec::Repeats { min_period: 8, max_period: 24 },
         };
         let variant = match (mlp, smeared_keys) {
@@ -385,7 +426,7 @@ mod tests {
 
     fn manifest(scale: Scale, seeds: u64, clamp: bool) -> Manifest {
         let corpora = Corpora { main: "a".into(), second: "b".into(), books: "c".into() };
-        plan(&PlanOptions { scale, clamp, seed: 3, seeds, corpora })
+        plan(&PlanOptions { scale, clamp, seed: 3, seeds: Some(seeds), corpora })
     }
 
     #[test]
@@ -404,7 +445,8 @@ mod tests {
         let of = |name: &str| series.get(name).copied().unwrap_or_default();
         let both = |name: &str| of(name) + of(&format!("{name}, {SECOND}"));
         assert_eq!([both(ATTENTION_ONLY), both(MLPS), of(SMEARED), of(BOOKS)], [12, 12, 4, 3]);
-        assert_eq!(manifest.runs.len(), 28 - 2 + 3);
+        assert_eq!([of(CLAMPED), of(CONTROLS)], [2, 2]);
+        assert_eq!(manifest.runs.len(), 28 - 2 + 3 + 4);
     }
 
     #[test]
@@ -415,10 +457,19 @@ mod tests {
             .filter(|row| row.spec.seed != 3)
             .map(|row| row.spec.name)
             .collect();
-        let each = |seed: u64| {
-            ["1L", "2L", "1L-mlp", "2L-mlp", "1L-smeared", "2L-smeared"].map(|name| format!("{name}-seed-{seed}"))
-        };
+        let each = |seed: u64| ["1L", "2L", "1L-smeared", "2L-smeared"].map(|name| format!("{name}-seed-{seed}"));
         assert_eq!(names, [each(4), each(5)].concat());
+    }
+
+    #[test]
+    fn the_laptop_has_three_seeds_of_what_decides_most_and_its_controls() {
+        let corpora = Corpora { main: "a".into(), second: "b".into(), books: "c".into() };
+        let options = PlanOptions { scale: Scale::Laptop, clamp: false, seed: 0, seeds: None, corpora };
+        let names: Vec<String> = plan(&options).runs.into_iter().map(|row| row.spec.name).collect();
+        assert_eq!(names.len(), 3 * 4 + 2 + 2 + 2, "{names:?}");
+        for name in ["2L-seed-2", "2L-previous-token", "2L-no-induction", "2L-shuffled", "2L-fragments", "2L-mlp", "3L"] {
+            assert!(names.iter().any(|found| found == name), "{name} in {names:?}");
+        }
     }
 
     #[test]

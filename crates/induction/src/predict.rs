@@ -264,7 +264,7 @@ mod tests {
         let said: serde_json::Value = serde_json::from_str(said).unwrap();
         for (name, scale) in [("full", Scale::Full), ("paper", Scale::Paper)] {
             let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-            let runs = plan(&PlanOptions { scale, clamp: false, seed: 0, seeds: 1, corpora }).runs;
+            let runs = plan(&PlanOptions { scale, clamp: false, seed: 0, seeds: Some(1), corpora }).runs;
             let costs: Vec<Cost> = runs.iter().map(|row| Cost::of(&row.spec)).collect();
             let flop = |cost: &Cost| cost.flop.train + cost.flop.measure + cost.flop.ablate;
             let sums =

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{CopyingCeiling, Error, Result};
 
 /// The scores that decide a head's role, each averaged over examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -20,26 +20,34 @@ pub struct RoleScores {
 ///
 /// Copying goes by the paper's score, `4r - 1` of what a head raises on random tokens. Its 0 is no chance level: it asks
 /// that a head's attended token get a third of all that the head raises in the sample (`a > S/3`), while a head that
-/// raises all 25 tokens alike has -0.85. So a small model's induction head that copies weakly can fall below 0.
-/// The sign of its OV eigenvalues may then disagree; report both.
+/// raises all 25 tokens alike has -0.85. A head of few dimensions cannot get so far whatever it does; where the ceiling of
+/// its rank is known, [`for_ceiling`](Self::for_ceiling) sets the limits by it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoleThresholds {
     /// A head matches prefixes above this prefix-matching score (default 0.3).
     pub prefix_matching: f64,
-    /// A head copies above this copying score, and has negative copying below it (default 0).
+    /// A head copies above this copying score (default 0).
     pub copying: f64,
+    /// A head does the opposite of copying below this copying score (default 0).
+    pub anti_copying: f64,
     /// A head attends to the previous token above this previous-token score (default 0.3).
     pub previous_token: f64,
 }
 
 impl Default for RoleThresholds {
     fn default() -> Self {
-        Self { prefix_matching: 0.3, copying: 0.0, previous_token: 0.3 }
+        Self { prefix_matching: 0.3, copying: 0.0, anti_copying: 0.0, previous_token: 0.3 }
     }
 }
 
 impl RoleThresholds {
+    /// Copying from half-way between chance and what a head of that rank can be expected to reach, its opposite below chance.
+    pub fn for_ceiling(ceiling: &CopyingCeiling) -> Self {
+        let CopyingCeiling { ceiling, chance } = *ceiling;
+        Self { copying: f64::midpoint(chance, ceiling.max(chance)), anti_copying: chance, ..Self::default() }
+    }
+
     /// Checks that each threshold lies in the range of its score.
     ///
     /// # Errors
@@ -48,6 +56,7 @@ impl RoleThresholds {
         for (name, value, lowest, expected) in [
             ("prefix_matching", self.prefix_matching, 0.0, "a score in [0, 1]"),
             ("copying", self.copying, -1.0, "a score in [-1, 1]"),
+            ("anti_copying", self.anti_copying, -1.0, "a score in [-1, 1]"),
             ("previous_token", self.previous_token, 0.0, "a score in [0, 1]"),
         ] {
             if !(lowest..=1.0).contains(&value) {
@@ -66,6 +75,8 @@ pub enum Role {
     Induction,
     /// Matches prefixes with negative copying: it raises other tokens than the one it attends to (paper.md, 7.8).
     AntiCopyingPrefix,
+    /// Matches prefixes, and neither copies nor does the opposite.
+    PrefixMatching,
     /// Attends to the previous token.
     PreviousToken,
     /// Copies, but does not match prefixes.
@@ -74,18 +85,20 @@ pub enum Role {
     Other,
 }
 
-/// The role of a head: the first of induction, anti-copying prefix, previous-token and copying head whose thresholds it
-/// passes, each strictly.
+/// The role of a head: the first of induction, anti-copying prefix, prefix-matching, previous-token and copying head whose
+/// thresholds it passes, each strictly.
 ///
 /// A score that is no number passes none.
 pub fn role(scores: &RoleScores, thresholds: &RoleThresholds) -> Role {
     let matches = scores.prefix_matching > thresholds.prefix_matching;
     let copies = scores.copying > thresholds.copying;
-    let anti_copies = scores.copying < thresholds.copying;
+    let anti_copies = scores.copying < thresholds.anti_copying;
     if matches && copies {
         Role::Induction
     } else if matches && anti_copies {
         Role::AntiCopyingPrefix
+    } else if matches {
+        Role::PrefixMatching
     } else if scores.previous_token > thresholds.previous_token {
         Role::PreviousToken
     } else if copies {

@@ -1,6 +1,6 @@
 //! Roles by thresholds.
 
-use induction_metrics::{Error, Role, RoleScores, RoleThresholds, role};
+use induction_metrics::{CopyingCeiling, Error, Role, RoleScores, RoleThresholds, role};
 use proptest::prelude::*;
 
 fn by_default(prefix_matching: f64, copying: f64, previous_token: f64) -> Role {
@@ -30,9 +30,20 @@ fn induction_comes_before_previous_token() {
 #[test]
 fn thresholds_are_passed_strictly() {
     assert_eq!(by_default(0.3, 0.5, 0.0), Role::Copying);
-    assert_eq!(by_default(0.9, 0.0, 0.0), Role::Other);
+    assert_eq!(by_default(0.9, 0.0, 0.0), Role::PrefixMatching);
     assert_eq!(by_default(0.0, 0.0, 0.3), Role::Other);
     assert_eq!(by_default(f64::NAN, f64::NAN, f64::NAN), Role::Other);
+}
+
+#[test]
+fn limits_by_the_ceiling_of_a_rank() {
+    let limits = RoleThresholds::for_ceiling(&CopyingCeiling { ceiling: -0.05, chance: -0.85 });
+    limits.validate().expect("scores");
+    let of = |copying: f64| role(&RoleScores { prefix_matching: 0.7, copying, previous_token: 0.0 }, &limits);
+    assert_eq!([of(-0.1), of(-0.6), of(-0.9)], [Role::Induction, Role::PrefixMatching, Role::AntiCopyingPrefix]);
+    // A ceiling that is not above chance leaves no room in between.
+    let none = RoleThresholds::for_ceiling(&CopyingCeiling { ceiling: -0.9, chance: -0.85 });
+    assert_eq!((none.copying, none.anti_copying), (-0.85, -0.85));
 }
 
 #[test]
@@ -55,8 +66,15 @@ fn tables_and_roles_have_names() {
     let found: RoleThresholds = serde_json::from_str(r#"{"copying": -0.1}"#).expect("the rest has defaults");
     assert_eq!(found, RoleThresholds { copying: -0.1, ..RoleThresholds::default() });
     assert!(serde_json::from_str::<RoleThresholds>(r#"{"coping": 0.1}"#).is_err());
-    let roles = [Role::Induction, Role::AntiCopyingPrefix, Role::PreviousToken, Role::Copying, Role::Other];
-    let names = ["induction", "anti-copying-prefix", "previous-token", "copying", "other"];
+    let roles = [
+        Role::Induction,
+        Role::AntiCopyingPrefix,
+        Role::PrefixMatching,
+        Role::PreviousToken,
+        Role::Copying,
+        Role::Other,
+    ];
+    let names = ["induction", "anti-copying-prefix", "prefix-matching", "previous-token", "copying", "other"];
     assert_eq!(serde_json::to_value(roles).expect("names"), serde_json::to_value(names).expect("names"));
 }
 

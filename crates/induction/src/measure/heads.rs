@@ -231,6 +231,10 @@ impl Evaluators {
             None => vec![vec![Vec::new(); config.n_heads]; config.n_layers],
         };
 
+        let limits = match circuits {
+            Some(_) => RoleThresholds::for_ceiling(&weights::ceiling(config, params, self.random.view()).map_err(place)?),
+            None => RoleThresholds::default(),
+        };
         let mut rows = Vec::new();
         for (layer, columns) in activation_scores.iter().enumerate() {
             for head in 0..config.n_heads {
@@ -243,7 +247,7 @@ impl Evaluators {
                     copying: of("copying"),
                     previous_token: of("previous_token"),
                 };
-                let role = role(&known, &RoleThresholds::default());
+                let role = role(&known, &limits);
                 rows.push(HeadRow { step, tokens, layer, head, role, scores });
             }
         }

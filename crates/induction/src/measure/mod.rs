@@ -17,8 +17,8 @@ use std::{
 use induction_engine::Engine;
 use induction_files::Lease;
 use induction_metrics::{
-    IclIndices, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index, loss_derivative,
-    random_token_losses,
+    IclIndices, SameToken, copy_split, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index,
+    loss_derivative, mean_stderr, random_token_losses,
 };
 use induction_model::{ModelConfig, Params, write_safetensors};
 use induction_train::{EvaluationSpec, RunSpec, load_model, manifest_hash, snapshot_folder};
@@ -26,7 +26,7 @@ use ndarray::{Array2, Axis};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
-use self::tables::{IclRow, LossRow, Meta, RandomTokenRow, Tables};
+use self::tables::{CopyRow, IclRow, LossRow, Meta, RandomTokenRow, Tables};
 use crate::status::{Seen, Stage};
 use crate::{
     Error,
@@ -46,8 +46,11 @@ pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 struct Evaluation {
     /// `[example, n_ctx + 1]`.
     held_out: Array2<u32>,
+    /// The windows in which the last tokens of the held-out ones are predicted again.
+    fresh: Array2<u32>,
     evaluators: Evaluators,
     indices: IclIndices,
+    same: SameToken,
 }
 
 impl Evaluation {
@@ -55,14 +58,16 @@ impl Evaluation {
         let held_out = source.held_out(spec.examples)?;
         let evaluators =
             Evaluators::new(spec, inputs(&held_out, spec.head_examples), source.bos(), &source.allowed_tokens()?)?;
-        let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
-        Ok(Self { held_out, evaluators, indices })
+        let (indices, same) = indices_of(spec, held_out.ncols() - 1)?;
+        let fresh = same.fresh(held_out.view()).map_err(in_examples)?;
+        Ok(Self { held_out, fresh, evaluators, indices, same })
     }
 
     /// `evaluation.safetensors`: every token that is measured on, so that others can measure the same.
     fn write(&self, folder: &Path) -> Result<(), Error> {
         let arrays = [
             ("examples", &self.held_out),
+            ("fresh", &self.fresh),
             ("text", &self.evaluators.text),
             ("repeated", &self.evaluators.repeated),
             ("random", &self.evaluators.random),
@@ -91,6 +96,7 @@ impl Evaluation {
     ) -> Result<Array2<f32>, Error> {
         let place = |source| Error::Metric { place: format!("step {step}"), source };
         let losses = engine.losses(self.held_out.view(), &[])?;
+        let fresh = engine.losses(self.fresh.view(), &[])?;
         let by_index = loss_by_index(losses.view()).map_err(place)?.to_vec();
         let (derivative_index, d_loss_d_ln_index) = loss_derivative(&by_index).map_err(place)?.into_iter().unzip();
         let loss = by_index.iter().sum::<f64>() / by_index.len() as f64;
@@ -110,15 +116,24 @@ impl Evaluation {
         let icl = icl_score(losses.view(), &self.indices).map_err(place)?;
         let by_example = icl_by_example(losses.view(), &self.indices).map_err(place)?;
         let slopes = late_slope(losses.view(), self.indices.early).map_err(place)?;
+        let same_token = self.same.by_example(losses.view(), fresh.view()).map_err(place)?;
+        let (same_token_score, same_token_stderr) = mean_stderr(&same_token);
         tables.icl.push(IclRow {
             step,
             tokens,
             icl_score: icl.score,
             stderr: icl.stderr.unwrap_or(0.0),
             by_example: single(&by_example),
+            same_token_score,
+            same_token_stderr: same_token_stderr.unwrap_or(0.0),
+            same_token_by_example: single(&same_token),
+            same_token_by_index: self.same.by_index(losses.view(), fresh.view()).map_err(place)?,
             late_slope: slopes.iter().sum::<f64>() / slopes.len() as f64,
             late_slope_by_example: single(&slopes),
         });
+
+        let split = copy_split(losses.view(), self.held_out.view()).map_err(place)?;
+        tables.copies.push(CopyRow::new(step, tokens, &split));
 
         let random = random_token_losses(losses.view(), EVALUATION_SEED).map_err(place)?;
         let mean = random.iter().map(|&loss| f64::from(loss)).sum::<f64>() / random.len() as f64;
@@ -129,6 +144,20 @@ impl Evaluation {
         tables.composition.extend(weights::composition(&circuits, step, tokens));
         Ok(losses)
     }
+}
+
+/// Where the in-context learning scores of a spec look, in examples of `n_ctx` tokens.
+///
+/// # Errors
+/// Indices that do not fit the context.
+pub(crate) fn indices_of(spec: &EvaluationSpec, n_ctx: usize) -> Result<(IclIndices, SameToken), Error> {
+    let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
+    let same = SameToken::new(&indices, n_ctx).map_err(in_examples)?;
+    Ok((indices, same))
+}
+
+fn in_examples(source: induction_metrics::Error) -> Error {
+    Error::Metric { place: "evaluation examples".into(), source }
 }
 
 /// Measures every kept snapshot of a run that is not measured yet. Tables grow with each snapshot, each write whole.
@@ -202,7 +231,8 @@ pub fn measure(
     }
     // Last, as it says that all is there.
     lease.check()?;
-    summary::write(&folder, spec, source, &evaluation, &tables)
+    let last = load_params(spec, run, spec.steps())?;
+    summary::write(&folder, spec, source, &evaluation, &tables, &last)
 }
 
 /// Refuses to measure snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
@@ -300,7 +330,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A few examples: the ICL score comes within about 0.2 nats.
+    /// A few examples: the same-token ICL score comes within about 0.1 nats.
     ///
     /// # Errors
     /// Data that are too few for it.
@@ -319,16 +349,17 @@ impl Probe {
         Ok(Self { evaluation, evaluation_spec: spec.evaluation.clone() })
     }
 
-    /// The ICL score and the highest prefix-matching score of the model that the engine holds.
+    /// The same-token ICL score and the highest prefix-matching score of the model that the engine holds.
     ///
     /// # Errors
     /// The engine's and the metrics'.
     pub fn look(&self, engine: &dyn Engine) -> Result<Seen, Error> {
         let place = |source| Error::Metric { place: "a look while training".into(), source };
         let losses = engine.losses(self.evaluation.held_out.view(), &[])?;
-        let icl = icl_score(losses.view(), &self.evaluation.indices).map_err(place)?;
+        let fresh = engine.losses(self.evaluation.fresh.view(), &[])?;
+        let same_token = self.evaluation.same.by_example(losses.view(), fresh.view()).map_err(place)?;
         let best = self.evaluation.evaluators.best_prefix_matching(engine)?;
-        Ok(Seen { icl_score: Some(icl.score), prefix_matching: Some(best), ..Seen::default() })
+        Ok(Seen { icl_score: Some(mean_stderr(&same_token).0), prefix_matching: Some(best), ..Seen::default() })
     }
 
     /// Measures everything once, as a snapshot is measured, and keeps nothing.

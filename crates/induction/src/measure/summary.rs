@@ -3,47 +3,46 @@
 use std::path::Path;
 
 use induction_metrics::{
-    Bump, IclIndices, Mixture, PhaseConfig, Window, WindowInterval, change_point, half_time, icl_score, icl_window,
-    loss_bumps, loss_by_index, predicted_onset, smoothed, window_interval,
+    Bump, CopyingCeiling, IclIndices, Mixture, PhaseConfig, StepConfig, StepFit, change_point, find_step, half_time,
+    icl_score, loss_bumps, loss_by_index, predicted_onset, smoothed,
 };
+use induction_model::Params;
 use induction_train::RunSpec;
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::{
     Evaluation,
     tables::{Tables, write_json},
+    weights::ceiling as ceiling_of_copying,
 };
-use crate::{
-    Error,
-    source::{EVALUATION_SEED, Source},
-};
+use crate::{Error, source::Source};
 
 pub(super) const FILE: &str = "summary.json";
-
-/// Bootstrap draws behind the window's interval.
-const DRAWS: usize = 1000;
 
 /// Departures from convexity that are told; the rest are smaller.
 const BUMPS: usize = 3;
 
 #[derive(Serialize)]
 struct Summary {
-    /// The phase-change window of the ICL score (paper.md, 2.1).
-    window: Option<Window>,
+    /// The step that the same-token ICL score makes; between its 10 % and 90 % points lies the phase-change window (paper.md,
+    /// 2.1). How well it is known over examples, the report says.
+    window: Option<StepFit>,
     /// Why there is none.
     no_window: Option<String>,
-    /// Its 95 % interval over evaluation examples.
-    window_interval: Option<WindowInterval>,
-    /// Where the held-out loss, smoothed as the ICL score is, lies above its convex envelope; the deepest first.
+    /// Where the held-out loss, smoothed, lies above its convex envelope; the deepest first.
     loss_bumps: Vec<Bump>,
     /// The head that ends with the highest prefix matching.
     best_head: BestHead,
     /// Training tokens at which in-context learning begins: the window's start.
-    observed_onset_tokens: Option<u64>,
+    observed_onset_tokens: Option<f64>,
     /// The same by the published law 10^5.7 sqrt(batch x context).
     predicted_onset_tokens: f64,
     ceiling: Ceiling,
+    /// What heads of the last snapshot can be expected to score of the copying measure.
+    copying_ceiling: CopyingCeiling,
+    /// How often each token of the text was read, on average; nothing for endless data.
+    passes: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -75,9 +74,10 @@ pub(super) fn write(
     source: &Source,
     evaluation: &Evaluation,
     tables: &Tables,
+    last: &Params,
 ) -> Result<(), Error> {
     let place = |source| Error::Metric { place: folder.display().to_string(), source };
-    let summary = summarise(spec, source, evaluation, tables).map_err(place)?;
+    let summary = summarise(spec, source, evaluation, tables, last).map_err(place)?;
     write_json(&folder.join(FILE), &summary)
 }
 
@@ -86,41 +86,34 @@ fn summarise(
     source: &Source,
     evaluation: &Evaluation,
     tables: &Tables,
+    last: &Params,
 ) -> induction_metrics::Result<Summary> {
-    let config = PhaseConfig::default();
     // From the end of the warm-up on (paper.md, 2.1: "after warm region").
     let searched: Vec<_> = tables.icl.iter().filter(|row| row.step >= spec.train.warmup_steps).collect();
     let tokens: Vec<u64> = searched.iter().map(|row| row.tokens).collect();
-    let scores: Vec<f64> = searched.iter().map(|row| row.icl_score).collect();
-    let by_example: Vec<Vec<f64>> =
-        searched.iter().map(|row| row.by_example.iter().map(|&x| f64::from(x)).collect()).collect();
-    let slices: Vec<&[f64]> = by_example.iter().map(Vec::as_slice).collect();
-    let (window, no_window) = match icl_window(&tokens, &scores, &slices, &config) {
+    let scores: Vec<f64> = searched.iter().map(|row| row.same_token_score).collect();
+    let (window, no_window) = match find_step(&tokens, &scores, None, &StepConfig::default()) {
         Ok(Ok(window)) => (Some(window), None),
         Ok(Err(none)) => (None, Some(none.to_string())),
         // Too few snapshots to have a curve: a fact about the run, not a failure.
         Err(error) => (None, Some(error.to_string())),
     };
-    let interval = || {
-        let examples = by_example.first()?.len();
-        let table = Array2::from_shape_vec((by_example.len(), examples), by_example.concat()).ok()?;
-        window_interval(&tokens, table.view(), &config, EVALUATION_SEED, DRAWS).ok()
-    };
     let losses: Vec<f64> =
         tables.losses.iter().filter(|row| row.step >= spec.train.warmup_steps).map(|row| row.loss).collect();
-    let mut bumps = smoothed(&tokens, &losses, &config)
+    let mut bumps = smoothed(&tokens, &losses, &PhaseConfig::default())
         .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
         .unwrap_or_default();
     bumps.truncate(BUMPS);
     Ok(Summary {
-        observed_onset_tokens: window.map(|window| window.start_tokens),
+        observed_onset_tokens: window.map(|window| window.start_tokens()),
         window,
         no_window,
-        window_interval: interval(),
         loss_bumps: bumps,
         best_head: best_head(tables)?,
         predicted_onset_tokens: predicted_onset(spec.train.batch as u64, spec.model.n_ctx as u64),
         ceiling: ceiling(spec, source, evaluation.held_out.view(), &evaluation.indices)?,
+        copying_ceiling: ceiling_of_copying(&spec.model, last, evaluation.evaluators.random.view())?,
+        passes: source.passes(spec),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use induction_metrics::Role;
+use induction_metrics::{CopySplit, Role};
 use induction_train::EvaluationSpec;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -11,7 +11,7 @@ use crate::{Error, status::Seen};
 
 /// Raised whenever a measurement's definition changes, so that stored tables are made again. (A new head measure is seen
 /// by its name.)
-const MEASURES: u32 = 4;
+const MEASURES: u32 = 5;
 
 const META: &str = "meta.json";
 
@@ -43,8 +43,8 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
 }
 
 /// Every table's file.
-pub(super) const FILES: [&str; 5] =
-    [LossRow::FILE, IclRow::FILE, RandomTokenRow::FILE, HeadRow::FILE, CompositionRow::FILE];
+pub(super) const FILES: [&str; 6] =
+    [LossRow::FILE, IclRow::FILE, CopyRow::FILE, RandomTokenRow::FILE, HeadRow::FILE, CompositionRow::FILE];
 
 /// A line of `loss_by_index.jsonl`: what the losses of a snapshot say by index.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,9 +71,49 @@ pub(crate) struct IclRow {
     pub(crate) icl_score: f64,
     pub(super) stderr: f64,
     pub(super) by_example: Vec<f32>,
+    /// The score on the same tokens: their loss late in a window less that in a fresh one, where they stand early.
+    pub(crate) same_token_score: f64,
+    pub(super) same_token_stderr: f64,
+    pub(super) same_token_by_example: Vec<f32>,
+    /// The same difference at every index of the fresh window.
+    pub(super) same_token_by_index: Vec<f64>,
     /// d loss / d ln index over the indices from the early one on.
     pub(crate) late_slope: f64,
     pub(super) late_slope_by_example: Vec<f32>,
+}
+
+/// A line of `copies.jsonl`: the loss of the tokens that an earlier copy in their window foretells, and that of the others.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyRow {
+    pub(crate) step: u64,
+    pub(super) tokens: u64,
+    /// Mean loss of the foretold tokens; of the others.
+    pub(super) foretold_loss: f64,
+    pub(super) others_loss: f64,
+    /// Losses of each example's foretold tokens, summed; of its others.
+    pub(super) foretold_by_example: Vec<f32>,
+    pub(super) others_by_example: Vec<f32>,
+    /// How many of each example's tokens are foretold.
+    pub(super) n_foretold_by_example: Vec<u32>,
+    pub(super) n_others_by_example: Vec<u32>,
+}
+
+impl CopyRow {
+    pub(super) fn new(step: u64, tokens: u64, split: &[CopySplit]) -> Self {
+        let (n_foretold, n_others): (usize, usize) =
+            split.iter().fold((0, 0), |(a, b), split| (a + split.n_foretold, b + split.n_others));
+        let mean = |sum: fn(&CopySplit) -> f64, n: usize| split.iter().map(sum).sum::<f64>() / n.max(1) as f64;
+        Self {
+            step,
+            tokens,
+            foretold_loss: mean(|split| split.foretold, n_foretold),
+            others_loss: mean(|split| split.others, n_others),
+            foretold_by_example: split.iter().map(|split| split.foretold as f32).collect(),
+            others_by_example: split.iter().map(|split| split.others as f32).collect(),
+            n_foretold_by_example: split.iter().map(|split| split.n_foretold as u32).collect(),
+            n_others_by_example: split.iter().map(|split| split.n_others as u32).collect(),
+        }
+    }
 }
 
 /// A line of `random_tokens.jsonl`: the loss of one fixed random token an example.
@@ -138,7 +178,12 @@ macro_rules! one_a_snapshot {
         }
     )* };
 }
-one_a_snapshot!(LossRow: "loss_by_index.jsonl", IclRow: "icl.jsonl", RandomTokenRow: "random_tokens.jsonl");
+one_a_snapshot!(
+    LossRow: "loss_by_index.jsonl",
+    IclRow: "icl.jsonl",
+    CopyRow: "copies.jsonl",
+    RandomTokenRow: "random_tokens.jsonl"
+);
 
 impl Row for HeadRow {
     const FILE: &'static str = "heads.jsonl";
@@ -163,6 +208,7 @@ pub(super) struct Tables {
     pub(super) meta: Meta,
     pub(super) losses: Vec<LossRow>,
     pub(super) icl: Vec<IclRow>,
+    pub(super) copies: Vec<CopyRow>,
     pub(super) random_tokens: Vec<RandomTokenRow>,
     pub(super) heads: Vec<HeadRow>,
     pub(super) composition: Vec<CompositionRow>,
@@ -185,6 +231,7 @@ impl Tables {
             meta,
             losses: Vec::new(),
             icl: Vec::new(),
+            copies: Vec::new(),
             random_tokens: Vec::new(),
             heads: Vec::new(),
             composition: Vec::new(),
@@ -197,6 +244,7 @@ impl Tables {
             meta: serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?,
             losses: read_rows(folder)?,
             icl: read_rows(folder)?,
+            copies: read_rows(folder)?,
             random_tokens: read_rows(folder)?,
             heads: read_rows(folder)?,
             composition: read_rows(folder)?,
@@ -209,6 +257,7 @@ impl Tables {
         let kept = &self.meta.snapshots;
         keep(&mut self.losses, kept);
         keep(&mut self.icl, kept);
+        keep(&mut self.copies, kept);
         keep(&mut self.random_tokens, kept);
         keep(&mut self.heads, kept);
         keep(&mut self.composition, kept);
@@ -226,7 +275,7 @@ impl Tables {
         let (Some(loss), Some(icl)) = (self.losses.last(), self.icl.last()) else { return Seen::default() };
         let heads = self.heads.iter().filter(|row| row.step == loss.step);
         let best = heads.map(|row| row.score("prefix_matching")).fold(0.0, f64::max);
-        let (loss, icl_score) = (Some(loss.loss), Some(icl.icl_score));
+        let (loss, icl_score) = (Some(loss.loss), Some(icl.same_token_score));
         Seen { loss, icl_score, prefix_matching: Some(best), tokens_per_s: None }
     }
 
@@ -235,6 +284,7 @@ impl Tables {
     pub(super) fn write(&mut self, folder: &Path) -> Result<(), Error> {
         write_rows(folder, &mut self.losses)?;
         write_rows(folder, &mut self.icl)?;
+        write_rows(folder, &mut self.copies)?;
         write_rows(folder, &mut self.random_tokens)?;
         write_rows(folder, &mut self.heads)?;
         write_rows(folder, &mut self.composition)?;

@@ -1,8 +1,8 @@
 //! What a model's weights say of its heads, without running it.
 
-use induction_metrics::{BlockWeights, Circuits, previous_position_recall};
-use induction_model::{ModelConfig, Params, sinusoidal_positions};
-use ndarray::{ArrayView, ArrayView1, Dimension, Ix1, Ix2, Ix3};
+use induction_metrics::{BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall};
+use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
+use ndarray::{Array2, ArrayView, ArrayView1, ArrayView2, Axis, Dimension, Ix1, Ix2, Ix3};
 use rayon::prelude::*;
 
 use super::tables::CompositionRow;
@@ -26,6 +26,37 @@ pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Res
         .collect();
     let (w_e, w_u) = (get::<Ix2>(params, "embed.W_E"), get::<Ix2>(params, "unembed.W_U"));
     Circuits::fold(w_e, &blocks, gain(params, "ln_final.w"), w_u)
+}
+
+/// What heads of the model can be expected to score of the copying measure on these samples `[example, token]`.
+///
+/// Gains need no folding: an OV matrix takes any scale of its inputs and outputs into itself. What layer norms centre away is
+/// no direction, though.
+///
+/// # Errors
+/// Weights that are not finite.
+pub(super) fn ceiling(
+    config: &ModelConfig,
+    params: &Params,
+    samples: ArrayView2<u32>,
+) -> induction_metrics::Result<CopyingCeiling> {
+    let mut w_e: Array2<f32> = get::<Ix2>(params, "embed.W_E").to_owned();
+    let mut w_u: Array2<f32> = get::<Ix2>(params, "unembed.W_U").to_owned();
+    if let Some(gain) = gain(params, "ln_final.w") {
+        w_u *= &gain.insert_axis(Axis(1));
+    }
+    if config.normalization == Normalization::LN {
+        let centre = |weights: &mut Array2<f32>, axis: Axis| {
+            weights.lanes_mut(axis).into_iter().for_each(|mut lane| {
+                let mean = lane.sum() / lane.len() as f32;
+                lane -= mean;
+            });
+        };
+        centre(&mut w_e, Axis(1));
+        centre(&mut w_u, Axis(0));
+    }
+    let samples: Vec<Vec<u32>> = samples.rows().into_iter().map(|row| row.to_vec()).collect();
+    copying_ceiling(w_e.view(), w_u.view(), config.d_head, &samples)
 }
 
 /// `[layer][head]`; `previous` is each head's previous-token score.

@@ -47,18 +47,18 @@ pub(crate) enum Command {
         /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds time, memory, disk.
         #[arg(long)]
         dry_run: bool,
-        /// Also train 2-layer models with clamped attention: one has a previous-token head from the start, one may not
-        /// attend to what followed an earlier copy.
+        /// Also train 2-layer models with clamped attention, which laptop and full have anyway: one has a previous-token head
+        /// from the start, one may not attend to what followed an earlier copy.
         #[arg(long)]
         clamp: bool,
         /// Seed of every run; the first one where there are several.
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Seeds of the 1- and 2-layer models on the main text [default: 3 at full, else 1].
+        /// Seeds of the attention-only 1- and 2-layer models on the main text [default: 3 at laptop and full, else 1].
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: Option<u64>,
         /// The text to learn: .jsonl.zst, .jsonl, .txt, or a folder.
-        #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
+        #[arg(long, default_value = "fixtures/corpora/python-packages.jsonl.zst")]
         corpus: PathBuf,
         /// The text that the families learn again, at full and paper.
         #[arg(long, default_value = "fixtures/corpora/python-docs.jsonl.zst")]

@@ -20,7 +20,7 @@ use induction::{
     memory,
     model::{write_export_huggingface, write_export_transformer_lens},
     pilot::{self, pilot},
-    plan::{Corpora, Manifest, PlanOptions, Scale, plan},
+    plan::{Corpora, Manifest, PlanOptions, plan},
     progress::Screen,
     report::{Report, table},
     reproduce::{Forecast, forecast, order, reproduce, runs_of},
@@ -118,8 +118,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 Manifest::read(path)?
             } else {
                 let (main, second) = (corpus.clone(), second_corpus.clone());
-                let (scale, clamp, seed) = (*scale, *clamp, *seed);
-                let seeds = seeds.unwrap_or(if scale == Scale::Full { 3 } else { 1 });
+                let (scale, clamp, seed, seeds) = (*scale, *clamp, *seed, *seeds);
                 let corpora = Corpora { main, second, books: books.clone() };
                 let mut manifest = plan(&PlanOptions { scale, clamp, seed, seeds, corpora });
                 order(&mut manifest);
