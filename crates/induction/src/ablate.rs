@@ -5,11 +5,15 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 use induction_ablation::{
     Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Losses, Reads, control_sets, losses_under, single_heads,
 };
+use induction_engine::Engine;
 use induction_files::Lease;
-use induction_metrics::{IclIndices, Role, icl_by_example, loss_by_index, paired_change, random_token_losses};
-use induction_model::{ModelConfig, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec};
-use ndarray::{Array2, Array4, Axis};
+use induction_metrics::{
+    IclIndices, Role, RoleThresholds, SameToken, StepConfig, find_step, icl_by_example, loss_by_index, mean_stderr,
+    paired_change,
+};
+use induction_model::{ModelConfig, Params, read_safetensors, write_safetensors};
+use induction_train::{EvaluationSpec, RunSpec, snapshot_folder};
+use ndarray::{Array2, Array4, Axis, Ix2, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -18,8 +22,8 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, load_finite_model, load_params, manifest_hashes, single, step_file,
-        tables::{Row, keep, read_rows, write_json, write_rows},
+        HeadRow, WRITE_EVERY, indices_of, load_finite_model, load_params, manifest_hashes, single, step_file,
+        tables::{IclRow, Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
@@ -27,7 +31,7 @@ use crate::{
 };
 
 /// Raised whenever an ablation's definition changes, so that stored tables are made again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const META: &str = "ablations.json";
 const KNOCKOUTS: &str = "knockouts.jsonl";
@@ -35,8 +39,12 @@ const KNOCKOUTS: &str = "knockouts.jsonl";
 /// The kinds of the sweep, in the order of the tables.
 const KINDS: [Downstream; 2] = [Downstream::Full, Downstream::PatternPreserving];
 
-/// Control sets of each sort that are drawn beside the induction heads.
-const CONTROL_SETS: usize = 20;
+/// Control sets that are drawn beside the induction heads, if there are as many different ones.
+const CONTROL_SETS: usize = 50;
+
+/// Heads of control sets match prefixes less than this: one that matches them a little, though too little to be called an
+/// induction head, is a small dose of the treatment.
+const CONTROL_BELOW: f64 = 0.1;
 
 /// The patterns made from tokens that previous-token heads are given, and those that induction heads are.
 const PREVIOUS_TOKEN_PATTERNS: &[IdealPattern] = &[IdealPattern::PreviousToken];
@@ -50,10 +58,24 @@ struct Meta {
     #[serde(deserialize_with = "induction_engine::engine_name")]
     engine: String,
     evaluation: EvaluationSpec,
+    /// What the removals are held against; nothing if the run makes no step.
+    change: Option<Change>,
     /// Hash of each snapshot's manifest, by step.
     snapshots: BTreeMap<u64, String>,
     /// That of the snapshot that `knockouts.jsonl` is about.
     knockouts: Option<String>,
+}
+
+/// How training changed the losses while the same-token score made its step: the before-and-after vector (paper.md, 2),
+/// over every token of the ablations' examples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Change {
+    /// The last kept snapshot at or before the step's start.
+    before_step: u64,
+    /// The first at or after its end.
+    after_step: u64,
+    /// Of each example, the squared change of its losses, summed over indices; in nats squared.
+    squares: Vec<f32>,
 }
 
 /// A line of `ablations.jsonl`: one head of one snapshot, removed by zero.
@@ -70,8 +92,13 @@ struct AblationRow {
     /// Mean loss without the head minus the loss with it.
     loss_change: f64,
     icl_change_by_example: Vec<f32>,
-    /// Change of the loss of each example's fixed random token: what the before-and-after vector is held against.
-    random_token_changes: Vec<f32>,
+    /// The same of the score on the same tokens.
+    same_token_change: f64,
+    same_token_change_stderr: Option<f64>,
+    same_token_change_by_example: Vec<f32>,
+    /// Of each example, the product of what the removal does to its losses with what training did to them over the
+    /// [`Change`], summed over indices, in nats squared: below 0 the removal undoes it. Empty without a change.
+    undone_by_example: Vec<f32>,
 }
 
 impl Row for AblationRow {
@@ -92,21 +119,76 @@ struct Knockout {
     ablation: Option<Ablation>,
     loss: f64,
     icl_score: f64,
+    same_token_score: f64,
     loss_by_example: Vec<f32>,
     icl_by_example: Vec<f32>,
+    same_token_by_example: Vec<f32>,
+}
+
+/// How many examples heads are removed on: the first so many of those that are measured.
+fn examples_of(spec: &EvaluationSpec) -> usize {
+    spec.ablation_examples.min(spec.examples)
 }
 
 /// What the removals are taken on.
 struct Held {
     /// `[example, n_ctx + 1]`.
     examples: Array2<u32>,
+    /// The windows in which the last tokens of the examples are predicted again.
+    fresh: Array2<u32>,
     indices: IclIndices,
+    same: SameToken,
+}
+
+/// Losses of a model and under its ablations.
+struct Under {
+    /// On the examples.
+    long: Losses,
+    /// On the fresh windows.
+    fresh: Losses,
+}
+
+impl Under {
+    /// Of the whole model, on the examples and on the fresh windows.
+    fn clean(&self) -> [&Array2<f32>; 2] {
+        [&self.long.clean, &self.fresh.clean]
+    }
+
+    /// The same under each ablation.
+    fn ablated(&self) -> impl Iterator<Item = [&Array2<f32>; 2]> {
+        self.long.ablated.iter().zip(&self.fresh.ablated).map(|(long, fresh)| [long, fresh])
+    }
+}
+
+/// The in-context learning scores of each example, in nats.
+struct Scores {
+    icl: Vec<f64>,
+    same_token: Vec<f64>,
 }
 
 impl Held {
     fn new(spec: &EvaluationSpec, source: &Source) -> Result<Self, Error> {
-        let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
-        Ok(Self { examples: source.held_out(spec.ablation_examples.min(spec.examples))?, indices })
+        let examples = source.held_out(examples_of(spec))?;
+        let (indices, same) = indices_of(spec, examples.ncols() - 1)?;
+        Self::on(examples, indices, same)
+    }
+
+    fn on(examples: Array2<u32>, indices: IclIndices, same: SameToken) -> Result<Self, Error> {
+        let fresh = same
+            .fresh(examples.view())
+            .map_err(|source| Error::Metric { place: "ablation examples".into(), source })?;
+        Ok(Self { examples, fresh, indices, same })
+    }
+
+    fn under(&self, engine: &dyn Engine, params: &Params, ablations: &[Ablation]) -> Result<Under, Error> {
+        let on =
+            |examples: &Array2<u32>| losses_under(&Inputs { engine, params, examples: examples.view() }, ablations);
+        Ok(Under { long: on(&self.examples)?, fresh: on(&self.fresh)? })
+    }
+
+    fn scores(&self, [long, fresh]: [&Array2<f32>; 2]) -> Result<Scores, induction_metrics::Error> {
+        let icl = icl_by_example(long.view(), &self.indices)?;
+        Ok(Scores { icl, same_token: self.same.by_example(long.view(), fresh.view())? })
     }
 }
 
@@ -130,10 +212,11 @@ pub fn ablate(
     let lease = Lease::take(run, &mut |note| screen.note(note))?;
     let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
     let Some(&last) = spec.ablation_steps().last() else { return Ok(()) };
-    let Left { mut meta, mut rows, hashes, missing, knockouts_done } = left(spec, run, engine.name())?;
+    let Left { mut meta, mut rows, change, hashes, missing, knockouts_done } = left(spec, run, engine.name())?;
     if missing.is_empty() && knockouts_done {
         return Ok(());
     }
+    check_weights(run, &missing)?;
     let file = |step: u64| by_index.join(step_file(step));
 
     let held = Held::new(&spec.evaluation, source)?;
@@ -144,14 +227,13 @@ pub fn ablate(
             interrupt.check()?;
             let params = load_params(spec, run, step)?;
             engine.set_params(&params)?;
-            let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held.examples.view() };
-            let losses = losses_under(&inputs, &single_heads(&spec.model, &KINDS))?;
+            let losses = held.under(engine.as_ref(), &params, &single_heads(&spec.model, &KINDS))?;
             let tokens = step * spec.tokens_per_step();
-            let new = sweep_rows(&spec.model, &held, &losses, step, tokens)?;
+            let new = sweep_rows(&spec.model, &held, &losses, change.as_ref(), step, tokens)?;
             rows.extend(new);
             lease.check()?;
-            let bytes =
-                write_safetensors([("loss_changes".to_string(), &loss_changes(&spec.model, &losses)?.into_dyn())]);
+            let changes = loss_changes(&spec.model, &losses.long)?.into_dyn();
+            let bytes = write_safetensors([("loss_changes".to_string(), &changes)]);
             induction_files::write_atomic(&file(step), &bytes).map_err(Error::io(file(step)))?;
             meta.snapshots.insert(step, hashes[&step].clone());
             if written.elapsed() > WRITE_EVERY {
@@ -164,11 +246,10 @@ pub fn ablate(
         if !knockouts_done {
             let params = load_params(spec, run, last)?;
             engine.set_params(&params)?;
-            let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held.examples.view() };
             let heads = heads_at(&folder, last)?;
             let named = knockouts(&spec.model, &heads);
             let tokens = last * spec.tokens_per_step();
-            let lines = knockout_lines(&inputs, &held.indices, named, last, tokens)?;
+            let lines = knockout_lines(engine.as_ref(), &params, &held, named, last, tokens)?;
             lease.check()?;
             let path = folder.join(KNOCKOUTS);
             induction_files::write_atomic(&path, &lines).map_err(Error::io(path))?;
@@ -188,6 +269,8 @@ pub fn ablate(
 struct Left {
     meta: Meta,
     rows: Vec<AblationRow>,
+    /// What training did to the losses over `meta.change`, `[example, index]` in nats.
+    change: Option<Array2<f32>>,
     /// Of the manifest of every snapshot that heads are removed from.
     hashes: BTreeMap<u64, String>,
     missing: Vec<u64>,
@@ -198,11 +281,13 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let folder = run.join("measurements");
     let steps = spec.ablation_steps();
     let hashes = manifest_hashes(run, &steps)?;
+    let (change, difference) = change(spec, &folder)?.unzip();
     let fresh = Meta {
         version: VERSION,
         spec_hash: spec.training_hash(),
         engine: engine.to_string(),
         evaluation: spec.evaluation.clone(),
+        change,
         snapshots: BTreeMap::new(),
         knockouts: None,
     };
@@ -213,7 +298,77 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
     let of_last = steps.last().and_then(|last| hashes.get(last));
     let knockouts_done = meta.knockouts.as_ref() == of_last && (of_last.is_none() || folder.join(KNOCKOUTS).exists());
-    Ok(Left { meta, rows, hashes, missing, knockouts_done })
+    Ok(Left { meta, rows, change: difference, hashes, missing, knockouts_done })
+}
+
+/// The change of a measured run, and the differences that it is made of, `[example, index]`; nothing if the same-token
+/// score makes no step after the warm-up.
+///
+/// # Errors
+/// A run that is not measured, or losses that are not those of its examples.
+fn change(spec: &RunSpec, folder: &Path) -> Result<Option<(Change, Array2<f32>)>, Error> {
+    let rows: Vec<IclRow> = read_rows(folder).unwrap_or_default();
+    let kept = spec.snapshot_steps();
+    if !rows.iter().map(|row| row.step).eq(kept.iter().copied()) {
+        let table = folder.join(IclRow::FILE);
+        return Err(Error::Input(format!(
+            "{}: not the scores of every kept snapshot; measure the run first (`induction measure RUN`)",
+            table.display()
+        )));
+    }
+    let scores = rows.iter().map(|row| (row.step, row.same_token_score)).collect::<Vec<_>>();
+    let Some([before_step, after_step]) = change_steps(&scores, spec.train.warmup_steps, spec.tokens_per_step()) else {
+        return Ok(None);
+    };
+    let shape = [examples_of(&spec.evaluation), spec.model.n_ctx];
+    let [before, after] = [before_step, after_step].map(|step| losses_at(folder, step, shape));
+    let difference = after? - before?;
+    let square = |row: ndarray::ArrayView1<f32>| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() as f32;
+    let squares = difference.outer_iter().map(square).collect();
+    Ok(Some((Change { before_step, after_step, squares }, difference)))
+}
+
+/// The last of `scores`' snapshots, `(step, same-token score)`, at or before the step that the scores make from the end of
+/// the warm-up on, and the first at or after it; nothing if they make none, or are too few to tell.
+fn change_steps(scores: &[(u64, f64)], warmup_steps: u64, tokens_per_step: u64) -> Option<[u64; 2]> {
+    let learning = scores.iter().filter(|(step, _)| *step >= warmup_steps);
+    let (tokens, values): (Vec<u64>, Vec<f64>) = learning.map(|&(step, score)| (step * tokens_per_step, score)).unzip();
+    let fit = find_step(&tokens, &values, None, &StepConfig::default()).ok()?.ok()?;
+    let at = |step: &u64| (step * tokens_per_step) as f64;
+    let steps: Vec<u64> = scores.iter().map(|&(step, _)| step).collect();
+    let before = steps.iter().rev().find(|step| at(step) <= fit.start_tokens())?;
+    let after = steps.iter().find(|step| at(step) >= fit.end_tokens())?;
+    Some([*before, *after])
+}
+
+/// The losses of a snapshot's first examples as they were measured, of that shape: `[example, index]`.
+fn losses_at(folder: &Path, step: u64, shape: [usize; 2]) -> Result<Array2<f32>, Error> {
+    let path = folder.join("losses").join(step_file(step));
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    let stored = read_safetensors(&path, &bytes)?.remove("losses").and_then(|l| l.into_dimensionality::<Ix2>().ok());
+    let [examples, n_ctx] = shape;
+    let fits = |losses: &Array2<f32>| losses.nrows() >= examples && losses.ncols() == n_ctx;
+    let Some(stored) = stored.filter(fits) else {
+        return Err(Error::Input(format!(
+            "{}: not the losses of {examples} examples of {n_ctx} tokens; delete the file and measure the run again (`induction measure RUN`)",
+            path.display()
+        )));
+    };
+    Ok(stored.slice_axis(Axis(0), Slice::from(..examples)).to_owned())
+}
+
+/// Refuses to ablate snapshots whose weights are gone, before the tables that they left are replaced by less.
+fn check_weights(run: &Path, steps: &[u64]) -> Result<(), Error> {
+    let gone = steps
+        .iter()
+        .map(|&step| snapshot_folder(run, step))
+        .find(|s| s.is_dir() && !s.join("model.safetensors").exists());
+    gone.map_or(Ok(()), |snapshot| {
+        Err(Error::Input(format!(
+            "{}: its weights were taken out when the run was done (evaluation.weights_every), so no head of it can be removed again; the tables stay as they are. Ablate with the program that made them, or train the run again elsewhere",
+            snapshot.display()
+        )))
+    })
 }
 
 /// Whether [`ablate`] with that engine would find nothing to do.
@@ -244,22 +399,22 @@ fn heads_of(config: &ModelConfig) -> impl Iterator<Item = HeadId> + use<> {
 fn sweep_rows(
     config: &ModelConfig,
     held: &Held,
-    losses: &Losses,
+    losses: &Under,
+    change: Option<&Array2<f32>>,
     step: u64,
     tokens: u64,
 ) -> Result<Vec<AblationRow>, Error> {
     let place = |source| Error::Metric { place: format!("step {step}"), source };
-    let icl = |losses: &Array2<f32>| icl_by_example(losses.view(), &held.indices).map_err(place);
-    let random = |losses: &Array2<f32>| random_token_losses(losses.view(), EVALUATION_SEED).map_err(place);
-    let (clean_icl, clean_random) = (icl(&losses.clean)?, random(&losses.clean)?);
+    let clean = held.scores(losses.clean()).map_err(place)?;
     let kinds = heads_of(config).flat_map(|head| KINDS.map(|kind| (head, kind)));
     kinds
-        .zip(&losses.ablated)
+        .zip(losses.ablated())
         .map(|((HeadId { layer, head }, downstream), ablated)| {
-            let without = icl(ablated)?;
-            let (icl_change, icl_change_stderr) = paired_change(&clean_icl, &without).map_err(place)?;
-            let changes: Vec<f64> = without.iter().zip(&clean_icl).map(|(without, with)| without - with).collect();
-            let random_token_changes = random(ablated)?.iter().zip(&clean_random).map(|(a, b)| a - b).collect();
+            let without = held.scores(ablated).map_err(place)?;
+            let (icl_change, icl_change_stderr) = paired_change(&clean.icl, &without.icl).map_err(place)?;
+            let (same_token_change, same_token_change_stderr) =
+                paired_change(&clean.same_token, &without.same_token).map_err(place)?;
+            let [long, _] = ablated;
             Ok(AblationRow {
                 step,
                 tokens,
@@ -268,12 +423,30 @@ fn sweep_rows(
                 downstream,
                 icl_change,
                 icl_change_stderr,
-                loss_change: mean(ablated) - mean(&losses.clean),
-                icl_change_by_example: single(&changes),
-                random_token_changes,
+                loss_change: mean(long) - mean(&losses.long.clean),
+                icl_change_by_example: changes(&clean.icl, &without.icl),
+                same_token_change,
+                same_token_change_stderr,
+                same_token_change_by_example: changes(&clean.same_token, &without.same_token),
+                undone_by_example: change.map_or_else(Vec::new, |change| along(change, &losses.long.clean, long)),
             })
         })
         .collect()
+}
+
+fn changes(with: &[f64], without: &[f64]) -> Vec<f32> {
+    with.iter().zip(without).map(|(with, without)| (without - with) as f32).collect()
+}
+
+/// Of each example, the product of `change` with the losses' change from `clean` to `ablated`, summed over indices; all
+/// are `[example, index]`.
+fn along(change: &Array2<f32>, clean: &Array2<f32>, ablated: &Array2<f32>) -> Vec<f32> {
+    let rows = change.outer_iter().zip(clean.outer_iter()).zip(ablated.outer_iter());
+    rows.map(|((change, clean), ablated)| {
+        let each = change.iter().zip(clean).zip(ablated);
+        each.map(|((&x, &a), &b)| f64::from(x) * (f64::from(b) - f64::from(a))).sum::<f64>() as f32
+    })
+    .collect()
 }
 
 fn mean(losses: &Array2<f32>) -> f64 {
@@ -319,7 +492,12 @@ fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Opti
     };
     let induction = ordered(&[Role::Induction, Role::AntiCopyingPrefix], "prefix_matching");
     let previous = ordered(&[Role::PreviousToken], "previous_token");
-    let others = ordered(&[Role::Other], "prefix_matching");
+    let attends_before = |row: &&HeadRow| row.score("previous_token") > RoleThresholds::default().previous_token;
+    let others: Vec<HeadId> = heads
+        .iter()
+        .filter(|row| row.score("prefix_matching") < CONTROL_BELOW && !attends_before(row))
+        .map(id)
+        .collect();
 
     let mut all = vec![("clean", None)];
     let mut add = |name, ablation| all.push((name, Some(ablation)));
@@ -356,34 +534,48 @@ fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Opti
                 add("path", Ablation::Path { from, to, into });
             }
         }
+        let (before, rest): (Vec<&HeadRow>, Vec<&HeadRow>) =
+            heads.iter().filter(|row| row.layer < to.layer).partition(attends_before);
+        for (name, from) in [("paths-previous-token", before), ("paths-others", rest)] {
+            let from: Vec<HeadId> = from.into_iter().map(id).collect();
+            if !from.is_empty() {
+                for into in [Reads::Queries, Reads::Keys, Reads::Values] {
+                    add(name, Ablation::Paths { from: from.clone(), to, into });
+                }
+            }
+        }
     }
     all
 }
 
 fn knockout_lines(
-    inputs: &Inputs,
-    indices: &IclIndices,
+    engine: &dyn Engine,
+    params: &Params,
+    held: &Held,
     named: Vec<(&'static str, Option<Ablation>)>,
     step: u64,
     tokens: u64,
 ) -> Result<Vec<u8>, Error> {
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let ablations: Vec<Ablation> = named.iter().filter_map(|(_, ablation)| ablation.clone()).collect();
-    let losses = losses_under(inputs, &ablations)?;
-    let mut ablated = losses.ablated.iter();
+    let losses = held.under(engine, params, &ablations)?;
+    let mut ablated = losses.ablated();
     let mut text = Vec::new();
     for (name, ablation) in named {
-        let losses = if ablation.is_some() { ablated.next().expect("one an ablation") } else { &losses.clean };
-        let icl = icl_by_example(losses.view(), indices).map_err(place)?;
+        let of = if ablation.is_some() { ablated.next().expect("one an ablation") } else { losses.clean() };
+        let Scores { icl, same_token } = held.scores(of).map_err(place)?;
+        let [long, _] = of;
         let row = Knockout {
             step,
             tokens,
             name,
             ablation,
-            loss: mean(losses),
-            icl_score: icl.iter().sum::<f64>() / icl.len() as f64,
-            loss_by_example: losses.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec(),
+            loss: mean(long),
+            icl_score: mean_stderr(&icl).0,
+            same_token_score: mean_stderr(&same_token).0,
+            loss_by_example: long.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec(),
             icl_by_example: single(&icl),
+            same_token_by_example: single(&same_token),
         };
         serde_json::to_writer(&mut text, &row).expect("plain structs serialize");
         text.push(b'\n');
@@ -391,7 +583,7 @@ fn knockout_lines(
     Ok(text)
 }
 
-/// What the last snapshot's ICL score loses without a head.
+/// What the last snapshot's same-token ICL score loses without a head.
 #[derive(Clone, Debug, Serialize)]
 pub struct HeadEffect {
     /// The head.
@@ -400,7 +592,7 @@ pub struct HeadEffect {
     pub role: String,
     /// Its prefix-matching score.
     pub prefix_matching: f64,
-    /// Change of the ICL score in nats, everything above the head free to change.
+    /// Change of the score in nats, everything above the head free to change.
     pub full: f64,
     /// The same with every pattern kept.
     pub pattern_preserving: f64,
@@ -422,7 +614,7 @@ pub fn last_effects(run: &Path) -> Result<Vec<HeadEffect>, Error> {
     let change = |head: HeadId, kind: Downstream| {
         let of =
             |row: &&AblationRow| (row.step, row.layer, row.head, row.downstream) == (last, head.layer, head.head, kind);
-        rows.iter().find(of).map_or(f64::NAN, |row| row.icl_change)
+        rows.iter().find(of).map_or(f64::NAN, |row| row.same_token_change)
     };
     let effect = |row: HeadRow| {
         let head = HeadId { layer: row.layer, head: row.head };
@@ -447,16 +639,16 @@ pub struct AblateTiming {
     pub threads: usize,
     /// Heads times kinds.
     pub ablations: usize,
-    /// Tokens that each is run on.
+    /// Tokens that each is run on, those of the fresh windows among them.
     pub tokens: usize,
-    /// All of them, with the run without any, in seconds; the median.
+    /// All of them, with the run without any, on examples and fresh windows, in seconds; the median.
     pub sweep_s: f64,
     /// Of it, one ablation's share.
     pub ablation_s: f64,
 }
 
-/// Times the removal of every head of a snapshot, in both kinds, on the current threads; leaves the losses in a file if
-/// asked: `clean` `[example, index]` and `ablated` `[layer, head, kind, example * index]`, full before pattern-preserving.
+/// Times the removal of every head of a snapshot, in both kinds, on the current threads; leaves the examples' losses in a
+/// file if asked: `clean` `[example, index]` and `ablated` `[layer, head, kind, example * index]`, full before pattern-preserving.
 ///
 /// # Errors
 /// A damaged snapshot, too few held-out examples, or a file that cannot be written.
@@ -471,13 +663,16 @@ pub fn time_ablate(
     let (config, params) = load_finite_model(snapshot)?;
     let engine = device.open(&config, &params)?;
     let held_out = source.held_out(examples)?;
-    let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held_out.view() };
+    let n_ctx = held_out.ncols() - 1;
+    let place = |source| Error::Metric { place: "ablation examples".into(), source };
+    let indices = IclIndices::for_context(n_ctx).map_err(place)?;
+    let held = Held::on(held_out, indices, SameToken::new(&indices, n_ctx).map_err(place)?)?;
     let ablations = single_heads(&config, &KINDS);
     let mut seconds = Vec::new();
-    let mut losses = losses_under(&inputs, &ablations)?;
+    let mut losses = held.under(engine.as_ref(), &params, &ablations)?.long;
     for _ in 0..repetitions {
         let begun = Instant::now();
-        losses = losses_under(&inputs, &ablations)?;
+        losses = held.under(engine.as_ref(), &params, &ablations)?.long;
         seconds.push(begun.elapsed().as_secs_f64());
     }
     if let Some(path) = losses_file {
@@ -494,8 +689,156 @@ pub fn time_ablate(
         engine: engine.name().to_string(),
         threads: rayon::current_num_threads(),
         ablations: ablations.len(),
-        tokens: held_out.nrows() * (held_out.ncols() - 1),
+        tokens: held.examples.nrows() * (n_ctx + held.same.fresh_len()),
         sweep_s,
         ablation_s: sweep_s / ablations.len() as f64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use induction_engine::{CpuEngine, Intervention};
+
+    use super::*;
+
+    fn head(layer: usize, head: usize) -> HeadId {
+        HeadId { layer, head }
+    }
+
+    #[test]
+    fn a_sweep_is_scored_on_windows_and_fresh_ones_and_along_the_change() {
+        let config = ModelConfig {
+            n_layers: 2,
+            d_model: 16,
+            n_heads: 2,
+            d_head: 8,
+            n_ctx: 24,
+            d_vocab: 9,
+            ..ModelConfig::default()
+        };
+        let mut params = config.init_params(2).unwrap();
+        params.iter_mut().filter(|(name, _)| name.contains("W_")).for_each(|(_, w)| *w *= 5.0);
+        let engine = CpuEngine::new(&config, &params).unwrap();
+        let examples = Array2::from_shape_fn((5, 25), |(e, t)| ((e + 2) * t * t % 9) as u32);
+        let indices = IclIndices { early: 3, late: 22, half_width: 1 };
+        let same = SameToken::new(&indices, 24).unwrap();
+        let held = Held::on(examples, indices, same).unwrap();
+        let losses = held.under(&engine, &params, &single_heads(&config, &KINDS)).unwrap();
+        // Of the third ablation: head 0.1 with everything above free to change.
+        let of = 2;
+        let removed = [Intervention::ZeroHead { layer: 0, head: 1 }];
+        let losses_of = |examples: &Array2<u32>, set: &[Intervention]| engine.losses(examples.view(), set).unwrap();
+        let score = |set: &[Intervention]| {
+            let (long, fresh) = (losses_of(&held.examples, set), losses_of(&held.fresh, set));
+            same.by_example(long.view(), fresh.view()).unwrap()
+        };
+        let expected: Vec<f64> = score(&removed).iter().zip(score(&[])).map(|(without, with)| without - with).collect();
+
+        let change = &losses.long.ablated[of] - &losses.long.clean;
+        let rows = sweep_rows(&config, &held, &losses, Some(&change), 7, 700).unwrap();
+        assert_eq!(rows.len(), 8);
+        let row = &rows[of];
+        assert_eq!((row.layer, row.head, row.downstream), (0, 1, Downstream::Full));
+        for (found, expected) in row.same_token_change_by_example.iter().zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+        assert!((row.same_token_change - expected.iter().sum::<f64>() / 5.0).abs() < 1e-9);
+        assert!(row.same_token_change_stderr.is_some() && expected.iter().any(|x| x.abs() > 1e-3), "{expected:?}");
+        // Along itself, it is its own square.
+        for (found, change) in row.undone_by_example.iter().zip(change.outer_iter()) {
+            let square: f32 = change.iter().map(|x| x * x).sum();
+            assert!((found - square).abs() < 1e-4 * square && square > 0.0, "{found} is not {square}");
+        }
+        let undone = sweep_rows(&config, &held, &losses, Some(&-change), 7, 700).unwrap();
+        assert!(undone[of].undone_by_example.iter().all(|&x| x < 0.0), "what takes it back is negative");
+        let none = sweep_rows(&config, &held, &losses, None, 7, 700).unwrap();
+        assert!(none.iter().all(|row| row.undone_by_example.is_empty()));
+        assert_eq!(none[of].same_token_change_by_example, row.same_token_change_by_example);
+    }
+
+    #[test]
+    fn a_change_lies_between_the_snapshots_on_either_side_of_the_step() {
+        let steps: Vec<u64> = [0, 1, 2, 4, 8, 16].into_iter().chain((1..=25).map(|k| 20 * k)).collect();
+        let curve = |score: &dyn Fn(f64) -> f64| -> Vec<(u64, f64)> {
+            steps.iter().map(|&step| (step, score(step as f64))).collect()
+        };
+        // A tenth of the fall is done at 250 - 10 ln 9 = 228, nine tenths at 272.
+        let falls = |x: f64| -0.3 / (1.0 + (-(x - 250.0) / 10.0).exp());
+        assert_eq!(change_steps(&curve(&falls), 50, 1000), Some([220, 280]));
+        assert_eq!(change_steps(&curve(&|x| -0.001 * x), 50, 1000), None, "a drift");
+        // What an untrained model unlearns before the learning rate is up is no part of it.
+        let early = |x: f64| falls(x) - 5.0 * (-x / 10.0).exp();
+        assert_eq!(change_steps(&curve(&early), 200, 1000), Some([220, 280]));
+        assert_eq!(change_steps(&curve(&falls)[..6], 0, 1000), None, "too few to tell");
+    }
+
+    #[test]
+    fn losses_must_be_those_of_the_examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("losses");
+        fs::create_dir(&place).unwrap();
+        let losses = Array2::from_shape_fn((4, 6), |(e, t)| (10 * e + t) as f32);
+        let bytes = write_safetensors([("losses".to_string(), &losses.clone().into_dyn())]);
+        fs::write(place.join(step_file(20)), bytes).unwrap();
+        let found = losses_at(folder.path(), 20, [3, 6]).unwrap();
+        assert_eq!(found, losses.slice_axis(Axis(0), Slice::from(..3)));
+        for shape in [[5, 6], [4, 7]] {
+            let error = losses_at(folder.path(), 20, shape).unwrap_err().to_string();
+            assert!(error.contains("step-00000020") && error.contains("measure the run again"), "{error}");
+        }
+        assert!(losses_at(folder.path(), 40, [3, 6]).is_err());
+    }
+
+    #[test]
+    fn controls_match_no_prefixes_and_paths_are_cut_by_what_heads_attend_to() {
+        let config = ModelConfig { n_layers: 3, d_model: 20, n_heads: 5, d_head: 4, ..ModelConfig::default() };
+        // Prefix matching, attention to the token before, and the role.
+        let of = |layer: usize, head: usize| match (layer, head) {
+            (1, 0) => (0.0, 0.4, Role::PreviousToken),
+            (0, 1 | 2) => (0.05, 0.9, Role::PreviousToken),
+            (2, 0) => (0.9, 0.0, Role::Induction),
+            (2, 1) => (0.5, 0.0, Role::AntiCopyingPrefix),
+            (2, 2) => (0.2, 0.1, Role::Other),
+            (0, 0) => (0.0, 0.0, Role::Copying),
+            _ => (0.02, 0.1, Role::Other),
+        };
+        let rows: Vec<HeadRow> = heads_of(&config)
+            .map(|HeadId { layer, head }| {
+                let (prefix, previous, role) = of(layer, head);
+                let scores = [("prefix_matching", prefix), ("previous_token", previous)];
+                let scores = scores.map(|(name, score)| (name.to_string(), Some(score))).into();
+                HeadRow { step: 1, tokens: 1, layer, head, role, scores }
+            })
+            .collect();
+        let all = knockouts(&config, &rows);
+        let sets = |name: &str| -> Vec<Vec<HeadId>> {
+            let of = all.iter().filter(|(of, _)| *of == name).filter_map(|(_, ablation)| match ablation {
+                Some(Ablation::Heads { heads, .. }) => Some(heads.clone()),
+                _ => None,
+            });
+            of.step_by(2).collect()
+        };
+        assert_eq!(sets("induction-heads"), [[head(2, 0), head(2, 1)]]);
+        assert_eq!(sets("control-matched"), [[head(2, 3), head(2, 4)]], "the layer's only pair that matches nothing");
+        let controls = sets("control");
+        // All pairs of the nine others that neither match prefixes nor attend to the token before, but for that one.
+        assert_eq!(controls.len(), 35);
+        assert!(controls.iter().flatten().all(|h| of(h.layer, h.head).0 < 0.1 && of(h.layer, h.head).1 < 0.3));
+        assert!(controls.iter().flatten().any(|h| *h == head(0, 0)), "copying is no reason to be left out");
+
+        let paths = |name: &str| -> Vec<(Vec<HeadId>, Reads)> {
+            let of = all.iter().filter(|(of, _)| *of == name).filter_map(|(_, ablation)| match ablation {
+                Some(Ablation::Paths { from, to, into }) if *to == head(2, 0) => Some((from.clone(), *into)),
+                _ => None,
+            });
+            of.collect()
+        };
+        let before = vec![head(0, 1), head(0, 2), head(1, 0)];
+        let others: Vec<HeadId> = heads_of(&config).filter(|head| head.layer < 2 && !before.contains(head)).collect();
+        let each =
+            |from: &Vec<HeadId>| [Reads::Queries, Reads::Keys, Reads::Values].map(|into| (from.clone(), into)).to_vec();
+        assert_eq!(paths("paths-previous-token"), each(&before));
+        assert_eq!(paths("paths-others"), each(&others));
+        assert_eq!(all.iter().filter(|(name, _)| *name == "path").count(), 3 * 10);
+    }
 }

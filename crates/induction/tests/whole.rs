@@ -158,19 +158,35 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
         assert_eq!((&pair[0]["downstream"], &pair[1]["downstream"]), (&"full".into(), &"pattern-preserving".into()));
         let same = pair[0]["icl_change_by_example"] == pair[1]["icl_change_by_example"];
         assert!(pair[0]["layer"] == 0 || same, "nothing attends after the last layer");
-        let by_example: Vec<f64> =
-            pair[0]["icl_change_by_example"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-        let mean = by_example.iter().sum::<f64>() / by_example.len() as f64;
-        assert!((mean - pair[0]["icl_change"].as_f64().unwrap()).abs() < 1e-6);
+        for change in ["icl_change", "same_token_change"] {
+            let by_example = &pair[0][format!("{change}_by_example")];
+            let by_example: Vec<f64> = by_example.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+            let mean = by_example.iter().sum::<f64>() / by_example.len() as f64;
+            assert!((mean - pair[0][change].as_f64().unwrap()).abs() < 1e-6, "{change}");
+            assert!(pair[0][format!("{change}_stderr")].is_f64(), "{change}");
+        }
     }
+    let meta: Value = serde_json::from_slice(&first.1[2]).unwrap();
+    let along = |row: &Value| row["undone_by_example"].as_array().unwrap().len();
+    let expected = meta["change"]["squares"].as_array().map_or(0, Vec::len);
+    assert!(meta["change"].is_null() == (expected == 0) && sweep.iter().all(|row| along(row) == expected), "{meta}");
     let knockouts = rows(&measurements.join("knockouts.jsonl"));
     let named = |name: &str| knockouts.iter().filter(|row| row["name"] == name).count();
     assert_eq!((named("clean"), named("remove"), named("mean"), named("resample")), (1, 4, 8, 8));
     // A head removed in the sweep and among the knockouts is one thing.
-    let clean = knockouts[0]["icl_score"].as_f64().unwrap();
-    let removed = knockouts.iter().find(|row| row["name"] == "remove").unwrap()["icl_score"].as_f64().unwrap();
+    let (clean, removed) = (&knockouts[0], knockouts.iter().find(|row| row["name"] == "remove").unwrap());
     let last = &sweep[sweep.len() - 8];
-    assert!((removed - clean - last["icl_change"].as_f64().unwrap()).abs() < 1e-6);
+    for (score, change) in [("icl_score", "icl_change"), ("same_token_score", "same_token_change")] {
+        let [clean, removed] = [clean, removed].map(|row| row[score].as_f64().unwrap());
+        assert!((removed - clean - last[change].as_f64().unwrap()).abs() < 1e-6, "{score}");
+    }
+    // The whole model under no ablation is the model that was measured, on all of its examples here.
+    let measured = &rows(&measurements.join("icl.jsonl")).pop().unwrap();
+    for [knockout, measured] in
+        [[&clean["same_token_score"], &measured["same_token_score"]], [&clean["icl_score"], &measured["icl_score"]]]
+    {
+        assert!((knockout.as_f64().unwrap() - measured.as_f64().unwrap()).abs() < 1e-9);
+    }
 
     // Whatever is lost is made again, to the same bytes: all of it, a snapshot, the knockouts.
     std::fs::remove_file(measurements.join("ablations.json")).unwrap();
