@@ -78,6 +78,11 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let scan = run();
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
+    assert_eq!(scan["version"], 2);
+    for row in scan["behaviours"].as_array().unwrap() {
+        let pattern = row["behaviour"] == "pattern matching";
+        assert!(row["queries"].as_u64() > Some(0) && row["literal_share_among"].is_f64() == pattern, "{row}");
+    }
     assert_eq!(scan["model"]["family"], "gpt2");
     let heads = scan["heads"].as_array().unwrap();
     assert_eq!(heads.len(), scan["model"]["n_layers"].as_u64().unwrap() as usize * 2);

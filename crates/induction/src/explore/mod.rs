@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use induction_engine::Engine;
 use induction_files::Lease;
-use induction_metrics::logit_attribution;
+use induction_metrics::{logit_attribution, mean_stderr};
 use induction_model::{Hook, Normalization, Params};
 use induction_train::{RunSpec, snapshot_folder};
 use ndarray::{Array2, Array3, Array4, ArrayD, ArrayView2, ArrayView3, Axis, Ix4};
@@ -41,6 +41,9 @@ pub const MAP_TOKENS: usize = 128;
 /// Raised whenever a definition here changes, so that stored maps are made again.
 const VERSION: u32 = 2;
 
+/// The same of the prompts alone, which can be put again to a run whose maps cannot be made again.
+const PROMPTS_VERSION: u32 = 1;
+
 const META: &str = "explore.json";
 const PROMPTS: &str = "prompts.json";
 
@@ -48,6 +51,9 @@ const PROMPTS: &str = "prompts.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Meta {
     version: u32,
+    /// Not there before there was one.
+    #[serde(default)]
+    prompts_version: u32,
     spec_hash: String,
     #[serde(deserialize_with = "induction_engine::engine_name")]
     engine: String,
@@ -105,6 +111,12 @@ pub struct Behaviour {
     pub share_among_stderr: Option<f64>,
     /// The same with attention spread evenly over them.
     pub chance_among: f64,
+    /// The same with attention spread over them by how many tokens the words before them share with the words before the
+    /// query (evenly where none shares any): what copying literally would reach, without any pattern. Nothing but for
+    /// `pattern matching`, whose answer literal copying can guess.
+    pub literal_share_among: Option<f64>,
+    /// How many positions are judged, over all prompts.
+    pub queries: usize,
     /// What the head adds to the right token's logit through right positions, in nats.
     pub attribution: f64,
     /// What it adds to it through all positions.
@@ -305,6 +317,7 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
     let folder = run.join("measurements");
     let fresh = Meta {
         version: VERSION,
+        prompts_version: PROMPTS_VERSION,
         spec_hash: spec.training_hash(),
         engine: engine.to_string(),
         text: text.hash(),
@@ -337,7 +350,11 @@ pub(crate) fn is_done(spec: &RunSpec, source: &Source, run: &Path, engine: &str)
 
 /// The table that is there, if it was made as `fresh` says.
 fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<TextRow>)> {
-    let meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
+    let mut meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
+    if meta.prompts_version != fresh.prompts_version {
+        meta.prompts_version = fresh.prompts_version;
+        meta.prompts = None;
+    }
     let same = Meta { snapshots: BTreeMap::new(), prompts: None, ..meta.clone() } == *fresh;
     same.then_some((meta, read_rows(folder)?))
 }
@@ -379,47 +396,58 @@ pub(crate) struct Answers {
 pub(crate) fn answers(engine: &dyn Engine, params: &Params, prompts: &[Prompt]) -> Result<Answers, Error> {
     let mut answers = Answers { behaviours: Vec::new(), shown: Vec::new() };
     for behaviour in BEHAVIOURS {
+        let of: Vec<&Prompt> = prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
         let mut scores: Vec<Array3<f64>> = Vec::new();
-        for prompt in prompts.iter().filter(|prompt| prompt.behaviour == behaviour) {
+        for &prompt in &of {
             let maps = Maps::of(engine, params, &prompt.ids, behaviour)?;
             scores.push(prompt_scores(prompt, &maps));
             if scores.len() == 1 {
                 answers.shown.push((prompt.clone(), maps));
             }
         }
-        let Some(one) = scores.first() else { continue };
-        let (layers, heads, _) = one.dim();
-        for (layer, head) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
-            let over = |k: usize| scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>();
-            let mean = |k: usize| over(k).iter().sum::<f64>() / scores.len() as f64;
-            let stderr = |k: usize| {
-                let (n, mean) = (scores.len() as f64, mean(k));
-                let squares: f64 = over(k).iter().map(|x| (x - mean).powi(2)).sum();
-                (scores.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
-            };
-            answers.behaviours.push(Behaviour {
-                behaviour: behaviour.to_string(),
-                layer,
-                head,
-                share: mean(0),
-                share_stderr: stderr(0),
-                chance: mean(1),
-                share_among: mean(2),
-                share_among_stderr: stderr(2),
-                chance_among: mean(3),
-                attribution: mean(4),
-                attribution_total: mean(5),
-            });
-        }
+        answers.behaviours.extend(behaviours(behaviour, &of, &scores));
     }
     Ok(answers)
 }
 
+/// Every head on the prompts of one behaviour, from [`prompt_scores`] of each.
+fn behaviours(behaviour: &str, prompts: &[&Prompt], scores: &[Array3<f64>]) -> Vec<Behaviour> {
+    let Some(one) = scores.first() else { return Vec::new() };
+    let (layers, heads, _) = one.dim();
+    let queries = prompts.iter().map(|prompt| prompt.asked().count()).sum();
+    let literal = |prompt: &&Prompt| {
+        let shares: Vec<f64> = prompt.asked().map(|query| query.literal).collect::<Option<_>>()?;
+        (!shares.is_empty()).then(|| mean_stderr(&shares).0)
+    };
+    let literal: Option<Vec<f64>> = prompts.iter().map(literal).collect();
+    let all = (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h)));
+    all.map(|(layer, head)| {
+        let over = |k: usize| mean_stderr(&scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>());
+        let ((share, share_stderr), (share_among, share_among_stderr)) = (over(0), over(2));
+        Behaviour {
+            behaviour: behaviour.to_string(),
+            layer,
+            head,
+            share,
+            share_stderr,
+            chance: over(1).0,
+            share_among,
+            share_among_stderr,
+            chance_among: over(3).0,
+            literal_share_among: literal.as_deref().map(|shares| mean_stderr(shares).0),
+            queries,
+            attribution: over(4).0,
+            attribution_total: over(5).0,
+        }
+    })
+    .collect()
+}
+
 /// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the targets, and in all; each
-/// a mean over the queries of one prompt. The last position predicts nothing and is not asked.
+/// a mean over the queries of one prompt.
 fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
-    let (layers, heads, positions, _) = maps.attention.dim();
-    let queries: Vec<_> = prompt.queries.iter().filter(|query| query.at < positions).collect();
+    let (layers, heads, ..) = maps.attention.dim();
+    let queries: Vec<_> = prompt.asked().collect();
     let n = queries.len().max(1) as f64;
     let mut scores = Array3::zeros((layers, heads, 6));
     for (l, h) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
@@ -450,6 +478,7 @@ fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
 #[cfg(test)]
 mod tests {
     use induction_model::ModelConfig;
+    use induction_tokenizer::{BpeTokenizer, Document, Tokenizer};
     use ndarray::Ix2;
 
     use super::*;
@@ -523,6 +552,7 @@ mod tests {
             at,
             targets: targets.to_vec(),
             among: among.to_vec(),
+            literal: None,
         };
         let prompt = Prompt {
             behaviour: String::new(),
@@ -543,5 +573,73 @@ mod tests {
         for (k, expected) in expected.into_iter().enumerate() {
             assert!((scores[[0, 0, k]] - expected).abs() < 1e-6, "{k}: {scores}");
         }
+    }
+
+    /// A head whose attention from each judged position is `on(query)`, `[key]`.
+    fn head(prompt: &Prompt, on: &dyn Fn(&prompts::Query) -> Vec<f32>) -> Maps {
+        let positions = prompt.ids.len() - 1;
+        let mut attention = Array4::zeros((1, 1, positions, positions));
+        for query in prompt.asked() {
+            for (key, share) in on(query).into_iter().enumerate().take(query.at + 1) {
+                attention[[0, 0, query.at, key]] = share;
+            }
+        }
+        Maps { attribution: attention.clone(), attention }
+    }
+
+    fn as_found(all: &[Prompt], on: &dyn Fn(&Prompt, &prompts::Query) -> Vec<f32>) -> Behaviour {
+        let all: Vec<&Prompt> = all.iter().filter(|prompt| prompt.behaviour == "pattern matching").collect();
+        let scores: Vec<Array3<f64>> =
+            all.iter().map(|prompt| prompt_scores(prompt, &head(prompt, &|query| on(prompt, query)))).collect();
+        behaviours("pattern matching", &all, &scores).remove(0)
+    }
+
+    /// A tokenizer of pieces of words, so that different words share some.
+    #[test]
+    fn a_literal_head_scores_its_baseline_and_a_pattern_matching_head_everything() {
+        let text = "january april august purple yellow monkey lizard strawberry pineapple cherry:0\n".repeat(20);
+        let tokenizer = BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 275).unwrap();
+        let all = prompts(&tokenizer, 512);
+        let matching = as_found(&all, &|prompt, query| {
+            let share = 1.0 / query.targets.len() as f32;
+            (0..prompt.ids.len()).map(|key| if query.targets.contains(&key) { share } else { 0.0 }).collect()
+        });
+        assert!((matching.share - 1.0).abs() < 1e-6 && (matching.share_among - 1.0).abs() < 1e-6, "{matching:?}");
+
+        // Reads the tokens of a prompt as they stand there: those of the words of each line, and the place of its digit.
+        let copying = as_found(&all, &|prompt, query| {
+            let bytes = |k: usize| tokenizer.token_bytes(prompt.ids[k]).unwrap();
+            let (mut lines, mut words) = (Vec::new(), Vec::new());
+            for k in 1..=query.at + 1 {
+                match bytes(k) {
+                    b":" => {}
+                    b"\n" => words.clear(),
+                    [digit] if digit.is_ascii_digit() => lines.push((k, words.clone())),
+                    token if token.trim_ascii().is_empty() => {}
+                    _ if !words.contains(&prompt.ids[k]) => words.push(prompt.ids[k]),
+                    _ => {}
+                }
+            }
+            let (asked, own) = lines.pop().unwrap();
+            assert_eq!(asked, query.at + 1);
+            assert_eq!(lines.iter().map(|(k, _)| *k).collect::<Vec<_>>(), query.among);
+            let shared: Vec<usize> =
+                lines.iter().map(|(_, words)| words.iter().filter(|id| own.contains(id)).count()).collect();
+            let nothing = shared.iter().all(|&count| count == 0);
+            // Half of its attention rests at the start: that is not among the digits.
+            let mut on = vec![0.0; prompt.ids.len()];
+            on[0] = 0.5;
+            for ((k, _), &count) in lines.iter().zip(&shared) {
+                let of =
+                    if nothing { 1.0 / lines.len() as f32 } else { count as f32 / shared.iter().sum::<usize>() as f32 };
+                on[*k] = 0.5 * of;
+            }
+            on
+        });
+        let baseline = copying.literal_share_among.unwrap();
+        assert!((copying.share_among - baseline).abs() < 1e-6, "{copying:?}");
+        assert_eq!(matching.literal_share_among, Some(baseline), "no matter of the head");
+        assert!((baseline - copying.chance_among).abs() > 1e-3, "pieces of words are shared: {copying:?}");
+        assert!(baseline < 0.5 && copying.queries > 64 && copying.queries == matching.queries, "{copying:?}");
     }
 }

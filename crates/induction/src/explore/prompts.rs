@@ -4,6 +4,11 @@
 //! marked word begins: what it attends to helps to predict the word. All words are plain ASCII, of which every byte-level
 //! tokenizer has the bytes.
 
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+};
+
 use induction_random::stream;
 use induction_tokenizer::Tokenizer;
 use rand::{Rng, seq::IndexedRandom};
@@ -33,31 +38,47 @@ pub(crate) struct Query {
     pub(crate) targets: Vec<usize>,
     /// All positions of the targets' kind, right and wrong; chance is taken among these, too.
     pub(crate) among: Vec<usize>,
+    /// Of the attention on `among`, what would go to targets if it went to each place by how many different tokens the words
+    /// before it share with the words before the query; evenly where none shares any. Nothing where no words are marked.
+    pub(crate) literal: Option<f64>,
 }
 
-/// Marked text: `(start, end, what, group)` in bytes. A mark is asked for from its second appearance of `what` on; its
-/// targets are the earlier marks of the same `what`, among the earlier marks of another group.
+impl Prompt {
+    /// The queries that are asked: the last token is a target alone, and predicts nothing.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Query> {
+        self.queries.iter().filter(|query| query.at + 1 < self.ids.len())
+    }
+}
+
+/// Marked text. A mark is asked for from its second appearance of `what` on, if it is judged; its targets are the earlier
+/// marks of the same `what`, among the earlier marks of another group.
 struct Marked {
     text: String,
     marks: Vec<Mark>,
 }
 
 struct Mark {
-    start: usize,
-    end: usize,
+    /// In bytes of the text.
+    at: Range<usize>,
     what: usize,
     group: usize,
+    judged: bool,
+    /// The words that the mark depends on, in bytes of the text.
+    words: Vec<Range<usize>>,
 }
 
 impl Marked {
-    fn push(&mut self, text: &str) {
-        self.text += text;
-    }
-
-    fn mark(&mut self, text: &str, what: usize, group: usize) {
+    /// Where it is in the text.
+    fn push(&mut self, text: &str) -> Range<usize> {
         let start = self.text.len();
         self.text += text;
-        self.marks.push(Mark { start, end: self.text.len(), what, group });
+        start..self.text.len()
+    }
+
+    fn mark(&mut self, text: &str, what: usize, group: usize) -> &mut Mark {
+        let at = self.push(text);
+        self.marks.push(Mark { at, what, group, judged: true, words: Vec::new() });
+        self.marks.last_mut().expect("one was pushed")
     }
 
     /// As tokens; nothing if no mark can be asked for within `n_ctx` tokens.
@@ -75,8 +96,12 @@ impl Marked {
         let spans: Vec<Option<(usize, usize)>> = self
             .marks
             .iter()
-            .map(|mark| (mark.end <= end_of_text).then(|| (holding(mark.start), holding(mark.end - 1))))
+            .map(|mark| (mark.at.end <= end_of_text).then(|| (holding(mark.at.start), holding(mark.at.end - 1))))
             .collect();
+        let tokens_of = |mark: &Mark| -> BTreeSet<u32> {
+            let of = mark.words.iter().flat_map(|word| holding(word.start)..=holding(word.end - 1));
+            of.map(|position| ids[position]).collect()
+        };
         let mut queries = Vec::new();
         for (k, mark) in self.marks.iter().enumerate() {
             let Some((first, _)) = spans[k] else { break };
@@ -90,8 +115,18 @@ impl Marked {
             };
             let targets = earlier(&|other| other.what == mark.what && other.group != mark.group);
             let among = earlier(&|other| other.group != mark.group);
-            if !targets.is_empty() && at > 0 {
-                queries.push(Query { at, targets, among });
+            if mark.judged && !targets.is_empty() && at > 0 {
+                let words = tokens_of(mark);
+                let shared = |other: &&Mark| tokens_of(other).intersection(&words).count() as f64;
+                let others: Vec<&Mark> = self.marks[..k].iter().filter(|other| other.group != mark.group).collect();
+                let mut weights: Vec<f64> = others.iter().map(shared).collect();
+                if weights.iter().all(|&weight| weight == 0.0) {
+                    weights.fill(1.0);
+                }
+                let right = others.iter().zip(&weights).filter(|(other, _)| other.what == mark.what);
+                let right: f64 = right.map(|(_, weight)| weight).sum();
+                let literal = (!words.is_empty()).then(|| right / weights.iter().sum::<f64>());
+                queries.push(Query { at, targets, among, literal });
             }
         }
         let tokens = ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>().ok()?;
@@ -162,9 +197,11 @@ fn translation(sentence: &[&str; 3]) -> Marked {
         marked.push(tag);
         for pair in line.split(' ') {
             let (word, what) = pair.split_once('/').expect("every word says what it stands for");
-            match what.parse() {
-                Ok(what) => marked.mark(&format!(" {word}"), what, group),
-                Err(_) => marked.push(&format!(" {word}")),
+            let word = format!(" {word}");
+            if let Ok(what) = what.parse() {
+                marked.mark(&word, what, group);
+            } else {
+                marked.push(&word);
             }
         }
         marked.push("\n");
@@ -172,8 +209,8 @@ fn translation(sentence: &[&str; 3]) -> Marked {
     marked
 }
 
-/// Random prompts of the third behaviour; the first is drawn in the report.
-const PATTERN_DRAWS: u64 = 8;
+/// Random prompts of the third behaviour; the first is drawn in the report. Few lines of each are judged, about three.
+const PATTERN_DRAWS: u64 = 32;
 /// Lines of each, as far as the context holds them.
 const PATTERN_LINES: usize = 16;
 
@@ -182,18 +219,27 @@ const COLOURS: [&str; 5] = ["blue", "gray", "purple", "yellow", "green"];
 const ANIMALS: [&str; 7] = ["bird", "snake", "frog", "lion", "fish", "monkey", "lizard"];
 const FRUITS: [&str; 6] = ["grape", "pear", "strawberry", "kiwi", "pineapple", "cherry"];
 
-/// Lines such as `april frog:0` (paper.md, 6): the digit says which of the four pairs of kinds the two words are.
+/// Lines such as `april frog:0` (paper.md, 6): the digit says which of the four pairs of kinds the two words are. A line is
+/// judged if both of its words are new: where one stood earlier, a head that copies literally finds its digit, which is the
+/// right one more often than by chance.
 fn pattern(draw: u64) -> Marked {
     let mut random = stream(EVALUATION_SEED, "pattern-matching prompt", draw);
     let mut marked = Marked { text: String::new(), marks: Vec::new() };
+    let mut seen = HashSet::new();
     for line in 0..PATTERN_LINES {
         let class = random.random_range(0..4usize);
         let first = if class < 2 { MONTHS.choose(&mut random) } else { COLOURS.choose(&mut random) };
         let second = if class % 2 == 0 { ANIMALS.choose(&mut random) } else { FRUITS.choose(&mut random) };
         let (first, second) = (first.expect("not empty"), second.expect("not empty"));
-        marked.push(&format!("{first} {second}:"));
+        let before = marked.push(first);
+        marked.push(" ");
+        let words = vec![before, marked.push(second)];
+        marked.push(":");
         // Every line is a group of its own: an answer is never its own target.
-        marked.mark(&class.to_string(), class, line);
+        let mark = marked.mark(&class.to_string(), class, line);
+        mark.words = words;
+        // Both words are remembered, whichever is new.
+        mark.judged = seen.insert(*first) & seen.insert(*second);
         marked.push("\n");
     }
     marked
@@ -215,11 +261,20 @@ mod tests {
     fn queries_stand_before_their_word_and_targets_say_the_same() {
         let tokenizer = tokenizer();
         let prompts = prompts(&tokenizer, 512);
-        assert_eq!(prompts.len(), PASSAGES.len() + SENTENCES.len() + PATTERN_DRAWS as usize);
+        let named = |name: &str| prompts.iter().filter(|prompt| prompt.behaviour == name).count();
+        assert_eq!(
+            BEHAVIOURS[..2].iter().map(|name| named(name)).collect::<Vec<_>>(),
+            [PASSAGES.len(), SENTENCES.len()]
+        );
+        // Of a few draws no line can be judged.
+        let patterns = named("pattern matching") as u64;
+        assert!(patterns <= PATTERN_DRAWS && patterns + 4 > PATTERN_DRAWS, "{patterns}");
         for prompt in &prompts {
-            for Query { at, targets, among } in &prompt.queries {
+            for Query { at, targets, among, literal } in &prompt.queries {
                 assert!(targets.iter().all(|j| j <= at && among.contains(j)), "{prompt:?}");
                 assert!(targets.is_sorted() && among.is_sorted());
+                assert_eq!(literal.is_some(), prompt.behaviour == "pattern matching");
+                assert!(literal.is_none_or(|share| (0.0..=1.0).contains(&share)));
             }
         }
         let copying = prompts.iter().find(|prompt| prompt.behaviour == "literal copying").unwrap();
@@ -242,6 +297,46 @@ mod tests {
             let (first, second) = words.split_once(' ').unwrap();
             let class = 2 * usize::from(COLOURS.contains(&first)) + usize::from(FRUITS.contains(&second));
             assert_eq!(digit, class.to_string(), "{line}");
+        }
+    }
+
+    /// The words and the digit of each line of a prompt's text.
+    fn lines(text: &str) -> Vec<(Vec<&str>, &str)> {
+        let split = text.lines().filter_map(|line| line.split_once(':'));
+        split.map(|(words, digit)| (words.split(' ').collect(), digit)).collect()
+    }
+
+    #[test]
+    fn only_lines_of_new_words_are_judged() {
+        for draw in 0..PATTERN_DRAWS {
+            let marked = pattern(draw);
+            let lines = lines(&marked.text);
+            for (k, mark) in marked.marks.iter().enumerate() {
+                let stood = |word: &&str| lines[..k].iter().any(|(words, _)| words.contains(word));
+                assert_eq!(mark.judged, !lines[k].0.iter().any(stood), "line {k} of {}", marked.text);
+                assert_eq!(mark.words.iter().map(|word| &marked.text[word.clone()]).collect::<Vec<_>>(), lines[k].0);
+            }
+        }
+        let queries: usize = prompts(&tokenizer(), 512)
+            .iter()
+            .filter(|prompt| prompt.behaviour == "pattern matching")
+            .map(|prompt| prompt.asked().count())
+            .sum();
+        assert!(queries > 64, "{queries} are too few");
+    }
+
+    /// Where each word is a token, no line of new words shares one with another, and a literal head finds nothing.
+    #[test]
+    fn whole_words_leave_a_literal_head_chance() {
+        let all: String = [MONTHS.as_slice(), &COLOURS, &ANIMALS, &FRUITS].concat().join(" ");
+        // Each word begins a line, too, and each digit ends one. The vocabulary is all that such a text has.
+        let text = format!("{all}\n{}:0\n", all.replace(' ', ":1:2:3\n")).repeat(50);
+        let tokenizer = BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 371).unwrap();
+        let prompts: Vec<Prompt> =
+            (0..PATTERN_DRAWS).filter_map(|draw| pattern(draw).prompt("", &tokenizer, 512)).collect();
+        for query in prompts.iter().flat_map(Prompt::asked) {
+            let chance = query.targets.len() as f64 / query.among.len() as f64;
+            assert!((query.literal.unwrap() - chance).abs() < 1e-12, "{query:?}");
         }
     }
 

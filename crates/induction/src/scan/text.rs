@@ -129,15 +129,19 @@ fn of_model(scan: &ModelScan) -> String {
     for name in ["literal copying", "translation", "pattern matching"] {
         let rows = scan.behaviours.iter().filter(|row| row.behaviour == name);
         let Some(best) = rows.max_by(|a, b| a.share.total_cmp(&b.share)) else { continue };
+        let literal = best
+            .literal_share_among
+            .map_or_else(String::new, |share| format!(", by copying literally {:.0} %", 100.0 * share));
         let _ = writeln!(
             text,
-            "{name}: head {}.{} has {:.0} % of its attention on right places (chance {:.0} %), {:.0} % of that on places of the kind (chance {:.0} %)",
+            "{name}: head {}.{} has {:.0} % of its attention on right places (chance {:.0} %), {:.0} % of that on places of the kind (chance {:.0} %{literal}), from {} positions",
             best.layer,
             best.head,
             100.0 * best.share,
             100.0 * best.chance,
             100.0 * best.share_among,
-            100.0 * best.chance_among
+            100.0 * best.chance_among,
+            best.queries
         );
     }
     text.trim_end().to_string()

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Raised whenever a definition here changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The file's name.
 const FILE: &str = "scan.json";
