@@ -65,8 +65,9 @@ pub struct Failure {
 
 /// Gets tasks done.
 pub trait Executor {
-    /// Runs every task, beginning with the first; a failure stops no other. Returns the failures.
-    fn execute(&self, tasks: &[Task]) -> Vec<Failure>;
+    /// Runs every task, beginning with the first; a failure stops no other. `done` hears of each that succeeded, from
+    /// whatever thread. Returns the failures.
+    fn execute(&self, tasks: &[Task], done: &(dyn Fn(&Task) + Sync)) -> Vec<Failure>;
 }
 
 /// This process: `jobs` tasks at once, each on a pool of its own.
@@ -84,17 +85,20 @@ pub struct Local<'a> {
 }
 
 impl Executor for Local<'_> {
-    fn execute(&self, tasks: &[Task]) -> Vec<Failure> {
+    fn execute(&self, tasks: &[Task], done: &(dyn Fn(&Task) + Sync)) -> Vec<Failure> {
         let next = AtomicUsize::new(0);
         let failures = Mutex::new(Vec::new());
         let work = || {
             while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = run(task, Part::All, self.device, self.interrupt, self.screen) {
-                    let name = task.spec.name.clone();
-                    if !matches!(error, Error::Interrupted(_)) {
-                        self.screen.note(&format!("{name} failed: {error}"));
+                match run(task, Part::All, self.device, self.interrupt, self.screen) {
+                    Ok(()) => done(task),
+                    Err(error) => {
+                        let name = task.spec.name.clone();
+                        if !matches!(error, Error::Interrupted(_)) {
+                            self.screen.note(&format!("{name} failed: {error}"));
+                        }
+                        failures.lock().expect("no job panics while it holds this").push(Failure { name, error });
                     }
-                    failures.lock().expect("no job panics while it holds this").push(Failure { name, error });
                 }
             }
         };

@@ -210,8 +210,10 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_with_its_largest_tensor() {
         let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-        let mut spec =
-            plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora }).runs.remove(0).spec;
+        let mut spec = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora })
+            .runs
+            .remove(0)
+            .spec;
         check(std::iter::once(&spec), Device::Cpu, 1, 1).unwrap();
         spec.model.d_vocab = 1 << 26;
         let message = check(std::iter::once(&spec), Device::Cpu, 1, 1).unwrap_err().to_string();

@@ -57,7 +57,7 @@ pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
     let mut runs: Vec<Row> =
         BOTH.iter().chain(&ATTENTION_ONLY).map(|(name, change)| row(false, name, *change)).collect();
     runs.extend(BOTH.iter().chain(&MLP).map(|(name, change)| row(true, name, *change)));
-    Manifest { format: FORMAT, name: "pilot".into(), runs }
+    Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs }
 }
 
 fn context(spec: &mut RunSpec, n_ctx: usize) {
@@ -110,7 +110,7 @@ pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &
     let mut tasks = prepare(manifest, out, screen)?;
     let names: Vec<String> = tasks.iter().map(|task| task.spec.name.clone()).collect();
     tasks.sort_by_cached_key(|task| std::cmp::Reverse(crate::predict::Cost::of(&task.spec).flop.train as u128));
-    if let Some(first) = executor.execute(&tasks).into_iter().next() {
+    if let Some(first) = executor.execute(&tasks, &|_| {}).into_iter().next() {
         return Err(first.error);
     }
     tasks.sort_by_key(|task| names.iter().position(|name| *name == task.spec.name));
@@ -187,7 +187,7 @@ mod tests {
             (spec.train.batch, spec.train.tokens, spec.snapshots.every) = (2, 64 * 12, 4);
             (spec.evaluation.examples, spec.evaluation.head_examples, spec.evaluation.prefix_block) = (4, 2, 5);
         }
-        let manifest = Manifest { format: FORMAT, name: "pilot".into(), runs };
+        let manifest = Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs };
         let (interrupt, screen) = (crate::interrupt::Interrupt::default(), Screen::new(true));
         let device = crate::device::Device::Cpu;
         let executor =

@@ -65,6 +65,9 @@ pub struct Manifest {
     pub format: u32,
     /// Who planned it: a scale, `pilot`, or a name of your own.
     pub name: String,
+    /// Revision of the report's rules on the day the runs were planned; filled in when the manifest is resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
     /// The runs, in the order in which they are begun.
     pub runs: Vec<Row>,
 }
@@ -232,7 +235,7 @@ pub fn plan(options: &PlanOptions) -> Manifest {
         }
     }
     let name = clap::ValueEnum::to_possible_value(&scale).map(|value| value.get_name().to_string());
-    Manifest { format: FORMAT, name: name.unwrap_or_default(), runs }
+    Manifest { format: FORMAT, name: name.unwrap_or_default(), rules: None, runs }
 }
 
 /// Whether further seeds repeat a run: the attention-only models of 1 and 2 layers on the main text, which decide most.
@@ -467,7 +470,8 @@ mod tests {
         let options = PlanOptions { scale: Scale::Laptop, clamp: false, seed: 0, seeds: None, corpora };
         let names: Vec<String> = plan(&options).runs.into_iter().map(|row| row.spec.name).collect();
         assert_eq!(names.len(), 3 * 4 + 2 + 2 + 2, "{names:?}");
-        for name in ["2L-seed-2", "2L-previous-token", "2L-no-induction", "2L-shuffled", "2L-fragments", "2L-mlp", "3L"] {
+        for name in ["2L-seed-2", "2L-previous-token", "2L-no-induction", "2L-shuffled", "2L-fragments", "2L-mlp", "3L"]
+        {
             assert!(names.iter().any(|found| found == name), "{name} in {names:?}");
         }
     }

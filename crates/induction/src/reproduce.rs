@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use induction_report::Report;
@@ -34,11 +36,52 @@ const REPORT_BYTES: f64 = 12e6;
 /// all others are done.
 pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &Screen) -> Result<Report, Error> {
     let tasks = prepare(manifest, out, screen)?;
-    let mut failures = executor.execute(&tasks).into_iter();
+    let reports = Reports { out, screen, finished: Mutex::new(Vec::new()), last: Mutex::new(None) };
+    let mut failures = executor.execute(&tasks, &|task| reports.hear(task)).into_iter();
     if let Some(first) = failures.next() {
         return Err(first.error);
     }
     Ok(induction_report::build(out)?)
+}
+
+/// Reports while runs still learn, so that there is something to look at: of what is finished.
+struct Reports<'a> {
+    out: &'a Path,
+    screen: &'a Screen,
+    /// The folders' names.
+    finished: Mutex<Vec<String>>,
+    /// When the last one was written, and how long that took.
+    last: Mutex<Option<(Instant, Duration)>>,
+}
+
+/// A report takes at most this share of the time between two.
+const REPORTING: u32 = 10;
+/// With fewer runs there is nothing to compare.
+const FIRST_REPORT: usize = 2;
+
+impl Reports<'_> {
+    fn hear(&self, task: &Task) {
+        let finished = {
+            let mut finished = self.finished.lock().expect("no job panics while it holds this");
+            finished.push(task.spec.name.clone());
+            finished.clone()
+        };
+        // Another job that writes one has nearly the same to say.
+        let Ok(mut last) = self.last.try_lock() else { return };
+        let due = last.is_none_or(|(at, took)| at.elapsed() > took * REPORTING);
+        if finished.len() < FIRST_REPORT || !due {
+            return;
+        }
+        let begun = Instant::now();
+        match induction_report::build_of(self.out, &finished) {
+            Ok(report) if last.is_none() => {
+                self.screen.note(&format!("a first report, of the runs that are done: {}", report.page.display()));
+            }
+            Ok(_) => {}
+            Err(error) => self.screen.note(&format!("no report yet: {error}")),
+        }
+        *last = Some((Instant::now(), begun.elapsed()));
+    }
 }
 
 /// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written.
@@ -71,6 +114,9 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
     }
     resolved.check()?;
     let path = out.join(MANIFEST);
+    // The rules of the day the runs were planned stay on record, whatever judges them later.
+    let known = Manifest::read(&path).ok().and_then(|earlier| earlier.rules);
+    resolved.rules = Some(known.unwrap_or_else(induction_report::revision));
     induction_files::write_atomic(&path, resolved.to_toml().as_bytes()).map_err(Error::io(&path))?;
     Ok(resolved
         .runs
@@ -92,13 +138,14 @@ pub fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(folders)
 }
 
-/// Sorts the runs so that the first seed's come first, and of those the longest: a long run begun last would leave the
-/// other jobs idle.
+/// Sorts the runs so that the first seed's come first: of those the pair that a first report compares (1 and 2 layers),
+/// then the longest, since a long run begun last would leave the other jobs idle.
 pub fn order(manifest: &mut Manifest) {
     let seed = manifest.runs.iter().map(|row| row.spec.seed).min().unwrap_or_default();
     manifest.runs.sort_by_cached_key(|row| {
         let Stages { train, measure, ablate } = Cost::of(&row.spec).flop;
-        (row.spec.seed != seed, std::cmp::Reverse((train + measure + ablate) as u128))
+        let first_pair = ["1L", "2L"].contains(&row.spec.name.as_str());
+        (row.spec.seed != seed, !first_pair, std::cmp::Reverse((train + measure + ablate) as u128))
     });
 }
 

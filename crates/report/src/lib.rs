@@ -122,9 +122,21 @@ const PAGE_BYTES: usize = 11_300_000;
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
 pub fn build(dir: &Path) -> Result<Report, ReportError> {
-    let runs = load_runs(dir)?;
+    write_report(dir, &load_runs(dir)?)
+}
+
+/// [`build`] from some of the runs, by the names of their folders: while others are still being made.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
+    let loaded = runs.iter().map(|name| load_run(&dir.join("runs").join(name))).collect::<Result<Vec<_>, _>>()?;
+    write_report(dir, &loaded)
+}
+
+fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     let scans = load_scans(dir)?;
-    let casts = cast::casts(&runs);
+    let casts = cast::casts(runs);
     let models = figures::Models::of_folders(&scans);
     let claims = claims::judge(&casts, &models.each);
     let mut figures = figures::figures(&casts, &claims);
@@ -138,15 +150,17 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     write(&series.join("pca.jsonl"), &series::pca_rows(&casts))?;
     write(&series.join("models.jsonl"), &series::model_rows(&casts))?;
     write_figures(&folder("figures")?, &figures)?;
+    let rules = markdown::Rules { planned: planned_rules(dir) };
     let mut parts = page::Parts {
-        runs: &runs,
+        runs,
         casts: &casts,
         claims: &claims,
         figures: &figures,
         brief: figures::brief(&casts),
         analysis: analysis::analysis(&casts),
         explorer: (Vec::new(), 1),
-        command: &command(dir, &runs),
+        command: &command(dir, runs),
+        rules: &rules,
     };
     let without = page::page(&parts).len();
     parts.explorer = explorer::explorer(&casts, PAGE_BYTES.saturating_sub(without));
@@ -155,7 +169,7 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     json.push('\n');
     let report = Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
     write(&report.claims_file, &json)?;
-    write(&dir.join("claims.md"), &markdown::markdown(&casts, &report.claims))?;
+    write(&dir.join("claims.md"), &markdown::markdown(&casts, &report.claims, &rules))?;
     write(&report.page, &html)?;
     Ok(report)
 }
@@ -229,6 +243,12 @@ fn write_figures(folder: &Path, figures: &[figures::Figure]) -> Result<(), Repor
         }
     }
     Ok(())
+}
+
+/// Revision of the rules on the day the runs were planned, by their manifest.
+fn planned_rules(dir: &Path) -> Option<String> {
+    let manifest = std::fs::read_to_string(dir.join("manifest.toml")).ok()?;
+    manifest.parse::<toml::Table>().ok()?.get("rules")?.as_str().map(str::to_string)
 }
 
 /// What makes these runs again: their scale's command if the manifest beside them is a scale's, else its own.

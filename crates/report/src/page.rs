@@ -17,11 +17,13 @@ use self::figures::{figure_element, link, seen_in};
 use crate::analysis::Series;
 use crate::arguments::{ARGUMENTS, Argument, REAL_MODELS};
 use crate::cast::{Cast, Player};
+use crate::claims::DECIDED_FROM;
 use crate::explorer::Model;
 use crate::figures::Figure;
+use crate::markdown::Rules;
 use crate::series::models;
 use crate::settings::settings;
-use crate::text::{html, json_for_script, number, tokens, url_segment, visible, visible_lines};
+use crate::text::{html, json_for_script, number, percent, tokens, url_segment, visible, visible_lines};
 use crate::{Claim, RULES, Run, Verdict};
 
 const STYLE: &str = include_str!("../assets/page.css");
@@ -51,6 +53,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) explorer: (Vec<Model>, usize),
     /// What makes the runs.
     pub(crate) command: &'a str,
+    pub(crate) rules: &'a Rules,
 }
 
 /// The page as HTML: claims on top, then the arguments with their figures, the table of all models, the explorer,
@@ -236,14 +239,16 @@ fn in_brief(out: &mut String, parts: &Parts<'_>) {
 /// `made`: what made the data beside the page, where there are any.
 fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: Option<&str>) {
     let there: BTreeSet<&str> = figures.iter().map(|figure| figure.id).collect();
-    out.push_str(
+    let _ = write!(
+        out,
         r#"<section aria-labelledby="claims">
 <h2 id="claims">Claims</h2>
-<p class="soft">Intervals are 95 %, over evaluation examples, and over seeds where there are several; of one seed they tell how well the model was measured, not how far another would differ.</p>
+<p class="soft">Intervals are 95 %, over evaluation examples, and over seeds where there are several; of one seed they tell how well the model was measured, not how far another would differ. {tally}</p>
 <table class="claims cards">
 <thead><tr><th scope="col" class="what">Claim</th><th scope="col" class="paper">Paper</th><th scope="col" class="ours">Ours</th><th scope="col" class="interval">95 % interval</th><th scope="col" class="verdict">Verdict</th></tr></thead>
 <tbody>
 "#,
+        tally = html(&crate::markdown::tally(claims)),
     );
     for claim in claims {
         let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
@@ -251,7 +256,7 @@ fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: 
         let _ = write!(
             out,
             r#"<tr id="{id}"><th scope="row"><span class="id">{id}</span>{title}</th>
-<td data-label="Paper"><span>{paper}</span></td><td data-label="Ours"><span>{ours}</span></td><td data-label="Interval"><span>{interval}</span></td><td data-label="Verdict">{mark}</td></tr>
+<td data-label="Paper"><span>{paper}</span></td><td data-label="Ours"><span>{ours}</span></td><td data-label="Interval"><span>{interval}</span></td><td data-label="Verdict">{mark}{agree}</td></tr>
 <tr class="more"><td colspan="5"><details><summary>Why; our rule; data and command</summary><p>{why}</p><p>Rule: {rule}</p><p>{seen}{made}</p></details></td></tr>
 "#,
             id = html(claim.id),
@@ -259,6 +264,10 @@ fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: 
             rule = html(rule),
             seen = seen_in(claim.id, &there, made.is_some()),
             made = made.unwrap_or_default(),
+            agree = claim.probability.map_or(String::new(), |share| {
+                let state = if share < DECIDED_FROM { "inside the noise: " } else { "" };
+                format!(r#"<small class="soft"> {state}{} of draws</small>"#, percent(share))
+            }),
             paper = html(claim.paper),
             ours = or_dash(&claim.ours),
             interval = or_dash(claim.interval.as_deref().unwrap_or_default()),
@@ -346,6 +355,7 @@ fn repeat_section(out: &mut String, parts: &Parts<'_>) {
     let mut rows = vec![
         ("Command", format!("<code>{}</code>", html(&visible(parts.command)))),
         ("Report's version", html(env!("CARGO_PKG_VERSION"))),
+        ("Rules", html(&parts.rules.in_words())),
         ("Seeds", html(&seeds.join(", "))),
         ("Engine", html(&engines.join(", "))),
         (

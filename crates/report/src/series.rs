@@ -77,8 +77,12 @@ pub(crate) struct ModelRow {
     pub(crate) seed: u64,
     /// Training tokens at the last measured snapshot.
     pub(crate) tokens: u64,
+    /// By the paper's definition, on other tokens late than early, in nats.
     pub(crate) icl_score: f64,
     pub(crate) icl_stderr: f64,
+    /// On the same tokens, in nats.
+    pub(crate) same_token_score: f64,
+    pub(crate) same_token_stderr: f64,
     /// Start and end of the phase-change window, in tokens.
     pub(crate) window: Option<[u64; 2]>,
     pub(crate) best_head: String,
@@ -102,6 +106,8 @@ pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
             tokens: player.run.measured_tokens(),
             icl_score: last.score,
             icl_stderr: last.stderr.unwrap_or_default(),
+            same_token_score: last.same_token,
+            same_token_stderr: last.same_token_stderr.unwrap_or_default(),
             window,
             best_head: best.name().to_string(),
             prefix_matching: best.prefix_matching,

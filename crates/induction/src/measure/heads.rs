@@ -232,7 +232,9 @@ impl Evaluators {
         };
 
         let limits = match circuits {
-            Some(_) => RoleThresholds::for_ceiling(&weights::ceiling(config, params, self.random.view()).map_err(place)?),
+            Some(_) => {
+                RoleThresholds::for_ceiling(&weights::ceiling(config, params, self.random.view()).map_err(place)?)
+            }
             None => RoleThresholds::default(),
         };
         let mut rows = Vec::new();
