@@ -87,7 +87,7 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
             ("reproduce", "gpu") => corpora.clone(),
             ("reproduce", _) => corpora.join("python-packages.jsonl.zst"),
             // The search behind the defaults is not made on the text that claims are judged on.
-            _ => corpora.join("python-docs.jsonl.zst"),
+            _ => corpora.join("python.jsonl.zst"),
         };
         command.arg("--corpus").arg(text);
     }

@@ -490,7 +490,7 @@ fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Opti
         of.sort_by(|a, b| b.score(score).total_cmp(&a.score(score)));
         of.into_iter().map(id).collect()
     };
-    let induction = ordered(&[Role::Induction, Role::AntiCopyingPrefix], "prefix_matching");
+    let induction = ordered(&[Role::Induction, Role::AntiCopyingPrefix, Role::PrefixMatching], "prefix_matching");
     let previous = ordered(&[Role::PreviousToken], "previous_token");
     let attends_before = |row: &&HeadRow| row.score("previous_token") > RoleThresholds::default().previous_token;
     let others: Vec<HeadId> = heads

@@ -19,44 +19,51 @@ use crate::{
 /// Tokens that each run of the search gets.
 pub const TOKENS: u64 = 6_000_000;
 
-/// The search: the laptop's 2-layer attention-only model and its 2-layer model with MLPs, each with one choice changed.
+/// The seed of the search: none that a claim is judged on.
+pub const SEED: u64 = 10;
+
+/// The search: the laptop's models with one choice changed at a time. First what the families' settings come from, the
+/// learning rate by depth and family and the batch; then what else could be otherwise, on 2 attention-only layers.
 ///
-/// Tokens a step stay, whatever the context; the width of a head stays, whatever the model's.
+/// Tokens a step stay where the context changes; the width of a head stays, whatever the model's.
 pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
     type Change = fn(&mut RunSpec);
-    const BOTH: [(&str, Change); 7] = [
-        ("base", |_| {}),
+    const FAMILIES: [(usize, bool); 5] = [(2, false), (3, false), (6, false), (2, true), (6, true)];
+    const RATES: [(&str, Change); 4] = [
         ("lr-0.0025", |spec| spec.train.lr = 2.5e-3),
+        ("lr-0.005", |spec| spec.train.lr = 5e-3),
         ("lr-0.01", |spec| spec.train.lr = 1e-2),
+        ("lr-0.02", |spec| spec.train.lr = 2e-2),
+    ];
+    const TWO: [(&str, Change); 13] = [
+        ("batch-2", |spec| spec.train.batch = 2),
+        ("batch-4", |spec| spec.train.batch = 4),
+        ("batch-16", |spec| spec.train.batch = 16),
+        ("no-decay", |spec| spec.train.decay_share = 0.0),
         ("gain-all-1", |spec| spec.model.pos_gain_init = [1.0, 1.0]),
         ("gain-0.03", |spec| spec.model.pos_gain_init = [1.0, 0.03]),
         ("gain-first-3", |spec| spec.model.pos_gain_init = [3.0, 0.1]),
         ("context-256", |spec| context(spec, 256)),
-    ];
-    const ATTENTION_ONLY: [(&str, Change); 5] = [
         ("context-128", |spec| context(spec, 128)),
         ("vocab-256", |spec| spec.model.d_vocab = 258),
         ("vocab-1024", |spec| spec.model.d_vocab = 1024),
         ("width-64", |spec| width(spec, 64)),
         ("width-256", |spec| width(spec, 256)),
     ];
-    const MLP: [(&str, Change); 2] =
-        [("mlp-1x", |spec| spec.model.d_mlp = 128), ("mlp-2x", |spec| spec.model.d_mlp = 256)];
     let base = Base::of(Scale::Laptop, text, seed);
-    let row = |mlp: bool, name: &str, change: Change| {
-        let mut spec = base.run(2, mlp, false);
+    let row = |layers: usize, mlp: bool, name: &str, change: Change| {
+        let mut spec = base.run(layers, mlp, false);
         change(&mut spec);
         spec.train.tokens = tokens;
         spec.name = format!("{}-{name}", spec.name);
         spec.snapshots.every = spec.steps().div_ceil(24);
-        spec.evaluation.examples = 64;
+        spec.evaluation.examples = 256;
         spec.evaluation.head_examples = 20;
         spec.evaluation.ablation_every = 0;
         Row { series: vec![if mlp { "with MLPs" } else { "attention-only" }.to_string()], hash: None, spec }
     };
-    let mut runs: Vec<Row> =
-        BOTH.iter().chain(&ATTENTION_ONLY).map(|(name, change)| row(false, name, *change)).collect();
-    runs.extend(BOTH.iter().chain(&MLP).map(|(name, change)| row(true, name, *change)));
+    let rates = FAMILIES.iter().flat_map(|&(layers, mlp)| RATES.map(|(name, change)| row(layers, mlp, name, change)));
+    let runs = rates.chain(TWO.map(|(name, change)| row(2, false, name, change))).collect();
     Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs }
 }
 
@@ -87,7 +94,7 @@ pub struct Outcome {
     pub layer: usize,
     /// When the highest prefix matching was half of its end, in tokens, if it ended above 0.1.
     pub half_time: Option<f64>,
-    /// ICL score at the end, in nats.
+    /// Same-token ICL score at the end, in nats.
     pub icl_score: f64,
     /// Held-out loss at the end, in nats a token; not comparable between vocabularies.
     pub loss: f64,
@@ -117,7 +124,7 @@ pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &
     let runs = tasks.iter().map(outcome).collect::<Result<Vec<_>, _>>()?;
     let mut lines = Vec::new();
     let mut text = String::from(
-        "| run | prefix matching at 1/3, 2/3, end | layer | half-way at | ICL score | loss |\n|---|---|---|---|---|---|\n",
+        "| run | prefix matching at 1/3, 2/3, end | layer | half-way at | same-token ICL | loss |\n|---|---|---|---|---|---|\n",
     );
     for run in &runs {
         serde_json::to_writer(&mut lines, run).expect("plain structs serialize");
@@ -162,7 +169,7 @@ fn outcome(task: &Task) -> Result<Outcome, Error> {
         prefix_matching: [best_at(near(1.0 / 3.0)).0, best_at(near(2.0 / 3.0)).0, end],
         layer,
         half_time: half_time(&tokens, &best).ok().flatten().filter(|_| end > 0.1),
-        icl_score: icl.icl_score,
+        icl_score: icl.same_token_score,
         loss: loss.loss,
     })
 }
@@ -194,24 +201,25 @@ mod tests {
             crate::executor::Local { jobs: 2, threads_per_job: 1, device, interrupt: &interrupt, screen: &screen };
         let found = pilot(&manifest, folder.path(), &executor, &screen).unwrap();
         let names: Vec<&str> = found.runs.iter().map(|run| run.name.as_str()).collect();
-        assert_eq!(names, ["2L-base", "2L-lr-0.0025"]);
+        assert_eq!(names, ["2L-lr-0.0025", "2L-lr-0.005"]);
         let run = &found.runs[0];
-        let heads: Vec<HeadRow> = read_rows(&folder.path().join("runs/2L-base/measurements")).unwrap();
+        let heads: Vec<HeadRow> = read_rows(&folder.path().join("runs/2L-lr-0.0025/measurements")).unwrap();
         let best = |step: u64| {
             let scores = heads.iter().filter(|row| row.step == step).map(|row| row.score("prefix_matching"));
             scores.fold(0.0, f64::max)
         };
         assert_eq!((run.tokens, run.prefix_matching), (64 * 12, [best(4), best(8), best(12)]));
         let table = std::fs::read_to_string(found.table).unwrap();
-        assert!(table.contains(&format!("| 2L-base | {:.2} ", best(4))) && table.lines().count() == 4, "{table}");
+        assert!(table.contains(&format!("| 2L-lr-0.0025 | {:.2} ", best(4))) && table.lines().count() == 4, "{table}");
         assert_eq!(std::fs::read_to_string(folder.path().join("pilot.jsonl")).unwrap().lines().count(), 2);
     }
 
     #[test]
-    fn the_search_is_valid_and_keeps_tokens_a_step() {
+    fn the_search_is_valid_and_keeps_tokens_a_step_but_where_the_batch_is_asked() {
         let manifest = plan(Path::new("text"), 0, TOKENS);
         manifest.check().unwrap();
-        assert!(manifest.runs.iter().all(|row| row.spec.tokens_per_step() == 2048));
-        assert_eq!(manifest.runs.len(), 21);
+        let changed = |row: &&Row| row.spec.name.contains("batch");
+        assert!(manifest.runs.iter().filter(|row| !changed(row)).all(|row| row.spec.tokens_per_step() == 4096));
+        assert_eq!(manifest.runs.len(), 5 * 4 + 13);
     }
 }

@@ -60,9 +60,12 @@ impl Cost {
         let parameters = parameters(&spec.model);
         let forward = forward_flop_per_token(&spec.model);
         let (snapshots, sweeps) = (spec.snapshot_steps().len() as f64, spec.ablation_steps().len() as f64);
-        // Losses of all examples, and a pass for each example of the evaluators on text.
-        let measured = ((e.examples + e.head_examples) * n_ctx) as f64;
-        let ablated = (e.ablation_examples.min(e.examples) * n_ctx) as f64;
+        // Losses of all examples and of the fresh windows in which their last tokens are predicted again, and a pass for each
+        // example of the evaluators on text.
+        let both = n_ctx + n_ctx.saturating_sub(e.icl_late - e.icl_early);
+        let measured = (e.examples * both + e.head_examples * n_ctx) as f64;
+        let ablation_examples = e.ablation_examples.min(e.examples);
+        let ablated = (ablation_examples * both) as f64;
         // Without a head of layer l, what lies above it is run again: layers x (layers - 1) / 2 of them in all, in two
         // kinds, each pass with the head's own layer's MLP and an unembedding.
         let layers = n_layers as f64;
@@ -80,8 +83,8 @@ impl Cost {
         // Losses and rows of the tables: about 80 kB and 2.6 kB a head; 5 kB a head and kind where it is removed.
         let heads = (n_layers * n_heads) as f64;
         let losses = 4.0 * (e.examples * n_ctx) as f64;
-        let tables = 25.0 * (4 * n_ctx + 4 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
-        let removals = heads * 2.0 * 24.0 * ablated / n_ctx as f64 + 8.0 * heads * n_ctx as f64;
+        let tables = 25.0 * (4 * n_ctx + 9 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
+        let removals = heads * 2.0 * 36.0 * ablation_examples as f64 + 8.0 * heads * n_ctx as f64;
         // Attention and attribution, a byte an entry, on the text; on the prompts, at the last one.
         let maps = 2.0 * heads * (n_ctx.min(MAP_TOKENS) as f64).powi(2);
         let prompts = 2.0 * heads * PROMPT_ENTRIES;

@@ -70,11 +70,12 @@ impl Effects {
         (!effects.is_empty()).then(|| Self::new(player, effects))
     }
 
-    /// The induction heads' share of what all heads contribute together, those included that take from it.
+    /// The induction heads' share of what all heads contribute. The others count together, those among them that take from
+    /// it included; where together they contribute nothing, all of it is the induction heads'.
     fn share(&self) -> Option<f64> {
-        let induction: f64 = self.induction.iter().map(|(_, effect)| effect).sum();
-        let total = induction + self.others.iter().map(|(_, effect)| effect).sum::<f64>();
-        (total > 0.0 && !self.induction.is_empty()).then(|| induction / total)
+        let sum = |heads: &[(HeadName, f64)]| heads.iter().map(|(_, effect)| effect).sum::<f64>();
+        let (induction, others) = (sum(&self.induction), sum(&self.others));
+        (induction > 0.0).then(|| induction / (induction + others.max(0.0)))
     }
 
     fn show(&self) -> String {

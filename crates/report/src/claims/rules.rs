@@ -218,7 +218,7 @@ pub const RULES: &[Rule] = &[
         figures: &["F11"],
         title: "Induction heads carry most of the in-context learning",
         paper: "almost all of it in small attention-only models; without most other heads there is more of it",
-        rule: "2 layers, last snapshot, each head removed by zero with all patterns kept: the induction heads' (prefix matching above 0.3) changes of the same-token score are more than 50 % of the sum of all heads' changes, negative ones included; and at least 50 % of the other heads change it by 0 or less. Partly if only one holds.",
+        rule: "2 layers, last snapshot, each head removed by zero with all patterns kept: the induction heads' (prefix matching above 0.3) changes of the same-token score are more than 50 % of the sum of all heads' changes (the others' together, negative ones included, count for no less than nothing); and at least 50 % of the other heads change it by 0 or less. Partly if only one holds.",
         decide: "More examples under ablation, and more seeds.",
         judge: Judge::Runs(Experiment {
             needs: ablations::needs_ablated,

@@ -77,7 +77,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         slurm: SlurmOptions,
     },
-    /// The search behind the defaults: 2-layer models that differ in one choice each, and a table of what they did.
+    /// The search behind the defaults: small models that differ in one choice each, and a table of what they did.
     Pilot {
         /// The text to learn.
         #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
@@ -86,7 +86,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = pilot::TOKENS, value_parser = clap::value_parser!(u64).range(1..))]
         tokens: u64,
         /// Seed of every run.
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = pilot::SEED)]
         seed: u64,
         /// Only say what it would cost.
         #[arg(long)]
