@@ -5,8 +5,11 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Fabricated, all, damage, one, scan, two, write, write_all, write_scan};
-use induction_report::{build, build_scan, load_runs, load_scan, scan_page, table};
+use common::{
+    Fabricated, SNAPSHOTS, all, damage, exact, families, fragments, one, scan, shuffled, two, write, write_all,
+    write_scan,
+};
+use induction_report::{RULES, Verdict, build, build_of, build_scan, load_runs, load_scan, revision, scan_page, table};
 use serde_json::{Value, json};
 
 fn folder() -> tempfile::TempDir {
@@ -47,7 +50,7 @@ fn the_same_runs_give_the_same_bytes() {
         fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
     assert_eq!(names.len(), 6, "nothing but runs, series, figures and three files is left behind: {names:?}");
     let [pca, other] = [&a, &b].map(|dir| read(&dir.path().join("series/pca.jsonl")));
-    assert!(pca.lines().count() == 404 && pca == other);
+    assert!(pca.lines().count() as u64 == 4 * (SNAPSHOTS + 1) && pca == other);
     let [models, other] = [&a, &b].map(|dir| read(&dir.path().join("series/models.jsonl")));
     assert!(models.lines().count() == 6 && models == other);
     let [markdown, other] = [&a, &b].map(|dir| read(&dir.path().join("claims.md")));
@@ -71,12 +74,14 @@ fn claims_json_has_the_documented_shape() {
     let report = build(dir.path()).expect("sound runs");
     let json: serde_json::Value = serde_json::from_str(&read(&report.claims_file)).expect("JSON");
     let list = json.as_array().expect("a list");
-    assert_eq!(list.len(), 29);
+    assert_eq!(list.len(), RULES.len());
     for claim in list {
         let mut keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
         // What is not reproduced names an experiment that would decide it.
         assert!(claim["decide"].is_string() || claim["verdict"] == "reproduced", "{claim}");
-        keys.retain(|key| *key != "decide");
+        // What has examples to draw from says how many of the draws agree.
+        assert!(claim["probability"].as_f64().is_some_and(|share| share <= 1.0) || claim["verdict"] == "out-of-reach");
+        keys.retain(|key| *key != "decide" && *key != "probability");
         let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
         expected.sort_unstable();
         assert_eq!(keys, expected);
@@ -90,7 +95,7 @@ fn claims_json_has_the_documented_shape() {
 #[test]
 fn the_page_loads_nothing_and_links_to_its_tables() {
     let dir = folder();
-    write_all(dir.path(), &all());
+    write_all(dir.path(), &exact(all()));
     let page = read(&build(dir.path()).expect("sound runs").page);
     assert!(page.contains("default-src 'none'"));
     // Outside the scripts there is no way to load anything: no address with a scheme, no source.
@@ -112,12 +117,38 @@ fn the_page_loads_nothing_and_links_to_its_tables() {
     }
 }
 
+#[test]
+fn the_rules_that_judged_are_named_beside_those_that_runs_were_planned_under() {
+    let dir = folder();
+    write_all(dir.path(), &exact(vec![two(), one()]));
+    let now = revision();
+    for (manifest, words) in [
+        (None, format!("revision {now}; which were in force when these runs were planned is not on record")),
+        (Some(format!("rules = \"{now}\"\n")), format!("revision {now}, and were when these runs were planned")),
+        (Some("rules = \"<b>\u{202e}\"\n".to_string()), "so rules were changed after that".to_string()),
+    ] {
+        if let Some(text) = manifest {
+            fs::write(dir.path().join("manifest.toml"), text).expect("writable");
+        }
+        let report = build_of(dir.path(), &["b-2L".to_string()]).expect("a sound run");
+        let markdown = read(&dir.path().join("claims.md"));
+        for text in [read(&report.page), markdown] {
+            assert!(text.contains(&words) && !text.contains('\u{202e}'), "{words}");
+        }
+        // Of some of the runs, the others are not there.
+        let q5 = report.claims.iter().find(|claim| claim.id == "Q5").expect("a claim");
+        assert_eq!(q5.verdict, Verdict::OutOfReach);
+    }
+    let error = build_of(dir.path(), &["nowhere".to_string()]).expect_err("no such run").to_string();
+    assert!(error.contains("nowhere"), "{error}");
+}
+
 #[cfg(unix)]
 #[test]
 fn hostile_names_and_specs_are_inert() {
     let dir = folder();
     let name = "<script>alert(1)<!-- \"'&\u{1b}[31m\u{202e}#?%";
-    write_all(dir.path(), &[Fabricated { folder: name.to_string(), ..two() }, one()]);
+    write_all(dir.path(), &exact(vec![Fabricated { folder: name.to_string(), ..two() }, one()]));
     let spec = dir.path().join("runs").join(name).join("spec.toml");
     let hostile = "\nnote = \"</script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\"\n";
     fs::write(&spec, read(&spec).replace("[data]", &format!("{hostile}[data]"))).expect("writable");
@@ -152,7 +183,7 @@ fn plotly_mentions() -> usize {
 
 #[test]
 fn a_damaged_line_is_named() {
-    let cases: [(&str, usize, &str, &[&str]); 10] = [
+    let cases: [(&str, usize, &str, &[&str]); 11] = [
         ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
         ("metrics.jsonl", 7, r#"{"step": 7, "tokens": 70000, "loss": NaN}"#, &["metrics.jsonl, line 7", "diverged"]),
         ("metrics.jsonl", 9, r#"{"step": 2, "tokens": 90000, "loss": 1}"#, &["line 9", "after step 8", "increase"]),
@@ -175,6 +206,12 @@ fn a_damaged_line_is_named() {
             &["icl.jsonl, line 5", "`by_example` has 2 entries, expected 16"],
         ),
         ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
+        (
+            "measurements/copies.jsonl",
+            2,
+            r#"{"step": 10, "tokens": 100000, "foretold_by_example": [1, 2]}"#,
+            &["copies.jsonl, line 2", "`foretold_by_example` has 2 entries, expected 16"],
+        ),
         (
             "measurements/loss_by_index.jsonl",
             2,
@@ -212,7 +249,7 @@ fn other_bytes_than_text_are_named() {
 
 #[test]
 fn a_missing_head_is_named() {
-    for (gone, line) in [(3, "line 8"), (808, "line 807")] {
+    for (gone, line) in [(3, "line 8"), (328, "line 327")] {
         let dir = folder();
         let run = write(dir.path(), &two());
         let path = run.join("measurements/heads.jsonl");
@@ -240,24 +277,53 @@ fn a_damaged_ablation_is_named() {
         expect_error(dir.path(), parts);
     };
     let sweep = "ablations.jsonl";
-    let swap = |from: &'static str, to: &'static str| move |text: &str| text.replacen(from, to, 1);
+    let swap = |from: &'static str, to: &'static str| {
+        move |text: &str| {
+            assert!(text.contains(from), "{from} in {text}");
+            text.replacen(from, to, 1)
+        }
+    };
     row(&swap("\"full\"", "\"fuller\""), sweep, 1, &["ablations.jsonl, line 1", "full or pattern-preserving"]);
     row(&swap("\"full\"", "\"pattern-preserving\""), sweep, 1, &["line 1", "expected head 0.0, full"]);
-    row(&swap("\"head\": 0", "\"head\": 9"), sweep, 1, &["line 1", "`head` is 9"]);
-    row(&swap("_by_example\": [", "_by_example\": [1.0, "), sweep, 3, &["line 3", "9 entries, expected 8"]);
-    row(&swap("\"icl_change\": ", "\"icl_change\": NaN, \"x\": "), sweep, 2, &["line 2", "NaN"]);
-    row(&swap("\"step\": 0", "\"step\": 5"), sweep, 16, &["line 16", "step 0 ends with 15 removals, expected 16"]);
+    row(&swap("\"head\":0", "\"head\":9"), sweep, 1, &["line 1", "`head` is 9"]);
+    row(
+        &swap("same_token_change_by_example\":[", "same_token_change_by_example\":[1.0,"),
+        sweep,
+        3,
+        &["line 3", "9 entries, expected 8"],
+    );
+    row(
+        &swap("undone_by_example\":[", "undone_by_example\":[],\"x\":["),
+        sweep,
+        3,
+        &["line 3", "0 entries, expected 8"],
+    );
+    row(&swap("\"icl_change\":", "\"icl_change\":NaN,\"x\":"), sweep, 2, &["line 2", "NaN"]);
+    row(&swap("\"same_token_change\":", "\"x\":"), sweep, 2, &["line 2", "`same_token_change` is missing"]);
+    row(&swap("\"step\":0", "\"step\":5"), sweep, 16, &["line 16", "step 0 ends with 15 removals, expected 16"]);
+    row(
+        &swap("\"before_step\":", "\"x\":"),
+        "ablations.json",
+        1,
+        &["ablations.json, line 1", "`before_step` is missing"],
+    );
+    row(&swap("\"squares\":[", "\"squares\":[null,"), "ablations.json", 1, &["ablations.json", "`squares[0]` is null"]);
     let knockouts = "knockouts.jsonl";
-    row(&swap("\"kind\": \"heads\"", "\"kind\": \"head\""), knockouts, 2, &["line 2", "heads, substitute or path"]);
-    row(&swap("\"layer\": 1", "\"layer\": 7"), knockouts, 2, &["line 2", "a layer and a head of the model"]);
-    row(&swap("\"icl_by_example\"", "\"icl\""), knockouts, 1, &["line 1", "`icl_by_example` is missing"]);
+    row(
+        &swap("\"kind\":\"heads\"", "\"kind\":\"head\""),
+        knockouts,
+        2,
+        &["line 2", "heads, substitute, path or paths"],
+    );
+    row(&swap("\"layer\":1", "\"layer\":7"), knockouts, 2, &["line 2", "a layer and a head of the model"]);
+    row(&swap("\"same_token_by_example\"", "\"icl\""), knockouts, 1, &["line 1", "`same_token_by_example` is missing"]);
 }
 
 #[test]
 fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
     let claims = |runs: &[common::Fabricated]| {
         let dir = folder();
-        write_all(dir.path(), runs);
+        write_all(dir.path(), &exact(runs.to_vec()));
         let report = build(dir.path()).expect("sound runs");
         let page = read(&report.page);
         (serde_json::to_value(&report.claims).expect("claims").as_array().expect("a list").clone(), page)
@@ -265,7 +331,7 @@ fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
     let bare: Vec<_> = all().into_iter().filter(|run| run.clamp.is_none()).collect();
     let mut bare: Vec<_> = bare.into_iter().map(|run| common::Fabricated { ablated: false, ..run }).collect();
     let (without, page) = claims(&bare);
-    for id in ["Q10", "Q11", "R1", "S1", "K1"] {
+    for id in ["Q10", "Q11", "R1", "S1", "A1", "A3", "A4", "K1"] {
         let claim = without.iter().find(|claim| claim["id"] == id).expect("a claim");
         assert_eq!(claim["verdict"], "out-of-reach", "{claim}");
         assert!(claim["why"].as_str().expect("a text").contains("induction ablate RUN"), "{claim}");
@@ -279,7 +345,8 @@ fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
     bare.extend(all().into_iter().filter(|run| run.clamp.is_some()));
     let (with, page) = claims(&bare);
     for (with, without) in with.iter().zip(&without) {
-        let new = ["Q10", "Q11", "R1", "S1", "K1", "P1", "P2"].contains(&with["id"].as_str().expect("a text"));
+        let new = ["Q10", "Q11", "R1", "S1", "A1", "A3", "A4", "K1", "P1", "P2"]
+            .contains(&with["id"].as_str().expect("a text"));
         assert!(new || with == without, "{with} was {without}");
     }
     assert!(page.contains("id=\"clamps\"") && page.contains("id=\"F11\""));
@@ -292,6 +359,9 @@ fn missing_and_empty_files_are_named() {
         ("metrics.jsonl", "train it again"),
         ("measurements/icl.jsonl", "induction measure"),
         ("measurements/loss_by_index.jsonl", "induction measure"),
+        ("measurements/copies.jsonl", "induction measure"),
+        ("measurements/random_tokens.jsonl", "induction measure"),
+        ("measurements/summary.json", "induction measure"),
         ("measurements/heads.jsonl", "induction measure"),
         ("measurements/meta.json", "induction measure"),
     ] {
@@ -315,6 +385,8 @@ fn a_damaged_spec_names_its_field() {
         ("n_layers = 2", "n_layers = \"two\"", &["`model.n_layers`", "from 1 to 1024"]),
         ("smeared_keys = false", "smeared_keys = 0", &["`model.smeared_keys` is 0", "true or false"]),
         ("[train]", "[train", &["line 19 is not TOML"]),
+        ("[model]", "control = \"shuffle\"\n[model]", &["`data.control` is \"shuffle\"", "shuffled or fragments"]),
+        ("decay_share = 0.1", "decay_share = 1.0", &["`train.decay_share` is 1.0", "from 0 to below 1"]),
     ] {
         let dir = folder();
         let run = write(dir.path(), &two());
@@ -336,14 +408,19 @@ fn no_run_at_all() {
 #[test]
 fn the_terminal_table_keeps_its_width() {
     let dir = folder();
-    write_all(dir.path(), &all());
+    write_all(dir.path(), &exact(all()));
     let claims = build(dir.path()).expect("sound runs").claims;
     for width in [60, 80, 100, 160] {
         let text = table(&claims, width, false);
         let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
         assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
         assert!(!text.contains('\u{1b}'));
-        assert_eq!(text.matches("● reproduced").count() + text.matches("◐ partly").count(), 21, "{text}");
+        for (verdict, said) in
+            [(Verdict::Reproduced, "● reproduced"), (Verdict::Partly, "◐ partly"), (Verdict::Not, "○ not")]
+        {
+            let expected = claims.iter().filter(|claim| claim.verdict == verdict).count();
+            assert_eq!(text.matches(said).count(), expected, "{said}: {text}");
+        }
     }
     assert!(table(&claims, 100, true).contains("\u{1b}[1;34m● reproduced\u{1b}[0m"));
 }
@@ -352,7 +429,7 @@ fn the_terminal_table_keeps_its_width() {
 fn a_run_that_is_no_part_still_makes_a_page() {
     let dir = folder();
     let twin = Fabricated { folder: "twin".to_string(), d_mlp: 512, ..two() };
-    write_all(dir.path(), &[Fabricated { d_mlp: 512, ..two() }, twin]);
+    write_all(dir.path(), &exact(vec![Fabricated { d_mlp: 512, ..two() }, twin]));
     let page = read(&build(dir.path()).expect("sound runs").page);
     assert!(page.contains("2 layers, MLPs") && page.contains("not part of any claim: a duplicate"));
 }
@@ -362,7 +439,7 @@ fn damaged_maps_and_texts_are_named() {
     let cases: [(&str, &[u8], &[&str]); 6] = [
         ("text.json", b"{\"name\": 1}", &["text.json, line 1", "a name and a list of tokens", "explore the run again"]),
         ("text.json", b"{\"name\": \"a\", \"tokens\": [\"b\"]}", &["text.jsonl, line 1", "10 losses for the 1 tokens"]),
-        ("maps/step-00000100.safetensors", b"\0", &["step-00000100.safetensors", "explore the run again"]),
+        ("maps/step-00000250.safetensors", b"\0", &["step-00000250.safetensors", "explore the run again"]),
         ("prompts.json", b"[{\"behaviour\": \"pattern matching\"}]", &["prompts.json", "expected prompts"]),
         ("prompts.json", b"[", &["prompts.json, line 1", "expected JSON"]),
         ("prompts.jsonl", b"{\"behaviour\": \"a\", \"layer\": 7}", &["prompts.jsonl, line 1", "`layer` is 7"]),
@@ -385,7 +462,7 @@ fn damaged_maps_and_texts_are_named() {
 #[test]
 fn tokens_of_a_text_are_inert() {
     let dir = folder();
-    write_all(dir.path(), &[two(), one()]);
+    write_all(dir.path(), &exact(vec![two(), one()]));
     let report = build(dir.path()).expect("sound runs");
     let page = read(&report.page);
     // Escapes, right-to-left marks and tags of the text and its name are shown, not obeyed.
@@ -400,8 +477,7 @@ fn tokens_of_a_text_are_inert() {
 #[test]
 fn every_figure_is_a_picture_and_a_table() {
     let dir = folder();
-    let mut runs = all();
-    runs.extend(common::families());
+    let runs = [all(), families(), vec![shuffled(), fragments()]].concat();
     write_all(dir.path(), &runs);
     let page = read(&build(dir.path()).expect("sound runs").page);
     let wanted = [
@@ -427,6 +503,9 @@ fn every_figure_is_a_picture_and_a_table() {
         "full-ablations",
         "before-after",
         "clamps",
+        "copies",
+        "progress",
+        "controls",
     ];
     for id in wanted {
         assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
@@ -442,7 +521,7 @@ fn every_figure_is_a_picture_and_a_table() {
 fn several_folders_stand_side_by_side() {
     let (a, b, out) = (folder(), folder(), folder());
     write_all(a.path(), &all());
-    write_all(b.path(), &[Fabricated { before: 0.3, rise: 0.0, ..two() }, one()]);
+    write_all(b.path(), &[Fabricated { before: 0.3, after: 0.7, ..two() }, one()]);
     write_scan(a.path(), "tiny", &scan());
     let dirs = [a.path().to_path_buf(), b.path().to_path_buf()];
     let out = out.path().join("new");
@@ -457,7 +536,7 @@ fn several_folders_stand_side_by_side() {
         "the scan of one side"
     );
     let csv = read(&out.join("figures/F3.csv"));
-    assert!(csv.contains(&format!("{left}: ICL score")) && csv.contains(&format!("{right}: ICL score")));
+    assert!([left, right].iter().all(|side| csv.contains(&format!("{side}: Score of vanilla models"))), "{csv}");
     induction_report::compare(&[a.path().to_path_buf(), b.path().to_path_buf()], &out).expect("sound runs");
     assert!(read(&page) == first);
 }
@@ -465,7 +544,7 @@ fn several_folders_stand_side_by_side() {
 #[test]
 fn real_models_are_a_section_where_there_are_scans() {
     let dir = folder();
-    write_all(dir.path(), &[two(), one()]);
+    write_all(dir.path(), &exact(vec![two(), one()]));
     let before = read(&build(dir.path()).expect("sound runs").page);
     assert!(!before.contains("id=\"real-models\"") && !dir.path().join("figures/R-A1.svg").exists());
     // What else lies there is nobody's business.
@@ -498,7 +577,7 @@ fn a_scan_is_inert() {
     let dir = folder();
     let models = write_scan(dir.path(), "tiny", &scan());
     let pages = [scan_page(&load_scan(&models).expect("a sound scan")), {
-        write_all(dir.path(), &[two(), one()]);
+        write_all(dir.path(), &exact(vec![two(), one()]));
         read(&build(dir.path()).expect("a sound scan").page)
     }];
     for page in &pages {
@@ -547,7 +626,7 @@ fn a_page_of_scans_stands_alone() {
     build_scan(std::slice::from_ref(&single), &out).expect("a sound scan");
     assert!(!read(&out).contains("id=\"R-series\""));
     // The same series in a report.
-    write_all(dir.path(), &[two(), one()]);
+    write_all(dir.path(), &exact(vec![two(), one()]));
     let report = read(&build(dir.path()).expect("sound scans").page);
     assert!(report.contains("id=\"R-series\"") && report.contains("href=\"models/series/001/scan.json\""));
 
@@ -566,8 +645,8 @@ fn a_damaged_scan_is_named() {
         expect_error(dir.path(), parts);
     };
     refused(
-        &|scan| scan["version"] = json!(2),
-        &["tiny", "scan.json: `version` is 2, expected 1", "scan the model again"],
+        &|scan| scan["version"] = json!(9),
+        &["tiny", "scan.json: `version` is 9, expected 2", "scan the model again"],
     );
     refused(&|scan| scan["more"] = json!(1), &["`more` is no field of a scan"]);
     refused(&|scan| scan["repeated"]["more"] = json!(1), &["`repeated.more` is no field"]);

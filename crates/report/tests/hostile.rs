@@ -7,14 +7,14 @@ use std::fs;
 
 use common::{SMALL, small};
 use induction_report::{load_run, parse_scan};
-use induction_torture::{attack, digits_changed, mutated};
+use induction_torture::{attack, digits_changed, mutated, scratch};
 
 /// What need not be there; without `explore.json` no text is read.
-const OPTIONAL: [&str; 3] = ["ablations.jsonl", "knockouts.jsonl", "explore.json"];
+const OPTIONAL: [&str; 4] = ["ablations.jsonl", "ablations.json", "knockouts.jsonl", "explore.json"];
 
 /// Damages each of these files by itself, in a run that has no other of the [`OPTIONAL`] ones than this.
 fn attack_files(optional: Option<&str>, chosen: impl Fn(&str) -> bool) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let run = small(dir.path());
     for file in OPTIONAL.into_iter().filter(|file| optional != Some(file)) {
         fs::remove_file(run.join("measurements").join(file)).unwrap();
@@ -49,7 +49,7 @@ fn specs_and_logs() {
 
 #[test]
 fn tables_of_snapshots() {
-    attack_files(None, |file| ["icl", "loss_by", "random", "heads"].iter().any(|name| file.contains(name)));
+    attack_files(None, |file| ["icl", "loss_by", "copies", "random", "heads"].iter().any(|name| file.contains(name)));
 }
 
 #[test]
@@ -59,7 +59,8 @@ fn summaries_and_losses() {
 
 #[test]
 fn ablations() {
-    attack_files(Some("ablations.jsonl"), |file| file.contains("ablations"));
+    attack_files(Some("ablations.jsonl"), |file| file.contains("ablations.jsonl"));
+    attack_files(Some("ablations.json"), |file| file.ends_with("ablations.json"));
     attack_files(Some("knockouts.jsonl"), |file| file.contains("knockouts"));
 }
 
@@ -75,7 +76,7 @@ fn prompts() {
 
 #[test]
 fn scans() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let path = small(dir.path()).join("scan.json");
     let original = fs::read(&path).unwrap();
     let damaged =
@@ -90,7 +91,7 @@ fn scans() {
 /// Found by mutation: the library's message quotes what the header holds.
 #[test]
 fn a_header_with_control_characters_is_quoted_without_them() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch();
     let run = small(dir.path());
     let header = br#"{"pattern": {"dtype": "\u0007\u001b[2J", "shape": [0], "data_offsets": [0, 0]}}"#;
     let path = run.join("measurements/maps/step-00000000.safetensors");

@@ -9,16 +9,18 @@ use serde_json::{Value, json};
 use super::{scan, two, write};
 
 /// The files of [`small`], below its folder.
-pub const SMALL: [&str; 19] = [
+pub const SMALL: [&str; 21] = [
     "spec.toml",
     "metrics.jsonl",
     "history.jsonl",
     "scan.json",
     "measurements/icl.jsonl",
     "measurements/loss_by_index.jsonl",
+    "measurements/copies.jsonl",
     "measurements/random_tokens.jsonl",
     "measurements/heads.jsonl",
     "measurements/ablations.jsonl",
+    "measurements/ablations.json",
     "measurements/knockouts.jsonl",
     "measurements/summary.json",
     "measurements/meta.json",
@@ -26,7 +28,7 @@ pub const SMALL: [&str; 19] = [
     "measurements/text.jsonl",
     "measurements/prompts.json",
     "measurements/prompts.jsonl",
-    "measurements/losses/step-00000010.safetensors",
+    "measurements/losses/step-00000025.safetensors",
     "measurements/maps/step-00000000.safetensors",
     "measurements/maps/prompts.safetensors",
 ];
@@ -39,6 +41,7 @@ pub fn small(dir: &Path) -> PathBuf {
         ("../metrics.jsonl", 3),
         ("icl.jsonl", 2),
         ("loss_by_index.jsonl", 2),
+        ("copies.jsonl", 2),
         ("random_tokens.jsonl", 2),
         ("heads.jsonl", 16),
         ("ablations.jsonl", 16),
@@ -51,7 +54,9 @@ pub fn small(dir: &Path) -> PathBuf {
             text.lines().take(lines).map(|line| serde_json::from_str(line).expect("JSON")).collect();
         if table == "knockouts.jsonl" {
             // One of each kind is enough.
-            kept = kept.into_iter().step_by(5).collect();
+            let kinds = ["paths-others", "path", "remove", "mean", "substitute", "induction-heads", "clean"];
+            kept.retain(|row| kinds.contains(&row["name"].as_str().expect("a name")));
+            kept.dedup_by_key(|row| row["name"].to_string());
         }
         for (key, value) in kept.iter_mut().filter_map(Value::as_object_mut).flatten() {
             match key.as_str() {
@@ -72,7 +77,7 @@ pub fn small(dir: &Path) -> PathBuf {
     let losses = TensorView::new(Dtype::F32, shape, &zeros).expect("as many bytes as the shape asks for");
     fs::create_dir_all(measurements.join("losses")).expect("a fresh folder");
     let bytes = safetensors::serialize([("losses", losses)], None).expect("one name");
-    fs::write(measurements.join("losses/step-00000010.safetensors"), bytes).expect("writable");
+    fs::write(measurements.join("losses/step-00000025.safetensors"), bytes).expect("writable");
     run
 }
 
