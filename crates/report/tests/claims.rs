@@ -77,6 +77,8 @@ const CASES: &[Case] = &[
     ("Q9", Partly, "1 layer, smeared keys ends with 0.20", || vec![Fabricated { after: 0.2, ..one_smeared() }, two(), two_smeared()]),
     ("Q9", Partly, "half of it at 4.99M", || vec![one_smeared(), two(), Fabricated { head_middle: 5e6, ..two_smeared() }]),
     ("Q9", Not, "half of it at 4.99M", || vec![Fabricated { after: 0.2, ..one_smeared() }, two(), Fabricated { head_middle: 5e6, ..two_smeared() }]),
+    // Others take from it more than these give.
+    ("Q10", Reproduced, "1.1 +0.100", || vec![Fabricated { effects: [0.1, -0.05], ..two() }]),
     ("Q10", Partly, "1.1 +0.100", || vec![Fabricated { effects: [0.1, 0.01], ..two() }]),
     ("Q10", Not, "1.1 +0.020", || vec![Fabricated { effects: [0.02, 0.05], ..two() }]),
     ("Q10", Not, "No head of the 2-layer vanilla run ends above 0.30", || vec![Fabricated { prefix_matching: 0.2, ..two() }]),
