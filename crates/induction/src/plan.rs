@@ -230,6 +230,9 @@ pub fn plan(options: &PlanOptions) -> Manifest {
                 row.series.clear();
                 row.spec.seed = seed;
                 row.spec.name += &format!("-seed-{seed}");
+                if row.spec.model.n_layers == 1 {
+                    row.spec.evaluation.ablation_every = 0;
+                }
                 runs.push(row);
             }
         }
@@ -280,6 +283,7 @@ fn clamped(base: &Base) -> Vec<RunSpec> {
             let mut spec = base.run(2, false, false);
             spec.name = format!("2L-{name}");
             spec.model.clamp = Some(clamp);
+            spec.evaluation.ablation_every = 0;
             spec
         })
         .collect()
@@ -332,8 +336,8 @@ impl Base {
                 let model = ModelConfig { d_model: 64, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() };
                 (model, TrainSpec::new(400_000, 16, 1e-2), 400_000, 20, 128, 12)
             }
-            Scale::Laptop => (ModelConfig::default(), small(6_000_000), 6_000_000, 24, 1024, 25),
-            Scale::Full => (ModelConfig::default(), small(8_000_000), 8_000_000, 24, 1024, 25),
+            Scale::Laptop => (ModelConfig::default(), small(6_000_000), 6_000_000, 20, 1000, 25),
+            Scale::Full => (ModelConfig::default(), small(8_000_000), 8_000_000, 20, 1000, 25),
             Scale::Gpu => {
                 let model =
                     ModelConfig { d_model: 512, n_heads: 8, d_head: 64, d_vocab: 4096, ..ModelConfig::default() };
@@ -369,7 +373,7 @@ impl Base {
                 Scale::Gpu | Scale::Paper => 1024,
             },
             ablation_every: match scale {
-                Scale::Laptop | Scale::Full => 4,
+                Scale::Laptop | Scale::Full => 5,
                 _ => 1,
             },
             weights_every: if scale == Scale::Full { 3 } else { 1 },
@@ -419,6 +423,10 @@ impl Base {
             evaluation: self.evaluation.clone(),
         };
         spec.snapshots.every = spec.steps().div_ceil(self.snapshots);
+        if smeared_keys && self.text.is_some() {
+            // What smeared models lose without a head decides no claim, nor does the paper show it.
+            spec.evaluation.ablation_every = 0;
+        }
         spec
     }
 }

@@ -197,6 +197,22 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
     assert!(ablate() == first);
     std::fs::write(measurements.join("ablations.jsonl"), "{\"step\": 0, \"tok").unwrap();
     assert!(ablate() == first);
+    // Tables that are held against another change, or of an earlier version, are no longer true.
+    let other = |key: &str, value: Value| {
+        let mut meta = meta.clone();
+        meta[key] = value;
+        std::fs::write(measurements.join("ablations.json"), meta.to_string()).unwrap();
+    };
+    other("change", serde_json::json!({"before_step": 0, "after_step": 200, "squares": [1.0]}));
+    assert!(ablate() == first);
+
+    // Without a snapshot's weights they stay as they are: less would take their place.
+    other("version", 1.into());
+    let kept = tables.map(|name| std::fs::read(measurements.join(name)).unwrap());
+    std::fs::remove_file(run.join("snapshots/step-00000020/model.safetensors")).unwrap();
+    let message = fail(induction().arg("ablate").arg(&run), 2);
+    assert!(message.contains("step-00000020") && message.contains("the tables stay as they are"), "{message}");
+    assert!(tables.map(|name| std::fs::read(measurements.join(name)).unwrap()) == kept);
 }
 
 #[test]

@@ -51,9 +51,10 @@ pub(crate) enum Command {
         /// from the start, one may not attend to what followed an earlier copy.
         #[arg(long)]
         clamp: bool,
-        /// Seed of every run; the first one where there are several.
-        #[arg(long, default_value_t = 0)]
-        seed: u64,
+        /// Seed of every run; the first one where there are several [default: 1 at laptop and full, whose settings come
+        /// from other seeds; else 0].
+        #[arg(long)]
+        seed: Option<u64>,
         /// Seeds of the attention-only 1- and 2-layer models on the main text [default: 3 at laptop and full, else 1].
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: Option<u64>,

@@ -20,7 +20,7 @@ use induction::{
     memory,
     model::{write_export_huggingface, write_export_transformer_lens},
     pilot::{self, pilot},
-    plan::{Corpora, Manifest, PlanOptions, plan},
+    plan::{Corpora, Manifest, PlanOptions, Scale, plan},
     progress::Screen,
     report::{Report, table},
     reproduce::{Forecast, forecast, order, reproduce, runs_of},
@@ -120,6 +120,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
                 let (main, second) = (corpus.clone(), second_corpus.clone());
                 let (scale, clamp, seed, seeds) = (*scale, *clamp, *seed, *seeds);
                 let corpora = Corpora { main, second, books: books.clone() };
+                let seed = seed.unwrap_or(u64::from(matches!(scale, Scale::Laptop | Scale::Full)));
                 let mut manifest = plan(&PlanOptions { scale, clamp, seed, seeds, corpora });
                 order(&mut manifest);
                 manifest
