@@ -367,11 +367,7 @@ impl Base {
             icl_late: icl.late,
             icl_half_width: icl.half_width,
             head_examples: 100,
-            ablation_examples: match scale {
-                Scale::Laptop => 256,
-                Scale::Full | Scale::Smoke => 128,
-                Scale::Gpu | Scale::Paper => 1024,
-            },
+            ablation_examples: if scale == Scale::Laptop { 256 } else { 128 },
             ablation_every: match scale {
                 Scale::Laptop | Scale::Full => 5,
                 _ => 1,

@@ -17,7 +17,7 @@ use crate::{
     bench::{forward_flop_per_token, median},
     device::Device,
     explore::MAP_TOKENS,
-    measure::Probe,
+    measure::{Probe, indices_of},
     plan::Manifest,
     source::Source,
 };
@@ -62,7 +62,7 @@ impl Cost {
         let (snapshots, sweeps) = (spec.snapshot_steps().len() as f64, spec.ablation_steps().len() as f64);
         // Losses of all examples and of the fresh windows in which their last tokens are predicted again, and a pass for each
         // example of the evaluators on text.
-        let both = n_ctx + n_ctx.saturating_sub(e.icl_late - e.icl_early);
+        let both = n_ctx + indices_of(e, n_ctx).map_or(0, |(_, same)| same.fresh_len());
         let measured = (e.examples * both + e.head_examples * n_ctx) as f64;
         let ablation_examples = e.ablation_examples.min(e.examples);
         let ablated = (ablation_examples * both) as f64;

@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::losses::check;
 use crate::{Error, IclIndices, Result};
 
-/// Tokens of the paper's evaluation length that are predicted twice: indices 490 to 512.
+/// Tokens of the paper's evaluation length that are predicted twice: indices 490 to 512, 12 beyond its late one.
 const PAPER_TOKENS: usize = 23;
+const PAPER_BEYOND: usize = 12;
 const PAPER_CONTEXT: usize = 512;
 
 /// Which tokens are predicted twice: indices `first..=last` of a window, from 1, which are `first - shift..=last - shift` of
@@ -41,17 +42,18 @@ pub struct SameToken {
 }
 
 impl SameToken {
-    /// The end of a window of `n_ctx` tokens, and a fresh window as much later as the indices of the ICL score lie apart:
-    /// for the paper's, tokens 490 to 512, which are 40 to 62 of a window that begins 450 later. A shorter context keeps
-    /// the ratio.
+    /// Tokens around the late index of the ICL score, and a fresh window that begins as much later as its two indices lie
+    /// apart: for the paper's, tokens 490 to 512, which are 40 to 62 of a window that begins 450 later. A shorter context
+    /// keeps the ratio.
     ///
     /// # Errors
     /// If the indices do not fit the context.
     pub fn new(indices: &IclIndices, n_ctx: usize) -> Result<Self> {
         indices.validate(n_ctx)?;
         let shift = indices.late - indices.early;
-        let tokens = (PAPER_TOKENS * n_ctx.min(PAPER_CONTEXT)).div_ceil(PAPER_CONTEXT).min(n_ctx - shift);
-        Ok(Self { shift, first: n_ctx + 1 - tokens, last: n_ctx })
+        let scaled = |tokens: usize| (tokens * n_ctx.min(PAPER_CONTEXT)).div_ceil(PAPER_CONTEXT);
+        let last = (indices.late + scaled(PAPER_BEYOND)).min(n_ctx);
+        Ok(Self { shift, first: last + 1 - scaled(PAPER_TOKENS).min(last - shift), last })
     }
 
     /// Tokens of text in a fresh window.

@@ -34,7 +34,11 @@
 //! for (table, line) in [
 //!     (
 //!         "icl.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "icl_score": -0.01, "stderr": 0.02, "by_example": [0.01, -0.03], "late_slope_by_example": [0.0, 0.1]}"#,
+//!         r#"{"step": 1, "tokens": 8, "icl_score": -0.01, "stderr": 0.02, "by_example": [0.01, -0.03], "same_token_score": -0.01, "same_token_stderr": 0.02, "same_token_by_example": [0.01, -0.03], "same_token_by_index": [-0.01], "late_slope_by_example": [0.0, 0.1]}"#,
+//!     ),
+//!     (
+//!         "copies.jsonl",
+//!         r#"{"step": 1, "tokens": 8, "foretold_loss": 2.0, "others_loss": 2.1, "foretold_by_example": [2.0, 4.0], "others_by_example": [2.1, 2.1], "n_foretold_by_example": [1, 2], "n_others_by_example": [1, 1]}"#,
 //!     ),
 //!     (
 //!         "loss_by_index.jsonl",
@@ -43,8 +47,8 @@
 //!     ("random_tokens.jsonl", r#"{"step": 1, "tokens": 8, "loss": 2.0, "losses": [2.2, 1.8]}"#),
 //!     (
 //!         "heads.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "layer": 0, "head": 0, "prefix_matching": 0.1, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.5, "ov_copying": 0.2, "qk_trace": null}
-//! {"step": 1, "tokens": 8, "layer": 1, "head": 0, "prefix_matching": 0.2, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.1, "ov_copying": 0.2, "qk_trace": 3.0}"#,
+//!         r#"{"step": 1, "tokens": 8, "layer": 0, "head": 0, "prefix_matching": 0.1, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.5, "ov_copying": 0.2, "qk_trace": null, "k_composition_recall": null}
+//! {"step": 1, "tokens": 8, "layer": 1, "head": 0, "prefix_matching": 0.2, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.1, "ov_copying": 0.2, "qk_trace": 3.0, "k_composition_recall": 0.5}"#,
 //!     ),
 //!     ("meta.json", "{}"),
 //!     ("summary.json", "{}"),
@@ -260,14 +264,17 @@ fn command(dir: &Path, runs: &[Run]) -> String {
         return "induction reproduce --manifest manifest.toml --out DIR".to_string();
     }
     let seeds: std::collections::BTreeSet<u64> = runs.iter().map(|run| run.spec.seed).collect();
+    // What laptop and full do without being told.
+    let judged = name == "laptop" || name == "full";
+    let (usual_first, usual_seeds) = if judged { (1, 3) } else { (0, 1) };
     let mut command = format!("cargo xtask reproduce --scale {name}");
-    if let Some(first) = seeds.first().filter(|first| **first > 0) {
+    if let Some(first) = seeds.first().filter(|first| **first != usual_first) {
         command += &format!(" --seed {first}");
     }
-    if name == "full" || seeds.len() > 1 {
+    if seeds.len() != usual_seeds {
         command += &format!(" --seeds {}", seeds.len());
     }
-    if runs.iter().any(|run| run.spec.clamp.is_some()) {
+    if !judged && runs.iter().any(|run| run.spec.clamp.is_some()) {
         command += " --clamp";
     }
     command

@@ -311,6 +311,11 @@ impl<'a> Player<'a> {
     pub(crate) fn pivot(&self, window: &Window) -> Option<Pivot> {
         let (tokens, path) = self.path()?;
         let first = tokens.partition_point(|&at| (at as f64) < self.warmup_tokens());
+        let [begin, end] = [tokens.get(first)?, tokens.last()?].map(|&at| at as f64);
+        let beside = (window.start_tokens as f64 - begin).min(end - window.end_tokens as f64);
+        if beside < window.width() / 2.0 {
+            return None;
+        }
         let path = path.slice_axis(ndarray::Axis(0), (first..).into());
         pivot(&tokens[first..], path, window.start_tokens, window.end_tokens).ok().flatten()
     }

@@ -91,9 +91,9 @@ const CASES: &[Case] = &[
     ("Q13", Not, "5 layers, MLPs: head 4.1", || vec![two(), Fabricated { head_layer: Some(4), ..mlp(5) }]),
     // Of 7 layers nothing is claimed.
     ("Q13", Reproduced, "5 layers, MLPs: head 3.1", || vec![two(), mlp(5), mlp(6), Fabricated { head_layer: Some(0), ..mlp(7) }]),
-    ("Q14", Reproduced, "6 layers at 42 %", || vec![two(), mlp(2), mlp(3), Fabricated { head_layer: Some(2), ..mlp(4) }, Fabricated { head_layer: Some(2), ..mlp(5) }, Fabricated { head_layer: Some(2), ..mlp(6) }]),
-    ("Q14", Partly, "5 layers at 70 %", || vec![two(), deep(3), deep(4), mlp(5), mlp(6)]),
-    ("Q14", Not, "4 layers at 88 %", || vec![two(), deep(3), deep(4)]),
+    ("Q14", Reproduced, "6 layers at 40 %", || vec![two(), mlp(2), mlp(3), Fabricated { head_layer: Some(2), ..mlp(4) }, Fabricated { head_layer: Some(2), ..mlp(5) }, Fabricated { head_layer: Some(2), ..mlp(6) }]),
+    ("Q14", Partly, "5 layers at 100 %", || vec![two(), mlp(2), mlp(3), Fabricated { head_layer: Some(2), ..mlp(4) }, Fabricated { head_layer: Some(4), ..mlp(5) }, Fabricated { head_layer: Some(4), ..mlp(6) }]),
+    ("Q14", Not, "4 layers at 100 %", || vec![two(), mlp(2), mlp(3), mlp(4)]),
     ("Q15", Partly, "0 copy by the score", || vec![one(), Fabricated { copying: -0.6, ..two() }]),
     ("Q15", Partly, "0 copy by their OV", || vec![one(), Fabricated { ov: -0.7, ..two() }]),
     ("Q15", Not, "0 copy by the score", || vec![one(), Fabricated { copying: -0.6, ov: -0.7, ..two() }]),
@@ -147,17 +147,17 @@ const CASES: &[Case] = &[
     ("N1", Partly, "Its score has a window", || vec![two(), Fabricated { after: 0.42, ..shuffled() }]),
     ("N1", Not, "Its score has a window", || vec![two(), Fabricated { after: 0.42, prefix_matching: 0.6, ..shuffled() }]),
     // A control says nothing where the real text does not bring the change.
-    ("N1", Not, "at any time is 0.0", || vec![unchanged(), shuffled()]),
+    ("N1", OutOfReach, "nothing that could be absent", || vec![unchanged(), shuffled()]),
     ("N2", Partly, "at any time is 0.6", || vec![two(), Fabricated { prefix_matching: 0.6, ..fragments() }]),
     ("N2", Partly, "Its score has a window", || vec![two(), Fabricated { after: 0.42, ..fragments() }]),
     ("N2", Not, "Its score has a window", || vec![two(), Fabricated { after: 0.42, prefix_matching: 0.6, ..fragments() }]),
-    ("N2", Not, "at any time is 0.0", || vec![unchanged(), fragments()]),
+    ("N2", OutOfReach, "nothing that could be absent", || vec![unchanged(), fragments()]),
     ("P1", Not, "half of it at 3.99M", || vec![two(), Fabricated { head_middle: 4e6, ..two_given() }]),
     ("P1", Not, "ends at 0.096", || vec![two(), Fabricated { prefix_matching: 0.1, ..two_given() }]),
     ("P2", Partly, "still has a window", || vec![two(), Fabricated { after: 0.2, ..two_without() }]),
     ("P2", Partly, "there is no window", || vec![two(), Fabricated { before: 0.39, after: 0.4, ..two_without() }]),
     ("P2", Not, "still has a window", || vec![two(), Fabricated { after: 0.4, ..two_without() }]),
-    ("P2", Not, "there is no window", || vec![unchanged(), two_without()]),
+    ("P2", OutOfReach, "nothing that could be absent", || vec![unchanged(), two_without()]),
 ];
 
 #[test]
@@ -210,8 +210,7 @@ fn a_perfect_experiment_reproduces_everything() {
         RULES.iter().map(|rule| rule.id).collect::<Vec<_>>()
     );
     for claim in &claims {
-        // Heads in the last layer of every depth (Q12) do not lie earlier the deeper a model is: Q14 has its own case.
-        assert_eq!(claim.verdict, if claim.id == "Q14" { Not } else { Reproduced }, "{claim:#?}");
+        assert_eq!(claim.verdict, Reproduced, "{claim:#?}");
         let about = RULES.iter().find(|rule| rule.id == claim.id).expect("a rule");
         let families = ["Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q21", "A2"].contains(&claim.id);
         let seeds = match claim.id {

@@ -91,6 +91,15 @@ pub(super) struct Run {
     pub(super) evaluation: Evaluation,
 }
 
+impl Evaluation {
+    /// Tokens of an example, and of the fresh window in which its last ones are predicted again: 62 of 512.
+    fn both(&self) -> u64 {
+        let context = self.length.min(512);
+        let (early, late) = (50 * context / 512, 500 * context / 512);
+        self.length + (late + (12 * context).div_ceil(512)).min(self.length) - (late - early)
+    }
+}
+
 impl Run {
     pub(super) fn steps(&self) -> u64 {
         self.tokens.div_ceil(self.tokens_per_step)
@@ -122,14 +131,14 @@ impl Run {
     /// Operations of measuring all kept snapshots.
     pub(super) fn measure(&self) -> f64 {
         let e = &self.evaluation;
-        let tokens = (e.examples + e.head_examples) * e.length;
+        let tokens = e.examples * e.both() + e.head_examples * e.length;
         (self.kept() * tokens) as f64 * self.model.forward(e.length)
     }
 
     /// Operations of removing every head in both ways.
     pub(super) fn remove(&self) -> f64 {
         let e = &self.evaluation;
-        let tokens = e.removal_examples.min(e.examples) * e.length;
+        let tokens = e.removal_examples.min(e.examples) * e.both();
         (self.sweeps() * tokens) as f64 * self.model.removals(e.length)
     }
 
@@ -138,9 +147,9 @@ impl Run {
         let e = &self.evaluation;
         let heads = (self.model.n_layers * self.model.n_heads) as f64;
         let losses = 4.0 * (e.examples * e.length) as f64;
-        let rows = 25.0 * (4 * e.length + 4 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
+        let rows = 25.0 * (4 * e.length + 9 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
         let removed = e.removal_examples.min(e.examples) as f64;
-        let removals = heads * 2.0 * 24.0 * removed + 8.0 * heads * e.length as f64;
+        let removals = heads * 2.0 * 36.0 * removed + 8.0 * heads * e.length as f64;
         let maps = 2.0 * heads * (e.length as f64).min(MAP_TOKENS).powi(2);
         self.kept() as f64 * (losses + rows)
             + self.sweeps() as f64 * removals
@@ -178,25 +187,27 @@ pub(super) const AS_THE_PAPER: Evaluation = Evaluation {
 /// As the paper, but heads are removed on 128 of the examples, as this project plans it.
 pub(super) const SHORT: Evaluation = Evaluation { removal_examples: 128, ..AS_THE_PAPER };
 
-/// `reproduce --scale full --seeds 1`: 29 runs, in the order of its manifest.
+/// `reproduce --scale full --seeds 1`: 33 runs, in the order of its manifest.
 pub(super) fn full() -> Vec<Run> {
     let run = |layers: u64, mlp: bool, suffix: &str, every: u64| {
         let d_mlp = if mlp { 512 } else { 0 };
         let model = Model { n_layers: layers, d_model: 128, n_heads: 4, d_head: 32, d_mlp, n_ctx: 512, d_vocab: 512 };
         let evaluation = Evaluation {
-            examples: 256,
+            examples: 1000,
             head_examples: 100,
             length: 512,
-            removal_examples: 64,
+            removal_examples: 128,
             removal_every: every,
             weights_every: 3,
         };
         let name = format!("{layers}L{}{suffix}", if mlp { "-mlp" } else { "" });
-        let steps = 8_000_000u64.div_ceil(4 * 512);
-        Run { name, model, tokens: 8_000_000, tokens_per_step: 4 * 512, every: steps.div_ceil(24), evaluation }
+        let steps = 8_000_000u64.div_ceil(8 * 512);
+        Run { name, model, tokens: 8_000_000, tokens_per_step: 8 * 512, every: steps.div_ceil(20), evaluation }
     };
-    let mut runs = family(&|layers, mlp, suffix, removed| run(layers, mlp, suffix, if removed { 3 } else { 0 }));
+    let removed = |suffix: &str, removed: bool| if removed && suffix != "-smeared" { 5 } else { 0 };
+    let mut runs = family(&|layers, mlp, suffix, of_main| run(layers, mlp, suffix, removed(suffix, of_main)));
     runs.extend([(1, false), (2, false), (2, true)].map(|(layers, mlp)| run(layers, mlp, "-books", 0)));
+    runs.extend(["-previous-token", "-no-induction", "-shuffled", "-fragments"].map(|name| run(2, false, name, 0)));
     runs
 }
 

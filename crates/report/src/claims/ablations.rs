@@ -29,7 +29,8 @@ pub(super) fn needs_given(cast: &Cast<'_>) -> Result<(), String> {
 }
 
 pub(super) fn needs_without(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO, TWO_WITHOUT])
+    need(cast, &[TWO, TWO_WITHOUT])?;
+    super::controls::comes(cast)
 }
 
 fn no_induction_head(player: &Player<'_>) -> String {

@@ -5,11 +5,23 @@ use crate::cast::{Cast, Part, TWO, TWO_FRAGMENTS, TWO_SHUFFLED};
 use crate::text::{number, tokens};
 
 pub(super) fn needs_shuffled(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO, TWO_SHUFFLED])
+    need(cast, &[TWO, TWO_SHUFFLED])?;
+    comes(cast)
 }
 
 pub(super) fn needs_fragments(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO, TWO_FRAGMENTS])
+    need(cast, &[TWO, TWO_FRAGMENTS])?;
+    comes(cast)
+}
+
+/// That the real text brings the change: else its absence elsewhere says nothing.
+pub(super) fn comes(cast: &Cast<'_>) -> Result<(), String> {
+    match cast.player(TWO).map(|two| (two, two.window())) {
+        Some((two, Err(reason))) => {
+            Err(format!("{} So there is nothing that could be absent.", no_window(two, reason)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The highest prefix matching of any head at any time, where the model of the real text went through the change.

@@ -18,7 +18,7 @@ fn deep<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
 }
 
 fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
-    cast.with_mlps().filter(|player| player.part.n_layers >= 5)
+    cast.with_mlps().filter(|player| (5..=6).contains(&player.part.n_layers))
 }
 
 /// Why a claim about the layer of some models' best heads cannot be judged.
@@ -86,14 +86,14 @@ pub(super) fn places_with_mlps_in_words(cast: &Cast<'_>) -> String {
     places(deep_with_mlps(cast))
 }
 
-/// Depth of each model of 2 layers or more with an induction head, and where its best head lies: 0 the bottom, 1 the top.
+/// Depth of each model with MLPs and 2 layers or more that has an induction head, and where its best head lies: 0 the
+/// bottom, 1 the top.
 fn relative_depths(cast: &Cast<'_>) -> Vec<(f64, f64)> {
-    let models = cast.vanilla().chain(cast.with_mlps());
-    let with_head = models.filter(|player| player.part.n_layers > 1 && player.has_induction_head());
+    let with_head = cast.with_mlps().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
     with_head
         .map(|player| {
             let n = player.part.n_layers as f64;
-            (n, (player.best_head().layer as f64 + 0.5) / n)
+            (n, player.best_head().layer as f64 / (n - 1.0))
         })
         .collect()
 }
@@ -106,7 +106,7 @@ pub(super) fn needs_depths(cast: &Cast<'_>) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "Models of {} depths have an induction head here, expected at least {SIZES_FROM}; `reproduce --scale full` trains 5 depths of each family.",
+        "Models with MLPs of {} depths have an induction head here, expected at least {SIZES_FROM}; `reproduce --scale full` trains 5 depths of each family.",
         depths.len()
     ))
 }
@@ -118,7 +118,7 @@ pub(super) fn rho_depth(cast: &Cast<'_>) -> Option<f64> {
 pub(super) fn depths_in_words(cast: &Cast<'_>) -> String {
     let each: Vec<String> =
         relative_depths(cast).iter().map(|(depth, at)| format!("{depth} layers at {}", percent(*at))).collect();
-    format!("Middle of the best head's layer, from the bottom up: {}.", each.join(", "))
+    format!("Layer of the best head, from the bottom (0 %) to the top: {}.", each.join(", "))
 }
 
 /// Two numbers of every head of some models at the last snapshot, or of a draw among these models.

@@ -127,8 +127,8 @@ pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
     draw(casts, &mut judged);
     let each = RULES.iter().zip(&judged).map(|(rule, judged)| match (rule.judge, judged) {
         (Judge::Scan(judge), _) => models::judge_one(rule, judge, scans),
-        (Judge::Runs(_), Some(judged)) => judged.claim(rule),
-        (Judge::Runs(experiment), None) => {
+        (Judge::Runs(_) | Judge::Pooled(_), Some(judged)) => judged.claim(rule),
+        (Judge::Runs(experiment) | Judge::Pooled(experiment), None) => {
             let why =
                 casts.first().map_or_else(|| missing(TWO), |lead| (experiment.needs)(lead).err().unwrap_or_default());
             claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why), None, String::new())
@@ -154,7 +154,11 @@ struct Judged<'c> {
 
 impl<'c> Judged<'c> {
     fn of(rule: &Rule, casts: &'c [Cast<'c>]) -> Option<Self> {
-        let Judge::Runs(experiment) = rule.judge else { return None };
+        let (experiment, casts) = match rule.judge {
+            Judge::Runs(experiment) => (experiment, casts),
+            Judge::Pooled(experiment) => (experiment, casts.get(..1)?),
+            Judge::Scan(_) => return None,
+        };
         let able = casts.iter().enumerate().filter(|(_, cast)| (experiment.needs)(cast).is_ok());
         // Where the leading experiment cannot decide, another seed does not speak for it.
         let (places, casts): (Vec<usize>, Vec<&Cast<'_>>) = able.unzip();
@@ -189,7 +193,7 @@ impl<'c> Judged<'c> {
         }
         finding.notes.extend(lead.players().filter_map(unfinished));
         finding.notes.extend(reread(lead));
-        let seeds = self.seeds();
+        let seeds = self.seeds(rule);
         let interval = show_intervals(self.experiment.tests, &intervals);
         Claim { probability, ..claim(rule, finding, interval, seeds) }
     }
@@ -226,7 +230,10 @@ impl<'c> Judged<'c> {
         shown.collect::<Vec<_>>().join("; ")
     }
 
-    fn seeds(&self) -> String {
+    fn seeds(&self, rule: &Rule) -> String {
+        if matches!(rule.judge, Judge::Pooled(_)) {
+            return " Heads of all seeds are taken together.".to_string();
+        }
         if self.values.len() == 1 {
             return " One seed: how far another would differ is unknown.".to_string();
         }

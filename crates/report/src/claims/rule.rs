@@ -29,7 +29,7 @@ impl Rule {
     /// The limits of the numbers that decide it, in words: "75 %".
     pub fn limits(&self) -> Vec<String> {
         let tests = match &self.judge {
-            Judge::Runs(experiment) => experiment.tests,
+            Judge::Runs(experiment) | Judge::Pooled(experiment) => experiment.tests,
             Judge::Scan(_) => &[],
         };
         let of = |test: &Test| {
@@ -50,6 +50,8 @@ impl Rule {
 pub(super) enum Judge {
     /// Our runs.
     Runs(Experiment),
+    /// Our runs of all seeds at once: the leading experiment holds the others' heads.
+    Pooled(Experiment),
     /// A trained model.
     Scan(fn(&Scan) -> Finding),
 }

@@ -101,7 +101,7 @@ pub const RULES: &[Rule] = &[
         figures: &["F3"],
         title: "The change is abrupt, and no artefact of the schedule",
         paper: "2.5 to 5 of 10 billion tokens (its appendix: 1 to 3), after the warm-up",
-        rule: "2 layers: from 10 to 90 % of the fitted step as a share of the run. Reproduced at up to 25 %, partly at up to 50 %, if the learning rate's warm-up (0 or more before it) and its decay (0 or more after it) lie outside.",
+        rule: "2 layers: from 10 to 90 % of the fitted step as a share of the run. Reproduced at up to 25 %, partly at up to 50 %, if it ends before the learning rate's decay begins (0 % or more of the run between them). It is sought after the warm-up.",
         decide: "Denser snapshots, more tokens.",
         judge: Judge::Runs(Experiment {
             needs: change::needs_two,
@@ -109,7 +109,7 @@ pub const RULES: &[Rule] = &[
             why: change::schedule_in_words,
             tests: &[
                 graded("width", Unit::Share, change::window_width, AtMost(0.25), AtMost(0.5)),
-                test("after the warm-up", Unit::Share, change::after_warmup, AtLeast(0.0)),
+                test("after the warm-up", Unit::Share, change::after_warmup, Told),
                 test("before the decay", Unit::Share, change::before_decay, AtLeast(0.0)),
             ],
         }),
@@ -290,7 +290,7 @@ pub const RULES: &[Rule] = &[
         figures: &["A1"],
         title: "The deeper the model, the earlier in it its induction heads",
         paper: "in models of 24 and 40 layers most lie before the middle",
-        rule: "Models of 2 layers or more of either family whose best head ends above 0.3, at least 3 depths of them: the rank correlation of depth with the place of the best head's layer (0 the bottom, 1 the top). Reproduced at -0.5 or less, partly below 0. The paper's own claim is about depths that are out of reach here.",
+        rule: "Models with MLPs of 2 layers or more whose best head ends above 0.3, at least 3 depths of them: the rank correlation of depth with the place of the best head's layer (0 the bottom, 1 the top). Reproduced at -0.5 or less, partly below 0. The paper's own claim is about depths that are out of reach here.",
         decide: "Models of 10 layers and more: `--scale gpu`.",
         judge: Judge::Runs(Experiment {
             needs: heads::needs_depths,
@@ -307,7 +307,7 @@ pub const RULES: &[Rule] = &[
         paper: "positive prefix matching goes with positive copying",
         rule: "All heads at the last snapshot, of all seeds: more of those with prefix matching above 0.1 copy than of the others, by Fisher's one-sided test at 0.05: once by the copying score, half-way or more from chance to the ceiling of the head's rank, and once by an OV eigenvalue ratio above 0.5. Partly if only one holds. (The paper's limit, a score above 0, is beyond what a head of 32 dimensions can be expected to reach.)",
         decide: "More models: `--scale full`.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Pooled(Experiment {
             needs: change::needs_two,
             partly: Partly::Any,
             why: heads::copying_in_words,
@@ -326,7 +326,7 @@ pub const RULES: &[Rule] = &[
         paper: "copying goes with the OV circuit's eigenvalues, prefix matching with the QK circuit's trace: \"correlates well\"",
         rule: "All heads of attention-only models without smeared keys at the last snapshot, of all seeds: rank correlation of copying with the OV eigenvalue ratio, and (layers after the first) of prefix matching with the trace of the QK circuit's previous-token term. Reproduced if both are at least 0.5, partly if one is.",
         decide: "More models: `--scale full`.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Pooled(Experiment {
             needs: change::needs_two,
             partly: Partly::Any,
             why: heads::circuits_in_words,
@@ -396,7 +396,7 @@ pub const RULES: &[Rule] = &[
         figures: &["T1", "F14"],
         title: "A head matches patterns, not only tokens",
         paper: "about 65 % of the attention from the colon goes to right digits (chance: 25 % of that on digits)",
-        rule: "Of all heads of all models on this text, at the end, the one with the largest share of its attention on the right digits, on lines whose two words are both new. Reproduced at 50 % or more if, of its attention on digits, what goes to right ones lies more than 10 % above both chance and what copying literally would give; partly if only the latter holds.",
+        rule: "Of all heads of all models on this text, at the end, the one with the largest share of its attention on the right digits, on lines whose two words are both new. Reproduced at 50 % or more if, of its attention on digits, what goes to right ones lies more than 10 % above both chance and what copying literally would give; partly if only the latter holds (0 % or more).",
         decide: "A model large enough to know months, fruits and colours as kinds, from English text: `--scale gpu` on a larger corpus, or `induction scan` on a trained one.",
         judge: Judge::Runs(Experiment {
             needs: heads::needs_prompts,
@@ -556,7 +556,7 @@ pub const RULES: &[Rule] = &[
         paper: "induction heads contribute, most others do not",
         rule: "Heads after the first layer of attention-only models without smeared keys, of all seeds, last snapshot, patterns kept: the rank correlation of prefix matching with the change of the same-token score without the head. Reproduced above 0.5, partly above 0.25.",
         decide: "More models: `--scale full`.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Pooled(Experiment {
             needs: heads::needs_doses,
             partly: Partly::Weakly,
             why: heads::doses_in_words,

@@ -81,6 +81,12 @@ pub(super) fn needs_advantage(cast: &Cast<'_>) -> Result<(), String> {
     if deepest(cast).is_none() {
         return Err("No vanilla model of 3 layers or more is here.".to_string());
     }
+    let kept = |player: &Player<'_>| player.run.last_losses.is_some();
+    if !cast.player(TWO).is_some_and(kept) || !deepest(cast).is_some_and(kept) {
+        return Err(
+            "The losses of the last snapshots were not kept, so how sure this would be cannot be told.".to_string()
+        );
+    }
     match advantages(cast) {
         None => Err("The context ends before the index that this asks for.".to_string()),
         Some([_, late]) if late < Q18_ADVANTAGE_FROM => Err(format!(

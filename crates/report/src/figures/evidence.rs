@@ -65,7 +65,8 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     let matching = of_heads(&|heads| heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max));
     let score: Vec<(f64, f64)> =
         two.run.icl.iter().zip(two.same_token()).map(|(point, score)| (point.tokens as f64, -score)).collect();
-    let curves: [(&str, Vec<(f64, f64)>, [&str; 2], &'static str); 4] = [
+    type Curve<'c> = (&'c str, Vec<(f64, f64)>, [&'c str; 2], &'static str);
+    let curves: [Curve<'_>; 4] = [
         ("highest previous-token score below the best head", previous, ["#cc79a7", "#ff9fd0"], "dash"),
         ("best head's recall through K-composition", composition, ["#009e73", "#4fd6ac"], "dot"),
         ("highest prefix matching", matching, ["#0072b2", "#56b4e9"], "solid"),

@@ -13,7 +13,7 @@ use super::table::{json_problem, read};
 use super::{HeadName, PromptScore};
 use crate::ReportError;
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const FILE: &str = "scan.json";
 const MISSING: &str = "scan a model first (`induction scan MODEL --out DIR`)";
 
@@ -271,7 +271,9 @@ pub fn parse_scan(text: &str, path: &Path, folder: String) -> Result<Scan, Repor
     let Value::Object(fields) = &value else { return Err(problem("expected a JSON object".to_string())) };
     let file = Object { path, at: String::new(), fields };
     // Before anything else: of another version everything else may be otherwise.
-    file.value("version", "1, which this report reads", |value| value.as_u64().filter(|n| *n == VERSION))?;
+    file.value("version", "2, which this report reads (scan the model again)", |value| {
+        value.as_u64().filter(|n| *n == VERSION)
+    })?;
     file.only(&[
         "version",
         "model",
@@ -468,6 +470,8 @@ fn behaviours(file: &Object<'_>, model: &ScanModel) -> Result<Vec<PromptScore>, 
             "share_among",
             "share_among_stderr",
             "chance_among",
+            "literal_share_among",
+            "queries",
             "attribution",
             "attribution_total",
         ])?;

@@ -17,6 +17,7 @@ fn ten_steps() {
             batch: 2,
             lr: setting("lr"),
             warmup_steps: setting("warmup_steps") as u64,
+            decay_share: 0.0,
             beta1: setting("beta1"),
             beta2: setting("beta2"),
             eps: setting("eps"),
