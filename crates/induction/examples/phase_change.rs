@@ -51,7 +51,7 @@ use induction::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The 2-layer attention-only model of the smallest scale; a spec can as well be read: `RunSpec::read(path)`.
     let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-    let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: 1, corpora });
+    let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora });
     let mut spec = manifest.runs.into_iter().find(|row| row.spec.name == "2L").ok_or("no such run")?.spec;
     (spec.evaluation.examples, spec.evaluation.head_examples) = (32, 10);
 

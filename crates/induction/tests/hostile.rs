@@ -18,9 +18,9 @@ fn damaged(original: &[u8]) -> impl Fn(u64) -> Vec<u8> {
 /// Two runs, one of them on a text.
 fn manifest() -> Manifest {
     let corpora = || Corpora { main: "a.txt".into(), second: "b.txt".into(), books: "c".into() };
-    let of = |scale| plan(&PlanOptions { scale, clamp: true, seed: 0, seeds: 1, corpora: corpora() }).runs;
+    let of = |scale| plan(&PlanOptions { scale, clamp: true, seed: 0, seeds: Some(1), corpora: corpora() }).runs;
     let runs = vec![of(Scale::Laptop).swap_remove(0), of(Scale::Smoke).swap_remove(4)];
-    Manifest { format: 1, name: "two".into(), runs }
+    Manifest { format: 1, name: "two".into(), rules: None, runs }
 }
 
 #[test]
