@@ -35,6 +35,11 @@ impl TrainingOrder {
         Ok(Self { seed, n_ctx, examples_per_epoch })
     }
 
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Examples in one pass over the shard.
     pub fn examples_per_epoch(&self) -> u64 {
         self.examples_per_epoch

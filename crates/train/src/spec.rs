@@ -62,7 +62,7 @@ pub enum DataSpec {
 pub enum Control {
     /// The tokens of each document in random order, the same for all runs: the same unigrams, no order to predict by.
     Shuffled,
-    /// Windows made of pieces of 16 tokens from all over the text: the same n-grams, and nothing that comes again in a
+    /// Windows made of pieces of 12 to 16 tokens from all over the text: the same n-grams, and nothing that comes again in a
     /// window but by chance.
     Fragments,
 }

@@ -129,7 +129,7 @@ pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     Some(Figure {
         id: "controls",
         title: "Where the change must not come",
-        drawn: "The 2-layer model on the text, and on two of its shadows: each document's tokens shuffled (no order, the same tokens), and windows made of pieces of 16 tokens from all over the text (order within a piece, and nothing that repeats beyond chance). Each is measured on held-out text of its own kind. First the same-token score, then the highest prefix matching of any head.".to_string(),
+        drawn: "The 2-layer model on the text, and on two of its shadows: each document's tokens shuffled (no order, the same tokens), and windows made of pieces of 12 to 16 tokens from all over the text (order within a piece, and nothing that repeats beyond chance). Each is measured on held-out text of its own kind. First the same-token score, then the highest prefix matching of any head.".to_string(),
         paper: "Not done.",
         here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["N1", "N2"])),
         files: files(players.iter().copied(), ICL),

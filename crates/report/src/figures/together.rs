@@ -1,7 +1,7 @@
 //! Arguments 1 and 2: what comes at the same time (F3 to F7), and what moves together (F10).
 
 use super::{
-    Figure, HEADS, ICL, LOSSES, Panel, RANDOM_TOKENS, absent, axis, capital, colour, derivative_panel, files,
+    Figure, HEADS, ICL, LOSSES, Line, Panel, RANDOM_TOKENS, absent, axis, capital, colour, derivative_panel, files,
     head_lines, icl_band, icl_line, icl_range, icl_summary, line, own_window, tokens_axis, training_line, verdicts,
     window_of,
 };
@@ -21,6 +21,7 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
         icl.bands.push(icl_band(player));
         icl.lines.push(icl_line(player));
     }
+    icl.lines.extend(further_seeds(&casts[1..], |part| [ONE, TWO].contains(&part)));
     icl.y.range = Some(icl_range(&players));
     icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
     heads.lines = head_lines(two, |head| Some(head.prefix_matching));
@@ -40,7 +41,19 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
             best.name()
         ),
     };
-    Figure { drawn, panels: vec![icl, heads], ..figure }
+    let seeds = if casts.len() > 1 { " Thin lines are further seeds." } else { "" };
+    Figure { drawn: drawn + seeds, panels: vec![icl, heads], ..figure }
+}
+
+/// Thin lines: the score of the same models with other seeds.
+fn further_seeds(casts: &[Cast<'_>], of: impl Fn(Part) -> bool) -> Vec<Line> {
+    let models = casts.iter().flat_map(|cast| cast.vanilla().map(move |player| (cast.seed, player)));
+    let thin = |(seed, player): (u64, &Player<'_>)| {
+        let line = icl_line(player);
+        let name = format!("{}, seed {seed}", player.part.label());
+        Line { name, width: 1.0, opacity: 0.6, legend: false, ..line }
+    };
+    models.filter(|(_, player)| of(player.part)).map(thin).collect()
 }
 
 pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
@@ -51,14 +64,7 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
         panel.bands.push(icl_band(player));
         panel.lines.push(icl_line(player));
     }
-    for cast in others {
-        for player in cast.vanilla() {
-            let mut line = icl_line(player);
-            line.name = format!("{}, seed {}", player.part.label(), cast.seed);
-            (line.width, line.opacity, line.legend) = (1.0, 0.6, false);
-            panel.lines.push(line);
-        }
-    }
+    panel.lines.extend(further_seeds(others, |_| true));
     panel.y.range = Some(icl_range(&players));
     panel.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
     let further = |title: String, models: Vec<&Player<'_>>| {
