@@ -321,7 +321,7 @@ impl Examples for Source {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashSet};
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -400,11 +400,15 @@ mod tests {
         assert_eq!(other.held_out(8).unwrap(), shuffled.held_out(8).unwrap());
         assert_eq!(other.training_sample().0, shuffled.training_sample().0);
         assert_ne!(other.example(0), shuffled.example(0));
-        // Pieces of the text, each whole.
-        let (Source::Corpus { data, .. }, example) = (&plain, fragments.example(0)) else { unreachable!() };
-        let pieces: HashSet<Vec<u32>> =
-            data.train.tokens.windows(16).map(|piece| piece.iter().map(|&id| u32::from(id)).collect()).collect();
-        assert!(example[1..].chunks(16).all(|piece| pieces.contains(piece)));
+        // Pieces of the text.
+        let (Source::Corpus { data, .. }, Source::Corpus { order: Order::Fragments(order), .. }) = (&plain, &fragments)
+        else {
+            unreachable!()
+        };
+        let pieces = order.pieces(0).flat_map(|(start, length)| &data.train.tokens[start..start + length]);
+        let example = fragments.example(0);
+        let expected = std::iter::once(plain.bos()).chain(pieces.map(|&id| u32::from(id)));
+        assert_eq!(example, expected.take(example.len()).collect::<Vec<u32>>());
     }
 
     #[test]
