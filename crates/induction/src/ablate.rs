@@ -12,7 +12,7 @@ use induction_metrics::{
     paired_change,
 };
 use induction_model::{ModelConfig, Params, read_safetensors, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec, snapshot_folder};
+use induction_train::{EvaluationSpec, RunSpec};
 use ndarray::{Array2, Array4, Axis, Ix2, Slice};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,8 @@ use crate::{
     device::Device,
     interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, indices_of, load_finite_model, load_params, manifest_hashes, single, step_file,
+        HeadRow, WRITE_EVERY, check_weights, indices_of, load_finite_model, load_params, manifest_hashes, single,
+        step_file,
         tables::{IclRow, Row, keep, read_rows, write_json, write_rows},
     },
     progress::{Progress, Screen},
@@ -216,7 +217,7 @@ pub fn ablate(
     if missing.is_empty() && knockouts_done {
         return Ok(());
     }
-    check_weights(run, &missing)?;
+    check_weights(run, &missing, "no head of it can be removed again", "Ablate")?;
     let file = |step: u64| by_index.join(step_file(step));
 
     let held = Held::new(&spec.evaluation, source)?;
@@ -355,20 +356,6 @@ fn losses_at(folder: &Path, step: u64, shape: [usize; 2]) -> Result<Array2<f32>,
         )));
     };
     Ok(stored.slice_axis(Axis(0), Slice::from(..examples)).to_owned())
-}
-
-/// Refuses to ablate snapshots whose weights are gone, before the tables that they left are replaced by less.
-fn check_weights(run: &Path, steps: &[u64]) -> Result<(), Error> {
-    let gone = steps
-        .iter()
-        .map(|&step| snapshot_folder(run, step))
-        .find(|s| s.is_dir() && !s.join("model.safetensors").exists());
-    gone.map_or(Ok(()), |snapshot| {
-        Err(Error::Input(format!(
-            "{}: its weights were taken out when the run was done (evaluation.weights_every), so no head of it can be removed again; the tables stay as they are. Ablate with the program that made them, or train the run again elsewhere",
-            snapshot.display()
-        )))
-    })
 }
 
 /// Whether [`ablate`] with that engine would find nothing to do.

@@ -19,7 +19,7 @@
 //! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
 //! * [`roles`]: which head is which.
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
-//! * [`phase`]: from curves over training to the phase-change window, the loss's bump, half times and onsets.
+//! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`seeds`]: means over seeds, and draws of them that know how little a few seeds say.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
@@ -88,10 +88,7 @@ pub use losses::{
     loss_by_index, loss_derivative, paired_change, random_token_losses,
 };
 pub use pca::{Pca, Pivot, pca, pivot};
-pub use phase::{
-    Bump, NoWindow, PhaseConfig, Window, WindowInterval, divergence, half_time, icl_window, loss_bumps, phase_change,
-    predicted_onset, smoothed, window_interval,
-};
+pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};

@@ -1,7 +1,6 @@
 //! Does a curve over training make one step, and when?
 //!
-//! [`phase_change`](crate::phase_change) asks where a curve falls steeply; it needs many snapshots and says nothing of the
-//! alternatives. Here the question is put to models of the whole curve, least-squares fits in tokens:
+//! The question is put to models of the whole curve, least-squares fits in tokens:
 //!
 //! * a step, `before + (after - before) / (1 + exp(-(x - midpoint) / scale))`, `scale > 0`;
 //! * a straight line, as a score that drifts;

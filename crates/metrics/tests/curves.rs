@@ -2,8 +2,8 @@
 
 use approx::assert_relative_eq;
 use induction_metrics::{
-    Error, NoWindow, PhaseConfig, divergence, icl_sensitivity, icl_window, late_slope, loss_bumps, loss_derivative,
-    phase_change, predicted_onset, random_token_losses, smoothed, window_interval,
+    Error, divergence, icl_sensitivity, late_slope, loss_bumps, loss_derivative, predicted_onset, random_token_losses,
+    smoothed,
 };
 use ndarray::Array2;
 use proptest::prelude::*;
@@ -104,59 +104,9 @@ fn curves_part_where_half_of_the_gap_is_there() {
     assert_relative_eq!(divergence(&TOKENS, &one, &TOKENS, &lost).expect("curves").expect("parts"), 15_000.0);
 }
 
-fn sigmoid(t: f64) -> f64 {
-    -0.4 / (1.0 + (-(t - 2e4) / 1e3).exp())
-}
-
-#[test]
-fn the_windows_interval_holds_the_window() {
-    let config = PhaseConfig::default();
-    let window = phase_change(&TOKENS, &curve(sigmoid), None, &config).expect("a curve").expect("a change");
-    // Examples that change at times of their own, around the same middle.
-    let by_example = Array2::from_shape_fn((41, 64), |(k, e)| {
-        let shift = 2e3 * (e as f64 - 31.5) / 31.5;
-        sigmoid(TOKENS[k] as f64 - shift)
-    });
-    let found = window_interval(&TOKENS, by_example.view(), &config, 0, 200).expect("a curve");
-    assert_eq!(found.found, 1.0);
-    let (start, end) = (found.start_tokens.expect("found"), found.end_tokens.expect("found"));
-    assert!(start.low <= start.high && start.high < end.low && end.low <= end.high, "{found:?}");
-    assert!(start.low < 2e4 && 2e4 < end.high && start.low >= window.start_tokens as f64 - 2e3, "{found:?}");
-    assert_eq!(found, window_interval(&TOKENS, by_example.view(), &config, 0, 200).expect("a curve"));
-    // Without a change there is none.
-    let flat = window_interval(&TOKENS, Array2::zeros((41, 8)).view(), &config, 0, 50).expect("a curve");
-    assert_eq!((flat.found, flat.start_tokens), (0.0, None));
-    let none = window_interval(&TOKENS, Array2::zeros((41, 0)).view(), &config, 0, 50);
-    assert!(matches!(none, Err(Error::NoExamples { .. })));
-}
-
-#[test]
-fn a_window_inside_the_noise_is_none() {
-    let scores = curve(sigmoid);
-    let by_example = |noise: f64| -> Vec<Vec<f64>> {
-        // Half of the examples change by more, half by less; the mean stays.
-        scores
-            .iter()
-            .map(|s| (0..16).map(|e| s * (1.0 + noise * if e % 2 == 0 { 1.0 } else { -1.0 })).collect())
-            .collect()
-    };
-    let judge = |noise: f64| {
-        let rows = by_example(noise);
-        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-        icl_window(&TOKENS, &scores, &rows, &PhaseConfig::default()).expect("a curve")
-    };
-    assert!(judge(0.1).is_ok());
-    let Err(NoWindow::InsideNoise { drop, stderr, limit }) = judge(2.0) else { panic!("a window in the noise") };
-    assert!(drop < limit * stderr);
-    let flat = vec![0.0; 41];
-    let rows = vec![&flat[..4]; 41];
-    let none = icl_window(&TOKENS, &flat, &rows, &PhaseConfig::default());
-    assert_eq!(none.expect("a curve"), Err(NoWindow::NoDescent));
-}
-
 #[test]
 fn smoothing_keeps_a_line() {
-    let (tokens, values) = smoothed(&TOKENS, &curve(|t| 1.0 - t / 1e5), &PhaseConfig::default()).expect("a curve");
+    let (tokens, values) = smoothed(&TOKENS, &curve(|t| 1.0 - t / 1e5)).expect("a curve");
     assert_eq!(tokens, TOKENS);
     for (value, expected) in values.iter().zip(curve(|t| 1.0 - t / 1e5)) {
         assert_relative_eq!(*value, expected, epsilon = 1e-12);

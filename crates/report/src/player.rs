@@ -11,8 +11,8 @@ use std::{
 };
 
 use induction_metrics::{
-    Bump, Pca, PhaseConfig, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time, loss_bumps,
-    mean_stderr, pivot, resample, smoothed,
+    Bump, Pca, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time, loss_bumps, mean_stderr,
+    pivot, resample, smoothed,
 };
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -230,9 +230,7 @@ impl<'a> Player<'a> {
     /// first (paper.md, 9: Q7).
     pub(crate) fn loss_bumps(&self) -> Vec<Bump> {
         let (tokens, losses) = self.losses();
-        smoothed(&tokens, &losses, &PhaseConfig::default())
-            .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
-            .unwrap_or_default()
+        smoothed(&tokens, &losses).and_then(|(tokens, losses)| loss_bumps(&tokens, &losses)).unwrap_or_default()
     }
 
     /// Tokens at which this run's loss comes to lie below another's by half of the gap at the end.

@@ -182,7 +182,7 @@ pub fn measure(
     if done {
         return Ok(());
     }
-    check_weights(run, &missing)?;
+    check_weights(run, &missing, "it cannot be measured again", "Measure")?;
     let losses_file = |step: u64| losses_folder.join(step_file(step));
     tables.drop_steps(&missing);
     for table in tables::FILES {
@@ -235,16 +235,17 @@ pub fn measure(
     summary::write(&folder, spec, source, &evaluation, &tables, &last)
 }
 
-/// Refuses to measure snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
-/// run is thinned, and a program with another head measure would make all of its tables again.
-fn check_weights(run: &Path, steps: &[u64]) -> Result<(), Error> {
+/// Refuses to work on snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
+/// run is thinned, and a program with another measure would make all of its tables again. `so` and `instead`: what cannot
+/// be done, and what can.
+pub(crate) fn check_weights(run: &Path, steps: &[u64], so: &str, instead: &str) -> Result<(), Error> {
     let gone = steps
         .iter()
         .map(|&step| snapshot_folder(run, step))
         .find(|s| s.is_dir() && !s.join("model.safetensors").exists());
     gone.map_or(Ok(()), |snapshot| {
         Err(Error::Input(format!(
-            "{}: its weights were taken out when the run was done (evaluation.weights_every), so it cannot be measured again; the tables stay as they are. Measure with the program that made them, or train the run again elsewhere",
+            "{}: its weights were taken out when the run was done (evaluation.weights_every), so {so}; the tables stay as they are. {instead} with the program that made them, or train the run again elsewhere",
             snapshot.display()
         )))
     })

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use induction_metrics::{
-    Bump, CopyingCeiling, IclIndices, Mixture, PhaseConfig, StepConfig, StepFit, change_point, find_step, half_time,
-    icl_score, loss_bumps, loss_by_index, predicted_onset, smoothed,
+    Bump, CopyingCeiling, IclIndices, Mixture, StepConfig, StepFit, change_point, find_step, half_time, icl_score,
+    loss_bumps, loss_by_index, predicted_onset, smoothed,
 };
 use induction_model::Params;
 use induction_train::RunSpec;
@@ -100,9 +100,8 @@ fn summarise(
     };
     let losses: Vec<f64> =
         tables.losses.iter().filter(|row| row.step >= spec.train.warmup_steps).map(|row| row.loss).collect();
-    let mut bumps = smoothed(&tokens, &losses, &PhaseConfig::default())
-        .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
-        .unwrap_or_default();
+    let mut bumps =
+        smoothed(&tokens, &losses).and_then(|(tokens, losses)| loss_bumps(&tokens, &losses)).unwrap_or_default();
     bumps.truncate(BUMPS);
     Ok(Summary {
         observed_onset_tokens: window.map(|window| window.start_tokens()),

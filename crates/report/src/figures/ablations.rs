@@ -9,17 +9,12 @@ use crate::cast::{Cast, HeadKind, Player, TWO};
 use crate::load::{AblationPoint, Downstream, HeadName};
 use crate::text::{number, rounded};
 
-/// Argument 2 by intervention; nothing if no clamped model is there.
-pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> =
-        lead.everybody().filter(|player| player.part == TWO || player.part.clamp.is_some()).collect();
-    if players.iter().all(|player| player.part.clamp.is_none()) {
-        return None;
-    }
+/// The score and the highest prefix matching of some models beside the 2-layer one; what the second says is the caller's.
+pub(super) fn beside(lead: &Cast<'_>, players: &[&Player<'_>]) -> [Panel; 2] {
     let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
     let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
     (icl.window, matching.window) = (window_of(lead), window_of(lead));
-    for player in &players {
+    for player in players {
         icl.bands.push(icl_band(player));
         icl.lines.push(icl_line(player));
         let points = player.run.heads.iter().map(|point| {
@@ -28,9 +23,20 @@ pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         });
         matching.lines.push(line(player.part.label(), colour(player.part), points));
     }
-    icl.y.range = Some(icl_range(&players));
+    icl.y.range = Some(icl_range(players));
     matching.y.range = Some([0.0, 1.0]);
     icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    [icl, matching]
+}
+
+/// Argument 2 by intervention; nothing if no clamped model is there.
+pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
+    let players: Vec<&Player<'_>> =
+        lead.everybody().filter(|player| player.part == TWO || player.part.clamp.is_some()).collect();
+    if players.iter().all(|player| player.part.clamp.is_none()) {
+        return None;
+    }
+    let [icl, mut matching] = beside(lead, &players);
     let ends: Vec<String> = players
         .iter()
         .map(|player| format!("{}: {}", player.part.label(), number(player.best_head().prefix_matching)))

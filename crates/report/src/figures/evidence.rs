@@ -2,8 +2,7 @@
 //! circuit comes, and the negative controls.
 
 use super::{
-    Figure, HEADS, ICL, Line, Panel, axis, colour, files, icl_band, icl_line, icl_range, icl_summary, line,
-    tokens_axis, verdicts, window_of,
+    Figure, HEADS, ICL, Line, Panel, ablations::beside, axis, colour, files, line, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, ONE, Player, TWO};
@@ -106,21 +105,7 @@ pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     if players.iter().all(|player| player.part.control.is_none()) {
         return None;
     }
-    let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
-    let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
-    (icl.window, matching.window) = (window_of(lead), window_of(lead));
-    for player in &players {
-        icl.bands.push(icl_band(player));
-        icl.lines.push(icl_line(player));
-        let points = player.run.heads.iter().map(|point| {
-            let best = point.heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
-            (point.tokens as f64, best)
-        });
-        matching.lines.push(line(player.part.label(), colour(player.part), points));
-    }
-    icl.y.range = Some(icl_range(&players));
-    matching.y.range = Some([0.0, 1.0]);
-    icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    let [icl, mut matching] = beside(lead, &players);
     let highest: Vec<String> = players
         .iter()
         .map(|player| format!("{} {}", player.part.label(), number(player.max_prefix_matching().prefix_matching)))
