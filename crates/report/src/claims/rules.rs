@@ -646,7 +646,7 @@ pub const RULES: &[Rule] = &[
         figures: &["controls"],
         title: "On text in which nothing repeats the change does not come",
         paper: "not done; a negative control",
-        rule: "2 layers on windows made of pieces of 16 tokens from all over the same text, where the real text brings the change: no head's prefix matching ever above 0.15, and no step in the score (1 if there is one, below 0.5). Partly if only one holds.",
+        rule: "2 layers on windows made of pieces of 12 to 16 tokens from all over the same text, where the real text brings the change: no head's prefix matching ever above 0.15, and no step in the score (1 if there is one, below 0.5). Partly if only one holds.",
         decide: "More seeds of the control.",
         judge: Judge::Runs(Experiment {
             needs: controls::needs_fragments,
