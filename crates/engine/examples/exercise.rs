@@ -12,7 +12,7 @@
 //! `cargo xtask ci --cuda` runs it on a driver that keeps the kernels and computes nothing.
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
-use induction_engine::{BurnDevice, BurnEngine, Engine, Intervention, ParameterKind, ResidentStep};
+use induction_engine::{BurnDevice, Engine, Intervention, ParameterKind, ResidentStep};
 use induction_model::{Clamp, Hook, ModelConfig, Normalization, Params};
 use ndarray::{Array2, Array3, ArrayD, Axis};
 
@@ -25,10 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(other) => return Err(format!("expected --bf16 or nothing, found {other}").into()),
     };
     for (name, config, batch) in models() {
-        let engine = BurnEngine::on(device, bf16, &config, &config.init_params(0)?)?;
         // On a GPU training stays on the device; elsewhere that path is asked for.
-        let mut engine = engine.kept_on_device(true);
-        let (activations, sets) = everything(&mut engine, batch)?;
+        let mut engine = device.engine_kept(true, bf16, &config, &config.init_params(0)?)?;
+        let (activations, sets) = everything(engine.as_mut(), batch)?;
         println!(
             "{device}: {name}, d_model {}: trained 2 steps, {activations} activations, losses under {sets} sets of \
              interventions",
@@ -59,7 +58,7 @@ fn models() -> Vec<(&'static str, ModelConfig, usize)> {
 }
 
 /// The numbers of activations captured and of sets of interventions.
-fn everything(engine: &mut BurnEngine, batch: usize) -> Result<(usize, usize), induction_engine::Error> {
+fn everything(engine: &mut dyn Engine, batch: usize) -> Result<(usize, usize), induction_engine::Error> {
     let config = engine.config().clone();
     let (n_ctx, d_head) = (config.n_ctx, config.d_head);
     let examples =

@@ -48,7 +48,7 @@ impl BurnDevice {
             Self::Ndarray => "burn 0.22.1, burn-ndarray".into(),
             Self::Libtorch | Self::LibtorchCuda(_) => {
                 let version = libtorch_version().unwrap_or_else(|| "of an unknown version".to_string());
-                format!("burn 0.22.1, burn-tch on libtorch {version}").into()
+                format!("libtorch {version}").into()
             }
             Self::Cuda(_) => "burn 0.22.1, burn-cuda".into(),
         }
@@ -151,25 +151,68 @@ impl BurnDevice {
     /// # Errors
     /// A device that is not there, an invalid configuration or one outside the paper's family, parameters that are not its
     /// own.
-    #[cfg_attr(not(feature = "burn"), expect(unused_variables, reason = "there is nothing to open"))]
     pub fn engine(self, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
+        self.engine_kept(self.is_gpu(), bf16, config, params)
+    }
+
+    /// [`engine`](Self::engine), its training kept on the device ([`Resident`](crate::Resident)) or not.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine).
+    #[cfg_attr(not(feature = "burn"), expect(unused_variables, reason = "there is nothing to open"))]
+    pub fn engine_kept(
+        self,
+        kept: bool,
+        bf16: bool,
+        config: &ModelConfig,
+        params: &Params,
+    ) -> Result<Box<dyn Engine>, Error> {
         self.check()?;
+        #[cfg(feature = "libtorch")]
+        if self.is_libtorch() {
+            return Ok(Box::new(crate::TorchEngine::on(self, bf16, config, params)?.kept_on_device(kept)));
+        }
         #[cfg(feature = "burn")]
-        return Ok(Box::new(crate::BurnEngine::on(self, bf16, config, params)?));
+        return Ok(Box::new(crate::BurnEngine::on(self, bf16, config, params)?.kept_on_device(kept)));
         #[cfg(not(feature = "burn"))]
         unreachable!("without burn something is missing for every device")
+    }
+
+    /// Whether it is one of PyTorch's library.
+    pub fn is_libtorch(self) -> bool {
+        matches!(self, Self::Libtorch | Self::LibtorchCuda(_))
     }
 
     /// burn's handle.
     #[cfg(feature = "burn")]
     pub(crate) fn open(self) -> Result<Device, Error> {
+        self.prepare()?;
+        if self.is_gpu() { self.tried().map_err(|reason| self.error(&reason)) } else { Ok(self.handle()) }
+    }
+
+    /// libtorch's own device.
+    #[cfg(feature = "libtorch")]
+    pub(crate) fn open_torch(self) -> Result<tch::Device, Error> {
+        self.prepare()?;
+        match self {
+            Self::Libtorch => Ok(tch::Device::Cpu),
+            Self::LibtorchCuda(index) => {
+                self.tried().map_err(|reason| self.error(&reason))?;
+                Ok(tch::Device::Cuda(index))
+            }
+            _ => Err(self.error("it is not one of libtorch's; they are libtorch and libtorch:cuda:N")),
+        }
+    }
+
+    #[cfg(feature = "burn")]
+    fn prepare(self) -> Result<(), Error> {
         self.check()?;
         #[cfg(feature = "libtorch")]
         if matches!(self, Self::Libtorch) {
             // Of this thread's operations: jobs side by side share the processor.
             tch::set_num_threads(i32::try_from(rayon::current_num_threads()).unwrap_or(i32::MAX));
         }
-        if self.is_gpu() { self.tried().map_err(|reason| self.error(&reason)) } else { Ok(self.handle()) }
+        Ok(())
     }
 
     /// burn's handle, after a first small computation on it: backends look for their drivers and libraries on first use and

@@ -46,7 +46,8 @@ impl BurnEngine {
     pub fn on(on: BurnDevice, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
         let device = on.open()?;
         Ok(Self {
-            name: format!("{on}{}", if bf16 { " bf16" } else { "" }),
+            // libtorch's devices are named after the engine that uses it directly.
+            name: format!("{}{on}{}", if on.is_libtorch() { "burn on " } else { "" }, if bf16 { " bf16" } else { "" }),
             on,
             model: guarded(on, || Ok(Transformer::from_params(config, params, &device)?))?,
             options: TrainingOptions { bf16, one_hot_embedding: on.is_gpu() },

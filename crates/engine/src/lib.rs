@@ -1,12 +1,14 @@
 //! Runs a model: losses, gradients, captures, interventions.
 //!
 //! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host arrays, so no measurement can
-//! come to depend on a device's tensor type. It has two implementations:
+//! come to depend on a device's tensor type. It has three implementations:
 //!
 //! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default, and the only one that runs
 //!   pretrained architectures.
 //! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the others are behind the features
 //!   `ndarray`, `libtorch` and `cuda`.
+//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between; what runs on [`BurnDevice::Libtorch`] and its
+//!   GPUs.
 //!
 //! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works on the device, too
 //! ([`Resident`]).
@@ -51,6 +53,8 @@ mod cpu;
 #[cfg(feature = "burn")]
 mod failure;
 mod intervention;
+#[cfg(feature = "libtorch")]
+mod torch;
 
 use std::collections::BTreeMap;
 
@@ -63,6 +67,8 @@ pub use burn_engine::BurnEngine;
 pub use cpu::{CpuEngine, Model};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
+#[cfg(feature = "libtorch")]
+pub use torch::TorchEngine;
 
 /// What can go wrong when a model is run.
 #[derive(Debug, thiserror::Error)]

@@ -23,8 +23,16 @@ pub const CASES: [&str; 7] = [
 
 /// By how much float32 may differ from float64, whose values here are of order 1; gradients, relative to their norm, ten times
 /// as much. A GPU's products may round their factors to fewer bits.
-const TOLERANCES: [(&str, f64); 6] =
-    [("cpu", 1e-5), ("flex", 1e-5), ("ndarray", 1e-5), ("libtorch", 1e-5), ("libtorch:cuda:0", 1e-3), ("cuda:0", 1e-3)];
+const TOLERANCES: [(&str, f64); 8] = [
+    ("cpu", 1e-5),
+    ("flex", 1e-5),
+    ("ndarray", 1e-5),
+    ("libtorch", 1e-5),
+    ("burn on libtorch", 1e-5),
+    ("libtorch:cuda:0", 1e-3),
+    ("burn on libtorch:cuda:0", 1e-3),
+    ("cuda:0", 1e-3),
+];
 
 pub fn tolerance(engine: &dyn Engine) -> f64 {
     let found = TOLERANCES.iter().find(|(name, _)| *name == engine.name());
@@ -40,12 +48,33 @@ pub fn equal(engine: &dyn Engine) -> f64 {
     }
 }
 
-/// The model on every engine that this build and this machine have: burn's devices, and ours with each instruction set.
-pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
-    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
-    for device in BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none()) {
-        engines.push(Box::new(BurnEngine::on(device, false, config, params).unwrap()));
+/// The devices that this build and this machine have, the first GPU standing for all.
+pub fn devices() -> impl Iterator<Item = BurnDevice> {
+    BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none())
+}
+
+/// The model on every engine of a device: libtorch is reached directly, and by burn. `kept`: training stays on the device
+/// whether or not it is a GPU.
+pub fn engines_on(
+    device: BurnDevice,
+    bf16: bool,
+    kept: bool,
+    config: &ModelConfig,
+    params: &Params,
+) -> Vec<Box<dyn Engine>> {
+    let kept = kept || device.is_gpu();
+    let mut engines = vec![device.engine_kept(kept, bf16, config, params).unwrap()];
+    if device.is_libtorch() {
+        let burn = BurnEngine::on(device, bf16, config, params).unwrap();
+        engines.push(Box::new(burn.kept_on_device(kept)));
     }
+    engines
+}
+
+/// The model on every engine that this build and this machine have: those of the devices, and ours with each instruction set.
+pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
+    let mut engines: Vec<Box<dyn Engine>> =
+        devices().flat_map(|device| engines_on(device, false, false, config, params)).collect();
     for arch in archs() {
         engines.push(Box::new(CpuEngine::on(arch, config, params).unwrap()));
     }

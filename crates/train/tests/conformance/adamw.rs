@@ -1,10 +1,10 @@
 //! Ten AdamW steps with warm-up and global-norm clipping, against PyTorch in float64.
 
-use induction_engine::{BurnDevice, BurnEngine, Engine, Exactness};
+use induction_engine::{Engine, Exactness};
 use induction_model::Params;
 use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
 
-use crate::oracle::{CASES, Oracle, engines, equal, tolerance};
+use crate::oracle::{CASES, Oracle, devices, engines, engines_on, equal, tolerance};
 
 #[test]
 fn ten_steps() {
@@ -27,10 +27,7 @@ fn ten_steps() {
         };
         let params = oracle.params("param.");
         let mut all = engines(&oracle.config, &params);
-        for device in BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none()) {
-            let engine = BurnEngine::on(device, false, &oracle.config, &params).unwrap();
-            all.push(Box::new(engine.kept_on_device(true)));
-        }
+        all.extend(devices().flat_map(|device| engines_on(device, false, true, &oracle.config, &params)));
         for engine in all {
             largest = largest.max(ten_steps_on(engine, &oracle, &spec));
         }
