@@ -32,7 +32,6 @@ fn tap(tap: &mut dyn Tap, hook: Hook, value: Tensor) -> Tensor {
 
 /// Weights as the pass multiplies by them.
 pub(super) struct Weights {
-    kind: Kind,
     /// `[d_vocab, d_model]`
     embed: Tensor,
     blocks: Vec<Block>,
@@ -70,49 +69,59 @@ struct Mlp {
 }
 
 impl Weights {
-    /// From `leaves`, float32, in the configuration's order, as numbers of `kind`. What is made of a leaf leads back to it.
-    pub(super) fn new(config: &ModelConfig, leaves: &[Tensor], kind: Kind) -> Self {
+    /// From `leaves` in the configuration's order and the shapes of [`device_shape`].
+    pub(super) fn new(config: &ModelConfig, leaves: &[Tensor]) -> Self {
         let names = config.parameter_shapes().into_iter().map(|(name, _)| name);
         let mut by_name: HashMap<String, &Tensor> = names.zip(leaves).collect();
-        let mut raw = |name: &str| by_name.remove(name).expect("leaves are the configuration's").shallow_clone();
-        let (width, d_model) = ((config.n_heads * config.d_head) as i64, config.d_model as i64);
+        let mut take = |name: &str| by_name.remove(name).expect("leaves are the configuration's").shallow_clone();
+        let normalizes = config.normalization == Normalization::LN;
         let blocks = (0..config.n_layers).map(|l| {
-            let mut raw = |name: &str| raw(&format!("blocks.{l}.{name}"));
-            // [head, d_model, d_head] -> [d_model, head * d_head]: all heads in one matrix product.
-            let mut side_by_side =
-                |name: &str| raw(name).to_kind(kind).permute([1, 0, 2]).reshape([d_model, width]);
-            let [q, k, v] = ["attn.W_Q", "attn.W_K", "attn.W_V"].map(&mut side_by_side);
-            let layer_norm = |raw: &mut dyn FnMut(&str) -> Tensor, name: &str| LayerNorm {
-                w: raw(&format!("{name}.w")).to_kind(kind),
-                b: raw(&format!("{name}.b")).to_kind(kind),
-            };
-            let normalizes = config.normalization == Normalization::LN;
+            let mut take = |name: &str| take(&format!("blocks.{l}.{name}"));
+            let [q, k, v, o] = ["attn.W_Q", "attn.W_K", "attn.W_V", "attn.W_O"].map(&mut take);
             Block {
                 q,
                 k,
                 v,
-                o: raw("attn.W_O").to_kind(kind).reshape([width, d_model]),
-                pos_gain: raw("attn.pos_gain"),
-                smear_alpha: config.smeared_keys.then(|| raw("attn.smear_alpha")),
-                ln1: normalizes.then(|| layer_norm(&mut raw, "ln1")),
-                ln2: (normalizes && !config.attn_only()).then(|| layer_norm(&mut raw, "ln2")),
+                o,
+                pos_gain: take("attn.pos_gain"),
+                smear_alpha: config.smeared_keys.then(|| take("attn.smear_alpha")),
+                ln1: normalizes.then(|| LayerNorm { w: take("ln1.w"), b: take("ln1.b") }),
+                ln2: (normalizes && !config.attn_only()).then(|| LayerNorm { w: take("ln2.w"), b: take("ln2.b") }),
                 mlp: (!config.attn_only()).then(|| {
                     let [w_in, b_in, w_out, b_out] =
-                        ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(|name| raw(name).to_kind(kind));
+                        ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(&mut take);
                     Mlp { w_in, b_in, w_out, b_out }
                 }),
             }
         });
         let blocks = blocks.collect();
         Self {
-            kind,
             blocks,
-            embed: raw("embed.W_E").to_kind(kind),
-            unembed: raw("unembed.W_U").to_kind(kind),
-            ln_final: (config.normalization == Normalization::LN)
-                .then(|| LayerNorm { w: raw("ln_final.w").to_kind(kind), b: raw("ln_final.b").to_kind(kind) }),
+            embed: take("embed.W_E"),
+            unembed: take("unembed.W_U"),
+            ln_final: normalizes.then(|| LayerNorm { w: take("ln_final.w"), b: take("ln_final.b") }),
         }
     }
+}
+
+/// A parameter's shape on the device: all heads side by side, so that one product serves them.
+pub(super) fn device_shape(name: &str, shape: &[usize]) -> Vec<i64> {
+    let shape: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+    match (shape.as_slice(), name.rsplit('.').next()) {
+        (&[heads, d_model, d_head], Some("W_Q" | "W_K" | "W_V")) => vec![d_model, heads * d_head],
+        (&[heads, d_head, d_model], Some("W_O")) => vec![heads * d_head, d_model],
+        _ => shape,
+    }
+}
+
+/// Whether the device's order of a parameter's numbers is the host's with the first two axes exchanged.
+pub(super) fn exchanged(name: &str) -> bool {
+    ["W_Q", "W_K", "W_V"].iter().any(|end| name.ends_with(end))
+}
+
+/// Parameters that stay float32 where the others are bfloat16: few numbers that many activations are multiplied by.
+pub(super) fn stays_float32(name: &str) -> bool {
+    name.ends_with("pos_gain") || name.ends_with("smear_alpha")
 }
 
 /// What the pass needs beside weights and tokens.
@@ -179,7 +188,7 @@ impl Family {
     /// Layer `l`, from the residual stream below it to that above it.
     pub(super) fn layer(&self, l: usize, weights: &Weights, x: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
         let block = &weights.blocks[l];
-        let attn_out = self.attention(l, weights.kind, block, &self.layer_norm(block.ln1.as_ref(), x), inputs, taps);
+        let attn_out = self.attention(l, block, &self.layer_norm(block.ln1.as_ref(), x), inputs, taps);
         let mut x = x + tap(taps, Hook::AttnOut(l), attn_out);
         if let Some(mlp) = &block.mlp {
             let hidden = (self.layer_norm(block.ln2.as_ref(), &x).matmul(&mlp.w_in) + &mlp.b_in).gelu("none");
@@ -194,11 +203,11 @@ impl Family {
     }
 
     /// Attention on the normalized residual stream `x`, `[batch, pos, d_model]`.
-    fn attention(&self, l: usize, kind: Kind, block: &Block, x: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
+    fn attention(&self, l: usize, block: &Block, x: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
         let (Inputs { batch, pos, .. }, d_model) = (inputs, self.config.d_model as i64);
         let (heads, d_head) = (self.config.n_heads as i64, self.config.d_head as i64);
         // Positions go to queries and keys only, never to values or the residual stream (paper.md, 1.2).
-        let placed = x + (self.positions.narrow(0, 0, *pos) * &block.pos_gain).to_kind(kind);
+        let placed = x + (self.positions.narrow(0, 0, *pos) * &block.pos_gain).to_kind(x.kind());
         let per_head = |x: &Tensor, w: &Tensor| x.matmul(w).view([*batch, *pos, heads, d_head]);
         let q = tap(taps, Hook::Q(l), per_head(&placed, &block.q));
         let k = tap(taps, Hook::K(l), self.smear(block, per_head(&placed, &block.k)));

@@ -9,7 +9,7 @@ use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
-use self::forward::{Family, Inputs, NoTap, Tap, Weights};
+use self::forward::{Family, Inputs, NoTap, Tap, Weights, device_shape, exchanged, stays_float32};
 use crate::{
     BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep, Stepped, check_tokens,
     failure,
@@ -34,19 +34,57 @@ pub struct TorchEngine {
 
 struct State {
     family: Family,
-    /// All weights in float32, one parameter after the other.
+    /// All weights in float32, one parameter after the other, each in the order of its [`device_shape`].
     weights: Tensor,
-    /// A view of each parameter in `weights`, which gradients lead back to.
-    leaves: Vec<Tensor>,
+    /// Each parameter, a view of `weights`.
+    parameters: Vec<Tensor>,
+    /// What training multiplies by and derives by, if that is bfloat16: the weights rounded, and views of them, in which those
+    /// that stay float32 are views of `weights`.
+    rounded: Option<(Tensor, Vec<Tensor>)>,
     training: Option<Training>,
 }
 
-/// The state of training on the device, each a row like the weights.
+/// The state of training on the device.
 struct Training {
+    /// A row each, like the weights.
     moments: [Tensor; 2],
-    /// Shares of the learning rate, and 1 where weight decay applies.
-    lr_scales: Tensor,
-    decays: Tensor,
+    /// One a parameter.
+    kinds: Vec<ParameterKind>,
+}
+
+impl State {
+    fn new(config: &ModelConfig, params: &Params, kind: Kind, device: Device) -> Self {
+        let weights = upload(&row(params), device);
+        let views = |row: &Tensor, others: &Tensor| {
+            let mut begin = 0;
+            let each = params.iter().map(|(name, value)| {
+                let (from, shape) = (if stays_float32(name) { others } else { row }, device_shape(name, value.shape()));
+                let view = from.narrow(0, begin, value.len() as i64).view(shape.as_slice()).detach();
+                begin += value.len() as i64;
+                view.set_requires_grad(true)
+            });
+            each.collect::<Vec<_>>()
+        };
+        let rounded = (kind != Kind::Float).then(|| {
+            let row = weights.to_kind(kind);
+            let views = views(&row, &weights);
+            (row, views)
+        });
+        let parameters = views(&weights, &weights);
+        Self { family: Family::new(config, device), parameters, weights, rounded, training: None }
+    }
+
+    /// What training derives by.
+    fn leaves(&self) -> &[Tensor] {
+        self.rounded.as_ref().map_or(&self.parameters, |(_, leaves)| leaves)
+    }
+
+    /// After the weights have changed.
+    fn round(&mut self) {
+        if let Some((row, _)) = &mut self.rounded {
+            row.copy_(&self.weights);
+        }
+    }
 }
 
 impl TorchEngine {
@@ -60,23 +98,13 @@ impl TorchEngine {
         config.validate()?;
         config.require_paper_family("running on libtorch")?;
         params.check(config)?;
-        let state = guarded(on, || {
-            let weights = upload(&row(params), device);
-            let mut begin = 0;
-            let leaves = params.iter().map(|(_, value)| {
-                let shape: Vec<i64> = value.shape().iter().map(|&n| n as i64).collect();
-                let leaf = weights.narrow(0, begin, value.len() as i64).view(shape.as_slice()).detach();
-                begin += value.len() as i64;
-                leaf.set_requires_grad(true)
-            });
-            let leaves = leaves.collect();
-            Ok(State { family: Family::new(config, device), weights, leaves, training: None })
-        })?;
+        let kind = if bf16 { Kind::BFloat16 } else { Kind::Float };
+        let state = guarded(on, || Ok(State::new(config, params, kind, device)))?;
         Ok(Self {
             name: format!("{on}{}", if bf16 { " bf16" } else { "" }),
             on,
             config: config.clone(),
-            kind: if bf16 { Kind::BFloat16 } else { Kind::Float },
+            kind,
             stays: on.is_gpu(),
             state: Mutex::new(state),
         })
@@ -111,8 +139,8 @@ impl TorchEngine {
         (self.on.numbers_at_once() / 2 / self.config.d_vocab).max(1) as i64
     }
 
-    /// The sum of the losses in nats, `[1]`, and the gradient of their mean, all parameters in a row; and the weight that
-    /// makes the mean of the sum.
+    /// The sum of the losses in nats, `[1]`, its gradient, all parameters in a row like the weights, and the weight that makes
+    /// means of both.
     fn loss_and_gradient(&self, state: &State, examples: ArrayView2<u32>) -> Result<(Tensor, Tensor, f64), Error> {
         let (rows, pos) = (examples.nrows(), examples.ncols().saturating_sub(1));
         check_tokens(&self.config, examples, pos)?;
@@ -121,15 +149,15 @@ impl TorchEngine {
         // A batch that is too large for the device at once is taken in parts, whose gradients are added in order.
         let parts = (0..rows).step_by(group).map(|from| {
             let part = examples.slice_axis(Axis(0), Slice::from(from..(from + group).min(rows)));
-            self.part_of_gradient(state, part, weight)
+            self.part_of_gradient(state, part)
         });
         let (loss, gradient) = parts.reduce(|(a, b), (c, d)| (a + c, b + d)).expect("there is at least one example");
         Ok((loss, gradient, weight))
     }
 
-    fn part_of_gradient(&self, state: &State, examples: ArrayView2<u32>, weight: f64) -> (Tensor, Tensor) {
+    fn part_of_gradient(&self, state: &State, examples: ArrayView2<u32>) -> (Tensor, Tensor) {
         let (read, targets) = split(examples);
-        let weights = Weights::new(&self.config, &state.leaves, self.kind);
+        let weights = Weights::new(&self.config, state.leaves());
         let family = &state.family;
         let inputs = family.inputs(read);
         let mut x = family.embedded(&weights, &inputs, &mut NoTap);
@@ -138,22 +166,25 @@ impl TorchEngine {
         }
         let h = family.final_norm(&weights, &x).flatten(0, 1); // [row, d_model]
         let targets = family.ids(targets).flatten(0, 1).unsqueeze(1);
-        let Unembedded { loss, mut d_h, d_unembed } = self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
+        let Unembedded { loss, d_h, d_unembed } = self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
         // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is what was found.
-        let root = (&h * &d_h.g_mul_scalar_(weight)).sum(None);
-        let gradients = Tensor::run_backward(&[root], &state.leaves, false, false);
+        let found = Tensor::run_backward(&[(&h * d_h).sum(None)], state.leaves(), false, false);
         let _no_grad = no_grad_guard();
-        let unembed = d_unembed * weight;
-        let parts = gradients.iter().zip(&state.leaves).enumerate().map(|(at, (gradient, leaf))| {
-            if at + 1 == gradients.len() {
-                unembed.flatten(0, -1)
-            } else if gradient.defined() {
-                gradient.flatten(0, -1)
+        let gradient = state.weights.empty_like();
+        let mut begin = 0;
+        for (at, leaf) in state.leaves().iter().enumerate() {
+            let length = leaf.numel() as i64;
+            let mut to = gradient.narrow(0, begin, length);
+            begin += length;
+            if at + 1 == found.len() {
+                to.copy_(&d_unembed.flatten(0, -1)); // the last parameter
+            } else if found[at].defined() {
+                to.copy_(&found[at].flatten(0, -1));
             } else {
-                leaf.zeros_like().flatten(0, -1) // took no part
+                let _ = to.zero_(); // took no part
             }
-        });
-        (loss, Tensor::cat(&parts.collect::<Vec<_>>(), 0))
+        }
+        (loss, gradient)
     }
 
     /// The unembedding, the losses and the way back through both: by hand, so that logits are written down once and in
@@ -202,7 +233,7 @@ impl TorchEngine {
         guarded(self.on, || {
             let _no_grad = no_grad_guard();
             let state = self.state();
-            let weights = Weights::new(&self.config, &state.leaves, Kind::Float);
+            let weights = Weights::new(&self.config, &state.parameters);
             let starts = (0..tokens.nrows()).step_by(group);
             let groups = starts.map(|from| {
                 let to = (from + group).min(tokens.nrows());
@@ -283,7 +314,9 @@ impl Engine for TorchEngine {
         params.check(&self.config)?;
         guarded(self.on, || {
             let _no_grad = no_grad_guard();
-            self.state().weights.copy_(&Tensor::from_slice(&row(params)));
+            let mut state = self.state();
+            state.weights.copy_(&Tensor::from_slice(&row(params)));
+            state.round();
             Ok(())
         })
     }
@@ -292,7 +325,7 @@ impl Engine for TorchEngine {
         gradients.check(&self.config)?;
         guarded(self.on, || {
             let (sum, gradient, weight) = self.loss_and_gradient(&self.state(), examples)?;
-            fill(gradients, &to_host(&gradient));
+            fill(gradients, &to_host(&(gradient * weight)));
             Ok((f64::from(to_host(&sum)[0]) * weight) as f32)
         })
     }
@@ -380,16 +413,8 @@ impl Resident for TorchEngine {
         guarded(self.on, || {
             let mut state = self.state();
             let device = state.family.device;
-            let of_kind = |number: fn(&ParameterKind) -> f32| {
-                let each = params.iter().zip(kinds);
-                let row: Vec<f32> = each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect();
-                upload(&row, device)
-            };
-            state.training = Some(Training {
-                moments: moments.map(|moment| upload(&row(moment), device)),
-                lr_scales: of_kind(|kind| kind.lr_scale as f32),
-                decays: of_kind(|kind| f32::from(u8::from(kind.decays))),
-            });
+            let moments = moments.map(|moment| upload(&row(moment), device));
+            state.training = Some(Training { moments, kinds: kinds.to_vec() });
             Ok(())
         })
     }
@@ -399,25 +424,34 @@ impl Resident for TorchEngine {
             let mut state = self.state();
             let (loss, mut gradient, weight) = self.loss_and_gradient(&state, examples)?;
             let _no_grad = no_grad_guard();
-            let State { weights, training, .. } = &mut *state;
-            let Training { moments: [m, v], lr_scales, decays } = training.as_mut().expect("load comes first");
-            let norm = gradient.norm();
+            let State { weights, parameters, training, .. } = &mut *state;
+            let Training { moments: [m, v], kinds } = training.as_mut().expect("load comes first");
+            let norm = gradient.norm() * weight;
             let clip = ((&norm + 1e-6).reciprocal() * step.clip_norm).clamp_max(1.0);
-            let _ = gradient.g_mul_(&clip);
+            let _ = gradient.g_mul_(&(clip * weight));
             let [beta1, beta2] = step.betas;
             let _ = m.lerp_(&gradient, 1.0 - beta1);
             let _ = v.lerp_(&gradient.square(), 1.0 - beta2);
-            let mut root = v.sqrt();
-            let _ = root.g_mul_scalar_(step.corrections[1].sqrt().recip());
-            let _ = root.g_add_scalar_(step.eps);
-            let mut change = &*m / root;
-            let _ = change.g_mul_(lr_scales);
-            let _ = change.g_mul_scalar_(step.lr / step.corrections[0]);
-            if step.weight_decay != 0.0 {
-                let _ = weights.g_mul_(&(&*decays * (-step.lr * step.weight_decay) + 1.0));
+            // As m / c1 / (sqrt(v / c2) + eps) * lr, with few passes over the row.
+            let root_of_c2 = step.corrections[1].sqrt();
+            let mut divisor = v.sqrt();
+            let _ = divisor.g_add_scalar_(step.eps * root_of_c2);
+            let _ = divisor.g_mul_scalar_(-step.corrections[0] / (step.lr * root_of_c2));
+            let mut begin = 0;
+            for (parameter, kind) in parameters.iter_mut().zip(kinds) {
+                let length = parameter.numel() as i64;
+                if kind.lr_scale != 1.0 {
+                    let _ = divisor.narrow(0, begin, length).g_mul_scalar_(kind.lr_scale.recip());
+                }
+                if kind.decays && step.weight_decay != 0.0 {
+                    let _ = parameter.g_mul_scalar_(1.0 - step.lr * step.weight_decay);
+                }
+                begin += length;
             }
-            let _ = weights.g_sub_(&change);
-            let found = to_host(&Tensor::cat(&[loss, norm.view([1]), weights.norm().view([1])], 0));
+            let _ = weights.addcdiv_(m, &divisor);
+            let found = Tensor::cat(&[loss, norm.view([1]), weights.norm().view([1])], 0);
+            state.round();
+            let found = to_host(&found);
             Ok(Stepped {
                 loss: (f64::from(found[0]) * weight) as f32,
                 grad_norm: f64::from(found[1]),
@@ -466,15 +500,27 @@ fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
     (inputs, targets)
 }
 
-/// One parameter after the other.
+/// One parameter after the other, each in the order of its [`device_shape`].
 fn row(params: &Params) -> Vec<f32> {
-    params.iter().flat_map(|(_, value)| value.iter().copied()).collect()
+    let mut row = Vec::new();
+    for (name, value) in params.iter() {
+        let mut value = value.view();
+        if exchanged(name) {
+            value.swap_axes(0, 1);
+        }
+        row.extend(value.iter());
+    }
+    row
 }
 
-/// One parameter after the other from `row`.
+/// The reverse of [`row`].
 fn fill(params: &mut Params, mut row: &[f32]) {
-    for (_, value) in params.iter_mut() {
+    for (name, value) in params.iter_mut() {
         let (own, rest) = row.split_at(value.len());
+        let mut value = value.view_mut();
+        if exchanged(name) {
+            value.swap_axes(0, 1);
+        }
         value.iter_mut().zip(own).for_each(|(to, &from)| *to = from);
         row = rest;
     }
