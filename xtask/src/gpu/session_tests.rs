@@ -197,6 +197,30 @@ fn all_goes_well_twice_and_is_read() {
     assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
 }
 
+/// A pack that was carried without the working tree has all that it needs.
+#[test]
+fn a_pack_alone_is_enough() {
+    let Some(machine) = Machine::new("alone") else { return };
+    let call = || {
+        machine.forget();
+        let within_a_tree = machine.command(&[], &[]);
+        let mut alone = Command::new("bash");
+        alone.arg(machine.folder.join("pack/fixtures/gpu.sh")).env_clear();
+        alone.envs(within_a_tree.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        alone.env_remove("INDUCTION_GPU_PACK").output().unwrap()
+    };
+    let output = call();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let ends = machine.ends();
+    assert!(ends.len() == 22 && ends.iter().all(|(_, end)| end == "ok"), "{ends:?}");
+    let golden = machine.folder.join("pack/fixtures/golden/smoke-claims.json");
+    fs::write(golden, "[]").unwrap();
+    let output = call();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("fixtures/golden/smoke-claims.json of the pack is missing or damaged"), "{said}");
+}
+
 /// Each reason not to begin is one sentence, ends with 2, and is said again by `--read`.
 #[test]
 fn what_cannot_begin_says_why() {
@@ -229,9 +253,9 @@ fn what_cannot_begin_says_why() {
     fs::write(&path, &good[..good.len() / 2]).unwrap();
     check(&[], "cannot be read");
     fs::write(&path, "{}").unwrap();
-    check(&[], "pack.json is not one of format 1");
+    check(&[], "pack.json is not one of format 2");
     fs::write(&path, "[]").unwrap();
-    check(&[], "pack.json is not one of format 1");
+    check(&[], "pack.json is not one of format 2");
     fs::write(&path, good).unwrap();
     let archive = machine.folder.join("pack/programs.tar.xz");
     let bytes = fs::read(&archive).unwrap();
