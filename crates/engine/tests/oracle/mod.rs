@@ -53,8 +53,7 @@ pub fn devices() -> impl Iterator<Item = BurnDevice> {
     BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none())
 }
 
-/// The model on every engine of a device: libtorch is reached directly, and by burn. `kept`: training stays on the device
-/// whether or not it is a GPU.
+/// The model on every engine of a device: libtorch is reached directly, and by burn. `kept`: training stays on the device.
 pub fn engines_on(
     device: BurnDevice,
     bf16: bool,
@@ -62,7 +61,6 @@ pub fn engines_on(
     config: &ModelConfig,
     params: &Params,
 ) -> Vec<Box<dyn Engine>> {
-    let kept = kept || device.is_gpu();
     let mut engines = vec![device.engine_kept(kept, bf16, config, params).unwrap()];
     if device.is_libtorch() {
         let burn = BurnEngine::on(device, bf16, config, params).unwrap();
