@@ -219,10 +219,20 @@ fn end(step: &Value) -> String {
         (false, None, _) => format!("**killed** at its limit of {} s", number(&step["limit"], 0)),
         (false, Some(0), true) => format!("**failed**: {}", word(&step["unread"])),
         (false, Some(code), _) => {
-            let last = step["tail"].as_array().and_then(|tail| tail.last()).map_or_else(String::new, word);
-            format!("**failed** (exit {code}): {last}")
+            format!("**failed** (exit {code}): {}", reason(&step["tail"]))
         }
     }
+}
+
+/// What a program that failed said last: the message of each panic, else the last line that is not empty.
+fn reason(tail: &Value) -> String {
+    let lines: Vec<&str> = tail.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let panics = lines.windows(2).filter(|pair| pair[0].contains(" panicked at ")).map(|pair| pair[1]);
+    let mut said: Vec<&str> = panics.collect();
+    if said.is_empty() {
+        said.extend(lines.iter().rev().find(|line| !line.trim().is_empty()));
+    }
+    word(&said.join("; ").into())
 }
 
 /// A string as one cell of a table, with nothing in it that Markdown takes for more than text.

@@ -88,8 +88,7 @@ impl Weights {
                 ln1: normalizes.then(|| LayerNorm { w: take("ln1.w"), b: take("ln1.b") }),
                 ln2: (normalizes && !config.attn_only()).then(|| LayerNorm { w: take("ln2.w"), b: take("ln2.b") }),
                 mlp: (!config.attn_only()).then(|| {
-                    let [w_in, b_in, w_out, b_out] =
-                        ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(&mut take);
+                    let [w_in, b_in, w_out, b_out] = ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(&mut take);
                     Mlp { w_in, b_in, w_out, b_out }
                 }),
             }
@@ -242,12 +241,23 @@ impl Family {
                 let previous: Vec<i64> = (0..inputs.pos).map(|query| (query - 1).max(0)).collect();
                 let rows = Tensor::eye(inputs.pos, (pattern.kind(), self.device));
                 let rows = rows.index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
-                let _ = pattern.narrow(1, head, 1).copy_(&rows.view([1, 1, inputs.pos, inputs.pos]).expand_as(&pattern.narrow(1, head, 1)));
+                let _ = pattern
+                    .narrow(1, head, 1)
+                    .copy_(&rows.view([1, 1, inputs.pos, inputs.pos]).expand_as(&pattern.narrow(1, head, 1)));
             }
             return taps.at(Hook::Pattern(l), pattern).matmul(v);
         }
         // Nobody needs the pattern: PyTorch's own attention, which does not write it down.
-        let z = Tensor::scaled_dot_product_attention(q, k, v, inputs.allowed.as_ref(), 0.0, inputs.allowed.is_none(), None, false);
+        let z = Tensor::scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            inputs.allowed.as_ref(),
+            0.0,
+            inputs.allowed.is_none(),
+            None,
+            false,
+        );
         let Some(head) = clamped else { return z };
         let v = v.narrow(1, head, 1);
         let previous = Tensor::cat(&[v.narrow(2, 0, 1), v.narrow(2, 0, inputs.pos - 1)], 2);

@@ -106,12 +106,12 @@ impl TorchEngine {
             on,
             config: config.clone(),
             kind,
-            stays: on.is_gpu(),
+            stays: true,
             state: Mutex::new(state),
         })
     }
 
-    /// The same engine, its training kept on the device ([`Resident`]) or not; GPUs keep theirs.
+    /// The same engine, its training kept on the device ([`Resident`]), as it is if not told otherwise, or not.
     pub fn kept_on_device(self, stays: bool) -> Self {
         Self { stays, ..self }
     }
@@ -167,12 +167,15 @@ impl TorchEngine {
         }
         let h = family.final_norm(&weights, &x).flatten(0, 1); // [row, d_model]
         let targets = family.ids(targets).flatten(0, 1).unsqueeze(1);
-        let Unembedded { loss, d_h, d_unembed } = self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
+        let Unembedded { loss, d_h, d_unembed } =
+            self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
         // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is what was found.
         let found = Tensor::run_backward(&[(&h * d_h).sum(None)], state.leaves(), false, false);
         let _no_grad = no_grad_guard();
         let gradient = state.weights.zeros_like();
-        for (at, (found, (parameter, &place))) in found.iter().zip(state.parameters.iter().zip(&state.places)).enumerate() {
+        for (at, (found, (parameter, &place))) in
+            found.iter().zip(state.parameters.iter().zip(&state.places)).enumerate()
+        {
             let mut view = part(&gradient, place, &parameter.size());
             if at + 1 == state.parameters.len() {
                 view.copy_(&d_unembed); // the last parameter
