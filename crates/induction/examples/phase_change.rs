@@ -45,6 +45,7 @@ use induction::{
     plan::{Corpora, PlanOptions, Scale, plan},
     progress::Screen,
     source::Source,
+    stages::RunContext,
     training,
 };
 
@@ -60,8 +61,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let run = folder.path().join("run");
     let source = Source::open(&mut spec, &folder.path().join("data"))?;
     let (interrupt, screen) = (Interrupt::listen()?, Screen::new(true));
-    training::run(&spec, &source, &run, Device::Cpu, &interrupt, &screen)?;
-    measure(&spec, &source, &run, Device::Cpu, &interrupt, &screen)?;
+    let context = RunContext {
+        spec: &spec,
+        source: &source,
+        run: &run,
+        device: Device::Cpu,
+        interrupt: &interrupt,
+        screen: &screen,
+    };
+    training::run(&context)?;
+    measure(&context)?;
 
     // Tables are JSON lines, which pandas and polars read, too.
     let heads = fs::read_to_string(run.join("measurements/heads.jsonl"))?;

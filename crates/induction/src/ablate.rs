@@ -1,12 +1,16 @@
 //! Every head removed at the snapshots that the spec says, and the last snapshot's other ablations (docs/FORMATS.md: ablations).
 
-use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use induction_ablation::{
     Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Losses, Reads, control_sets, losses_under, single_heads,
 };
 use induction_engine::Engine;
-use induction_files::Lease;
 use induction_metrics::{
     IclIndices, Role, RoleThresholds, SameToken, StepConfig, find_step, icl_by_example, loss_by_index, mean_stderr,
     paired_change,
@@ -20,15 +24,15 @@ use crate::{
     Error,
     bench::median,
     device::Device,
-    interrupt::Interrupt,
     measure::{
-        HeadRow, WRITE_EVERY, check_weights, indices_of, load_finite_model, load_params, manifest_hashes, single,
-        step_file,
+        HeadRow, indices_of, single,
         tables::{IclRow, Row, keep, read_rows, write_json, write_rows},
     },
-    progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
-    status::{Seen, Stage},
+    stages::{
+        OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model, manifest_hashes, step_file,
+    },
+    status::Stage,
 };
 
 /// Raised whenever an ablation's definition changes, so that stored tables are made again.
@@ -199,71 +203,63 @@ impl Held {
 /// # Errors
 /// A run that is not measured, or that another process works on; the engine's, the metrics' and the system's;
 /// [`Error::Interrupted`] after a signal. Whatever the error, what is done is kept.
-pub fn ablate(
-    spec: &RunSpec,
-    source: &Source,
-    run: &Path,
-    device: Device,
-    interrupt: &Interrupt,
-    screen: &Screen,
-) -> Result<(), Error> {
-    let folder = run.join("measurements");
-    let by_index = folder.join("ablations");
-    induction_files::make_folders(&by_index).map_err(Error::io(&by_index))?;
-    let lease = Lease::take(run, &mut |note| screen.note(note))?;
-    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+pub fn ablate(context: &RunContext<'_>) -> Result<(), Error> {
+    let RunContext { spec, source, run, .. } = context;
+    let by_index = context.measurements_in("ablations")?;
+    let lease = context.lease()?;
+    let mut engine = context.engine()?;
     let Some(&last) = spec.ablation_steps().last() else { return Ok(()) };
-    let Left { mut meta, mut rows, change, hashes, missing, knockouts_done } = left(spec, run, engine.name())?;
-    if missing.is_empty() && knockouts_done {
+    let left = left(spec, run, engine.name())?;
+    if left.missing.is_empty() && left.knockouts_done {
         return Ok(());
     }
-    check_weights(run, &missing, "no head of it can be removed again", "Ablate")?;
-    let file = |step: u64| by_index.join(step_file(step));
-
+    check_weights(run, &left.missing, "no head of it can be removed again", "Ablate")?;
+    let (missing, last) = (left.missing.clone(), (!left.knockouts_done).then_some(last));
     let held = Held::new(&spec.evaluation, source)?;
-    let mut progress = Progress::new(screen, &spec.name, run, Stage::Ablating, missing.len() as u64 + 1);
-    let mut written = Instant::now();
-    let mut all = || -> Result<(), Error> {
-        for (done, &step) in missing.iter().enumerate() {
-            interrupt.check()?;
-            let params = load_params(spec, run, step)?;
-            engine.set_params(&params)?;
-            let losses = held.under(engine.as_ref(), &params, &single_heads(&spec.model, &KINDS))?;
-            let tokens = step * spec.tokens_per_step();
-            let new = sweep_rows(&spec.model, &held, &losses, change.as_ref(), step, tokens)?;
-            rows.extend(new);
-            lease.check()?;
-            let changes = loss_changes(&spec.model, &losses.long)?.into_dyn();
-            let bytes = write_safetensors([("loss_changes".to_string(), &changes)]);
-            induction_files::write_atomic(&file(step), &bytes).map_err(Error::io(file(step)))?;
-            meta.snapshots.insert(step, hashes[&step].clone());
-            if written.elapsed() > WRITE_EVERY {
-                write(&folder, &meta, &mut rows)?;
-                written = Instant::now();
-            }
-            progress.at(done as u64 + 1, Seen::default);
-        }
-        interrupt.check()?;
-        if !knockouts_done {
-            let params = load_params(spec, run, last)?;
-            engine.set_params(&params)?;
-            let heads = heads_at(&folder, last)?;
-            let named = knockouts(&spec.model, &heads);
-            let tokens = last * spec.tokens_per_step();
-            let lines = knockout_lines(engine.as_ref(), &params, &held, named, last, tokens)?;
-            lease.check()?;
-            let path = folder.join(KNOCKOUTS);
-            induction_files::write_atomic(&path, &lines).map_err(Error::io(path))?;
-            meta.knockouts = hashes.get(&last).cloned();
-        }
+    let mut ablating = Ablating { spec, held, left, folder: context.measurements(), by_index };
+    drive(context, &lease, engine.as_mut(), Stage::Ablating, &missing, last, &mut ablating)
+}
+
+/// The stage in work.
+struct Ablating<'a> {
+    spec: &'a RunSpec,
+    held: Held,
+    left: Left,
+    folder: PathBuf,
+    /// Where the changes of each snapshot's losses go.
+    by_index: PathBuf,
+}
+
+impl OverSnapshots for Ablating<'_> {
+    fn snapshot(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
+        let model = &self.spec.model;
+        let losses = self.held.under(at.engine, at.params, &single_heads(model, &KINDS))?;
+        let new = sweep_rows(model, &self.held, &losses, self.left.change.as_ref(), at.step, at.tokens)?;
+        self.left.rows.extend(new);
+        at.lease.check()?;
+        let changes = loss_changes(model, &losses.long)?.into_dyn();
+        let bytes = write_safetensors([("loss_changes".to_string(), &changes)]);
+        let path = self.by_index.join(step_file(at.step));
+        induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
+        self.left.meta.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
         Ok(())
-    };
-    let result = all();
-    lease.check()?;
-    write(&folder, &meta, &mut rows)?;
-    result?;
-    progress.finish();
-    Ok(())
+    }
+
+    fn last(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
+        let heads = heads_at(&self.folder, at.step)?;
+        let named = knockouts(&self.spec.model, &heads);
+        let lines = knockout_lines(at.engine, at.params, &self.held, named, at.step, at.tokens)?;
+        at.lease.check()?;
+        let path = self.folder.join(KNOCKOUTS);
+        induction_files::write_atomic(&path, &lines).map_err(Error::io(path))?;
+        self.left.meta.knockouts = self.left.hashes.get(&at.step).cloned();
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        write_rows(&self.folder, &mut self.left.rows)?;
+        write_json(&self.folder.join(META), &self.left.meta)
+    }
 }
 
 /// What of a run is removed, and what is not.
@@ -369,12 +365,6 @@ fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<AblationRow>)> {
     let meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
     let same = Meta { snapshots: BTreeMap::new(), knockouts: None, ..meta.clone() } == *fresh;
     same.then_some((meta, read_rows(folder)?))
-}
-
-/// The table first, the list of what it holds last: a kill between them costs what was done since the last write.
-fn write(folder: &Path, meta: &Meta, rows: &mut [AblationRow]) -> Result<(), Error> {
-    write_rows(folder, rows)?;
-    write_json(&folder.join(META), meta)
 }
 
 fn heads_of(config: &ModelConfig) -> impl Iterator<Item = HeadId> + use<> {

@@ -12,7 +12,6 @@ use std::{
     },
 };
 
-use induction_files::Lease;
 use induction_train::{RunSpec, is_finished, thin_weights};
 
 use crate::{
@@ -25,6 +24,7 @@ use crate::{
     measure::measure,
     progress::Screen,
     source::Source,
+    stages::RunContext,
     status::{Stage, Status},
     training,
 };
@@ -128,23 +128,24 @@ pub fn run(task: &Task, part: Part, device: Device, interrupt: &Interrupt, scree
         let source = Source::open(&mut spec, &task.data)?;
         let run = &task.run;
         let trained = is_finished(&spec, run)?;
+        let context = RunContext { spec: &spec, source: &source, run, device, interrupt, screen };
         if takes(Part::Train) {
             // The report tells of this line, so a second call must not add one.
             if trained {
-                training::run(&spec, &source, run, device, interrupt, screen)?;
+                training::run(&context)?;
             } else {
-                timed(run, "training", device, || training::run(&spec, &source, run, device, interrupt, screen))?;
+                timed(run, "training", device, || training::run(&context))?;
             }
         } else if !trained {
             return Err(Error::unfinished(run));
         }
         if takes(Part::Measure) {
-            timed(run, "measuring", device, || measure(&spec, &source, run, device, interrupt, screen))?;
+            timed(run, "measuring", device, || measure(&context))?;
         }
         if takes(Part::Ablate) {
-            timed(run, "ablating", device, || ablate(&spec, &source, run, device, interrupt, screen))?;
-            timed(run, "exploring", device, || explore(&spec, &source, run, None, device, interrupt, screen))?;
-            let _lease = Lease::take(run, &mut |note| screen.note(note))?;
+            timed(run, "ablating", device, || ablate(&context))?;
+            timed(run, "exploring", device, || explore(&context, None))?;
+            let _lease = context.lease()?;
             thin_weights(&spec, run)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! Each stage is a function over folders (docs/FORMATS.md), so each can be called alone, killed, and called again:
 //!
 //! - [`source::Source`]: a spec's training and held-out examples;
+//! - [`stages::RunContext`]: what the stages of a run work with;
 //! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
 //! - [`measure::measure`]: every kept snapshot of a run, measured once;
 //! - [`ablate::ablate`]: every head removed at the snapshots that the spec says, once;
@@ -51,6 +52,7 @@ pub mod reproduce;
 pub mod scan;
 pub mod slurm;
 pub mod source;
+pub mod stages;
 pub mod status;
 pub mod tensorboard;
 pub mod terminal;

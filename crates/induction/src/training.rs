@@ -1,17 +1,14 @@
 //! One run, trained in its folder.
 
-use std::path::Path;
-
 use induction_engine::Engine;
-use induction_train::{Continue, Observer, Outcome, RunSpec, StepMetrics, train};
+use induction_train::{Continue, Observer, Outcome, StepMetrics, train};
 
 use crate::{
     Error,
-    device::Device,
     interrupt::Interrupt,
     measure::Probe,
-    progress::{Progress, Screen},
-    source::Source,
+    progress::Progress,
+    stages::RunContext,
     status::{Seen, Stage},
 };
 
@@ -42,19 +39,13 @@ impl Observer for Watch<'_> {
     }
 }
 
-/// Trains a resolved spec (see [`Source::open`]) in the folder `run`, or goes on where an earlier call stopped.
+/// Trains a run in its folder, or goes on where an earlier call stopped.
 ///
 /// # Errors
 /// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
-pub fn run(
-    spec: &RunSpec,
-    source: &Source,
-    run: &Path,
-    device: Device,
-    interrupt: &Interrupt,
-    screen: &Screen,
-) -> Result<(), Error> {
-    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+pub fn run(context: &RunContext<'_>) -> Result<(), Error> {
+    let RunContext { spec, source, run, interrupt, screen, .. } = *context;
+    let mut engine = context.engine()?;
     let progress = Progress::new(screen, &spec.name, run, Stage::Training, spec.steps());
     let mut watch = Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), interrupt };
     let threads = rayon::current_num_threads();

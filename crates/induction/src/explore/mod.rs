@@ -4,10 +4,13 @@
 pub(crate) mod prompts;
 mod text;
 
-use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use induction_engine::Engine;
-use induction_files::Lease;
 use induction_metrics::{logit_attribution, mean_stderr};
 use induction_model::{Hook, Normalization, Params};
 use induction_train::{RunSpec, snapshot_folder};
@@ -21,17 +24,13 @@ use self::{
 };
 use crate::{
     Error,
-    device::Device,
-    interrupt::Interrupt,
     measure::{
-        WRITE_EVERY,
         direct::{DirectPath, value_logits},
-        load_params, manifest_hashes, step_file,
         tables::{Row, keep, read_rows, write_json, write_rows},
     },
-    progress::{Progress, Screen},
     source::Source,
-    status::{Seen, Stage},
+    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes, step_file},
+    status::Stage,
 };
 
 /// Positions of the text that maps are kept of, the start token among them. A page holds the maps of every head of every
@@ -221,83 +220,79 @@ fn write_maps<'a>(path: &Path, all: impl Iterator<Item = (String, &'a Maps)>) ->
 /// A text that cannot be used, a run that another process works on, the engine's, the metrics' and the system's;
 /// [`Error::Interrupted`] after a signal.
 /// Whatever the error, what is done is kept.
-pub fn explore(
-    spec: &RunSpec,
-    source: &Source,
-    run: &Path,
-    text: Option<&Path>,
-    device: Device,
-    interrupt: &Interrupt,
-    screen: &Screen,
-) -> Result<(), Error> {
-    let folder = run.join("measurements");
-    let maps = folder.join("maps");
-    induction_files::make_folders(&maps).map_err(Error::io(&maps))?;
-    let lease = Lease::take(run, &mut |note| screen.note(note))?;
-    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+pub fn explore(context: &RunContext<'_>, text: Option<&Path>) -> Result<(), Error> {
+    let RunContext { spec, source, run, .. } = context;
+    let folder = context.measurements();
+    let maps = context.measurements_in("maps")?;
+    let lease = context.lease()?;
+    let mut engine = context.engine()?;
     let text = Text::open(text, &folder, source, spec.model.n_ctx)?;
-    let Left { mut meta, mut rows, hashes, last, missing, asked } = left(spec, run, &text, engine.name())?;
-    if missing.is_empty() && asked {
+    let left = left(spec, run, &text, engine.name())?;
+    if left.missing.is_empty() && left.asked {
         return Ok(());
     }
-    let mapped = spec.weight_steps();
-    let file = |step: u64| maps.join(step_file(step));
-
-    if meta.snapshots.is_empty() {
+    let mut exploring = Exploring { context, text, left, folder, maps };
+    if exploring.left.meta.snapshots.is_empty() {
         // Another text's maps would be taken for this one's.
-        for entry in fs::read_dir(&maps).map_err(Error::io(&maps))? {
-            let path = entry.map_err(Error::io(&maps))?.path();
+        exploring.remove_maps()?;
+        exploring.left.meta.prompts = None;
+        exploring.write()?;
+    }
+    exploring.text.write(&exploring.folder, source)?;
+    let left = &exploring.left;
+    let last = (!left.asked || left.meta.prompts.is_none()).then_some(left.last);
+    let missing = left.missing.clone();
+    drive(context, &lease, engine.as_mut(), Stage::Exploring, &missing, last, &mut exploring)
+}
+
+/// The stage in work.
+struct Exploring<'a> {
+    context: &'a RunContext<'a>,
+    text: Text,
+    left: Left,
+    folder: PathBuf,
+    maps: PathBuf,
+}
+
+impl Exploring<'_> {
+    fn remove_maps(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.maps).map_err(Error::io(&self.maps))? {
+            let path = entry.map_err(Error::io(&self.maps))?.path();
             if path.extension().is_some_and(|extension| extension == "safetensors") {
                 induction_files::remove_file(&path).map_err(Error::io(&path))?;
             }
         }
-        meta.prompts = None;
-        write(&folder, &meta, &mut rows)?;
-    }
-    text.write(&folder, source)?;
-    let mut progress = Progress::new(screen, &spec.name, run, Stage::Exploring, missing.len() as u64 + 1);
-    let mut written = Instant::now();
-    let mut all = || -> Result<(), Error> {
-        for (done, &step) in missing.iter().enumerate() {
-            interrupt.check()?;
-            let params = load_params(spec, run, step)?;
-            engine.set_params(&params)?;
-            let losses = engine.losses(text.tokens.view(), &[])?;
-            rows.push(TextRow {
-                step,
-                tokens: step * spec.tokens_per_step(),
-                losses: losses.iter().copied().collect(),
-            });
-            lease.check()?;
-            if mapped.contains(&step) {
-                let tokens: Vec<u32> = text.tokens.iter().take(MAP_TOKENS + 1).copied().collect();
-                let found = Maps::of(engine.as_ref(), &params, &tokens, &format!("step {step}"))?;
-                write_maps(&file(step), [(String::new(), &found)].into_iter())?;
-            }
-            meta.snapshots.insert(step, hashes[&step].clone());
-            if written.elapsed() > WRITE_EVERY {
-                write(&folder, &meta, &mut rows)?;
-                written = Instant::now();
-            }
-            progress.at(done as u64 + 1, Seen::default);
-        }
-        interrupt.check()?;
-        if !asked || meta.prompts.is_none() {
-            let params = load_params(spec, run, last)?;
-            engine.set_params(&params)?;
-            let prompts = source.tokenizer().map_or_else(Vec::new, |tokenizer| prompts(tokenizer, spec.model.n_ctx));
-            lease.check()?;
-            ask(engine.as_ref(), &params, &prompts, &folder, last, last * spec.tokens_per_step())?;
-            meta.prompts = hashes.get(&last).cloned();
-        }
         Ok(())
-    };
-    let result = all();
-    lease.check()?;
-    write(&folder, &meta, &mut rows)?;
-    result?;
-    progress.finish();
-    Ok(())
+    }
+}
+
+impl OverSnapshots for Exploring<'_> {
+    fn snapshot(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
+        let losses = at.engine.losses(self.text.tokens.view(), &[])?.iter().copied().collect();
+        self.left.rows.push(TextRow { step: at.step, tokens: at.tokens, losses });
+        at.lease.check()?;
+        if self.context.spec.weight_steps().contains(&at.step) {
+            let tokens: Vec<u32> = self.text.tokens.iter().take(MAP_TOKENS + 1).copied().collect();
+            let found = Maps::of(at.engine, at.params, &tokens, &format!("step {}", at.step))?;
+            write_maps(&self.maps.join(step_file(at.step)), [(String::new(), &found)].into_iter())?;
+        }
+        self.left.meta.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
+        Ok(())
+    }
+
+    fn last(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
+        let n_ctx = self.context.spec.model.n_ctx;
+        let prompts = self.context.source.tokenizer().map_or_else(Vec::new, |tokenizer| prompts(tokenizer, n_ctx));
+        at.lease.check()?;
+        ask(at.engine, at.params, &prompts, &self.folder, at.step, at.tokens)?;
+        self.left.meta.prompts = self.left.hashes.get(&at.step).cloned();
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        write_rows(&self.folder, &mut self.left.rows)?;
+        write_json(&self.folder.join(META), &self.left.meta)
+    }
 }
 
 /// What of a run is explored, and what is not.
@@ -357,12 +352,6 @@ fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<TextRow>)> {
     }
     let same = Meta { snapshots: BTreeMap::new(), prompts: None, ..meta.clone() } == *fresh;
     same.then_some((meta, read_rows(folder)?))
-}
-
-/// The table first, the list of what it holds last: a kill between them costs what was done since the last write.
-fn write(folder: &Path, meta: &Meta, rows: &mut [TextRow]) -> Result<(), Error> {
-    write_rows(folder, rows)?;
-    write_json(&folder.join(META), meta)
 }
 
 /// `prompts.json`, `prompts.jsonl` and the maps of the first prompt of each behaviour.
@@ -482,6 +471,7 @@ mod tests {
     use ndarray::Ix2;
 
     use super::*;
+    use crate::device::Device;
 
     #[test]
     fn attribution_and_the_direct_path_make_the_logits() {

@@ -10,37 +10,34 @@ mod weights;
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
+    path::{Path, PathBuf},
+    time::Instant,
 };
 
 use induction_engine::Engine;
-use induction_files::Lease;
 use induction_metrics::{
     IclIndices, SameToken, copy_split, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index,
     loss_derivative, mean_stderr, random_token_losses,
 };
-use induction_model::{ModelConfig, Params, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec, load_model, manifest_hash, snapshot_folder};
+use induction_model::{Params, write_safetensors};
+use induction_train::{EvaluationSpec, RunSpec, snapshot_folder};
 use ndarray::{Array2, Axis};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
 use self::tables::{CopyRow, IclRow, LossRow, Meta, RandomTokenRow, Tables};
-use crate::status::{Seen, Stage};
 use crate::{
     Error,
     bench::median,
     device::Device,
-    interrupt::Interrupt,
-    progress::{Progress, Screen},
     source::{EVALUATION_SEED, Source},
+    stages::{
+        OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model, manifest_hashes, step_file,
+    },
+    status::{Seen, Stage},
 };
 
 pub use self::{heads::Evaluators, tables::HeadRow, weights::circuits};
-
-/// Tables are written at least this often; a kill costs what was measured since.
-pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 /// What a run's snapshots are measured on: the same for all of them, and for all models of the same data and context.
 struct Evaluation {
@@ -165,25 +162,17 @@ fn in_examples(source: induction_metrics::Error) -> Error {
 /// # Errors
 /// A run that is not there or not trained as its spec says, or that another process works on; the engine's, the metrics' and
 /// the system's; [`Error::Interrupted`] after a signal. Whatever the error, what is measured is kept.
-pub fn measure(
-    spec: &RunSpec,
-    source: &Source,
-    run: &Path,
-    device: Device,
-    interrupt: &Interrupt,
-    screen: &Screen,
-) -> Result<(), Error> {
-    let folder = run.join("measurements");
-    let losses_folder = folder.join("losses");
-    induction_files::make_folders(&losses_folder).map_err(Error::io(&losses_folder))?;
-    let lease = Lease::take(run, &mut |note| screen.note(note))?;
-    let mut engine = device.open(&spec.model, &spec.model.init_params(spec.seed)?)?;
+pub fn measure(context: &RunContext<'_>) -> Result<(), Error> {
+    let RunContext { spec, source, run, .. } = context;
+    let folder = context.measurements();
+    let losses = context.measurements_in("losses")?;
+    let lease = context.lease()?;
+    let mut engine = context.engine()?;
     let Left { mut tables, hashes, missing, done } = left(spec, run, engine.name())?;
     if done {
         return Ok(());
     }
     check_weights(run, &missing, "it cannot be measured again", "Measure")?;
-    let losses_file = |step: u64| losses_folder.join(step_file(step));
     tables.drop_steps(&missing);
     for table in tables::FILES {
         // What a build with Parquet left would no longer agree.
@@ -195,60 +184,53 @@ pub fn measure(
 
     let evaluation = Evaluation::new(&spec.evaluation, source)?;
     evaluation.write(&folder)?;
-    let mut progress = Progress::new(screen, &spec.name, run, Stage::Measuring, missing.len() as u64);
-    let mut written = Instant::now();
-    let mut all = || -> Result<(), Error> {
-        for (done, &step) in missing.iter().enumerate() {
-            interrupt.check()?;
-            let snapshot = snapshot_folder(run, step);
-            let params = load_params(spec, run, step)?;
-            engine.set_params(&params)?;
-            let losses = evaluation
-                .measure(engine.as_ref(), &params, step, step * spec.tokens_per_step(), &mut tables)
-                .map_err(|error| error.at(&snapshot))?;
-            let path = losses_file(step);
-            lease.check()?;
-            let bytes = write_safetensors([("losses".to_string(), &losses.into_dyn())]);
-            induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
-            tables.meta.snapshots.insert(step, hashes[&step].clone());
-            if written.elapsed() > WRITE_EVERY {
-                tables.write(&folder)?;
-                written = Instant::now();
-            }
-            progress.at(done as u64 + 1, || tables.last_seen());
-        }
-        Ok(())
-    };
-    let result = all();
-    lease.check()?;
-    tables.keep_only(&hashes);
-    tables.write(&folder)?;
-    result?;
-    progress.finish();
+    let mut measuring = Measuring { evaluation, tables, hashes, run, folder: folder.clone(), losses };
+    drive(context, &lease, engine.as_mut(), Stage::Measuring, &missing, None, &mut measuring)?;
     #[cfg(feature = "parquet")]
     for table in tables::FILES {
         columns::write(&folder, table)?;
     }
     // Last, as it says that all is there.
     lease.check()?;
-    let last = load_params(spec, run, spec.steps())?;
-    summary::write(&folder, spec, source, &evaluation, &tables, &last)
+    let (_, last) = load_finite_model(&snapshot_folder(run, spec.steps()))?;
+    summary::write(&folder, spec, source, &measuring.evaluation, &measuring.tables, &last)
 }
 
-/// Refuses to work on snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
-/// run is thinned, and a program with another measure would make all of its tables again. `so` and `instead`: what cannot
-/// be done, and what can.
-pub(crate) fn check_weights(run: &Path, steps: &[u64], so: &str, instead: &str) -> Result<(), Error> {
-    let gone = steps
-        .iter()
-        .map(|&step| snapshot_folder(run, step))
-        .find(|s| s.is_dir() && !s.join("model.safetensors").exists());
-    gone.map_or(Ok(()), |snapshot| {
-        Err(Error::Input(format!(
-            "{}: its weights were taken out when the run was done (evaluation.weights_every), so {so}; the tables stay as they are. {instead} with the program that made them, or train the run again elsewhere",
-            snapshot.display()
-        )))
-    })
+/// The stage in work.
+struct Measuring<'a> {
+    evaluation: Evaluation,
+    tables: Tables,
+    /// Of every kept snapshot's manifest.
+    hashes: BTreeMap<u64, String>,
+    run: &'a Path,
+    folder: PathBuf,
+    /// Where the losses of each snapshot go.
+    losses: PathBuf,
+}
+
+impl OverSnapshots for Measuring<'_> {
+    fn snapshot(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
+        let losses = self
+            .evaluation
+            .measure(at.engine, at.params, at.step, at.tokens, &mut self.tables)
+            .map_err(|error| error.at(&snapshot_folder(self.run, at.step)))?;
+        let path = self.losses.join(step_file(at.step));
+        at.lease.check()?;
+        let bytes = write_safetensors([("losses".to_string(), &losses.into_dyn())]);
+        induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
+        self.tables.meta.snapshots.insert(at.step, self.hashes[&at.step].clone());
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        // A snapshot that failed has left rows in some tables.
+        self.tables.keep_only(&self.hashes);
+        self.tables.write(&self.folder)
+    }
+
+    fn seen(&self) -> Seen {
+        self.tables.last_seen()
+    }
 }
 
 /// What of a run is measured, and what is not.
@@ -279,11 +261,6 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     Ok(Left { tables, hashes, missing, done })
 }
 
-/// The file of a snapshot in a folder that has one for each.
-pub(crate) fn step_file(step: u64) -> String {
-    format!("step-{step:08}.safetensors")
-}
-
 /// Whether [`measure`] with that engine would find nothing to do.
 pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
     left(spec, run, engine).is_ok_and(|left| left.done)
@@ -292,36 +269,6 @@ pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.
 pub(crate) fn last_seen(run: &Path) -> Seen {
     Tables::stored(&run.join("measurements")).map_or_else(Seen::default, |tables| tables.last_seen())
-}
-
-/// What tells the content of each of a run's snapshots from any other, by step.
-pub(crate) fn manifest_hashes(run: &Path, steps: &[u64]) -> Result<BTreeMap<u64, String>, Error> {
-    steps.iter().map(|&step| Ok((step, manifest_hash(&snapshot_folder(run, step))?))).collect()
-}
-
-/// The weights of one of a run's snapshots, which must be of the spec's model and hold numbers.
-pub(crate) fn load_params(spec: &RunSpec, run: &Path, step: u64) -> Result<Params, Error> {
-    let snapshot = snapshot_folder(run, step);
-    let (config, params) = load_finite_model(&snapshot)?;
-    if config == spec.model {
-        return Ok(params);
-    }
-    Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())))
-}
-
-/// The model in a snapshot's folder, which must hold numbers: every measure of a NaN is a NaN.
-///
-/// # Errors
-/// A damaged snapshot, or a weight that is not finite.
-pub fn load_finite_model(snapshot: &Path) -> Result<(ModelConfig, Params), Error> {
-    let (config, params) = load_model(snapshot)?;
-    match params.first_not_finite() {
-        None => Ok((config, params)),
-        Some(name) => Err(Error::Input(format!(
-            "{}: {name} holds a value that is not finite: the run diverged, or the file was changed; measure an earlier snapshot, or train again",
-            snapshot.join("model.safetensors").display()
-        ))),
-    }
 }
 
 /// A share of the evaluation without tables: for a look at a model while it learns, and to time it.

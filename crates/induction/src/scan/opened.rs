@@ -12,8 +12,8 @@ use super::{find_snapshot, hub::name_in_cache};
 use crate::{
     Error,
     device::Device,
-    measure::load_finite_model,
     source::{Source, data_of},
+    stages::load_finite_model,
 };
 
 /// What a scan says of the model itself.

@@ -1,0 +1,89 @@
+//! `induction scan`.
+
+use std::path::{Path, PathBuf};
+
+use induction::{
+    Error,
+    scan::{self, Patterns, Settings, read_tokens, scan_models},
+};
+
+use super::Program;
+use crate::output::{print_line, show};
+
+/// Which heads of a trained model are induction heads, and what they do.
+///
+/// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (GPT-2, GPT-NeoX, Llama, Mistral, Qwen2) or
+/// TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one on HuggingFace's hub (feature `hub`). With
+/// --tokens: the losses and head scores on those tokens. Without: head scores, losses on
+/// repeated random tokens, in-context learning on --text, what is lost without the induction heads, and argument 4's
+/// prompts.
+#[derive(clap::Args)]
+pub(crate) struct Scan {
+    /// The model; several, such as a run's snapshots, make a curve.
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// A JSON list of token ids, used as they are.
+    #[arg(long, conflicts_with_all = ["text", "windows", "out", "html", "ids_below"])]
+    tokens: Option<PathBuf>,
+    /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
+    #[arg(long, value_name = "L:H|all", requires = "tokens")]
+    pattern: Option<Patterns>,
+    /// A corpus for the ICL score: .txt, .jsonl, .jsonl.zst or a folder of them.
+    #[arg(long)]
+    text: Option<PathBuf>,
+    /// Windows of the text [default: 16].
+    #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
+    windows: Option<u16>,
+    /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
+    #[arg(long, value_name = "N")]
+    ids_below: Option<usize>,
+    /// A folder for scan.json (of several models, a folder each).
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Also a page with the figures, in one file that works offline.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Scan {
+    pub(crate) fn run(&self, program: &Program) -> Result<(), Error> {
+        match &self.tokens {
+            Some(tokens) => self.on_tokens(tokens, program),
+            None => self.whole(program),
+        }
+    }
+
+    /// Losses and head scores on the user's tokens.
+    fn on_tokens(&self, tokens: &Path, program: &Program) -> Result<(), Error> {
+        let [model] = self.models.as_slice() else {
+            return Err(Error::Input(format!("--tokens: expected one model, found {}", self.models.len())));
+        };
+        let tokens = read_tokens(tokens)?;
+        let model = scan::hub::fetch(model, &program.screen)?;
+        let patterns = self.pattern.unwrap_or(Patterns::None);
+        let result = scan::scan(scan::open(&model)?, &tokens, patterns, program.device)?;
+        if program.json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
+    }
+
+    /// All that is asked of a model.
+    fn whole(&self, program: &Program) -> Result<(), Error> {
+        let settings = Settings {
+            text: self.text.clone(),
+            windows: self.windows.map_or(scan::WINDOWS, usize::from),
+            examples: scan::EXAMPLES,
+            ids_below: self.ids_below,
+        };
+        let Program { device, json, screen, .. } = program;
+        // All downloads first: nobody waits for a scan to learn that the next model is not there.
+        let fetched = self.models.iter().map(|model| scan::hub::fetch(model, screen));
+        let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
+        let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| screen.say(line))?;
+        match (json, scans.as_slice()) {
+            (true, [one]) => show(one),
+            (true, all) => show(&all),
+            (false, all) => print_line(&scan::text::of_models(all)),
+        }?;
+        // Last: what was found is not lost with a page that cannot be written.
+        self.html.as_ref().map_or(Ok(()), |path| scan::write_page(&scans, path))
+    }
+}
