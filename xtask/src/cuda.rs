@@ -36,9 +36,7 @@ pub(crate) fn cuda(arguments: &[String]) -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["--build"] => eprintln!("{}", build(false).program.display()),
-        ["--test"] => {
-            run(Command::new(build(false).conformance).arg("--nocapture").current_dir(root()));
-        }
+        ["--test"] => run(&mut build(false).conformance()),
         [] => {
             let mut command = Command::new(build(false).program);
             command.args(["reproduce", "--scale", "smoke", "--device", "cuda:0", "--out", "out/smoke-cuda"]);

@@ -68,6 +68,16 @@ pub(crate) fn build(feature: &str, folder: &Path, variables: &[(&str, String)], 
     Built { program: found("induction"), conformance: found("conformance"), exercise: found("exercise") }
 }
 
+impl Built {
+    /// The conformance tests, ready to be run on the fixtures of this tree; the folder that cargo has told this program is xtask's
+    /// own.
+    pub(crate) fn conformance(&self) -> Command {
+        let mut command = Command::new(&self.conformance);
+        command.arg("--nocapture").env("CARGO_MANIFEST_DIR", root().join("crates/train")).current_dir(root());
+        command
+    }
+}
+
 /// The path of the executable that cargo made of the target `name`, by its messages.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

@@ -56,7 +56,7 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
     let built = torch.build(false);
     eprintln!("xtask: built against torch {}", torch.version);
     if test {
-        run(Command::new(&built.conformance).arg("--nocapture").envs(torch.variables()).current_dir(root()));
+        run(built.conformance().envs(torch.variables()));
     } else if build {
         eprintln!("{}", built.program.display());
         if !succeeds(&torch.python, &["-c", "import torch"]) {
