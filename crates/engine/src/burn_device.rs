@@ -96,6 +96,18 @@ impl BurnDevice {
         if self.is_gpu() { 1 << 28 } else { 1 << 24 }
     }
 
+    /// Sequences of `pos` tokens of a model whose training is worked on at once. burn writes the attention patterns of all
+    /// layers down, libtorch's attention none: there it is the residual stream's neighbours that fill the memory, some 20 arrays
+    /// a layer with those of the way back.
+    pub fn training_sequences(self, config: &ModelConfig, pos: usize) -> usize {
+        let ModelConfig { n_layers, d_model, d_mlp, n_heads, .. } = *config;
+        let at_once = self.numbers_at_once();
+        if self.is_libtorch() {
+            return (16 * at_once / (n_layers * pos * (20 * d_model + 4 * d_mlp))).max(1);
+        }
+        (at_once / (n_heads * pos * pos)).max(1)
+    }
+
     /// What this build or this machine lacks for it, and what helps; nothing if it can be tried.
     pub fn missing(self) -> Option<String> {
         if let Some(command) = self.not_built() {

@@ -71,7 +71,7 @@ impl Device {
     /// The fused CPU engine, which has none.
     pub fn with_bf16(self) -> Result<Self, Error> {
         match self {
-            Self::Cpu => Err(Error::Input("--bf16: the engine `cpu` computes in float32; name a burn device".into())),
+            Self::Cpu => Err(Error::Input("--bf16: the engine `cpu` computes in float32; name another device".into())),
             Self::Burn { on, .. } if !on.has_bf16() => Err(Error::Input(format!("--bf16: {on} has no bfloat16"))),
             Self::Burn { on, .. } => Ok(Self::Burn { on, bf16: true }),
         }

@@ -120,14 +120,6 @@ impl TorchEngine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sequences whose activations are held at once: in training those of all layers, for a way back that needs about 20
-    /// of `[pos, d_model]` a layer; else those of one.
-    fn training_group(&self, pos: usize) -> usize {
-        let ModelConfig { n_layers, d_model, d_mlp, .. } = self.config;
-        let each = n_layers * pos * (20 * d_model + 4 * d_mlp);
-        (self.on.numbers_at_once() * 16 / each).max(1)
-    }
-
     /// Sequences that a pass without a way back takes at once, if it writes the patterns of a layer down or does not.
     fn group(&self, pos: usize, patterns: bool) -> usize {
         let ModelConfig { n_heads, d_model, d_mlp, .. } = self.config;
@@ -146,7 +138,7 @@ impl TorchEngine {
         let (rows, pos) = (examples.nrows(), examples.ncols().saturating_sub(1));
         check_tokens(&self.config, examples, pos)?;
         let weight = 1.0 / (rows * pos) as f64;
-        let group = self.training_group(pos);
+        let group = self.on.training_sequences(&self.config, pos);
         // A batch that is too large for the device at once is taken in parts, whose gradients are added in order.
         let parts = (0..rows).step_by(group).map(|from| {
             let part = examples.slice_axis(Axis(0), Slice::from(from..(from + group).min(rows)));

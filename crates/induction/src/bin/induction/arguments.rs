@@ -21,11 +21,11 @@ pub(crate) struct Arguments {
     /// Worker threads [default: all cores]. Results do not depend on it.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// What models run on: cpu (the fused engine), or burn on flex, ndarray, libtorch, libtorch:cuda:N or cuda:N; see
-    /// `induction devices`.
+    /// What models run on: cpu (the fused engine), libtorch or libtorch:cuda:N (PyTorch's library), or burn on flex, ndarray or
+    /// cuda:N; see `induction devices`.
     #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Take the matrix products of training in bfloat16 (burn's devices; meant for GPUs).
+    /// Train in bfloat16, on another device than cpu; meant for GPUs. Evaluation stays in float32.
     #[arg(long, global = true)]
     pub(crate) bf16: bool,
     /// Machine-readable results on standard output.
