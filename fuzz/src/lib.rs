@@ -1,4 +1,5 @@
-//! What the fuzz targets share: a folder for the file that a target reads, folders of several files, what an error says.
+//! What the fuzz targets share: a folder for the file that a target reads, folders of several
+//! files, what an error says.
 #![allow(clippy::expect_used)]
 
 pub mod run_folder;

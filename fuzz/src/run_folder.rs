@@ -8,7 +8,8 @@ use std::{
 #[path = "../../crates/report/tests/common/mod.rs"]
 mod common;
 
-/// What the report reads of a run, and a scan; an input's first byte says which of them the rest is.
+/// What the report reads of a run, and a scan; an input's first byte says which of them the rest
+/// is.
 pub const FILES: [&str; 19] = common::SMALL;
 
 /// A small sound run in `folder`, and a scan beside it; the folder of the run.

@@ -15,7 +15,11 @@ const CASES: [(&str, &str, &str); 5] = [
     ("A'", "train", "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 128 --batch 16"),
     ("B", "train", "--vocab 1024 --d-model 256 --heads 8 --layers 2 --ctx 256 --batch 16"),
     ("C", "train", "--vocab 512 --d-model 128 --heads 4 --layers 6 --ctx 512 --batch 4 --mlp"),
-    ("E", "evaluate", "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512 --batch 256 --steps 5"),
+    (
+        "E",
+        "evaluate",
+        "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512 --batch 256 --steps 5",
+    ),
 ];
 
 pub(crate) const USAGE: &str =
@@ -54,11 +58,16 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     let with = if options.device == "cpu" { "flex" } else { options.device.as_str() };
     let binary = devices::binary(&["--device".to_string(), with.to_string()]);
     if options.peer && !succeeds(Command::new(&options.python).args(["-c", "import torch"])) {
-        eprintln!("xtask bench: {} has no torch: pip install torch, or name another with --python", options.python);
+        eprintln!(
+            "xtask bench: {} has no torch: pip install torch, or name another with --python",
+            options.python
+        );
         return ExitCode::from(2);
     }
     if let Some(model) = &options.scan {
-        println!("| work | threads | tokens/s | peer | peer's tokens/s | ratio: median (each round) |");
+        println!(
+            "| work | threads | tokens/s | peer | peer's tokens/s | ratio: median (each round) |"
+        );
         println!("|---|---|---|---|---|---|");
         options.threads.iter().for_each(|threads| scan(&options, &binary, threads, model));
         return ExitCode::SUCCESS;
@@ -91,7 +100,9 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
         match flag.as_str() {
             "--threads" => options.threads = value()?.split(',').map(str::to_string).collect(),
-            "--rounds" => options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?,
+            "--rounds" => {
+                options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?
+            }
             "--device" => options.device = value()?,
             "--python" => options.python = value()?,
             "--peer" => options.peer = true,
@@ -110,30 +121,41 @@ fn row(options: &Options, binary: &Path, threads: &str, (name, work, sizes): (&s
     let (mut ours, mut peers, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let mut command = Command::new(binary);
-        command.args(["--threads", threads, "bench", work, "--device", &options.device]).args(&sizes);
+        command
+            .args(["--threads", threads, "bench", work, "--device", &options.device])
+            .args(&sizes);
         let line = output(&mut command);
         let tokens = field(&line, "tokens_per_s");
         ours.push([tokens, field(&line, "gflops"), field(&line, "share_of_sgemm")]);
         if options.peer {
             let mut command = Command::new(&options.python);
-            command.arg(root().join("fixtures/bench/pytorch.py")).arg(work).args(&sizes).args(["--threads", threads]);
+            command
+                .arg(root().join("fixtures/bench/pytorch.py"))
+                .arg(work)
+                .args(&sizes)
+                .args(["--threads", threads]);
             command.args(options.compile.then_some("--compile"));
             let peer = field(&output(&mut command), "tokens_per_s");
             peers.push(peer);
             ratios.push(tokens / peer);
         }
     }
-    let [tokens, gflops, share] = [0, 1, 2].map(|i| median(ours.iter().map(|values| values[i]).collect()));
+    let [tokens, gflops, share] =
+        [0, 1, 2].map(|i| median(ours.iter().map(|values| values[i]).collect()));
     let (peer, ratio) = if ratios.is_empty() {
         (String::new(), String::new())
     } else {
         let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
         (format!("{:.0}", median(peers)), format!("{:.2} ({})", median(ratios), each.join(" ")))
     };
-    println!("| {name} | {threads} | {tokens:.0} | {gflops:.0} | {:.0} % | {peer} | {ratio} |", 100.0 * share);
+    println!(
+        "| {name} | {threads} | {tokens:.0} | {gflops:.0} | {:.0} % | {peer} | {ratio} |",
+        100.0 * share
+    );
 }
 
-/// Times a pretrained model, round by round, and prints a line for each kind of work and peer, and one for loading.
+/// Times a pretrained model, round by round, and prints a line for each kind of work and peer, and
+/// one for loading.
 fn scan(options: &Options, binary: &Path, threads: &str, model: &str) {
     const WORKS: [(&str, &[&str]); 2] = [
         ("losses", &["transformers_eager", "transformers_sdpa", "lens"]),
@@ -146,11 +168,17 @@ fn scan(options: &Options, binary: &Path, threads: &str, model: &str) {
         ours.push(output(&mut command));
         if options.peer {
             let mut command = Command::new(&options.python);
-            command.arg(root().join("fixtures/bench/scan_peer.py")).args([model, "--threads", threads]);
+            command.arg(root().join("fixtures/bench/scan_peer.py")).args([
+                model,
+                "--threads",
+                threads,
+            ]);
             peers.push(output(&mut command));
         }
     }
-    let of = |lines: &[String], name: &str| -> Vec<f64> { lines.iter().map(|line| field(line, name)).collect() };
+    let of = |lines: &[String], name: &str| -> Vec<f64> {
+        lines.iter().map(|line| field(line, name)).collect()
+    };
     for (work, names) in WORKS {
         let mine = of(&ours, work);
         let tokens = median(mine.clone());
@@ -162,7 +190,10 @@ fn scan(options: &Options, binary: &Path, threads: &str, model: &str) {
             let ratios: Vec<f64> = mine.iter().zip(&peer).map(|(ours, peer)| ours / peer).collect();
             let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
             let (peer, ratio) = (median(peer), median(ratios));
-            println!("| {work} | {threads} | {tokens:.0} | {name} | {peer:.0} | {ratio:.2} ({}) |", each.join(" "));
+            println!(
+                "| {work} | {threads} | {tokens:.0} | {name} | {peer:.0} | {ratio:.2} ({}) |",
+                each.join(" ")
+            );
         }
     }
     println!("| loading, s | {threads} | {:.2} | | | |", median(of(&ours, "load_s")));
@@ -175,7 +206,9 @@ fn succeeds(command: &mut Command) -> bool {
 /// The command's standard output; ends the process if it fails.
 fn output(command: &mut Command) -> String {
     match command.stderr(Stdio::inherit()).output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
         Ok(output) => exit(output.status.code().unwrap_or(1)),
         Err(error) => {
             eprintln!("xtask: cannot run {}: {error}", command.get_program().display());

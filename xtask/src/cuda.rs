@@ -1,4 +1,5 @@
-//! CubeCL's backend for NVIDIA GPUs: built without its code host, and its kernels assembled without a GPU.
+//! CubeCL's backend for NVIDIA GPUs: built without its code host, and its kernels assembled without
+//! a GPU.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
@@ -25,7 +26,8 @@ pub(crate) const USAGE: &str = "  cuda [--build | --test]
             with, is installed from PyPI into target/cuda where it is missing
 ";
 
-/// The version of CUDA whose driver interface is built against (cudarc's notation). It decides which drivers will do.
+/// The version of CUDA whose driver interface is built against (cudarc's notation). It decides
+/// which drivers will do.
 const CUDA: &str = "13000";
 
 /// Compute capabilities whose kernels are assembled: A100, H100, B200.
@@ -39,12 +41,23 @@ pub(crate) fn cuda(arguments: &[String]) -> ExitCode {
         ["--test"] => run(&mut build(false).conformance()),
         [] => {
             let mut command = Command::new(build(false).program);
-            command.args(["reproduce", "--scale", "smoke", "--device", "cuda:0", "--out", "out/smoke-cuda"]);
+            command.args([
+                "reproduce",
+                "--scale",
+                "smoke",
+                "--device",
+                "cuda:0",
+                "--out",
+                "out/smoke-cuda",
+            ]);
             command.args(["--corpus", "fixtures/corpora/python.jsonl.zst"]);
             run(command.current_dir(root()));
         }
         others => {
-            eprint!("xtask cuda: expected --build, --test or no argument, found {}\n{USAGE}", others.join(" "));
+            eprint!(
+                "xtask cuda: expected --build, --test or no argument, found {}\n{USAGE}",
+                others.join(" ")
+            );
             return ExitCode::from(2);
         }
     }
@@ -67,12 +80,14 @@ fn folder() -> PathBuf {
     target(&root()).join("cuda")
 }
 
-/// The data folder in which CubeCL's build finds LLVM, if that is not the user's own. Its build script downloads LLVM from
-/// a code host unless a folder with a mark in it is there; PyPI has the same version, with hashes.
+/// The data folder in which CubeCL's build finds LLVM, if that is not the user's own. Its build
+/// script downloads LLVM from a code host unless a folder with a mark in it is there; PyPI has the
+/// same version, with hashes.
 fn llvm() -> Option<PathBuf> {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap_or_default();
-    let version = locked_version(&lock, "tracel-llvm-bundler")
-        .unwrap_or_else(|| fail("Cargo.lock has no tracel-llvm-bundler; which LLVM CubeCL needs is not known"));
+    let version = locked_version(&lock, "tracel-llvm-bundler").unwrap_or_else(|| {
+        fail("Cargo.lock has no tracel-llvm-bundler; which LLVM CubeCL needs is not known")
+    });
     let name = format!("tracel/tracel-llvm-{version}");
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let own = env::var_os("XDG_DATA_HOME").map(PathBuf::from).or(home);
@@ -85,7 +100,8 @@ fn llvm() -> Option<PathBuf> {
     let link = data.join(&name);
     devices::link(&library, &link);
     let mark = link.join(MARK);
-    // Written once: CubeCL's build watches it, and where it is newer everything above LLVM is built anew.
+    // Written once: CubeCL's build watches it, and where it is newer everything above LLVM is built
+    // anew.
     if !mark.exists() {
         fs::write(&mark, "").unwrap_or_else(|error| fail(&format!("{}: {error}", mark.display())));
     }
@@ -97,21 +113,28 @@ const MARK: &str = ".tracel-llvm-installed";
 
 /// The version of a package in Cargo.lock.
 fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
-    let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
+    let entry = lock
+        .split("[[package]]")
+        .find(|entry| entry.contains(&format!("name = \"{package}\"\n")))?;
     entry.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
 }
 
-/// `cargo xtask ci --cuda [CAPABILITY...]`: everything that an engine does, on a driver that computes nothing and keeps
-/// each kernel's PTX; NVIDIA's assembler must accept all of it, for each generation of GPUs.
+/// `cargo xtask ci --cuda [CAPABILITY...]`: everything that an engine does, on a driver that
+/// computes nothing and keeps each kernel's PTX; NVIDIA's assembler must accept all of it, for each
+/// generation of GPUs.
 pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
-    let asked: Vec<u32> = match capabilities.iter().map(|text| text.parse()).collect::<Result<Vec<u32>, _>>() {
-        Ok(none) if none.is_empty() => CAPABILITIES.to_vec(),
-        Ok(asked) if asked.iter().all(|of| CAPABILITIES.contains(of)) => asked,
-        _ => {
-            eprintln!("xtask ci --cuda: expected some of {CAPABILITIES:?}, found {}", capabilities.join(" "));
-            return ExitCode::from(2);
-        }
-    };
+    let asked: Vec<u32> =
+        match capabilities.iter().map(|text| text.parse()).collect::<Result<Vec<u32>, _>>() {
+            Ok(none) if none.is_empty() => CAPABILITIES.to_vec(),
+            Ok(asked) if asked.iter().all(|of| CAPABILITIES.contains(of)) => asked,
+            _ => {
+                eprintln!(
+                    "xtask ci --cuda: expected some of {CAPABILITIES:?}, found {}",
+                    capabilities.join(" ")
+                );
+                return ExitCode::from(2);
+            }
+        };
     let built = build(false);
     let tools = folder().join("nvcc");
     install_listed("fixtures/gpu/nvcc.txt", &tools);
@@ -119,7 +142,8 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
     let work = folder().join("kernels");
     let _ = fs::remove_dir_all(&work);
     let driver = work.join("driver");
-    fs::create_dir_all(&driver).unwrap_or_else(|error| fail(&format!("{}: {error}", driver.display())));
+    fs::create_dir_all(&driver)
+        .unwrap_or_else(|error| fail(&format!("{}: {error}", driver.display())));
     let library = driver.join("libcuda.so.1");
     run(Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-o"])
@@ -127,7 +151,8 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
         .arg(root().join("fixtures/gpu/fakecuda.c")));
 
     smi(&driver).unwrap_or_else(|what| fail(&what));
-    let kinds: Vec<(u32, bool)> = asked.into_iter().flat_map(|of| [(of, false), (of, true)]).collect();
+    let kinds: Vec<(u32, bool)> =
+        asked.into_iter().flat_map(|of| [(of, false), (of, true)]).collect();
     let results = side_by_side(&kinds, |&(capability, half)| {
         let begun = Instant::now();
         let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));
@@ -146,7 +171,10 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
             ((0, Vec::new()), 0.0)
         });
         let (major, minor, good) = (capability / 10, capability % 10, modules - wrong.len());
-        println!("| {major}.{minor} | {name} | {modules} | {good} | {} | {seconds:.0} |", wrong.len());
+        println!(
+            "| {major}.{minor} | {name} | {modules} | {good} | {} | {seconds:.0} |",
+            wrong.len()
+        );
         failures.extend(wrong);
     }
     failures.iter().for_each(|failure| eprintln!("xtask: {failure}"));
@@ -164,7 +192,10 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(at) else { break };
                     let result = work(item);
-                    results.lock().expect("no worker panics while it holds this").insert(at, result);
+                    results
+                        .lock()
+                        .expect("no worker panics while it holds this")
+                        .insert(at, result);
                 }
             });
         }
@@ -173,12 +204,24 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
 }
 
 /// Has everything done once on the driver that keeps kernels, which come into the folder `ptx`.
-fn record(built: &Built, driver: &Path, toolkit: &Path, ptx: &Path, capability: u32, half: bool) -> Result<(), String> {
+fn record(
+    built: &Built,
+    driver: &Path,
+    toolkit: &Path,
+    ptx: &Path,
+    capability: u32,
+    half: bool,
+) -> Result<(), String> {
     fs::create_dir_all(ptx).map_err(|error| format!("{}: {error}", ptx.display()))?;
     let mut command = Command::new(&built.exercise);
     command.arg("cuda:0").args(half.then_some("--bf16"));
-    command.env("LD_LIBRARY_PATH", before(driver, "LD_LIBRARY_PATH")).env("PATH", before(driver, "PATH"));
-    command.env("CUDA_PATH", toolkit).env("FAKE_CUDA_DIR", ptx).env("FAKE_CUDA_CAPABILITY", capability.to_string());
+    command
+        .env("LD_LIBRARY_PATH", before(driver, "LD_LIBRARY_PATH"))
+        .env("PATH", before(driver, "PATH"));
+    command
+        .env("CUDA_PATH", toolkit)
+        .env("FAKE_CUDA_DIR", ptx)
+        .env("FAKE_CUDA_CAPABILITY", capability.to_string());
     // What a real GPU's tuning found must not be taken, nor left behind for one.
     command.env("HOME", ptx).env("XDG_CACHE_HOME", ptx).current_dir(ptx);
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
@@ -214,8 +257,11 @@ fn assemble(toolkit: &Path, ptx: &Path, capability: u32) -> Result<Assembled, St
     paths.retain(|path| path.extension().is_some_and(|end| end == "ptx"));
     paths.sort();
     for path in paths {
-        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let arch = architecture(&text).ok_or_else(|| format!("{}: it names no target", path.display()))?.to_string();
+        let text =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let arch = architecture(&text)
+            .ok_or_else(|| format!("{}: it names no target", path.display()))?
+            .to_string();
         if !arch.trim_end_matches(['a', 'f']).ends_with(&format!("sm_{capability}")) {
             return Err(format!("{}: it is for {arch}", path.display()));
         }
@@ -260,7 +306,10 @@ mod tests {
         let llvm = locked_version(&lock, "tracel-llvm-bundler").expect("CubeCL's build is locked");
         let list = fs::read_to_string(root().join("fixtures/gpu/llvm.txt")).unwrap();
         let minor = llvm.split('.').take(2).collect::<Vec<_>>().join(".");
-        assert!(list.matches(&format!("=={minor}.")).count() == 2, "CubeCL's LLVM is {llvm}; {list}");
+        assert!(
+            list.matches(&format!("=={minor}.")).count() == 2,
+            "CubeCL's LLVM is {llvm}; {list}"
+        );
         assert_eq!(locked_version(&lock, "no-such-package"), None);
     }
 
@@ -274,8 +323,14 @@ mod tests {
         assert_eq!(assemble(&folder, &ptx, 90), Err("no kernel was recorded".to_string()));
         let script = "#!/bin/sh\nfor last; do :; done\n! grep refused \"$last\" >&2\n";
         fs::write(tools.join("ptxas"), script).unwrap();
-        fs::set_permissions(tools.join("ptxas"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let module = |name: &str, text: &str| fs::write(ptx.join(name), format!(".target sm_90a\n{text}")).unwrap();
+        fs::set_permissions(
+            tools.join("ptxas"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let module = |name: &str, text: &str| {
+            fs::write(ptx.join(name), format!(".target sm_90a\n{text}")).unwrap()
+        };
         module("1.ptx", "fine");
         module("2.ptx", "fine");
         module("3.ptx", "refused: no such instruction");
@@ -288,7 +343,10 @@ mod tests {
 
     #[test]
     fn targets() {
-        assert_eq!(architecture("//\n.version 8.8\n.target sm_90a\n.address_size 64"), Some("sm_90a"));
+        assert_eq!(
+            architecture("//\n.version 8.8\n.target sm_90a\n.address_size 64"),
+            Some("sm_90a")
+        );
         assert_eq!(architecture(".target sm_80, debug"), Some("sm_80"));
         assert_eq!(architecture("nothing"), None);
     }

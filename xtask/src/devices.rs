@@ -34,8 +34,9 @@ pub(crate) fn binary(arguments: &[String]) -> PathBuf {
     target(&root()).join("release/induction")
 }
 
-/// What is built for a backend: the program, the tests that hold its devices against PyTorch, and the example that has
-/// everything compiled. All in one call of cargo, for each set of features of the dependencies has most of them built anew.
+/// What is built for a backend: the program, the tests that hold its devices against PyTorch, and
+/// the example that has everything compiled. All in one call of cargo, for each set of features of
+/// the dependencies has most of them built anew.
 pub(crate) struct Built {
     pub(crate) program: PathBuf,
     pub(crate) conformance: PathBuf,
@@ -43,12 +44,32 @@ pub(crate) struct Built {
 }
 
 /// Builds these with `feature` in a target folder of their own; ends the process if it fails.
-pub(crate) fn build(feature: &str, folder: &Path, variables: &[(&str, String)], quiet: bool) -> Built {
+pub(crate) fn build(
+    feature: &str,
+    folder: &Path,
+    variables: &[(&str, String)],
+    quiet: bool,
+) -> Built {
     let folder_name = folder.display().to_string();
     let feature = format!("induction/{feature},induction-engine/{feature}");
-    let mut arguments = vec!["build", "--release", "--package", "induction", "--package", "induction-train"];
-    arguments.extend(["--package", "induction-engine", "--bin", "induction", "--test", "conformance"]);
-    arguments.extend(["--example", "exercise", "--features", &feature, "--target-dir", &folder_name]);
+    let mut arguments =
+        vec!["build", "--release", "--package", "induction", "--package", "induction-train"];
+    arguments.extend([
+        "--package",
+        "induction-engine",
+        "--bin",
+        "induction",
+        "--test",
+        "conformance",
+    ]);
+    arguments.extend([
+        "--example",
+        "exercise",
+        "--features",
+        &feature,
+        "--target-dir",
+        &folder_name,
+    ]);
     arguments.push("--message-format=json-render-diagnostics");
     if quiet {
         arguments.push("--quiet");
@@ -56,49 +77,77 @@ pub(crate) fn build(feature: &str, folder: &Path, variables: &[(&str, String)], 
         eprintln!("cargo {}", arguments.join(" "));
     }
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(&arguments).envs(variables.iter().map(|(name, value)| (name, value))).current_dir(root());
+    command
+        .args(&arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .current_dir(root());
     let text = match command.stderr(Stdio::inherit()).output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
         Ok(output) => exit(output.status.code().unwrap_or(1)),
         Err(error) => fail(&format!("cannot run cargo: {error}")),
     };
     let found = |name: &str| {
-        executable(&text, name).unwrap_or_else(|| fail(&format!("cargo built no {name}; this is a bug in xtask")))
+        executable(&text, name)
+            .unwrap_or_else(|| fail(&format!("cargo built no {name}; this is a bug in xtask")))
     };
-    Built { program: found("induction"), conformance: found("conformance"), exercise: found("exercise") }
+    Built {
+        program: found("induction"),
+        conformance: found("conformance"),
+        exercise: found("exercise"),
+    }
 }
 
 impl Built {
-    /// The conformance tests, ready to be run on the fixtures of this tree; the folder that cargo has told this program is xtask's
-    /// own.
+    /// The conformance tests, ready to be run on the fixtures of this tree; the folder that cargo
+    /// has told this program is xtask's own.
     pub(crate) fn conformance(&self) -> Command {
         let mut command = Command::new(&self.conformance);
-        command.arg("--nocapture").env("CARGO_MANIFEST_DIR", root().join("crates/train")).current_dir(root());
+        command
+            .arg("--nocapture")
+            .env("CARGO_MANIFEST_DIR", root().join("crates/train"))
+            .current_dir(root());
         command
     }
 }
 
 /// The path of the executable that cargo made of the target `name`, by its messages.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let messages =
+        messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let made = messages.filter(|message| message["target"]["name"] == name);
     made.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
-/// Installs packages whose hashes a file lists into `folder`, unless they are there. Ends the process if they cannot be had.
+/// Installs packages whose hashes a file lists into `folder`, unless they are there. Ends the
+/// process if they cannot be had.
 pub(crate) fn install_listed(list: &str, folder: &Path) {
     let (list, mark) = (root().join(list), folder.join(".installed"));
-    let wanted = std::fs::read_to_string(&list).unwrap_or_else(|error| fail(&format!("{}: {error}", list.display())));
+    let wanted = std::fs::read_to_string(&list)
+        .unwrap_or_else(|error| fail(&format!("{}: {error}", list.display())));
     if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
         return;
     }
     eprintln!("xtask: installing what {} lists into {}", list.display(), folder.display());
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
-    pip.args(["--disable-pip-version-check", "--upgrade", "--target"]).arg(folder).arg("--requirement").arg(&list);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+    ]);
+    pip.args(["--disable-pip-version-check", "--upgrade", "--target"])
+        .arg(folder)
+        .arg("--requirement")
+        .arg(&list);
     run(&mut pip);
     // Last: what an interruption left is installed again.
-    std::fs::write(&mark, wanted).unwrap_or_else(|error| fail(&format!("{}: {error}", mark.display())));
+    std::fs::write(&mark, wanted)
+        .unwrap_or_else(|error| fail(&format!("{}: {error}", mark.display())));
 }
 
 /// Makes `link` a symbolic link to the folder `original`; ends the process if it cannot.
@@ -129,7 +178,8 @@ fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
 pub(crate) fn before(first: &Path, variable: &str) -> String {
     let mut paths = vec![first.to_path_buf()];
     paths.extend(env::var_os(variable).iter().flat_map(env::split_paths));
-    env::join_paths(paths).map_or_else(|_| first.display().to_string(), |all| all.to_string_lossy().into_owned())
+    env::join_paths(paths)
+        .map_or_else(|_| first.display().to_string(), |all| all.to_string_lossy().into_owned())
 }
 
 /// Runs a command; ends the process if it fails.

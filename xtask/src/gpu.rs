@@ -33,7 +33,10 @@ pub(crate) fn gpu(arguments: &[String]) -> ExitCode {
         ["--pack", "--torch", version] => pack(Some(version)),
         ["--read", files @ ..] if !files.is_empty() => read(files),
         others => {
-            eprint!("xtask gpu: expected --pack or --read FILE, found \"{}\"\n{USAGE}", others.join(" "));
+            eprint!(
+                "xtask gpu: expected --pack or --read FILE, found \"{}\"\n{USAGE}",
+                others.join(" ")
+            );
             ExitCode::from(2)
         }
     }
@@ -43,9 +46,12 @@ fn pack(version: Option<&str>) -> ExitCode {
     let torch = Torch::own(version);
     let (libtorch, cuda) = (torch.build(false), cuda::build(false));
     let stripped = target(&root()).join("gpu");
-    fs::create_dir_all(&stripped).unwrap_or_else(|error| fail(&format!("{}: {error}", stripped.display())));
+    fs::create_dir_all(&stripped)
+        .unwrap_or_else(|error| fail(&format!("{}: {error}", stripped.display())));
     let mut command = Command::new("python3");
-    command.arg(root().join("fixtures/gpu/pack.py")).args(["--torch", torch.version.split('+').next().unwrap_or("")]);
+    command
+        .arg(root().join("fixtures/gpu/pack.py"))
+        .args(["--torch", torch.version.split('+').next().unwrap_or("")]);
     // Those that hold the same libraries beside each other.
     for (name, program) in [
         ("induction-libtorch", &libtorch.program),
@@ -83,7 +89,8 @@ fn read(files: &[&str]) -> ExitCode {
     let page = page::page(&calls);
     let (path, benchmarks) = (root().join(PAGE), root().join(BENCHMARKS));
     let rows = page::benchmarks(&calls);
-    let old = fs::read_to_string(&benchmarks).unwrap_or_else(|error| fail(&format!("{BENCHMARKS}: {error}")));
+    let old = fs::read_to_string(&benchmarks)
+        .unwrap_or_else(|error| fail(&format!("{BENCHMARKS}: {error}")));
     let new = page::between_marks(&old, &rows).unwrap_or_else(|| {
         fail(&format!(
             "{BENCHMARKS}: the marks {} and {} are not there, each once, in this order",
@@ -104,10 +111,13 @@ fn write(path: &PathBuf, text: &str) {
 /// A call's record, as fixtures/gpu/session.py wrote it.
 fn call(path: &Path) -> Result<Value, String> {
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let call: Value =
-        serde_json::from_str(&text).map_err(|error| format!("not a gpu.json of fixtures/gpu.sh ({error})"))?;
+    let call: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("not a gpu.json of fixtures/gpu.sh ({error})"))?;
     if call["format"] != 1 || !call["steps"].is_array() {
-        return Err(format!("not a gpu.json of fixtures/gpu.sh: its format is {}, expected 1", call["format"]));
+        return Err(format!(
+            "not a gpu.json of fixtures/gpu.sh: its format is {}, expected 1",
+            call["format"]
+        ));
     }
     if let Some(reason) = call["refused"].as_str() {
         return Err(format!("that call did not begin: {reason}"));
@@ -118,13 +128,18 @@ fn call(path: &Path) -> Result<Value, String> {
     Ok(call)
 }
 
-/// Whether the calls may stand in one table: each of its own number, on the same card, of the same programs.
+/// Whether the calls may stand in one table: each of its own number, on the same card, of the same
+/// programs.
 fn of_one_machine(calls: &[Value]) -> Result<(), String> {
     for (at, call) in calls.iter().enumerate() {
         for before in &calls[..at] {
-            for (part, key) in
-                [("machine", "gpu"), ("machine", "driver"), ("machine", "torch"), ("pack", "commit"), ("pack", "made")]
-            {
+            for (part, key) in [
+                ("machine", "gpu"),
+                ("machine", "driver"),
+                ("machine", "torch"),
+                ("pack", "commit"),
+                ("pack", "made"),
+            ] {
                 let (first, second) = (&before[part][key], &call[part][key]);
                 if first != second {
                     return Err(format!(
@@ -146,7 +161,8 @@ mod tests {
 
     #[test]
     fn what_is_no_result_is_refused() {
-        let folder = std::env::temp_dir().join(format!("induction-xtask-gpu-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("induction-xtask-gpu-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("gpu.json");
         let said = |text: &str| {
@@ -156,12 +172,22 @@ mod tests {
         assert!(said("no").contains("not a gpu.json"));
         assert!(said("{}").contains("format is null"));
         assert!(said(r#"{"format": 2, "steps": []}"#).contains("format is 2"));
-        assert!(said(r#"{"format": 1, "steps": [], "refused": "no driver"}"#).contains("did not begin: no driver"));
+        assert!(
+            said(r#"{"format": 1, "steps": [], "refused": "no driver"}"#)
+                .contains("did not begin: no driver")
+        );
         assert!(said(r#"{"format": 1, "steps": [], "rehearsal": true}"#).contains("rehearsal"));
-        let made = |call: u32, gpu: &str| serde_json::json!({"call": call, "machine": {"gpu": gpu}});
+        let made =
+            |call: u32, gpu: &str| serde_json::json!({"call": call, "machine": {"gpu": gpu}});
         assert_eq!(of_one_machine(&[made(1, "H100"), made(2, "H100")]), Ok(()));
-        assert!(of_one_machine(&[made(1, "H100"), made(2, "H200")]).is_err_and(|what| what.contains("gpu is")));
-        assert!(of_one_machine(&[made(1, "H100"), made(1, "H100")]).is_err_and(|what| what.contains("twice")));
+        assert!(
+            of_one_machine(&[made(1, "H100"), made(2, "H200")])
+                .is_err_and(|what| what.contains("gpu is"))
+        );
+        assert!(
+            of_one_machine(&[made(1, "H100"), made(1, "H100")])
+                .is_err_and(|what| what.contains("twice"))
+        );
         fs::remove_dir_all(&folder).unwrap();
         assert!(call(&path).is_err());
     }

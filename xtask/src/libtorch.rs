@@ -43,13 +43,14 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
         }
     }
     if build && test || python.is_some() && version.is_some() {
-        eprint!("xtask libtorch: of --build and --test, and of --torch and --python, one at a time\n{USAGE}");
+        eprint!(
+            "xtask libtorch: of --build and --test, and of --torch and --python, one at a time\n{USAGE}"
+        );
         return ExitCode::from(2);
     }
     let torch = match python {
-        Some(python) => {
-            Torch::of(&python).unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
-        }
+        Some(python) => Torch::of(&python)
+            .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display()))),
         None => Torch::own(version.as_deref()),
     };
     let torch = if build { torch } else { torch.with_what_it_needs() };
@@ -67,7 +68,15 @@ pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
     } else {
         let corpus = root().join("fixtures/corpora/python.jsonl.zst");
         let mut command = Command::new(&built.program);
-        command.args(["reproduce", "--scale", "smoke", "--device", "libtorch", "--out", "out/smoke-libtorch"]);
+        command.args([
+            "reproduce",
+            "--scale",
+            "smoke",
+            "--device",
+            "libtorch",
+            "--out",
+            "out/smoke-libtorch",
+        ]);
         run(command.arg("--corpus").arg(corpus).current_dir(root()));
         eprintln!("{}", built.program.display());
     }
@@ -84,8 +93,9 @@ pub(crate) struct Torch {
 }
 
 impl Torch {
-    /// That of a virtual environment of our own, which is made if it is not there, without the packages that torch stands
-    /// on: they are some GB, and building needs none of them. Ends the process if it cannot be had.
+    /// That of a virtual environment of our own, which is made if it is not there, without the
+    /// packages that torch stands on: they are some GB, and building needs none of them. Ends the
+    /// process if it cannot be had.
     pub(crate) fn own(version: Option<&str>) -> Self {
         let version = version.unwrap_or(TORCH);
         if let Err(what) = check_version(version) {
@@ -99,7 +109,8 @@ impl Torch {
         eprintln!("xtask: installing torch {version} into {}", venv.display());
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         pip(&python, &["--no-deps", &format!("torch=={version}")]);
-        Self::of(&python).unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
+        Self::of(&python)
+            .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
     }
 
     /// Looks at a Python; what it has, if that is not enough.
@@ -110,21 +121,33 @@ impl Torch {
             facts = {}; exec(open(os.path.join(root, 'version.py')).read(), facts); print(facts['__version__']); print(root)";
         let output = Command::new(python).args(["-c", ASK]).output().map_err(|e| e.to_string())?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().lines().last().unwrap_or_default().to_string();
+            let said = String::from_utf8_lossy(&output.stderr)
+                .trim()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_string();
             return Err(said);
         }
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut lines = text.lines();
         let (version, root) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         check_version(version)?;
-        Ok(Self { python: python.to_path_buf(), version: version.to_string(), root: PathBuf::from(root) })
+        Ok(Self {
+            python: python.to_path_buf(),
+            version: version.to_string(),
+            root: PathBuf::from(root),
+        })
     }
 
     /// The same, with the packages that torch stands on, which running needs and building does not.
     pub(crate) fn with_what_it_needs(self) -> Self {
         if !succeeds(&self.python, &["-c", "import torch"]) {
             if !self.python.starts_with(folder()) {
-                fail(&format!("{}: `import torch` fails: install what it stands on", self.python.display()));
+                fail(&format!(
+                    "{}: `import torch` fails: install what it stands on",
+                    self.python.display()
+                ));
             }
             let version = self.version.split('+').next().unwrap_or_default();
             eprintln!("xtask: installing what torch {version} stands on (some GB)");
@@ -137,8 +160,8 @@ impl Torch {
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let library = self.root.join("lib");
         let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-        // What is built finds the library by itself. The place is the same for every version: other flags have everything
-        // built anew.
+        // What is built finds the library by itself. The place is the same for every version: other
+        // flags have everything built anew.
         let flags = format!("{flags} -Clink-arg=-Wl,-rpath,{}", folder().join("lib").display());
         vec![
             ("LIBTORCH", self.root.display().to_string()),
@@ -161,7 +184,9 @@ fn folder() -> PathBuf {
 }
 
 fn pip(python: &Path, arguments: &[&str]) {
-    run(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(arguments));
+    run(Command::new(python)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(arguments));
 }
 
 /// Whether a version can be built against; says so of one that was not tried.
@@ -171,10 +196,16 @@ fn check_version(version: &str) -> Result<(), String> {
         return Err(format!("torch {version}: expected a version such as {TORCH}"));
     };
     if (major, minor) < OLDEST {
-        return Err(format!("torch {version}: burn-tch 0.22 needs {}.{} or later", OLDEST.0, OLDEST.1));
+        return Err(format!(
+            "torch {version}: burn-tch 0.22 needs {}.{} or later",
+            OLDEST.0, OLDEST.1
+        ));
     }
     if (major, minor) > NEWEST {
-        eprintln!("xtask: torch {version} is newer than any that was tried ({}.{})", NEWEST.0, NEWEST.1);
+        eprintln!(
+            "xtask: torch {version} is newer than any that was tried ({}.{})",
+            NEWEST.0, NEWEST.1
+        );
     }
     Ok(())
 }
@@ -188,7 +219,12 @@ mod tests {
         for good in ["2.9.0", "2.9.1+cpu", "2.11.0+cu130", "2.12.0", "3.0.0"] {
             assert_eq!(check_version(good), Ok(()), "{good}");
         }
-        for (bad, why) in [("2.8.0", "2.9 or later"), ("1.13.1+cu117", "2.9"), ("", "such as"), ("two", "such as")] {
+        for (bad, why) in [
+            ("2.8.0", "2.9 or later"),
+            ("1.13.1+cu117", "2.9"),
+            ("", "such as"),
+            ("two", "such as"),
+        ] {
             assert!(check_version(bad).is_err_and(|what| what.contains(why)), "{bad}");
         }
     }

@@ -45,15 +45,20 @@ fn main() -> ExitCode {
         Some("regress") => regress::regress(&arguments[1..]),
         Some("torture") => torture::torture(&arguments[1..]),
         Some("scale") => scale::scale(&arguments[1..]),
-        Some("ci") => match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            [] => ci(),
-            ["--slurm"] => slurm::test(),
-            ["--cuda", capabilities @ ..] => cuda::test(capabilities),
-            others => {
-                eprintln!("xtask ci: expected nothing, --slurm or --cuda, found {}", others.join(" "));
-                ExitCode::from(2)
+        Some("ci") => {
+            match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                [] => ci(),
+                ["--slurm"] => slurm::test(),
+                ["--cuda", capabilities @ ..] => cuda::test(capabilities),
+                others => {
+                    eprintln!(
+                        "xtask ci: expected nothing, --slurm or --cuda, found {}",
+                        others.join(" ")
+                    );
+                    ExitCode::from(2)
+                }
             }
-        },
+        }
         Some("help" | "--help" | "-h") => {
             usage();
             ExitCode::SUCCESS
@@ -70,13 +75,17 @@ fn usage() {
     eprint!("{USAGE}{}{devices}{}{}{}", bench::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
 }
 
-/// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output folder.
+/// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output
+/// folder.
 fn induction(task: &str, arguments: &[String]) -> ExitCode {
     let root = root();
     let binary = devices::binary(arguments);
-    let has = |flag: &str| arguments.iter().any(|a| a == flag || a.starts_with(&format!("{flag}=")));
+    let has =
+        |flag: &str| arguments.iter().any(|a| a == flag || a.starts_with(&format!("{flag}=")));
     let after = arguments.iter().position(|a| a == "--scale").and_then(|at| arguments.get(at + 1));
-    let scale = after.map(String::as_str).or_else(|| arguments.iter().find_map(|a| a.strip_prefix("--scale=")));
+    let scale = after
+        .map(String::as_str)
+        .or_else(|| arguments.iter().find_map(|a| a.strip_prefix("--scale=")));
     let scale = scale.unwrap_or("laptop");
     let corpora = root.join("fixtures/corpora");
     let mut command = Command::new(binary);
@@ -99,11 +108,17 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
         }
     }
     if !has("--out") && !has("--help") {
-        command.arg("--out").arg(Path::new("out").join(if task == "reproduce" { scale } else { task }));
+        command.arg("--out").arg(Path::new("out").join(if task == "reproduce" {
+            scale
+        } else {
+            task
+        }));
     }
     match command.status() {
         // A signal leaves no code; the binary has said why it stopped.
-        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(130)),
+        Ok(status) => {
+            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(130))
+        }
         Err(error) => {
             eprintln!("xtask: cannot run {}: {error}", command.get_program().display());
             ExitCode::from(2)
@@ -111,8 +126,8 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
     }
 }
 
-/// What is off by default and can be linted and tested anywhere is on in all of `ci`: each set of features has most
-/// dependencies built anew.
+/// What is off by default and can be linted and tested anywhere is on in all of `ci`: each set of
+/// features has most dependencies built anew.
 const CI_FEATURES: &str = "--features=induction/hub";
 
 fn ci() -> ExitCode {
@@ -120,7 +135,10 @@ fn ci() -> ExitCode {
     cargo(&["clippy", "--workspace", "--all-targets", CI_FEATURES, "--", "-D", "warnings"]);
     // What users build: without burn, which the workspace's tests have.
     cargo(&["clippy", "--package", "induction", "--", "-D", "warnings"]);
-    cargo_with(&["doc", "--workspace", "--no-deps", CI_FEATURES], &[("RUSTDOCFLAGS", "-D warnings".to_string())]);
+    cargo_with(
+        &["doc", "--workspace", "--no-deps", CI_FEATURES],
+        &[("RUSTDOCFLAGS", "-D warnings".to_string())],
+    );
     cargo(&["test", "--workspace", CI_FEATURES]);
     ExitCode::SUCCESS
 }
@@ -167,8 +185,11 @@ mod tests {
     #[test]
     fn the_guides_diffs_apply() {
         let text = std::fs::read_to_string(root().join("docs/GUIDE.md")).unwrap();
-        let diffs: Vec<&str> =
-            text.split("\n```diff\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        let diffs: Vec<&str> = text
+            .split("\n```diff\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .collect();
         assert_eq!(diffs.len(), 4);
         for diff in diffs {
             let mut git = Command::new("git")

@@ -1,4 +1,5 @@
-//! `cargo xtask regress`: whether a change of the code changed what it must not: bits, claims, the report, speed.
+//! `cargo xtask regress`: whether a change of the code changed what it must not: bits, claims, the
+//! report, speed.
 
 mod base;
 mod compare;
@@ -80,7 +81,10 @@ pub(crate) fn regress(arguments: &[String]) -> ExitCode {
     let root = root();
     let parsed = parse(arguments).and_then(|options| {
         // A revision that is not there is wrong usage: better said before a build than after.
-        options.base.as_deref().map_or(Ok(()), |reference| base::find(&root, Some(reference)).map(drop))?;
+        options
+            .base
+            .as_deref()
+            .map_or(Ok(()), |reference| base::find(&root, Some(reference)).map(drop))?;
         Ok(options)
     });
     let options = match parsed {
@@ -94,17 +98,28 @@ pub(crate) fn regress(arguments: &[String]) -> ExitCode {
     let begun = Instant::now();
     let built = build(&root, &target);
     let outcome = match &built {
-        Ok(binary) => Outcome::Passed(binary.strip_prefix(&root).unwrap_or(binary).display().to_string()),
+        Ok(binary) => {
+            Outcome::Passed(binary.strip_prefix(&root).unwrap_or(binary).display().to_string())
+        }
         Err(message) => Outcome::Broken(format!("the release binary: {message}")),
     };
     let mut all = vec![Done { name: "build", outcome, seconds: begun.elapsed().as_secs_f64() }];
     if let Ok(binary) = built {
-        let mut session = Session { options, root, folder: target.join("regress"), binary, smoke: None, base: None };
+        let mut session = Session {
+            options,
+            root,
+            folder: target.join("regress"),
+            binary,
+            smoke: None,
+            base: None,
+        };
         if session.options.write {
             return write(&mut session);
         }
         for (name, check) in CHECKS {
-            if session.options.only.is_empty() || session.options.only.iter().any(|only| only == name) {
+            if session.options.only.is_empty()
+                || session.options.only.iter().any(|only| only == name)
+            {
                 eprintln!("regress: {name}");
                 let begun = Instant::now();
                 let outcome = check(&mut session).unwrap_or_else(Outcome::Broken);
@@ -122,7 +137,9 @@ fn end(all: &[Done], junit: Option<&Path>) -> ExitCode {
     print!("{}", junit::table(all));
     if let Some(path) = junit {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let written = folder.map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, junit::xml(all)));
+        let written = folder
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(path, junit::xml(all)));
         if let Err(error) = written {
             eprintln!("xtask regress: {}: {error}", path.display());
             return ExitCode::from(2);
@@ -132,8 +149,15 @@ fn end(all: &[Done], junit: Option<&Path>) -> ExitCode {
 }
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
-    let mut options =
-        Options { only: Vec::new(), base: None, slower: 1.10, rounds: 5, threads: 1, junit: None, write: false };
+    let mut options = Options {
+        only: Vec::new(),
+        base: None,
+        slower: 1.10,
+        rounds: 5,
+        threads: 1,
+        junit: None,
+        write: false,
+    };
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
         let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
@@ -146,8 +170,10 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--base" => options.base = Some(value()?),
             "--slower" => {
                 let text = value()?;
-                let ratio = text.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio > 0.0);
-                options.slower = ratio.ok_or(format!("--slower takes a ratio above 0, not {text:?}"))?;
+                let ratio =
+                    text.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio > 0.0);
+                options.slower =
+                    ratio.ok_or(format!("--slower takes a ratio above 0, not {text:?}"))?;
             }
             "--rounds" => options.rounds = whole(value()?, 1000)?,
             "--threads" => options.threads = whole(value()?, 1024)?,
@@ -156,7 +182,9 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             other => return Err(format!("unknown argument {other}")),
         }
     }
-    if let Some(wrong) = options.only.iter().find(|only| CHECKS.iter().all(|(name, _)| name != only)) {
+    if let Some(wrong) =
+        options.only.iter().find(|only| CHECKS.iter().all(|(name, _)| name != only))
+    {
         let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
         return Err(format!("--only takes some of {}, not {wrong:?}", names.join(",")));
     }
@@ -170,9 +198,15 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
 fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.args(["build", "--release", "--package", "induction", "--target-dir"]).arg(target).current_dir(root);
+    command
+        .args(["build", "--release", "--package", "induction", "--target-dir"])
+        .arg(target)
+        .current_dir(root);
     // Standard output is for the table.
-    let status = command.stdout(Stdio::null()).status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    let status = command
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
     if !status.success() {
         return Err(format!("cargo build in {} ended with {status}", root.display()));
     }
@@ -182,13 +216,20 @@ fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
 /// Runs the binary. Ending otherwise than well is a regression, and so not this function's error.
 fn run(command: &mut Command) -> Ran<String> {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
+    let output = output
+        .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
     }
-    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<_> =
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let said = String::from_utf8_lossy(&output.stderr);
-    Ok(Err(format!("induction {} ended with {}\n{}", words.join(" "), output.status, said.trim_end())))
+    Ok(Err(format!(
+        "induction {} ended with {}\n{}",
+        words.join(" "),
+        output.status,
+        said.trim_end()
+    )))
 }
 
 impl Session {
@@ -202,7 +243,8 @@ impl Session {
     fn fresh(&self, name: &str) -> Result<PathBuf, String> {
         let folder = self.folder.join(name);
         if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            fs::remove_dir_all(&folder)
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
         }
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(folder)
@@ -223,10 +265,14 @@ impl Session {
     fn base(&mut self) -> Ran<(PathBuf, String)> {
         if self.base.is_none() {
             let found = match base::find(&self.root, self.options.base.as_deref()) {
-                Ok(Base::Commit(commit)) => match base::build(&self.root, &self.folder.join("base"), &commit) {
-                    Ok(binary) => Ok(Ok((binary, commit))),
-                    Err(message) => Err(format!("the base revision {}: {message}", short(&commit))),
-                },
+                Ok(Base::Commit(commit)) => {
+                    match base::build(&self.root, &self.folder.join("base"), &commit) {
+                        Ok(binary) => Ok(Ok((binary, commit))),
+                        Err(message) => {
+                            Err(format!("the base revision {}: {message}", short(&commit)))
+                        }
+                    }
+                }
                 Ok(Base::Missing(why)) => Ok(Err(why)),
                 Err(message) => Err(message),
             };
@@ -251,7 +297,9 @@ impl Session {
                 Err(message) => return Ok(Err(message)),
             };
             let speed = json(&line)?["tokens_per_s"].as_f64();
-            Ok(Ok(speed.filter(|speed| *speed > 0.0).ok_or(format!("no tokens_per_s in {line}"))?))
+            Ok(Ok(speed
+                .filter(|speed| *speed > 0.0)
+                .ok_or(format!("no tokens_per_s in {line}"))?))
         };
         let mut rounds = Vec::new();
         for round in 0..self.options.rounds {
@@ -263,7 +311,8 @@ impl Session {
                 let theirs = time(&other)?;
                 (time(&self.binary)?, theirs)
             };
-            let theirs = theirs.map_err(|message| format!("the base revision {}: {message}", short(&commit)))?;
+            let theirs = theirs
+                .map_err(|message| format!("the base revision {}: {message}", short(&commit)))?;
             match ours {
                 Ok(ours) => rounds.push([ours, theirs]),
                 Err(message) => return Ok(Outcome::Failed(message)),
@@ -298,7 +347,8 @@ fn golden(session: &mut Session) -> Result<Outcome, String> {
     let spec = read(&fixtures.join("spec.toml"))?.replace("\"text.txt\"", &format!("{text:?}"));
     let path = folder.join("spec.toml");
     fs::write(&path, spec).map_err(|error| format!("{}: {error}", path.display()))?;
-    let expected = json(&read(&fixtures.join("expected.json"))?).map_err(|error| format!("expected.json: {error}"))?;
+    let expected = json(&read(&fixtures.join("expected.json"))?)
+        .map_err(|error| format!("expected.json: {error}"))?;
     let out = folder.join("run");
     let mut command = session.induction();
     command.args(["--threads", "2", "train"]).arg(&path).arg("--out").arg(&out);
@@ -310,7 +360,8 @@ fn golden(session: &mut Session) -> Result<Outcome, String> {
         Ok((log, json(&manifest)?))
     });
     // A run that ended well and left no log is the binary's fault.
-    Ok(found.map_or_else(Outcome::Failed, |(log, manifest)| compare_steps(&expected, &log, &manifest)))
+    Ok(found
+        .map_or_else(Outcome::Failed, |(log, manifest)| compare_steps(&expected, &log, &manifest)))
 }
 
 fn expected_claims(session: &Session) -> PathBuf {
@@ -333,7 +384,8 @@ fn write(session: &mut Session) -> ExitCode {
     let written = session.smoke().and_then(|smoke| {
         let claims = json(&read(&smoke?.join("claims.json"))?)?;
         let path = expected_claims(session);
-        fs::write(&path, golden_claims(&claims)).map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::write(&path, golden_claims(&claims))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     });
     match written {
@@ -363,13 +415,26 @@ fn report(session: &mut Session) -> Result<Outcome, String> {
     }
     let second = files(&folder)?;
     let differ = |(path, bytes): &(&PathBuf, &Vec<u8>)| second.get(*path) != Some(*bytes);
-    let mut changed: Vec<String> = first.iter().filter(differ).map(|(path, _)| path.display().to_string()).collect();
-    changed.extend(second.keys().filter(|path| !first.contains_key(*path)).map(|path| path.display().to_string()));
+    let mut changed: Vec<String> =
+        first.iter().filter(differ).map(|(path, _)| path.display().to_string()).collect();
+    changed.extend(
+        second
+            .keys()
+            .filter(|path| !first.contains_key(*path))
+            .map(|path| path.display().to_string()),
+    );
     if changed.is_empty() {
         let size = first.get(Path::new("report.html")).map_or(0, Vec::len) as f64 / 1e6;
-        return Ok(Outcome::Passed(format!("{size:.1} MB; {} files, built twice, the same bytes", first.len())));
+        return Ok(Outcome::Passed(format!(
+            "{size:.1} MB; {} files, built twice, the same bytes",
+            first.len()
+        )));
     }
-    Ok(Outcome::Failed(format!("built again, {} files differ\n{}", changed.len(), changed.join("\n"))))
+    Ok(Outcome::Failed(format!(
+        "built again, {} files differ\n{}",
+        changed.len(),
+        changed.join("\n")
+    )))
 }
 
 /// All files of a report, but not those of its runs.
@@ -405,10 +470,15 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let all =
-            options("--only golden,report --base v1 --slower 1.5 --rounds 3 --threads 2 --junit a/b.xml").unwrap();
+        let all = options(
+            "--only golden,report --base v1 --slower 1.5 --rounds 3 --threads 2 --junit a/b.xml",
+        )
+        .unwrap();
         assert_eq!(all.only, ["golden", "report"]);
-        assert_eq!((all.base.as_deref(), all.slower, all.rounds, all.threads), (Some("v1"), 1.5, 3, 2));
+        assert_eq!(
+            (all.base.as_deref(), all.slower, all.rounds, all.threads),
+            (Some("v1"), 1.5, 3, 2)
+        );
         assert_eq!(all.junit.as_deref(), Some(Path::new("a/b.xml")));
         let none = options("").unwrap();
         assert_eq!((none.slower, none.rounds, none.base, none.write), (1.1, 5, None, false));
@@ -416,18 +486,38 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let wrong = ["--only", "--only x", "--only golden,", "--base", "--slower 0", "--slower x", "--slower inf"];
-        let more =
-            ["--rounds 0", "--rounds -1", "--threads 1.5", "--junit", "--what", "golden", "--write --only golden"];
+        let wrong = [
+            "--only",
+            "--only x",
+            "--only golden,",
+            "--base",
+            "--slower 0",
+            "--slower x",
+            "--slower inf",
+        ];
+        let more = [
+            "--rounds 0",
+            "--rounds -1",
+            "--threads 1.5",
+            "--junit",
+            "--what",
+            "golden",
+            "--write --only golden",
+        ];
         for line in wrong.iter().chain(&more) {
             assert!(options(line).is_err(), "{line:?}");
         }
-        assert!(options("--only speed").unwrap_err().contains("golden,claims,report,step-time,evaluate-time"));
+        assert!(
+            options("--only speed")
+                .unwrap_err()
+                .contains("golden,claims,report,step-time,evaluate-time")
+        );
     }
 
     #[test]
     fn the_expected_claims_are_those_of_a_smoke_scale() {
-        let claims = json(&read(&root().join("fixtures/golden/smoke-claims.json")).unwrap()).unwrap();
+        let claims =
+            json(&read(&root().join("fixtures/golden/smoke-claims.json")).unwrap()).unwrap();
         assert!(list(&claims).len() > 20);
         assert!(matches!(compare_claims(&claims, &claims), Outcome::Passed(_)));
     }

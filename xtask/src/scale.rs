@@ -1,5 +1,5 @@
-//! `cargo xtask scale`: what the paper's own models would cost, and a sweep of them on machines that are taken away
-//! (docs/SCALE.md). Arithmetic and a simulation: no model is run.
+//! `cargo xtask scale`: what the paper's own models would cost, and a sweep of them on machines
+//! that are taken away (docs/SCALE.md). Arithmetic and a simulation: no model is run.
 
 mod models;
 mod sweep;
@@ -36,7 +36,15 @@ struct Assumptions {
 
 impl Default for Assumptions {
     fn default() -> Self {
-        Self { peak: 989e12, share: 0.25, float32: 33.5e12, write: 1e9, interval: 50, draws: 200, seed: 0 }
+        Self {
+            peak: 989e12,
+            share: 0.25,
+            float32: 33.5e12,
+            write: 1e9,
+            interval: 50,
+            draws: 200,
+            seed: 0,
+        }
     }
 }
 
@@ -75,7 +83,9 @@ pub(crate) fn scale(arguments: &[String]) -> ExitCode {
         }
     };
     let mut out = io::stdout().lock();
-    for (name, table) in SECTIONS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+    for (name, table) in
+        SECTIONS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name))
+    {
         // A reader such as `head` may have seen enough.
         if writeln!(out, "{name}\n\n{}", table(&assumptions)).is_err() {
             return ExitCode::FAILURE;
@@ -88,7 +98,9 @@ fn parse(arguments: &[String]) -> Result<(Assumptions, Option<&str>), String> {
     let (mut assumptions, mut only) = (Assumptions::default(), None);
     let mut rest = arguments.iter();
     while let Some(flag) = rest.next() {
-        let Some(text) = rest.next() else { return Err(format!("{flag} is unknown, or lacks its value")) };
+        let Some(text) = rest.next() else {
+            return Err(format!("{flag} is unknown, or lacks its value"));
+        };
         let positive = || match text.parse::<f64>() {
             Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
             _ => Err(format!("{flag} takes a number above 0, not {text:?}")),
@@ -134,7 +146,13 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        for wrong in [&["--peak"][..], &["--peak", "0"], &["--share", "x"], &["--only", "x"], &["--what", "1"]] {
+        for wrong in [
+            &["--peak"][..],
+            &["--peak", "0"],
+            &["--share", "x"],
+            &["--only", "x"],
+            &["--what", "1"],
+        ] {
             let arguments: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             assert!(parse(&arguments).is_err(), "{wrong:?}");
         }

@@ -35,7 +35,9 @@ const LIBRARY: &str = "--lib";
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(crate) fn torture(arguments: &[String]) -> ExitCode {
-    if let Some(other) = arguments.iter().step_by(2).find(|a| !["--minutes", "--seed"].contains(&a.as_str())) {
+    if let Some(other) =
+        arguments.iter().step_by(2).find(|a| !["--minutes", "--seed"].contains(&a.as_str()))
+    {
         eprint!("xtask torture: unknown argument {other}{USAGE}");
         return ExitCode::from(2);
     }
@@ -43,10 +45,15 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
         let at = arguments.iter().position(|a| a == flag)?;
         Some(arguments.get(at + 1).and_then(|text| text.parse::<u64>().ok()))
     };
-    let (minutes, seed) = match (number("--minutes").unwrap_or(Some(30)), number("--seed").unwrap_or_else(fresh_seed)) {
+    let (minutes, seed) = match (
+        number("--minutes").unwrap_or(Some(30)),
+        number("--seed").unwrap_or_else(fresh_seed),
+    ) {
         (Some(minutes @ 1..), Some(seed)) => (minutes, seed),
         _ => {
-            eprint!("xtask torture: --minutes and --seed take whole numbers, minutes from 1{USAGE}");
+            eprint!(
+                "xtask torture: --minutes and --seed take whole numbers, minutes from 1{USAGE}"
+            );
             return ExitCode::from(2);
         }
     };
@@ -77,7 +84,8 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
         };
         let found = String::from_utf8_lossy(&output.stdout);
         // A test's name may stand before its line.
-        let found = found.lines().filter_map(|line| Some(line[line.find("torture | ")?..].to_string()));
+        let found =
+            found.lines().filter_map(|line| Some(line[line.find("torture | ")?..].to_string()));
         let before = lines.len();
         lines.extend(found);
         lines[before..].iter().for_each(|line| eprintln!("{line}"));
@@ -91,7 +99,12 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
         let parts: Vec<&str> = line.split(" | ").collect();
         if let [_, name, passed, failed, seeds] = parts[..] {
             let count = |text: &str| text.split(' ').next().unwrap_or_default().to_string();
-            println!("| {name} | {} | {} | {} |", count(passed), count(failed), seeds.trim_start_matches("seeds "));
+            println!(
+                "| {name} | {} | {} | {} |",
+                count(passed),
+                count(failed),
+                seeds.trim_start_matches("seeds ")
+            );
         }
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -2,7 +2,8 @@ use rand::seq::SliceRandom;
 
 use crate::HeadId;
 
-/// As many heads as a set under study has, drawn from heads that play no part in what is claimed of it.
+/// As many heads as a set under study has, drawn from heads that play no part in what is claimed of
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlSet {
     /// In order.
@@ -14,9 +15,15 @@ pub struct ControlSet {
 /// Draws that find nothing new before a search ends.
 const PATIENCE: usize = 200;
 
-/// Up to `count` different control sets for `studied` out of `pool`, a function of the arguments alone: those with as many
-/// heads of each layer first, others while there are too few. Empty if the pool has fewer heads than `studied`.
-pub fn control_sets(studied: &[HeadId], pool: &[HeadId], count: usize, seed: u64) -> Vec<ControlSet> {
+/// Up to `count` different control sets for `studied` out of `pool`, a function of the arguments
+/// alone: those with as many heads of each layer first, others while there are too few. Empty if
+/// the pool has fewer heads than `studied`.
+pub fn control_sets(
+    studied: &[HeadId],
+    pool: &[HeadId],
+    count: usize,
+    seed: u64,
+) -> Vec<ControlSet> {
     let mut rng = induction_random::stream(seed, "control heads", 0);
     let mut sets: Vec<ControlSet> = Vec::new();
     for matched in [true, false] {
@@ -24,7 +31,8 @@ pub fn control_sets(studied: &[HeadId], pool: &[HeadId], count: usize, seed: u64
         while sets.len() < count && misses < PATIENCE {
             let mut shuffled = pool.to_vec();
             shuffled.shuffle(&mut rng);
-            let mut heads: Vec<HeadId> = if matched { same_layers(studied, &shuffled) } else { shuffled };
+            let mut heads: Vec<HeadId> =
+                if matched { same_layers(studied, &shuffled) } else { shuffled };
             heads.truncate(studied.len());
             if heads.len() < studied.len() || heads.is_empty() {
                 break;
@@ -40,7 +48,8 @@ pub fn control_sets(studied: &[HeadId], pool: &[HeadId], count: usize, seed: u64
     sets
 }
 
-/// The first heads of `pool` that fill each layer's place in `studied`; fewer where a layer has too few.
+/// The first heads of `pool` that fill each layer's place in `studied`; fewer where a layer has too
+/// few.
 fn same_layers(studied: &[HeadId], pool: &[HeadId]) -> Vec<HeadId> {
     let mut left = pool.to_vec();
     let mut chosen = Vec::new();

@@ -1,8 +1,9 @@
-//! Ablations: what a model loses when heads are removed, their patterns replaced, or one path between two heads cut
-//! (paper.md, 4 and 9: R1).
+//! Ablations: what a model loses when heads are removed, their patterns replaced, or one path
+//! between two heads cut (paper.md, 4 and 9: R1).
 //!
-//! An [`Ablation`] is data. [`losses_under`] runs many of them on the same examples: the run without any is shared, layers
-//! below an ablated head are not computed again, and patterns that are kept are not either.
+//! An [`Ablation`] is data. [`losses_under`] runs many of them on the same examples: the run
+//! without any is shared, layers below an ablated head are not computed again, and patterns that
+//! are kept are not either.
 //!
 //! ```
 //! use induction_ablation::{Ablation, Downstream, HeadId, Inputs, losses_under, single_heads};
@@ -87,7 +88,8 @@ pub enum Fill {
 pub enum Downstream {
     /// They see what is left: queries, keys and values all change.
     Full,
-    /// Every pattern stays that of the whole model, so only what is read changes: the kind that the paper plots.
+    /// Every pattern stays that of the whole model, so only what is read changes: the kind that the
+    /// paper plots.
     PatternPreserving,
 }
 
@@ -123,8 +125,9 @@ pub enum Ablation {
         /// Pattern.
         pattern: IdealPattern,
     },
-    /// What one head writes is taken out of what another reads; the rest of the model sees it as before. Only the direct
-    /// path is cut, through no head or MLP between the two. Only in models of the paper's family.
+    /// What one head writes is taken out of what another reads; the rest of the model sees it as
+    /// before. Only the direct path is cut, through no head or MLP between the two. Only in models
+    /// of the paper's family.
     Path {
         /// The head that writes.
         from: HeadId,
@@ -133,7 +136,8 @@ pub enum Ablation {
         /// What it reads.
         into: Reads,
     },
-    /// The same of several heads at once. Their order means nothing, nor does a head that is there twice.
+    /// The same of several heads at once. Their order means nothing, nor does a head that is there
+    /// twice.
     Paths {
         /// The heads that write, at least one.
         from: Vec<HeadId>,
@@ -150,11 +154,13 @@ impl Ablation {
         Self::Heads { heads: vec![head], fill: Fill::Zero, downstream }
     }
 
-    /// The same ablation by its simplest name: where no pattern comes after the removed heads, both kinds are one; paths
-    /// are cut in the order of their heads, and a single one is a path.
+    /// The same ablation by its simplest name: where no pattern comes after the removed heads, both
+    /// kinds are one; paths are cut in the order of their heads, and a single one is a path.
     fn canonical(&self, config: &ModelConfig) -> Self {
         match self {
-            Self::Heads { heads, fill, .. } if heads.iter().all(|h| h.layer + 1 == config.n_layers) => {
+            Self::Heads { heads, fill, .. }
+                if heads.iter().all(|h| h.layer + 1 == config.n_layers) =>
+            {
                 Self::Heads { heads: heads.clone(), fill: *fill, downstream: Downstream::Full }
             }
             Self::Paths { from, to, into } => {
@@ -176,7 +182,9 @@ impl Ablation {
                 return Ok(());
             }
             let (layers, heads) = (config.n_layers, config.n_heads);
-            Err(Error::Ablation(format!("head {h}: the model has {layers} layers of {heads} heads, counted from 0")))
+            Err(Error::Ablation(format!(
+                "head {h}: the model has {layers} layers of {heads} heads, counted from 0"
+            )))
         };
         let path = |from: &HeadId, to: &HeadId| {
             config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
@@ -185,14 +193,20 @@ impl Ablation {
             if from.layer < to.layer {
                 return Ok(());
             }
-            Err(Error::Ablation(format!("path from head {from} to {to}: it must lead to a later layer")))
+            Err(Error::Ablation(format!(
+                "path from head {from} to {to}: it must lead to a later layer"
+            )))
         };
         match self {
-            Self::Heads { heads, .. } if heads.is_empty() => Err(Error::Ablation("no head to remove".into())),
+            Self::Heads { heads, .. } if heads.is_empty() => {
+                Err(Error::Ablation("no head to remove".into()))
+            }
             Self::Heads { heads, .. } => heads.iter().try_for_each(there),
             Self::Substitute { head, .. } => there(head),
             Self::Path { from, to, .. } => path(from, to),
-            Self::Paths { from, .. } if from.is_empty() => Err(Error::Ablation("no path to cut".into())),
+            Self::Paths { from, .. } if from.is_empty() => {
+                Err(Error::Ablation("no path to cut".into()))
+            }
             Self::Paths { from, to, .. } => from.iter().try_for_each(|from| path(from, to)),
         }
     }
@@ -200,12 +214,16 @@ impl Ablation {
 
 /// Every head of a model removed by zero, in each kind: layer by layer, head by head, kind by kind.
 pub fn single_heads(config: &ModelConfig, kinds: &[Downstream]) -> Vec<Ablation> {
-    let heads = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| HeadId { layer, head }));
+    let heads = (0..config.n_layers)
+        .flat_map(|layer| (0..config.n_heads).map(move |head| HeadId { layer, head }));
     heads.flat_map(|head| kinds.iter().map(move |&kind| Ablation::zero(head, kind))).collect()
 }
 
 /// What freezes the patterns of all layers above the lowest of these heads.
-fn frozen_above(heads: &[HeadId], config: &ModelConfig) -> impl Iterator<Item = Intervention> + use<> {
+fn frozen_above(
+    heads: &[HeadId],
+    config: &ModelConfig,
+) -> impl Iterator<Item = Intervention> + use<> {
     let lowest = heads.iter().map(|h| h.layer).min().unwrap_or(config.n_layers);
     (lowest + 1..config.n_layers).map(|layer| Intervention::FreezePatterns { layer })
 }

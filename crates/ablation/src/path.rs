@@ -1,4 +1,5 @@
-//! What a head reads when the outputs of earlier heads are taken out of the residual stream before it.
+//! What a head reads when the outputs of earlier heads are taken out of the residual stream before
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,8 @@ pub(crate) fn input_of(layer: usize) -> Hook {
     layer.checked_sub(1).map_or(Hook::Embed, Hook::ResidPost)
 }
 
-/// The queries, keys or values of `to` without what the heads `from` wrote, taken out one after the other,
-/// `[example, pos, d_head]`. `clean` holds the `z` of each and `to`'s [`input_of`].
+/// The queries, keys or values of `to` without what the heads `from` wrote, taken out one after the
+/// other, `[example, pos, d_head]`. `clean` holds the `z` of each and `to`'s [`input_of`].
 pub(crate) fn without(
     config: &ModelConfig,
     params: &Params,
@@ -37,7 +38,10 @@ pub(crate) fn without(
     to: HeadId,
     into: Reads,
 ) -> Array3<f32> {
-    let input = clean[&input_of(to.layer)].view().into_dimensionality::<Ix3>().expect("the residual stream has rank 3");
+    let input = clean[&input_of(to.layer)]
+        .view()
+        .into_dimensionality::<Ix3>()
+        .expect("the residual stream has rank 3");
     let name = match into {
         Reads::Queries => "W_Q",
         Reads::Keys => "W_K",
@@ -46,15 +50,22 @@ pub(crate) fn without(
     let w = head_matrix(params, to, name);
     let written: Vec<(ArrayView4<f32>, usize, ArrayView2<f32>)> = from
         .iter()
-        .map(|&head| (by_head(&clean[&Hook::Z(head.layer)]), head.head, head_matrix(params, head, "W_O")))
+        .map(|&head| {
+            (by_head(&clean[&Hook::Z(head.layer)]), head.head, head_matrix(params, head, "W_O"))
+        })
         .collect();
-    let vector = |name: &str| params.get(name).map(|w| w.view().into_dimensionality::<Ix1>().expect("a vector"));
-    let norm = vector(&format!("blocks.{}.ln1.w", to.layer)).zip(vector(&format!("blocks.{}.ln1.b", to.layer)));
+    let vector = |name: &str| {
+        params.get(name).map(|w| w.view().into_dimensionality::<Ix1>().expect("a vector"))
+    };
+    let norm = vector(&format!("blocks.{}.ln1.w", to.layer))
+        .zip(vector(&format!("blocks.{}.ln1.b", to.layer)));
     let (examples, pos) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
     let gain = vector(&format!("blocks.{}.attn.pos_gain", to.layer)).map_or(0.0, |gain| gain[0]);
     let places = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
-    let places = Array2::from_shape_fn((pos, config.d_model), |(t, x)| gain * places[[t, x]] as f32);
-    let smear = vector(&format!("blocks.{}.attn.smear_alpha", to.layer)).filter(|_| into == Reads::Keys);
+    let places =
+        Array2::from_shape_fn((pos, config.d_model), |(t, x)| gain * places[[t, x]] as f32);
+    let smear =
+        vector(&format!("blocks.{}.attn.smear_alpha", to.layer)).filter(|_| into == Reads::Keys);
 
     let mut out = Array3::zeros((examples, pos, config.d_head));
     let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).enumerate().collect();
@@ -66,7 +77,8 @@ pub(crate) fn without(
         if config.normalization == Normalization::LN {
             let (gain, bias) = norm.expect("a model with layer norm has its parameters");
             x.rows_mut().into_iter().for_each(|mut row| {
-                let normal: Vec<f32> = layer_norm(row.view(), gain, bias, config.layer_norm_eps).collect();
+                let normal: Vec<f32> =
+                    layer_norm(row.view(), gain, bias, config.layer_norm_eps).collect();
                 row.iter_mut().zip(normal).for_each(|(x, normal)| *x = normal);
             });
         }
@@ -78,7 +90,9 @@ pub(crate) fn without(
             let share = 1.0 / (1.0 + (-alpha[to.head]).exp());
             for t in (1..pos).rev() {
                 let before = read.row(t - 1).to_owned();
-                read.row_mut(t).zip_mut_with(&before, |key, &before| *key = share * *key + (1.0 - share) * before);
+                read.row_mut(t).zip_mut_with(&before, |key, &before| {
+                    *key = share * *key + (1.0 - share) * before
+                });
             }
         }
         out.assign(&read);
@@ -120,7 +134,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
 
-        /// Without layer norm, what is read without a set of heads lacks the sum of what it lacks without each.
+        /// Without layer norm, what is read without a set of heads lacks the sum of what it lacks
+        /// without each.
         #[test]
         fn what_is_cut_together_adds_up(seed: u64, smeared_keys: bool, count in 0usize..5) {
             let config = ModelConfig {
@@ -138,7 +153,8 @@ mod tests {
                 let whole = read(&[]);
                 let each = all[..count].iter().map(|&head| &whole - &read(&[head]));
                 let expected = each.fold(whole.clone(), |rest, lacks| rest - lacks);
-                // Large terms may cancel in any one sum, so rounding is held against the largest of all.
+                // Large terms may cancel in any one sum, so rounding is held against the largest of
+                // all.
                 let largest = whole.iter().chain(&expected).fold(1.0f32, |largest, x| largest.max(x.abs()));
                 for (found, expected) in read(&all[..count]).iter().zip(&expected) {
                     prop_assert!((found - expected).abs() <= 1e-4 * largest, "{} is not {}", found, expected);
@@ -146,8 +162,8 @@ mod tests {
             }
         }
 
-        /// A head whose queries, keys and values all lack the output of every head below reads the embedding alone: what
-        /// it reads in a model without those heads.
+        /// A head whose queries, keys and values all lack the output of every head below reads the
+        /// embedding alone: what it reads in a model without those heads.
         #[test]
         fn cutting_all_paths_is_reading_a_model_without_the_heads(
             seed: u64, norm: bool, smeared_keys: bool, below in 1usize..3, n_heads in 1usize..4,

@@ -29,11 +29,13 @@ pub fn previous_token_pattern(pos: usize) -> Array2<f32> {
     Array2::from_shape_fn((pos, pos), |(query, key)| f32::from(key == query.saturating_sub(1)))
 }
 
-/// Every position attends to what followed an earlier copy of the `matched` tokens up to it, evenly over all such places;
-/// where there is none, to what followed fewer; where the token itself is new, to position 0. `[query, key]`.
+/// Every position attends to what followed an earlier copy of the `matched` tokens up to it, evenly
+/// over all such places; where there is none, to what followed fewer; where the token itself is
+/// new, to position 0. `[query, key]`.
 ///
-/// With one token matched this is "attend to the token after an earlier copy of this one", with two "after an earlier copy
-/// of this pair" (paper.md, 9: R1; which of several copies, and where a head rests, it leaves open).
+/// With one token matched this is "attend to the token after an earlier copy of this one", with two
+/// "after an earlier copy of this pair" (paper.md, 9: R1; which of several copies, and where a head
+/// rests, it leaves open).
 pub fn induction_pattern(tokens: ArrayView1<u32>, matched: usize) -> Array2<f32> {
     let pos = tokens.len();
     let mut pattern = Array2::zeros((pos, pos));
@@ -42,8 +44,13 @@ pub fn induction_pattern(tokens: ArrayView1<u32>, matched: usize) -> Array2<f32>
         let agrees = |key: usize, count: usize| {
             count <= key && (0..count).all(|back| tokens[key - 1 - back] == tokens[query - back])
         };
-        let follows = |count: usize| (1..=query).filter(|&key| agrees(key, count)).collect::<Vec<_>>();
-        let keys = (1..=matched).rev().map(follows).find(|keys| !keys.is_empty()).unwrap_or_else(|| vec![0]);
+        let follows =
+            |count: usize| (1..=query).filter(|&key| agrees(key, count)).collect::<Vec<_>>();
+        let keys = (1..=matched)
+            .rev()
+            .map(follows)
+            .find(|keys| !keys.is_empty())
+            .unwrap_or_else(|| vec![0]);
         for &key in &keys {
             pattern[[query, key]] = 1.0 / keys.len() as f32;
         }
@@ -60,14 +67,29 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        assert_eq!(previous_token_pattern(3), array![[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+        assert_eq!(
+            previous_token_pattern(3),
+            array![[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        );
         let tokens = arr1(&[7, 1, 2, 1, 3, 2, 1]);
         let one = induction_pattern(tokens.view(), 1);
-        assert_eq!(one.row(2), arr1(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]), "a new token rests at position 0");
-        assert_eq!(one.row(3), arr1(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]), "after the first 1 came 2");
+        assert_eq!(
+            one.row(2),
+            arr1(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            "a new token rests at position 0"
+        );
+        assert_eq!(
+            one.row(3),
+            arr1(&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]),
+            "after the first 1 came 2"
+        );
         assert_eq!(one.row(6), arr1(&[0.0, 0.0, 0.5, 0.0, 0.5, 0.0, 0.0]), "both earlier 1s");
         let two = induction_pattern(tokens.view(), 2);
-        assert_eq!(two.row(6), arr1(&[0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]), "only one of them came after a 2");
+        assert_eq!(
+            two.row(6),
+            arr1(&[0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
+            "only one of them came after a 2"
+        );
         assert_eq!(two.row(3), one.row(3), "1 came after 2 here only: one token must do");
     }
 

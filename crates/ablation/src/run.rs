@@ -13,7 +13,8 @@ use crate::{
     path::{Clean, input_of, without},
 };
 
-/// Examples whose activations and patterns are held at once: the patterns of one ablation of eight are 8 MB at context 512.
+/// Examples whose activations and patterns are held at once: the patterns of one ablation of eight
+/// are 8 MB at context 512.
 const BLOCK: usize = 8;
 
 /// Seed of the choice of another example for [`Fill::Resample`].
@@ -42,7 +43,8 @@ pub struct Losses {
 /// Runs every ablation on every example. Equal ablations are run once.
 ///
 /// # Errors
-/// An ablation that does not fit the model, [`Fill::Resample`] of a single example, and the engine's.
+/// An ablation that does not fit the model, [`Fill::Resample`] of a single example, and the
+/// engine's.
 pub fn losses_under(inputs: &Inputs, ablations: &[Ablation]) -> Result<Losses, Error> {
     let Inputs { engine, examples, .. } = *inputs;
     let config = engine.config();
@@ -63,8 +65,10 @@ pub fn losses_under(inputs: &Inputs, ablations: &[Ablation]) -> Result<Losses, E
     for from in (0..examples.nrows()).step_by(BLOCK) {
         let to = (from + BLOCK).min(examples.nrows());
         let sets = run.interventions(&distinct, from, to)?;
-        let sets: Vec<&[Intervention]> = std::iter::once(&[][..]).chain(sets.iter().map(Vec::as_slice)).collect();
-        let losses = engine.losses_under(examples.slice_axis(Axis(0), Slice::from(from..to)), &sets)?;
+        let sets: Vec<&[Intervention]> =
+            std::iter::once(&[][..]).chain(sets.iter().map(Vec::as_slice)).collect();
+        let losses =
+            engine.losses_under(examples.slice_axis(Axis(0), Slice::from(from..to)), &sets)?;
         blocks.iter_mut().zip(losses).for_each(|(blocks, losses)| blocks.push(losses));
     }
     let mut joined = blocks.into_iter().map(|blocks| {
@@ -109,7 +113,9 @@ impl<'a> Run<'a> {
                 Ablation::Paths { from, to, .. } => Some((&from[..], to)),
                 _ => None,
             })
-            .flat_map(|(from, to)| from.iter().map(|head| Hook::Z(head.layer)).chain([input_of(to.layer)]))
+            .flat_map(|(from, to)| {
+                from.iter().map(|head| Hook::Z(head.layer)).chain([input_of(to.layer)])
+            })
             .collect();
         let resampled: Vec<Hook> = layers(Fill::Resample).into_iter().map(Hook::Z).collect();
         let count = examples.nrows();
@@ -118,7 +124,11 @@ impl<'a> Run<'a> {
                 "resample: {count} examples, expected at least 2 to take others from"
             )));
         }
-        let shift = if count < 2 { 0 } else { induction_random::stream(SEED, "resample", 0).random_range(1..count) };
+        let shift = if count < 2 {
+            0
+        } else {
+            induction_random::stream(SEED, "resample", 0).random_range(1..count)
+        };
         let hooks = hooks.into_iter().collect();
         let mut run = Self { inputs, read, hooks, means: BTreeMap::new(), resampled, shift };
         run.means = run.mean_z(&layers(Fill::Mean))?;
@@ -129,13 +139,18 @@ impl<'a> Run<'a> {
         let hooks: Vec<Hook> = layers.iter().copied().map(Hook::Z).collect();
         let config = self.inputs.engine.config();
         let shape = (self.read.ncols(), config.n_heads, config.d_head);
-        let mut sums: BTreeMap<usize, Array3<f64>> = layers.iter().map(|&l| (l, Array3::zeros(shape))).collect();
+        let mut sums: BTreeMap<usize, Array3<f64>> =
+            layers.iter().map(|&l| (l, Array3::zeros(shape))).collect();
         if !hooks.is_empty() {
             for block in self.read.axis_chunks_iter(Axis(0), BLOCK) {
                 let seen = self.inputs.engine.activations(block, &hooks, &[])?;
                 for (&layer, sum) in &mut sums {
-                    let z = seen[&Hook::Z(layer)].view().into_dimensionality::<Ix4>().expect("z has rank 4");
-                    z.outer_iter().for_each(|z| sum.zip_mut_with(&z, |sum, &z| *sum += f64::from(z)));
+                    let z = seen[&Hook::Z(layer)]
+                        .view()
+                        .into_dimensionality::<Ix4>()
+                        .expect("z has rank 4");
+                    z.outer_iter()
+                        .for_each(|z| sum.zip_mut_with(&z, |sum, &z| *sum += f64::from(z)));
                 }
             }
         }
@@ -144,16 +159,28 @@ impl<'a> Run<'a> {
     }
 
     /// The interventions of each ablation on the examples `from..to`.
-    fn interventions(&self, ablations: &[Ablation], from: usize, to: usize) -> Result<Vec<Vec<Intervention>>, Error> {
+    fn interventions(
+        &self,
+        ablations: &[Ablation],
+        from: usize,
+        to: usize,
+    ) -> Result<Vec<Vec<Intervention>>, Error> {
         let engine = self.inputs.engine;
         let seen = |tokens: ArrayView2<u32>, hooks: &[Hook]| -> Result<Clean, Error> {
-            if hooks.is_empty() { Ok(Clean::new()) } else { Ok(engine.activations(tokens, hooks, &[])?) }
+            if hooks.is_empty() {
+                Ok(Clean::new())
+            } else {
+                Ok(engine.activations(tokens, hooks, &[])?)
+            }
         };
         let tokens = self.read.slice_axis(Axis(0), Slice::from(from..to));
         let clean = seen(tokens, &self.hooks)?;
         let others: Vec<usize> = (from..to).map(|e| (e + self.shift) % self.read.nrows()).collect();
         let others = seen(self.read.select(Axis(0), &others).view(), &self.resampled)?;
-        Ok(ablations.iter().map(|ablation| self.resolve(ablation, tokens, &clean, &others)).collect())
+        Ok(ablations
+            .iter()
+            .map(|ablation| self.resolve(ablation, tokens, &clean, &others))
+            .collect())
     }
 
     fn resolve(
@@ -174,18 +201,29 @@ impl<'a> Run<'a> {
                     .iter()
                     .map(|&head| {
                         let value = match fill {
-                            Fill::Zero => return Intervention::ZeroHead { layer: head.layer, head: head.head },
+                            Fill::Zero => {
+                                return Intervention::ZeroHead {
+                                    layer: head.layer,
+                                    head: head.head,
+                                };
+                            }
                             Fill::Mean => {
                                 let mean = self.means[&head.layer].index_axis(Axis(1), head.head);
                                 let shape = (tokens.nrows(), mean.nrows(), mean.ncols());
                                 mean.broadcast(shape).expect("a leading axis").to_owned()
                             }
                             Fill::Resample => {
-                                let z = others[&Hook::Z(head.layer)].view().into_dimensionality::<Ix4>();
+                                let z = others[&Hook::Z(head.layer)]
+                                    .view()
+                                    .into_dimensionality::<Ix4>();
                                 z.expect("z has rank 4").index_axis(Axis(2), head.head).to_owned()
                             }
                         };
-                        Intervention::ReplaceHead { hook: Hook::Z(head.layer), head: head.head, value }
+                        Intervention::ReplaceHead {
+                            hook: Hook::Z(head.layer),
+                            head: head.head,
+                            value,
+                        }
                     })
                     .collect();
                 if *downstream == Downstream::PatternPreserving {
@@ -199,7 +237,11 @@ impl<'a> Run<'a> {
                 for (mut out, row) in all.outer_iter_mut().zip(tokens.rows()) {
                     out.assign(&pattern.on(row));
                 }
-                vec![Intervention::ForcePattern { layer: head.layer, head: head.head, pattern: all }]
+                vec![Intervention::ForcePattern {
+                    layer: head.layer,
+                    head: head.head,
+                    pattern: all,
+                }]
             }
             Ablation::Path { from, to, into } => cut(slice::from_ref(from), *to, *into),
             Ablation::Paths { from, to, into } => cut(from, *to, *into),

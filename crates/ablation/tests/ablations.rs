@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use induction_ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Reads, losses_under, single_heads};
+use induction_ablation::{
+    Ablation, Downstream, Fill, HeadId, IdealPattern, Inputs, Reads, losses_under, single_heads,
+};
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention};
 use induction_model::{HandBuilt, Hook, ModelConfig, Normalization, Params};
 use ndarray::{Array2, Array3, ArrayView2, Axis, Ix2, Ix3, Ix4};
@@ -16,7 +18,9 @@ fn head(layer: usize, head: usize) -> HeadId {
 
 fn tokens(seed: u64, rows: usize, columns: usize, d_vocab: usize) -> Array2<u32> {
     let mut rng = induction_random::stream(seed, "tokens", 0);
-    Array2::from_shape_simple_fn((rows, columns), || rand::Rng::random_range(&mut rng, 0..d_vocab as u32))
+    Array2::from_shape_simple_fn((rows, columns), || {
+        rand::Rng::random_range(&mut rng, 0..d_vocab as u32)
+    })
 }
 
 /// A head's matrix of a parameter `[head, _, _]`, in float64.
@@ -25,9 +29,9 @@ fn matrix(params: &Params, name: &str, head: usize) -> Array2<f64> {
     all.index_axis(Axis(0), head).mapv(f64::from)
 }
 
-/// Without layer norm and MLPs, and with the patterns given, a model is linear: its logits are the sum over all paths
-/// from the embedding through at most one head a layer, and a pattern-preserving ablation leaves those that avoid the
-/// head (paper.md, 4).
+/// Without layer norm and MLPs, and with the patterns given, a model is linear: its logits are the
+/// sum over all paths from the embedding through at most one head a layer, and a pattern-preserving
+/// ablation leaves those that avoid the head (paper.md, 4).
 #[test]
 fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
     let config = ModelConfig {
@@ -42,7 +46,10 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
     };
     let mut params = config.init_params(3).unwrap();
     // Larger than at the start of training, so that every path weighs something.
-    params.iter_mut().filter(|(name, _)| name.contains("W_")).for_each(|(_, w)| w.mapv_inplace(|x| 2.0 * x));
+    params
+        .iter_mut()
+        .filter(|(name, _)| name.contains("W_"))
+        .for_each(|(_, w)| w.mapv_inplace(|x| 2.0 * x));
     let engine = CpuEngine::new(&config, &params).unwrap();
     let tokens = tokens(1, 1, config.n_ctx, config.d_vocab);
     let hooks: Vec<Hook> = (0..config.n_layers).map(Hook::Pattern).collect();
@@ -51,9 +58,13 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
         let all = patterns[&Hook::Pattern(l)].view().into_dimensionality::<Ix4>().unwrap();
         all.index_axis(Axis(0), 0).index_axis(Axis(0), h).mapv(f64::from)
     };
-    let plain = |name: &str| params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap().mapv(f64::from);
+    let plain = |name: &str| {
+        params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap().mapv(f64::from)
+    };
     let (w_e, w_u) = (plain("embed.W_E"), plain("unembed.W_U"));
-    let embedded = Array2::from_shape_fn((config.n_ctx, config.d_model), |(t, x)| w_e[[tokens[[0, t]] as usize, x]]);
+    let embedded = Array2::from_shape_fn((config.n_ctx, config.d_model), |(t, x)| {
+        w_e[[tokens[[0, t]] as usize, x]]
+    });
 
     // Every path: the heads that it goes through, and what it adds to the logits.
     let mut paths: Vec<(Vec<HeadId>, Array2<f64>)> = vec![(Vec::new(), embedded)];
@@ -70,7 +81,9 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
     assert_eq!(paths.len(), 27);
     let logits = |keep: &dyn Fn(&[HeadId]) -> bool| -> Array2<f64> {
         let kept = paths.iter().filter(|(through, _)| keep(through));
-        kept.fold(Array2::zeros((config.n_ctx, config.d_vocab)), |sum, (_, stream)| sum + stream.dot(&w_u))
+        kept.fold(Array2::zeros((config.n_ctx, config.d_vocab)), |sum, (_, stream)| {
+            sum + stream.dot(&w_u)
+        })
     };
     let close = |found: &Array3<f32>, expected: &Array2<f64>| {
         let found = found.index_axis(Axis(0), 0).mapv(f64::from);
@@ -82,7 +95,8 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
     for l in 0..config.n_layers {
         for h in 0..config.n_heads {
             let frozen = (0..config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
-            let set: Vec<Intervention> = frozen.chain([Intervention::ZeroHead { layer: l, head: h }]).collect();
+            let set: Vec<Intervention> =
+                frozen.chain([Intervention::ZeroHead { layer: l, head: h }]).collect();
             let found = engine.logits(tokens.view(), &set).unwrap();
             let whole = logits(&|_| true);
             let gone = logits(&|through| through.contains(&head(l, h)));
@@ -97,7 +111,11 @@ fn hand_built(ablations: &[Ablation]) -> (HandBuilt, Array2<u32>, induction_abla
     let (config, params) = (model.config(), model.params().unwrap());
     let engine = CpuEngine::new(&config, &params).unwrap();
     // A start token and 25 tokens, twice.
-    let examples = Array2::from_shape_fn((3, 51), |(e, t)| if t == 0 { 0 } else { 1 + ((t - 1) % 25 + 3 * e) as u32 });
+    let examples =
+        Array2::from_shape_fn(
+            (3, 51),
+            |(e, t)| if t == 0 { 0 } else { 1 + ((t - 1) % 25 + 3 * e) as u32 },
+        );
     let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
     let losses = losses_under(&inputs, ablations).unwrap();
     (model, examples, losses)
@@ -124,36 +142,56 @@ fn the_hand_built_circuit_fails_at_either_knockout() {
         Ablation::Substitute { head: induction, pattern: IdealPattern::InductionOneToken },
     ]);
     let clean = &losses.clean;
-    let [no_induction, preserving, no_previous, kept, keys, queries, values, ideal, simple] = &losses.ablated[..]
+    let [no_induction, preserving, no_previous, kept, keys, queries, values, ideal, simple] =
+        &losses.ablated[..]
     else {
         panic!("nine were asked for")
     };
     let uniform = (model.d_vocab as f32).ln();
     assert!(repeated(clean) < 0.4);
-    assert!(no_induction.iter().all(|loss| (loss - uniform).abs() < 1e-5), "no other path leads to the logits");
+    assert!(
+        no_induction.iter().all(|loss| (loss - uniform).abs() < 1e-5),
+        "no other path leads to the logits"
+    );
     assert_eq!(no_induction, preserving, "nothing attends after the last layer");
-    // Without matches the induction head spreads evenly over at least 26 positions: close to no copying at all.
+    // Without matches the induction head spreads evenly over at least 26 positions: close to no
+    // copying at all.
     assert!(repeated(no_previous) > 3.0);
-    // It acts through the keys alone: with the patterns kept, or its path cut elsewhere, nothing is lost, to the bit.
+    // It acts through the keys alone: with the patterns kept, or its path cut elsewhere, nothing is
+    // lost, to the bit.
     assert_eq!(kept, clean);
     let apart = |a: &Array2<f32>, b: &Array2<f32>| (a - b).iter().fold(0f32, |m, x| m.max(x.abs()));
     assert!(apart(keys, no_previous) < 1e-5);
     assert!(apart(queries, clean) < 1e-5);
     assert!(apart(values, clean) < 1e-5);
-    assert!(apart(ideal, clean) < 1e-3, "its head is the ideal pattern to within 1e-6 of attention");
+    assert!(
+        apart(ideal, clean) < 1e-3,
+        "its head is the ideal pattern to within 1e-6 of attention"
+    );
     // The ideal pattern puts all weight on the one follower, the head nearly all.
     assert!(repeated(simple) <= repeated(clean));
 }
 
 #[test]
 fn examples_that_are_all_alike_lose_nothing_to_their_own_mean_or_to_another() {
-    let config =
-        ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
+    let config = ModelConfig {
+        n_layers: 2,
+        d_model: 8,
+        n_heads: 2,
+        d_head: 4,
+        n_ctx: 6,
+        d_vocab: 5,
+        ..ModelConfig::default()
+    };
     let params = config.init_params(0).unwrap();
     let engine = CpuEngine::new(&config, &params).unwrap();
     let examples = Array2::from_shape_fn((70, 7), |(_, t)| (t * t % 5) as u32);
     let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
-    let fill = |fill, downstream| Ablation::Heads { heads: vec![head(0, 1), head(1, 0)], fill, downstream };
+    let fill = |fill, downstream| Ablation::Heads {
+        heads: vec![head(0, 1), head(1, 0)],
+        fill,
+        downstream,
+    };
     let ablations = [Fill::Mean, Fill::Resample].into_iter().flat_map(|f| BOTH.map(|d| fill(f, d)));
     let losses = losses_under(&inputs, &ablations.collect::<Vec<_>>()).unwrap();
     for ablated in &losses.ablated {
@@ -163,8 +201,11 @@ fn examples_that_are_all_alike_lose_nothing_to_their_own_mean_or_to_another() {
     let mut mixed = examples.clone();
     mixed.row_mut(3).fill(2);
     let inputs = Inputs { examples: mixed.view(), ..inputs };
-    let losses =
-        losses_under(&inputs, &[fill(Fill::Mean, Downstream::Full), fill(Fill::Resample, Downstream::Full)]).unwrap();
+    let losses = losses_under(
+        &inputs,
+        &[fill(Fill::Mean, Downstream::Full), fill(Fill::Resample, Downstream::Full)],
+    )
+    .unwrap();
     for ablated in &losses.ablated {
         assert!((ablated - &losses.clean).iter().any(|x| x.abs() > 1e-6));
     }
@@ -185,10 +226,15 @@ fn the_sweep_runs_equal_ablations_once_and_in_any_blocks() {
     let engine = CpuEngine::new(&config, &params).unwrap();
     let examples = tokens(2, 70, 21, 9);
     let all = single_heads(&config, &BOTH);
-    let run =
-        |examples: ArrayView2<u32>| losses_under(&Inputs { engine: &engine, params: &params, examples }, &all).unwrap();
+    let run = |examples: ArrayView2<u32>| {
+        losses_under(&Inputs { engine: &engine, params: &params, examples }, &all).unwrap()
+    };
     let whole = run(examples.view());
-    assert_eq!(whole.clean, engine.losses(examples.view(), &[]).unwrap(), "the bits of a plain evaluation");
+    assert_eq!(
+        whole.clean,
+        engine.losses(examples.view(), &[]).unwrap(),
+        "the bits of a plain evaluation"
+    );
     let one = run(examples.view().split_at(Axis(0), 1).0);
     for (whole, one) in whole.ablated.iter().zip(&one.ablated) {
         assert_eq!(whole.row(0), one.row(0));
@@ -209,7 +255,10 @@ fn a_set_of_one_is_the_path_and_a_set_has_no_order() {
         ..ModelConfig::default()
     };
     let mut params = config.init_params(4).unwrap();
-    params.iter_mut().filter(|(name, _)| name.contains("W_")).for_each(|(_, w)| w.mapv_inplace(|x| 5.0 * x));
+    params
+        .iter_mut()
+        .filter(|(name, _)| name.contains("W_"))
+        .for_each(|(_, w)| w.mapv_inplace(|x| 5.0 * x));
     let engine = CpuEngine::new(&config, &params).unwrap();
     let examples = tokens(3, 4, config.n_ctx + 1, config.d_vocab);
     let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
@@ -217,25 +266,42 @@ fn a_set_of_one_is_the_path_and_a_set_has_no_order() {
     let paths = |from: &[HeadId], into| Ablation::Paths { from: from.to_vec(), to, into };
     for into in [Reads::Queries, Reads::Keys, Reads::Values] {
         // Asked for apart, so that neither is given the other's losses.
-        let alone = |ablation: Ablation| losses_under(&inputs, &[ablation]).unwrap().ablated.remove(0);
+        let alone =
+            |ablation: Ablation| losses_under(&inputs, &[ablation]).unwrap().ablated.remove(0);
         let single = alone(Ablation::Path { from: head(1, 0), to, into });
-        assert_eq!(alone(paths(&[head(1, 0)], into)), single, "a set of one is the path, to the bit");
+        assert_eq!(
+            alone(paths(&[head(1, 0)], into)),
+            single,
+            "a set of one is the path, to the bit"
+        );
         let both = alone(paths(&[head(0, 1), head(1, 0)], into));
         assert_ne!(both, single);
-        assert_eq!(both, alone(paths(&[head(1, 0), head(0, 1), head(1, 0)], into)), "a set has no order and no copies");
+        assert_eq!(
+            both,
+            alone(paths(&[head(1, 0), head(0, 1), head(1, 0)], into)),
+            "a set has no order and no copies"
+        );
     }
 }
 
 #[test]
 fn bad_ablations_are_errors() {
-    let config =
-        ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
+    let config = ModelConfig {
+        n_layers: 2,
+        d_model: 8,
+        n_heads: 2,
+        d_head: 4,
+        n_ctx: 6,
+        d_vocab: 5,
+        ..ModelConfig::default()
+    };
     let params = config.init_params(0).unwrap();
     let engine = CpuEngine::new(&config, &params).unwrap();
     let examples = tokens(0, 1, 7, 5);
     let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
     let message = |ablation: Ablation| losses_under(&inputs, &[ablation]).unwrap_err().to_string();
-    let heads = |heads: Vec<HeadId>, fill| Ablation::Heads { heads, fill, downstream: Downstream::Full };
+    let heads =
+        |heads: Vec<HeadId>, fill| Ablation::Heads { heads, fill, downstream: Downstream::Full };
     assert!(message(heads(vec![], Fill::Zero)).contains("no head"));
     assert!(message(heads(vec![head(2, 0)], Fill::Zero)).contains("head 2.0"));
     assert!(message(heads(vec![head(0, 2)], Fill::Mean)).contains("head 0.2"));
@@ -250,7 +316,8 @@ fn bad_ablations_are_errors() {
     assert!(message(paths(vec![head(0, 0), head(0, 2)])).contains("head 0.2"));
 }
 
-/// What a head reads is made again by the family's rules; another architecture's would be made wrongly.
+/// What a head reads is made again by the family's rules; another architecture's would be made
+/// wrongly.
 #[test]
 fn a_path_is_cut_in_models_of_the_family_alone() {
     let config = ModelConfig {
@@ -275,8 +342,11 @@ fn a_path_is_cut_in_models_of_the_family_alone() {
 
 #[test]
 fn ablations_are_data() {
-    let ablation =
-        Ablation::Heads { heads: vec![head(1, 3)], fill: Fill::Zero, downstream: Downstream::PatternPreserving };
+    let ablation = Ablation::Heads {
+        heads: vec![head(1, 3)],
+        fill: Fill::Zero,
+        downstream: Downstream::PatternPreserving,
+    };
     let json = serde_json::to_string(&ablation).unwrap();
     assert_eq!(
         json,
@@ -284,7 +354,8 @@ fn ablations_are_data() {
     );
     assert_eq!(serde_json::from_str::<Ablation>(&json).unwrap(), ablation);
     assert!(serde_json::from_str::<Ablation>(&json.replace("heads\":[", "haeds\":[")).is_err());
-    let paths = Ablation::Paths { from: vec![head(0, 1), head(0, 2)], to: head(1, 3), into: Reads::Keys };
+    let paths =
+        Ablation::Paths { from: vec![head(0, 1), head(0, 2)], to: head(1, 3), into: Reads::Keys };
     let json = serde_json::to_string(&paths).unwrap();
     assert_eq!(
         json,

@@ -1,4 +1,5 @@
-//! A training step's gradient and an evaluation at the laptop model's sizes, on all threads; elements are tokens.
+//! A training step's gradient and an evaluation at the laptop model's sizes, on all threads;
+//! elements are tokens.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,9 @@ use induction_model::{ModelConfig, Params};
 use ndarray::Array2;
 
 fn tokens(config: &ModelConfig, rows: usize) -> Array2<u32> {
-    Array2::from_shape_fn((rows, config.n_ctx + 1), |(row, at)| ((row * 31 + at * at * 7) % config.d_vocab) as u32)
+    Array2::from_shape_fn((rows, config.n_ctx + 1), |(row, at)| {
+        ((row * 31 + at * at * 7) % config.d_vocab) as u32
+    })
 }
 
 fn engines(criterion: &mut Criterion) {
@@ -29,9 +32,13 @@ fn engines(criterion: &mut Criterion) {
             });
         });
         group.throughput(Throughput::Elements((16 * config.n_ctx) as u64));
-        group.bench_function("losses", |bencher| bencher.iter(|| engine.losses(held_out.view(), &[]).unwrap()));
+        group.bench_function("losses", |bencher| {
+            bencher.iter(|| engine.losses(held_out.view(), &[]).unwrap())
+        });
         let heads: Vec<[Intervention; 1]> = (0..config.n_layers)
-            .flat_map(|layer| (0..config.n_heads).map(move |head| [Intervention::ZeroHead { layer, head }]))
+            .flat_map(|layer| {
+                (0..config.n_heads).map(move |head| [Intervention::ZeroHead { layer, head }])
+            })
             .collect();
         let sets: Vec<&[Intervention]> = heads.iter().map(|set| &set[..]).collect();
         group.bench_function("losses without each of the 8 heads", |bencher| {

@@ -1,6 +1,6 @@
-//! Everything that an engine can do, once, on a device, for models of different shapes: training steps with the optimizer on
-//! the host and on the device, losses, every hook point, every kind of intervention.
-//! `cargo run --release -p induction-engine --example exercise -- flex [--bf16]`
+//! Everything that an engine can do, once, on a device, for models of different shapes: training
+//! steps with the optimizer on the host and on the device, losses, every hook point, every kind of
+//! intervention. `cargo run --release -p induction-engine --example exercise -- flex [--bf16]`
 //!
 //! ```text
 //! flex: plain, d_model 48: trained 2 steps, 15 activations, losses under 6 sets of interventions
@@ -8,8 +8,9 @@
 //! ...
 //! ```
 //!
-//! What comes out is not looked at: the tests do that. This shows that a device has every kernel, and has them compiled:
-//! `cargo xtask ci --cuda` runs it on a driver that keeps the kernels and computes nothing.
+//! What comes out is not looked at: the tests do that. This shows that a device has every kernel,
+//! and has them compiled: `cargo xtask ci --cuda` runs it on a driver that keeps the kernels and
+//! computes nothing.
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use induction_engine::{BurnDevice, Engine, Intervention, ParameterKind, ResidentStep};
@@ -18,7 +19,8 @@ use ndarray::{Array2, Array3, ArrayD, Axis};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let device: BurnDevice = arguments.next().ok_or("expected a device, such as flex or cuda:0")?.parse()?;
+    let device: BurnDevice =
+        arguments.next().ok_or("expected a device, such as flex or cuda:0")?.parse()?;
     let bf16 = match arguments.next().as_deref() {
         None => false,
         Some("--bf16") => true,
@@ -37,18 +39,39 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Every option of the family, at sizes that divide nothing; and the paper's width, for which other kernels are chosen.
+/// Every option of the family, at sizes that divide nothing; and the paper's width, for which other
+/// kernels are chosen.
 fn models() -> Vec<(&'static str, ModelConfig, usize)> {
-    let small = ModelConfig { d_model: 48, n_heads: 3, d_head: 16, n_ctx: 33, d_vocab: 61, ..ModelConfig::default() };
-    let wide =
-        ModelConfig { d_model: 768, n_heads: 12, d_head: 64, n_ctx: 512, d_vocab: 4096, ..ModelConfig::default() };
+    let small = ModelConfig {
+        d_model: 48,
+        n_heads: 3,
+        d_head: 16,
+        n_ctx: 33,
+        d_vocab: 61,
+        ..ModelConfig::default()
+    };
+    let wide = ModelConfig {
+        d_model: 768,
+        n_heads: 12,
+        d_head: 64,
+        n_ctx: 512,
+        d_vocab: 4096,
+        ..ModelConfig::default()
+    };
     vec![
         ("plain", small.clone(), 5),
-        ("smeared keys and MLPs", ModelConfig { smeared_keys: true, d_mlp: 80, ..small.clone() }, 5),
+        (
+            "smeared keys and MLPs",
+            ModelConfig { smeared_keys: true, d_mlp: 80, ..small.clone() },
+            5,
+        ),
         ("no layer norm", ModelConfig { normalization: Normalization::None, ..small.clone() }, 5),
         (
             "a head clamped to the previous token",
-            ModelConfig { clamp: Some(Clamp::PreviousToken { layer: 0, head: 1 }), ..small.clone() },
+            ModelConfig {
+                clamp: Some(Clamp::PreviousToken { layer: 0, head: 1 }),
+                ..small.clone()
+            },
             5,
         ),
         ("induction forbidden", ModelConfig { clamp: Some(Clamp::ForbidInduction), ..small }, 5),
@@ -58,11 +81,15 @@ fn models() -> Vec<(&'static str, ModelConfig, usize)> {
 }
 
 /// The numbers of activations captured and of sets of interventions.
-fn everything(engine: &mut dyn Engine, batch: usize) -> Result<(usize, usize), induction_engine::Error> {
+fn everything(
+    engine: &mut dyn Engine,
+    batch: usize,
+) -> Result<(usize, usize), induction_engine::Error> {
     let config = engine.config().clone();
     let (n_ctx, d_head) = (config.n_ctx, config.d_head);
-    let examples =
-        Array2::from_shape_fn((batch, n_ctx + 1), |(i, j)| ((7 * i + 3 * j + j * j) % config.d_vocab) as u32);
+    let examples = Array2::from_shape_fn((batch, n_ctx + 1), |(i, j)| {
+        ((7 * i + 3 * j + j * j) % config.d_vocab) as u32
+    });
     let (params, zeros) = (config.init_params(0)?, Params::zeros(&config));
 
     // The optimizer on the host, then on the device.
@@ -90,7 +117,15 @@ fn everything(engine: &mut dyn Engine, batch: usize) -> Result<(usize, usize), i
     let mut hooks: Vec<Hook> = layers
         .clone()
         .flat_map(|l| {
-            [Hook::Q(l), Hook::K(l), Hook::V(l), Hook::Pattern(l), Hook::Z(l), Hook::AttnOut(l), Hook::ResidPost(l)]
+            [
+                Hook::Q(l),
+                Hook::K(l),
+                Hook::V(l),
+                Hook::Pattern(l),
+                Hook::Z(l),
+                Hook::AttnOut(l),
+                Hook::ResidPost(l),
+            ]
         })
         .collect();
     hooks.push(Hook::Embed);
@@ -101,10 +136,15 @@ fn everything(engine: &mut dyn Engine, batch: usize) -> Result<(usize, usize), i
     let seen = engine.activations(read, &hooks, &[])?;
 
     let zero = Intervention::ZeroHead { layer: 0, head: 1 };
-    let pattern = Array3::from_shape_fn((batch, n_ctx, n_ctx), |(_, query, key)| f32::from(query == key));
+    let pattern =
+        Array3::from_shape_fn((batch, n_ctx, n_ctx), |(_, query, key)| f32::from(query == key));
     let forced = Intervention::ForcePattern { layer: 1, head: 0, pattern };
     let frozen = layers.map(|layer| Intervention::FreezePatterns { layer });
-    let values = Intervention::ReplaceHead { hook: Hook::V(0), head: 0, value: Array3::zeros((batch, n_ctx, d_head)) };
+    let values = Intervention::ReplaceHead {
+        hook: Hook::V(0),
+        head: 0,
+        value: Array3::zeros((batch, n_ctx, d_head)),
+    };
     let residual: ArrayD<f32> = seen[&Hook::ResidPost(0)].clone();
     let sets = [
         vec![],

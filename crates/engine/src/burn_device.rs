@@ -10,7 +10,8 @@ use induction_model::{ModelConfig, Params};
 use crate::failure;
 use crate::{Engine, Error, Exactness};
 
-/// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`, `cuda:N`.
+/// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`,
+/// `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BurnDevice {
     /// Pure Rust, on the CPU (feature `burn`).
@@ -27,27 +28,33 @@ pub enum BurnDevice {
 
 impl BurnDevice {
     /// One of each kind, the first GPU standing for all.
-    pub const KINDS: [Self; 5] = [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
+    pub const KINDS: [Self; 5] =
+        [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
 
     /// The command that makes a build with the backend, if this one is without.
     fn not_built(self) -> Option<&'static str> {
         match self {
             Self::Flex if !cfg!(feature = "burn") => Some("cargo build --release --features burn"),
-            Self::Ndarray if !cfg!(feature = "ndarray") => Some("cargo build --release --features ndarray"),
-            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),
+            Self::Ndarray if !cfg!(feature = "ndarray") => {
+                Some("cargo build --release --features ndarray")
+            }
+            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => {
+                Some("cargo xtask libtorch")
+            }
             Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo xtask cuda --build"),
             _ => None,
         }
     }
 
-    /// The libraries it stands on. Of libtorch, the version that is loaded, which need not be the one that was built
-    /// against.
+    /// The libraries it stands on. Of libtorch, the version that is loaded, which need not be the
+    /// one that was built against.
     pub fn backend(self) -> Cow<'static, str> {
         match self {
             Self::Flex => "burn 0.22.1, burn-flex".into(),
             Self::Ndarray => "burn 0.22.1, burn-ndarray".into(),
             Self::Libtorch | Self::LibtorchCuda(_) => {
-                let version = libtorch_version().unwrap_or_else(|| "of an unknown version".to_string());
+                let version =
+                    libtorch_version().unwrap_or_else(|| "of an unknown version".to_string());
                 format!("libtorch {version}").into()
             }
             Self::Cuda(_) => "burn 0.22.1, burn-cuda".into(),
@@ -57,7 +64,9 @@ impl BurnDevice {
     /// How it multiplies float32 matrices.
     pub fn products(self) -> Products {
         match self {
-            Self::Flex | Self::Ndarray | Self::Libtorch | Self::LibtorchCuda(_) => Products::Float32,
+            Self::Flex | Self::Ndarray | Self::Libtorch | Self::LibtorchCuda(_) => {
+                Products::Float32
+            }
             Self::Cuda(_) => Products::Tf32,
         }
     }
@@ -80,8 +89,8 @@ impl BurnDevice {
         self != Self::Ndarray
     }
 
-    /// What a repetition may be expected to give. libtorch promises no order of sums, and CubeCL picks kernels by timing
-    /// them.
+    /// What a repetition may be expected to give. libtorch promises no order of sums, and CubeCL
+    /// picks kernels by timing them.
     pub fn exactness(self) -> Exactness {
         match self {
             Self::Flex | Self::Ndarray => Exactness::Exact,
@@ -89,16 +98,16 @@ impl BurnDevice {
         }
     }
 
-    /// Numbers that the attention scores of the examples in work may fill in a layer. Enough to keep the matrix products
-    /// long (64 MiB of float32 on a CPU, 1 GiB on a GPU), little enough that large batches and long evaluations run in
-    /// constant memory.
+    /// Numbers that the attention scores of the examples in work may fill in a layer. Enough to
+    /// keep the matrix products long (64 MiB of float32 on a CPU, 1 GiB on a GPU), little enough
+    /// that large batches and long evaluations run in constant memory.
     pub fn numbers_at_once(self) -> usize {
         if self.is_gpu() { 1 << 28 } else { 1 << 24 }
     }
 
-    /// Sequences of `pos` tokens of a model whose training is worked on at once. burn writes the attention patterns of all
-    /// layers down, libtorch's attention none: there it is the residual stream's neighbours that fill the memory, some 20 arrays
-    /// a layer with those of the way back.
+    /// Sequences of `pos` tokens of a model whose training is worked on at once. burn writes the
+    /// attention patterns of all layers down, libtorch's attention none: there it is the residual
+    /// stream's neighbours that fill the memory, some 20 arrays a layer with those of the way back.
     pub fn training_sequences(self, config: &ModelConfig, pos: usize) -> usize {
         let ModelConfig { n_layers, d_model, d_mlp, n_heads, .. } = *config;
         let at_once = self.numbers_at_once();
@@ -131,7 +140,8 @@ impl BurnDevice {
         })
     }
 
-    /// The first driver of the CUDA that burn-cuda was built against, if the build says which that is.
+    /// The first driver of the CUDA that burn-cuda was built against, if the build says which that
+    /// is.
     fn oldest_driver() -> Option<u32> {
         match option_env!("CUDARC_CUDA_VERSION")?.get(..2)? {
             "11" => Some(450),
@@ -141,8 +151,8 @@ impl BurnDevice {
         }
     }
 
-    /// What is wrong with it: what is [`missing`](Self::missing), or why a small computation on a GPU fails, whose driver and
-    /// libraries are other people's. Nothing if it works. One line.
+    /// What is wrong with it: what is [`missing`](Self::missing), or why a small computation on a
+    /// GPU fails, whose driver and libraries are other people's. Nothing if it works. One line.
     pub fn fault(self) -> Option<String> {
         #[cfg(feature = "burn")]
         return self.missing().or_else(|| self.is_gpu().then(|| self.tried().err()).flatten());
@@ -161,18 +171,27 @@ impl BurnDevice {
     /// The engine on it, with these weights; `bf16`: training multiplies matrices of bfloat16.
     ///
     /// # Errors
-    /// A device that is not there, an invalid configuration or one outside the paper's family, parameters that are not its
-    /// own.
-    pub fn engine(self, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Box<dyn Engine>, Error> {
+    /// A device that is not there, an invalid configuration or one outside the paper's family,
+    /// parameters that are not its own.
+    pub fn engine(
+        self,
+        bf16: bool,
+        config: &ModelConfig,
+        params: &Params,
+    ) -> Result<Box<dyn Engine>, Error> {
         // libtorch on a CPU, too, is faster when weights need not be laid out anew for each step.
         self.engine_kept(self.is_gpu() || self.is_libtorch(), bf16, config, params)
     }
 
-    /// [`engine`](Self::engine), its training kept on the device ([`Resident`](crate::Resident)) or not.
+    /// [`engine`](Self::engine), its training kept on the device ([`Resident`](crate::Resident)) or
+    /// not.
     ///
     /// # Errors
     /// As [`engine`](Self::engine).
-    #[cfg_attr(not(feature = "burn"), expect(unused_variables, reason = "there is nothing to open"))]
+    #[cfg_attr(
+        not(feature = "burn"),
+        expect(unused_variables, reason = "there is nothing to open")
+    )]
     pub fn engine_kept(
         self,
         kept: bool,
@@ -183,10 +202,14 @@ impl BurnDevice {
         self.check()?;
         #[cfg(feature = "libtorch")]
         if self.is_libtorch() {
-            return Ok(Box::new(crate::TorchEngine::on(self, bf16, config, params)?.kept_on_device(kept)));
+            return Ok(Box::new(
+                crate::TorchEngine::on(self, bf16, config, params)?.kept_on_device(kept),
+            ));
         }
         #[cfg(feature = "burn")]
-        return Ok(Box::new(crate::BurnEngine::on(self, bf16, config, params)?.kept_on_device(kept)));
+        return Ok(Box::new(
+            crate::BurnEngine::on(self, bf16, config, params)?.kept_on_device(kept),
+        ));
         #[cfg(not(feature = "burn"))]
         unreachable!("without burn something is missing for every device")
     }
@@ -200,7 +223,11 @@ impl BurnDevice {
     #[cfg(feature = "burn")]
     pub(crate) fn open(self) -> Result<Device, Error> {
         self.prepare()?;
-        if self.is_gpu() { self.tried().map_err(|reason| self.error(&reason)) } else { Ok(self.handle()) }
+        if self.is_gpu() {
+            self.tried().map_err(|reason| self.error(&reason))
+        } else {
+            Ok(self.handle())
+        }
     }
 
     /// libtorch's own device.
@@ -213,7 +240,10 @@ impl BurnDevice {
                 self.tried().map_err(|reason| self.error(&reason))?;
                 Ok(tch::Device::Cuda(index))
             }
-            _ => Err(self.error("it is not one of libtorch's; they are libtorch and libtorch:cuda:N")),
+            _ => {
+                Err(self
+                    .error("it is not one of libtorch's; they are libtorch and libtorch:cuda:N"))
+            }
         }
     }
 
@@ -228,9 +258,9 @@ impl BurnDevice {
         Ok(())
     }
 
-    /// burn's handle, after a first small computation on it: backends look for their drivers and libraries on first use and
-    /// panic where they cannot find them. An exponential is part of it since CubeCL takes that function, and no sum, from
-    /// the CUDA toolkit. Otherwise the reason.
+    /// burn's handle, after a first small computation on it: backends look for their drivers and
+    /// libraries on first use and panic where they cannot find them. An exponential is part of it
+    /// since CubeCL takes that function, and no sum, from the CUDA toolkit. Otherwise the reason.
     #[cfg(feature = "burn")]
     fn tried(self) -> Result<Device, String> {
         let computed = failure::caught(|| {
@@ -240,7 +270,9 @@ impl BurnDevice {
         });
         match computed.map_err(|panic| self.explained(&panic))? {
             (device, 4.0) => Ok(device),
-            (_, sum) => Err(format!("four exponentials of 0 add up to {sum} on it, not 4; it computes wrongly")),
+            (_, sum) => Err(format!(
+                "four exponentials of 0 add up to {sum} on it, not 4; it computes wrongly"
+            )),
         }
     }
 
@@ -252,7 +284,8 @@ impl BurnDevice {
 
     #[cfg(feature = "burn")]
     fn explained(self, panic: &str) -> String {
-        let gpu = self.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
+        let gpu =
+            self.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
         failure::explained(panic, gpu.as_ref())
     }
 
@@ -261,7 +294,10 @@ impl BurnDevice {
     }
 
     #[cfg(feature = "burn")]
-    #[allow(deprecated, reason = "burn keeps its older backends for this version; they are offered as long as it does")]
+    #[allow(
+        deprecated,
+        reason = "burn keeps its older backends for this version; they are offered as long as it does"
+    )]
     fn handle(self) -> Device {
         match self {
             #[cfg(feature = "ndarray")]
@@ -294,7 +330,9 @@ impl FromStr for BurnDevice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split(':').collect();
-        let index = |text: &str| text.parse().map_err(|_| format!("GPU \"{text}\": expected a number from 0"));
+        let index = |text: &str| {
+            text.parse().map_err(|_| format!("GPU \"{text}\": expected a number from 0"))
+        };
         match parts.as_slice() {
             ["flex"] => Ok(Self::Flex),
             ["ndarray"] => Ok(Self::Ndarray),
@@ -308,14 +346,15 @@ impl FromStr for BurnDevice {
     }
 }
 
-/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend stands on (`gemm`), on
-/// the current threads: the median of 20. None without the feature `burn`.
+/// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend
+/// stands on (`gemm`), on the current threads: the median of 20. None without the feature `burn`.
 #[cfg(feature = "burn")]
 pub fn library_sgemm() -> Option<f64> {
     const N: usize = 1024;
     let device = Device::flex();
     let matrix = |seed: usize| {
-        let data: Vec<f32> = (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
+        let data: Vec<f32> =
+            (0..N * N).map(|i| ((i * 7919 + seed) % 1000) as f32 / 1000.0).collect();
         Tensor::<2>::from_data(TensorData::new(data, [N, N]), &device)
     };
     let (x, y) = (matrix(1), matrix(2));
@@ -341,8 +380,9 @@ pub fn library_sgemm() -> Option<f64> {
 pub enum Products {
     /// As they are: 24 bits of precision.
     Float32,
-    /// On the tensor cores of an NVIDIA GPU, which round the factors to TF32 (11 bits of precision, so about 5e-4) and add
-    /// up in float32. CubeCL does so wherever the shapes allow it and it is faster; PyTorch does not unless told to.
+    /// On the tensor cores of an NVIDIA GPU, which round the factors to TF32 (11 bits of precision,
+    /// so about 5e-4) and add up in float32. CubeCL does so wherever the shapes allow it and it is
+    /// faster; PyTorch does not unless told to.
     Tf32,
 }
 
@@ -355,9 +395,9 @@ impl fmt::Display for Products {
     }
 }
 
-/// The version of the libtorch in this process, by what lies beside the library: `version.py` of a Python package,
-/// `build-version` of a C++ distribution. None where it cannot be told: on systems without /proc, and in builds without
-/// libtorch.
+/// The version of the libtorch in this process, by what lies beside the library: `version.py` of a
+/// Python package, `build-version` of a C++ distribution. None where it cannot be told: on systems
+/// without /proc, and in builds without libtorch.
 pub fn libtorch_version() -> Option<String> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let library = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
@@ -410,14 +450,19 @@ impl fmt::Display for Gpu {
 /// Why there are none to be found.
 pub fn gpus() -> Result<Vec<Gpu>, String> {
     let mut command = Command::new("nvidia-smi");
-    command.args(["--query-gpu=index,name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits"]);
-    let output = command.output().map_err(|e| format!("nvidia-smi, which comes with the driver: {e}"))?;
+    command.args([
+        "--query-gpu=index,name,memory.total,memory.free,driver_version",
+        "--format=csv,noheader,nounits",
+    ]);
+    let output =
+        command.output().map_err(|e| format!("nvidia-smi, which comes with the driver: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let said = text.lines().next().unwrap_or("nothing").trim().to_string();
         return Err(format!("nvidia-smi says: {said}"));
     }
-    // A warning may stand among them, and a GPU that is cut into instances has no memory of its own to tell of.
+    // A warning may stand among them, and a GPU that is cut into instances has no memory of its own
+    // to tell of.
     let found: Vec<Gpu> = text.lines().filter_map(gpu).collect();
     if found.is_empty() {
         let first = text.lines().find(|line| !line.trim().is_empty()).map_or("nothing", str::trim);
@@ -444,7 +489,9 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for device in BurnDevice::KINDS.into_iter().chain([BurnDevice::Cuda(3), BurnDevice::LibtorchCuda(1)]) {
+        for device in
+            BurnDevice::KINDS.into_iter().chain([BurnDevice::Cuda(3), BurnDevice::LibtorchCuda(1)])
+        {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
         assert_eq!("cuda".parse(), Ok(BurnDevice::Cuda(0)));
@@ -458,10 +505,15 @@ mod tests {
     fn what_is_not_there_is_said() {
         for device in BurnDevice::KINDS {
             match (device.not_built(), device.open()) {
-                (Some(command), Err(error)) => assert!(error.to_string().contains(command), "{error}"),
+                (Some(command), Err(error)) => {
+                    assert!(error.to_string().contains(command), "{error}")
+                }
                 (None, Err(error)) => {
                     let said = error.to_string();
-                    assert!(device.is_gpu() && said.starts_with(&format!("device {device}: ")), "{said}");
+                    assert!(
+                        device.is_gpu() && said.starts_with(&format!("device {device}: ")),
+                        "{said}"
+                    );
                     assert_eq!(said.lines().count(), 1, "{said}");
                 }
                 (command, Ok(_)) => assert_eq!(command, None, "{device} opens without its backend"),
@@ -471,17 +523,24 @@ mod tests {
 
     #[test]
     fn the_version_beside_a_library() {
-        let folder = std::env::temp_dir().join(format!("induction-libtorch-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("induction-libtorch-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("lib")).unwrap();
         let library = folder.join("lib/libtorch_cpu.so");
         assert_eq!(version_beside(&library), None);
         std::fs::write(folder.join("build-version"), "2.9.0+cpu\n").unwrap();
         assert_eq!(version_beside(&library).as_deref(), Some("2.9.0+cpu"));
-        std::fs::write(folder.join("version.py"), "__all__ = []\n__version__ = '2.11.0+cu130'\ndebug = False\n")
-            .unwrap();
+        std::fs::write(
+            folder.join("version.py"),
+            "__all__ = []\n__version__ = '2.11.0+cu130'\ndebug = False\n",
+        )
+        .unwrap();
         assert_eq!(version_beside(&library).as_deref(), Some("2.11.0+cu130"));
         std::fs::remove_dir_all(folder).unwrap();
-        assert_eq!(libtorch_version().is_some(), cfg!(all(feature = "libtorch", target_os = "linux")));
+        assert_eq!(
+            libtorch_version().is_some(),
+            cfg!(all(feature = "libtorch", target_os = "linux"))
+        );
     }
 
     #[test]

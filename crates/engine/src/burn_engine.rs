@@ -5,8 +5,8 @@ use induction_model::{Hook, ModelConfig, Params, Tap, TrainingOptions, Transform
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep, Stepped, check_tokens,
-    failure, intervention::check_hook, intervention::with_frozen_patterns,
+    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep,
+    Stepped, check_tokens, failure, intervention::check_hook, intervention::with_frozen_patterns,
 };
 
 /// An [`Engine`] on a burn device.
@@ -42,12 +42,22 @@ impl BurnEngine {
     /// On any of burn's devices; with `bf16`, matrix products of training are taken in bfloat16.
     ///
     /// # Errors
-    /// A device that this build or machine does not have, an invalid configuration, or parameters that are not its own.
-    pub fn on(on: BurnDevice, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+    /// A device that this build or machine does not have, an invalid configuration, or parameters
+    /// that are not its own.
+    pub fn on(
+        on: BurnDevice,
+        bf16: bool,
+        config: &ModelConfig,
+        params: &Params,
+    ) -> Result<Self, Error> {
         let device = on.open()?;
         Ok(Self {
             // libtorch's devices are named after the engine that uses it directly.
-            name: format!("{}{on}{}", if on.is_libtorch() { "burn on " } else { "" }, if bf16 { " bf16" } else { "" }),
+            name: format!(
+                "{}{on}{}",
+                if on.is_libtorch() { "burn on " } else { "" },
+                if bf16 { " bf16" } else { "" }
+            ),
             on,
             model: guarded(on, || Ok(Transformer::from_params(config, params, &device)?))?,
             options: TrainingOptions { bf16, one_hot_embedding: on.is_gpu() },
@@ -62,20 +72,22 @@ impl BurnEngine {
         Self { stays, ..self }
     }
 
-    /// One row, the sum of the losses in nats and then the gradients of the mean loss, one parameter after the other; and
-    /// the weight that makes a mean of that sum.
+    /// One row, the sum of the losses in nats and then the gradients of the mean loss, one
+    /// parameter after the other; and the weight that makes a mean of that sum.
     fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
         let (inputs, targets) = split(examples);
         let (rows, pos) = inputs.dim();
         check_tokens(self.config(), examples, pos)?;
         let (group, weight) = (self.group(rows, pos), 1.0 / (rows * pos) as f64);
-        // A batch that is too large for the device at once is taken in parts, whose gradients are added on it, in order.
+        // A batch that is too large for the device at once is taken in parts, whose gradients are
+        // added on it, in order.
         let parts = (0..rows).step_by(group).map(|from| {
             let part = Slice::from(from..(from + group).min(rows));
             let of = |tokens: ArrayView2<u32>| flat(tokens.slice_axis(Axis(0), part));
             let (inputs, targets) = (of(inputs), of(targets));
             let batch = inputs.len() / pos;
-            let (loss, gradients) = self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
+            let (loss, gradients) =
+                self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
             Tensor::cat([vec![loss], gradients].concat(), 0)
         });
         Ok((parts.reduce(|sum, part| sum + part).expect("there is at least one example"), weight))
@@ -85,7 +97,8 @@ impl BurnEngine {
         upload(params.iter().flat_map(|(_, value)| value.iter().copied()).collect(), &self.device)
     }
 
-    /// Examples that are worked on at once: their attention scores fit what the device takes at once.
+    /// Examples that are worked on at once: their attention scores fit what the device takes at
+    /// once.
     fn group(&self, examples: usize, pos: usize) -> usize {
         (self.on.numbers_at_once() / (self.config().n_heads * pos * pos)).clamp(1, examples)
     }
@@ -111,7 +124,8 @@ impl BurnEngine {
                 let part: Vec<_> = interventions.iter().map(|i| i.for_examples(from, to)).collect();
                 let group = tokens.slice_axis(Axis(0), Slice::from(from..to));
                 let (read, _) = group.split_at(Axis(1), pos);
-                let part = with_frozen_patterns(&part, |hooks| Ok(self.captured(read, hooks, &[])))?;
+                let part =
+                    with_frozen_patterns(&part, |hooks| Ok(self.captured(read, hooks, &[])))?;
                 Ok(run(group, &part))
             })
             .collect()
@@ -125,9 +139,11 @@ impl BurnEngine {
         let pos = examples.ncols().saturating_sub(1);
         let groups = self.in_groups(examples, pos, interventions, |group, interventions| {
             let (inputs, targets) = split(group);
-            let logits = self.forward(inputs, &mut Interventions::new(interventions, &[], &self.device));
+            let logits =
+                self.forward(inputs, &mut Interventions::new(interventions, &[], &self.device));
             let losses = next_token_losses(logits, targets, &self.device);
-            Array2::from_shape_vec((group.nrows(), pos), to_host(losses)).expect("one loss a target")
+            Array2::from_shape_vec((group.nrows(), pos), to_host(losses))
+                .expect("one loss a target")
         })?;
         Ok(join(&groups))
     }
@@ -165,7 +181,11 @@ impl Engine for BurnEngine {
         guarded(self.on, || Ok(self.model.set_params(params)?))
     }
 
-    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
+    fn loss_and_gradients(
+        &mut self,
+        examples: ArrayView2<u32>,
+        gradients: &mut Params,
+    ) -> Result<f32, Error> {
         guarded(self.on, || {
             gradients.check(self.config())?;
             let (sum, weight) = self.loss_and_gradients_row(examples)?;
@@ -175,7 +195,11 @@ impl Engine for BurnEngine {
         })
     }
 
-    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {
+    fn losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error> {
         guarded(self.on, || sets.iter().map(|set| self.losses_under_one(examples, set)).collect())
     }
 
@@ -189,21 +213,30 @@ impl Engine for BurnEngine {
             for hook in hooks {
                 check_hook(self.config(), *hook).map_err(Error::Hook)?;
             }
-            let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
-                self.captured(group, hooks, interventions)
-            })?;
-            let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>());
+            let groups =
+                self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+                    self.captured(group, hooks, interventions)
+                })?;
+            let by_hook = |hook: &Hook| {
+                join(&groups.iter().map(|group| group[hook].clone()).collect::<Vec<_>>())
+            };
             Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
         })
     }
 
-    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
+    fn logits(
+        &self,
+        tokens: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array3<f32>, Error> {
         guarded(self.on, || {
-            let groups = self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
-                let logits = self.forward(group, &mut Interventions::new(interventions, &[], &self.device));
-                let shape = logits.dims();
-                Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
-            })?;
+            let groups =
+                self.in_groups(tokens, tokens.ncols(), interventions, |group, interventions| {
+                    let logits = self
+                        .forward(group, &mut Interventions::new(interventions, &[], &self.device));
+                    let shape = logits.dims();
+                    Array3::from_shape_vec(shape, to_host(logits)).expect("data fills its shape")
+                })?;
             Ok(join(&groups))
         })
     }
@@ -214,14 +247,22 @@ impl Engine for BurnEngine {
 }
 
 impl Resident for BurnEngine {
-    fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error> {
+    fn load(
+        &mut self,
+        params: &Params,
+        moments: [&Params; 2],
+        kinds: &[ParameterKind],
+    ) -> Result<(), Error> {
         guarded(self.on, || {
             for params in [params, moments[0], moments[1]] {
                 params.check(self.config())?;
             }
             let of_kind = |number: fn(&ParameterKind) -> f32| {
                 let each = params.iter().zip(kinds);
-                upload(each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect(), &self.device)
+                upload(
+                    each.flat_map(|((_, value), kind)| vec![number(kind); value.len()]).collect(),
+                    &self.device,
+                )
             };
             let training = Training {
                 weights: self.row(params),
@@ -250,8 +291,12 @@ impl Resident for BurnEngine {
             let v = v * beta2 + gradient.clone() * gradient * (1.0 - beta2);
             let root = v.clone().sqrt() * step.corrections[1].sqrt().recip() + step.eps;
             let change = m.clone() / root * lr_scales.clone() * (step.lr / step.corrections[0]);
-            let weights = weights.clone() * (decays.clone() * (-step.lr * step.weight_decay) + 1.0) - change;
-            let found = to_host(Tensor::cat(vec![loss, norm, (weights.clone() * weights.clone()).sum()], 0));
+            let weights =
+                weights.clone() * (decays.clone() * (-step.lr * step.weight_decay) + 1.0) - change;
+            let found = to_host(Tensor::cat(
+                vec![loss, norm, (weights.clone() * weights.clone()).sum()],
+                0,
+            ));
             self.model.set_flat(&weights);
             self.training = Some(Training { weights, moments: [m, v], lr_scales, decays });
             Ok(Stepped {
@@ -266,7 +311,9 @@ impl Resident for BurnEngine {
         guarded(self.on, || {
             let training = self.training.as_ref().expect("load comes first");
             let [m, v] = moments;
-            for (row, to) in [(&training.weights, params), (&training.moments[0], m), (&training.moments[1], v)] {
+            for (row, to) in
+                [(&training.weights, params), (&training.moments[0], m), (&training.moments[1], v)]
+            {
                 to.check(self.config())?;
                 fill(to, &to_host(row.clone()));
             }
@@ -275,8 +322,8 @@ impl Resident for BurnEngine {
     }
 }
 
-/// Does `work`, which uses `on`. On a GPU what burn panics of is an error: its memory and its driver are other people's,
-/// too. On a CPU a panic is a bug and stays one.
+/// Does `work`, which uses `on`. On a GPU what burn panics of is an error: its memory and its
+/// driver are other people's, too. On a CPU a panic is a bug and stays one.
 fn guarded<T>(on: BurnDevice, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     if !on.is_gpu() {
         return work();
@@ -296,7 +343,8 @@ fn flat(tokens: ArrayView2<u32>) -> Vec<u32> {
     tokens.iter().copied().collect()
 }
 
-/// `[example, pos, d_vocab]` logits and `[example, pos]` targets -> `[example * pos]` losses in nats.
+/// `[example, pos, d_vocab]` logits and `[example, pos]` targets -> `[example * pos]` losses in
+/// nats.
 fn next_token_losses(logits: Tensor<3>, targets: ArrayView2<u32>, device: &Device) -> Tensor<1> {
     let [batch, pos, d_vocab] = logits.dims();
     let rows = batch * pos;
@@ -349,13 +397,15 @@ impl<'a> Interventions<'a> {
     fn capture<const D: usize>(&mut self, hook: Hook, value: Tensor<D>) {
         if self.hooks.contains(&hook) {
             let shape = value.dims();
-            let value = ArrayD::from_shape_vec(IxDyn(&shape), to_host(value)).expect("data fills its shape");
+            let value = ArrayD::from_shape_vec(IxDyn(&shape), to_host(value))
+                .expect("data fills its shape");
             self.captured.insert(hook, value);
         }
     }
 
     fn upload<const D: usize>(&self, value: &ArrayD<f32>) -> Tensor<D> {
-        let data = TensorData::new(value.iter().copied().collect::<Vec<f32>>(), value.shape().to_vec());
+        let data =
+            TensorData::new(value.iter().copied().collect::<Vec<f32>>(), value.shape().to_vec());
         Tensor::from_data(data, self.device)
     }
 }
@@ -385,8 +435,12 @@ impl Tap for Interventions<'_> {
                     let new = self.upload(&new.clone().insert_axis(Axis(2)).into_dyn());
                     value.slice_assign([0..a, 0..b, *head..head + 1, 0..d], new)
                 }
-                Intervention::FreezePatterns { .. } => unreachable!("made a replacement before the pass"),
-                Intervention::ZeroHead { head, .. } => value.slice_fill([0..a, 0..b, *head..head + 1, 0..d], 0.0),
+                Intervention::FreezePatterns { .. } => {
+                    unreachable!("made a replacement before the pass")
+                }
+                Intervention::ZeroHead { head, .. } => {
+                    value.slice_fill([0..a, 0..b, *head..head + 1, 0..d], 0.0)
+                }
                 // a pattern is [batch, head, query, key]
                 Intervention::ForcePattern { head, pattern, .. } => {
                     let forced = self.upload(&pattern.clone().insert_axis(Axis(1)).into_dyn());
@@ -419,7 +473,9 @@ mod tests {
         let examples = Array2::from_shape_fn((5, 7), |(i, j)| ((3 * i + j * j) % 7) as u32);
         let all = engine.losses(examples.view(), &[]).unwrap();
         for row in 0..5 {
-            let one = engine.losses(examples.slice_axis(Axis(0), Slice::from(row..row + 1)), &[]).unwrap();
+            let one = engine
+                .losses(examples.slice_axis(Axis(0), Slice::from(row..row + 1)), &[])
+                .unwrap();
             let largest = (&one.row(0) - &all.row(row)).iter().fold(0f32, |m, x| m.max(x.abs()));
             assert!(largest < 1e-5, "{largest}");
         }
@@ -442,8 +498,9 @@ mod tests {
         let blocks = engine.activations(tokens.view(), &[Hook::ResidPost(1)], &[]).unwrap();
         let whole = [Hook::ResidPost(1), Hook::Pattern(0), Hook::Pattern(1)];
         let whole = engine.activations(tokens.view(), &whole, &[]).unwrap();
-        let largest =
-            (&blocks[&Hook::ResidPost(1)] - &whole[&Hook::ResidPost(1)]).iter().fold(0f32, |m, x| m.max(x.abs()));
+        let largest = (&blocks[&Hook::ResidPost(1)] - &whole[&Hook::ResidPost(1)])
+            .iter()
+            .fold(0f32, |m, x| m.max(x.abs()));
         assert!(largest < 1e-5, "{largest}");
     }
 
@@ -459,9 +516,12 @@ mod tests {
             smeared_keys,
             ..ModelConfig::default()
         };
-        let engine = |config: ModelConfig| BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
+        let engine = |config: ModelConfig| {
+            BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap()
+        };
         let examples = Array2::from_elem((1, 2), 3);
-        let losses = [false, true].map(|smeared| engine(model(smeared)).losses(examples.view(), &[]).unwrap());
+        let losses = [false, true]
+            .map(|smeared| engine(model(smeared)).losses(examples.view(), &[]).unwrap());
         assert_eq!(losses[0], losses[1], "the first key has no predecessor to mix with");
     }
 
@@ -480,7 +540,8 @@ mod tests {
         let engine = BurnEngine::flex(&config, &config.init_params(0).unwrap()).unwrap();
         let tokens = Array2::from_shape_fn((2, 4), |(i, j)| (i + j) as u32);
         use Hook::*;
-        let hooks = [Embed, Q(0), K(0), V(0), Pattern(0), Z(0), AttnOut(0), MlpOut(0), ResidPost(0)];
+        let hooks =
+            [Embed, Q(0), K(0), V(0), Pattern(0), Z(0), AttnOut(0), MlpOut(0), ResidPost(0)];
         let seen = engine.activations(tokens.view(), &hooks, &[]).unwrap();
         for hook in hooks {
             assert_eq!(seen[&hook].shape(), hook_shape(&config, hook, 2, 4), "{hook}");
@@ -506,16 +567,33 @@ mod tests {
         assert!(message(engine.losses(tokens(0, 3, 0).view(), &[])).contains("at least one"));
         assert!(message(engine.losses(tokens(1, 1, 0).view(), &[])).contains("at least one"));
         assert!(message(engine.losses(tokens(1, 0, 0).view(), &[])).contains("at least one"));
-        assert!(engine.loss_and_gradients(tokens(1, 0, 0).view(), &mut Params::zeros(&config)).is_err());
+        assert!(
+            engine.loss_and_gradients(tokens(1, 0, 0).view(), &mut Params::zeros(&config)).is_err()
+        );
         let bad = [
             Intervention::ZeroHead { layer: 1, head: 0 },
             Intervention::ZeroHead { layer: 0, head: 2 },
             Intervention::ForcePattern { layer: 0, head: 0, pattern: Array3::zeros((1, 2, 3)) },
-            Intervention::Replace { hook: Hook::MlpOut(0), value: ArrayD::zeros(IxDyn(&[1, 4, 8])) },
+            Intervention::Replace {
+                hook: Hook::MlpOut(0),
+                value: ArrayD::zeros(IxDyn(&[1, 4, 8])),
+            },
             Intervention::FreezePatterns { layer: 1 },
-            Intervention::ReplaceHead { hook: Hook::Z(0), head: 2, value: Array3::zeros((1, 4, 3)) },
-            Intervention::ReplaceHead { hook: Hook::Z(0), head: 0, value: Array3::zeros((1, 4, 4)) },
-            Intervention::ReplaceHead { hook: Hook::Embed, head: 0, value: Array3::zeros((1, 4, 3)) },
+            Intervention::ReplaceHead {
+                hook: Hook::Z(0),
+                head: 2,
+                value: Array3::zeros((1, 4, 3)),
+            },
+            Intervention::ReplaceHead {
+                hook: Hook::Z(0),
+                head: 0,
+                value: Array3::zeros((1, 4, 4)),
+            },
+            Intervention::ReplaceHead {
+                hook: Hook::Embed,
+                head: 0,
+                value: Array3::zeros((1, 4, 3)),
+            },
         ];
         for intervention in bad {
             assert!(

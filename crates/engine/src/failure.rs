@@ -1,7 +1,8 @@
 //! Panics of burn's backends, as one line that a person can read.
 //!
-//! burn's tensors have no errors: a driver that is missing or a memory that is full is a panic. Its message can be a page of
-//! stack frames with escaped line ends (libtorch), or a sentence inside two wrappers (CubeCL).
+//! burn's tensors have no errors: a driver that is missing or a memory that is full is a panic. Its
+//! message can be a page of stack frames with escaped line ends (libtorch), or a sentence inside
+//! two wrappers (CubeCL).
 
 use std::{
     any::Any,
@@ -23,11 +24,12 @@ thread_local! {
 /// Calls of [`caught`] in work.
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 
-/// The first panic of one of CubeCL's threads during a call. What the caller sees is only that the thread is gone.
+/// The first panic of one of CubeCL's threads during a call. What the caller sees is only that the
+/// thread is gone.
 static FIRST: Mutex<Option<String>> = Mutex::new(None);
 
-/// Does `work`; a panic in it, or in a thread that CubeCL does its work on, is an error, in one line, and is not printed.
-/// Panics elsewhere are, as before.
+/// Does `work`; a panic in it, or in a thread that CubeCL does its work on, is an error, in one
+/// line, and is not printed. Panics elsewhere are, as before.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -49,8 +51,9 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     done.map_err(|panic| {
         let said = message(panic.as_ref());
         // That the other thread is gone: why is in what it said.
-        let gone =
-            ["RecvError", "SendError", "PoisonError", "Should have handle"].iter().any(|word| said.contains(word));
+        let gone = ["RecvError", "SendError", "PoisonError", "Should have handle"]
+            .iter()
+            .any(|word| said.contains(word));
         reason(&first().take().filter(|_| gone).unwrap_or(said))
     })
 }
@@ -61,8 +64,9 @@ fn is_caught(panic: &PanicHookInfo) -> bool {
         return true;
     }
     // "DSD-0-0", "DSU-0-0": device service, stream.
-    let cubecls =
-        std::thread::current().name().is_some_and(|name| name.starts_with("DSD-") || name.starts_with("DSU-"));
+    let cubecls = std::thread::current()
+        .name()
+        .is_some_and(|name| name.starts_with("DSD-") || name.starts_with("DSU-"));
     if !cubecls || CALLS.load(Ordering::SeqCst) == 0 {
         return false;
     }
@@ -76,7 +80,9 @@ fn first() -> std::sync::MutexGuard<'static, Option<String>> {
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it stopped and gave no reason").to_string()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("it stopped and gave no reason")
+        .to_string()
 }
 
 /// The sentence in a panic's message that says what went wrong.
@@ -122,11 +128,14 @@ pub(crate) fn explained(reason: &str, gpu: Option<&Gpu>) -> String {
                 nvidia-nvvm, and set CUDA_PATH to the folder that holds nvvm/libdevice"
             .to_string();
     } else if lower.contains("dynamically load") {
-        "install NVIDIA's driver, or put the folder of its libcuda.so.1 on LD_LIBRARY_PATH".to_string()
+        "install NVIDIA's driver, or put the folder of its libcuda.so.1 on LD_LIBRARY_PATH"
+            .to_string()
     } else if lower.contains("out of memory") {
         let free = gpu.map_or_else(String::new, |gpu| format!(" ({gpu})"));
         format!("fewer --jobs, a smaller batch or a GPU with more free memory{free}")
-    } else if lower.contains("driver") && (lower.contains("too old") || lower.contains("insufficient")) {
+    } else if lower.contains("driver")
+        && (lower.contains("too old") || lower.contains("insufficient"))
+    {
         let found = gpu.map_or_else(String::new, |gpu| format!(" (found {})", gpu.driver));
         format!("update the NVIDIA driver{found}")
     } else {
@@ -185,7 +194,8 @@ mod tests {
     #[test]
     fn what_is_caught_is_not_printed_and_the_rest_is() {
         static HEARD: AtomicUsize = AtomicUsize::new(0);
-        // The hook of this module goes on top of this one, or is there already and is taken away with it.
+        // The hook of this module goes on top of this one, or is there already and is taken away
+        // with it.
         let before = take_hook();
         set_hook(Box::new(|panic| {
             if !is_caught(panic) {
@@ -195,7 +205,9 @@ mod tests {
         std::thread::scope(|scope| {
             (0..4).for_each(|_| {
                 scope.spawn(|| {
-                    (0..50).for_each(|i| assert_eq!(caught(|| panic!("{i}")), Err::<(), _>(i.to_string())));
+                    (0..50).for_each(|i| {
+                        assert_eq!(caught(|| panic!("{i}")), Err::<(), _>(i.to_string()))
+                    });
                 });
             });
         });

@@ -15,7 +15,8 @@ pub enum Intervention {
         /// Head.
         head: usize,
     },
-    /// The head attends by this pattern, `[example, query, key]`, whatever its queries and keys say.
+    /// The head attends by this pattern, `[example, query, key]`, whatever its queries and keys
+    /// say.
     ForcePattern {
         /// Layer.
         layer: usize,
@@ -24,13 +25,15 @@ pub enum Intervention {
         /// One pattern an example; rows are used as they are.
         pattern: Array3<f32>,
     },
-    /// All heads of the layer attend as in a pass without interventions: the second run of a pattern-preserving ablation
-    /// (paper.md, 4). A pattern that another intervention of the set gives wins.
+    /// All heads of the layer attend as in a pass without interventions: the second run of a
+    /// pattern-preserving ablation (paper.md, 4). A pattern that another intervention of the set
+    /// gives wins.
     FreezePatterns {
         /// Layer.
         layer: usize,
     },
-    /// One head's part of the activation at `hook` (queries, keys, values or `z`) is this value, `[example, pos, d_head]`.
+    /// One head's part of the activation at `hook` (queries, keys, values or `z`) is this value,
+    /// `[example, pos, d_head]`.
     ReplaceHead {
         /// Where.
         hook: Hook,
@@ -53,36 +56,55 @@ impl Intervention {
     pub fn hook(&self) -> Hook {
         match self {
             Self::ZeroHead { layer, .. } => Hook::Z(*layer),
-            Self::ForcePattern { layer, .. } | Self::FreezePatterns { layer } => Hook::Pattern(*layer),
+            Self::ForcePattern { layer, .. } | Self::FreezePatterns { layer } => {
+                Hook::Pattern(*layer)
+            }
             Self::Replace { hook, .. } | Self::ReplaceHead { hook, .. } => *hook,
         }
     }
 
     /// Checks it against a model and `[example, pos]` tokens.
-    pub(crate) fn check(&self, config: &ModelConfig, examples: usize, pos: usize) -> Result<(), Error> {
+    pub(crate) fn check(
+        &self,
+        config: &ModelConfig,
+        examples: usize,
+        pos: usize,
+    ) -> Result<(), Error> {
         check_hook(config, self.hook()).map_err(Error::Intervention)?;
         let expect = |found: &[usize], expected: &[usize]| {
             if found == expected {
                 return Ok(());
             }
-            Err(Error::Intervention(format!("at {}: value of shape {found:?}, expected {expected:?}", self.hook())))
+            Err(Error::Intervention(format!(
+                "at {}: value of shape {found:?}, expected {expected:?}",
+                self.hook()
+            )))
         };
         let heads = heads_at(config, self.hook());
         match self {
-            Self::ZeroHead { head, .. } | Self::ForcePattern { head, .. } | Self::ReplaceHead { head, .. }
+            Self::ZeroHead { head, .. }
+            | Self::ForcePattern { head, .. }
+            | Self::ReplaceHead { head, .. }
                 if *head >= heads =>
             {
-                Err(Error::Intervention(format!("at {}: head {head}, the model has {heads} heads there", self.hook())))
+                Err(Error::Intervention(format!(
+                    "at {}: head {head}, the model has {heads} heads there",
+                    self.hook()
+                )))
             }
             Self::ZeroHead { .. } | Self::FreezePatterns { .. } => Ok(()),
-            Self::ReplaceHead { hook: Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_), value, .. } => {
-                expect(value.shape(), &[examples, pos, config.d_head])
-            }
+            Self::ReplaceHead {
+                hook: Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_),
+                value,
+                ..
+            } => expect(value.shape(), &[examples, pos, config.d_head]),
             Self::ReplaceHead { hook, .. } => Err(Error::Intervention(format!(
                 "at {hook}: it is not a head's own, expected hook_q, hook_k, hook_v or hook_z"
             ))),
             Self::ForcePattern { pattern, .. } => expect(pattern.shape(), &[examples, pos, pos]),
-            Self::Replace { hook, value } => expect(value.shape(), &hook_shape(config, *hook, examples, pos)),
+            Self::Replace { hook, value } => {
+                expect(value.shape(), &hook_shape(config, *hook, examples, pos))
+            }
         }
     }
 
@@ -102,15 +124,17 @@ impl Intervention {
                 head: *head,
                 pattern: pattern.slice_axis(ndarray::Axis(0), part).to_owned(),
             },
-            Self::Replace { hook, value } => {
-                Self::Replace { hook: *hook, value: value.slice_axis(ndarray::Axis(0), part).to_owned() }
-            }
+            Self::Replace { hook, value } => Self::Replace {
+                hook: *hook,
+                value: value.slice_axis(ndarray::Axis(0), part).to_owned(),
+            },
         }
     }
 }
 
-/// The set with each [`Intervention::FreezePatterns`] made a replacement by what `clean` gives for its hook: for passes
-/// that have no pass without interventions at hand. They come first, so that any other pattern of the set wins.
+/// The set with each [`Intervention::FreezePatterns`] made a replacement by what `clean` gives for
+/// its hook: for passes that have no pass without interventions at hand. They come first, so that
+/// any other pattern of the set wins.
 pub(crate) fn with_frozen_patterns(
     set: &[Intervention],
     clean: impl FnOnce(&[Hook]) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error>,
@@ -120,7 +144,8 @@ pub(crate) fn with_frozen_patterns(
     if hooks.is_empty() {
         return Ok(Cow::Borrowed(set));
     }
-    let patterns = clean(&hooks)?.into_iter().map(|(hook, value)| Intervention::Replace { hook, value });
+    let patterns =
+        clean(&hooks)?.into_iter().map(|(hook, value)| Intervention::Replace { hook, value });
     Ok(patterns.chain(set.iter().filter(|i| !frozen(i)).cloned()).collect())
 }
 
@@ -133,13 +158,20 @@ fn heads_at(config: &ModelConfig, hook: Hook) -> usize {
 }
 
 /// The shape of the activation at `hook`.
-pub(crate) fn hook_shape(config: &ModelConfig, hook: Hook, examples: usize, pos: usize) -> Vec<usize> {
+pub(crate) fn hook_shape(
+    config: &ModelConfig,
+    hook: Hook,
+    examples: usize,
+    pos: usize,
+) -> Vec<usize> {
     match hook {
         Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_) => {
             vec![examples, pos, heads_at(config, hook), config.d_head]
         }
         Hook::Pattern(_) => vec![examples, config.n_heads, pos, pos],
-        Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => vec![examples, pos, config.d_model],
+        Hook::Embed | Hook::AttnOut(_) | Hook::MlpOut(_) | Hook::ResidPost(_) => {
+            vec![examples, pos, config.d_model]
+        }
     }
 }
 
@@ -147,9 +179,15 @@ pub(crate) fn hook_shape(config: &ModelConfig, hook: Hook, examples: usize, pos:
 pub(crate) fn check_hook(config: &ModelConfig, hook: Hook) -> Result<(), String> {
     let layer = match hook {
         Hook::Embed => 0,
-        Hook::MlpOut(_) if config.attn_only() => return Err(format!("at {hook}: the model is attention-only")),
+        Hook::MlpOut(_) if config.attn_only() => {
+            return Err(format!("at {hook}: the model is attention-only"));
+        }
         Hook::Q(l) | Hook::K(l) | Hook::V(l) | Hook::Pattern(l) | Hook::Z(l) => l,
         Hook::AttnOut(l) | Hook::MlpOut(l) | Hook::ResidPost(l) => l,
     };
-    if layer < config.n_layers { Ok(()) } else { Err(format!("at {hook}: the model has {} layers", config.n_layers)) }
+    if layer < config.n_layers {
+        Ok(())
+    } else {
+        Err(format!("at {hook}: the model has {} layers", config.n_layers))
+    }
 }

@@ -1,17 +1,18 @@
 //! Runs a model: losses, gradients, captures, interventions.
 //!
-//! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host arrays, so no measurement can
-//! come to depend on a device's tensor type. It has three implementations:
+//! Training, measuring and ablating ask for numbers through one trait, [`Engine`], over host
+//! arrays, so no measurement can come to depend on a device's tensor type. It has three
+//! implementations:
 //!
-//! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default, and the only one that runs
-//!   pretrained architectures.
-//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the others are behind the features
-//!   `ndarray`, `libtorch` and `cuda`.
-//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between; what runs on [`BurnDevice::Libtorch`] and its
-//!   GPUs.
+//! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default,
+//!   and the only one that runs pretrained architectures.
+//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` comes with the feature
+//!   `burn`; the others are behind the features `ndarray`, `libtorch` and `cuda`.
+//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between; what runs on
+//!   [`BurnDevice::Libtorch`] and its GPUs.
 //!
-//! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works on the device, too
-//! ([`Resident`]).
+//! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works
+//! on the device, too ([`Resident`]).
 //!
 //! An intervention is data ([`Intervention`]), not a closure inside a model: any engine can run it.
 //!
@@ -34,15 +35,16 @@
 //!
 //! # Features
 //!
-//! - `burn` (default): [`BurnEngine`], and the device [`BurnDevice::Flex`]. Without it there is [`CpuEngine`] alone, in half the
-//!   build.
+//! - `burn` (default): [`BurnEngine`], and the device [`BurnDevice::Flex`]. Without it there is
+//!   [`CpuEngine`] alone, in half the build.
 //!
 //! The others are off by default, since each takes minutes to build, and bring `burn`:
 //!
 //! - `ndarray`: [`BurnDevice::Ndarray`], burn's older pure-Rust backend.
-//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built and when it runs (docs/DEVICES.md).
-//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs LLVM when it is built, the driver and libdevice
-//!   when it runs (docs/DEVICES.md).
+//! - `libtorch`: [`BurnDevice::Libtorch`] and its GPUs; it needs PyTorch's library when it is built
+//!   and when it runs (docs/DEVICES.md).
+//! - `cuda`: [`BurnDevice::Cuda`], CubeCL's kernels on NVIDIA GPUs; it needs LLVM when it is built,
+//!   the driver and libdevice when it runs (docs/DEVICES.md).
 //!
 //! Runnable: `cargo run -p induction-engine --example second_copy`.
 
@@ -96,11 +98,13 @@ pub enum Error {
 pub enum Exactness {
     /// The same bits on the same machine, for any number of threads.
     Exact,
-    /// The same up to float rounding: kernels are chosen by timing, or sums are taken in varying order.
+    /// The same up to float rounding: kernels are chosen by timing, or sums are taken in varying
+    /// order.
     Statistical,
 }
 
-/// Reads an [`Engine::name`] from a file. Folders of earlier versions have `burn-flex` for `flex`, and so on.
+/// Reads an [`Engine::name`] from a file. Folders of earlier versions have `burn-flex` for `flex`,
+/// and so on.
 ///
 /// # Errors
 /// Something that is not a string.
@@ -111,8 +115,8 @@ pub fn engine_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 
 /// Something that runs one model.
 pub trait Engine: Sync {
-    /// The device it runs on, as `--device` names it, and ` bf16` after it where training multiplies in bfloat16: `cpu`,
-    /// `flex`, `cuda:0 bf16`.
+    /// The device it runs on, as `--device` names it, and ` bf16` after it where training
+    /// multiplies in bfloat16: `cpu`, `flex`, `cuda:0 bf16`.
     fn name(&self) -> &str;
 
     /// What a repetition may be expected to give.
@@ -127,34 +131,50 @@ pub trait Engine: Sync {
     /// Parameters that are not the configuration's.
     fn set_params(&mut self, params: &Params) -> Result<(), Error>;
 
-    /// Mean loss in nats over all targets of `examples` (`[example, pos + 1]`; the first `pos` tokens of a row are read,
-    /// the last `pos` predicted); `gradients` becomes its gradient for every parameter.
+    /// Mean loss in nats over all targets of `examples` (`[example, pos + 1]`; the first `pos`
+    /// tokens of a row are read, the last `pos` predicted); `gradients` becomes its gradient for
+    /// every parameter.
     ///
     /// # Errors
-    /// Tokens that the model cannot read, `gradients` of another model, or a model that is not of the paper's family
-    /// ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
-    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error>;
+    /// Tokens that the model cannot read, `gradients` of another model, or a model that is not of
+    /// the paper's family ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
+    fn loss_and_gradients(
+        &mut self,
+        examples: ArrayView2<u32>,
+        gradients: &mut Params,
+    ) -> Result<f32, Error>;
 
-    /// Loss in nats of every target, `[example, pos]`, under each set of interventions. Engines compute only once what
-    /// the sets have in common, so many ablations of the same examples should be asked for together.
+    /// Loss in nats of every target, `[example, pos]`, under each set of interventions. Engines
+    /// compute only once what the sets have in common, so many ablations of the same examples
+    /// should be asked for together.
     ///
     /// # Errors
     /// Tokens that the model cannot read, or an intervention that does not fit.
-    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error>;
+    fn losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error>;
 
     /// Loss in nats of every target, `[example, pos]`, under `interventions`.
     ///
     /// # Errors
     /// As [`losses_under`](Self::losses_under).
-    fn losses(&self, examples: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array2<f32>, Error> {
+    fn losses(
+        &self,
+        examples: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array2<f32>, Error> {
         let mut losses = self.losses_under(examples, &[interventions])?;
         Ok(losses.pop().expect("one set was asked for"))
     }
 
-    /// The activations at `hooks` on `tokens` (`[example, pos]`), in [`Hook`]'s shapes, after `interventions`.
+    /// The activations at `hooks` on `tokens` (`[example, pos]`), in [`Hook`]'s shapes, after
+    /// `interventions`.
     ///
     /// # Errors
-    /// Tokens that the model cannot read, a hook that the model does not have, or an intervention that does not fit.
+    /// Tokens that the model cannot read, a hook that the model does not have, or an intervention
+    /// that does not fit.
     fn activations(
         &self,
         tokens: ArrayView2<u32>,
@@ -166,22 +186,33 @@ pub trait Engine: Sync {
     ///
     /// # Errors
     /// As [`activations`](Self::activations).
-    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<ndarray::Array3<f32>, Error>;
+    fn logits(
+        &self,
+        tokens: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<ndarray::Array3<f32>, Error>;
 
-    /// Training that stays on the device, if the way to the host and back would take longer than a step.
+    /// Training that stays on the device, if the way to the host and back would take longer than a
+    /// step.
     fn resident(&mut self) -> Option<&mut dyn Resident> {
         None
     }
 }
 
-/// Steps of AdamW on a device: weights and moments are brought to the host only when they are asked for.
+/// Steps of AdamW on a device: weights and moments are brought to the host only when they are asked
+/// for.
 pub trait Resident {
-    /// Puts weights and moments on the device, with what tells parameters apart, in the configuration's order. The engine
-    /// computes with these weights from now on.
+    /// Puts weights and moments on the device, with what tells parameters apart, in the
+    /// configuration's order. The engine computes with these weights from now on.
     ///
     /// # Errors
     /// Parameters of another model.
-    fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error>;
+    fn load(
+        &mut self,
+        params: &Params,
+        moments: [&Params; 2],
+        kinds: &[ParameterKind],
+    ) -> Result<(), Error>;
 
     /// One step on the mean loss of `examples` (`[example, pos + 1]`).
     ///
@@ -239,7 +270,8 @@ pub struct Stepped {
     pub weights_squared: f64,
 }
 
-/// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids below `d_vocab`.
+/// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids
+/// below `d_vocab`.
 fn check_tokens(config: &ModelConfig, tokens: ArrayView2<u32>, read: usize) -> Result<(), Error> {
     if tokens.nrows() == 0 || read == 0 {
         return Err(Error::Tokens(format!(
@@ -253,7 +285,9 @@ fn check_tokens(config: &ModelConfig, tokens: ArrayView2<u32>, read: usize) -> R
             config.n_ctx
         )));
     }
-    if let Some(((row, at), id)) = tokens.indexed_iter().find(|(_, id)| **id as usize >= config.d_vocab) {
+    if let Some(((row, at), id)) =
+        tokens.indexed_iter().find(|(_, id)| **id as usize >= config.d_vocab)
+    {
         return Err(Error::Tokens(format!(
             "token id {id} (sequence {row}, position {at}): the model's vocabulary (d_vocab) is {}",
             config.d_vocab

@@ -8,14 +8,24 @@ use ndarray::Array2;
 
 #[test]
 fn steps_and_evaluations_reuse_their_memory() {
-    for clamp in [None, Some(Clamp::PreviousToken { layer: 0, head: 0 }), Some(Clamp::ForbidInduction)] {
-        reuses_its_memory(&ModelConfig { d_mlp: 512, smeared_keys: true, n_ctx: 256, clamp, ..ModelConfig::default() });
+    for clamp in
+        [None, Some(Clamp::PreviousToken { layer: 0, head: 0 }), Some(Clamp::ForbidInduction)]
+    {
+        reuses_its_memory(&ModelConfig {
+            d_mlp: 512,
+            smeared_keys: true,
+            n_ctx: 256,
+            clamp,
+            ..ModelConfig::default()
+        });
     }
 }
 
 fn reuses_its_memory(config: &ModelConfig) {
     let params = config.init_params(0).unwrap();
-    let examples = Array2::from_shape_fn((6, config.n_ctx + 1), |(row, at)| ((row * 31 + at * at) % 512) as u32);
+    let examples = Array2::from_shape_fn((6, config.n_ctx + 1), |(row, at)| {
+        ((row * 31 + at * at) % 512) as u32
+    });
     // The same token again and again: as many repetitions as there can be.
     let repetitive = Array2::from_elem((6, config.n_ctx + 1), 7);
     let mut gradients = Params::zeros(config);
@@ -30,10 +40,14 @@ fn reuses_its_memory(config: &ModelConfig) {
             })
         };
         let (first, later) = (step(&examples), step(&repetitive));
-        let evaluation = allocation_counter::measure(|| drop(engine.losses(examples.view(), &[]).unwrap()));
+        let evaluation =
+            allocation_counter::measure(|| drop(engine.losses(examples.view(), &[]).unwrap()));
         [first, later, evaluation].map(|info| info.bytes_total)
     });
-    println!("{:?}, bytes: first step {first}, second {later}, evaluation {evaluation}", config.clamp);
+    println!(
+        "{:?}, bytes: first step {first}, second {later}, evaluation {evaluation}",
+        config.clamp
+    );
     assert!(first > 10_000_000, "the first step must make the buffers: {first}");
     // Names and shapes of parameters, lists of slices, one row of losses an example.
     assert!(later < 50_000, "a second step allocated {later} bytes");

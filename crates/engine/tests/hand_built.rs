@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use induction_engine::{CpuEngine, Engine, Intervention};
-use induction_metrics::{PrefixMatchingSample, copying, direct_path_logits, prefix_matching, previous_token};
+use induction_metrics::{
+    PrefixMatchingSample, copying, direct_path_logits, prefix_matching, previous_token,
+};
 use induction_model::{HandBuilt, Hook};
 use ndarray::{Array2, Array3, Axis, Ix2, Ix3, Ix4};
 
@@ -23,7 +25,8 @@ fn repeated(examples: usize) -> Array2<u32> {
 fn patterns_are_the_closed_forms() {
     let (model, engine) = model();
     let tokens = repeated(2);
-    let seen = engine.activations(tokens.view(), &[Hook::Pattern(0), Hook::Pattern(1)], &[]).unwrap();
+    let seen =
+        engine.activations(tokens.view(), &[Hook::Pattern(0), Hook::Pattern(1)], &[]).unwrap();
     for (example, row) in tokens.outer_iter().enumerate() {
         let ids = row.to_vec();
         for query in 0..ids.len() {
@@ -50,11 +53,13 @@ fn patterns_are_the_closed_forms() {
 fn scores_are_the_closed_forms() {
     let (model, engine) = model();
     let tokens = repeated(3);
-    let seen = engine.activations(tokens.view(), &[Hook::Pattern(0), Hook::Pattern(1)], &[]).unwrap();
+    let seen =
+        engine.activations(tokens.view(), &[Hook::Pattern(0), Hook::Pattern(1)], &[]).unwrap();
     let pattern = |l: usize| seen[&Hook::Pattern(l)].view().into_dimensionality::<Ix4>().unwrap();
 
     let n = SAMPLE.len();
-    let previous = (1..n).map(|q| model.previous_token_attention(q, q - 1)).sum::<f64>() / (n - 1) as f64;
+    let previous =
+        (1..n).map(|q| model.previous_token_attention(q, q - 1)).sum::<f64>() / (n - 1) as f64;
     assert!((previous_token(pattern(0)).unwrap().mean().unwrap() - previous).abs() < 1e-6);
     assert!(previous > 1.0 - 1e-6);
 
@@ -79,12 +84,21 @@ fn copying_is_perfect_in_layer_1_and_absent_in_layer_0() {
     let tokens = Array2::from_shape_fn((1, 25), |(_, i)| (3 + i) as u32);
     for (l, expected) in [(0, -1.0), (1, 1.0)] {
         let seen = engine.activations(tokens.view(), &[Hook::Pattern(l), Hook::V(l)], &[]).unwrap();
-        let rank2 = |name: &str| params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap();
-        let w_o = params.get(&format!("blocks.{l}.attn.W_O")).unwrap().view().into_dimensionality::<Ix3>().unwrap();
-        let direct = direct_path_logits(w_o.index_axis(Axis(0), 0), None, rank2("unembed.W_U")).unwrap();
+        let rank2 =
+            |name: &str| params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap();
+        let w_o = params
+            .get(&format!("blocks.{l}.attn.W_O"))
+            .unwrap()
+            .view()
+            .into_dimensionality::<Ix3>()
+            .unwrap();
+        let direct =
+            direct_path_logits(w_o.index_axis(Axis(0), 0), None, rank2("unembed.W_U")).unwrap();
         let v = seen[&Hook::V(l)].view().into_dimensionality::<Ix4>().unwrap();
-        let logits: Array3<f32> = v.index_axis(Axis(0), 0).index_axis(Axis(1), 0).dot(&direct).insert_axis(Axis(0));
-        let pattern = seen[&Hook::Pattern(l)].index_axis(Axis(0), 0).into_dimensionality::<Ix3>().unwrap();
+        let logits: Array3<f32> =
+            v.index_axis(Axis(0), 0).index_axis(Axis(1), 0).dot(&direct).insert_axis(Axis(0));
+        let pattern =
+            seen[&Hook::Pattern(l)].index_axis(Axis(0), 0).into_dimensionality::<Ix3>().unwrap();
         let score = copying(pattern, logits.view(), &tokens.row(0).to_vec()).unwrap()[0].score();
         assert!((score - expected).abs() < 1e-6, "layer {l}: {score} is not {expected}");
     }
@@ -96,20 +110,30 @@ fn it_predicts_the_repetition_and_either_knockout_ends_it() {
     let tokens = repeated(4);
     let from_second_repeat = |interventions: &[Intervention]| {
         let losses = engine.losses(tokens.view(), interventions).unwrap();
-        // Entry k is the loss of token k + 1; the second repeat begins at token 1 + block, whose first token is a surprise.
+        // Entry k is the loss of token k + 1; the second repeat begins at token 1 + block, whose
+        // first token is a surprise.
         losses.view().split_at(Axis(1), SAMPLE.block + 1).1.mean().unwrap()
     };
     assert!(from_second_repeat(&[]) < 0.4);
-    // Without its last head the model has no path from tokens to logits at all: uniform, to the bit of the logarithm.
+    // Without its last head the model has no path from tokens to logits at all: uniform, to the bit
+    // of the logarithm.
     let uniform = (model.d_vocab as f32).ln();
-    assert!((from_second_repeat(&[Intervention::ZeroHead { layer: 1, head: 0 }]) - uniform).abs() < 1e-5);
-    // Without the previous-token head nothing matches: the last head spreads evenly over all it sees, and copies that.
-    let spread = engine.losses(tokens.view(), &[Intervention::ZeroHead { layer: 0, head: 0 }]).unwrap();
+    assert!(
+        (from_second_repeat(&[Intervention::ZeroHead { layer: 1, head: 0 }]) - uniform).abs()
+            < 1e-5
+    );
+    // Without the previous-token head nothing matches: the last head spreads evenly over all it
+    // sees, and copies that.
+    let spread =
+        engine.losses(tokens.view(), &[Intervention::ZeroHead { layer: 0, head: 0 }]).unwrap();
     for (example, row) in tokens.outer_iter().enumerate() {
         for at in 0..SAMPLE.len() - 1 {
-            let share = |t: u32| row.iter().take(at + 1).filter(|&&x| x == t).count() as f64 / (at + 1) as f64;
+            let share = |t: u32| {
+                row.iter().take(at + 1).filter(|&&x| x == t).count() as f64 / (at + 1) as f64
+            };
             let logit = |t: u32| model.copy_strength * share(t);
-            let expected = (0..model.d_vocab as u32).map(|t| logit(t).exp()).sum::<f64>().ln() - logit(row[at + 1]);
+            let expected = (0..model.d_vocab as u32).map(|t| logit(t).exp()).sum::<f64>().ln()
+                - logit(row[at + 1]);
             let found = f64::from(spread[[example, at]]);
             assert!((found - expected).abs() < 1e-4, "{at}: {found} is not {expected}");
         }

@@ -1,4 +1,5 @@
-//! Pretrained models against `transformers` and TransformerLens in float64 (`fixtures/oracle/pretrained.py`).
+//! Pretrained models against `transformers` and TransformerLens in float64
+//! (`fixtures/oracle/pretrained.py`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +14,8 @@ use safetensors::{Dtype, SafeTensors};
 const TOLERANCE: f32 = 1e-4;
 
 fn models() -> Vec<(String, PathBuf)> {
-    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/pretrained"));
+    let folder =
+        PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/pretrained"));
     let mut found: Vec<(String, PathBuf)> = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| {
@@ -49,7 +51,13 @@ fn expected(folder: &std::path::Path) -> Expected {
         ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap()
     };
     let tokens = file.tensor("tokens").unwrap();
-    let ids = tokens.data().as_chunks().0.iter().map(|&b| u32::try_from(i64::from_le_bytes(b)).unwrap()).collect();
+    let ids = tokens
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&b| u32::try_from(i64::from_le_bytes(b)).unwrap())
+        .collect();
     let layers = (0..8).filter(|l| file.tensor(&format!("pattern.{l}")).is_ok());
     Expected {
         tokens: Array2::from_shape_vec((tokens.shape()[0], tokens.shape()[1]), ids).unwrap(),
@@ -73,7 +81,10 @@ fn logits_and_patterns_are_those_of_the_libraries() {
             let engine = CpuEngine::on(arch, &model.config, &model.params).unwrap();
             let found = engine.logits(tokens.view(), &[]).unwrap().into_dyn();
             let difference = largest_difference(&found, &logits);
-            println!("{name} {arch:?}: {} {} logits {difference:.1e}", model.family, model.encoding);
+            println!(
+                "{name} {arch:?}: {} {} logits {difference:.1e}",
+                model.family, model.encoding
+            );
             if difference.is_nan() || difference > TOLERANCE {
                 wrong.push(format!("{name}, {arch:?}: logits differ by {difference}"));
             }
@@ -114,8 +125,9 @@ fn a_removed_head_is_a_model_without_it() {
         let model = pretrained::open(&model_in(&folder)).unwrap();
         let tokens = expected(&folder).tokens;
         let engine = CpuEngine::new(&model.config, &model.params).unwrap();
-        let places: Vec<(usize, usize)> =
-            (0..model.config.n_layers).flat_map(|l| (0..model.config.n_heads).map(move |h| (l, h))).collect();
+        let places: Vec<(usize, usize)> = (0..model.config.n_layers)
+            .flat_map(|l| (0..model.config.n_heads).map(move |h| (l, h)))
+            .collect();
         let single: Vec<[Intervention; 1]> =
             places.iter().map(|&(layer, head)| [Intervention::ZeroHead { layer, head }]).collect();
         let sets: Vec<&[Intervention]> = single.iter().map(|set| &set[..]).collect();
@@ -124,7 +136,8 @@ fn a_removed_head_is_a_model_without_it() {
             let mut params: Params = model.params.clone();
             let w_o = params.get_mut(&format!("blocks.{layer}.attn.W_O")).unwrap();
             w_o.index_axis_mut(Axis(0), head).fill(0.0);
-            let without = CpuEngine::new(&model.config, &params).unwrap().losses(tokens.view(), &[]).unwrap();
+            let without =
+                CpuEngine::new(&model.config, &params).unwrap().losses(tokens.view(), &[]).unwrap();
             let alone = engine.losses(tokens.view(), set).unwrap();
             assert_eq!(alone, found, "{name}: head {layer}.{head}");
             let difference = largest_difference(&without.into_dyn(), &found.into_dyn());
@@ -140,9 +153,14 @@ fn shared_keys_have_their_own_number_of_heads() {
     let model = pretrained::open(&folder).unwrap();
     let tokens = expected(&folder).tokens;
     let engine = CpuEngine::new(&model.config, &model.params).unwrap();
-    let seen = engine.activations(tokens.view(), &[Hook::Q(1), Hook::K(1), Hook::V(1), Hook::Z(1)], &[]).unwrap();
+    let seen = engine
+        .activations(tokens.view(), &[Hook::Q(1), Hook::K(1), Hook::V(1), Hook::Z(1)], &[])
+        .unwrap();
     let heads = |hook| seen[&hook].shape()[2];
-    assert_eq!([heads(Hook::Q(1)), heads(Hook::K(1)), heads(Hook::V(1)), heads(Hook::Z(1))], [4, 2, 2, 4]);
+    assert_eq!(
+        [heads(Hook::Q(1)), heads(Hook::K(1)), heads(Hook::V(1)), heads(Hook::Z(1))],
+        [4, 2, 2, 4]
+    );
     let value = ndarray::Array3::zeros((2, 24, 16));
     let bad = Intervention::ReplaceHead { hook: Hook::V(1), head: 2, value };
     let message = engine.losses(tokens.view(), &[bad]).unwrap_err().to_string();
@@ -155,8 +173,12 @@ fn such_models_are_not_trained() {
     let model = pretrained::open(&folder).unwrap();
     let mut engine = CpuEngine::new(&model.config, &model.params).unwrap();
     let mut gradients = Params::zeros(&model.config);
-    let message = engine.loss_and_gradients(expected(&folder).tokens.view(), &mut gradients).unwrap_err().to_string();
+    let message = engine
+        .loss_and_gradients(expected(&folder).tokens.view(), &mut gradients)
+        .unwrap_err()
+        .to_string();
     assert!(message.starts_with("training needs a model of the paper's family"), "{message}");
-    let message = induction_engine::BurnEngine::flex(&model.config, &model.params).err().unwrap().to_string();
+    let message =
+        induction_engine::BurnEngine::flex(&model.config, &model.params).err().unwrap().to_string();
     assert!(message.contains("burn"), "{message}");
 }

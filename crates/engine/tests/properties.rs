@@ -6,7 +6,9 @@ mod oracle;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, archs};
-use induction_model::{Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, Transformer};
+use induction_model::{
+    Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, Transformer,
+};
 use ndarray::{Array2, ArrayView2, Axis};
 use oracle::engines;
 use proptest::prelude::*;
@@ -36,7 +38,9 @@ fn params(config: &ModelConfig, seed: u64) -> Params {
 
 fn tokens(config: &ModelConfig, seed: u64, rows: usize, columns: usize) -> Array2<u32> {
     let mut rng = induction_random::stream(seed, "tokens", 0);
-    Array2::from_shape_simple_fn((rows, columns), || rand::Rng::random_range(&mut rng, 0..config.d_vocab as u32))
+    Array2::from_shape_simple_fn((rows, columns), || {
+        rand::Rng::random_range(&mut rng, 0..config.d_vocab as u32)
+    })
 }
 
 /// Mean loss and gradients by burn's own autodiff over the plain forward pass.
@@ -104,8 +108,9 @@ proptest! {
 }
 
 prop_compose! {
-    /// Sizes on both sides of a tile, a panel and a block of logits. No d_model of 2 or 4: layer norm leaves so little of
-    /// a gradient there that two correct float32 programs differ by more than the tolerance.
+    /// Sizes on both sides of a tile, a panel and a block of logits. No d_model of 2 or 4: layer
+    /// norm leaves so little of a gradient there that two correct float32 programs differ by more
+    /// than the tolerance.
     fn awkward()(
         n_layers in 1usize..3, half_d_model in 3usize..36, n_heads in 1usize..4, d_head in 1usize..40,
         d_mlp in prop_oneof![Just(0usize), 1usize..70], n_ctx in 1usize..140,
@@ -125,10 +130,12 @@ prop_compose! {
     }
 }
 
-/// The norm of the difference over the norm of `expected`, or the difference itself where that is nothing.
+/// The norm of the difference over the norm of `expected`, or the difference itself where that is
+/// nothing.
 fn relative_error(found: &ndarray::ArrayD<f32>, expected: &ndarray::ArrayD<f32>) -> f64 {
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-    let difference = norm(&mut found.iter().zip(expected).map(|(f, e)| f64::from(*f) - f64::from(*e)));
+    let difference =
+        norm(&mut found.iter().zip(expected).map(|(f, e)| f64::from(*f) - f64::from(*e)));
     difference / norm(&mut expected.iter().map(|&e| f64::from(e))).max(1e-3)
 }
 
@@ -159,8 +166,8 @@ proptest! {
         }
     }
 
-    /// A head that attends to the previous token whatever its queries and keys say learns neither; a given pattern comes
-    /// after the clamp.
+    /// A head that attends to the previous token whatever its queries and keys say learns neither;
+    /// a given pattern comes after the clamp.
     #[test]
     fn a_clamped_head_has_no_queries_and_keys_to_learn(config in awkward(), seed: u64) {
         let (layer, head) = ((seed % config.n_layers as u64) as usize, (seed / 8 % config.n_heads as u64) as usize);
@@ -191,8 +198,9 @@ proptest! {
         }
     }
 
-    /// Every gradient and activation of the hand-written passes, ours and burn's, against burn's autodiff; the instruction sets against
-    /// each other to the bit. Its fresh buffers are NaN, so what is read unwritten shows here.
+    /// Every gradient and activation of the hand-written passes, ours and burn's, against burn's
+    /// autodiff; the instruction sets against each other to the bit. Its fresh buffers are NaN, so
+    /// what is read unwritten shows here.
     #[test]
     fn the_cpu_engine_is_burn(config in awkward(), seed: u64, rows in 1usize..11) {
         let params = params(&config, seed);
@@ -207,8 +215,9 @@ proptest! {
         }
         let seen = burn.activations(inputs, &hooks, &[]).unwrap();
         let mut first = None;
-        // Where terms cancel (a query with one key to see has no gradient), what is left is rounding: a tensor whose
-        // gradient is under a hundredth of the whole is held against that hundredth.
+        // Where terms cancel (a query with one key to see has no gradient), what is left is
+        // rounding: a tensor whose gradient is under a hundredth of the whole is held against that
+        // hundredth.
         let norm = |x: &ndarray::ArrayD<f32>| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
         let whole = expected.iter().map(|(_, x)| norm(x)).sum::<f64>().sqrt();
         let same = |found: &Params| {
@@ -245,7 +254,8 @@ proptest! {
         }
     }
 
-    /// The float64 build's gradient along a random direction against the central difference of its loss.
+    /// The float64 build's gradient along a random direction against the central difference of its
+    /// loss.
     #[test]
     fn gradients_are_central_differences(config in awkward(), seed: u64) {
         let start = params(&config, seed);
@@ -273,7 +283,8 @@ proptest! {
         prop_assert!((slope - difference).abs() <= 1e-5 * (1.0 + slope.abs()), "{} is not {}", slope, difference);
     }
 
-    /// Sets of interventions asked for together, where layers below are not computed again, against one at a time.
+    /// Sets of interventions asked for together, where layers below are not computed again, against
+    /// one at a time.
     #[test]
     fn interventions_together_are_interventions_apart(config in awkward(), seed: u64) {
         let params = params(&config, seed);

@@ -1,4 +1,5 @@
-//! A file is whole or not there, and a folder has one worker: `cargo run -p induction-files --example whole_or_not`
+//! A file is whole or not there, and a folder has one worker: `cargo run -p induction-files
+//! --example whole_or_not`
 //!
 //! ```text
 //! 1 MB written 100 times while it is read:
@@ -27,7 +28,8 @@ use std::{
 
 use induction_files::{Change, Lease, Watch, watch, write_atomic};
 
-/// Rewrites a file a hundred times while another thread reads it; of its reads, those that found no whole file.
+/// Rewrites a file a hundred times while another thread reads it; of its reads, those that found no
+/// whole file.
 fn torn(path: &Path, write: impl Fn(&Path, &[u8]) -> io::Result<()>) -> io::Result<(usize, usize)> {
     const BYTES: usize = 1 << 20;
     write(path, &[0; BYTES])?;
@@ -36,7 +38,8 @@ fn torn(path: &Path, write: impl Fn(&Path, &[u8]) -> io::Result<()>) -> io::Resu
         let reader = scope.spawn(|| {
             let (mut reads, mut torn) = (0, 0);
             while !done.load(Ordering::Relaxed) {
-                let whole = fs::read(path).is_ok_and(|it| it.len() == BYTES && it.iter().all(|byte| *byte == it[0]));
+                let whole = fs::read(path)
+                    .is_ok_and(|it| it.len() == BYTES && it.iter().all(|byte| *byte == it[0]));
                 (reads, torn) = (reads + 1, torn + usize::from(!whole));
             }
             (torn, reads)
@@ -51,7 +54,11 @@ fn torn(path: &Path, write: impl Fn(&Path, &[u8]) -> io::Result<()>) -> io::Resu
 struct FullDisk;
 impl Watch for FullDisk {
     fn before(&self, change: &Change) -> io::Result<()> {
-        if matches!(change, Change::Rename(..)) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if matches!(change, Change::Rename(..)) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -68,14 +75,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     write_atomic(&path, b"old")?;
     let watching = watch(Arc::new(FullDisk));
-    let refused = write_atomic(&path, b"new").map_or_else(|error| error.to_string(), |()| "written".into());
+    let refused =
+        write_atomic(&path, b"new").map_or_else(|error| error.to_string(), |()| "written".into());
     drop(watching);
-    println!("\nwritten on a full disk: {refused}; the file holds {:?}", fs::read_to_string(&path)?);
+    println!(
+        "\nwritten on a full disk: {refused}; the file holds {:?}",
+        fs::read_to_string(&path)?
+    );
     println!("left beside it: {} files", fs::read_dir(folder.path())?.count() - 1);
 
     let lease = Lease::take(folder.path(), &mut |note| println!("{note}"))?;
     let second = Lease::take(folder.path(), &mut |_| {});
-    println!("\nthe folder is held: {}; a second worker gets it: {}", !lease.lost(), second.is_ok());
+    println!(
+        "\nthe folder is held: {}; a second worker gets it: {}",
+        !lease.lost(),
+        second.is_ok()
+    );
     drop(lease);
     println!("once it is let go: {}", Lease::take(folder.path(), &mut |_| {}).is_ok());
     Ok(())

@@ -1,5 +1,5 @@
-//! The single changes that all writing is made of, each through one function, so that a test can hear of them, refuse one,
-//! and know what a power cut between two of them leaves.
+//! The single changes that all writing is made of, each through one function, so that a test can
+//! hear of them, refuse one, and know what a power cut between two of them leaves.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -53,7 +53,8 @@ impl<'a> Change<'a> {
 
 /// Hears of every change; for tests of what a failing disk or a power cut does.
 pub trait Watch: Send + Sync {
-    /// Before a change. An error is what the disk answers: the change is then not made, an [`Change::Append`] by half.
+    /// Before a change. An error is what the disk answers: the change is then not made, an
+    /// [`Change::Append`] by half.
     ///
     /// # Errors
     /// As the test pleases.
@@ -76,7 +77,8 @@ pub struct Watching {
     _only: MutexGuard<'static, ()>,
 }
 
-/// Lets `watcher` hear of all changes in this process until the result is dropped; waits for an earlier one's end.
+/// Lets `watcher` hear of all changes in this process until the result is dropped; waits for an
+/// earlier one's end.
 pub fn watch(watcher: Arc<dyn Watch>) -> Watching {
     // A test that failed while it watched has left nothing that matters.
     let only = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +152,11 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { remove_all(&entry.path())? } else { remove(&entry.path())? }
+        if entry.file_type()?.is_dir() {
+            remove_all(&entry.path())?
+        } else {
+            remove(&entry.path())?
+        }
     }
     make(Change::RemoveFolder(folder), || fs::remove_dir(folder))
 }
@@ -171,7 +177,9 @@ impl AppendFile {
         let file = match OpenOptions::new().append(true).open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = make(Change::Create(path), || OpenOptions::new().create_new(true).append(true).open(path))?;
+                let file = make(Change::Create(path), || {
+                    OpenOptions::new().create_new(true).append(true).open(path)
+                })?;
                 sync_folder(&parent(path))?;
                 file
             }

@@ -13,9 +13,11 @@ use parquet::arrow::ArrowWriter;
 /// # Errors
 /// Text that is not JSON lines, or lines that disagree about a column.
 pub fn parquet_of_json_lines(text: &[u8]) -> Result<Vec<u8>> {
-    let (schema, _) = infer_json_schema_from_seekable(Cursor::new(text), None).map_err(Error::other)?;
+    let (schema, _) =
+        infer_json_schema_from_seekable(Cursor::new(text), None).map_err(Error::other)?;
     let schema = Arc::new(schema);
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), None).map_err(Error::other)?;
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), schema.clone(), None).map_err(Error::other)?;
     for batch in ReaderBuilder::new(schema).build(Cursor::new(text)).map_err(Error::other)? {
         writer.write(&batch.map_err(Error::other)?).map_err(Error::other)?;
     }

@@ -24,10 +24,12 @@ static BEAT_MS: AtomicU64 = AtomicU64::new(10_000);
 /// Beats for which a lease of another host must stand still before it is taken over.
 const SILENT_BEATS: u32 = 3;
 
-/// Beats that a holder may miss. Fewer than [`SILENT_BEATS`]: it stops before another one may begin.
+/// Beats that a holder may miss. Fewer than [`SILENT_BEATS`]: it stops before another one may
+/// begin.
 const MISSED_BEATS: u32 = 2;
 
-/// Lets all leases of this process beat so often, for tests: they are to wait for milliseconds where users wait for seconds.
+/// Lets all leases of this process beat so often, for tests: they are to wait for milliseconds
+/// where users wait for seconds.
 pub fn set_beat(beat: Duration) {
     BEAT_MS.store(beat.as_millis() as u64, Ordering::Relaxed);
 }
@@ -58,7 +60,9 @@ pub struct Holder {
 impl Holder {
     fn this_process() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let line = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default();
+        let line = |path: &str| {
+            fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default()
+        };
         let host = line("/proc/sys/kernel/hostname");
         let pid = std::process::id();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -115,10 +119,11 @@ pub enum LeaseError {
 
 /// A folder that no other process works in while this lives.
 ///
-/// Two things keep others off. A lock on `.lock`, which the kernel lets go when the process ends, however it ends: between
-/// processes of one host it is all that counts. And `.lease`, whose `beat` the holder raises every ten seconds, since a lock may not
-/// reach over a network file system: who finds a lease of another host watches it for three beats of its own time, and takes over
-/// only if it stands still. Clocks of two hosts are never compared.
+/// Two things keep others off. A lock on `.lock`, which the kernel lets go when the process ends,
+/// however it ends: between processes of one host it is all that counts. And `.lease`, whose `beat`
+/// the holder raises every ten seconds, since a lock may not reach over a network file system: who
+/// finds a lease of another host watches it for three beats of its own time, and takes over only if
+/// it stands still. Clocks of two hosts are never compared.
 #[derive(Debug)]
 pub struct Lease {
     folder: PathBuf,
@@ -134,7 +139,8 @@ struct Shared {
     path: PathBuf,
     lost: AtomicBool,
     holder: Mutex<Holder>,
-    /// When the lease was last known to be this process's. Apart from the above: who asks must not wait for a disk.
+    /// When the lease was last known to be this process's. Apart from the above: who asks must not
+    /// wait for a disk.
     seen: Mutex<Instant>,
 }
 
@@ -142,12 +148,17 @@ impl Lease {
     /// Takes the folder, which must exist. `note` is told if that will take a while.
     ///
     /// # Errors
-    /// [`LeaseError::Held`] within a second by a process of this host, within three beats by one of another; the system's.
+    /// [`LeaseError::Held`] within a second by a process of this host, within three beats by one of
+    /// another; the system's.
     pub fn take(folder: &Path, note: &mut dyn FnMut(&str)) -> Result<Self, LeaseError> {
         Self::take_as(folder, Holder::this_process(), note)
     }
 
-    fn take_as(folder: &Path, mut holder: Holder, note: &mut dyn FnMut(&str)) -> Result<Self, LeaseError> {
+    fn take_as(
+        folder: &Path,
+        mut holder: Holder,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self, LeaseError> {
         let (path, lock_path) = (folder.join(".lease"), folder.join(".lock"));
         let io = |path: &Path| {
             let path = path.to_path_buf();
@@ -160,18 +171,28 @@ impl Lease {
         let lock = File::create(&lock_path).map_err(io(&lock_path))?;
         let locked = match lock.try_lock() {
             Ok(()) => true,
-            Err(TryLockError::WouldBlock) => return Err(held(read(&path).ok().flatten().as_deref())),
+            Err(TryLockError::WouldBlock) => {
+                return Err(held(read(&path).ok().flatten().as_deref()));
+            }
             // Some network file systems have no locks.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => false,
-            Err(TryLockError::Error(source)) => return Err(LeaseError::Io { path: lock_path, source }),
+            Err(TryLockError::Error(source)) => {
+                return Err(LeaseError::Io { path: lock_path, source });
+            }
         };
         let there = read(&path).map_err(io(&path))?;
-        let ended = |bytes: &Vec<u8>| locked && parse(bytes).is_some_and(|other| other.shares_kernel(&holder));
+        let ended = |bytes: &Vec<u8>| {
+            locked && parse(bytes).is_some_and(|other| other.shares_kernel(&holder))
+        };
         let foreign = there.filter(|bytes| !ended(bytes));
         if let Some(first) = &foreign {
-            let who = parse(first).map_or_else(|| "an unreadable .lease".to_string(), |other| other.to_string());
+            let who = parse(first)
+                .map_or_else(|| "an unreadable .lease".to_string(), |other| other.to_string());
             let seconds = (beat() * SILENT_BEATS).as_secs();
-            note(&format!("{}: held by {who}; waiting {seconds} s for a sign of life", folder.display()));
+            note(&format!(
+                "{}: held by {who}; waiting {seconds} s for a sign of life",
+                folder.display()
+            ));
             let begun = Instant::now();
             while begun.elapsed() < beat() * SILENT_BEATS {
                 std::thread::sleep(beat() / 4);
@@ -185,7 +206,8 @@ impl Lease {
         holder.beat = 1;
         write(&path, &holder).map_err(io(&path))?;
         if foreign.is_some() || !locked {
-            // Another taker may have come to the same end at the same time: the last to write has it.
+            // Another taker may have come to the same end at the same time: the last to write has
+            // it.
             std::thread::sleep(beat() / 4);
             let now = read(&path).map_err(io(&path))?;
             if now.as_deref().and_then(parse).is_none_or(|now| now.nonce != holder.nonce) {
@@ -197,17 +219,27 @@ impl Lease {
         let (stop, stopped) = channel();
         let beating = shared.clone();
         let work = move || {
-            while stopped.recv_timeout(beat()) == Err(RecvTimeoutError::Timeout) && !beating.lost() {
+            while stopped.recv_timeout(beat()) == Err(RecvTimeoutError::Timeout) && !beating.lost()
+            {
                 beating.beat();
             }
         };
-        let thread = std::thread::Builder::new().name("lease".into()).spawn(work).map_err(io(folder))?;
-        Ok(Self { folder: folder.to_path_buf(), shared, stop: Some(stop), thread: Some(thread), _lock: lock })
+        let thread =
+            std::thread::Builder::new().name("lease".into()).spawn(work).map_err(io(folder))?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+            _lock: lock,
+        })
     }
 
-    /// Whether another process has the folder now, or may have it: nothing more is to be written there.
+    /// Whether another process has the folder now, or may have it: nothing more is to be written
+    /// there.
     pub fn lost(&self) -> bool {
-        // The thread may not have run of late: a process that was stopped and goes on looks before it writes.
+        // The thread may not have run of late: a process that was stopped and goes on looks before
+        // it writes.
         let stale = !self.shared.lost() && guard(&self.shared.seen).elapsed() > beat() * 3 / 2;
         if stale {
             self.shared.beat();
@@ -331,7 +363,9 @@ mod tests {
         let folder = folder();
         let first = take(folder.path()).unwrap();
         let begun = Instant::now();
-        let Err(LeaseError::Held { holder: Some(holder), .. }) = take(folder.path()) else { panic!("taken twice") };
+        let Err(LeaseError::Held { holder: Some(holder), .. }) = take(folder.path()) else {
+            panic!("taken twice")
+        };
         assert_eq!(holder.pid, std::process::id());
         std::thread::sleep(4 * BEAT);
         assert!(there(folder.path()).unwrap().beat > 2 && !first.lost());
@@ -358,7 +392,9 @@ mod tests {
             write(&path, &other).unwrap();
             taker.join().unwrap()
         });
-        let Err(LeaseError::Held { holder: Some(holder), .. }) = beating else { panic!("taken from a live host") };
+        let Err(LeaseError::Held { holder: Some(holder), .. }) = beating else {
+            panic!("taken from a live host")
+        };
         assert_eq!(holder.to_string(), format!("process {} on n7, Slurm job 12", other.pid));
         // Now it stands still.
         let (begun, mut notes) = (Instant::now(), Vec::new());
@@ -424,7 +460,9 @@ mod tests {
     fn a_disk_that_refuses_names_the_file() {
         let folder = folder();
         std::fs::create_dir(folder.path().join(".lease")).unwrap();
-        let Err(LeaseError::Io { path, .. }) = take(folder.path()) else { panic!("a folder was taken for a lease") };
+        let Err(LeaseError::Io { path, .. }) = take(folder.path()) else {
+            panic!("a folder was taken for a lease")
+        };
         assert_eq!(path, folder.path().join(".lease"));
     }
 }

@@ -1,12 +1,14 @@
 //! Files that are either whole or not there.
 //!
-//! Everything this project writes and later reads goes through here: [`write_atomic`] for a file, [`write_folder_atomic`]
-//! for a folder of files, [`AppendFile`] for a log, [`make_folders`], [`rename`], [`remove_file`] and [`remove_folder`] around
-//! them. [`Lease`] keeps two processes from working in one folder. The first two write to a temporary sibling, fsync, rename once and fsync the parent, so a kill or a power cut at any
-//! instant leaves the old state or the new one, never a mixture.
+//! Everything this project writes and later reads goes through here: [`write_atomic`] for a file,
+//! [`write_folder_atomic`] for a folder of files, [`AppendFile`] for a log, [`make_folders`],
+//! [`rename`], [`remove_file`] and [`remove_folder`] around them. [`Lease`] keeps two processes
+//! from working in one folder. The first two write to a temporary sibling, fsync, rename once and
+//! fsync the parent, so a kill or a power cut at any instant leaves the old state or the new one,
+//! never a mixture.
 //!
-//! Each single [`Change`] can be heard of and refused by a [`Watch`]: tests ask what is left after a power cut between any
-//! two of them, and what a disk that fails at any of them does.
+//! Each single [`Change`] can be heard of and refused by a [`Watch`]: tests ask what is left after
+//! a power cut between any two of them, and what a disk that fails at any of them does.
 //!
 //! ```
 //! let folder = std::env::temp_dir().join(format!("induction-files-doc-{}", std::process::id()));
@@ -74,7 +76,10 @@ pub fn write_folder_atomic(path: &Path, files: &[(&str, Vec<u8>)]) -> io::Result
         change::sync_folder(&temporary)?;
         // rename(2) would silently replace an empty folder; refuse any.
         if path.exists() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists already", path.display())));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{} exists already", path.display()),
+            ));
         }
         change::rename(&temporary, path)
     };
@@ -122,7 +127,8 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     change::remove(path)
 }
 
-/// Removes a folder with all that is in it: first its name, so that a kill in the middle leaves no half of it.
+/// Removes a folder with all that is in it: first its name, so that a kill in the middle leaves no
+/// half of it.
 ///
 /// # Errors
 /// The system's.
@@ -132,8 +138,8 @@ pub fn remove_folder(path: &Path) -> io::Result<()> {
     change::remove_all(&hidden)
 }
 
-/// Removes the temporary files and folders that killed processes left in `folder`. Only for who knows that nobody is writing
-/// there now.
+/// Removes the temporary files and folders that killed processes left in `folder`. Only for who
+/// knows that nobody is writing there now.
 ///
 /// # Errors
 /// The system's.
@@ -142,14 +148,19 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
             let path = entry.path();
-            if entry.file_type()?.is_dir() { change::remove_all(&path)? } else { change::remove(&path)? }
+            if entry.file_type()?.is_dir() {
+                change::remove_all(&path)?
+            } else {
+                change::remove(&path)?
+            }
         }
     }
     Ok(())
 }
 
-/// A name beside `path` that no other process uses, and none used before: process ids come again (in a container, often
-/// the same one at each start), and a killed process may have left its file behind, so the time is part of the name.
+/// A name beside `path` that no other process uses, and none used before: process ids come again
+/// (in a container, often the same one at each start), and a killed process may have left its file
+/// behind, so the time is part of the name.
 ///
 /// # Errors
 /// If `path` has no file name.
@@ -157,12 +168,16 @@ pub fn temporary_sibling(path: &Path) -> io::Result<PathBuf> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display())))?;
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{} names no file", path.display()))
+    })?;
     let mut temporary = OsString::from(TEMPORARY_PREFIX);
     temporary.push(name);
-    temporary.push(format!("-{}-{}-{now:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    temporary.push(format!(
+        "-{}-{}-{now:x}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    ));
     Ok(path.with_file_name(temporary))
 }
 
@@ -184,8 +199,10 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -203,7 +220,8 @@ mod tests {
     #[test]
     fn a_name_is_never_used_twice() {
         let path = Path::new("folder/a");
-        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| temporary_sibling(path).unwrap()).collect();
+        let names: std::collections::BTreeSet<_> =
+            (0..1000).map(|_| temporary_sibling(path).unwrap()).collect();
         assert_eq!(names.len(), 1000);
         // What another start of a process with this id would have left.
         let stem = format!("{TEMPORARY_PREFIX}a-{}-0", std::process::id());
@@ -217,10 +235,16 @@ mod tests {
         write_folder_atomic(&path, &[("x", b"1".to_vec()), ("y", b"2".to_vec())]).unwrap();
         assert_eq!(names(&path), ["x", "y"]);
         // A second one of that name is refused, and the first stays.
-        assert_eq!(write_folder_atomic(&path, &[("z", vec![])]).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            write_folder_atomic(&path, &[("z", vec![])]).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
         assert_eq!(names(&path), ["x", "y"]);
         // A file that cannot be written takes the whole folder with it.
-        assert!(write_folder_atomic(&folder.path().join("t"), &[("x", vec![]), ("no/such", vec![])]).is_err());
+        assert!(
+            write_folder_atomic(&folder.path().join("t"), &[("x", vec![]), ("no/such", vec![])])
+                .is_err()
+        );
         assert_eq!(names(folder.path()), ["s"]);
     }
 }

@@ -33,7 +33,9 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             sources(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
             into.push(path);
         }
     }
@@ -60,7 +62,9 @@ fn every_change_of_a_disk_goes_through_this_crate() {
         let text = fs::read_to_string(&path).unwrap();
         // What follows is tests.
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        for (k, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (k, line) in
+            code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             if WRITES.iter().any(|write| line.contains(write)) {
                 found.push(format!("{name}:{}: {}", k + 1, line.trim()));
             }

@@ -1,4 +1,5 @@
-//! The metadata and tensors of a GGUF file: `cargo run -p induction-gguf --example tensors [-- FILE]`
+//! The metadata and tensors of a GGUF file: `cargo run -p induction-gguf --example tensors [--
+//! FILE]`
 //!
 //! Without a file, of one that is made here, whose matrix is quantised to 8.5 bits a weight:
 //!
@@ -19,17 +20,24 @@ fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// A norm of ones, and a matrix of 4 rows of 64 as Q8_0: blocks of a half-precision scale and 32 signed bytes.
+/// A norm of ones, and a matrix of 4 rows of 64 as Q8_0: blocks of a half-precision scale and 32
+/// signed bytes.
 fn tiny() -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
     file.extend(3u32.to_le_bytes()); // version
     file.extend([2u64, 2].map(u64::to_le_bytes).concat()); // tensors, keys
-    file.extend([string("general.architecture"), 8u32.to_le_bytes().into(), string("llama")].concat());
-    file.extend([string("llama.block_count"), 4u32.to_le_bytes().into(), 1u32.to_le_bytes().into()].concat());
+    file.extend(
+        [string("general.architecture"), 8u32.to_le_bytes().into(), string("llama")].concat(),
+    );
+    file.extend(
+        [string("llama.block_count"), 4u32.to_le_bytes().into(), 1u32.to_le_bytes().into()]
+            .concat(),
+    );
     // Sizes from the fastest on, as ggml counts; offsets from where the data begins.
-    for (name, sizes, kind, offset) in
-        [("output_norm.weight", &[64u64][..], Kind::F32, 0u64), ("output.weight", &[64, 4], Kind::Q8_0, 256)]
-    {
+    for (name, sizes, kind, offset) in [
+        ("output_norm.weight", &[64u64][..], Kind::F32, 0u64),
+        ("output.weight", &[64, 4], Kind::Q8_0, 256),
+    ] {
         file.extend([string(name), (sizes.len() as u32).to_le_bytes().into()].concat());
         sizes.iter().for_each(|size| file.extend(size.to_le_bytes()));
         file.extend(kind.number().to_le_bytes());
@@ -53,7 +61,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = Gguf::open(&path)?;
     println!("GGUF version {}, {} tensors", file.version(), file.tensors().count());
     // A vocabulary is a value, too.
-    let short = |value: String| if value.len() > 60 { format!("{} characters", value.len()) } else { value };
+    let short = |value: String| {
+        if value.len() > 60 { format!("{} characters", value.len()) } else { value }
+    };
     file.metadata().for_each(|(key, value)| println!("  {key} = {}", short(value.to_string())));
     println!("{:32} {:>12}  {:6} {:>10}  {:>9}", "tensor", "shape", "kind", "bytes", "rms");
     for tensor in file.tensors() {
@@ -64,7 +74,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(_) => "unread".into(),
         };
-        let (name, shape, kind, bytes) = (&tensor.name, format!("{:?}", tensor.shape), tensor.kind, tensor.bytes);
+        let (name, shape, kind, bytes) =
+            (&tensor.name, format!("{:?}", tensor.shape), tensor.kind, tensor.bytes);
         println!("{name:32} {shape:>12}  {kind:6} {bytes:>10}  {rms:>9}");
     }
     Ok(())

@@ -1,13 +1,18 @@
 //! Values from blocks.
 //!
-//! Each function takes whole blocks and as many values as they hold. The order of the arithmetic is that of ggml's plain
-//! code: a scale is multiplied out in f32 before it meets a value, and nothing is fused.
+//! Each function takes whole blocks and as many values as they hold. The order of the arithmetic is
+//! that of ggml's plain code: a scale is multiplied out in f32 before it meets a value, and nothing
+//! is fused.
 
 /// From the bytes of some blocks to their values.
 pub(crate) type Decode = fn(&[u8], &mut [f32]);
 
 /// Calls `decode` with each block and its values.
-fn each<const B: usize, const V: usize>(bytes: &[u8], values: &mut [f32], decode: impl Fn(&[u8; B], &mut [f32; V])) {
+fn each<const B: usize, const V: usize>(
+    bytes: &[u8],
+    values: &mut [f32],
+    decode: impl Fn(&[u8; B], &mut [f32; V]),
+) {
     let (blocks, rest) = bytes.as_chunks::<B>();
     let (values, rest_of_values) = values.as_chunks_mut::<V>();
     debug_assert!(rest.is_empty() && rest_of_values.is_empty() && blocks.len() == values.len());
@@ -109,8 +114,9 @@ pub(crate) fn q5_1(bytes: &[u8], values: &mut [f32]) {
     });
 }
 
-/// Six-bit scale and minimum of the `k`-th of 8 groups of a Q4_K or Q5_K block; four groups have them whole in the
-/// low bits of bytes 0 to 8, the others in halves: low in bytes 8 to 12, high in what the first four leave free.
+/// Six-bit scale and minimum of the `k`-th of 8 groups of a Q4_K or Q5_K block; four groups have
+/// them whole in the low bits of bytes 0 to 8, the others in halves: low in bytes 8 to 12, high in
+/// what the first four leave free.
 #[inline]
 fn scale_and_min(packed: &[u8], k: usize) -> (f32, f32) {
     let (scale, min) = if k < 4 {
@@ -122,7 +128,8 @@ fn scale_and_min(packed: &[u8], k: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-/// Scale, minimum, 12 bytes of [`scale_and_min`], then 4 times 32 bytes, each 32 values in its low halves and 32 in its high ones.
+/// Scale, minimum, 12 bytes of [`scale_and_min`], then 4 times 32 bytes, each 32 values in its low
+/// halves and 32 in its high ones.
 pub(crate) fn q4_k(bytes: &[u8], values: &mut [f32]) {
     each(bytes, values, |block: &[u8; 144], values: &mut [f32; 256]| {
         let (d, m) = (f16([block[0], block[1]]), f16([block[2], block[3]]));
@@ -131,7 +138,8 @@ pub(crate) fn q4_k(bytes: &[u8], values: &mut [f32]) {
         for (k, (values, q)) in pairs.iter_mut().zip(q.as_chunks::<32>().0).enumerate() {
             let (low_scale, low_min) = scale_and_min(packed, 2 * k);
             let (high_scale, high_min) = scale_and_min(packed, 2 * k + 1);
-            let (low_scale, low_min, high_scale, high_min) = (d * low_scale, m * low_min, d * high_scale, m * high_min);
+            let (low_scale, low_min, high_scale, high_min) =
+                (d * low_scale, m * low_min, d * high_scale, m * high_min);
             let (low, high) = values.split_at_mut(32);
             for ((low, high), &q) in low.iter_mut().zip(high).zip(q) {
                 *low = low_scale * f32::from(q & 15) - low_min;
@@ -141,7 +149,8 @@ pub(crate) fn q4_k(bytes: &[u8], values: &mut [f32]) {
     });
 }
 
-/// As Q4_K, with 32 bytes of fifth bits before the numbers: bit `k` of byte `i` belongs to the `i`-th value of group `k`.
+/// As Q4_K, with 32 bytes of fifth bits before the numbers: bit `k` of byte `i` belongs to the
+/// `i`-th value of group `k`.
 pub(crate) fn q5_k(bytes: &[u8], values: &mut [f32]) {
     each(bytes, values, |block: &[u8; 176], values: &mut [f32; 256]| {
         let (d, m) = (f16([block[0], block[1]]), f16([block[2], block[3]]));
@@ -157,9 +166,9 @@ pub(crate) fn q5_k(bytes: &[u8], values: &mut [f32]) {
     });
 }
 
-/// 128 bytes of low four bits, 64 of high two, 16 signed scales of 16 values each, the scale of scales. Each half of
-/// the values has half of each: value `j` of its `k`-th 32 has the low bits in half `k / 2` of byte `j + k % 2 * 32`
-/// and the high ones in pair `k` of byte `j`.
+/// 128 bytes of low four bits, 64 of high two, 16 signed scales of 16 values each, the scale of
+/// scales. Each half of the values has half of each: value `j` of its `k`-th 32 has the low bits in
+/// half `k / 2` of byte `j + k % 2 * 32` and the high ones in pair `k` of byte `j`.
 pub(crate) fn q6_k(bytes: &[u8], values: &mut [f32]) {
     each(bytes, values, |block: &[u8; 210], values: &mut [f32; 256]| {
         let d = f16([block[208], block[209]]);
@@ -189,7 +198,10 @@ mod tests {
         for bits in 0..=u16::MAX {
             let expected = half::f16::from_bits(bits).to_f32();
             let found = f16(bits.to_le_bytes());
-            assert!(found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(), "{bits:#x}: {found}");
+            assert!(
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                "{bits:#x}: {found}"
+            );
         }
     }
 
@@ -200,7 +212,8 @@ mod tests {
         assert_eq!(values, [1.0, -3.140625, f32::INFINITY]);
     }
 
-    /// By hand, a block of each of the two layouts that others vary; all are held against another reader in tests/oracle.rs.
+    /// By hand, a block of each of the two layouts that others vary; all are held against another
+    /// reader in tests/oracle.rs.
     #[test]
     fn blocks_by_hand() {
         let mut block = [0; 18];

@@ -8,8 +8,8 @@ macro_rules! kinds {
     ($($kind:ident $number:literal $name:literal $values:literal in $bytes:literal $(by $decode:expr)?;)*) => {
         /// How a tensor's values are stored; named as ggml names them, shown likewise (`Q4_K`).
         ///
-        /// All of ggml's encodings have their size here, so that a file can be checked whatever is in it;
-        /// [`Kind::is_decoded`] says which can be read.
+        /// All of ggml's encodings have their size here, so that a file can be checked whatever is
+        /// in it; [`Kind::is_decoded`] says which can be read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(missing_docs)] // The names are all there is to say.
@@ -92,7 +92,8 @@ impl Kind {
 
     /// The names of those that can be read, for messages.
     pub(crate) fn decoded_names() -> String {
-        let names: Vec<_> = Self::ALL.iter().filter(|kind| kind.is_decoded()).map(|kind| kind.name()).collect();
+        let names: Vec<_> =
+            Self::ALL.iter().filter(|kind| kind.is_decoded()).map(|kind| kind.name()).collect();
         names.join(", ")
     }
 }
@@ -112,9 +113,16 @@ mod tests {
         for &kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind.number()), Some(kind));
         }
-        assert!([4, 5, 31, 32, 33, 36, 37, 38, 42, u32::MAX].iter().all(|&n| Kind::from_number(n).is_none()));
+        assert!(
+            [4, 5, 31, 32, 33, 36, 37, 38, 42, u32::MAX]
+                .iter()
+                .all(|&n| Kind::from_number(n).is_none())
+        );
         assert_eq!(format!("{}", Kind::Q4K), "Q4_K");
-        assert_eq!(Kind::decoded_names(), "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16");
+        assert_eq!(
+            Kind::decoded_names(),
+            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16"
+        );
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! GGUF files: their metadata, and their tensors as f32.
 //!
-//! GGUF is what llama.cpp writes: a header of counts, metadata as typed key and value, descriptions of tensors, and then
-//! the tensors, most of them quantised in blocks. Versions 2 and 3 are read, little-endian.
+//! GGUF is what llama.cpp writes: a header of counts, metadata as typed key and value, descriptions
+//! of tensors, and then the tensors, most of them quantised in blocks. Versions 2 and 3 are read,
+//! little-endian.
 //!
-//! *Strict.* Such files come from strangers. Every length is held against the bytes that are left before anything is
-//! allocated; types, dimensions, alignment, bounds and overlap are checked when a file is opened, and what is wrong is
-//! refused by name, with what was expected. Opening takes at most ten times the header's size and a few kilobytes; reading a
-//! tensor takes its values, at most eight times its bytes, and a small buffer for each thread. A tensor in an encoding that
-//! ggml has and this crate does not decode is refused when it is read, not before. Candle's reader was considered and not
-//! taken: it allocates by the lengths that a file claims, and is heavy to build.
+//! *Strict.* Such files come from strangers. Every length is held against the bytes that are left
+//! before anything is allocated; types, dimensions, alignment, bounds and overlap are checked when
+//! a file is opened, and what is wrong is refused by name, with what was expected. Opening takes at
+//! most ten times the header's size and a few kilobytes; reading a tensor takes its values, at most
+//! eight times its bytes, and a small buffer for each thread. A tensor in an encoding that ggml has
+//! and this crate does not decode is refused when it is read, not before. Candle's reader was
+//! considered and not taken: it allocates by the lengths that a file claims, and is heavy to build.
 //!
-//! *Streaming.* Nothing is mapped into memory, for this project has no `unsafe`: the file stays open, and threads read
-//! pieces of a tensor at their places and decode them there. A model of 135M parameters takes a fraction of a second.
+//! *Streaming.* Nothing is mapped into memory, for this project has no `unsafe`: the file stays
+//! open, and threads read pieces of a tensor at their places and decode them there. A model of 135M
+//! parameters takes a fraction of a second.
 //!
-//! *Exact.* The values are those that ggml's Python package `gguf` makes, to the bit, whatever the number of threads.
+//! *Exact.* The values are those that ggml's Python package `gguf` makes, to the bit, whatever the
+//! number of threads.
 //!
-//! *Not checked*: whether the values make sense (a flipped bit in the data is another value; the format has no checksum),
-//! whether metadata and tensors fit each other or an architecture, names of keys and tensors beyond being unique, what the
-//! padding holds, bytes after the last tensor. A part of a split file is read as what it is, a file with some of the
-//! tensors; its `split.count` says so.
+//! *Not checked*: whether the values make sense (a flipped bit in the data is another value; the
+//! format has no checksum), whether metadata and tensors fit each other or an architecture, names
+//! of keys and tensors beyond being unique, what the padding holds, bytes after the last tensor. A
+//! part of a split file is read as what it is, a file with some of the tensors; its `split.count`
+//! says so.
 //!
 //! ```
 //! use induction_gguf::{Gguf, Kind};
@@ -57,7 +62,8 @@ pub use error::{Error, Result};
 pub use kind::Kind;
 pub use value::{Array, Value};
 
-/// Values that one thread reads and decodes at once: a multiple of every block, and 256 KB as f32, which stays in its cache.
+/// Values that one thread reads and decodes at once: a multiple of every block, and 256 KB as f32,
+/// which stays in its cache.
 const PIECE: usize = 1 << 16;
 
 /// A file of which everything but the tensors' values has been read and checked. It stays open.
@@ -78,7 +84,8 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// Its name, as `blk.0.attn_q.weight`.
     pub name: String,
-    /// 1 to 4 sizes, none 0, the last index fastest (GGUF's own order is the reverse). A matrix is (outputs, inputs).
+    /// 1 to 4 sizes, none 0, the last index fastest (GGUF's own order is the reverse). A matrix is
+    /// (outputs, inputs).
     pub shape: Vec<usize>,
     /// How its values are stored.
     pub kind: Kind,
@@ -99,8 +106,8 @@ impl Gguf {
     /// Opens a file and reads and checks all but the tensors' values.
     ///
     /// # Errors
-    /// [`Error::NotGguf`] for another kind of file, [`Error::CutShort`] if bytes are missing, [`Error::Format`] naming the
-    /// field that is wrong, [`Error::Io`].
+    /// [`Error::NotGguf`] for another kind of file, [`Error::CutShort`] if bytes are missing,
+    /// [`Error::Format`] naming the field that is wrong, [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self> {
         // Asked before opening: to open a pipe is to wait for its writer.
         let about = std::fs::metadata(path).map_err(Error::io("open", path))?;
@@ -114,12 +121,14 @@ impl Gguf {
         let length = file.metadata().map_err(Error::io("open", path))?.len();
         let parse::Header { version, metadata, tensors } = parse::header(&file, length, path)?;
         let twice = |field: String| {
-            let reason = "is there twice, expected once; the file is damaged, fetch it again".to_owned();
+            let reason =
+                "is there twice, expected once; the file is damaged, fetch it again".to_owned();
             Error::Format { path: path.to_owned(), field, reason }
         };
-        let keys = by_name(&metadata, |(key, _)| key).map_err(|key| twice(format!("key {}", parse::shown(key))))?;
-        let names =
-            by_name(&tensors, |tensor| &tensor.name).map_err(|name| twice(format!("tensor {}", parse::shown(name))))?;
+        let keys = by_name(&metadata, |(key, _)| key)
+            .map_err(|key| twice(format!("key {}", parse::shown(key))))?;
+        let names = by_name(&tensors, |tensor| &tensor.name)
+            .map_err(|name| twice(format!("tensor {}", parse::shown(name))))?;
         Ok(Self { path: path.to_owned(), file, version, metadata, keys, tensors, names })
     }
 
@@ -243,22 +252,27 @@ impl Gguf {
 
     /// A tensor's values as f32, the last index of its shape fastest.
     ///
-    /// Read and decoded by rayon's threads, piece by piece: memory is that of the values and 256 KB at most for each thread.
+    /// Read and decoded by rayon's threads, piece by piece: memory is that of the values and 256 KB
+    /// at most for each thread.
     ///
     /// # Errors
-    /// [`Error::NoTensor`]; [`Error::Undecoded`] for an encoding that is not known here; [`Error::Memory`]; [`Error::Io`],
-    /// also if the file was cut since it was opened.
+    /// [`Error::NoTensor`]; [`Error::Undecoded`] for an encoding that is not known here;
+    /// [`Error::Memory`]; [`Error::Io`], also if the file was cut since it was opened.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let Some(info) = self.tensor(name) else {
             let (name, count) = (name.to_owned(), self.tensors.len());
             return Err(Error::NoTensor { path: self.path.clone(), name, count });
         };
         let Some(decode) = info.kind.decoder() else {
-            return Err(Error::Undecoded { path: self.path.clone(), name: name.to_owned(), kind: info.kind });
+            return Err(Error::Undecoded {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                kind: info.kind,
+            });
         };
         let elements = info.elements();
-        // `vec!` would abort where there is no memory, but is zeroed by the system, page by page, in the threads that fill it;
-        // hence a reservation just to be told.
+        // `vec!` would abort where there is no memory, but is zeroed by the system, page by page,
+        // in the threads that fill it; hence a reservation just to be told.
         if Vec::<f32>::new().try_reserve_exact(elements).is_err() {
             return Err(Error::Memory { path: self.path.clone(), name: name.to_owned(), elements });
         }
@@ -325,7 +339,8 @@ fn by_name<T>(items: &[T], name: fn(&T) -> &String) -> Result<Vec<usize>, &Strin
     }
 }
 
-/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other
+/// formats, too.
 ///
 /// # Errors
 /// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.
@@ -334,7 +349,8 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> 
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, at)
 }
 
-/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other formats, too.
+/// Fills `buffer` from byte `at` of `file` on, whatever other threads read: for readers of other
+/// formats, too.
 ///
 /// # Errors
 /// The system's; [`io::ErrorKind::UnexpectedEof`] if the file ends before.

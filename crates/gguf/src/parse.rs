@@ -1,4 +1,5 @@
-//! From bytes to metadata and tensor descriptions; no length in the file is believed before it fits into what is left.
+//! From bytes to metadata and tensor descriptions; no length in the file is believed before it fits
+//! into what is left.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -60,7 +61,11 @@ impl Input<'_> {
 
     fn magic_and_version(&mut self) -> Result<u32> {
         let mut start = Vec::new();
-        self.reader.by_ref().take(24).read_to_end(&mut start).map_err(Error::io("read", self.path))?;
+        self.reader
+            .by_ref()
+            .take(24)
+            .read_to_end(&mut start)
+            .map_err(Error::io("read", self.path))?;
         let Some((b"GGUF", rest)) = start.split_first_chunk() else {
             return Err(Error::NotGguf { path: self.path.to_owned(), found: seems(&start) });
         };
@@ -72,18 +77,27 @@ impl Input<'_> {
             2 | 3 => {
                 self.left = self.left.saturating_sub(8);
                 // What was read ahead is read again: the fields have one reader.
-                self.reader.seek_relative(8 - start.len() as i64).map_err(Error::io("read", self.path))?;
+                self.reader
+                    .seek_relative(8 - start.len() as i64)
+                    .map_err(Error::io("read", self.path))?;
                 return Ok(version);
             }
             0 | 1 => "convert the model again with a current llama.cpp",
-            _ if (1..=0xff).contains(&version.swap_bytes()) => "it is big-endian, convert it to little-endian",
+            _ if (1..=0xff).contains(&version.swap_bytes()) => {
+                "it is big-endian, convert it to little-endian"
+            }
             _ => "this program is older than the file, or the file is damaged",
         };
         Err(self.bad("version", format!("is {version:#x}, expected 2 or 3; {advice}")))
     }
 
     fn cut(&self, field: &str, needed: u64) -> Error {
-        Error::CutShort { path: self.path.to_owned(), field: field.to_owned(), needed, left: self.left }
+        Error::CutShort {
+            path: self.path.to_owned(),
+            field: field.to_owned(),
+            needed,
+            left: self.left,
+        }
     }
 
     /// Takes `bytes` off what is left, or refuses.
@@ -118,7 +132,8 @@ impl Input<'_> {
         if needed > self.left {
             return Err(self.cut(field, needed));
         }
-        usize::try_from(count).map_err(|_| self.bad(field, format!("is {count}, more than this machine can address")))
+        usize::try_from(count)
+            .map_err(|_| self.bad(field, format!("is {count}, more than this machine can address")))
     }
 
     fn bytes(&mut self, count: usize, field: &str) -> Result<Vec<u8>> {
@@ -141,9 +156,10 @@ impl Input<'_> {
         match self.fixed(field)? {
             [0] => Ok(false),
             [1] => Ok(true),
-            [other] => {
-                Err(self.bad(field, format!("a bool is {other}, expected 0 or 1; the file is damaged, fetch it again")))
-            }
+            [other] => Err(self.bad(
+                field,
+                format!("a bool is {other}, expected 0 or 1; the file is damaged, fetch it again"),
+            )),
         }
     }
 
@@ -167,7 +183,10 @@ impl Input<'_> {
     }
 
     fn bad_type(&self, kind: u32, field: &str) -> Error {
-        self.bad(field, format!("is of type {kind}, expected 0 to 12; the file is damaged, fetch it again"))
+        self.bad(
+            field,
+            format!("is of type {kind}, expected 0 to 12; the file is damaged, fetch it again"),
+        )
     }
 
     fn array(&mut self, field: &str, depth: usize) -> Result<Array> {
@@ -182,9 +201,13 @@ impl Input<'_> {
             6 => Array::F32(self.numbers(field, f32::from_le_bytes)?),
             7 => Array::Bool(self.items(field, 1, |input| input.bool(field))?),
             8 => Array::String(self.items(field, 8, |input| input.string(field))?),
-            9 if depth < DEEPEST => Array::Array(self.items(field, 12, |input| input.array(field, depth + 1))?),
+            9 if depth < DEEPEST => {
+                Array::Array(self.items(field, 12, |input| input.array(field, depth + 1))?)
+            }
             9 => {
-                let reason = format!("arrays in arrays, more than {DEEPEST} deep; the file is damaged, fetch it again");
+                let reason = format!(
+                    "arrays in arrays, more than {DEEPEST} deep; the file is damaged, fetch it again"
+                );
                 return Err(self.bad(field, reason));
             }
             10 => Array::U64(self.numbers(field, u64::from_le_bytes)?),
@@ -194,13 +217,22 @@ impl Input<'_> {
         })
     }
 
-    fn numbers<const N: usize, T>(&mut self, field: &str, from: fn([u8; N]) -> T) -> Result<Vec<T>> {
+    fn numbers<const N: usize, T>(
+        &mut self,
+        field: &str,
+        from: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>> {
         let count = self.count(field, N as u64)?;
         let bytes = self.bytes(count * N, field)?;
         Ok(bytes.as_chunks().0.iter().map(|&chunk| from(chunk)).collect())
     }
 
-    fn items<T>(&mut self, field: &str, smallest: u64, read: impl Fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    fn items<T>(
+        &mut self,
+        field: &str,
+        smallest: u64,
+        read: impl Fn(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let count = self.count(field, smallest)?;
         // The count fits the file, so this is a few times as large as the file at most.
         let mut items = Vec::with_capacity(count);
@@ -216,7 +248,10 @@ impl Input<'_> {
         let field = format!("tensor {}", shown(&name));
         let n_dims = self.u32(&field)?;
         if !(1..=4).contains(&n_dims) {
-            return Err(self.bad(&field, format!("has {n_dims} dimensions, expected 1 to 4; fetch the file again")));
+            return Err(self.bad(
+                &field,
+                format!("has {n_dims} dimensions, expected 1 to 4; fetch the file again"),
+            ));
         }
         let mut dims = Vec::with_capacity(n_dims as usize);
         for _ in 0..n_dims {
@@ -225,32 +260,44 @@ impl Input<'_> {
         let number = self.u32(&field)?;
         let kind = Kind::from_number(number).ok_or_else(|| {
             let decoded = Kind::decoded_names();
-            self.bad(&field, format!("is of type {number}, which is not known here; expected one of {decoded}"))
+            self.bad(
+                &field,
+                format!("is of type {number}, which is not known here; expected one of {decoded}"),
+            )
         })?;
         let offset = self.u64(&field)?;
 
         let (block, block_bytes) = kind.block();
         let sizes = || {
-            let shape: Option<Vec<usize>> = dims.iter().rev().map(|&dim| dim.try_into().ok()).collect();
-            let elements = dims.iter().try_fold(1, |product: u64, &dim| product.checked_mul(dim))?;
+            let shape: Option<Vec<usize>> =
+                dims.iter().rev().map(|&dim| dim.try_into().ok()).collect();
+            let elements =
+                dims.iter().try_fold(1, |product: u64, &dim| product.checked_mul(dim))?;
             // As f32 they must be addressable, too.
-            usize::try_from(elements.checked_mul(4)?).ok().filter(|&bytes| bytes <= isize::MAX as usize)?;
+            usize::try_from(elements.checked_mul(4)?)
+                .ok()
+                .filter(|&bytes| bytes <= isize::MAX as usize)?;
             let bytes = (elements / block as u64).checked_mul(block_bytes as u64)?;
             Some((shape?, bytes))
         };
         let Some((shape, bytes)) = sizes() else {
-            return Err(
-                self.bad(&field, format!("has dimensions {dims:?}, whose product overflows; fetch the file again"))
-            );
+            return Err(self.bad(
+                &field,
+                format!("has dimensions {dims:?}, whose product overflows; fetch the file again"),
+            ));
         };
         if dims.contains(&0) {
-            return Err(
-                self.bad(&field, format!("has dimensions {dims:?}, expected none to be 0; fetch the file again"))
-            );
+            return Err(self.bad(
+                &field,
+                format!("has dimensions {dims:?}, expected none to be 0; fetch the file again"),
+            ));
         }
         // Rows are made of whole blocks, as in ggml; so is the tensor then.
         if !dims[0].is_multiple_of(block as u64) {
-            let reason = format!("rows of {} values, expected a multiple of {block}, the block of {kind}", dims[0]);
+            let reason = format!(
+                "rows of {} values, expected a multiple of {block}, the block of {kind}",
+                dims[0]
+            );
             return Err(self.bad(&field, reason));
         }
         Ok(TensorInfo { name, shape, kind, offset, bytes })
@@ -271,29 +318,40 @@ impl Layout<'_> {
         Error::Format { path: self.path.to_owned(), field, reason }
     }
 
-    /// Makes offsets those of the file, having checked that each tensor lies in it, aligned and alone.
+    /// Makes offsets those of the file, having checked that each tensor lies in it, aligned and
+    /// alone.
     fn place(&self, metadata: &[(String, Value)], tensors: &mut [TensorInfo]) -> Result<()> {
         let alignment = self.alignment(metadata)?;
         let data = self.start.next_multiple_of(alignment);
         for tensor in &mut *tensors {
             let field = || format!("tensor {}", shown(&tensor.name));
             if !tensor.offset.is_multiple_of(alignment) {
-                let reason =
-                    format!("offset {}, expected a multiple of {alignment}; fetch the file again", tensor.offset);
+                let reason = format!(
+                    "offset {}, expected a multiple of {alignment}; fetch the file again",
+                    tensor.offset
+                );
                 return Err(self.bad(field(), reason));
             }
             // A sum beyond 64 bits is beyond the file, too.
             tensor.offset = tensor.offset.saturating_add(data);
             let left = self.length.saturating_sub(tensor.offset);
             if tensor.bytes > left {
-                return Err(Error::CutShort { path: self.path.to_owned(), field: field(), needed: tensor.bytes, left });
+                return Err(Error::CutShort {
+                    path: self.path.to_owned(),
+                    field: field(),
+                    needed: tensor.bytes,
+                    left,
+                });
             }
         }
         let mut order: Vec<_> = tensors.iter().collect();
         order.sort_by_key(|tensor| tensor.offset);
         for pair in order.windows(2) {
             if pair[0].offset + pair[0].bytes > pair[1].offset {
-                let reason = format!("lies over tensor {}; the file is damaged, fetch it again", shown(&pair[0].name));
+                let reason = format!(
+                    "lies over tensor {}; the file is damaged, fetch it again",
+                    shown(&pair[0].name)
+                );
                 return Err(self.bad(format!("tensor {}", shown(&pair[1].name)), reason));
             }
         }
@@ -303,9 +361,13 @@ impl Layout<'_> {
     fn alignment(&self, metadata: &[(String, Value)]) -> Result<u64> {
         match metadata.iter().find(|(key, _)| key == "general.alignment") {
             None => Ok(DEFAULT_ALIGNMENT),
-            Some((_, Value::U32(alignment))) if alignment.is_power_of_two() => Ok(u64::from(*alignment)),
+            Some((_, Value::U32(alignment))) if alignment.is_power_of_two() => {
+                Ok(u64::from(*alignment))
+            }
             Some((key, other)) => {
-                let reason = format!("is {other}, expected a u32 that is a power of two; fetch the file again");
+                let reason = format!(
+                    "is {other}, expected a u32 that is a power of two; fetch the file again"
+                );
                 Err(self.bad(format!("key {key}"), reason))
             }
         }
@@ -325,21 +387,32 @@ fn seems(start: &[u8]) -> String {
         [b'P', b'K', 3 | 5, ..] => {
             "it is a zip archive, in which PyTorch keeps a pickle, which this project never loads; convert it to safetensors"
         }
-        [0x80, 2..=5, ..] => "it is a pickle, which this project never loads; convert it to safetensors",
+        [0x80, 2..=5, ..] => {
+            "it is a pickle, which this project never loads; convert it to safetensors"
+        }
         [b'F', b'U', b'G', b'G', ..] => "it is a big-endian one; convert it to little-endian",
-        [b'l', b'm', b'g', b'g', ..] | [b't', b'j' | b'm', b'g', b'g', ..] | [b'f', b'm', b'g', b'g', ..] => {
+        [b'l', b'm', b'g', b'g', ..]
+        | [b't', b'j' | b'm', b'g', b'g', ..]
+        | [b'f', b'm', b'g', b'g', ..] => {
             "it is in a format of ggml before GGUF; convert the model again with a current llama.cpp"
         }
-        [_, _, _, _, _, 0, 0, 0, b'{', ..] => "it is a safetensors file; name it .safetensors and load it as one",
+        [_, _, _, _, _, 0, 0, 0, b'{', ..] => {
+            "it is a safetensors file; name it .safetensors and load it as one"
+        }
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => "it is compressed; decompress it",
-        _ if start.starts_with(b"version https://git-lfs") => "it is a pointer of git-lfs; run `git lfs pull`",
+        _ if start.starts_with(b"version https://git-lfs") => {
+            "it is a pointer of git-lfs; run `git lfs pull`"
+        }
         _ if start.starts_with(b"\x89HDF") => "it is HDF5; convert it to safetensors",
         _ if start.trim_ascii_start().starts_with(b"<") => {
             "it is a web page; fetch it again, its address needs a login"
         }
         _ => {
             let first = &start[..start.len().min(4)];
-            return format!("it begins with {}, expected \"GGUF\"; give a .gguf file", first.escape_ascii());
+            return format!(
+                "it begins with {}, expected \"GGUF\"; give a .gguf file",
+                first.escape_ascii()
+            );
         }
     };
     it_is.to_owned()

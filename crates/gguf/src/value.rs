@@ -136,7 +136,8 @@ impl Array {
     }
 }
 
-/// For messages: type and value, a long string cut, an array by its length: `u32 7`, `string "llama"`, `array of 3 f32`.
+/// For messages: type and value, a long string cut, an array by its length: `u32 7`, `string
+/// "llama"`, `array of 3 f32`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 40;
@@ -150,7 +151,9 @@ impl fmt::Display for Value {
             Self::F32(x) => write!(f, "f32 {x}"),
             Self::Bool(b) => write!(f, "bool {b}"),
             Self::String(s) if s.chars().count() <= LONGEST => write!(f, "string {s:?}"),
-            Self::String(s) => write!(f, "string {:?}...", s.chars().take(LONGEST).collect::<String>()),
+            Self::String(s) => {
+                write!(f, "string {:?}...", s.chars().take(LONGEST).collect::<String>())
+            }
             Self::Array(a) => write!(f, "array of {} {}", a.len(), a.name_of_items()),
             Self::U64(n) => write!(f, "u64 {n}"),
             Self::I64(n) => write!(f, "i64 {n}"),
@@ -177,7 +180,10 @@ mod tests {
 
     #[test]
     fn values_show_short() {
-        assert_eq!(Value::String("é".repeat(1000)).to_string(), format!("string \"{}\"...", "é".repeat(40)));
+        assert_eq!(
+            Value::String("é".repeat(1000)).to_string(),
+            format!("string \"{}\"...", "é".repeat(40))
+        );
         assert_eq!(Value::Array(Array::F32(vec![0.0; 3])).to_string(), "array of 3 f32");
         assert_eq!(Value::I32(-5).to_string(), "i32 -5");
     }

@@ -38,7 +38,10 @@ fn refused(bytes: &[u8], words: &[&str]) {
 }
 
 fn with(metadata: &[(&str, Value)]) -> Writer {
-    Writer::new(metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(), vec![])
+    Writer::new(
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
+        vec![],
+    )
 }
 
 fn f32s(name: &str, rows: &[usize], row: usize) -> Tensor {
@@ -49,7 +52,10 @@ fn f32s(name: &str, rows: &[usize], row: usize) -> Tensor {
 fn both_versions_and_empty_files() {
     for version in [2, 3] {
         let (_folder, file) = opened(&Writer { version, ..Writer::small() });
-        assert_eq!((file.version(), file.tensors().count()), (version, Writer::small().tensors.len()));
+        assert_eq!(
+            (file.version(), file.tensors().count()),
+            (version, Writer::small().tensors.len())
+        );
         assert!(format!("{file:?}").contains("x.gguf"));
     }
     let (_folder, file) = opened(&with(&[]));
@@ -68,7 +74,8 @@ fn the_layout_is_as_the_format_says() {
     ];
     assert_eq!(writer.bytes(), expected.concat());
     let (_folder, file) = opened(&writer);
-    let info = TensorInfo { name: "t".to_owned(), shape: vec![1], kind: Kind::F32, offset: 96, bytes: 4 };
+    let info =
+        TensorInfo { name: "t".to_owned(), shape: vec![1], kind: Kind::F32, offset: 96, bytes: 4 };
     assert_eq!(file.tensors().collect::<Vec<_>>(), [&info]);
     assert_eq!(file.read("t").unwrap(), [f32::from_le_bytes([0, 1, 2, 3])]);
 }
@@ -92,7 +99,10 @@ fn getters_convert_widths_and_name_what_does_not_fit() {
     assert_eq!(file.string_opt("absent").unwrap(), None);
     assert_eq!((file.unsigned("u8").unwrap(), file.unsigned_opt("i64").unwrap()), (5, Some(6)));
     assert_eq!((file.float("f32").unwrap(), file.float_opt("f64").unwrap()), (0.5, Some(0.1)));
-    assert_eq!((file.bool_opt("b").unwrap(), file.bool_opt("absent").unwrap()), (Some(false), None));
+    assert_eq!(
+        (file.bool_opt("b").unwrap(), file.bool_opt("absent").unwrap()),
+        (Some(false), None)
+    );
     assert_eq!(file.strings("strings").unwrap(), ["a"]);
     assert_eq!(file.integers_opt("i8s").unwrap(), Some(vec![-1, 1]));
     assert_eq!(file.integers_opt("none").unwrap(), Some(vec![]));
@@ -109,9 +119,15 @@ fn getters_convert_widths_and_name_what_does_not_fit() {
         (message(file.string("u8").unwrap_err()), "key u8: is u8 5, expected a string"),
         (message(file.float("u8").unwrap_err()), "expected a float"),
         (message(file.bool_opt("u8").unwrap_err()), "expected a bool"),
-        (message(file.strings("s").unwrap_err()), "key s: is string \"x\", expected an array of strings"),
+        (
+            message(file.strings("s").unwrap_err()),
+            "key s: is string \"x\", expected an array of strings",
+        ),
         (message(file.strings("absent").unwrap_err()), "missing"),
-        (message(file.integers_opt("f32s").unwrap_err()), "is array of 1 f32, expected an array of integers"),
+        (
+            message(file.integers_opt("f32s").unwrap_err()),
+            "is array of 1 f32, expected an array of integers",
+        ),
     ] {
         assert!(message.contains(words), "{words}: {message}");
     }
@@ -120,7 +136,9 @@ fn getters_convert_widths_and_name_what_does_not_fit() {
 #[test]
 fn many_pieces_are_put_together_in_order() {
     let row = 64 * 1000;
-    let halves = Tensor::new("halves", Kind::F16, &[7], row, |k| if k % 2 == 0 { (k / 2 % 251) as u8 } else { 0x3c });
+    let halves = Tensor::new("halves", Kind::F16, &[7], row, |k| {
+        if k % 2 == 0 { (k / 2 % 251) as u8 } else { 0x3c }
+    });
     // Scale 1 in each block of 34 bytes.
     let q8 = Tensor::new("q8", Kind::Q8_0, &[9], row / 32, |k| match k % 34 {
         0 => 0,
@@ -152,7 +170,10 @@ fn other_kinds_of_file_are_refused() {
     refused(b"GGUF\0\0\0\x03", &["version", "big-endian"]);
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(Gguf::open(folder.path()), Err(Error::NotGguf { .. })));
-    assert!(matches!(Gguf::open(&folder.path().join("none")), Err(Error::Io { action: "open", .. })));
+    assert!(matches!(
+        Gguf::open(&folder.path().join("none")),
+        Err(Error::Io { action: "open", .. })
+    ));
 }
 
 #[test]
@@ -161,7 +182,8 @@ fn metadata_is_refused_by_key() {
     refused(&[&bool[..bool.len() - 1], &[2]].concat(), &["key a.b", "a bool is 2"]);
     refused(&with(&[("k", Value::U8(1)), ("k", Value::U8(2))]).bytes(), &["key k", "twice"]);
 
-    let text = Writer::new(vec![("k".to_owned(), Value::String("abc".to_owned()))], vec![]).written();
+    let text =
+        Writer::new(vec![("k".to_owned(), Value::String("abc".to_owned()))], vec![]).written();
     let mut bytes = text.bytes.clone();
     *bytes.last_mut().unwrap() = 0xff;
     refused(&bytes, &["key k", "not UTF-8 at byte 2"]);
@@ -184,11 +206,17 @@ fn alignment_is_a_power_of_two() {
         assert!(file.tensors().all(|tensor| tensor.offset.is_multiple_of(alignment.into())));
     }
     for value in [Value::U32(0), Value::U32(48), Value::U64(32), Value::String("32".to_owned())] {
-        refused(&with(&[("general.alignment", value)]).bytes(), &["key general.alignment", "power of two"]);
+        refused(
+            &with(&[("general.alignment", value)]).bytes(),
+            &["key general.alignment", "power of two"],
+        );
     }
     // The largest one puts the data far beyond the end.
     let far = ("general.alignment".to_owned(), Value::U32(1 << 31));
-    refused(&Writer::new(vec![far], vec![f32s("t", &[], 1)]).bytes(), &["tensor t", "4 bytes missing"]);
+    refused(
+        &Writer::new(vec![far], vec![f32s("t", &[], 1)]).bytes(),
+        &["tensor t", "4 bytes missing"],
+    );
 }
 
 #[test]
@@ -206,7 +234,8 @@ fn tensors_are_refused_by_name() {
         bytes
     };
     // Lengths: two counts, then for each tensor its name's and its dimensions, the fastest first.
-    let (dim, offset, n_dims, kind) = (written.lengths[3], written.offsets[1], written.words[0], written.words[1]);
+    let (dim, offset, n_dims, kind) =
+        (written.lengths[3], written.offsets[1], written.words[0], written.words[1]);
     refused(&set(dim, 0), &["tensor a", "expected none to be 0"]);
     refused(&set(dim, 1 << 62), &["tensor a", "overflows"]);
     refused(&set(dim, u64::MAX), &["tensor a", "overflows"]);
@@ -214,13 +243,19 @@ fn tensors_are_refused_by_name() {
     refused(&set_word(n_dims, 0), &["tensor a", "has 0 dimensions"]);
     refused(&set_word(n_dims, 5), &["tensor a", "has 5 dimensions, expected 1 to 4"]);
     refused(&set_word(kind, 4), &["tensor a", "of type 4", "Q4_K"]);
-    refused(&set_word(kind, 12), &["tensor a", "rows of 8 values, expected a multiple of 256, the block of Q4_K"]);
+    refused(
+        &set_word(kind, 12),
+        &["tensor a", "rows of 8 values, expected a multiple of 256, the block of Q4_K"],
+    );
     refused(&set(offset, 100), &["tensor b", "offset 100, expected a multiple of 32"]);
     refused(&set(offset, 64), &["tensor b", "lies over tensor a"]);
     refused(&set(offset, 128), &["tensor b", "64 bytes needed and 32 left, 32 bytes missing"]);
     refused(&set(offset, u64::MAX - 31), &["tensor b", "64 bytes missing"]);
     refused(&written.bytes[..written.bytes.len() - 1], &["tensor b", "1 bytes missing; fetch"]);
-    refused(&Writer::new(vec![], vec![f32s("a", &[], 1), f32s("a", &[], 1)]).bytes(), &["tensor a", "twice"]);
+    refused(
+        &Writer::new(vec![], vec![f32s("a", &[], 1), f32s("a", &[], 1)]).bytes(),
+        &["tensor a", "twice"],
+    );
     // Bytes after the last tensor are nobody's.
     let (_folder, path) = saved(&[&written.bytes[..], b"more"].concat());
     assert!(Gguf::open(&path).unwrap().read("b").is_ok());
@@ -233,7 +268,10 @@ fn every_cut_is_refused() {
     for length in 0..bytes.len() {
         write(&path, &bytes[..length]);
         let message = Gguf::open(&path).unwrap_err().to_string();
-        assert!(message.contains("missing") || message.contains("not a GGUF file"), "{length}: {message}");
+        assert!(
+            message.contains("missing") || message.contains("not a GGUF file"),
+            "{length}: {message}"
+        );
     }
 }
 
@@ -264,7 +302,12 @@ fn arrays() -> impl Strategy<Value = Array> {
 }
 
 fn tensors() -> impl Strategy<Value = Vec<Tensor>> {
-    let tensor = (prop::sample::select(Kind::ALL), prop::collection::vec(1..4usize, 0..4), 1..3usize, any::<u8>());
+    let tensor = (
+        prop::sample::select(Kind::ALL),
+        prop::collection::vec(1..4usize, 0..4),
+        1..3usize,
+        any::<u8>(),
+    );
     prop::collection::btree_map(".{1,12}", tensor, 0..6).prop_map(|tensors| {
         let make = |(name, (kind, rows, blocks, seed)): (String, (Kind, Vec<usize>, usize, u8))| {
             Tensor::new(&name, kind, &rows, blocks, |k| (k as u8).wrapping_mul(97) ^ seed)

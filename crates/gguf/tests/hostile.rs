@@ -1,4 +1,5 @@
-//! Mutated files: each is read or refused with an error that names it; none panics, hangs or takes memory it does not fill.
+//! Mutated files: each is read or refused with an error that names it; none panics, hangs or takes
+//! memory it does not fill.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -32,7 +33,8 @@ fn damaged(original: &Written, seed: u64) -> Vec<u8> {
     let mut random = stream(seed, "structure", original.bytes.len() as u64);
     let mut bytes = original.bytes.clone();
     if random.random() {
-        let fields = [&original.lengths, &original.offsets, &original.words][random.random_range(0..3usize)];
+        let fields =
+            [&original.lengths, &original.offsets, &original.words][random.random_range(0..3usize)];
         if let Some(&at) = fields.get(random.random_range(0..fields.len().max(1))) {
             let width = if std::ptr::eq(fields, &original.words) { 4 } else { 8 };
             bytes[at..at + width].copy_from_slice(&lie(&mut random).to_le_bytes()[..width]);
@@ -74,7 +76,8 @@ fn attack(name: &str, original: &Written) {
     let path = folder.path().join("x.gguf");
     assert!(attacked(&path, &original.bytes), "the original");
     let mut refused = 0;
-    let of = cases(name, TIMES, |seed| refused += u64::from(!attacked(&path, &damaged(original, seed))));
+    let of =
+        cases(name, TIMES, |seed| refused += u64::from(!attacked(&path, &damaged(original, seed))));
     // Most are seen; some hit padding, data or a value, and are another valid file.
     Tally { refused, of }.between(0.75, 0.99);
 }
@@ -94,7 +97,10 @@ fn a_file_of_another_writer() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/gguf_writer.gguf");
     let bytes = fs::read(path).unwrap();
     let data = bytes.len() / 3;
-    attack("gguf of another writer", &Written { bytes, lengths: vec![8, 16, 24], data, ..Written::default() });
+    attack(
+        "gguf of another writer",
+        &Written { bytes, lengths: vec![8, 16, 24], data, ..Written::default() },
+    );
 }
 
 #[test]
@@ -118,10 +124,17 @@ fn memory_is_bounded_where_a_file_is_all_structure() {
     let header = |n_tensors: u64, n_entries: u64| {
         [&b"GGUF\x03\0\0\0"[..], &n_tensors.to_le_bytes(), &n_entries.to_le_bytes()].concat()
     };
-    // A million empty strings, then a million empty arrays, in one entry; many of the smallest entries and tensors.
+    // A million empty strings, then a million empty arrays, in one entry; many of the smallest
+    // entries and tensors.
     let million = 1_000_000u64;
     let array = |kind: u32, item: &[u8]| {
-        let start = [&header(0, 1)[..], &[0; 8], &9u32.to_le_bytes(), &kind.to_le_bytes(), &million.to_le_bytes()];
+        let start = [
+            &header(0, 1)[..],
+            &[0; 8],
+            &9u32.to_le_bytes(),
+            &kind.to_le_bytes(),
+            &million.to_le_bytes(),
+        ];
         [&start.concat()[..], &item.repeat(million as usize)].concat()
     };
     assert!(attacked(&path, &array(8, &[0; 8])));
@@ -131,10 +144,13 @@ fn memory_is_bounded_where_a_file_is_all_structure() {
     for k in 0..100_000u64 {
         let name = [&3u64.to_le_bytes()[..], &k.to_le_bytes()[..3]].concat();
         // Digits of base 128, so that they are UTF-8.
-        let name: Vec<_> = name[..8].iter().copied().chain((0..3).map(|d| (k >> (7 * d) & 127) as u8)).collect();
+        let name: Vec<_> =
+            name[..8].iter().copied().chain((0..3).map(|d| (k >> (7 * d) & 127) as u8)).collect();
         entries.extend([&name[..], &[0; 5]].concat());
-        tensors
-            .extend([&name[..], &1u32.to_le_bytes(), &1u64.to_le_bytes(), &[0; 4], &(32 * k).to_le_bytes()].concat());
+        tensors.extend(
+            [&name[..], &1u32.to_le_bytes(), &1u64.to_le_bytes(), &[0; 4], &(32 * k).to_le_bytes()]
+                .concat(),
+        );
     }
     tensors.resize(tensors.len().next_multiple_of(32) + 32 * 100_000, 0);
     assert!(attacked(&path, &entries));

@@ -22,11 +22,16 @@ fn every_encoding_to_the_bit() {
     let file = open();
     let mut compared = 0;
     for &kind in Kind::ALL.iter().filter(|kind| kind.is_decoded()) {
-        let name = if kind == Kind::Q4K { "token_embd.weight".to_owned() } else { format!("{kind}.weight") };
+        let name = if kind == Kind::Q4K {
+            "token_embd.weight".to_owned()
+        } else {
+            format!("{kind}.weight")
+        };
         let expected = expected.tensor(&format!("{kind}.values")).unwrap();
         let info = file.tensor(&name).unwrap();
         assert_eq!((info.kind, info.shape.as_slice()), (kind, expected.shape()), "{name}");
-        let found: Vec<_> = file.read(&name).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let found: Vec<_> =
+            file.read(&name).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(found, expected.data(), "{kind}");
         compared += 1;
     }
@@ -53,14 +58,20 @@ fn metadata_of_every_type() {
         ("a.f64", Value::F64(0.1)),
         ("a.bool", Value::Bool(true)),
         ("a.string", Value::String("naïve \u{1f9e0}".to_owned())),
-        ("an.array.of.strings", array(Array::String(["<|bos|>", "", "Ġthe"].map(str::to_owned).to_vec()))),
+        (
+            "an.array.of.strings",
+            array(Array::String(["<|bos|>", "", "Ġthe"].map(str::to_owned).to_vec())),
+        ),
         ("an.array.of.i32", array(Array::I32(vec![1, -2, 3]))),
         ("an.array.of.f32", array(Array::F32(vec![0.5, -1.5]))),
         ("an.array.of.bool", array(Array::Bool(vec![true, false]))),
         ("an.array.of.u64", array(Array::U64(vec![0, u64::MAX]))),
         ("an.array.of.u8", array(Array::U8(vec![0, 128, 255]))),
     ];
-    assert_eq!(file.metadata().collect::<Vec<_>>(), expected.iter().map(|(k, v)| (*k, v)).collect::<Vec<_>>());
+    assert_eq!(
+        file.metadata().collect::<Vec<_>>(),
+        expected.iter().map(|(k, v)| (*k, v)).collect::<Vec<_>>()
+    );
     for (key, value) in &expected {
         assert_eq!(file.get(key), Some(value));
     }
@@ -72,12 +83,21 @@ fn shapes_are_row_major_and_what_is_not_decoded_is_named() {
     assert_eq!(file.tensors().count(), 13);
     let info = file.tensor("three.dimensions").unwrap();
     assert_eq!((info.shape.as_slice(), info.elements()), (&[2, 3, 4][..], 24));
-    assert_eq!(file.read("three.dimensions").unwrap(), (0..24u8).map(f32::from).collect::<Vec<_>>());
+    assert_eq!(
+        file.read("three.dimensions").unwrap(),
+        (0..24u8).map(f32::from).collect::<Vec<_>>()
+    );
 
     let error = file.read("not.decoded").unwrap_err();
     assert!(matches!(error, Error::Undecoded { kind: Kind::I32, .. }));
     let message = error.to_string();
-    assert!(message.contains("gguf_writer.gguf tensor not.decoded: is I32") && message.contains("Q4_K"), "{message}");
+    assert!(
+        message.contains("gguf_writer.gguf tensor not.decoded: is I32") && message.contains("Q4_K"),
+        "{message}"
+    );
     let message = file.read("absent").unwrap_err().to_string();
-    assert!(message.contains("gguf_writer.gguf tensor absent: missing, the file has 13 others"), "{message}");
+    assert!(
+        message.contains("gguf_writer.gguf tensor absent: missing, the file has 13 others"),
+        "{message}"
+    );
 }

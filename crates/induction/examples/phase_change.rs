@@ -1,5 +1,5 @@
-//! A model is trained on repeated random tokens and measured at every snapshot; its best heads by the paper's scores:
-//! `cargo run -p induction --example phase_change`
+//! A model is trained on repeated random tokens and measured at every snapshot; its best heads by
+//! the paper's scores: `cargo run -p induction --example phase_change`
 //!
 //! ```text
 //! 2L: 2 layers of 4 heads, 400000 tokens
@@ -32,8 +32,8 @@
 //!   391   400384       0.72 (0.1)        0.87 (1.0)             -2.06
 //! ```
 //!
-//! First a head attends to the previous token, then one in the layer above matches prefixes: the change that
-//! `cargo xtask reproduce` shows on text.
+//! First a head attends to the previous token, then one in the layer above matches prefixes: the
+//! change that `cargo xtask reproduce` shows on text.
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::fs;
@@ -50,10 +50,13 @@ use induction::{
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The 2-layer attention-only model of the smallest scale; a spec can as well be read: `RunSpec::read(path)`.
+    // The 2-layer attention-only model of the smallest scale; a spec can as well be read:
+    // `RunSpec::read(path)`.
     let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-    let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora });
-    let mut spec = manifest.runs.into_iter().find(|row| row.spec.name == "2L").ok_or("no such run")?.spec;
+    let manifest =
+        plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora });
+    let mut spec =
+        manifest.runs.into_iter().find(|row| row.spec.name == "2L").ok_or("no such run")?.spec;
     (spec.evaluation.examples, spec.evaluation.head_examples) = (32, 10);
 
     // Each stage is a function over folders: killed and called again it goes on where it was.
@@ -85,11 +88,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let best = |measure: &str| {
             let score = |row: &&HeadRow| row.score(measure);
             let best = of_step.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
-            best.map_or(String::new(), |row| format!("{:.2} ({}.{})", row.score(measure), row.layer, row.head))
+            best.map_or(String::new(), |row| {
+                format!("{:.2} ({}.{})", row.score(measure), row.layer, row.head)
+            })
         };
         let icl: serde_json::Value = serde_json::from_str(icl)?;
-        let (step, tokens, score) = (of_step[0].step, of_step[0].tokens, icl["icl_score"].as_f64().unwrap_or(f64::NAN));
-        println!("{step:5} {tokens:8} {:>16} {:>17} {score:17.2}", best("previous_token"), best("prefix_matching"));
+        let (step, tokens, score) =
+            (of_step[0].step, of_step[0].tokens, icl["icl_score"].as_f64().unwrap_or(f64::NAN));
+        println!(
+            "{step:5} {tokens:8} {:>16} {:>17} {score:17.2}",
+            best("previous_token"),
+            best("prefix_matching")
+        );
     }
     Ok(())
 }

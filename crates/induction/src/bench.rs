@@ -1,4 +1,5 @@
-//! How fast an engine is here: training steps and evaluations on random tokens, in tokens a second and in its own units.
+//! How fast an engine is here: training steps and evaluations on random tokens, in tokens a second
+//! and in its own units.
 
 use std::time::Instant;
 
@@ -31,10 +32,11 @@ pub struct Timing {
     pub threads: usize,
     /// Tokens a second, by the median of the timed repetitions.
     pub tokens_per_s: f64,
-    /// GFLOP/s of a library's product of two 1024 x 1024 matrices on the same threads: a ceiling. Only with the feature
-    /// `burn`, which brings the library.
+    /// GFLOP/s of a library's product of two 1024 x 1024 matrices on the same threads: a ceiling.
+    /// Only with the feature `burn`, which brings the library.
     pub sgemm_gflops: Option<f64>,
-    /// Floating-point operations that the model asks for, a token; causal attention counted at half.
+    /// Floating-point operations that the model asks for, a token; causal attention counted at
+    /// half.
     pub mflop_per_token: f64,
     /// Those, a second.
     pub gflops: f64,
@@ -62,7 +64,9 @@ pub fn time(
     let mut seconds = Vec::new();
     for repetition in 0..WARM_UP + repetitions {
         let examples = Array2::from_shape_simple_fn((batch, config.n_ctx + 1), || {
-            rng.random_range(0..u32::try_from(config.d_vocab).expect("a vocabulary is at most 65,536"))
+            rng.random_range(
+                0..u32::try_from(config.d_vocab).expect("a vocabulary is at most 65,536"),
+            )
         });
         let begun = Instant::now();
         match work {
@@ -93,8 +97,8 @@ pub fn time(
     })
 }
 
-/// Multiply-adds of the forward pass's matrix products, twice over; causal attention at half. The backward pass takes
-/// twice as many.
+/// Multiply-adds of the forward pass's matrix products, twice over; causal attention at half. The
+/// backward pass takes twice as many.
 pub fn forward_flop_per_token(config: &ModelConfig) -> f64 {
     let ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, .. } = *config;
     let heads = n_heads * d_head;
@@ -119,7 +123,8 @@ mod tests {
 
     #[test]
     fn flop_are_those_counted_by_hand() {
-        // 2 layers, d_model 128, 4 heads of 32, context 512, vocabulary 512: 655,360 a token forward.
+        // 2 layers, d_model 128, 4 heads of 32, context 512, vocabulary 512: 655,360 a token
+        // forward.
         assert_eq!(forward_flop_per_token(&ModelConfig::default()), 655_360.0);
     }
 

@@ -50,8 +50,8 @@ impl Device {
         }
     }
 
-    /// "cpu, exact: the same spec and program give the same bits"; what a number means on this device. Where products are
-    /// not taken in float32, that is said.
+    /// "cpu, exact: the same spec and program give the same bits"; what a number means on this
+    /// device. Where products are not taken in float32, that is said.
     pub fn promise(self) -> String {
         let promise = match self.exactness() {
             Exactness::Exact => "exact: the same spec and program give the same bits",
@@ -71,8 +71,12 @@ impl Device {
     /// The fused CPU engine, which has none.
     pub fn with_bf16(self) -> Result<Self, Error> {
         match self {
-            Self::Cpu => Err(Error::Input("--bf16: the engine `cpu` computes in float32; name another device".into())),
-            Self::Burn { on, .. } if !on.has_bf16() => Err(Error::Input(format!("--bf16: {on} has no bfloat16"))),
+            Self::Cpu => Err(Error::Input(
+                "--bf16: the engine `cpu` computes in float32; name another device".into(),
+            )),
+            Self::Burn { on, .. } if !on.has_bf16() => {
+                Err(Error::Input(format!("--bf16: {on} has no bfloat16")))
+            }
             Self::Burn { on, .. } => Ok(Self::Burn { on, bf16: true }),
         }
     }
@@ -153,7 +157,9 @@ pub fn list() -> Vec<Listed> {
         all.extend(devices.into_iter().map(|on| {
             let fault = on.fault();
             let note = fault.clone().unwrap_or_else(|| {
-                let gpu = on.gpu().and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
+                let gpu = on
+                    .gpu()
+                    .and_then(|index| gpus().ok()?.into_iter().find(|gpu| gpu.index == index));
                 let gpu = gpu.map_or_else(String::new, |gpu| format!("; {gpu}"));
                 format!("{}; {}{gpu}", on.backend(), on.products())
             });
@@ -195,7 +201,11 @@ mod tests {
         }
         assert!(promise("cuda:0").ends_with("rounding, products in TF32"));
         let bf16 = "cuda:1".parse::<Device>().unwrap().with_bf16().unwrap();
-        assert!(bf16.promise().ends_with("products of training in bfloat16, others in TF32"), "{}", bf16.promise());
+        assert!(
+            bf16.promise().ends_with("products of training in bfloat16, others in TF32"),
+            "{}",
+            bf16.promise()
+        );
     }
 
     #[test]

@@ -95,17 +95,21 @@ impl Error {
     /// Says where: a metric knows its arrays, not the file that they came from.
     pub(crate) fn at(self, path: &std::path::Path) -> Self {
         match self {
-            Self::Metric { source, .. } => Self::Metric { place: path.display().to_string(), source },
+            Self::Metric { source, .. } => {
+                Self::Metric { place: path.display().to_string(), source }
+            }
             other => other,
         }
     }
 
-    /// The exit code: 2 bad input (or a machine that refuses, such as a full disk), 3 diverged, 75 try again,
-    /// 130 interrupted. 1 is left to bugs.
+    /// The exit code: 2 bad input (or a machine that refuses, such as a full disk), 3 diverged, 75
+    /// try again, 130 interrupted. 1 is left to bugs.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Train(induction_train::Error::Diverged { .. }) => 3,
-            Self::Train(induction_train::Error::Locked { .. } | induction_train::Error::Lost(_))
+            Self::Train(
+                induction_train::Error::Locked { .. } | induction_train::Error::Lost(_),
+            )
             | Self::Interrupted(Signal::Terminate)
             | Self::Later(_) => 75,
             Self::Interrupted(Signal::Interrupt) => 130,

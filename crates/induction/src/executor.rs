@@ -1,8 +1,8 @@
 //! Where the runs of a plan are worked on.
 //!
-//! A [`Task`] is one run from its spec to its last table, [`run`] works it off wherever it is called, and is idempotent:
-//! whatever killed it, the next call goes on from what is on disk. So an [`Executor`] has only to see that each task is
-//! run somewhere, and to say which failed.
+//! A [`Task`] is one run from its spec to its last table, [`run`] works it off wherever it is
+//! called, and is idempotent: whatever killed it, the next call goes on from what is on disk. So an
+//! [`Executor`] has only to see that each task is run somewhere, and to say which failed.
 
 use std::{
     path::PathBuf,
@@ -65,8 +65,8 @@ pub struct Failure {
 
 /// Gets tasks done.
 pub trait Executor {
-    /// Runs every task, beginning with the first; a failure stops no other. `done` hears of each that succeeded, from
-    /// whatever thread. Returns the failures.
+    /// Runs every task, beginning with the first; a failure stops no other. `done` hears of each
+    /// that succeeded, from whatever thread. Returns the failures.
     fn execute(&self, tasks: &[Task], done: &(dyn Fn(&Task) + Sync)) -> Vec<Failure>;
 }
 
@@ -97,17 +97,23 @@ impl Executor for Local<'_> {
                         if !matches!(error, Error::Interrupted(_)) {
                             self.screen.note(&format!("{name} failed: {error}"));
                         }
-                        failures.lock().expect("no job panics while it holds this").push(Failure { name, error });
+                        failures
+                            .lock()
+                            .expect("no job panics while it holds this")
+                            .push(Failure { name, error });
                     }
                 }
             }
         };
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.min(tasks.len()) {
-                scope.spawn(|| match rayon::ThreadPoolBuilder::new().num_threads(self.threads_per_job).build() {
-                    // The kernels of a job use the pool that they are called in.
-                    Ok(pool) => pool.install(work),
-                    Err(_) => work(),
+                scope.spawn(|| {
+                    match rayon::ThreadPoolBuilder::new().num_threads(self.threads_per_job).build()
+                    {
+                        // The kernels of a job use the pool that they are called in.
+                        Ok(pool) => pool.install(work),
+                        Err(_) => work(),
+                    }
                 });
             }
         });
@@ -115,12 +121,19 @@ impl Executor for Local<'_> {
     }
 }
 
-/// Trains, measures, ablates, explores and thins one run, or does a part of that, as far as it is not done; its folder's
-/// `status.json` says how it went.
+/// Trains, measures, ablates, explores and thins one run, or does a part of that, as far as it is
+/// not done; its folder's `status.json` says how it went.
 ///
 /// # Errors
-/// Any stage's, a part that another one must come before, [`Error::Interrupted`] after a signal; what is done stays done.
-pub fn run(task: &Task, part: Part, device: Device, interrupt: &Interrupt, screen: &Screen) -> Result<(), Error> {
+/// Any stage's, a part that another one must come before, [`Error::Interrupted`] after a signal;
+/// what is done stays done.
+pub fn run(
+    task: &Task,
+    part: Part,
+    device: Device,
+    interrupt: &Interrupt,
+    screen: &Screen,
+) -> Result<(), Error> {
     interrupt.check()?;
     let takes = |wanted: Part| part == Part::All || part == wanted;
     let mut spec = task.spec.clone();
@@ -156,12 +169,18 @@ pub fn run(task: &Task, part: Part, device: Device, interrupt: &Interrupt, scree
         Ok(()) => {
             // A run that waits for its next part has lost nothing.
             let stage = if takes(Part::Ablate) { Stage::Done } else { Stage::Waiting };
-            Status { seen: crate::measure::last_seen(&task.run), ..Status::new(stage, steps, steps) }.write(&task.run);
+            Status {
+                seen: crate::measure::last_seen(&task.run),
+                ..Status::new(stage, steps, steps)
+            }
+            .write(&task.run);
         }
         // The last state stands: it says where the run was stopped.
         Err(Error::Interrupted(_)) => {}
         // Another process works on it and writes its own.
-        Err(Error::Train(induction_train::Error::Locked { .. } | induction_train::Error::Lost(_))) => {}
+        Err(Error::Train(
+            induction_train::Error::Locked { .. } | induction_train::Error::Lost(_),
+        )) => {}
         Err(error) => {
             let reason = Some(error.to_string());
             Status { reason, ..Status::new(Stage::Failed, 0, steps) }.write(&task.run);

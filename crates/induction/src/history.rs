@@ -1,4 +1,5 @@
-//! What worked on a run, where and for how long: `history.jsonl` in its folder. For people: nothing depends on it.
+//! What worked on a run, where and for how long: `history.jsonl` in its folder. For people: nothing
+//! depends on it.
 
 use std::{io::Write as _, path::Path, time::Instant};
 
@@ -21,8 +22,8 @@ struct Line<'a> {
     threads: usize,
 }
 
-/// Runs a stage and adds its line, whether it ended well or not. A stage that found all done adds none: it is told by its
-/// time, half a second.
+/// Runs a stage and adds its line, whether it ended well or not. A stage that found all done adds
+/// none: it is told by its time, half a second.
 pub(crate) fn timed<T>(run: &Path, stage: &str, device: Device, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = work();
@@ -52,7 +53,8 @@ fn machine() -> String {
     let mut parts = Vec::new();
     parts.extend(field(&read("/proc/cpuinfo"), "model name"));
     parts.extend(std::thread::available_parallelism().ok().map(|n| format!("{n} cores")));
-    let memory = field(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    let memory = field(&read("/proc/meminfo"), "MemTotal")
+        .and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     parts.extend(memory.map(|kib| format!("{:.0} GiB", kib / f64::from(1 << 20))));
     parts.push(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
     parts.join(", ")
@@ -67,11 +69,16 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         assert_eq!(timed(run.path(), "training", Device::Cpu, || 1), 1);
         assert!(!run.path().join("history.jsonl").exists());
-        timed(run.path(), "training", Device::Cpu, || std::thread::sleep(std::time::Duration::from_millis(600)));
+        timed(run.path(), "training", Device::Cpu, || {
+            std::thread::sleep(std::time::Duration::from_millis(600))
+        });
         let text = std::fs::read_to_string(run.path().join("history.jsonl")).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line["stage"], "training");
-        assert!(line["seconds"].as_f64().unwrap() >= 0.6 && line["machine"].as_str().unwrap().contains("cores"));
+        assert!(
+            line["seconds"].as_f64().unwrap() >= 0.6
+                && line["machine"].as_str().unwrap().contains("cores")
+        );
         assert_eq!((&line["engine"], &line["exactness"]), (&"cpu".into(), &"exact".into()));
     }
 }

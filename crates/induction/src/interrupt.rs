@@ -9,8 +9,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{Error, error::Signal};
 
-/// Set once by the first signal. A second Ctrl-C ends the process at once, as usual; a second SIGTERM does nothing more, since
-/// a scheduler sends one to all processes of a job, and the job's script hands its own on. What ends a process at once is SIGKILL.
+/// Set once by the first signal. A second Ctrl-C ends the process at once, as usual; a second
+/// SIGTERM does nothing more, since a scheduler sends one to all processes of a job, and the job's
+/// script hands its own on. What ends a process at once is SIGKILL.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicUsize>);
 
@@ -22,7 +23,8 @@ impl Interrupt {
     pub fn listen() -> std::io::Result<Self> {
         let flag = Arc::new(AtomicUsize::new(0));
         let again = Arc::new(AtomicBool::new(false));
-        // In this order: the default action must look at what an earlier signal set, not at what this one sets.
+        // In this order: the default action must look at what an earlier signal set, not at what
+        // this one sets.
         signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&again))?;
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&again))?;

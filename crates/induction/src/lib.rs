@@ -1,6 +1,8 @@
-//! The facade: specs become data, data become trained models, models become measurements, measurements a report.
+//! The facade: specs become data, data become trained models, models become measurements,
+//! measurements a report.
 //!
-//! Each stage is a function over folders (docs/FORMATS.md), so each can be called alone, killed, and called again:
+//! Each stage is a function over folders (docs/FORMATS.md), so each can be called alone, killed,
+//! and called again:
 //!
 //! - [`source::Source`]: a spec's training and held-out examples;
 //! - [`stages::RunContext`]: what the stages of a run work with;
@@ -9,11 +11,13 @@
 //! - [`ablate::ablate`]: every head removed at the snapshots that the spec says, once;
 //! - [`explore::explore`]: what its heads attend to, on a text and on argument 4's prompts;
 //! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
-//! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an [`executor`], and the report;
+//! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an
+//!   [`executor`], and the report;
 //! - [`slurm::submit`]: the same as jobs of a cluster;
 //! - [`status::status`]: how far they are.
 //!
-//! The binary `induction` is glue over them; the crates below stand for themselves and are re-exported here.
+//! The binary `induction` is glue over them; the crates below stand for themselves and are
+//! re-exported here.
 //!
 //! ```
 //! use induction::plan::{Corpora, PlanOptions, Scale, plan};

@@ -1,6 +1,8 @@
-//! What a run holds in memory, before it starts: counted from its spec, and held against what the machine has.
+//! What a run holds in memory, before it starts: counted from its spec, and held against what the
+//! machine has.
 //!
-//! The sums below were fitted to the peaks of nine models of all shapes (docs/BENCHMARKS.md); a test asks for 20 %.
+//! The sums below were fitted to the peaks of nine models of all shapes (docs/BENCHMARKS.md); a
+//! test asks for 20 %.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -18,7 +20,8 @@ const PROCESS: f64 = 12e6;
 /// What one more run at once costs beside what it holds: an allocator's pools of its threads.
 const JOB: f64 = 4e6;
 
-/// Of a text's bytes, what reading it, learning its tokens and cutting it into them leaves with the allocator.
+/// Of a text's bytes, what reading it, learning its tokens and cutting it into them leaves with the
+/// allocator.
 const TEXT: f64 = 12.7;
 
 /// Of the bytes that the report reads.
@@ -27,24 +30,30 @@ const REPORT: f64 = 0.6;
 /// The CPU engine sums a batch's gradients in at most so many buffers.
 const GRADIENT_BUFFERS: usize = 8;
 
-/// Peak of what a run holds on the CPU engine with that many threads, in bytes, beside [`PROCESS`]: the largest of its stages.
+/// Peak of what a run holds on the CPU engine with that many threads, in bytes, beside [`PROCESS`]:
+/// the largest of its stages.
 pub(crate) fn of(spec: &RunSpec, threads: usize) -> f64 {
     training(spec, threads).max(measuring(spec, threads)).max(removing(spec, threads))
 }
 
-/// Peak of a whole plan in one process, in bytes: its texts, the `jobs` largest runs, the report. What was freed is counted,
-/// since allocators rarely give it back.
+/// Peak of a whole plan in one process, in bytes: its texts, the `jobs` largest runs, the report.
+/// What was freed is counted, since allocators rarely give it back.
 pub(crate) fn of_plan(specs: &[&RunSpec], jobs: usize, threads_per_job: usize) -> f64 {
     let runs = of_largest(specs.iter().map(|spec| of(spec, threads_per_job)), jobs);
     let report: f64 = specs.iter().map(|spec| Cost::of(spec).report).sum();
-    PROCESS + JOB * jobs.min(specs.len()) as f64 + TEXT * largest_text(specs) + runs + REPORT * report
+    PROCESS
+        + JOB * jobs.min(specs.len()) as f64
+        + TEXT * largest_text(specs)
+        + runs
+        + REPORT * report
 }
 
 /// Bytes of the largest text; 0 where it cannot be read, which is told when it is needed.
 fn largest_text(specs: &[&RunSpec]) -> f64 {
     let paths: BTreeSet<&Path> = specs.iter().filter_map(|spec| corpus(spec)).collect();
     let bytes = |path: &Path| -> usize {
-        induction_tokenizer::corpus::load(path).map_or(0, |found| found.documents.iter().map(|d| d.text.len()).sum())
+        induction_tokenizer::corpus::load(path)
+            .map_or(0, |found| found.documents.iter().map(|d| d.text.len()).sum())
     };
     paths.into_iter().map(bytes).max().unwrap_or(0) as f64
 }
@@ -52,7 +61,8 @@ fn largest_text(specs: &[&RunSpec]) -> f64 {
 /// What training holds.
 fn training(spec: &RunSpec, threads: usize) -> f64 {
     let c = &spec.model;
-    // Weights, two moments, gradients, the engine's copies; a snapshot on its way to the disk, in two forms.
+    // Weights, two moments, gradients, the engine's copies; a snapshot on its way to the disk, in
+    // two forms.
     let states = 11.5 + GRADIENT_BUFFERS.min(spec.train.batch) as f64;
     let sequence = c.n_ctx * (c.n_layers * (10 * c.d_model + 3 * c.d_mlp) + 2 * c.d_vocab);
     states * weights(spec) + NUMBER * (sequence * threads.min(spec.train.batch)) as f64
@@ -99,7 +109,8 @@ fn tensors(spec: &RunSpec) -> Vec<Tensor> {
         .collect()
 }
 
-/// Refuses runs that need more memory than the machine has free, or its GPU; `jobs` of them at once.
+/// Refuses runs that need more memory than the machine has free, or its GPU; `jobs` of them at
+/// once.
 ///
 /// # Errors
 /// [`Error::Input`] with both figures, the largest run, its largest tensor, and what helps.
@@ -112,7 +123,8 @@ pub fn check<'a>(
     let specs: Vec<&RunSpec> = specs.collect();
     if let Device::Burn { on, bf16 } = device
         && let Some(index) = on.gpu()
-        && let Some(gpu) = gpus().ok().and_then(|found| found.into_iter().find(|gpu| gpu.index == index))
+        && let Some(gpu) =
+            gpus().ok().and_then(|found| found.into_iter().find(|gpu| gpu.index == index))
     {
         let free = gpu.free as f64 * 1024.0 * 1024.0;
         let needed = of_largest(specs.iter().map(|spec| on_gpu(on, bf16, spec)), jobs);
@@ -180,7 +192,8 @@ fn training_on_gpu(on: BurnDevice, bf16: bool, spec: &RunSpec) -> f64 {
     if on.is_libtorch() {
         let tokens = sequences * c.n_ctx;
         let logits = 2 * c.d_vocab * tokens.min(on.numbers_at_once() / 2 / c.d_vocab);
-        let activations = tokens * (c.n_layers * (7 * c.d_model + 3 * c.d_mlp) + 6 * c.d_model) + logits;
+        let activations =
+            tokens * (c.n_layers * (7 * c.d_model + 3 * c.d_mlp) + 6 * c.d_model) + logits;
         let number = if bf16 { NUMBER / 2.0 } else { NUMBER };
         // Weights, two moments, gradients, and what one step of the optimizer makes of them.
         return context(on) + 8.0 * weights(spec) + number * activations as f64;
@@ -191,13 +204,16 @@ fn training_on_gpu(on: BurnDevice, bf16: bool, spec: &RunSpec) -> f64 {
     context(on) + 3.0 * weights(spec) + NUMBER * (sequences * (square + rows)) as f64
 }
 
-/// What Linux says can be had without swapping, and what a container may still take; `None` elsewhere.
+/// What Linux says can be had without swapping, and what a container may still take; `None`
+/// elsewhere.
 fn available() -> Option<f64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let free = line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()? * 1024.0;
     let number = |file: &str| {
-        fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok().and_then(|text| text.trim().parse::<f64>().ok())
+        fs::read_to_string(format!("/sys/fs/cgroup/{file}"))
+            .ok()
+            .and_then(|text| text.trim().parse::<f64>().ok())
     };
     // "max" where there is no limit, no file outside a container.
     Some(match (number("memory.max"), number("memory.current")) {
@@ -229,11 +245,13 @@ mod tests {
         assert_eq!(of_largest([1.0].into_iter(), 4), 1.0);
     }
 
-    /// MiB that training took on an H100, by the layers, the context, the batch, and whether it was in bfloat16.
+    /// MiB that training took on an H100, by the layers, the context, the batch, and whether it was
+    /// in bfloat16.
     #[test]
     fn training_on_a_gpu_holds_what_was_measured() {
         let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-        let options = PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora };
+        let options =
+            PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora };
         let mut spec = plan(&options).runs.remove(0).spec;
         for (n_layers, n_ctx, batch, bf16, measured) in [
             (2, 512, 64, true, 2493.0),
@@ -241,11 +259,19 @@ mod tests {
             (2, 8192, 4, true, 2553.0),
             (2, 512, 64, false, 3991.0),
         ] {
-            let model =
-                ModelConfig { n_layers, n_ctx, d_model: 768, n_heads: 12, d_head: 64, d_vocab: 4096, ..spec.model };
+            let model = ModelConfig {
+                n_layers,
+                n_ctx,
+                d_model: 768,
+                n_heads: 12,
+                d_head: 64,
+                d_vocab: 4096,
+                ..spec.model
+            };
             spec.model = ModelConfig { d_mlp: 0, ..model };
             spec.train.batch = batch;
-            let found = training_on_gpu(BurnDevice::LibtorchCuda(0), bf16, &spec) / f64::from(1 << 20);
+            let found =
+                training_on_gpu(BurnDevice::LibtorchCuda(0), bf16, &spec) / f64::from(1 << 20);
             assert!((found - measured).abs() < 0.1 * measured, "{found} for {measured}");
         }
     }
@@ -253,10 +279,16 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_with_its_largest_tensor() {
         let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-        let mut spec = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora })
-            .runs
-            .remove(0)
-            .spec;
+        let mut spec = plan(&PlanOptions {
+            scale: Scale::Smoke,
+            clamp: false,
+            seed: 0,
+            seeds: Some(1),
+            corpora,
+        })
+        .runs
+        .remove(0)
+        .spec;
         check(std::iter::once(&spec), Device::Cpu, 1, 1).unwrap();
         spec.model.d_vocab = 1 << 26;
         let message = check(std::iter::once(&spec), Device::Cpu, 1, 1).unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! The search behind the defaults: small runs that differ from the base in one choice each, and a table of what they did.
+//! The search behind the defaults: small runs that differ from the base in one choice each, and a
+//! table of what they did.
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,9 @@ pub const TOKENS: u64 = 6_000_000;
 /// The seed of the search: none that a claim is judged on.
 pub const SEED: u64 = 10;
 
-/// The search: the laptop's models with one choice changed at a time. First what the families' settings come from, the
-/// learning rate by depth and family and the batch; then what else could be otherwise, on 2 attention-only layers.
+/// The search: the laptop's models with one choice changed at a time. First what the families'
+/// settings come from, the learning rate by depth and family and the batch; then what else could be
+/// otherwise, on 2 attention-only layers.
 ///
 /// Tokens a step stay where the context changes; the width of a head stays, whatever the model's.
 pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
@@ -60,9 +62,15 @@ pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
         spec.evaluation.examples = 256;
         spec.evaluation.head_examples = 20;
         spec.evaluation.ablation_every = 0;
-        Row { series: vec![if mlp { "with MLPs" } else { "attention-only" }.to_string()], hash: None, spec }
+        Row {
+            series: vec![if mlp { "with MLPs" } else { "attention-only" }.to_string()],
+            hash: None,
+            spec,
+        }
     };
-    let rates = FAMILIES.iter().flat_map(|&(layers, mlp)| RATES.map(|(name, change)| row(layers, mlp, name, change)));
+    let rates = FAMILIES
+        .iter()
+        .flat_map(|&(layers, mlp)| RATES.map(|(name, change)| row(layers, mlp, name, change)));
     let runs = rates.chain(TWO.map(|(name, change)| row(2, false, name, change))).collect();
     Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs }
 }
@@ -88,7 +96,8 @@ pub struct Outcome {
     pub name: String,
     /// Tokens that it learned from.
     pub tokens: u64,
-    /// Highest prefix matching of a head at the snapshots nearest to a third, two thirds and the end.
+    /// Highest prefix matching of a head at the snapshots nearest to a third, two thirds and the
+    /// end.
     pub prefix_matching: [f64; 3],
     /// The layer of the best head at the end, from 0.
     pub layer: usize,
@@ -113,10 +122,17 @@ pub struct Pilot {
 ///
 /// # Errors
 /// As [`crate::reproduce::reproduce`].
-pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &Screen) -> Result<Pilot, Error> {
+pub fn pilot(
+    manifest: &Manifest,
+    out: &Path,
+    executor: &dyn Executor,
+    screen: &Screen,
+) -> Result<Pilot, Error> {
     let mut tasks = prepare(manifest, out, screen)?;
     let names: Vec<String> = tasks.iter().map(|task| task.spec.name.clone()).collect();
-    tasks.sort_by_cached_key(|task| std::cmp::Reverse(crate::predict::Cost::of(&task.spec).flop.train as u128));
+    tasks.sort_by_cached_key(|task| {
+        std::cmp::Reverse(crate::predict::Cost::of(&task.spec).flop.train as u128)
+    });
     if let Some(first) = executor.execute(&tasks, &|_| {}).into_iter().next() {
         return Err(first.error);
     }
@@ -137,7 +153,9 @@ pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &
         );
     }
     let table = out.join("pilot.md");
-    for (path, bytes) in [(out.join("pilot.jsonl"), lines.as_slice()), (table.clone(), text.as_bytes())] {
+    for (path, bytes) in
+        [(out.join("pilot.jsonl"), lines.as_slice()), (table.clone(), text.as_bytes())]
+    {
         induction_files::write_atomic(&path, bytes).map_err(Error::io(&path))?;
     }
     Ok(Pilot { runs, table })
@@ -145,19 +163,29 @@ pub fn pilot(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &
 
 fn outcome(task: &Task) -> Result<Outcome, Error> {
     let folder = task.run.join("measurements");
-    let damaged = || Error::Input(format!("{}: its tables are not whole; measure the run again", folder.display()));
+    let damaged = || {
+        Error::Input(format!(
+            "{}: its tables are not whole; measure the run again",
+            folder.display()
+        ))
+    };
     let heads: Vec<HeadRow> = read_rows(&folder).ok_or_else(damaged)?;
     let icl: Vec<IclRow> = read_rows(&folder).ok_or_else(damaged)?;
     let losses: Vec<LossRow> = read_rows(&folder).ok_or_else(damaged)?;
     let steps = task.spec.snapshot_steps();
     let best_at = |step: u64| {
         let of = heads.iter().filter(|row| row.step == step);
-        let best = of.max_by(|a, b| a.score("prefix_matching").total_cmp(&b.score("prefix_matching")));
+        let best =
+            of.max_by(|a, b| a.score("prefix_matching").total_cmp(&b.score("prefix_matching")));
         best.map_or((f64::NAN, 0), |row| (row.score("prefix_matching"), row.layer))
     };
     let near = |share: f64| {
         let at = share * task.spec.steps() as f64;
-        steps.iter().copied().min_by_key(|step| (*step as f64 - at).abs() as u64).unwrap_or_default()
+        steps
+            .iter()
+            .copied()
+            .min_by_key(|step| (*step as f64 - at).abs() as u64)
+            .unwrap_or_default()
     };
     let (tokens, best): (Vec<u64>, Vec<f64>) =
         steps.iter().map(|&step| (step * task.spec.tokens_per_step(), best_at(step).0)).unzip();
@@ -189,29 +217,53 @@ mod tests {
         for row in &mut runs {
             let spec = &mut row.spec;
             spec.data = DataSpec::Repeats { min_period: 3, max_period: 8 };
-            spec.model = ModelConfig { d_model: 16, n_heads: 2, d_head: 8, d_vocab: 16, ..spec.model.clone() };
+            spec.model = ModelConfig {
+                d_model: 16,
+                n_heads: 2,
+                d_head: 8,
+                d_vocab: 16,
+                ..spec.model.clone()
+            };
             context(spec, 32);
             (spec.train.batch, spec.train.tokens, spec.snapshots.every) = (2, 64 * 12, 4);
-            (spec.evaluation.examples, spec.evaluation.head_examples, spec.evaluation.prefix_block) = (4, 2, 5);
+            (
+                spec.evaluation.examples,
+                spec.evaluation.head_examples,
+                spec.evaluation.prefix_block,
+            ) = (4, 2, 5);
         }
         let manifest = Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs };
         let (interrupt, screen) = (crate::interrupt::Interrupt::default(), Screen::new(true));
         let device = crate::device::Device::Cpu;
-        let executor =
-            crate::executor::Local { jobs: 2, threads_per_job: 1, device, interrupt: &interrupt, screen: &screen };
+        let executor = crate::executor::Local {
+            jobs: 2,
+            threads_per_job: 1,
+            device,
+            interrupt: &interrupt,
+            screen: &screen,
+        };
         let found = pilot(&manifest, folder.path(), &executor, &screen).unwrap();
         let names: Vec<&str> = found.runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["2L-lr-0.0025", "2L-lr-0.005"]);
         let run = &found.runs[0];
-        let heads: Vec<HeadRow> = read_rows(&folder.path().join("runs/2L-lr-0.0025/measurements")).unwrap();
+        let heads: Vec<HeadRow> =
+            read_rows(&folder.path().join("runs/2L-lr-0.0025/measurements")).unwrap();
         let best = |step: u64| {
-            let scores = heads.iter().filter(|row| row.step == step).map(|row| row.score("prefix_matching"));
+            let scores =
+                heads.iter().filter(|row| row.step == step).map(|row| row.score("prefix_matching"));
             scores.fold(0.0, f64::max)
         };
         assert_eq!((run.tokens, run.prefix_matching), (64 * 12, [best(4), best(8), best(12)]));
         let table = std::fs::read_to_string(found.table).unwrap();
-        assert!(table.contains(&format!("| 2L-lr-0.0025 | {:.2} ", best(4))) && table.lines().count() == 4, "{table}");
-        assert_eq!(std::fs::read_to_string(folder.path().join("pilot.jsonl")).unwrap().lines().count(), 2);
+        assert!(
+            table.contains(&format!("| 2L-lr-0.0025 | {:.2} ", best(4)))
+                && table.lines().count() == 4,
+            "{table}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("pilot.jsonl")).unwrap().lines().count(),
+            2
+        );
     }
 
     #[test]
@@ -219,7 +271,13 @@ mod tests {
         let manifest = plan(Path::new("text"), 0, TOKENS);
         manifest.check().unwrap();
         let changed = |row: &&Row| row.spec.name.contains("batch");
-        assert!(manifest.runs.iter().filter(|row| !changed(row)).all(|row| row.spec.tokens_per_step() == 4096));
+        assert!(
+            manifest
+                .runs
+                .iter()
+                .filter(|row| !changed(row))
+                .all(|row| row.spec.tokens_per_step() == 4096)
+        );
         assert_eq!(manifest.runs.len(), 5 * 4 + 13);
     }
 }

@@ -1,7 +1,8 @@
 //! What a reproduction trains: the runs of each scale, as a manifest (docs/FORMATS.md).
 //!
-//! A run may belong to several series. The paper's experiment with smeared keys, for one, compares two new models with two
-//! that are the attention-only series' own; here these are trained once. So 28 models of the paper are 26 runs.
+//! A run may belong to several series. The paper's experiment with smeared keys, for one, compares
+//! two new models with two that are the attention-only series' own; here these are trained once. So
+//! 28 models of the paper are 26 runs.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,9 @@ use std::{
 
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
-use induction_train::{Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
+use induction_train::{
+    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -21,13 +24,16 @@ use crate::Error;
 pub enum Scale {
     /// The synthetic repeat task: about 20 seconds, for CI and for a first look.
     Smoke,
-    /// Small models on real text, three seeds of each that decides most, clamped models and negative controls: on a laptop.
+    /// Small models on real text, three seeds of each that decides most, clamped models and
+    /// negative controls: on a laptop.
     Laptop,
-    /// The paper's families: attention-only and with MLPs, 1 to 6 layers, smeared keys, and both again on other text.
+    /// The paper's families: attention-only and with MLPs, 1 to 6 layers, smeared keys, and both
+    /// again on other text.
     Full,
     /// 1 to 3 layers, four times as wide, on all texts together: for a GPU.
     Gpu,
-    /// The paper's own dimensions and token budget, on a text of yours. Look at its cost first (--dry-run).
+    /// The paper's own dimensions and token budget, on a text of yours. Look at its cost first
+    /// (--dry-run).
     Paper,
 }
 
@@ -47,11 +53,13 @@ pub struct Corpora {
 pub struct PlanOptions {
     /// How much.
     pub scale: Scale,
-    /// Also the 2-layer models whose attention is clamped while they learn, at a scale that has them not by itself.
+    /// Also the 2-layer models whose attention is clamped while they learn, at a scale that has
+    /// them not by itself.
     pub clamp: bool,
     /// The first seed.
     pub seed: u64,
-    /// Seeds of the attention-only 1- and 2-layer models on the main text; the scale's own number if not given.
+    /// Seeds of the attention-only 1- and 2-layer models on the main text; the scale's own number
+    /// if not given.
     pub seeds: Option<u64>,
     /// The texts.
     pub corpora: Corpora,
@@ -65,7 +73,8 @@ pub struct Manifest {
     pub format: u32,
     /// Who planned it: a scale, `pilot`, or a name of your own.
     pub name: String,
-    /// Revision of the report's rules on the day the runs were planned; filled in when the manifest is resolved.
+    /// Revision of the report's rules on the day the runs were planned; filled in when the manifest
+    /// is resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
     /// The runs, in the order in which they are begun.
@@ -101,7 +110,8 @@ impl Row {
 }
 
 impl Manifest {
-    /// Reads and checks a manifest; relative corpus paths start at the current folder, as in a spec.
+    /// Reads and checks a manifest; relative corpus paths start at the current folder, as in a
+    /// spec.
     ///
     /// # Errors
     /// A file that is no manifest, with its place; what [`check`](Self::check) refuses.
@@ -128,27 +138,36 @@ impl Manifest {
     /// Refuses what could not run, or would mix two runs.
     ///
     /// # Errors
-    /// Another format, no run, two runs of one name or of one content, a spec outside its ranges, a hash that is not the
-    /// spec's.
+    /// Another format, no run, two runs of one name or of one content, a spec outside its ranges, a
+    /// hash that is not the spec's.
     pub fn check(&self) -> Result<(), Error> {
         if self.format != FORMAT {
-            return Err(Error::Input(format!("format = {}: this version reads {FORMAT}", self.format)));
+            return Err(Error::Input(format!(
+                "format = {}: this version reads {FORMAT}",
+                self.format
+            )));
         }
         if self.runs.is_empty() {
             return Err(Error::Input("the manifest has no runs".into()));
         }
         let (mut names, mut hashes) = (BTreeMap::new(), BTreeMap::new());
         for (index, Row { spec, hash, .. }) in self.runs.iter().enumerate() {
-            let place = |reason: String| Error::Input(format!("run {} ({:?}): {reason}", index + 1, spec.name));
+            let place = |reason: String| {
+                Error::Input(format!("run {} ({:?}): {reason}", index + 1, spec.name))
+            };
             spec.validate().map_err(|error| place(error.to_string()))?;
             if let Some(first) = names.insert(spec.name.to_lowercase(), index) {
                 let why = "two runs of one name would share a folder: rename one";
                 return Err(place(format!("run {} has this name, too; {why}", first + 1)));
             }
-            // Specs of one text hash alike only once both know the text's own hash, so its path counts here.
+            // Specs of one text hash alike only once both know the text's own hash, so its path
+            // counts here.
             let content = (spec.training_hash(), corpus(spec).map(Path::to_path_buf));
             if let Some(first) = hashes.insert(content, index) {
-                return Err(place(format!("run {} trains the same model: leave one out", first + 1)));
+                return Err(place(format!(
+                    "run {} trains the same model: leave one out",
+                    first + 1
+                )));
             }
             let found = spec.training_hash();
             if hash.as_ref().is_some_and(|hash| *hash != found) {
@@ -180,7 +199,8 @@ pub fn corpus(spec: &RunSpec) -> Option<&Path> {
 
 /// The runs of a scale.
 ///
-/// All runs on one text see the same examples in the same order, as the paper's do; further seeds see other orders.
+/// All runs on one text see the same examples in the same order, as the paper's do; further seeds
+/// see other orders.
 pub fn plan(options: &PlanOptions) -> Manifest {
     let PlanOptions { scale, clamp, seed, seeds, ref corpora } = *options;
     let base = Base::of(scale, &corpora.main, seed);
@@ -195,14 +215,29 @@ pub fn plan(options: &PlanOptions) -> Manifest {
         Scale::Full | Scale::Paper => {
             runs.extend(family(&base, &[ATTENTION_ONLY], &[MLPS]));
             runs.extend((1..=2).map(|layers| Row::new(base.run(layers, false, true), &[SMEARED])));
-            let second = Base { text: Some(corpora.second.clone()), suffix: "-second".into(), ..base.clone() };
+            let second = Base {
+                text: Some(corpora.second.clone()),
+                suffix: "-second".into(),
+                ..base.clone()
+            };
             let on_second = |name: &str| format!("{name}, {SECOND}");
-            runs.extend(family(&second.seen_only(), &[&on_second(ATTENTION_ONLY)], &[&on_second(MLPS)]));
+            runs.extend(family(
+                &second.seen_only(),
+                &[&on_second(ATTENTION_ONLY)],
+                &[&on_second(MLPS)],
+            ));
             if scale == Scale::Full {
-                // The paper's own other data. Here it pays too little to learn copying within the budget (fixtures/corpora/SOURCES.md).
-                let books = Base { text: Some(corpora.books.clone()), suffix: "-books".into(), ..base.clone() };
+                // The paper's own other data. Here it pays too little to learn copying within the
+                // budget (fixtures/corpora/SOURCES.md).
+                let books = Base {
+                    text: Some(corpora.books.clone()),
+                    suffix: "-books".into(),
+                    ..base.clone()
+                };
                 let layers = [(1, false), (2, false), (2, true)];
-                runs.extend(layers.map(|(l, mlp)| Row::new(books.seen_only().run(l, mlp, false), &[BOOKS])));
+                runs.extend(
+                    layers.map(|(l, mlp)| Row::new(books.seen_only().run(l, mlp, false), &[BOOKS])),
+                );
             }
         }
         Scale::Gpu => {
@@ -241,10 +276,12 @@ pub fn plan(options: &PlanOptions) -> Manifest {
     Manifest { format: FORMAT, name: name.unwrap_or_default(), rules: None, runs }
 }
 
-/// Whether further seeds repeat a run: the attention-only models of 1 and 2 layers on the main text, which decide most.
+/// Whether further seeds repeat a run: the attention-only models of 1 and 2 layers on the main
+/// text, which decide most.
 fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
     let model = &spec.model;
-    let plain = matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
+    let plain =
+        matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
     let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
     plain && of_the_paper && model.n_layers <= 2 && corpus(spec) == base.text.as_deref()
 }
@@ -272,11 +309,14 @@ fn smeared_experiment(base: &Base, controls: &[&str]) -> Vec<Row> {
     rows.into()
 }
 
-/// The 2-layer model with clamped attention: given a previous-token head from the start, and forbidden to attend to
-/// what followed an earlier copy. Argument 2 by intervention: the change should come earlier, and not at all.
+/// The 2-layer model with clamped attention: given a previous-token head from the start, and
+/// forbidden to attend to what followed an earlier copy. Argument 2 by intervention: the change
+/// should come earlier, and not at all.
 fn clamped(base: &Base) -> Vec<RunSpec> {
-    let clamps =
-        [("previous-token", Clamp::PreviousToken { layer: 0, head: 0 }), ("no-induction", Clamp::ForbidInduction)];
+    let clamps = [
+        ("previous-token", Clamp::PreviousToken { layer: 0, head: 0 }),
+        ("no-induction", Clamp::ForbidInduction),
+    ];
     clamps
         .into_iter()
         .map(|(name, clamp)| {
@@ -289,7 +329,8 @@ fn clamped(base: &Base) -> Vec<RunSpec> {
         .collect()
 }
 
-/// The 2-layer model on the same text without what induction needs: order, or repetition. There the change must not come.
+/// The 2-layer model on the same text without what induction needs: order, or repetition. There the
+/// change must not come.
 fn controls(base: &Base) -> Vec<RunSpec> {
     let of = |name: &str, what: Control| {
         let mut spec = base.run(2, false, false);
@@ -324,7 +365,8 @@ pub(crate) struct Base {
     pub(crate) evaluation: EvaluationSpec,
 }
 
-/// How the small models learn: at a constant rate, which falls in the last fifth so that the end is no draw of its jitter.
+/// How the small models learn: at a constant rate, which falls in the last fifth so that the end is
+/// no draw of its jitter.
 fn small(tokens: u64) -> TrainSpec {
     TrainSpec { decay_share: 0.2, ..TrainSpec::new(tokens, 8, 1e-2) }
 }
@@ -333,15 +375,27 @@ impl Base {
     pub(crate) fn of(scale: Scale, text: &Path, seed: u64) -> Self {
         let (model, train, mlp_tokens, snapshots, examples, block) = match scale {
             Scale::Smoke => {
-                let model = ModelConfig { d_model: 64, d_head: 16, n_ctx: 64, d_vocab: 64, ..ModelConfig::default() };
+                let model = ModelConfig {
+                    d_model: 64,
+                    d_head: 16,
+                    n_ctx: 64,
+                    d_vocab: 64,
+                    ..ModelConfig::default()
+                };
                 (model, TrainSpec::new(400_000, 16, 1e-2), 400_000, 20, 128, 12)
             }
             Scale::Laptop => (ModelConfig::default(), small(6_000_000), 6_000_000, 20, 1000, 25),
             Scale::Full => (ModelConfig::default(), small(8_000_000), 8_000_000, 20, 1000, 25),
             Scale::Gpu => {
-                let model =
-                    ModelConfig { d_model: 512, n_heads: 8, d_head: 64, d_vocab: 4096, ..ModelConfig::default() };
-                // A quarter of the learning rate at four times the width: the step of a weight's effect stays.
+                let model = ModelConfig {
+                    d_model: 512,
+                    n_heads: 8,
+                    d_head: 64,
+                    d_vocab: 4096,
+                    ..ModelConfig::default()
+                };
+                // A quarter of the learning rate at four times the width: the step of a weight's
+                // effect stays.
                 (model, TrainSpec::new(200_000_000, 32, 2.5e-3), 300_000_000, 60, 1024, 25)
             }
             Scale::Paper => {
@@ -353,8 +407,10 @@ impl Base {
                     d_vocab: 1 << 16,
                     ..ModelConfig::default()
                 };
-                // 10,000 steps of 2^20 tokens, warmed up over 1.5e9 (paper.md, 1.2); the rate itself is not stated.
-                let train = TrainSpec { warmup_steps: 1430, ..TrainSpec::new(10_000 << 20, 128, 1e-3) };
+                // 10,000 steps of 2^20 tokens, warmed up over 1.5e9 (paper.md, 1.2); the rate
+                // itself is not stated.
+                let train =
+                    TrainSpec { warmup_steps: 1430, ..TrainSpec::new(10_000 << 20, 128, 1e-3) };
                 (model, train, 10_000 << 20, 200, 10_000, 25)
             }
         };
@@ -378,7 +434,17 @@ impl Base {
         };
         let text = (scale != Scale::Smoke).then(|| text.to_path_buf());
         let mlp_lr = if matches!(scale, Scale::Laptop | Scale::Full) { 0.5 } else { 1.0 };
-        Self { text, suffix: String::new(), seed, model, train, mlp_tokens, mlp_lr, snapshots, evaluation }
+        Self {
+            text,
+            suffix: String::new(),
+            seed,
+            model,
+            train,
+            mlp_tokens,
+            mlp_lr,
+            snapshots,
+            evaluation,
+        }
     }
 
     /// Without ablations: of its models on other data the paper shows losses only.
@@ -400,7 +466,9 @@ impl Base {
             ..self.model.clone()
         };
         let data = match &self.text {
-            Some(path) => DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None, control: None },
+            Some(path) => {
+                DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None, control: None }
+            }
             None => DataSpec::Repeats { min_period: 8, max_period: 24 },
         };
         let variant = match (mlp, smeared_keys) {
@@ -464,18 +532,28 @@ mod tests {
             .filter(|row| row.spec.seed != 3)
             .map(|row| row.spec.name)
             .collect();
-        let each = |seed: u64| ["1L", "2L", "1L-smeared", "2L-smeared"].map(|name| format!("{name}-seed-{seed}"));
+        let each = |seed: u64| {
+            ["1L", "2L", "1L-smeared", "2L-smeared"].map(|name| format!("{name}-seed-{seed}"))
+        };
         assert_eq!(names, [each(4), each(5)].concat());
     }
 
     #[test]
     fn the_laptop_has_three_seeds_of_what_decides_most_and_its_controls() {
         let corpora = Corpora { main: "a".into(), second: "b".into(), books: "c".into() };
-        let options = PlanOptions { scale: Scale::Laptop, clamp: false, seed: 0, seeds: None, corpora };
+        let options =
+            PlanOptions { scale: Scale::Laptop, clamp: false, seed: 0, seeds: None, corpora };
         let names: Vec<String> = plan(&options).runs.into_iter().map(|row| row.spec.name).collect();
         assert_eq!(names.len(), 3 * 4 + 2 + 2 + 2, "{names:?}");
-        for name in ["2L-seed-2", "2L-previous-token", "2L-no-induction", "2L-shuffled", "2L-fragments", "2L-mlp", "3L"]
-        {
+        for name in [
+            "2L-seed-2",
+            "2L-previous-token",
+            "2L-no-induction",
+            "2L-shuffled",
+            "2L-fragments",
+            "2L-mlp",
+            "3L",
+        ] {
             assert!(names.iter().any(|found| found == name), "{name} in {names:?}");
         }
     }
@@ -483,7 +561,10 @@ mod tests {
     #[test]
     fn the_papers_budget_is_the_papers() {
         let spec = &manifest(Scale::Paper, 1, false).runs[0].spec;
-        assert_eq!((spec.steps(), spec.tokens_per_step(), spec.snapshots.every), (10_000, 1 << 20, 50));
+        assert_eq!(
+            (spec.steps(), spec.tokens_per_step(), spec.snapshots.every),
+            (10_000, 1 << 20, 50)
+        );
     }
 
     #[test]
@@ -494,7 +575,10 @@ mod tests {
             manifest.check().unwrap_err().to_string()
         };
         let named = refused(&|m| m.runs[1].spec.name = "1l".into());
-        assert!(named.contains("run 2 (\"1l\")") && named.contains("run 1 has this name"), "{named}");
+        assert!(
+            named.contains("run 2 (\"1l\")") && named.contains("run 1 has this name"),
+            "{named}"
+        );
         let twice = refused(&|m| {
             let spec = RunSpec { name: "again".into(), ..m.runs[0].spec.clone() };
             m.runs.push(Row::new(spec, &[]));

@@ -1,8 +1,9 @@
 //! What a plan costs: operations, counted; time and memory, from a calibration on this machine.
 //!
-//! Each stage of a run is a known amount of arithmetic, done at a rate that depends on the machine, the stage and on
-//! whether the model has MLPs. [`Rates::calibrate`] runs each stage on a small share of its work - on as many models at
-//! once as the plan will, so that what they take from each other is in the rates - and [`Cost`] scales up.
+//! Each stage of a run is a known amount of arithmetic, done at a rate that depends on the machine,
+//! the stage and on whether the model has MLPs. [`Rates::calibrate`] runs each stage on a small
+//! share of its work - on as many models at once as the plan will, so that what they take from each
+//! other is in the rates - and [`Cost`] scales up.
 
 use std::time::Instant;
 
@@ -22,7 +23,8 @@ use crate::{
     source::Source,
 };
 
-/// Entries of a head's maps on the three prompts that are kept: a few hundred tokens for the pattern, fewer for the others.
+/// Entries of a head's maps on the three prompts that are kept: a few hundred tokens for the
+/// pattern, fewer for the others.
 const PROMPT_ENTRIES: f64 = 6e4;
 
 /// The stages of a run.
@@ -54,36 +56,43 @@ pub struct Cost {
 impl Cost {
     /// Of a run by its spec alone.
     pub fn of(spec: &RunSpec) -> Self {
-        let ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, .. } = spec.model;
+        let ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, .. } =
+            spec.model;
         let e = &spec.evaluation;
         let tokens = spec.steps() * spec.tokens_per_step();
         let parameters = parameters(&spec.model);
         let forward = forward_flop_per_token(&spec.model);
-        let (snapshots, sweeps) = (spec.snapshot_steps().len() as f64, spec.ablation_steps().len() as f64);
-        // Losses of all examples and of the fresh windows in which their last tokens are predicted again, and a pass for each
-        // example of the evaluators on text.
+        let (snapshots, sweeps) =
+            (spec.snapshot_steps().len() as f64, spec.ablation_steps().len() as f64);
+        // Losses of all examples and of the fresh windows in which their last tokens are predicted
+        // again, and a pass for each example of the evaluators on text.
         let both = n_ctx + indices_of(e, n_ctx).map_or(0, |(_, same)| same.fresh_len());
         let measured = (e.examples * both + e.head_examples * n_ctx) as f64;
         let ablation_examples = e.ablation_examples.min(e.examples);
         let ablated = (ablation_examples * both) as f64;
-        // Without a head of layer l, what lies above it is run again: layers x (layers - 1) / 2 of them in all, in two
-        // kinds, each pass with the head's own layer's MLP and an unembedding.
+        // Without a head of layer l, what lies above it is run again: layers x (layers - 1) / 2 of
+        // them in all, in two kinds, each pass with the head's own layer's MLP and an unembedding.
         let layers = n_layers as f64;
         let attention = 2.0 * (4 * d_model * n_heads * d_head + n_heads * d_head * n_ctx) as f64;
         let mlp = 4.0 * (d_model * d_mlp) as f64;
         let unembed = 2.0 * (d_model * d_vocab) as f64;
         let passes = n_heads as f64;
-        let sweep = passes * (layers * layers * attention + layers * (layers + 1.0) * mlp + 2.0 * layers * unembed);
+        let sweep = passes
+            * (layers * layers * attention
+                + layers * (layers + 1.0) * mlp
+                + 2.0 * layers * unembed);
         let flop = Stages {
             train: 3.0 * forward * tokens as f64,
             measure: snapshots * measured * forward,
             ablate: sweeps * ablated * sweep,
         };
         let weights = 4.0 * parameters as f64;
-        // Losses and rows of the tables: about 80 kB and 2.6 kB a head; 5 kB a head and kind where it is removed.
+        // Losses and rows of the tables: about 80 kB and 2.6 kB a head; 5 kB a head and kind where
+        // it is removed.
         let heads = (n_layers * n_heads) as f64;
         let losses = 4.0 * (e.examples * n_ctx) as f64;
-        let tables = 25.0 * (4 * n_ctx + 9 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
+        let tables =
+            25.0 * (4 * n_ctx + 9 * e.examples) as f64 + 2600.0 * heads + 100.0 * heads * heads;
         let removals = heads * 2.0 * 36.0 * ablation_examples as f64 + 8.0 * heads * n_ctx as f64;
         // Attention and attribution, a byte an entry, on the text; on the prompts, at the last one.
         let maps = 2.0 * heads * (n_ctx.min(MAP_TOKENS) as f64).powi(2);
@@ -106,8 +115,8 @@ fn parameters(config: &ModelConfig) -> u64 {
 pub struct FamilyRates {
     /// Operations a second, by stage.
     pub flop_per_s: Stages<f64>,
-    /// What measuring a snapshot takes beside them, in seconds a layer: some measures are taken on ten examples, whatever
-    /// the number of the others.
+    /// What measuring a snapshot takes beside them, in seconds a layer: some measures are taken on
+    /// ten examples, whatever the number of the others.
     pub measure_layer_s: f64,
 }
 
@@ -125,11 +134,17 @@ const STEPS: usize = 12;
 const EXAMPLES: usize = 16;
 
 impl Rates {
-    /// Runs each stage on a small model of the plan's width, on `jobs` of them at once with `threads` each.
+    /// Runs each stage on a small model of the plan's width, on `jobs` of them at once with
+    /// `threads` each.
     ///
     /// # Errors
     /// The engine's.
-    pub fn calibrate(manifest: &Manifest, device: Device, jobs: usize, threads: usize) -> Result<Self, Error> {
+    pub fn calibrate(
+        manifest: &Manifest,
+        device: Device,
+        jobs: usize,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let first = &manifest.runs[0].spec;
         let any_mlp = manifest.runs.iter().any(|row| row.spec.model.d_mlp > 0);
         let of = |d_mlp: usize| -> Result<FamilyRates, Error> {
@@ -145,10 +160,15 @@ impl Rates {
                         })
                     })
                     .collect();
-                handles.into_iter().map(|handle| handle.join().expect("a calibration does not panic")).collect()
+                handles
+                    .into_iter()
+                    .map(|handle| handle.join().expect("a calibration does not panic"))
+                    .collect()
             });
             let each = each.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let mean = |take: fn(&FamilyRates) -> f64| each.iter().map(take).sum::<f64>() / each.len() as f64;
+            let mean = |take: fn(&FamilyRates) -> f64| {
+                each.iter().map(take).sum::<f64>() / each.len() as f64
+            };
             let flop_per_s = Stages {
                 train: mean(|rates| rates.flop_per_s.train),
                 measure: mean(|rates| rates.flop_per_s.measure),
@@ -214,7 +234,8 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
     let forward = forward_flop_per_token(&spec.model);
     let train = 3.0 * forward * examples.len() as f64 / median(seconds);
 
-    // On some examples and on three times as many: what is left at none is what does not depend on their number.
+    // On some examples and on three times as many: what is left at none is what does not depend on
+    // their number.
     let mut measured = |examples: usize| -> Result<f64, Error> {
         (spec.evaluation.examples, spec.evaluation.head_examples) = (examples, examples);
         let probe = Probe::whole(&spec, &source)?;
@@ -231,7 +252,10 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
     let held_out = source.held_out(EXAMPLES)?;
     let inputs = Inputs { engine: engine.as_ref(), params: &params, examples: held_out.view() };
     let begun = Instant::now();
-    losses_under(&inputs, &single_heads(&spec.model, &[Downstream::Full, Downstream::PatternPreserving]))?;
+    losses_under(
+        &inputs,
+        &single_heads(&spec.model, &[Downstream::Full, Downstream::PatternPreserving]),
+    )?;
     let elapsed = begun.elapsed().as_secs_f64();
     spec.evaluation.ablation_every = 1;
     let all = Cost::of(&spec);
@@ -267,11 +291,14 @@ mod tests {
         let said: serde_json::Value = serde_json::from_str(said).unwrap();
         for (name, scale) in [("full", Scale::Full), ("paper", Scale::Paper)] {
             let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-            let runs = plan(&PlanOptions { scale, clamp: false, seed: 0, seeds: Some(1), corpora }).runs;
+            let runs =
+                plan(&PlanOptions { scale, clamp: false, seed: 0, seeds: Some(1), corpora }).runs;
             let costs: Vec<Cost> = runs.iter().map(|row| Cost::of(&row.spec)).collect();
             let flop = |cost: &Cost| cost.flop.train + cost.flop.measure + cost.flop.ablate;
-            let sums =
-                [("flop", costs.iter().map(flop).sum::<f64>()), ("disk", costs.iter().map(|cost| cost.disk).sum())];
+            let sums = [
+                ("flop", costs.iter().map(flop).sum::<f64>()),
+                ("disk", costs.iter().map(|cost| cost.disk).sum()),
+            ];
             assert_eq!(said[name]["runs"], costs.len());
             assert_eq!(said[name]["tokens"], costs.iter().map(|cost| cost.tokens).sum::<u64>());
             for (what, ours) in sums {

@@ -51,7 +51,8 @@ impl Screen {
         }
     }
 
-    /// A line that stays, above the bars. Shown even when quiet: it says what the user would not expect.
+    /// A line that stays, above the bars. Shown even when quiet: it says what the user would not
+    /// expect.
     pub fn note(&self, message: &str) {
         // `suspend` takes the bars away while the line is printed.
         self.bars.suspend(|| eprintln!("{}", terminal::message(message)));
@@ -89,9 +90,10 @@ impl Progress {
             Show::Bars => screen.bars.add(ProgressBar::new(total)),
             Show::Lines | Show::Nothing => ProgressBar::hidden(),
         };
-        let style = ProgressStyle::with_template("{prefix:<22} [{bar:20}] {pos}/{len}  {msg}  {eta} left")
-            .expect("the template is valid")
-            .progress_chars("=> ");
+        let style =
+            ProgressStyle::with_template("{prefix:<22} [{bar:20}] {pos}/{len}  {msg}  {eta} left")
+                .expect("the template is valid")
+                .progress_chars("=> ");
         bar.set_style(style);
         bar.set_prefix(label.clone());
         let last_line = (screen.show == Show::Lines).then(Instant::now);
@@ -118,7 +120,10 @@ impl Progress {
             self.bar.reset_eta();
             at
         });
-        let (bar, line) = (!self.bar.is_hidden(), self.last_line.is_some_and(|last| last.elapsed() >= LINE_EVERY));
+        let (bar, line) = (
+            !self.bar.is_hidden(),
+            self.last_line.is_some_and(|last| last.elapsed() >= LINE_EVERY),
+        );
         let status = self.last_status.elapsed() >= STATUS_EVERY;
         if !(bar || line || status) {
             return;
@@ -134,7 +139,11 @@ impl Progress {
             self.last_line = Some(Instant::now());
         }
         if status {
-            let status = Status { seconds_left: Some(left.round()), seen, ..Status::new(self.stage, at, self.total) };
+            let status = Status {
+                seconds_left: Some(left.round()),
+                seen,
+                ..Status::new(self.stage, at, self.total)
+            };
             status.write(&self.run);
             self.last_status = Instant::now();
         }

@@ -29,12 +29,18 @@ pub const MANIFEST: &str = "manifest.toml";
 /// What the report takes beside the runs, in bytes: the page's script and figures.
 const REPORT_BYTES: f64 = 12e6;
 
-/// Works off every run of the plan that is not done yet, then writes the report. `out/manifest.toml` says what was asked.
+/// Works off every run of the plan that is not done yet, then writes the report.
+/// `out/manifest.toml` says what was asked.
 ///
 /// # Errors
-/// A folder that holds other runs under these names, before any work; of the runs that fail, the first one's error, after
-/// all others are done.
-pub fn reproduce(manifest: &Manifest, out: &Path, executor: &dyn Executor, screen: &Screen) -> Result<Report, Error> {
+/// A folder that holds other runs under these names, before any work; of the runs that fail, the
+/// first one's error, after all others are done.
+pub fn reproduce(
+    manifest: &Manifest,
+    out: &Path,
+    executor: &dyn Executor,
+    screen: &Screen,
+) -> Result<Report, Error> {
     let tasks = prepare(manifest, out, screen)?;
     let reports = Reports { out, screen, finished: Mutex::new(Vec::new()), last: Mutex::new(None) };
     let mut failures = executor.execute(&tasks, &|task| reports.hear(task)).into_iter();
@@ -75,7 +81,10 @@ impl Reports<'_> {
         let begun = Instant::now();
         match induction_report::build_of(self.out, &finished) {
             Ok(report) if last.is_none() => {
-                self.screen.note(&format!("a first report, of the runs that are done: {}", report.page.display()));
+                self.screen.note(&format!(
+                    "a first report, of the runs that are done: {}",
+                    report.page.display()
+                ));
             }
             Ok(_) => {}
             Err(error) => self.screen.note(&format!("no report yet: {error}")),
@@ -96,7 +105,8 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
     // Each text once, before the jobs, so that they do not all train the same tokenizer.
     let (mut known, mut said) = (BTreeMap::<String, Source>::new(), BTreeSet::new());
     for row in &mut resolved.runs {
-        let key = format!("{:?} {} {}", row.spec.data, row.spec.model.d_vocab, row.spec.model.n_ctx);
+        let key =
+            format!("{:?} {} {}", row.spec.data, row.spec.model.d_vocab, row.spec.model.n_ctx);
         let notes = match known.get(&key) {
             Some(source) => source.resolve(&mut row.spec),
             None => {
@@ -117,7 +127,8 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
     // The rules of the day the runs were planned stay on record, whatever judges them later.
     let known = Manifest::read(&path).ok().and_then(|earlier| earlier.rules);
     resolved.rules = Some(known.unwrap_or_else(induction_report::revision));
-    induction_files::write_atomic(&path, resolved.to_toml().as_bytes()).map_err(Error::io(&path))?;
+    induction_files::write_atomic(&path, resolved.to_toml().as_bytes())
+        .map_err(Error::io(&path))?;
     Ok(resolved
         .runs
         .into_iter()
@@ -130,16 +141,21 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
 /// # Errors
 /// A folder that does not hold `runs/`.
 pub fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = std::fs::read_dir(dir.join("runs"))
-        .map_err(|_| Error::Input(format!("{}: expected a reproduction's folder, which holds runs/", dir.display())))?;
+    let entries = std::fs::read_dir(dir.join("runs")).map_err(|_| {
+        Error::Input(format!(
+            "{}: expected a reproduction's folder, which holds runs/",
+            dir.display()
+        ))
+    })?;
     let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     folders.retain(|folder| folder.join("spec.toml").exists());
     folders.sort();
     Ok(folders)
 }
 
-/// Sorts the runs so that the first seed's come first: of those the pair that a first report compares (1 and 2 layers),
-/// then the longest, since a long run begun last would leave the other jobs idle.
+/// Sorts the runs so that the first seed's come first: of those the pair that a first report
+/// compares (1 and 2 layers), then the longest, since a long run begun last would leave the other
+/// jobs idle.
 pub fn order(manifest: &mut Manifest) {
     let seed = manifest.runs.iter().map(|row| row.spec.seed).min().unwrap_or_default();
     manifest.runs.sort_by_cached_key(|row| {
@@ -195,7 +211,12 @@ pub struct RunForecast {
 ///
 /// # Errors
 /// The calibration's.
-pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_job: usize) -> Result<Forecast, Error> {
+pub fn forecast(
+    manifest: &Manifest,
+    device: Device,
+    jobs: usize,
+    threads_per_job: usize,
+) -> Result<Forecast, Error> {
     let rates = Rates::calibrate(manifest, device, jobs, threads_per_job)?;
     let runs: Vec<RunForecast> = manifest
         .runs
@@ -205,19 +226,34 @@ pub fn forecast(manifest: &Manifest, device: Device, jobs: usize, threads_per_jo
             let hash = content_hash(&row.spec)[..8].to_string();
             let (name, snapshots) = (row.spec.name.clone(), row.spec.snapshot_steps().len());
             let memory = memory::of(&row.spec, threads_per_job);
-            RunForecast { name, hash, cost, memory, snapshots, seconds: rates.seconds(&row.spec, &cost) }
+            RunForecast {
+                name,
+                hash,
+                cost,
+                memory,
+                snapshots,
+                seconds: rates.seconds(&row.spec, &cost),
+            }
         })
         .collect();
     let sum = |take: fn(&RunForecast) -> f64| runs.iter().map(take).sum::<f64>();
     Ok(Forecast {
         name: manifest.name.clone(),
-        series: manifest.series().into_iter().map(|(name, count)| (name.to_string(), count)).collect(),
+        series: manifest
+            .series()
+            .into_iter()
+            .map(|(name, count)| (name.to_string(), count))
+            .collect(),
         jobs,
         rates,
         tokens: runs.iter().map(|run| run.cost.tokens).sum(),
         flop: sum(|run| run.cost.flop.train + run.cost.flop.measure + run.cost.flop.ablate),
         seconds: makespan(runs.iter().map(|run| total(&run.seconds)), jobs),
-        memory: memory::of_plan(&manifest.runs.iter().map(|row| &row.spec).collect::<Vec<_>>(), jobs, threads_per_job),
+        memory: memory::of_plan(
+            &manifest.runs.iter().map(|row| &row.spec).collect::<Vec<_>>(),
+            jobs,
+            threads_per_job,
+        ),
         disk: REPORT_BYTES + sum(|run| run.cost.disk),
         runs,
     })
@@ -230,7 +266,9 @@ fn total(stages: &Stages<f64>) -> f64 {
 /// The spec's content, the text's hash in it where the text is there.
 fn content_hash(spec: &RunSpec) -> String {
     let mut spec = spec.clone();
-    let found = corpus(&spec).map(Path::to_path_buf).and_then(|path| induction_tokenizer::corpus::load(path).ok());
+    let found = corpus(&spec)
+        .map(Path::to_path_buf)
+        .and_then(|path| induction_tokenizer::corpus::load(path).ok());
     if let (DataSpec::Corpus { blake3, .. }, Some(corpus)) = (&mut spec.data, found) {
         *blake3 = Some(corpus.blake3);
     }
@@ -242,7 +280,16 @@ impl std::fmt::Display for Forecast {
         writeln!(
             f,
             "{:<20} {:<8} {:>7} {:>8} {:>5} {:>9} {:>13} {:>13} {:>13} {:>8}",
-            "run", "hash", "params", "tokens", "kept", "TFLOP", "train", "measure", "ablate", "disk"
+            "run",
+            "hash",
+            "params",
+            "tokens",
+            "kept",
+            "TFLOP",
+            "train",
+            "measure",
+            "ablate",
+            "disk"
         )?;
         for run in &self.runs {
             let Stages { train, measure, ablate } = run.cost.flop;
@@ -260,7 +307,8 @@ impl std::fmt::Display for Forecast {
                 bytes(run.cost.disk),
             )?;
         }
-        let series: Vec<String> = self.series.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let series: Vec<String> =
+            self.series.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "\nmodels by series (a run can serve two): {}", series.join("; "))?;
         let rate = |rates: &FamilyRates| {
             let Stages { train, measure, ablate } = rates.flop_per_s;

@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 
 use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens};
 use induction_tokenizer::{
-    BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, TrainingOrder, example, prepare, shuffled,
+    BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, TrainingOrder, example, prepare,
+    shuffled,
 };
 use induction_train::{Control, DataSpec, Examples, RunSpec};
 use ndarray::Array2;
 
 use crate::Error;
 
-/// The seed of everything that must be the same for all runs: held-out examples, evaluators' random tokens.
+/// The seed of everything that must be the same for all runs: held-out examples, evaluators' random
+/// tokens.
 pub const EVALUATION_SEED: u64 = 0;
 
 /// Synthetic examples whose tokens are counted to find the evaluators' tokens.
 const COUNTED_EXAMPLES: u64 = 256;
 
-/// Where a run's prepared data lie: in its own folder, or in the one that a reproduction's runs share, beside `runs/`.
+/// Where a run's prepared data lie: in its own folder, or in the one that a reproduction's runs
+/// share, beside `runs/`.
 pub fn data_of(run: &Path) -> PathBuf {
     let own = run.join("data");
     let shared = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
@@ -37,10 +40,17 @@ pub enum Order {
 }
 
 impl Order {
-    fn new(control: Option<Control>, seed: u64, n_tokens: usize, n_ctx: usize) -> induction_tokenizer::Result<Self> {
+    fn new(
+        control: Option<Control>,
+        seed: u64,
+        n_tokens: usize,
+        n_ctx: usize,
+    ) -> induction_tokenizer::Result<Self> {
         Ok(match control {
             Some(Control::Fragments) => Self::Fragments(FragmentOrder::new(seed, n_tokens, n_ctx)?),
-            None | Some(Control::Shuffled) => Self::Windows(TrainingOrder::new(seed, n_tokens, n_ctx)?, n_ctx),
+            None | Some(Control::Shuffled) => {
+                Self::Windows(TrainingOrder::new(seed, n_tokens, n_ctx)?, n_ctx)
+            }
         })
     }
 
@@ -85,10 +95,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens the spec's data (made in `data_root` if it is not there yet) and [resolves](Self::resolve) the spec.
+    /// Opens the spec's data (made in `data_root` if it is not there yet) and
+    /// [resolves](Self::resolve) the spec.
     ///
     /// # Errors
-    /// A corpus that cannot be read or is too small, or that is not the one that the spec names by its hash.
+    /// A corpus that cannot be read or is too small, or that is not the one that the spec names by
+    /// its hash.
     pub fn open(spec: &mut RunSpec, data_root: &Path) -> Result<Self, Error> {
         let (seed, n_ctx, d_vocab) = (spec.seed, spec.model.n_ctx, spec.model.d_vocab);
         let mut source = match &spec.data {
@@ -102,13 +114,15 @@ impl Source {
                 }
                 if *control == Some(Control::Shuffled) {
                     let bos = data.tokenizer.bos();
-                    for (shard, purpose) in
-                        [(&mut data.train, "shuffled training text"), (&mut data.held_out, "shuffled held-out text")]
-                    {
+                    for (shard, purpose) in [
+                        (&mut data.train, "shuffled training text"),
+                        (&mut data.held_out, "shuffled held-out text"),
+                    ] {
                         shard.tokens = shuffled(&shard.tokens, bos, EVALUATION_SEED, purpose);
                     }
                 }
-                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                let name =
+                    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
                 let lengths = document_lengths(&data);
                 let order = |part: &str, seed, n_tokens: usize, windows: usize| {
                     let needed = (windows + 1) * n_ctx - 1;
@@ -123,17 +137,35 @@ impl Source {
                 };
                 let order_of_training = order("training", seed, data.train.tokens.len(), 1)?;
                 let of_held_out = data.held_out.tokens.len();
-                let held_out = order("held-out", EVALUATION_SEED, of_held_out, FEWEST_EXAMPLES as usize)?;
+                let held_out =
+                    order("held-out", EVALUATION_SEED, of_held_out, FEWEST_EXAMPLES as usize)?;
                 let mut notes = data.notes.clone();
                 notes.extend(of_short_documents(&name, &lengths, n_ctx));
-                Self::Corpus { data: Box::new(data), name, order: order_of_training, held_out, notes }
+                Self::Corpus {
+                    data: Box::new(data),
+                    name,
+                    order: order_of_training,
+                    held_out,
+                    notes,
+                }
             }
             DataSpec::Repeats { min_period, max_period } => {
                 let task = |purpose: &str, seed| {
-                    let (min_period, max_period, purpose) = (*min_period, *max_period, purpose.to_string());
-                    RepeatsTask::new(RepeatsConfig { d_vocab, n_ctx, min_period, max_period, seed, purpose })
+                    let (min_period, max_period, purpose) =
+                        (*min_period, *max_period, purpose.to_string());
+                    RepeatsTask::new(RepeatsConfig {
+                        d_vocab,
+                        n_ctx,
+                        min_period,
+                        max_period,
+                        seed,
+                        purpose,
+                    })
                 };
-                Self::Repeats { train: task("train", seed)?, held_out: task("held out", EVALUATION_SEED)? }
+                Self::Repeats {
+                    train: task("train", seed)?,
+                    held_out: task("held out", EVALUATION_SEED)?,
+                }
             }
         };
         let found = source.resolve(spec);
@@ -143,9 +175,9 @@ impl Source {
         Ok(source)
     }
 
-    /// Fits a spec of the same data, vocabulary and context to what is there: its `data.blake3` is filled in, and it
-    /// evaluates no more examples than there are held-out windows. What the user should hear about that and about the
-    /// spec's budget is returned.
+    /// Fits a spec of the same data, vocabulary and context to what is there: its `data.blake3` is
+    /// filled in, and it evaluates no more examples than there are held-out windows. What the user
+    /// should hear about that and about the spec's budget is returned.
     pub fn resolve(&self, spec: &mut RunSpec) -> Vec<String> {
         let mut notes = Vec::new();
         let Self::Corpus { data, name, held_out, .. } = self else { return notes };
@@ -158,10 +190,13 @@ impl Source {
         let (asked, windows) = (spec.evaluation.examples, held_out.examples_per_epoch());
         if asked as u64 > windows {
             spec.evaluation.examples = windows as usize;
-            spec.evaluation.ablation_examples = spec.evaluation.ablation_examples.min(windows as usize);
+            spec.evaluation.ablation_examples =
+                spec.evaluation.ablation_examples.min(windows as usize);
             let more = match uneven(&document_lengths(data)) {
                 Some(cut) => cut.to_string(),
-                None if share < 0.5 => format!("a larger data.held_out ({share} now) or a longer text narrows them"),
+                None if share < 0.5 => {
+                    format!("a larger data.held_out ({share} now) or a longer text narrows them")
+                }
                 None => "a longer text narrows them".to_string(),
             };
             notes.push(format!(
@@ -180,8 +215,8 @@ impl Source {
         notes
     }
 
-    /// How often a spec's budget reads the training text: budget over tokens of one pass. `None` for the synthetic task,
-    /// which never ends.
+    /// How often a spec's budget reads the training text: budget over tokens of one pass. `None`
+    /// for the synthetic task, which never ends.
     pub fn passes(&self, spec: &RunSpec) -> Option<f64> {
         let Self::Corpus { order, .. } = self else { return None };
         let of_one = order.examples_per_epoch() as f64 * spec.model.n_ctx as f64;
@@ -204,7 +239,8 @@ impl Source {
         }
     }
 
-    /// The first `count` held-out examples, `[example, n_ctx + 1]`: the same for every seed and model of one context.
+    /// The first `count` held-out examples, `[example, n_ctx + 1]`: the same for every seed and
+    /// model of one context.
     ///
     /// # Errors
     /// A held-out text that is too short for so many windows without overlap.
@@ -220,24 +256,30 @@ impl Source {
                 let (tokens, bos) = (&data.held_out.tokens, data.tokenizer.bos());
                 (0..count as u64).map(|i| held_out.example(tokens, i, bos)).collect()
             }
-            Self::Repeats { held_out, .. } => (0..count as u64).map(|i| held_out.example(i)).collect(),
+            Self::Repeats { held_out, .. } => {
+                (0..count as u64).map(|i| held_out.example(i)).collect()
+            }
         };
         let columns = rows.first().map_or(0, Vec::len);
-        Ok(Array2::from_shape_vec((rows.len(), columns), rows.concat()).expect("examples have one length"))
+        Ok(Array2::from_shape_vec((rows.len(), columns), rows.concat())
+            .expect("examples have one length"))
     }
 
-    /// Training tokens in their order (of fragments, in that of a pass), and training windows `[window, n_ctx + 1]` spread over them: what simple models of
-    /// the text are fitted on.
+    /// Training tokens in their order (of fragments, in that of a pass), and training windows
+    /// `[window, n_ctx + 1]` spread over them: what simple models of the text are fitted on.
     pub fn training_sample(&self) -> (Vec<u32>, Array2<u32>) {
         const WINDOWS: u64 = 256;
         let rows: Vec<Vec<u32>> = (0..WINDOWS).map(|i| self.example(i)).collect();
         let columns = rows[0].len();
-        let windows = Array2::from_shape_vec((rows.len(), columns), rows.concat()).expect("examples have one length");
+        let windows = Array2::from_shape_vec((rows.len(), columns), rows.concat())
+            .expect("examples have one length");
         let tokens = match self {
             Self::Corpus { order: Order::Fragments(order), .. } => {
                 (0..order.examples_per_epoch()).flat_map(|i| self.example(i)).collect()
             }
-            Self::Corpus { data, .. } => data.train.tokens.iter().map(|&id| u32::from(id)).collect(),
+            Self::Corpus { data, .. } => {
+                data.train.tokens.iter().map(|&id| u32::from(id)).collect()
+            }
             Self::Repeats { .. } => windows.iter().copied().collect(),
         };
         (tokens, windows)
@@ -248,15 +290,17 @@ impl Source {
         self.tokenizer().map_or(0, BpeTokenizer::bos)
     }
 
-    /// Token ids that the evaluators draw from: not the most frequent, not the rarest (paper.md, 3 and 11).
+    /// Token ids that the evaluators draw from: not the most frequent, not the rarest (paper.md, 3
+    /// and 11).
     ///
     /// # Errors
     /// A vocabulary of which nothing is left.
     pub fn allowed_tokens(&self) -> Result<Vec<u32>, Error> {
         let counts = match self {
-            Self::Corpus { data, .. } => {
-                count(data.train.d_vocab as usize, data.train.tokens.iter().map(|&id| usize::from(id)))
-            }
+            Self::Corpus { data, .. } => count(
+                data.train.d_vocab as usize,
+                data.train.tokens.iter().map(|&id| usize::from(id)),
+            ),
             Self::Repeats { train, .. } => {
                 let examples = (0..COUNTED_EXAMPLES).flat_map(|i| train.example(i));
                 count(train.config().d_vocab, examples.map(|id| id as usize))
@@ -270,7 +314,9 @@ impl Source {
 /// Tokens of each document, sorted.
 fn document_lengths(data: &Data) -> Vec<usize> {
     let bos = data.tokenizer.bos();
-    let of = |tokens: &[u16]| tokens.chunk_by(|_, &next| u32::from(next) != bos).map(<[u16]>::len).collect::<Vec<_>>();
+    let of = |tokens: &[u16]| {
+        tokens.chunk_by(|_, &next| u32::from(next) != bos).map(<[u16]>::len).collect::<Vec<_>>()
+    };
     let mut lengths = [of(&data.train.tokens), of(&data.held_out.tokens)].concat();
     lengths.sort_unstable();
     lengths
@@ -313,7 +359,9 @@ fn count(d_vocab: usize, ids: impl Iterator<Item = usize>) -> Vec<u64> {
 impl Examples for Source {
     fn example(&self, index: u64) -> Vec<u32> {
         match self {
-            Self::Corpus { data, order, .. } => order.example(&data.train.tokens, index, data.tokenizer.bos()),
+            Self::Corpus { data, order, .. } => {
+                order.example(&data.train.tokens, index, data.tokenizer.bos())
+            }
             Self::Repeats { train, .. } => train.example(index),
         }
     }
@@ -338,7 +386,8 @@ mod tests {
             evaluation = { examples = 8, icl_early = 3, icl_late = 30, icl_half_width = 1, prefix_block = 5 }
         "#;
         let mut spec = RunSpec::parse(path, text).unwrap();
-        spec.data = DataSpec::Corpus { path: path.to_path_buf(), held_out: 0.2, blake3: None, control };
+        spec.data =
+            DataSpec::Corpus { path: path.to_path_buf(), held_out: 0.2, blake3: None, control };
         spec
     }
 
@@ -348,7 +397,8 @@ mod tests {
         let lines: String = (0..documents as u64)
             .map(|k| {
                 let mut random = induction_random::stream(0, "test text", k);
-                let text: String = (0..words).map(|_| format!("word{} ", random.random_range(0..200))).collect();
+                let text: String =
+                    (0..words).map(|_| format!("word{} ", random.random_range(0..200))).collect();
                 format!("{}\n", serde_json::json!({"id": k.to_string(), "text": text}))
             })
             .collect();
@@ -381,7 +431,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = corpus(folder.path(), 30, 100);
         let of = |control| opened(&mut spec(&path, control), folder.path());
-        let [plain, shuffled, fragments] = [None, Some(Control::Shuffled), Some(Control::Fragments)].map(of);
+        let [plain, shuffled, fragments] =
+            [None, Some(Control::Shuffled), Some(Control::Fragments)].map(of);
         let whole = |source: &Source| unigrams(source.training_sample().0);
         assert_eq!(whole(&shuffled), whole(&plain));
         for control in [&shuffled, &fragments] {
@@ -401,11 +452,13 @@ mod tests {
         assert_eq!(other.training_sample().0, shuffled.training_sample().0);
         assert_ne!(other.example(0), shuffled.example(0));
         // Pieces of the text.
-        let (Source::Corpus { data, .. }, Source::Corpus { order: Order::Fragments(order), .. }) = (&plain, &fragments)
+        let (Source::Corpus { data, .. }, Source::Corpus { order: Order::Fragments(order), .. }) =
+            (&plain, &fragments)
         else {
             unreachable!()
         };
-        let pieces = order.pieces(0).flat_map(|(start, length)| &data.train.tokens[start..start + length]);
+        let pieces =
+            order.pieces(0).flat_map(|(start, length)| &data.train.tokens[start..start + length]);
         let example = fragments.example(0);
         let expected = std::iter::once(plain.bos()).chain(pieces.map(|&id| u32::from(id)));
         assert_eq!(example, expected.take(example.len()).collect::<Vec<u32>>());
@@ -419,10 +472,15 @@ mod tests {
         let source = opened(&mut spec, folder.path());
         let windows = spec.evaluation.examples;
         assert!((20..200).contains(&windows), "{windows}");
-        assert_eq!((spec.evaluation.ablation_examples, source.held_out(windows).unwrap().nrows()), (windows, windows));
+        assert_eq!(
+            (spec.evaluation.ablation_examples, source.held_out(windows).unwrap().nrows()),
+            (windows, windows)
+        );
         let wider = format!("about {:.1} times as wide", (10_000.0 / windows as f64).sqrt());
         let [note] = source.notes() else { panic!("{:?}", source.notes()) };
-        for part in ["words.jsonl", &format!("{windows} windows of 32"), &wider, "data.held_out (0.2 now)"] {
+        for part in
+            ["words.jsonl", &format!("{windows} windows of 32"), &wider, "data.held_out (0.2 now)"]
+        {
             assert!(note.contains(part), "{part}: {note}");
         }
         let message = source.held_out(windows + 1).unwrap_err().to_string();
@@ -444,7 +502,10 @@ mod tests {
         let tokens = data.train.tokens.len() as f64;
         assert!((passes - 64_000.0 / tokens).abs() < 0.05 * passes, "{passes} of {tokens}");
         let [note] = source.notes() else { panic!("{:?}", source.notes()) };
-        assert!(note.starts_with(&format!("64k tokens are {passes:.1} passes over the ")), "{note}");
+        assert!(
+            note.starts_with(&format!("64k tokens are {passes:.1} passes over the ")),
+            "{note}"
+        );
         spec.train.tokens = (tokens * 0.9) as u64;
         assert!(opened(&mut spec, folder.path()).notes().is_empty());
         spec.data = DataSpec::Repeats { min_period: 2, max_period: 4 };
@@ -458,14 +519,21 @@ mod tests {
         let mut spec = spec(&corpus(folder.path(), 1000, 3), None);
         let source = opened(&mut spec, folder.path());
         let [note] = source.notes() else { panic!("{:?}", source.notes()) };
-        assert!(note.contains("windows span several documents") && note.contains("a window has 32"), "{note}");
+        assert!(
+            note.contains("windows span several documents") && note.contains("a window has 32"),
+            "{note}"
+        );
     }
 
     #[test]
     fn a_text_of_one_line_is_enough() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("line.txt");
-        std::fs::write(&path, (0..2000).map(|k| format!("word{} and ", k % 70)).collect::<String>()).unwrap();
+        std::fs::write(
+            &path,
+            (0..2000).map(|k| format!("word{} and ", k % 70)).collect::<String>(),
+        )
+        .unwrap();
         let mut spec = spec(&path, None);
         spec.model.d_vocab = 280;
         assert_eq!(opened(&mut spec, folder.path()).held_out(8).unwrap().nrows(), 8);
@@ -480,19 +548,28 @@ mod tests {
                 let mut spec = spec(&path, control);
                 spec.model.n_ctx = n_ctx;
                 spec.model.d_vocab = 270;
-                let error = Source::open(&mut spec, &folder.path().join("data")).err().unwrap().to_string();
-                for word in ["words.jsonl", part, &format!("windows of {n_ctx} need"), "use a longer text"] {
+                let error =
+                    Source::open(&mut spec, &folder.path().join("data")).err().unwrap().to_string();
+                for word in
+                    ["words.jsonl", part, &format!("windows of {n_ctx} need"), "use a longer text"]
+                {
                     assert!(error.contains(word), "{word}: {error}");
                 }
             }
         }
         // One document that is nearly all of the text cannot be held out.
         let text = "word and word or another; ".repeat(300);
-        let lines = [serde_json::json!({"id": "a", "text": text}), serde_json::json!({"id": "b", "text": "short"})];
+        let lines = [
+            serde_json::json!({"id": "a", "text": text}),
+            serde_json::json!({"id": "b", "text": "short"}),
+        ];
         std::fs::write(&path, lines.map(|line| format!("{line}\n")).concat()).unwrap();
         let mut spec = spec(&path, None);
         spec.model.d_vocab = 260;
         let error = Source::open(&mut spec, &folder.path().join("data")).err().unwrap().to_string();
-        assert!(error.contains("held-out text has") && error.contains("documents are held out whole"), "{error}");
+        assert!(
+            error.contains("held-out text has") && error.contains("documents are held out whole"),
+            "{error}"
+        );
     }
 }

@@ -86,8 +86,8 @@ pub(crate) trait OverSnapshots {
         Ok(())
     }
 
-    /// Writes the tables, and after them the list of what they hold: a kill between them costs what was found since the last
-    /// write.
+    /// Writes the tables, and after them the list of what they hold: a kill between them costs what
+    /// was found since the last write.
     fn write(&mut self) -> Result<(), Error>;
 
     /// What there is to show of the last snapshot.
@@ -96,10 +96,12 @@ pub(crate) trait OverSnapshots {
     }
 }
 
-/// Takes the snapshots of `steps` in turn, then that of `last`, if one is given. Whatever ends it, what was found is written.
+/// Takes the snapshots of `steps` in turn, then that of `last`, if one is given. Whatever ends it,
+/// what was found is written.
 ///
 /// # Errors
-/// Those of the snapshots and of the work on them; a lease that was lost; [`Error::Interrupted`] after a signal.
+/// Those of the snapshots and of the work on them; a lease that was lost; [`Error::Interrupted`]
+/// after a signal.
 pub(crate) fn drive(
     context: &RunContext<'_>,
     lease: &Lease,
@@ -153,10 +155,15 @@ pub(crate) fn manifest_hashes(run: &Path, steps: &[u64]) -> Result<BTreeMap<u64,
     steps.iter().map(|&step| Ok((step, manifest_hash(&snapshot_folder(run, step))?))).collect()
 }
 
-/// Refuses to work on snapshots whose weights are gone, before the tables that they left are replaced by less: a finished
-/// run is thinned, and a program with another measure would make all of its tables again. `so` and `instead`: what cannot
-/// be done, and what can.
-pub(crate) fn check_weights(run: &Path, steps: &[u64], so: &str, instead: &str) -> Result<(), Error> {
+/// Refuses to work on snapshots whose weights are gone, before the tables that they left are
+/// replaced by less: a finished run is thinned, and a program with another measure would make all
+/// of its tables again. `so` and `instead`: what cannot be done, and what can.
+pub(crate) fn check_weights(
+    run: &Path,
+    steps: &[u64],
+    so: &str,
+    instead: &str,
+) -> Result<(), Error> {
     let gone = steps
         .iter()
         .map(|&step| snapshot_folder(run, step))

@@ -1,4 +1,5 @@
-//! How far the runs of a reproduction are, from what they leave on disk: works while they run, and after.
+//! How far the runs of a reproduction are, from what they leave on disk: works while they run, and
+//! after.
 
 use std::{
     fs,
@@ -97,7 +98,8 @@ const BEAT: Duration = Duration::from_secs(20);
 /// A run without one for so long is not being worked on.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// Keeps the time of a run's `status.json` recent for as long as it lives, however long one step of the work takes.
+/// Keeps the time of a run's `status.json` recent for as long as it lives, however long one step of
+/// the work takes.
 #[derive(Debug)]
 pub struct Heartbeat {
     _stop: Sender<()>,
@@ -110,7 +112,10 @@ impl Heartbeat {
         let path = run.join(FILE);
         let beat = move || {
             while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                let _ = fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(SystemTime::now()));
+                let _ = fs::File::options()
+                    .append(true)
+                    .open(&path)
+                    .and_then(|f| f.set_modified(SystemTime::now()));
             }
         };
         let _ = std::thread::Builder::new().name("heartbeat".into()).spawn(beat);
@@ -124,8 +129,8 @@ impl Status {
         Self { stage, at, of, seconds_left: None, seen: Seen::default(), reason: None }
     }
 
-    /// Writes it into a run's folder. It is for people to look at: a disk that refuses it is no reason to stop a run, and
-    /// will refuse what matters, too.
+    /// Writes it into a run's folder. It is for people to look at: a disk that refuses it is no
+    /// reason to stop a run, and will refuse what matters, too.
     pub fn write(&self, run: &Path) {
         if run.is_dir() {
             let text = serde_json::to_vec(self).expect("plain structs serialize");
@@ -154,7 +159,8 @@ pub struct RunStatus {
     pub slurm: Option<String>,
 }
 
-/// The state of every run of a reproduction, in the order of its manifest; without one, of the runs that are there.
+/// The state of every run of a reproduction, in the order of its manifest; without one, of the runs
+/// that are there.
 ///
 /// # Errors
 /// A folder without `runs/`, a manifest or a spec that cannot be read.
@@ -172,7 +178,8 @@ pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
     };
     let mut slurm = crate::slurm::states(dir);
     let of = |(run, spec): (PathBuf, RunSpec)| {
-        let status = Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, spec.steps()));
+        let status =
+            Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, spec.steps()));
         let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
         let live = works && is_fresh(&run.join(FILE));
         let slurm = slurm.remove(&spec.name);
@@ -192,10 +199,13 @@ pub fn table(runs: &[RunStatus]) -> String {
     let mut text = format!("{:<22} {:<10} {:>13} {:>8}  last seen\n", "run", "stage", "at", "left");
     for RunStatus { name, status, live, slurm } in runs {
         let stage = match (status.stage, live) {
-            (Stage::Training | Stage::Measuring | Stage::Ablating | Stage::Exploring, false) => "stopped".to_string(),
-            (stage, _) => {
-                serde_json::to_value(stage).ok().and_then(|v| v.as_str().map(str::to_string)).unwrap_or_default()
+            (Stage::Training | Stage::Measuring | Stage::Ablating | Stage::Exploring, false) => {
+                "stopped".to_string()
             }
+            (stage, _) => serde_json::to_value(stage)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_string))
+                .unwrap_or_default(),
         };
         let at = format!("{}/{}", status.at, status.of);
         let left = status.seconds_left.filter(|_| *live).map_or(String::new(), duration);
@@ -242,7 +252,9 @@ mod tests {
         assert_eq!(Status::read(folder.path()), Some(status.clone()));
         let shown = table(&[RunStatus { name: "2L".into(), status, live: false, slurm: None }]);
         assert!(
-            shown.contains("failed") && shown.contains("the disk is full") && shown.contains("1 failed"),
+            shown.contains("failed")
+                && shown.contains("the disk is full")
+                && shown.contains("1 failed"),
             "{shown}"
         );
     }

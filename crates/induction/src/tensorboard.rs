@@ -1,7 +1,9 @@
-//! A run's curves as TensorBoard's event files: what training logged, and every measurement of every snapshot.
+//! A run's curves as TensorBoard's event files: what training logged, and every measurement of
+//! every snapshot.
 //!
-//! An event file is a sequence of records (length, its checksum, bytes, their checksum) that each hold one `Event` of
-//! TensorFlow's `event.proto`. Of that only scalars are needed, so the few fields are written here by hand.
+//! An event file is a sequence of records (length, its checksum, bytes, their checksum) that each
+//! hold one `Event` of TensorFlow's `event.proto`. Of that only scalars are needed, so the few
+//! fields are written here by hand.
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +22,18 @@ use crate::{
     reproduce::runs_of,
 };
 
-/// TensorBoard takes whatever has `tfevents` in its name. One name, so that exporting again replaces the file.
+/// TensorBoard takes whatever has `tfevents` in its name. One name, so that exporting again
+/// replaces the file.
 const FILE: &str = "events.out.tfevents.0.induction";
 
-/// Writes the curves of one run, or of every run of a reproduction, below `out`, a folder a run; the folders.
+/// Writes the curves of one run, or of every run of a reproduction, below `out`, a folder a run;
+/// the folders.
 ///
-/// The step is the optimizer's. Training's curves are `train/loss` (nats), `train/lr`, `train/grad_norm`,
-/// `train/tokens_per_s`; of each snapshot there are `evaluation/loss`, `evaluation/icl_score`, `evaluation/late_slope`,
-/// `evaluation/random_token_loss`, `evaluation/best_prefix_matching`, and `MEASURE/L.H` for each measure of head H of layer L.
-/// The wall time counts seconds of training from 0, so the same run gives the same bytes.
+/// The step is the optimizer's. Training's curves are `train/loss` (nats), `train/lr`,
+/// `train/grad_norm`, `train/tokens_per_s`; of each snapshot there are `evaluation/loss`,
+/// `evaluation/icl_score`, `evaluation/late_slope`, `evaluation/random_token_loss`,
+/// `evaluation/best_prefix_matching`, and `MEASURE/L.H` for each measure of head H of layer L. The
+/// wall time counts seconds of training from 0, so the same run gives the same bytes.
 ///
 /// # Errors
 /// A folder that is neither a run nor holds `runs/`, a damaged `metrics.jsonl`, the system's.
@@ -84,7 +89,8 @@ fn events(run: &Path) -> Result<Vec<u8>, Error> {
         event(&mut file, at(row.step), row.step, [("evaluation/loss", row.loss)]);
     }
     for row in read_rows::<IclRow>(&tables).unwrap_or_default() {
-        let scalars = [("evaluation/icl_score", row.icl_score), ("evaluation/late_slope", row.late_slope)];
+        let scalars =
+            [("evaluation/icl_score", row.icl_score), ("evaluation/late_slope", row.late_slope)];
         event(&mut file, at(row.step), row.step, scalars);
     }
     for row in read_rows::<RandomTokenRow>(&tables).unwrap_or_default() {
@@ -96,24 +102,42 @@ fn events(run: &Path) -> Result<Vec<u8>, Error> {
         let best = of_step.iter().map(|row| row.score("prefix_matching")).fold(0.0, f64::max);
         event(&mut file, at(step), step, [("evaluation/best_prefix_matching", best)]);
         for row in of_step {
-            let measures = row.scores.iter().filter(|(name, _)| !name.ends_with("_stderr") && !name.ends_with("_10"));
+            let measures = row
+                .scores
+                .iter()
+                .filter(|(name, _)| !name.ends_with("_stderr") && !name.ends_with("_10"));
             let tags: Vec<(String, f64)> = measures
-                .filter_map(|(name, score)| Some((format!("{name}/{}.{}", row.layer, row.head), (*score)?)))
+                .filter_map(|(name, score)| {
+                    Some((format!("{name}/{}.{}", row.layer, row.head), (*score)?))
+                })
                 .collect();
-            event(&mut file, at(step), step, tags.iter().map(|(tag, score)| (tag.as_str(), *score)));
+            event(
+                &mut file,
+                at(step),
+                step,
+                tags.iter().map(|(tag, score)| (tag.as_str(), *score)),
+            );
         }
     }
     Ok(file)
 }
 
 /// An `Event` with some scalars.
-fn event<'a>(file: &mut Vec<u8>, wall_time: f64, step: u64, scalars: impl IntoIterator<Item = (&'a str, f64)>) {
+fn event<'a>(
+    file: &mut Vec<u8>,
+    wall_time: f64,
+    step: u64,
+    scalars: impl IntoIterator<Item = (&'a str, f64)>,
+) {
     let mut summary = Vec::new();
     for (tag, value) in scalars {
         let value = message(&[Field::Bytes(1, tag.as_bytes()), Field::Float(2, value as f32)]);
         summary.extend(message(&[Field::Bytes(1, &value)]));
     }
-    record(file, &message(&[Field::Double(1, wall_time), Field::Varint(2, step), Field::Bytes(5, &summary)]));
+    record(
+        file,
+        &message(&[Field::Double(1, wall_time), Field::Varint(2, step), Field::Bytes(5, &summary)]),
+    );
 }
 
 /// A field of a protocol buffer: its number and its value.
@@ -167,7 +191,8 @@ fn record(file: &mut Vec<u8>, data: &[u8]) {
     file.extend(masked(data));
 }
 
-/// CRC-32C, rotated and shifted: TensorFlow does so because a checksum of bytes that hold checksums is weak.
+/// CRC-32C, rotated and shifted: TensorFlow does so because a checksum of bytes that hold checksums
+/// is weak.
 fn masked(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
@@ -176,7 +201,8 @@ fn masked(bytes: &[u8]) -> [u8; 4] {
 mod tests {
     use super::*;
 
-    /// The bytes that TensorBoard 2.21's own `EventFileWriter` and protocol buffers make of the same events.
+    /// The bytes that TensorBoard 2.21's own `EventFileWriter` and protocol buffers make of the
+    /// same events.
     #[test]
     fn records_are_tensorboards() {
         let mut file = Vec::new();

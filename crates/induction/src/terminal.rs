@@ -1,5 +1,5 @@
-//! Text on its way to a terminal. Paths, corpora, specs and tokenizers are other people's: what they hold must not move
-//! the cursor, set a title, reorder a line or hide a part of it.
+//! Text on its way to a terminal. Paths, corpora, specs and tokenizers are other people's: what
+//! they hold must not move the cursor, set a title, reorder a line or hide a part of it.
 
 use std::fmt::Write as _;
 
@@ -10,14 +10,16 @@ const LONGEST: usize = 4000;
 
 /// Text whose characters do nothing but show, with its line ends and tabs.
 pub fn inert(text: &str) -> String {
-    let parts = text.split_inclusive(['\n', '\t']).map(|part| match part.strip_suffix(['\n', '\t']) {
-        Some(before) => visible(before) + &part[before.len()..],
-        None => visible(part),
-    });
+    let parts =
+        text.split_inclusive(['\n', '\t']).map(|part| match part.strip_suffix(['\n', '\t']) {
+            Some(before) => visible(before) + &part[before.len()..],
+            None => visible(part),
+        });
     parts.collect()
 }
 
-/// JSON of the same value that is [`inert`]: characters that act are escaped, as only strings hold any.
+/// JSON of the same value that is [`inert`]: characters that act are escaped, as only strings hold
+/// any.
 pub fn inert_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

@@ -30,7 +30,8 @@ impl Observer for Watch<'_> {
 
     fn snapshot(&mut self, _: u64, engine: &dyn Engine) -> Result<(), induction_train::Error> {
         // A look that fails is no reason to stop a run; measuring will say why.
-        self.seen = self.probe.as_ref().and_then(|probe| probe.look(engine).ok()).unwrap_or_default();
+        self.seen =
+            self.probe.as_ref().and_then(|probe| probe.look(engine).ok()).unwrap_or_default();
         Ok(())
     }
 
@@ -47,7 +48,8 @@ pub fn run(context: &RunContext<'_>) -> Result<(), Error> {
     let RunContext { spec, source, run, interrupt, screen, .. } = *context;
     let mut engine = context.engine()?;
     let progress = Progress::new(screen, &spec.name, run, Stage::Training, spec.steps());
-    let mut watch = Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), interrupt };
+    let mut watch =
+        Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), interrupt };
     let threads = rayon::current_num_threads();
     let outcome = train(spec, source, engine.as_mut(), threads, run, &mut watch);
     watch.progress.finish();

@@ -78,7 +78,8 @@ fn a_disk_that_refuses_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&whole));
-    // The limit (in blocks of 512 bytes) stops, in turn, the spec, the weights, the optimizer state.
+    // The limit (in blocks of 512 bytes) stops, in turn, the spec, the weights, the optimizer
+    // state.
     for blocks in [1, 8, 20, 44] {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
         let train = train(folder.path(), TINY);
@@ -120,10 +121,17 @@ fn folders_and_arguments() {
             .contains("JSON list")
     );
     std::fs::write(path("tokens.json"), "[0, 99]").unwrap();
-    assert!(fail(induction().arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")), 2).contains("99"));
+    assert!(
+        fail(induction().arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")), 2)
+            .contains("99")
+    );
     std::fs::write(path("tokens.json"), "[0, 1, 2]").unwrap();
     let mut scan = induction();
-    scan.arg("scan").arg(path("run")).arg("--tokens").arg(path("tokens.json")).args(["--pattern", "2:0"]);
+    scan.arg("scan")
+        .arg(path("run"))
+        .arg("--tokens")
+        .arg(path("tokens.json"))
+        .args(["--pattern", "2:0"]);
     assert!(fail(&mut scan, 2).contains("2 layers"));
     fail(induction().args(["--threads", "0", "report"]).arg(path("run")), 2);
     let mut export = induction();
@@ -141,7 +149,8 @@ fn forge(snapshot: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     change(&mut bytes);
     std::fs::write(snapshot.join(name), &bytes).unwrap();
     let path = snapshot.join("MANIFEST.json");
-    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     for entry in manifest.as_array_mut().unwrap() {
         if entry["name"] == name {
             entry["bytes"] = bytes.len().into();
@@ -160,7 +169,8 @@ fn snapshots_that_cannot_be_measured() {
     let whole = |name: &str| std::fs::read(snapshot.join(name)).unwrap();
 
     succeed(&mut train(folder.path(), TINY));
-    let (weights, config, manifest) = (whole("model.safetensors"), whole("config.json"), whole("MANIFEST.json"));
+    let (weights, config, manifest) =
+        (whole("model.safetensors"), whole("config.json"), whole("MANIFEST.json"));
     // The last four bytes are the last number of the last tensor of the file.
     forge(&snapshot, "model.safetensors", |bytes| {
         let end = bytes.len();
@@ -169,7 +179,8 @@ fn snapshots_that_cannot_be_measured() {
     let message = measure();
     assert!(message.contains("step-00000100") && message.contains("not finite"), "{message}");
     // What came before it is measured and kept.
-    let steps = std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count();
+    let steps =
+        std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count();
     assert!((1..16).contains(&steps), "{steps}");
 
     std::fs::write(snapshot.join("model.safetensors"), &weights).unwrap();
@@ -185,7 +196,10 @@ fn snapshots_that_cannot_be_measured() {
     std::fs::write(snapshot.join("config.json"), &config).unwrap();
     std::fs::write(snapshot.join("MANIFEST.json"), &manifest).unwrap();
     succeed(induction().arg("measure").arg(&run));
-    assert_eq!(std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count(), 16);
+    assert_eq!(
+        std::fs::read_to_string(run.join("measurements/icl.jsonl")).unwrap().lines().count(),
+        16
+    );
 }
 
 #[test]
@@ -213,7 +227,8 @@ fn texts_that_cannot_be_followed() {
     succeed(&mut measure());
     let stored = std::fs::read_to_string(run.join("measurements/text.json")).unwrap();
     let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
-    let tokens: Vec<&str> = stored["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let tokens: Vec<&str> =
+        stored["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
     assert_eq!(tokens.concat(), "two fish, two fish");
     // Without a text the last one stays, and nothing is measured again.
     let table = || std::fs::read(run.join("measurements/text.jsonl")).unwrap();
@@ -222,8 +237,8 @@ fn texts_that_cannot_be_followed() {
     assert_eq!(first, table());
 }
 
-/// A finished run keeps the weights of some snapshots. A program with another head measure would make all tables again:
-/// it must not begin with what it cannot end.
+/// A finished run keeps the weights of some snapshots. A program with another head measure would
+/// make all tables again: it must not begin with what it cannot end.
 #[test]
 fn tables_outlive_the_weights_they_were_made_from() {
     let folder = tempfile::tempdir().unwrap();
@@ -237,6 +252,9 @@ fn tables_outlive_the_weights_they_were_made_from() {
     std::fs::write(&table, &older).unwrap();
     std::fs::remove_file(run.join("snapshots/step-00000001/model.safetensors")).unwrap();
     let message = fail(&mut measure, 2);
-    assert!(message.contains("step-00000001") && message.contains("the tables stay as they are"), "{message}");
+    assert!(
+        message.contains("step-00000001") && message.contains("the tables stay as they are"),
+        "{message}"
+    );
     assert_eq!(std::fs::read_to_string(&table).unwrap(), older);
 }

@@ -1,4 +1,5 @@
-//! The same seed, the same bits: however often, on however many threads, whatever is kept on the way.
+//! The same seed, the same bits: however often, on however many threads, whatever is kept on the
+//! way.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -42,29 +43,42 @@ fn what_is_kept_changes_nothing() {
     let folder = scratch();
     let tiny = TINY.replace("tokens = 9600", "tokens = 2400");
     train(&spec(folder.path(), &tiny), &folder.path().join("every-20"), "2");
-    let expected = (last(&folder.path().join("every-20"), 50), log_without_speed(&folder.path().join("every-20")));
+    let expected = (
+        last(&folder.path().join("every-20"), 50),
+        log_without_speed(&folder.path().join("every-20")),
+    );
     cases("snapshot intervals", 12, |seed| {
         let every = [1, 2, 3, 5, 7, 11, 25, 49, 50, 51, 1000, 1_000_000][seed as usize % 12];
         let run = folder.path().join(format!("every-{every}-{seed}"));
-        train(&spec(folder.path(), &tiny.replace("every = 20", &format!("every = {every}"))), &run, "2");
+        train(
+            &spec(folder.path(), &tiny.replace("every = 20", &format!("every = {every}"))),
+            &run,
+            "2",
+        );
         assert!((last(&run, 50), log_without_speed(&run)) == expected, "every {every}");
         fs::remove_dir_all(run).unwrap();
     });
 }
 
-/// Of the whole way from a text to weights: vocabulary, order of examples, initial weights, gradients, optimizer. Whoever
-/// changes these numbers on purpose runs this with `INDUCTION_GOLDEN=write` and says so in the commit. (`cargo xtask regress`
-/// holds the release binary against the same file.)
+/// Of the whole way from a text to weights: vocabulary, order of examples, initial weights,
+/// gradients, optimizer. Whoever changes these numbers on purpose runs this with
+/// `INDUCTION_GOLDEN=write` and says so in the commit. (`cargo xtask regress` holds the release
+/// binary against the same file.)
 #[test]
 fn fifty_golden_steps() {
     let golden = fixtures().join("golden");
     let folder = scratch();
     let text = fs::read_to_string(golden.join("spec.toml")).unwrap();
-    let spec = spec(folder.path(), &text.replace("\"text.txt\"", &format!("{:?}", golden.join("text.txt"))));
+    let spec = spec(
+        folder.path(),
+        &text.replace("\"text.txt\"", &format!("{:?}", golden.join("text.txt"))),
+    );
     let run = folder.path().join("run");
     train(&spec, &run, "2");
-    let losses: Vec<Value> = log_without_speed(&run).into_iter().map(|mut line| line["loss"].take()).collect();
-    let [weights, optimizer] = last(&run, 50).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+    let losses: Vec<Value> =
+        log_without_speed(&run).into_iter().map(|mut line| line["loss"].take()).collect();
+    let [weights, optimizer] =
+        last(&run, 50).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
     let found = json!({"losses": losses, "weights_blake3": weights, "optimizer_blake3": optimizer});
     let path = golden.join("expected.json");
     if std::env::var("INDUCTION_GOLDEN").is_ok_and(|value| value == "write") {
@@ -73,7 +87,9 @@ fn fifty_golden_steps() {
     let expected: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     let (first, end) = (losses[0].as_f64().unwrap(), losses[49].as_f64().unwrap());
     assert!(losses.len() == 50 && end < first - 0.5, "{first} to {end}: nothing was learned");
-    for (step, (found, expected)) in losses.iter().zip(expected["losses"].as_array().unwrap()).enumerate() {
+    for (step, (found, expected)) in
+        losses.iter().zip(expected["losses"].as_array().unwrap()).enumerate()
+    {
         assert_eq!(found, expected, "the loss of step {}", step + 1);
     }
     assert_eq!(found, expected);
@@ -93,7 +109,11 @@ fn a_report_built_again_has_the_same_bytes() {
     let page = |out: &Path| fs::read(out.join("report.html")).unwrap();
     let reproduce = |out: &Path, threads: &str| {
         let mut command = induction();
-        command.args(["--threads", threads, "reproduce", "--manifest"]).arg(&plan).arg("--out").arg(out);
+        command
+            .args(["--threads", threads, "reproduce", "--manifest"])
+            .arg(&plan)
+            .arg("--out")
+            .arg(out);
         succeed(&mut command);
     };
     let out = folder.path().join("out");

@@ -9,16 +9,26 @@ use induction::{
     scan::{Patterns, read_tokens},
     status,
 };
-use induction_torture::{TIMES, attack, bounded, cases, digits_changed, memory_limit, mutated, write};
+use induction_torture::{
+    TIMES, attack, bounded, cases, digits_changed, memory_limit, mutated, write,
+};
 
 fn damaged(original: &[u8]) -> impl Fn(u64) -> Vec<u8> {
-    move |seed| if seed.is_multiple_of(2) { mutated(original, seed) } else { digits_changed(original, seed) }
+    move |seed| {
+        if seed.is_multiple_of(2) {
+            mutated(original, seed)
+        } else {
+            digits_changed(original, seed)
+        }
+    }
 }
 
 /// Two runs, one of them on a text.
 fn manifest() -> Manifest {
     let corpora = || Corpora { main: "a.txt".into(), second: "b.txt".into(), books: "c".into() };
-    let of = |scale| plan(&PlanOptions { scale, clamp: true, seed: 0, seeds: Some(1), corpora: corpora() }).runs;
+    let of = |scale| {
+        plan(&PlanOptions { scale, clamp: true, seed: 0, seeds: Some(1), corpora: corpora() }).runs
+    };
     let runs = vec![of(Scale::Laptop).swap_remove(0), of(Scale::Smoke).swap_remove(4)];
     Manifest { format: 1, name: "two".into(), rules: None, runs }
 }
@@ -29,7 +39,9 @@ fn manifests() {
     let original = manifest().to_toml();
     let read = |path: &Path| {
         let read = Manifest::read(path);
-        read.inspect(|manifest| assert_eq!(&Manifest::parse(path, &manifest.to_toml()).unwrap(), manifest))
+        read.inspect(|manifest| {
+            assert_eq!(&Manifest::parse(path, &manifest.to_toml()).unwrap(), manifest)
+        })
     };
     let path = folder.path().join("manifest.toml");
     attack("manifest of runs", &path, damaged(original.as_bytes()), read).between(0.3, 0.9);
@@ -38,8 +50,10 @@ fn manifests() {
 #[test]
 fn lists_of_tokens() {
     let folder = tempfile::tempdir().unwrap();
-    let original = serde_json::to_vec(&(0..200).map(|k| k * 37 % 512).collect::<Vec<u32>>()).unwrap();
-    attack("list of tokens", &folder.path().join("tokens.json"), damaged(&original), read_tokens).between(0.2, 0.9);
+    let original =
+        serde_json::to_vec(&(0..200).map(|k| k * 37 % 512).collect::<Vec<u32>>()).unwrap();
+    attack("list of tokens", &folder.path().join("tokens.json"), damaged(&original), read_tokens)
+        .between(0.2, 0.9);
 }
 
 #[test]

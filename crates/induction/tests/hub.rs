@@ -57,7 +57,10 @@ fn answer(mut stream: &TcpStream, folder: &std::path::Path, asked: &Mutex<Vec<St
     let path = path.split('?').next().unwrap();
     asked.lock().unwrap().push(format!("{method} {path}"));
     let found: Option<(Vec<u8>, String)> = if path == "/api/models/tiny/qwen2/revision/step7" {
-        Some((json!({"id": "tiny/qwen2", "sha": COMMIT, "siblings": []}).to_string().into(), "application/json".into()))
+        Some((
+            json!({"id": "tiny/qwen2", "sha": COMMIT, "siblings": []}).to_string().into(),
+            "application/json".into(),
+        ))
     } else if path == format!("/api/models/tiny/qwen2/tree/{COMMIT}") {
         let mut entries: Vec<Value> = fs::read_dir(folder)
             .unwrap()
@@ -68,11 +71,14 @@ fn answer(mut stream: &TcpStream, folder: &std::path::Path, asked: &Mutex<Vec<St
         Some((Value::Array(entries).to_string().into(), "application/json".into()))
     } else {
         let file = path.strip_prefix(&format!("/tiny/qwen2/resolve/{COMMIT}/"));
-        file.and_then(|file| fs::read(folder.join(file)).ok()).map(|bytes| (bytes, "application/octet-stream".into()))
+        file.and_then(|file| fs::read(folder.join(file)).ok())
+            .map(|bytes| (bytes, "application/octet-stream".into()))
     };
     let (status, body, kind) = match found {
         Some((body, kind)) => ("200 OK", body, kind),
-        None => ("404 Not Found", br#"{"error": "nothing here"}"#.to_vec(), "application/json".into()),
+        None => {
+            ("404 Not Found", br#"{"error": "nothing here"}"#.to_vec(), "application/json".into())
+        }
     };
     let code = if status.starts_with("404") { "X-Error-Code: RepoNotFound\r\n" } else { "" };
     // Any tag will do that tells files apart: their length is one for these.
@@ -107,18 +113,24 @@ fn a_model_of_the_hub_is_brought_once_and_scanned() {
 
     // The hub's own layout, and nothing that is not read.
     let cached = home.join("hub/models--tiny--qwen2/snapshots").join(COMMIT);
-    let mut files: Vec<String> =
-        fs::read_dir(&cached).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut files: Vec<String> = fs::read_dir(&cached)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     files.sort();
     let shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     assert_eq!(files, ["config.json", shards[0], shards[1], "model.safetensors.index.json"]);
     assert_eq!(hub.asked("pytorch_model.bin") + hub.asked("expected.safetensors"), 0);
     let fetched = hub.asked("GET /tiny/qwen2/resolve");
-    assert_eq!(parsed(succeed(&mut scan("hf:tiny/qwen2@step7")))["model"]["name"], "tiny/qwen2@step7");
+    assert_eq!(
+        parsed(succeed(&mut scan("hf:tiny/qwen2@step7")))["model"]["name"],
+        "tiny/qwen2@step7"
+    );
     assert_eq!(hub.asked("GET /tiny/qwen2/resolve"), fetched, "what is there is not fetched again");
 
     let asked = hub.asked("");
-    let offline = succeed(scan("hf:tiny/qwen2@step7").env("HF_HUB_OFFLINE", "1").arg("--tokens").arg(&ids));
+    let offline =
+        succeed(scan("hf:tiny/qwen2@step7").env("HF_HUB_OFFLINE", "1").arg("--tokens").arg(&ids));
     assert_eq!(parsed(offline)["nll"], here["nll"]);
     let never = fail(scan("hf:tiny/llama").env("HF_HUB_OFFLINE", "1"), 2);
     assert!(never.contains("hf:tiny/llama") && never.contains("never downloaded"), "{never}");

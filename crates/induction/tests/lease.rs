@@ -1,5 +1,5 @@
-//! A run that another host takes over: whoever had it stops before it writes again, and the bits stay the same. In process, with
-//! beats of milliseconds.
+//! A run that another host takes over: whoever had it stops before it writes again, and the bits
+//! stay the same. In process, with beats of milliseconds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -58,12 +58,25 @@ fn whoever_lost_a_run_writes_no_more() {
     let tables = task.run.join("measurements");
     for (part, sign, last) in [
         (Part::Train, "snapshots/step-00000008", "snapshots/step-00002000"),
-        (Part::Measure, "measurements/losses/step-00000001.safetensors", "measurements/summary.json"),
-        (Part::Ablate, "measurements/ablations/step-00000001.safetensors", "measurements/ablations.json"),
+        (
+            Part::Measure,
+            "measurements/losses/step-00000001.safetensors",
+            "measurements/summary.json",
+        ),
+        (
+            Part::Ablate,
+            "measurements/ablations/step-00000001.safetensors",
+            "measurements/ablations.json",
+        ),
     ] {
         let result = lose(&task, part, &task.run.join(sign));
-        let Err(error @ Error::Train(TrainError::Lost(_))) = result else { panic!("{part:?}: {result:?}") };
-        assert_eq!(format!("{:?}", error.exit_code()), format!("{:?}", std::process::ExitCode::from(75)));
+        let Err(error @ Error::Train(TrainError::Lost(_))) = result else {
+            panic!("{part:?}: {result:?}")
+        };
+        assert_eq!(
+            format!("{:?}", error.exit_code()),
+            format!("{:?}", std::process::ExitCode::from(75))
+        );
         assert!(!task.run.join(last).exists(), "{part:?} went on");
         // That host dies: its lease stands still, and is taken over.
         work(&task, part).unwrap();

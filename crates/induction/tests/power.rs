@@ -1,5 +1,5 @@
-//! Power cuts and failing disks anywhere in a whole run: training, measuring, removing heads, exploring. In process; the
-//! other tests of this crate run the real binary.
+//! Power cuts and failing disks anywhere in a whole run: training, measuring, removing heads,
+//! exploring. In process; the other tests of this crate run the real binary.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,9 @@ use rand::Rng;
 
 /// The task of a short run in `root`.
 fn task(root: &Path) -> Task {
-    let text = TINY.replace("tokens = 9600", "tokens = 2400").replace("n_ctx = 24", "n_ctx = 24\nsmeared_keys = true");
+    let text = TINY
+        .replace("tokens = 9600", "tokens = 2400")
+        .replace("n_ctx = 24", "n_ctx = 24\nsmeared_keys = true");
     Task {
         spec: RunSpec::parse(Path::new("tiny.toml"), &text).unwrap(),
         run: root.join("run"),
@@ -33,11 +35,14 @@ fn task(root: &Path) -> Task {
 fn work(task: &Task) -> Result<(), Error> {
     // One thread: what is recorded is then in the order of what is done.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| run(task, Part::All, Device::default(), &Interrupt::default(), &Screen::new(true)))
+    pool.install(|| {
+        run(task, Part::All, Device::default(), &Interrupt::default(), &Screen::new(true))
+    })
 }
 
-/// What a run is for: the tables and maps that were measured. Each list of what a table was made from names snapshots by
-/// their hashes, which the length of the log is in, and so how fast the machine was: those are left out.
+/// What a run is for: the tables and maps that were measured. Each list of what a table was made
+/// from names snapshots by their hashes, which the length of the log is in, and so how fast the
+/// machine was: those are left out.
 fn tables(root: &Path) -> BTreeMap<String, Vec<u8>> {
     fn collect(folder: &Path, name: &str, into: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -61,7 +66,9 @@ fn tables(root: &Path) -> BTreeMap<String, Vec<u8>> {
 fn without_hashes(json: &[u8]) -> Vec<u8> {
     fn clean(value: &mut serde_json::Value) {
         match value {
-            serde_json::Value::String(text) if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            serde_json::Value::String(text)
+                if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) =>
+            {
                 *text = "a hash".into();
             }
             serde_json::Value::Array(list) => list.iter_mut().for_each(clean),
@@ -91,7 +98,11 @@ fn a_whole_run_ends_the_same_after_a_power_cut() {
     work(&task(whole.path())).unwrap();
     drop(watching);
     let journal = recorder.journal();
-    assert!(tables(whole.path()).len() > 20 && journal.points() > 400, "{} points", journal.points());
+    assert!(
+        tables(whole.path()).len() > 20 && journal.points() > 400,
+        "{} points",
+        journal.points()
+    );
     cases("power cuts during a whole run", 50, |seed| {
         let point = stream(seed, "point", 1).random_range(0..journal.points());
         let folder = induction_torture::scratch();
@@ -115,7 +126,12 @@ fn a_whole_run_ends_the_same_after_a_disk_refused() {
         let at = random.random_range(0..changes);
         let (name, error) = ANSWERS[random.random_range(0..ANSWERS.len())];
         let folder = induction_torture::scratch();
-        let watching = induction_files::watch(Arc::new(Faults::new(folder.path(), at, random.random(), error)));
+        let watching = induction_files::watch(Arc::new(Faults::new(
+            folder.path(),
+            at,
+            random.random(),
+            error,
+        )));
         let result = work(&task(folder.path()));
         drop(watching);
         if let Err(error) = result {

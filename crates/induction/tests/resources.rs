@@ -1,4 +1,5 @@
-//! What the program takes of a machine: memory as predicted and no more with time, no file handles, no network.
+//! What the program takes of a machine: memory as predicted and no more with time, no file handles,
+//! no network.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -19,7 +20,9 @@ use induction_torture::{cases, scratch};
 fn memory(child: &Child, field: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    Some(line.trim_matches([':', ' ', '\t']).strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+    Some(
+        line.trim_matches([':', ' ', '\t']).strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024,
+    )
 }
 
 fn start(command: &mut Command) -> Child {
@@ -51,7 +54,8 @@ fn memory_is_as_predicted() {
     ];
     let folder = scratch();
     cases("memory predicted within 20 %", shapes.len() as u64, |seed| {
-        let (name, layers, d_model, d_mlp, n_ctx, d_vocab, batch) = shapes[seed as usize % shapes.len()];
+        let (name, layers, d_model, d_mlp, n_ctx, d_vocab, batch) =
+            shapes[seed as usize % shapes.len()];
         let spec = format!(
             "format = 1\nname = \"{name}\"\nseed = 7\n[data]\nsource = \"repeats\"\nmin_period = 3\nmax_period = 8\n[model]\n\
              n_layers = {layers}\nd_model = {d_model}\nn_heads = 4\nd_head = {}\nd_mlp = {d_mlp}\nn_ctx = {n_ctx}\nd_vocab = {d_vocab}\n\
@@ -62,8 +66,11 @@ fn memory_is_as_predicted() {
         );
         let plan = folder.path().join(format!("{name}.toml"));
         let spec = spec.replace("\n[", "\n[runs.spec.");
-        fs::write(&plan, format!("format = 1\nname = \"m\"\n[[runs]]\nseries = [\"m\"]\n[runs.spec]\n{spec}\n"))
-            .unwrap();
+        fs::write(
+            &plan,
+            format!("format = 1\nname = \"m\"\n[[runs]]\nseries = [\"m\"]\n[runs.spec]\n{spec}\n"),
+        )
+        .unwrap();
         let reproduce = || {
             let mut command = induction();
             command.args(["--threads", "1", "reproduce", "--jobs", "1", "--manifest"]).arg(&plan);
@@ -74,18 +81,30 @@ fn memory_is_as_predicted() {
         let forecast: serde_json::Value = serde_json::from_str(&forecast).unwrap();
         let predicted = forecast["memory"].as_f64().unwrap();
         let used = peak(&mut reproduce()) as f64;
-        println!("{name}: {:.0} MB predicted, {:.0} MB used, {:.2}", predicted / 1e6, used / 1e6, predicted / used);
-        assert!((0.8..1.2).contains(&(predicted / used)), "{name}: {predicted} predicted, {used} used");
+        println!(
+            "{name}: {:.0} MB predicted, {:.0} MB used, {:.2}",
+            predicted / 1e6,
+            used / 1e6,
+            predicted / used
+        );
+        assert!(
+            (0.8..1.2).contains(&(predicted / used)),
+            "{name}: {predicted} predicted, {used} used"
+        );
     });
 }
 
 #[test]
 fn twenty_thousand_steps_take_no_more_than_two_thousand() {
     let folder = scratch();
-    let text = TINY.replace("tokens = 9600", "tokens = 960000").replace("every = 20", "every = 500");
+    let text =
+        TINY.replace("tokens = 9600", "tokens = 960000").replace("every = 20", "every = 500");
     let run = folder.path().join("run");
-    let mut child = start(induction().arg("train").arg(spec(folder.path(), &text)).arg("--out").arg(&run));
-    let handles = |child: &Child| fs::read_dir(format!("/proc/{}/fd", child.id())).ok().map(|list| list.count());
+    let mut child =
+        start(induction().arg("train").arg(spec(folder.path(), &text)).arg("--out").arg(&run));
+    let handles = |child: &Child| {
+        fs::read_dir(format!("/proc/{}/fd", child.id())).ok().map(|list| list.count())
+    };
     let mut early = None;
     let mut late = (0, 0);
     while child.try_wait().unwrap().is_none() {
@@ -127,8 +146,13 @@ fn the_whole_way_without_a_network() {
     let plan = folder.path().join("plan.toml");
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     let runs = lines.join("\n").trim().replace("\n[", "\n[runs.spec.");
-    fs::write(&plan, format!("format = 1\nname = \"offline\"\n[[runs]]\nseries = [\"golden\"]\n[runs.spec]\n{runs}\n"))
-        .unwrap();
+    fs::write(
+        &plan,
+        format!(
+            "format = 1\nname = \"offline\"\n[[runs]]\nseries = [\"golden\"]\n[runs.spec]\n{runs}\n"
+        ),
+    )
+    .unwrap();
     let out = folder.path().join("out");
     let mut command = unshare(Path::new(env!("CARGO_BIN_EXE_induction")));
     command.args(["--quiet", "reproduce", "--manifest"]).arg(&plan).arg("--out").arg(&out);

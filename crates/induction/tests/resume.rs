@@ -25,7 +25,14 @@ fn start(command: &mut Command) -> Child {
 }
 
 fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[test]
@@ -73,8 +80,10 @@ fn ctrl_c_saves_exits_130_and_loses_nothing() {
 fn stops_cleanly(name: &str, code: i32) {
     let folder = tempfile::tempdir().unwrap();
     // Snapshots far apart: what is found afterwards was saved by the signal.
-    let spec =
-        spec(folder.path(), &TINY.replace("tokens = 9600", "tokens = 48000").replace("every = 20", "every = 100000"));
+    let spec = spec(
+        folder.path(),
+        &TINY.replace("tokens = 9600", "tokens = 48000").replace("every = 20", "every = 100000"),
+    );
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
     succeed(&mut train(&spec, &whole));
     let mut child = start(&mut train(&spec, &stopped));
@@ -123,7 +132,10 @@ fn a_damaged_snapshot_is_set_aside_and_the_older_one_used() {
     succeed(&mut train(&spec, &damaged));
     let last = damaged.join("snapshots/step-00000200");
     for (file, damage) in [
-        ("model.safetensors", Box::new(|bytes: &mut Vec<u8>| bytes.truncate(100)) as Box<dyn Fn(&mut Vec<u8>)>),
+        (
+            "model.safetensors",
+            Box::new(|bytes: &mut Vec<u8>| bytes.truncate(100)) as Box<dyn Fn(&mut Vec<u8>)>,
+        ),
         ("optim.safetensors", Box::new(|bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1)),
         ("MANIFEST.json", Box::new(|bytes: &mut Vec<u8>| bytes.clear())),
         ("state.json", Box::new(|bytes: &mut Vec<u8>| bytes[2] ^= 4)),
@@ -135,13 +147,17 @@ fn a_damaged_snapshot_is_set_aside_and_the_older_one_used() {
         let output = train(&spec, &damaged).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(
-            output.status.success() && message.contains(file) && message.contains("damaged-step-00000200"),
+            output.status.success()
+                && message.contains(file)
+                && message.contains("damaged-step-00000200"),
             "{message}"
         );
         assert_same_run(&whole, &damaged);
     }
     let aside = std::fs::read_dir(damaged.join("snapshots")).unwrap();
-    let count = aside.filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with("damaged-")).count();
+    let count = aside
+        .filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with("damaged-"))
+        .count();
     assert_eq!(count, 4, "each damaged snapshot is kept");
 }
 
@@ -178,7 +194,12 @@ fn a_run_of_another_spec_or_version_is_refused_and_kept() {
     std::fs::write(snapshot.join("state.json"), &state).unwrap();
     let manifest = std::fs::read_to_string(snapshot.join("MANIFEST.json")).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
-    let entry = manifest.as_array_mut().unwrap().iter_mut().find(|entry| entry["name"] == "state.json").unwrap();
+    let entry = manifest
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|entry| entry["name"] == "state.json")
+        .unwrap();
     entry["bytes"] = state.len().into();
     entry["blake3"] = blake3::hash(state.as_bytes()).to_hex().to_string().into();
     std::fs::write(snapshot.join("MANIFEST.json"), manifest.to_string()).unwrap();

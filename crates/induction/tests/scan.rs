@@ -26,12 +26,22 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 /// Losses of the first example of an oracle, by its logits.
 fn expected(name: &str) -> (Vec<u32>, Vec<f64>) {
-    let bytes = fs::read(fixtures().join("oracle/pretrained").join(name).join("expected.safetensors")).unwrap();
+    let bytes =
+        fs::read(fixtures().join("oracle/pretrained").join(name).join("expected.safetensors"))
+            .unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let (tokens, logits) = (file.tensor("tokens").unwrap(), file.tensor("logits").unwrap());
     let (used, d_vocab) = (tokens.shape()[1], logits.shape()[2]);
-    let ids: Vec<u32> = tokens.data().as_chunks().0.iter().take(used).map(|&b| i64::from_le_bytes(b) as u32).collect();
-    let logits: Vec<f64> = logits.data().as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect();
+    let ids: Vec<u32> = tokens
+        .data()
+        .as_chunks()
+        .0
+        .iter()
+        .take(used)
+        .map(|&b| i64::from_le_bytes(b) as u32)
+        .collect();
+    let logits: Vec<f64> =
+        logits.data().as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect();
     let loss = |at: usize| {
         let row = &logits[at * d_vocab..(at + 1) * d_vocab];
         row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[ids[at + 1] as usize]
@@ -44,11 +54,16 @@ fn expected(name: &str) -> (Vec<u32>, Vec<f64>) {
 fn losses_of_pretrained_models_are_the_libraries() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("ids.json");
-    for name in ["gpt2_hub", "neox_parallel", "qwen2", "lens_attn_only_shortformer", "llama_k_gguf"] {
+    for name in ["gpt2_hub", "neox_parallel", "qwen2", "lens_attn_only_shortformer", "llama_k_gguf"]
+    {
         let (ids, losses) = expected(name);
         fs::write(&tokens, serde_json::to_string(&ids).unwrap()).unwrap();
         let mut scan = induction();
-        scan.args(["--json", "scan"]).arg(pretrained(name)).arg("--tokens").arg(&tokens).args(["--pattern", "0:1"]);
+        scan.args(["--json", "scan"])
+            .arg(pretrained(name))
+            .arg("--tokens")
+            .arg(&tokens)
+            .args(["--pattern", "0:1"]);
         let scan = json(&succeed(&mut scan));
         for (found, expected) in numbers(&scan["nll"]).iter().zip(&losses) {
             assert!((found - expected).abs() < 1e-4, "{name}: {found} is not {expected}");
@@ -66,7 +81,11 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let text = folder.path().join("text");
     fs::create_dir(&text).unwrap();
     for k in 0..3 {
-        fs::write(text.join(format!("{k}.txt")), "the cat sat on the mat, and the cat sat again. ".repeat(20)).unwrap();
+        fs::write(
+            text.join(format!("{k}.txt")),
+            "the cat sat on the mat, and the cat sat again. ".repeat(20),
+        )
+        .unwrap();
     }
     let out = folder.path().join("out");
     let run = || {
@@ -81,13 +100,22 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     assert_eq!(scan["version"], 2);
     for row in scan["behaviours"].as_array().unwrap() {
         let pattern = row["behaviour"] == "pattern matching";
-        assert!(row["queries"].as_u64() > Some(0) && row["literal_share_among"].is_f64() == pattern, "{row}");
+        assert!(
+            row["queries"].as_u64() > Some(0) && row["literal_share_among"].is_f64() == pattern,
+            "{row}"
+        );
     }
     assert_eq!(scan["model"]["family"], "gpt2");
     let heads = scan["heads"].as_array().unwrap();
     assert_eq!(heads.len(), scan["model"]["n_layers"].as_u64().unwrap() as usize * 2);
     for head in heads {
-        for name in ["prefix_matching", "copying", "previous_token", "induction_head_mul", "attribution_matched"] {
+        for name in [
+            "prefix_matching",
+            "copying",
+            "previous_token",
+            "induction_head_mul",
+            "attribution_matched",
+        ] {
             assert!(head[name].is_f64(), "{name} of {head}");
         }
     }
@@ -113,7 +141,8 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let few = fail(induction().arg("scan").arg(&model).args(["--ids-below", "30"]), 2);
     assert!(few.contains("--ids-below 30") && few.contains("expected at least 50"), "{few}");
     let nowhere = folder.path().join("no/page.html");
-    let lost = fail(induction().args(["--json", "scan"]).arg(&model).arg("--html").arg(&nowhere), 2);
+    let lost =
+        fail(induction().args(["--json", "scan"]).arg(&model).arg("--html").arg(&nowhere), 2);
     assert!(lost.contains("no/page.html"), "{lost}");
 }
 
@@ -132,7 +161,11 @@ fn our_own_models_in_every_layout() {
     let ours = nll(path("run"));
     for (format, tolerance) in [("huggingface", 0.0), ("transformer-lens", 1e-5)] {
         let mut export = induction();
-        export.arg("export").arg(path("run")).args(["--step", "200", "--format", format, "--out"]).arg(path(format));
+        export
+            .arg("export")
+            .arg(path("run"))
+            .args(["--step", "200", "--format", format, "--out"])
+            .arg(path(format));
         succeed(&mut export);
         for (found, ours) in nll(path(format)).iter().zip(&ours) {
             assert!((found - ours).abs() <= tolerance, "{format}: {found} is not {ours}");
@@ -140,7 +173,11 @@ fn our_own_models_in_every_layout() {
     }
     let snapshot = |step: u32| path("run").join(format!("snapshots/step-{step:08}"));
     let mut series = induction();
-    series.arg("scan").args([snapshot(0), snapshot(100), snapshot(200)]).arg("--out").arg(path("series"));
+    series
+        .arg("scan")
+        .args([snapshot(0), snapshot(100), snapshot(200)])
+        .arg("--out")
+        .arg(path("series"));
     let table = succeed(&mut series);
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(table.contains("step-00000100"), "{table}");
@@ -151,12 +188,15 @@ fn our_own_models_in_every_layout() {
 fn what_cannot_be_scanned_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let refused = |model: PathBuf, arguments: &[&str]| fail(induction().arg("scan").arg(model).args(arguments), 2);
+    let refused = |model: PathBuf, arguments: &[&str]| {
+        fail(induction().arg("scan").arg(model).args(arguments), 2)
+    };
 
     let whole = fs::read(pretrained("llama_gqa_gguf_q4_0")).unwrap();
     fs::write(path("cut.gguf"), &whole[..whole.len() - 100]).unwrap();
     assert!(refused(path("cut.gguf"), &[]).contains("cut short"));
-    fs::write(path("model.pt"), b"PK\x03\x04 a zip with a pickle in it, as torch.save makes them").unwrap();
+    fs::write(path("model.pt"), b"PK\x03\x04 a zip with a pickle in it, as torch.save makes them")
+        .unwrap();
     assert!(refused(path("model.pt"), &[]).contains("pickle"));
 
     let copy = |name: &str, to: &str| {

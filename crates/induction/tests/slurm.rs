@@ -1,5 +1,6 @@
-//! Sweeps through Slurm: what is submitted, what a task does when it is stopped, and, with `INDUCTION_SLURM=required`, on the real one
-//! that `fixtures/slurm.sh up` starts (`cargo xtask ci --slurm` does both).
+//! Sweeps through Slurm: what is submitted, what a task does when it is stopped, and, with
+//! `INDUCTION_SLURM=required`, on the real one that `fixtures/slurm.sh up` starts (`cargo xtask ci
+//! --slurm` does both).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 #![cfg(unix)]
@@ -50,7 +51,11 @@ impl Fake {
 
     fn command(&self, name: &str, body: &str) {
         let path = self.path(name);
-        fs::write(&path, format!("#!/bin/bash\ncd '{}' || exit 9\n{body}\n", self.folder.path().display())).unwrap();
+        fs::write(
+            &path,
+            format!("#!/bin/bash\ncd '{}' || exit 9\n{body}\n", self.folder.path().display()),
+        )
+        .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -72,7 +77,9 @@ impl Fake {
 
     fn on_path(&self, command: &mut Command) {
         let rest = std::env::var("PATH").unwrap();
-        command.env("PATH", format!("{}:{rest}", self.folder.path().display())).env_remove("SLURM_CONF");
+        command
+            .env("PATH", format!("{}:{rest}", self.folder.path().display()))
+            .env_remove("SLURM_CONF");
     }
 
     fn induction(&self, arguments: &[&str], out: &Path) -> Command {
@@ -84,7 +91,12 @@ impl Fake {
 
     fn reproduce(&self, plan: &Path, out: &Path, more: &[&str]) -> Command {
         let mut command = induction();
-        command.args(["reproduce", "--executor", "slurm", "--manifest"]).arg(plan).arg("--out").arg(out).args(more);
+        command
+            .args(["reproduce", "--executor", "slurm", "--manifest"])
+            .arg(plan)
+            .arg("--out")
+            .arg(out)
+            .args(more);
         self.on_path(&mut command);
         command
     }
@@ -99,22 +111,42 @@ fn what_is_submitted() {
     let (fake, folder) = (Fake::new(), tempfile::tempdir().unwrap());
     let plan = manifest(folder.path(), &three(9600));
     let out = folder.path().join("it's \"50%\" out");
-    let options = ["--gres", "gpu:1", "--time", "30", "--array-limit", "2", "--account", "me", "--cpus-per-task", "3"];
-    let printed = succeed(fake.reproduce(&plan, &out, &options).args(["--partition", "long", "--device", "cuda:0"]));
+    let options = [
+        "--gres",
+        "gpu:1",
+        "--time",
+        "30",
+        "--array-limit",
+        "2",
+        "--account",
+        "me",
+        "--cpus-per-task",
+        "3",
+    ];
+    let printed = succeed(fake.reproduce(&plan, &out, &options).args([
+        "--partition",
+        "long",
+        "--device",
+        "cuda:0",
+    ]));
     assert!(printed.contains("train    job 1") && printed.contains("report   job 4"), "{printed}");
     let out = out.canonicalize().unwrap();
     let of = |n: usize| fake.read(&format!("submit-{n}"));
     let logs = out.join("slurm/logs").display().to_string().replace('%', "%%");
     for (n, stage) in ["train", "measure", "ablate"].into_iter().enumerate() {
         let lines = of(n + 1);
-        let has = |line: &str| assert!(lines.lines().any(|found| found == line), "{stage}: no {line} in {lines}");
+        let has = |line: &str| {
+            assert!(lines.lines().any(|found| found == line), "{stage}: no {line} in {lines}")
+        };
         has(&format!("--job-name=induction-{}-{stage}", token(&out)));
         has(&format!("--output={logs}/{stage}-%a.log"));
         has("--array=0-2%2");
         ["--requeue", "--open-mode=append", "--kill-on-invalid-dep=yes", "--signal=B:USR1@90"]
             .into_iter()
             .for_each(has);
-        ["--partition=long", "--time=30", "--account=me", "--cpus-per-task=3"].into_iter().for_each(has);
+        ["--partition=long", "--time=30", "--account=me", "--cpus-per-task=3"]
+            .into_iter()
+            .for_each(has);
         assert_eq!(lines.contains("--gres=gpu:1"), stage == "train");
         assert_eq!(lines.contains(&format!("--dependency=aftercorr:{n}\n")), n > 0, "{lines}");
         let script = fs::read_to_string(out.join(format!("slurm/{stage}.sh"))).unwrap();
@@ -122,11 +154,13 @@ fn what_is_submitted() {
         assert_eq!(script.contains("--device cuda:0"), stage == "train");
     }
     assert!(of(4).contains("--dependency=afterok:3\n") && !of(4).contains("--array"), "{}", of(4));
-    let jobs: Value = serde_json::from_slice(&fs::read(out.join("slurm/jobs.json")).unwrap()).unwrap();
+    let jobs: Value =
+        serde_json::from_slice(&fs::read(out.join("slurm/jobs.json")).unwrap()).unwrap();
     assert_eq!((&jobs["runs"][2], &jobs["jobs"][1]["id"]), (&"mlp".into(), &"2".into()));
 
     // The printed commands are what is submitted.
-    let lines = succeed(fake.reproduce(&plan, &out, &options).args(["--partition", "long", "--print"]));
+    let lines =
+        succeed(fake.reproduce(&plan, &out, &options).args(["--partition", "long", "--print"]));
     let mut shell = Command::new("bash");
     fake.on_path(shell.args(["-ec", &lines]));
     let before = of(2);
@@ -144,7 +178,9 @@ fn nothing_is_submitted_twice() {
     let out = folder.path().join("out");
     let submit = || fake.reproduce(&plan, &out, &["--json"]);
     let queue = |lines: &[&str]| {
-        let lines = lines.iter().map(|line| line.replace("NAME", &format!("induction-{}", token(&out))) + "\n");
+        let lines = lines
+            .iter()
+            .map(|line| line.replace("NAME", &format!("induction-{}", token(&out))) + "\n");
         fake.set("queue", &lines.collect::<String>());
     };
     // No answer at all.
@@ -152,10 +188,16 @@ fn nothing_is_submitted_twice() {
     assert!(fail(&mut submit(), 75).contains("give the same command again later"));
     fake.unset("down");
     // The controller goes after two jobs; one more arrives, whose answer is lost.
-    fake.set("refuse", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation");
+    fake.set(
+        "refuse",
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+    );
     fake.set("after", "2");
     let message = fail(&mut submit(), 75);
-    assert!(message.contains("2 of 4 jobs are submitted") && message.contains("timed out"), "{message}");
+    assert!(
+        message.contains("2 of 4 jobs are submitted") && message.contains("timed out"),
+        "{message}"
+    );
     fake.unset("refuse");
     queue(&[
         "1_0|NAME-train|RUNNING|None|0|0|n1|",
@@ -163,13 +205,19 @@ fn nothing_is_submitted_twice() {
         "9_0|NAME-ablate|PENDING|Dependency|0|0||",
     ]);
     let done: Value = serde_json::from_str(&succeed(&mut submit())).unwrap();
-    let ids: Vec<&str> = done["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        done["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["1", "2", "9", "3"]);
-    assert!(fake.read("submit-3").contains("--dependency=afterok:9\n"), "{}", fake.read("submit-3"));
+    assert!(
+        fake.read("submit-3").contains("--dependency=afterok:9\n"),
+        "{}",
+        fake.read("submit-3")
+    );
     // All there: refused, with what to do.
     let message = fail(&mut submit(), 75);
     assert!(
-        message.contains("in the queue already: 1 (1 task of") && message.contains("induction cancel"),
+        message.contains("in the queue already: 1 (1 task of")
+            && message.contains("induction cancel"),
         "{message}"
     );
     assert_eq!(fake.read("count").trim(), "3");
@@ -216,18 +264,29 @@ fn what_is_done_is_left_out() {
     succeed(&mut fake.reproduce(&plan, &out, &["--print"]));
     let stage = |name: &str, stage: &str| {
         let mut command = induction();
-        command.arg("run").arg(out.join(format!("slurm/specs/{name}.toml"))).args(["--stage", stage, "--out"]);
+        command
+            .arg("run")
+            .arg(out.join(format!("slurm/specs/{name}.toml")))
+            .args(["--stage", stage, "--out"]);
         command.arg(out.join("runs").join(name)).arg("--data").arg(out.join("data"));
         command
     };
     assert!(fail(&mut stage("two", "measure"), 2).contains("training is not finished"));
     succeed(&mut stage("two", "train"));
-    ["train", "measure", "ablate"].into_iter().for_each(|part| drop(succeed(&mut stage("mlp", part))));
+    ["train", "measure", "ablate"]
+        .into_iter()
+        .for_each(|part| drop(succeed(&mut stage("mlp", part))));
     succeed(&mut fake.reproduce(&plan, &out, &[]));
     let submitted = |n: usize| {
         let text = fake.read(&format!("submit-{n}"));
-        let of = |flag: &str| text.lines().find_map(|line| line.strip_prefix(flag)).unwrap_or_default().to_string();
-        (of("--job-name=").replace(&format!("induction-{}-", token(&out)), ""), of("--array="), of("--dependency="))
+        let of = |flag: &str| {
+            text.lines().find_map(|line| line.strip_prefix(flag)).unwrap_or_default().to_string()
+        };
+        (
+            of("--job-name=").replace(&format!("induction-{}-", token(&out)), ""),
+            of("--array="),
+            of("--dependency="),
+        )
     };
     let expected = [
         ("train", "0", ""),
@@ -255,7 +314,11 @@ fn what_slurm_or_the_user_gets_wrong() {
     };
     let mut told = 0;
     for (says, more, help) in [
-        ("Batch job submission failed: Invalid partition name specified", ["--partition", "nope"], "--partition nope"),
+        (
+            "Batch job submission failed: Invalid partition name specified",
+            ["--partition", "nope"],
+            "--partition nope",
+        ),
         (
             "Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
             ["--time", "99:00:00"],
@@ -281,7 +344,8 @@ fn what_slurm_or_the_user_gets_wrong() {
     let message = fail(&mut fake.reproduce(&plan, &out, &[]), 2);
     assert!(message.contains("3 runs") && message.contains("MaxArraySize"), "{message}");
     fake.unset("max");
-    let message = fail(fake.reproduce(&plan, &out, &[]).env("SLURM_CONF", "/nowhere/slurm.conf"), 2);
+    let message =
+        fail(fake.reproduce(&plan, &out, &[]).env("SLURM_CONF", "/nowhere/slurm.conf"), 2);
     assert!(message.contains("SLURM_CONF = /nowhere/slurm.conf"), "{message}");
     let message = fail(fake.reproduce(&plan, &out, &[]).env("PATH", "/nowhere"), 2);
     assert!(message.contains("sbatch is not on PATH"), "{message}");
@@ -293,7 +357,8 @@ fn what_slurm_or_the_user_gets_wrong() {
     assert_eq!(fake.read("count"), "", "nothing was submitted");
 }
 
-/// A program's end, what comes before it, how often the job was started again; the task's exit code, and whether it is requeued.
+/// A program's end, what comes before it, how often the job was started again; the task's exit
+/// code, and whether it is requeued.
 const ENDS: [(&str, &[&str], u32, i32, bool); 17] = [
     ("exit 0", &[], 0, 0, false),
     ("exit 1", &[], 0, 1, false),
@@ -325,11 +390,17 @@ fn a_task_starts_again_when_it_should() {
     let script = |stage: &str| {
         let text = fs::read_to_string(out.join(format!("slurm/{stage}.sh"))).unwrap();
         let quoted = format!("program='{}'", program.display().to_string().replace('\'', r"'\''"));
-        let lines = text.lines().map(|line| if line.starts_with("program=") { quoted.as_str() } else { line });
+        let lines = text
+            .lines()
+            .map(|line| if line.starts_with("program=") { quoted.as_str() } else { line });
         let path = folder.path().join(format!("{stage}.sh"));
         fs::write(&path, lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
         let mut command = Command::new("bash");
-        command.arg(path).env("SLURM_JOB_ID", "9").env("SLURM_ARRAY_JOB_ID", "7").env("SLURM_ARRAY_TASK_ID", "1");
+        command
+            .arg(path)
+            .env("SLURM_JOB_ID", "9")
+            .env("SLURM_ARRAY_JOB_ID", "7")
+            .env("SLURM_ARRAY_TASK_ID", "1");
         fake.on_path(&mut command);
         command
     };
@@ -346,15 +417,22 @@ fn a_task_starts_again_when_it_should() {
         let (end, signals, restarts, code, again) = ENDS[seed as usize % ENDS.len()];
         ["asked", "ready"].into_iter().for_each(|file| fake.unset(file));
         set_program(end);
-        let mut child =
-            script("train").env("SLURM_RESTART_COUNT", restarts.to_string()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = script("train")
+            .env("SLURM_RESTART_COUNT", restarts.to_string())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let begun = Instant::now();
         for signal in signals {
             while !fake.path("ready").exists() && begun.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             assert!(
-                Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+                Command::new("kill")
+                    .args([&format!("-{signal}"), &child.id().to_string()])
+                    .status()
+                    .unwrap()
+                    .success()
             );
             std::thread::sleep(Duration::from_millis(60));
         }
@@ -390,7 +468,10 @@ fn a_task_starts_again_when_it_should() {
     succeed(&mut script("train"));
     assert_eq!(fake.read("arguments"), expected.join("\n"));
     succeed(&mut script("report"));
-    assert_eq!(fake.read("arguments"), ["--threads", "1", "report", &out.display().to_string(), ""].join("\n"));
+    assert_eq!(
+        fake.read("arguments"),
+        ["--threads", "1", "report", &out.display().to_string(), ""].join("\n")
+    );
 
     // A controller that is away for a moment.
     set_program("exit 75");
@@ -403,7 +484,10 @@ fn a_task_starts_again_when_it_should() {
     let there = token(&out);
     fs::write(out.join("slurm/token"), "0123").unwrap();
     let message = fail(&mut script("measure"), 2);
-    assert!(message.contains("two, measure") && message.contains("file system that all nodes share"), "{message}");
+    assert!(
+        message.contains("two, measure") && message.contains("file system that all nodes share"),
+        "{message}"
+    );
     fs::write(out.join("slurm/token"), there).unwrap();
     fs::remove_file(&program).unwrap();
     assert!(fail(&mut script("measure"), 2).contains("file system that all nodes share"));

@@ -1,4 +1,5 @@
-//! A plan of several runs through the real binary: what it says beforehand, killed workers, failures, its state.
+//! A plan of several runs through the real binary: what it says beforehand, killed workers,
+//! failures, its state.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -32,7 +33,10 @@ fn a_plan_says_what_it_costs_and_touches_nothing() {
     let plan = manifest(folder.path(), &three(9600));
     let out = folder.path().join("out");
     let printed = succeed(reproduce(&plan, &out).arg("--dry-run"));
-    assert!(printed.contains("3 runs") && printed.contains("tiny 3") && printed.contains("mlp"), "{printed}");
+    assert!(
+        printed.contains("3 runs") && printed.contains("tiny 3") && printed.contains("mlp"),
+        "{printed}"
+    );
     let printed = succeed(reproduce(&plan, &out).args(["--dry-run", "--json"]));
     let forecast: Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(forecast["tokens"], 3 * 9600);
@@ -42,11 +46,16 @@ fn a_plan_says_what_it_costs_and_touches_nothing() {
     assert!(!out.exists());
 }
 
-/// Kills the sweep up to 20 times, each time after at most 15 % of `life`; how often it was killed before its end.
+/// Kills the sweep up to 20 times, each time after at most 15 % of `life`; how often it was killed
+/// before its end.
 fn kill_again_and_again(plan: &Path, out: &Path, life: Duration, random: &mut impl Rng) -> usize {
     for kills in 0..20 {
-        let mut child =
-            reproduce(plan, out).args(["--jobs", "2"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = reproduce(plan, out)
+            .args(["--jobs", "2"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(life.mul_f64(random.random_range(0.02..0.15)));
         if child.try_wait().unwrap().is_some() {
             return kills;
@@ -68,7 +77,8 @@ fn workers_killed_at_random_moments_end_where_undisturbed_ones_do() {
     cases("sweeps whose workers are killed", 1, |seed| {
         let killed = folder.path().join(format!("killed-{seed}"));
         let mut random = induction_random::stream(seed, "kill a sweep", 0);
-        // The machine may be faster now than while it was timed: a sweep that ends too early is begun anew, with shorter lives.
+        // The machine may be faster now than while it was timed: a sweep that ends too early is
+        // begun anew, with shorter lives.
         let mut life = whole;
         let kills = loop {
             let kills = kill_again_and_again(&plan, &killed, life, &mut random);
@@ -83,7 +93,8 @@ fn workers_killed_at_random_moments_end_where_undisturbed_ones_do() {
             let run = |out: &Path| out.join("runs").join(name);
             assert_same_run(&run(&serial), &run(&killed));
             for table in ["heads.jsonl", "icl.jsonl", "ablations.jsonl", "knockouts.jsonl"] {
-                let read = |out: &Path| std::fs::read(run(out).join("measurements").join(table)).unwrap();
+                let read =
+                    |out: &Path| std::fs::read(run(out).join("measurements").join(table)).unwrap();
                 assert!(read(&serial) == read(&killed), "{name}: {table} differs");
             }
         }
@@ -91,7 +102,11 @@ fn workers_killed_at_random_moments_end_where_undisturbed_ones_do() {
         assert!(read(&serial) == read(&killed), "the claims differ");
         assert!(kills >= 5, "only {kills} kills: the sweep is too short for this test");
         println!("{kills} kills; weights, logs, tables and claims of 3 runs equal");
-        assert!(status(&killed).iter().all(|run| run["status"]["stage"] == "done"), "{:?}", status(&killed));
+        assert!(
+            status(&killed).iter().all(|run| run["status"]["stage"] == "done"),
+            "{:?}",
+            status(&killed)
+        );
         std::fs::remove_dir_all(&killed).unwrap();
     });
 }
@@ -110,7 +125,9 @@ fn a_failure_is_told_with_its_reason_and_stops_no_other_run() {
     assert!(message.contains("one failed") && message.contains("not finite"), "{message}");
     let found: Vec<(String, String)> = status(&out)
         .iter()
-        .map(|run| (run["name"].as_str().unwrap().into(), run["status"]["stage"].as_str().unwrap().into()))
+        .map(|run| {
+            (run["name"].as_str().unwrap().into(), run["status"]["stage"].as_str().unwrap().into())
+        })
         .collect();
     let expected = [("one", "failed"), ("two", "done"), ("mlp", "done")];
     assert_eq!(found, expected.map(|(name, stage)| (name.to_string(), stage.to_string())));
@@ -134,7 +151,9 @@ fn weights_go_by_the_rule_once_all_is_measured() {
         let mut steps: Vec<u64> = entries
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.join("model.safetensors").exists())
-            .map(|path| path.file_name().unwrap().to_str().unwrap()["step-".len()..].parse().unwrap())
+            .map(|path| {
+                path.file_name().unwrap().to_str().unwrap()["step-".len()..].parse().unwrap()
+            })
             .collect();
         steps.sort_unstable();
         steps
@@ -142,14 +161,18 @@ fn weights_go_by_the_rule_once_all_is_measured() {
     // 16 are kept: 0, 1, 2, 4, 8, 16, 20, 40, .. 200.
     assert_eq!((with_weights(&all).len(), with_weights(&some)), (16, vec![4, 40, 120, 200]));
     for table in ["heads.jsonl", "icl.jsonl", "ablations.jsonl"] {
-        let read = |out: &Path| std::fs::read(out.join("runs/two/measurements").join(table)).unwrap();
+        let read =
+            |out: &Path| std::fs::read(out.join("runs/two/measurements").join(table)).unwrap();
         assert!(read(&all) == read(&some), "{table}");
     }
     // Nothing is left to do, and what can no longer be done says why.
     succeed(&mut reproduce(&plan, &some));
     runs[0].1 = runs[0].1.replace("head_examples = 3", "head_examples = 2");
     let message = fail(&mut reproduce(&manifest(folder.path(), &runs), &some), 2);
-    assert!(message.contains("weights_every") && message.contains("train the run again"), "{message}");
+    assert!(
+        message.contains("weights_every") && message.contains("train the run again"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -171,10 +194,14 @@ fn a_single_run_is_the_same_task() {
 fn manifests_that_cannot_be() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let refused = |runs: &[(&str, String)]| fail(&mut reproduce(&manifest(folder.path(), runs), &out), 2);
+    let refused =
+        |runs: &[(&str, String)]| fail(&mut reproduce(&manifest(folder.path(), runs), &out), 2);
     let [one, two, _] = &three(9600)[..] else { panic!() };
     let message = refused(&[one.clone(), ("one", two.1.clone())]);
-    assert!(message.contains("plan.toml: run 2 (\"one\")") && message.contains("rename one"), "{message}");
+    assert!(
+        message.contains("plan.toml: run 2 (\"one\")") && message.contains("rename one"),
+        "{message}"
+    );
     let message = refused(&[one.clone(), ("other", one.1.clone())]);
     assert!(message.contains("trains the same model"), "{message}");
     let message = refused(&[("one", one.1.replace("tokens = 9600", "tokens = 0"))]);
@@ -188,12 +215,15 @@ fn manifests_that_cannot_be() {
     assert!(!out.exists(), "refused before anything was written");
     // A disk that takes nothing, even from root.
     #[cfg(target_os = "linux")]
-    assert!(fail(&mut reproduce(&plan, Path::new("/proc/induction")), 2).contains("/proc/induction"));
+    assert!(
+        fail(&mut reproduce(&plan, Path::new("/proc/induction")), 2).contains("/proc/induction")
+    );
     fail(induction().arg("status").arg(folder.path().join("nowhere")), 2);
 }
 
 #[test]
 fn the_search_says_what_it_costs() {
-    let printed = succeed(induction().args(["pilot", "--dry-run", "--out", "x", "--corpus", "nowhere"]));
+    let printed =
+        succeed(induction().args(["pilot", "--dry-run", "--out", "x", "--corpus", "nowhere"]));
     assert!(printed.contains("2L-width-256") && printed.contains("33 runs"), "{printed}");
 }

@@ -14,8 +14,10 @@ use common::{TINY, fixtures, induction, spec, succeed};
 use induction::report::acts;
 use serde_json::{Value, json};
 
-/// A title, a colour, the same as one character of Latin-1, a cleared line, reordered text, hidden text.
-const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[31m\u{9b}2J\u{8}\u{7f}\u{202e}\u{2066}\u{200f}\u{200b}\u{e0041}<b>";
+/// A title, a colour, the same as one character of Latin-1, a cleared line, reordered text, hidden
+/// text.
+const HOSTILE: &str =
+    "\u{1b}]0;title\u{7}\u{1b}[31m\u{9b}2J\u{8}\u{7f}\u{202e}\u{2066}\u{200f}\u{200b}\u{e0041}<b>";
 
 /// Both streams of a command that must end with `code`: only line ends and tabs act.
 fn inert(command: &mut Command, code: i32) -> (String, String) {
@@ -23,7 +25,8 @@ fn inert(command: &mut Command, code: i32) -> (String, String) {
     let [stdout, stderr] = [stdout, stderr].map(|stream| String::from_utf8(stream).unwrap());
     assert_eq!(status.code(), Some(code), "{stderr}");
     for text in [&stdout, &stderr] {
-        let acting: Vec<char> = text.chars().filter(|&c| acts(c) && c != '\n' && c != '\t').collect();
+        let acting: Vec<char> =
+            text.chars().filter(|&c| acts(c) && c != '\n' && c != '\t').collect();
         assert!(acting.is_empty(), "{acting:?} in {text}");
     }
     (stdout, stderr)
@@ -39,7 +42,8 @@ fn train(spec: &Path, out: &Path) -> Command {
 fn errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let escaped = |error: &str| assert!(error.contains("\\u{1b}") && error.contains("\\u{202e}"), "{error}");
+    let escaped =
+        |error: &str| assert!(error.contains("\\u{1b}") && error.contains("\\u{202e}"), "{error}");
     // Keys and values of a spec, which its error quotes.
     let key = format!("{HOSTILE} = 1\n{TINY}");
     escaped(&inert(&mut train(&spec(folder.path(), &key), &path("run")), 2).1);
@@ -62,8 +66,20 @@ fn errors() {
     fs::write(path("tokens.json"), format!("{{\"{HOSTILE}\": 1}}")).unwrap();
     let model = fixtures().join("oracle/pretrained/gpt2_hub");
     inert(induction().arg("scan").arg(model).arg("--tokens").arg(path("tokens.json")), 2);
-    fs::write(path("manifest.toml"), format!("format = 1\nname = '{HOSTILE}'\nruns = '{HOSTILE}'\n")).unwrap();
-    inert(induction().arg("reproduce").arg("--manifest").arg(path("manifest.toml")).arg("--out").arg(path("out")), 2);
+    fs::write(
+        path("manifest.toml"),
+        format!("format = 1\nname = '{HOSTILE}'\nruns = '{HOSTILE}'\n"),
+    )
+    .unwrap();
+    inert(
+        induction()
+            .arg("reproduce")
+            .arg("--manifest")
+            .arg(path("manifest.toml"))
+            .arg("--out")
+            .arg(path("out")),
+        2,
+    );
 }
 
 #[cfg(unix)]
@@ -82,7 +98,8 @@ fn names_and_arguments() {
     let model = folder.path().join(&name);
     fs::create_dir(&model).unwrap();
     for file in ["config.json", "model.safetensors"] {
-        fs::copy(fixtures().join("oracle/pretrained/gpt2_hub").join(file), model.join(file)).unwrap();
+        fs::copy(fixtures().join("oracle/pretrained/gpt2_hub").join(file), model.join(file))
+            .unwrap();
     }
     let (table, _) = inert(induction().arg("scan").arg(&model), 0);
     assert!(table.contains("\\u{1b}]0;title"), "{table}");
@@ -97,15 +114,19 @@ fn states_of_runs() {
         "[[runs]]\n{}",
         TINY.replace("[data]", "[runs.spec.data]").replace("format = 1", "[runs.spec]\nformat = 1")
     );
-    let row = ["model", "train", "snapshots", "evaluation"]
-        .iter()
-        .fold(row, |text, section| text.replace(&format!("[{section}]"), &format!("[runs.spec.{section}]")));
-    fs::write(folder.path().join("manifest.toml"), format!("format = 1\nname = \"mine\"\n{row}")).unwrap();
+    let row = ["model", "train", "snapshots", "evaluation"].iter().fold(row, |text, section| {
+        text.replace(&format!("[{section}]"), &format!("[runs.spec.{section}]"))
+    });
+    fs::write(folder.path().join("manifest.toml"), format!("format = 1\nname = \"mine\"\n{row}"))
+        .unwrap();
     let run = folder.path().join("runs/tiny");
     fs::create_dir_all(&run).unwrap();
     let reason = format!("{HOSTILE}\n  done: all is well");
-    fs::write(run.join("status.json"), json!({"stage": "failed", "at": 1, "of": 2, "reason": reason}).to_string())
-        .unwrap();
+    fs::write(
+        run.join("status.json"),
+        json!({"stage": "failed", "at": 1, "of": 2, "reason": reason}).to_string(),
+    )
+    .unwrap();
     let (table, _) = inert(induction().arg("status").arg(folder.path()), 0);
     assert!(table.contains("\\u{1b}]0;title") && table.lines().count() == 3, "{table}");
     let (states, _) = inert(induction().args(["--json", "status"]).arg(folder.path()), 0);
@@ -126,10 +147,16 @@ fn corpora() {
     let (spec, run) = (spec(folder.path(), &text), folder.path().join("runs/tiny"));
     fs::create_dir(folder.path().join("runs")).unwrap();
     inert(induction().arg("run").arg(&spec).arg("--out").arg(&run), 0);
-    inert(induction().arg("explore").arg(&run).arg("--text").arg(folder.path().join("short.txt")), 0);
+    inert(
+        induction().arg("explore").arg(&run).arg("--text").arg(folder.path().join("short.txt")),
+        0,
+    );
     inert(induction().arg("scan").arg(&run), 0);
     inert(induction().arg("report").arg(folder.path()), 0);
     let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(!page.contains("<script>alert") && !page.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}']));
+    assert!(
+        !page.contains("<script>alert")
+            && !page.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}'])
+    );
     succeed(induction().args(["--json", "report"]).arg(folder.path()));
 }

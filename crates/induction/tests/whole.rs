@@ -14,7 +14,11 @@ use common::{TINY, fail, induction, spec, succeed};
 use serde_json::Value;
 
 fn rows(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The best prefix-matching score of each snapshot, in order.
@@ -40,43 +44,76 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
 
     let run = |name: &str| out.join("runs").join(name);
     let best = |name: &str| best_prefix_matching(&run(name));
-    let icl =
-        |name: &str| rows(&run(name).join("measurements/icl.jsonl")).last().unwrap()["icl_score"].as_f64().unwrap();
+    let icl = |name: &str| {
+        rows(&run(name).join("measurements/icl.jsonl")).last().unwrap()["icl_score"]
+            .as_f64()
+            .unwrap()
+    };
     assert!(best("1L").iter().all(|&score| score < 0.2), "{:?}", best("1L"));
     assert!(*best("2L").last().unwrap() > 0.4, "{:?}", best("2L"));
     assert!(*best("1L-smeared").last().unwrap() > 0.5, "{:?}", best("1L-smeared"));
     assert!(*best("2L-smeared").last().unwrap() > 0.5, "{:?}", best("2L-smeared"));
     assert!(icl("2L") < icl("1L") - 0.5, "{} {}", icl("2L"), icl("1L"));
 
-    let claims: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
+    let claims: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
     let ids: Vec<&str> = claims.iter().map(|claim| claim["id"].as_str().unwrap()).collect();
     let every: Vec<&str> = induction_report::RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(ids, every);
-    // The sweep is part of the job; clamped models are asked for, families and controls are another scale, and there is
-    // neither a text nor a scan of a trained model.
-    let absent =
-        ["Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q20", "Q21", "Q23", "A2", "N1", "N2", "P1", "P2", "M4", "M6"];
+    // The sweep is part of the job; clamped models are asked for, families and controls are another
+    // scale, and there is neither a text nor a scan of a trained model.
+    let absent = [
+        "Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q20", "Q21", "Q23", "A2", "N1", "N2", "P1",
+        "P2", "M4", "M6",
+    ];
     let judged = |claim: &&Value| !absent.contains(&claim["id"].as_str().unwrap());
-    assert!(claims.iter().filter(judged).all(|claim| claim["probability"].is_number()), "{claims:#?}");
-    let verdict = |id: &str| claims.iter().find(|claim| claim["id"] == id).unwrap()["verdict"].as_str().unwrap();
+    assert!(
+        claims.iter().filter(judged).all(|claim| claim["probability"].is_number()),
+        "{claims:#?}"
+    );
+    let verdict = |id: &str| {
+        claims.iter().find(|claim| claim["id"] == id).unwrap()["verdict"].as_str().unwrap()
+    };
     for id in ["Q1", "Q3", "Q4", "Q5", "Q6", "Q9", "K2", "L1"] {
         assert_eq!(verdict(id), "reproduced", "{id}");
     }
-    assert!(claims.iter().filter(|claim| !judged(claim)).all(|claim| claim["verdict"] == "out-of-reach"));
+    assert!(
+        claims
+            .iter()
+            .filter(|claim| !judged(claim))
+            .all(|claim| claim["verdict"] == "out-of-reach")
+    );
     let pca = rows(&out.join("series/pca.jsonl"));
     assert_eq!(pca.len(), 4 * rows(&run("2L").join("measurements/icl.jsonl")).len());
-    assert!(pca.iter().any(|row| row["in_window"] == true) && pca.iter().all(|row| row["pc1"].is_f64()));
+    assert!(
+        pca.iter().any(|row| row["in_window"] == true) && pca.iter().all(|row| row["pc1"].is_f64())
+    );
 
     let read = |name: &str| std::fs::read(out.join(name)).unwrap();
     let first = (read("report.html"), read("claims.json"));
     let begun = Instant::now();
     succeed(&mut reproduce);
-    assert!(begun.elapsed() < Duration::from_secs(10), "nothing was left to do, but it took {:?}", begun.elapsed());
-    assert!(first == (read("report.html"), read("claims.json")), "the same runs must give the same report");
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "nothing was left to do, but it took {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        first == (read("report.html"), read("claims.json")),
+        "the same runs must give the same report"
+    );
 
     // Another seed in the same folder is refused, once, before any work.
-    let message = fail(induction().args(["reproduce", "--scale", "smoke", "--seed", "1", "--out"]).arg(&out), 2);
-    assert!(message.contains("another spec") && message.contains("seed") && message.lines().count() == 1, "{message}");
+    let message = fail(
+        induction().args(["reproduce", "--scale", "smoke", "--seed", "1", "--out"]).arg(&out),
+        2,
+    );
+    assert!(
+        message.contains("another spec")
+            && message.contains("seed")
+            && message.lines().count() == 1,
+        "{message}"
+    );
 
     // Only what is missing is made again.
     let kept = run("2L").join("snapshots/step-00000001/model.safetensors");
@@ -84,7 +121,10 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     std::fs::remove_dir_all(run("1L").join("measurements")).unwrap();
     succeed(&mut reproduce);
     assert_eq!(std::fs::metadata(&kept).unwrap().modified().unwrap(), written);
-    assert!(first == (read("report.html"), read("claims.json")), "a measurement made again must be the same");
+    assert!(
+        first == (read("report.html"), read("claims.json")),
+        "a measurement made again must be the same"
+    );
 }
 
 #[test]
@@ -94,15 +134,25 @@ fn scan_and_export_speak_of_the_trained_model() {
         (folder.path().join("run"), folder.path().join("tokens.json"), folder.path().join("tl"));
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
     std::fs::write(&tokens, "[0, 3, 4, 5, 3, 4, 5]").unwrap();
-    let scan =
-        succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
+    let scan = succeed(
+        induction()
+            .args(["--json", "scan"])
+            .arg(&run)
+            .arg("--tokens")
+            .arg(&tokens)
+            .args(["--pattern", "1:0"]),
+    );
     let scan: Value = serde_json::from_str(&scan).unwrap();
     assert_eq!(scan["nll"].as_array().unwrap().len(), 6);
     assert_eq!(scan["heads"].as_array().unwrap().len(), 4);
     let pattern = scan["pattern"].as_array().unwrap();
     for (query, row) in pattern.iter().enumerate() {
         let row: Vec<f64> = row.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5 && row[query + 1..].iter().all(|&x| x == 0.0), "{row:?}");
+        assert!(
+            (row.iter().sum::<f64>() - 1.0).abs() < 1e-5
+                && row[query + 1..].iter().all(|&x| x == 0.0),
+            "{row:?}"
+        );
     }
     let mut command = induction();
     command
@@ -111,7 +161,9 @@ fn scan_and_export_speak_of_the_trained_model() {
         .args(["--step", "200", "--format", "transformer-lens", "--out"])
         .arg(&export);
     succeed(&mut command);
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(export.join("config.json")).unwrap()).unwrap();
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(export.join("config.json")).unwrap())
+            .unwrap();
     assert_eq!(config["positional_embedding_type"], "shortformer");
     assert!(export.join("model.safetensors").exists());
 }
@@ -147,7 +199,12 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
     let run = folder.path().join("run");
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
     let measurements = run.join("measurements");
-    let tables = ["ablations.jsonl", "knockouts.jsonl", "ablations.json", "ablations/step-00000020.safetensors"];
+    let tables = [
+        "ablations.jsonl",
+        "knockouts.jsonl",
+        "ablations.json",
+        "ablations/step-00000020.safetensors",
+    ];
     let ablate = || {
         let printed = succeed(induction().args(["--json", "ablate"]).arg(&run));
         (printed, tables.map(|name| std::fs::read(measurements.join(name)).unwrap()))
@@ -158,12 +215,16 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
     let sweep = rows(&measurements.join("ablations.jsonl"));
     assert_eq!(sweep.len(), 16 * 4 * 2, "snapshots, heads, kinds");
     for pair in sweep.chunks_exact(2) {
-        assert_eq!((&pair[0]["downstream"], &pair[1]["downstream"]), (&"full".into(), &"pattern-preserving".into()));
+        assert_eq!(
+            (&pair[0]["downstream"], &pair[1]["downstream"]),
+            (&"full".into(), &"pattern-preserving".into())
+        );
         let same = pair[0]["icl_change_by_example"] == pair[1]["icl_change_by_example"];
         assert!(pair[0]["layer"] == 0 || same, "nothing attends after the last layer");
         for change in ["icl_change", "same_token_change"] {
             let by_example = &pair[0][format!("{change}_by_example")];
-            let by_example: Vec<f64> = by_example.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+            let by_example: Vec<f64> =
+                by_example.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
             let mean = by_example.iter().sum::<f64>() / by_example.len() as f64;
             assert!((mean - pair[0][change].as_f64().unwrap()).abs() < 1e-6, "{change}");
             assert!(pair[0][format!("{change}_stderr")].is_f64(), "{change}");
@@ -172,22 +233,30 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
     let meta: Value = serde_json::from_slice(&first.1[2]).unwrap();
     let along = |row: &Value| row["undone_by_example"].as_array().unwrap().len();
     let expected = meta["change"]["squares"].as_array().map_or(0, Vec::len);
-    assert!(meta["change"].is_null() == (expected == 0) && sweep.iter().all(|row| along(row) == expected), "{meta}");
+    assert!(
+        meta["change"].is_null() == (expected == 0)
+            && sweep.iter().all(|row| along(row) == expected),
+        "{meta}"
+    );
     let knockouts = rows(&measurements.join("knockouts.jsonl"));
     let named = |name: &str| knockouts.iter().filter(|row| row["name"] == name).count();
     assert_eq!((named("clean"), named("remove"), named("mean"), named("resample")), (1, 4, 8, 8));
     // A head removed in the sweep and among the knockouts is one thing.
-    let (clean, removed) = (&knockouts[0], knockouts.iter().find(|row| row["name"] == "remove").unwrap());
+    let (clean, removed) =
+        (&knockouts[0], knockouts.iter().find(|row| row["name"] == "remove").unwrap());
     let last = &sweep[sweep.len() - 8];
-    for (score, change) in [("icl_score", "icl_change"), ("same_token_score", "same_token_change")] {
+    for (score, change) in [("icl_score", "icl_change"), ("same_token_score", "same_token_change")]
+    {
         let [clean, removed] = [clean, removed].map(|row| row[score].as_f64().unwrap());
         assert!((removed - clean - last[change].as_f64().unwrap()).abs() < 1e-6, "{score}");
     }
-    // The whole model under no ablation is the model that was measured, on all of its examples here.
+    // The whole model under no ablation is the model that was measured, on all of its examples
+    // here.
     let measured = &rows(&measurements.join("icl.jsonl")).pop().unwrap();
-    for [knockout, measured] in
-        [[&clean["same_token_score"], &measured["same_token_score"]], [&clean["icl_score"], &measured["icl_score"]]]
-    {
+    for [knockout, measured] in [
+        [&clean["same_token_score"], &measured["same_token_score"]],
+        [&clean["icl_score"], &measured["icl_score"]],
+    ] {
         assert!((knockout.as_f64().unwrap() - measured.as_f64().unwrap()).abs() < 1e-9);
     }
 
@@ -214,7 +283,10 @@ fn ablate_stands_alone_goes_on_and_repeats_itself() {
     let kept = tables.map(|name| std::fs::read(measurements.join(name)).unwrap());
     std::fs::remove_file(run.join("snapshots/step-00000020/model.safetensors")).unwrap();
     let message = fail(induction().arg("ablate").arg(&run), 2);
-    assert!(message.contains("step-00000020") && message.contains("the tables stay as they are"), "{message}");
+    assert!(
+        message.contains("step-00000020") && message.contains("the tables stay as they are"),
+        "{message}"
+    );
     assert!(tables.map(|name| std::fs::read(measurements.join(name)).unwrap()) == kept);
 }
 
@@ -227,15 +299,26 @@ fn a_clamp_is_part_of_the_model_from_training_to_measuring() {
     succeed(induction().arg("measure").arg(&run));
     for row in rows(&run.join("measurements/heads.jsonl")) {
         let score = row["previous_token"].as_f64().unwrap();
-        assert_eq!(score == 1.0, (row["layer"].as_u64(), row["head"].as_u64()) == (Some(0), Some(1)), "{score}");
+        assert_eq!(
+            score == 1.0,
+            (row["layer"].as_u64(), row["head"].as_u64()) == (Some(0), Some(1)),
+            "{score}"
+        );
     }
-    let message =
-        fail(induction().args(["export", "--step", "200", "--format", "transformer-lens", "--out", "x"]).arg(&run), 2);
+    let message = fail(
+        induction()
+            .args(["export", "--step", "200", "--format", "transformer-lens", "--out", "x"])
+            .arg(&run),
+        2,
+    );
     assert!(message.contains("clamp"), "{message}");
     let bad = text.replace("head = 1", "head = 7");
     let other = folder.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    let message = fail(induction().arg("train").arg(spec(&other, &bad)).arg("--out").arg(other.join("run")), 2);
+    let message = fail(
+        induction().arg("train").arg(spec(&other, &bad)).arg("--out").arg(other.join("run")),
+        2,
+    );
     assert!(message.contains("model.clamp.head = 7"), "{message}");
 }
 
@@ -264,7 +347,10 @@ fn every_measure_has_its_place() {
     };
     let loss = last("loss_by_index.jsonl");
     lengths(&loss, &[("loss_by_index", 24), ("by_example", 8), ("icl_sensitivity", 24)]);
-    assert_eq!(loss["d_loss_d_ln_index"].as_array().unwrap().len(), loss["derivative_index"].as_array().unwrap().len());
+    assert_eq!(
+        loss["d_loss_d_ln_index"].as_array().unwrap().len(),
+        loss["derivative_index"].as_array().unwrap().len()
+    );
     lengths(&last("icl.jsonl"), &[("by_example", 8), ("late_slope_by_example", 8)]);
     lengths(&last("random_tokens.jsonl"), &[("losses", 8)]);
     // 2 heads before, 2 after, 3 inputs.
@@ -272,18 +358,35 @@ fn every_measure_has_its_place() {
     let heads = table("heads.jsonl");
     assert_eq!(heads.len(), 16 * 4);
     let head = heads.last().unwrap();
-    for measure in ["previous_token", "prefix_matching", "copying", "induction_head_mul", "attribution_matched"] {
+    for measure in [
+        "previous_token",
+        "prefix_matching",
+        "copying",
+        "induction_head_mul",
+        "attribution_matched",
+    ] {
         for name in [measure.to_string(), format!("{measure}_stderr"), format!("{measure}_10")] {
             assert!(head[&name].is_f64(), "{name} of {head}");
         }
     }
-    for name in ["ov_copying", "qk_trace", "k_composition_recall", "ov_copy_recall", "previous_position_recall"] {
+    for name in [
+        "ov_copying",
+        "qk_trace",
+        "k_composition_recall",
+        "ov_copy_recall",
+        "previous_position_recall",
+    ] {
         assert!(head[name].is_f64(), "{name} of {head}");
     }
     assert!(head["role"].is_string() && heads[0]["qk_trace"].is_null());
-    let summary: Value =
-        serde_json::from_str(&std::fs::read_to_string(run.join("measurements/summary.json")).unwrap()).unwrap();
-    assert!(summary["ceiling"]["icl_score"].is_f64() && summary["predicted_onset_tokens"].is_f64(), "{summary}");
+    let summary: Value = serde_json::from_str(
+        &std::fs::read_to_string(run.join("measurements/summary.json")).unwrap(),
+    )
+    .unwrap();
+    assert!(
+        summary["ceiling"]["icl_score"].is_f64() && summary["predicted_onset_tokens"].is_f64(),
+        "{summary}"
+    );
     assert!(summary["window"].is_object() != summary["no_window"].is_string(), "{summary}");
 }
 
@@ -293,7 +396,13 @@ fn explore_stands_alone_goes_on_and_repeats_itself() {
     let run = folder.path().join("run");
     succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
     let measurements = run.join("measurements");
-    let files = ["text.json", "text.jsonl", "explore.json", "prompts.jsonl", "maps/step-00000200.safetensors"];
+    let files = [
+        "text.json",
+        "text.jsonl",
+        "explore.json",
+        "prompts.jsonl",
+        "maps/step-00000200.safetensors",
+    ];
     let explore = || {
         succeed(induction().arg("explore").arg(&run));
         files.map(|name| std::fs::read(measurements.join(name)).unwrap())
@@ -312,13 +421,22 @@ fn explore_stands_alone_goes_on_and_repeats_itself() {
     let mut ids = vec![0];
     ids.extend(stored["ids"].as_array().unwrap()[..23].iter().map(|id| id.as_u64().unwrap()));
     std::fs::write(&tokens, serde_json::to_string(&ids).unwrap()).unwrap();
-    let scan =
-        succeed(induction().args(["--json", "scan"]).arg(&run).arg("--tokens").arg(&tokens).args(["--pattern", "1:0"]));
+    let scan = succeed(
+        induction()
+            .args(["--json", "scan"])
+            .arg(&run)
+            .arg("--tokens")
+            .arg(&tokens)
+            .args(["--pattern", "1:0"]),
+    );
     let scan: Value = serde_json::from_str(&scan).unwrap();
     for (query, row) in scan["pattern"].as_array().unwrap().iter().enumerate() {
         for (key, share) in row.as_array().unwrap().iter().enumerate() {
             let kept = f64::from(attention.data()[(2 * 24 + query) * 24 + key]) / 255.0;
-            assert!((kept - share.as_f64().unwrap()).abs() < 0.0021, "{query} {key}: {kept} for {share}");
+            assert!(
+                (kept - share.as_f64().unwrap()).abs() < 0.0021,
+                "{query} {key}: {kept} for {share}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
-//! The parts of a training step, on one thread, at the laptop model's sizes: d_model 128, heads of 32, context 512,
-//! vocabulary 512. Criterion's throughput is in floating-point operations for products, in elements for the rest.
+//! The parts of a training step, on one thread, at the laptop model's sizes: d_model 128, heads of
+//! 32, context 512, vocabulary 512. Criterion's throughput is in floating-point operations for
+//! products, in elements for the rest.
 
 use std::hint::black_box;
 
@@ -67,14 +68,35 @@ fn one_head(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(pairs * 4 * D_HEAD as u64));
     group.bench_function("forward", |bencher| {
         bencher.iter(|| {
-            attention::forward(arch, shape, free, black_box(&q), &k_t, &v, &mut z, &mut log_sums, &mut scratch);
+            attention::forward(
+                arch,
+                shape,
+                free,
+                black_box(&q),
+                &k_t,
+                &v,
+                &mut z,
+                &mut log_sums,
+                &mut scratch,
+            );
         });
     });
     group.throughput(Throughput::Elements(pairs * 8 * D_HEAD as u64));
     group.bench_function("backward", |bencher| {
         bencher.iter(|| {
-            let saved = Saved { q: black_box(&q), k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
-            attention::backward(arch, shape, free, saved, &dz, &mut dq, &mut dk, &mut dv, &mut scratch);
+            let saved =
+                Saved { q: black_box(&q), k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
+            attention::backward(
+                arch,
+                shape,
+                free,
+                saved,
+                &dz,
+                &mut dq,
+                &mut dk,
+                &mut dv,
+                &mut scratch,
+            );
         });
     });
 }
@@ -88,15 +110,30 @@ fn row_by_row(criterion: &mut Criterion) {
     let (mut dw, mut db) = (noise(D_MODEL), noise(D_MODEL));
     group.throughput(Throughput::Elements((USED * D_MODEL) as u64));
     group.bench_function("layer norm", |bencher| {
-        bencher.iter(|| layer_norm(arch, black_box(&x), ROWS, USED, D_MODEL, &w, &b, 1e-5, &mut stats, &mut out));
+        bencher.iter(|| {
+            layer_norm(arch, black_box(&x), ROWS, USED, D_MODEL, &w, &b, 1e-5, &mut stats, &mut out)
+        });
     });
     group.bench_function("layer norm, backward", |bencher| {
         let mut run = || {
-            layer_norm_backward(arch, &x, ROWS, USED, D_MODEL, &w, &stats, black_box(&dy), &mut dx, &mut dw, &mut db);
+            layer_norm_backward(
+                arch,
+                &x,
+                ROWS,
+                USED,
+                D_MODEL,
+                &w,
+                &stats,
+                black_box(&dy),
+                &mut dx,
+                &mut dw,
+                &mut db,
+            );
         };
         bencher.iter(&mut run);
     });
-    let (bias, mut hidden, mut slope) = (noise(512), noise(panels::len(ROWS, 512)), noise(panels::len(ROWS, 512)));
+    let (bias, mut hidden, mut slope) =
+        (noise(512), noise(panels::len(ROWS, 512)), noise(panels::len(ROWS, 512)));
     group.throughput(Throughput::Elements((USED * 512) as u64));
     group.bench_function("gelu and its slope", |bencher| {
         bencher.iter(|| gelu(arch, black_box(&mut hidden), ROWS, USED, &bias, Some(&mut slope)));
@@ -124,7 +161,9 @@ fn row_by_row(criterion: &mut Criterion) {
         decay: 1.0,
     };
     group.throughput(Throughput::Elements(1 << 18));
-    group.bench_function("adamw", |bencher| bencher.iter(|| adamw(arch, step, &mut p, black_box(&g), &mut m, &mut v)));
+    group.bench_function("adamw", |bencher| {
+        bencher.iter(|| adamw(arch, step, &mut p, black_box(&g), &mut m, &mut v))
+    });
 }
 
 criterion_group!(benches, products, one_head, row_by_row);

@@ -1,8 +1,9 @@
-//! Causal softmax attention of one head over one sequence, forward and backward, without storing the pattern.
+//! Causal softmax attention of one head over one sequence, forward and backward, without storing
+//! the pattern.
 //!
-//! Scores live only as tiles in the cache. The forward pass keeps each query's log-sum-exp, from which the backward pass
-//! makes the pattern again: that costs a seventh more arithmetic than keeping the pattern, and no memory that grows with
-//! the square of the context.
+//! Scores live only as tiles in the cache. The forward pass keeps each query's log-sum-exp, from
+//! which the backward pass makes the pattern again: that costs a seventh more arithmetic than
+//! keeping the pattern, and no memory that grows with the square of the context.
 
 use pulp::{Arch, Simd};
 
@@ -26,8 +27,9 @@ pub struct Shape {
     pub scale: f64,
 }
 
-/// Keys that queries may not attend to, beside those after them: query `i` has `keys[from..to]` with `[from, to]` its
-/// span, ascending, and at least one that it sees is not among them. The default forbids nothing.
+/// Keys that queries may not attend to, beside those after them: query `i` has `keys[from..to]`
+/// with `[from, to]` its span, ascending, and at least one that it sees is not among them. The
+/// default forbids nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forbidden<'a> {
     /// One a query; empty if nothing is forbidden.
@@ -48,7 +50,8 @@ impl Forbidden<'_> {
 
 /// Queries whose scores are in the cache together. A multiple of [`PANEL`].
 const FORWARD_QUERIES: usize = 32;
-/// One row more than is used: rows of a power of two would put a query's panels into the same few cache sets.
+/// One row more than is used: rows of a power of two would put a query's panels into the same few
+/// cache sets.
 const FORWARD_ROWS: usize = FORWARD_QUERIES + 1;
 /// As above, for the backward pass.
 const BACKWARD_QUERIES: usize = 64;
@@ -59,8 +62,9 @@ pub fn scratch_len(used: usize) -> usize {
 }
 
 kernel! {
-    /// `z = softmax(scale q k^T, causal) v`. `q`, `v` and `z` are panels of `rows` rows; `k_t` is the transpose of the
-    /// keys, panels of `d_head` rows. `log_sums[i]` becomes the logarithm of query `i`'s sum of exponentials.
+    /// `z = softmax(scale q k^T, causal) v`. `q`, `v` and `z` are panels of `rows` rows; `k_t` is
+    /// the transpose of the keys, panels of `d_head` rows. `log_sums[i]` becomes the logarithm of
+    /// query `i`'s sum of exponentials.
     pub fn forward(
         shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], v: &'a [T], z: &'a mut [T],
         log_sums: &'a mut [T], scratch: &'a mut [T],
@@ -86,8 +90,15 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
         scores::<T, S, W>(s, start, end, rows, d_head, q, k_t, scratch, FORWARD_ROWS);
         let mut shares = [T::default(); FORWARD_QUERIES];
         for i in start..end {
-            let (log_sum, share) =
-                row_exponentials::<T, S, W>(s, forbidden.of(i), i, i - start, scale, scratch, FORWARD_ROWS);
+            let (log_sum, share) = row_exponentials::<T, S, W>(
+                s,
+                forbidden.of(i),
+                i,
+                i - start,
+                scale,
+                scratch,
+                FORWARD_ROWS,
+            );
             log_sums[i] = log_sum;
             shares[i - start] = share;
         }
@@ -99,8 +110,9 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// The first half of [`forward`], for patterns that are read again and again: `exponentials` (panels of `rows` rows, a
-    /// column a key, 0 above the diagonal within a panel) and what each query's must be multiplied by to sum to 1.
+    /// The first half of [`forward`], for patterns that are read again and again: `exponentials`
+    /// (panels of `rows` rows, a column a key, 0 above the diagonal within a panel) and what each
+    /// query's must be multiplied by to sum to 1.
     pub fn exponentials(
         shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], out: &'a mut [T], shares: &'a mut [T],
     ) = run_exponentials;
@@ -125,8 +137,8 @@ fn run_exponentials<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// The second half of [`forward`]: `z` from what [`exponentials`] left, to the same bits as [`forward`]'s where the
-    /// values are the same.
+    /// The second half of [`forward`]: `z` from what [`exponentials`] left, to the same bits as
+    /// [`forward`]'s where the values are the same.
     pub fn read_exponentials(
         shape: Shape, exponentials: &'a [T], shares: &'a [T], v: &'a [T], z: &'a mut [T],
     ) = run_read_exponentials;
@@ -151,7 +163,8 @@ fn run_read_exponentials<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// `z` of the queries from `i` on, a tile of them, from the exponentials in `left`'s rows from `row` on.
+/// `z` of the queries from `i` on, a tile of them, from the exponentials in `left`'s rows from
+/// `row` on.
 #[inline(always)]
 fn weigh<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -179,7 +192,8 @@ fn weigh<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Unscaled scores of the queries `start..end` into `out`, for the panels of keys that any query of its tile may see.
+/// Unscaled scores of the queries `start..end` into `out`, for the panels of keys that any query of
+/// its tile may see.
 #[inline(always)]
 fn scores<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -199,14 +213,16 @@ fn scores<T: Real, S: Simd, const W: usize>(
         for i in (start.max(p * PANEL)..end).step_by(TILE) {
             tile!(s, i, queries, keys, |row, from, sums| {
                 let at = (i - start + row) * PANEL;
-                T::vectors_mut::<S>(&mut out[at..at + PANEL])[from..from + sums.len()].copy_from_slice(sums);
+                T::vectors_mut::<S>(&mut out[at..at + PANEL])[from..from + sums.len()]
+                    .copy_from_slice(sums);
             });
         }
     }
 }
 
-/// Makes query `i`'s scores, in row `row` of `out`, exponentials (0 after the diagonal, up to the panel's end). Returns
-/// the logarithm of their sum, and what they must be multiplied by to sum to 1.
+/// Makes query `i`'s scores, in row `row` of `out`, exponentials (0 after the diagonal, up to the
+/// panel's end). Returns the logarithm of their sum, and what they must be multiplied by to sum to
+/// 1.
 #[inline(always)]
 fn row_exponentials<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -258,7 +274,8 @@ fn run_pattern<T: Real, S: Simd, const W: usize>(
     out.fill(T::default());
     scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
     for i in 0..used {
-        let (_, share) = row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, T::from_f64(scale), out, rows);
+        let (_, share) =
+            row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, T::from_f64(scale), out, rows);
         let share = T::splat(s, share);
         for p in 0..=i / PANEL {
             for x in T::vectors_mut::<S>(&mut out[(p * rows + i) * PANEL..][..PANEL]) {
@@ -298,8 +315,9 @@ pub struct Saved<'a, T> {
 kernel! {
     /// Gradients of the queries, keys and values (written) from the gradient of `z`.
     ///
-    /// Tile by tile of queries and keys, everything a tile needs in the innermost cache: with `p` the pattern and `g` the
-    /// gradient of `z`, `dp = g v^T`, `ds = scale p (dp - sum(g z))`, `dv += p^T g`, `dk += ds^T q`, `dq += ds k`.
+    /// Tile by tile of queries and keys, everything a tile needs in the innermost cache: with `p`
+    /// the pattern and `g` the gradient of `z`, `dp = g v^T`, `ds = scale p (dp - sum(g z))`, `dv
+    /// += p^T g`, `dk += ds^T q`, `dq += ds k`.
     pub fn backward(
         shape: Shape, forbidden: Forbidden<'a>, saved: Saved<'a, T>, dz: &'a [T], dq: &'a mut [T], dk: &'a mut [T], dv: &'a mut [T],
         scratch: &'a mut [T],
@@ -331,7 +349,8 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
             let mut sums = [T::splat(s, T::default()); W];
             for p in 0..columns {
                 let at = (p * rows + i) * PANEL;
-                let (g, z) = (T::vectors::<S>(&dz[at..at + PANEL]), T::vectors::<S>(&z[at..at + PANEL]));
+                let (g, z) =
+                    (T::vectors::<S>(&dz[at..at + PANEL]), T::vectors::<S>(&z[at..at + PANEL]));
                 for ((sum, &g), &z) in sums.iter_mut().zip(g).zip(z) {
                     *sum = T::mul_add(s, g, z, *sum);
                 }
@@ -366,7 +385,9 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
                 for row in 0..TILE {
                     let keys = forbidden.of(i + row);
                     let from = keys.partition_point(|&key| (key as usize) < first_key);
-                    for &key in keys[from..].iter().take_while(|&&key| (key as usize) < first_key + PANEL) {
+                    for &key in
+                        keys[from..].iter().take_while(|&&key| (key as usize) < first_key + PANEL)
+                    {
                         pattern[row * PANEL + key as usize - first_key] = T::default();
                     }
                 }
@@ -387,13 +408,29 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
                 let these = begin(first_key)..begin((first_key + PANEL).min(rows));
                 // The first queries that see these keys write, later ones add.
                 let mode = || if first_key >= start { Out::Set } else { Out::Add };
-                let left = |data| Left::Transposed { data, rows: BACKWARD_QUERIES, first: first - start };
-                strip::<T, S, W>(s, key_rows, left(pattern), &dz[queries.clone()], &mut dv[these.clone()], mode());
+                let left =
+                    |data| Left::Transposed { data, rows: BACKWARD_QUERIES, first: first - start };
+                strip::<T, S, W>(
+                    s,
+                    key_rows,
+                    left(pattern),
+                    &dz[queries.clone()],
+                    &mut dv[these.clone()],
+                    mode(),
+                );
                 strip::<T, S, W>(s, key_rows, left(d_scores), &q[queries], &mut dk[these], mode());
-                let left = Left::Plain { data: d_scores, rows: BACKWARD_QUERIES, first: first - start };
+                let left =
+                    Left::Plain { data: d_scores, rows: BACKWARD_QUERIES, first: first - start };
                 let keys = &k[begin(first_key)..begin(first_key + key_rows)];
                 let target = &mut dq[begin(first)..begin(end.next_multiple_of(TILE))];
-                strip::<T, S, W>(s, end - first, left, keys, target, if p == 0 { Out::Set } else { Out::Add });
+                strip::<T, S, W>(
+                    s,
+                    end - first,
+                    left,
+                    keys,
+                    target,
+                    if p == 0 { Out::Set } else { Out::Add },
+                );
             }
         }
     }
@@ -420,14 +457,28 @@ mod tests {
         let (mut spans, mut keys) = (Vec::new(), Vec::new());
         for i in 0..n as u64 {
             let from = keys.len() as u32;
-            keys.extend((1..=i as u32).filter(|&j| ((seed >> 7) ^ (i * 31) ^ (u64::from(j) * 17)).is_multiple_of(3)));
+            keys.extend(
+                (1..=i as u32)
+                    .filter(|&j| ((seed >> 7) ^ (i * 31) ^ (u64::from(j) * 17)).is_multiple_of(3)),
+            );
             spans.push([from, keys.len() as u32]);
         }
         (spans, keys)
     }
 
-    fn twin(n: usize, d: usize, scale: f64, forbidden: Forbidden, q: &[f64], k: &[f64], v: &[f64], g: &[f64]) -> Twin {
-        let dot = |a: &[f64], i: usize, b: &[f64], j: usize| (0..d).map(|x| a[i * d + x] * b[j * d + x]).sum::<f64>();
+    fn twin(
+        n: usize,
+        d: usize,
+        scale: f64,
+        forbidden: Forbidden,
+        q: &[f64],
+        k: &[f64],
+        v: &[f64],
+        g: &[f64],
+    ) -> Twin {
+        let dot = |a: &[f64], i: usize, b: &[f64], j: usize| {
+            (0..d).map(|x| a[i * d + x] * b[j * d + x]).sum::<f64>()
+        };
         let mut out = Twin {
             z: vec![0.0; n * d],
             pattern: vec![0.0; n * n],
@@ -477,17 +528,20 @@ mod tests {
         let rows = n.next_multiple_of(8) + 1;
         let stored = panels::len(rows, d);
         let into = |x: &[f64]| {
-            // What no result may depend on is NaN; missing columns are zero, as a product leaves them.
+            // What no result may depend on is NaN; missing columns are zero, as a product leaves
+            // them.
             let mut out = vec![T::NAN; stored];
             for i in 0..n {
                 for j in 0..panels::count(d) * PANEL {
-                    out[panels::at(rows, i, j)] = T::from_f64(if j < d { x[i * d + j] } else { 0.0 });
+                    out[panels::at(rows, i, j)] =
+                        T::from_f64(if j < d { x[i * d + j] } else { 0.0 });
                 }
             }
             out
         };
-        let back =
-            |x: &[T]| -> Vec<f64> { (0..n * d).map(|at| x[panels::at(rows, at / d, at % d)].to_f64()).collect() };
+        let back = |x: &[T]| -> Vec<f64> {
+            (0..n * d).map(|at| x[panels::at(rows, at / d, at % d)].to_f64()).collect()
+        };
         let [q, k, v, g] = tensors.map(into);
         let mut k_t = vec![T::NAN; panels::len(d, n)];
         let mut v_t = k_t.clone();
@@ -499,7 +553,8 @@ mod tests {
             let mut scratch = vec![T::NAN; scratch_len(n)];
             let (mut z, mut log_sums) = (poisoned(), vec![T::NAN; n]);
             forward(arch, shape, forbidden, &q, &k_t, &v, &mut z, &mut log_sums, &mut scratch);
-            let (mut kept, mut shares, mut again) = (vec![T::NAN; panels::len(rows, n)], vec![T::NAN; n], poisoned());
+            let (mut kept, mut shares, mut again) =
+                (vec![T::NAN; panels::len(rows, n)], vec![T::NAN; n], poisoned());
             exponentials(arch, shape, forbidden, &q, &k_t, &mut kept, &mut shares);
             read_exponentials(arch, shape, &kept, &shares, &v, &mut again);
             assert_eq!(back(&z), back(&again), "what is kept reads as what is not");
@@ -507,7 +562,8 @@ mod tests {
             pattern(arch, shape, forbidden, &q, &k_t, &mut whole);
             let mut read_z = poisoned();
             read(arch, shape, &whole, &v, &mut read_z);
-            let pattern: Vec<f64> = (0..n * n).map(|at| whole[panels::at(rows, at / n, at % n)].to_f64()).collect();
+            let pattern: Vec<f64> =
+                (0..n * n).map(|at| whole[panels::at(rows, at / n, at % n)].to_f64()).collect();
             let (mut dq, mut dk, mut dv) = (poisoned(), poisoned(), poisoned());
             let saved = Saved { q: &q, k: &k, k_t: &k_t, v_t: &v_t, z: &z, log_sums: &log_sums };
             scratch.fill(T::NAN);
@@ -521,7 +577,10 @@ mod tests {
         let expected = [&twin.z, &twin.pattern, &twin.z, &twin.dq, &twin.dk, &twin.dv];
         for (which, (found, expected)) in found.iter().zip(expected).enumerate() {
             for (at, (f, e)) in found.iter().zip(expected).enumerate() {
-                assert!((f - e).abs() <= tolerance * (1.0 + e.abs()), "result {which} at {at}: {f} is not {e}");
+                assert!(
+                    (f - e).abs() <= tolerance * (1.0 + e.abs()),
+                    "result {which} at {at}: {f} is not {e}"
+                );
             }
         }
     }

@@ -1,18 +1,21 @@
 //! Vectorised arithmetic of a small transformer on a CPU.
 //!
-//! Everything stands on one memory layout, the panel ([`panels`]): a matrix is cut into strips of [`PANEL`] columns, each
-//! strip stored row after row. A strip is at once what a matrix product wants as its right factor (a row is two AVX-512
-//! registers), what it can read as its left factor without copying, plain or transposed, and what a head of width 32 is.
-//! So the products here need no packing, except of the weights, once a step.
+//! Everything stands on one memory layout, the panel ([`panels`]): a matrix is cut into strips of
+//! [`PANEL`] columns, each strip stored row after row. A strip is at once what a matrix product
+//! wants as its right factor (a row is two AVX-512 registers), what it can read as its left factor
+//! without copying, plain or transposed, and what a head of width 32 is. So the products here need
+//! no packing, except of the weights, once a step.
 //!
-//! Products, norms and attention are written once over [`pulp`]'s registers and compiled for AVX-512, AVX2, NEON and scalar code; the processor
-//! chooses at run time. Each sum has one order, fixed by the code and not by the width of a register (an element of a
-//! product is one chain of fused multiply-adds; a sum along a row has 32 lanes, then a tree), so every instruction set
+//! Products, norms and attention are written once over [`pulp`]'s registers and compiled for
+//! AVX-512, AVX2, NEON and scalar code; the processor chooses at run time. Each sum has one order,
+//! fixed by the code and not by the width of a register (an element of a product is one chain of
+//! fused multiply-adds; a sum along a row has 32 lanes, then a tree), so every instruction set
 //! gives the same bits. No `unsafe`: bounds are checked once a tile, outside the inner loops.
 //!
-//! Kernels of the model are generic over [`Real`]: `f64` is the same code, slower, for checking gradients. The optimizer's
-//! are `f32` loops that the compiler vectorises. What is compiled for an instruction set takes it ([`Arch`]) as an argument,
-//! so tests compare all that a processor has ([`archs`]).
+//! Kernels of the model are generic over [`Real`]: `f64` is the same code, slower, for checking
+//! gradients. The optimizer's are `f32` loops that the compiler vectorises. What is compiled for an
+//! instruction set takes it ([`Arch`]) as an argument, so tests compare all that a processor has
+//! ([`archs`]).
 //!
 //! ```
 //! use induction_kernels::{Arch, Left, Out, matmul, panels};
@@ -30,8 +33,14 @@
 //!
 //! Runnable: `cargo run -p induction-kernels --example attention`.
 
-#![allow(clippy::too_many_arguments, reason = "a kernel has as many tensors and sizes as its definition")]
-#![allow(clippy::needless_range_loop, reason = "rows and registers are counted: several slices share one index")]
+#![allow(
+    clippy::too_many_arguments,
+    reason = "a kernel has as many tensors and sizes as its definition"
+)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "rows and registers are counted: several slices share one index"
+)]
 
 pub mod attention;
 mod matmul;
@@ -61,8 +70,8 @@ pub fn archs() -> Vec<Arch> {
     archs
 }
 
-/// A public kernel from a function that is generic over the registers `S` and the number `W` of them in a panel's row:
-/// arrays of `W` registers are what the compiler keeps out of memory.
+/// A public kernel from a function that is generic over the registers `S` and the number `W` of
+/// them in a panel's row: arrays of `W` registers are what the compiler keeps out of memory.
 macro_rules! kernel {
     ($(#[$doc:meta])* pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $run:ident;) => {
         $(#[$doc])*

@@ -14,8 +14,8 @@ pub enum Left<'a, T> {
         /// The row that is row 0 of the product.
         first: usize,
     },
-    /// The transpose of panels of `rows` rows: row `i` of the factor is column `i` of `data`, and the sum runs over
-    /// `data`'s rows from `first` on.
+    /// The transpose of panels of `rows` rows: row `i` of the factor is column `i` of `data`, and
+    /// the sum runs over `data`'s rows from `first` on.
     Transposed {
         /// The matrix.
         data: &'a [T],
@@ -37,12 +37,12 @@ pub enum Out<'a, T> {
 }
 
 kernel! {
-    /// `out[i, j] = sum over k of left[i, k] * right[k, j]` for `i < m`, `k < depth`, `j < n`, all in panels; `right` has
-    /// `right_rows` rows, `out` has `out_rows`.
+    /// `out[i, j] = sum over k of left[i, k] * right[k, j]` for `i < m`, `k < depth`, `j < n`, all
+    /// in panels; `right` has `right_rows` rows, `out` has `out_rows`.
     ///
-    /// `m` is rounded up to a multiple of 8, `n` to whole panels: the factors and the result must have room for it, and
-    /// what lies beyond is not meaningful. Each element is one chain of fused multiply-adds in the order of `k`, begun at
-    /// 0, so it does not depend on how the work is cut.
+    /// `m` is rounded up to a multiple of 8, `n` to whole panels: the factors and the result must
+    /// have room for it, and what lies beyond is not meaningful. Each element is one chain of fused
+    /// multiply-adds in the order of `k`, begun at 0, so it does not depend on how the work is cut.
     pub fn matmul(
         m: usize, depth: usize, n: usize, left: Left<'a, T>, right: &'a [T], right_rows: usize, out: &'a mut [T],
         out_rows: usize, mode: Out<'a, T>,
@@ -76,8 +76,8 @@ fn run<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Rows of a tile: with two registers a row, 16 sums are in flight, enough to hide a multiply-add's latency on machines
-/// that start two a cycle.
+/// Rows of a tile: with two registers a row, 16 sums are in flight, enough to hide a multiply-add's
+/// latency on machines that start two a cycle.
 pub(crate) const TILE: usize = 8;
 
 /// `out[0..m] (+)= left x right` for one panel of columns.
@@ -112,10 +112,12 @@ pub(crate) fn strip<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Rows `i..i + TILE` of `left` times one panel, given row by row to the code after `|row, first register, sums|`.
+/// Rows `i..i + TILE` of `left` times one panel, given row by row to the code after `|row, first
+/// register, sums|`.
 ///
-/// The tile is cut so that its sums fit the instruction set's registers. A macro, as a closure cannot be told to be
-/// inlined, and what is not inlined into the function compiled for an instruction set is compiled without it.
+/// The tile is cut so that its sums fit the instruction set's registers. A macro, as a closure
+/// cannot be told to be inlined, and what is not inlined into the function compiled for an
+/// instruction set is compiled without it.
 macro_rules! tile {
     ($s:expr, $i:expr, $left:expr, $right:expr, |$row:ident, $from:ident, $sums:ident| $store:block) => {{
         use $crate::matmul::{TILE, piece};
@@ -132,7 +134,8 @@ macro_rules! tile {
                 }
             };
         }
-        // 32 registers of 512 bits; 16 of 256 bits; 32 of 128 bits on NEON. Scalar code runs for correctness only.
+        // 32 registers of 512 bits; 16 of 256 bits; 32 of 128 bits on NEON. Scalar code runs for
+        // correctness only.
         match W {
             2 => rows!(0, 8, 2),
             8 if S::REGISTER_COUNT >= 32 => {
@@ -168,7 +171,8 @@ pub(crate) fn piece<T: Real, S: Simd, const W: usize, const M: usize, const N: u
                 let block: &[[T; PANEL]; M] = block.try_into().expect("M rows were cut");
                 if right.len() == PANEL {
                     // The common case has a constant length: no bound is checked inside.
-                    let right: &[[T::Vector<S>; W]; PANEL] = right.try_into().expect("just compared");
+                    let right: &[[T::Vector<S>; W]; PANEL] =
+                        right.try_into().expect("just compared");
                     for (k, right) in right.iter().enumerate() {
                         step::<T, S, W, M, N>(s, |m| block[m][k], right, from, &mut sums);
                     }
@@ -226,7 +230,13 @@ mod tests {
     }
 
     /// The definition, one element at a time.
-    fn brute<T: Real>(m: usize, depth: usize, n: usize, left: &dyn Fn(usize, usize) -> T, right: &[T]) -> Vec<T> {
+    fn brute<T: Real>(
+        m: usize,
+        depth: usize,
+        n: usize,
+        left: &dyn Fn(usize, usize) -> T,
+        right: &[T],
+    ) -> Vec<T> {
         let mut out = vec![T::default(); m * n];
         for i in 0..m {
             for j in 0..n {
@@ -271,7 +281,11 @@ mod tests {
                             let at = panels::at(rounded, i, j);
                             let sum = expected[i * n + j];
                             let sum = if mode == 0 { sum } else { base[at] + sum };
-                            assert!(out[at] == sum, "{arch:?} mode {mode} ({i}, {j}): {:?} is not {sum:?}", out[at]);
+                            assert!(
+                                out[at] == sum,
+                                "{arch:?} mode {mode} ({i}, {j}): {:?} is not {sum:?}",
+                                out[at]
+                            );
                         }
                     }
                 }

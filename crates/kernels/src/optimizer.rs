@@ -21,7 +21,8 @@ pub struct AdamW {
     pub decay: f32,
 }
 
-/// One AdamW step on a parameter and its moments, all slices of one length: a single pass over memory.
+/// One AdamW step on a parameter and its moments, all slices of one length: a single pass over
+/// memory.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -43,8 +44,10 @@ impl WithSimd for Task<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { step, p, g, m, v } = self;
-        let AdamW { gradient_scale, mix1, beta2, mix2, step_size, root_correction2, eps, decay } = step;
-        // Plain arithmetic without a sum across elements: the compiler vectorises it for each instruction set.
+        let AdamW { gradient_scale, mix1, beta2, mix2, step_size, root_correction2, eps, decay } =
+            step;
+        // Plain arithmetic without a sum across elements: the compiler vectorises it for each
+        // instruction set.
         for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
             let g = g * gradient_scale;
             *m += mix1 * (g - *m);
@@ -54,7 +57,8 @@ impl WithSimd for Task<'_> {
     }
 }
 
-/// The sum of squares, in `f64`: each element is squared exactly, and the order of the sum is fixed.
+/// The sum of squares, in `f64`: each element is squared exactly, and the order of the sum is
+/// fixed.
 pub fn sum_of_squares(arch: Arch, x: &[f32]) -> f64 {
     arch.dispatch(Squares(x))
 }
@@ -85,8 +89,9 @@ mod tests {
 
     #[test]
     fn every_instruction_set_takes_the_same_step() {
-        let noise =
-            |seed: usize| -> Vec<f32> { (0..1003).map(|i| ((i * 7919 + seed) % 997) as f32 / 500.0 - 1.0).collect() };
+        let noise = |seed: usize| -> Vec<f32> {
+            (0..1003).map(|i| ((i * 7919 + seed) % 997) as f32 / 500.0 - 1.0).collect()
+        };
         let step = AdamW {
             gradient_scale: 0.7,
             mix1: 0.1,
@@ -97,7 +102,8 @@ mod tests {
             eps: 1e-8,
             decay: 0.999,
         };
-        let (p, g, m, v) = (noise(1), noise(2), noise(3), noise(4).iter().map(|x| x * x).collect::<Vec<_>>());
+        let (p, g, m, v) =
+            (noise(1), noise(2), noise(3), noise(4).iter().map(|x| x * x).collect::<Vec<_>>());
         let exact: f64 = g.iter().map(|&x| f64::from(x).powi(2)).sum();
         for arch in archs() {
             assert!((sum_of_squares(arch, &g) - exact).abs() < 1e-12 * exact);
@@ -109,7 +115,11 @@ mod tests {
                 let first = m[i] + 0.1 * (g - m[i]);
                 let second = 0.98 * v[i] + 0.02 * g * g;
                 assert_eq!((new_m[i], new_v[i]), (first, second));
-                assert_eq!(new_p[i], p[i] * 0.999 - 3e-3 * first / (second.sqrt() / 0.3 + 1e-8), "{arch:?}");
+                assert_eq!(
+                    new_p[i],
+                    p[i] * 0.999 - 3e-3 * first / (second.sqrt() / 0.3 + 1e-8),
+                    "{arch:?}"
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The layout: element (row, column) of a matrix of `rows` rows stands at
 //! `(column / PANEL * rows + row) * PANEL + column % PANEL`.
 //!
-//! The last panel's missing columns are stored too. Where a kernel reads them they must be zero; [`pack`] and
-//! [`transpose`] make them so.
+//! The last panel's missing columns are stored too. Where a kernel reads them they must be zero;
+//! [`pack`] and [`transpose`] make them so.
 
 use crate::{PANEL, Real};
 
@@ -21,9 +21,15 @@ pub const fn at(rows: usize, row: usize, column: usize) -> usize {
     (column / PANEL * rows + row) * PANEL + column % PANEL
 }
 
-/// Row-major `source`, `[rows, columns]`, into panels that store `out_rows` rows, from row `first_row` on; missing columns
-/// become zero.
-pub fn pack<T: Real>(source: &[T], columns: usize, out: &mut [T], out_rows: usize, first_row: usize) {
+/// Row-major `source`, `[rows, columns]`, into panels that store `out_rows` rows, from row
+/// `first_row` on; missing columns become zero.
+pub fn pack<T: Real>(
+    source: &[T],
+    columns: usize,
+    out: &mut [T],
+    out_rows: usize,
+    first_row: usize,
+) {
     let rows = source.len() / columns;
     for (p, panel) in out[..len(out_rows, columns)].chunks_exact_mut(out_rows * PANEL).enumerate() {
         let from = p * PANEL;
@@ -36,19 +42,23 @@ pub fn pack<T: Real>(source: &[T], columns: usize, out: &mut [T], out_rows: usiz
     }
 }
 
-/// The rows of panels (`rows` are stored) from `first_row` on, into row-major `out`, `[its rows, columns]`.
+/// The rows of panels (`rows` are stored) from `first_row` on, into row-major `out`, `[its rows,
+/// columns]`.
 pub fn unpack<T: Real>(panels: &[T], rows: usize, first_row: usize, columns: usize, out: &mut [T]) {
     for (p, panel) in panels[..len(rows, columns)].chunks_exact(rows * PANEL).enumerate() {
         let from = p * PANEL;
         let width = PANEL.min(columns - from);
-        for (row, out) in panel[first_row * PANEL..].chunks_exact(PANEL).zip(out.chunks_exact_mut(columns)) {
+        for (row, out) in
+            panel[first_row * PANEL..].chunks_exact(PANEL).zip(out.chunks_exact_mut(columns))
+        {
             out[from..from + width].copy_from_slice(&row[..width]);
         }
     }
 }
 
-/// The transpose of panels `[rows, columns]`, of which the first `used` rows count, into panels `[columns, used]` that
-/// store `out_rows` rows, from row `first_row` on; missing columns become zero.
+/// The transpose of panels `[rows, columns]`, of which the first `used` rows count, into panels
+/// `[columns, used]` that store `out_rows` rows, from row `first_row` on; missing columns become
+/// zero.
 pub fn transpose<T: Real>(
     panels: &[T],
     rows: usize,
@@ -65,7 +75,10 @@ pub fn transpose<T: Real>(
             let block = &panels[(p * rows + q * PANEL) * PANEL..][..height * PANEL];
             let out = &mut out[(first_row + p * PANEL) * PANEL..][..width * PANEL];
             if (height, width) == (PANEL, PANEL) {
-                transpose_block(block.try_into().expect("a whole block"), out.try_into().expect("a whole block"));
+                transpose_block(
+                    block.try_into().expect("a whole block"),
+                    out.try_into().expect("a whole block"),
+                );
                 continue;
             }
             for (j, out) in out.chunks_exact_mut(PANEL).enumerate() {
@@ -103,7 +116,10 @@ mod tests {
             pack(&source, columns, &mut panels, rows, 0);
             let mut flipped = vec![f32::NAN; len(columns, rows)];
             transpose(&panels, rows, rows, columns, &mut flipped, columns, 0);
-            assert_eq!(flipped.iter().filter(|x| **x == 0.0).count(), flipped.len() - rows * columns);
+            assert_eq!(
+                flipped.iter().filter(|x| **x == 0.0).count(),
+                flipped.len() - rows * columns
+            );
             for r in 0..rows {
                 for c in 0..columns {
                     assert_eq!(panels[at(rows, r, c)], source[r * columns + c]);

@@ -7,8 +7,8 @@ use pulp::Simd;
 
 /// A float type: `f32` for work, `f64` (the same code, slower) to check gradients with.
 ///
-/// The vector operations are elementwise and fused multiply-adds round once on every instruction set, so a kernel that
-/// fixes the order of its sums gives the same bits on all of them.
+/// The vector operations are elementwise and fused multiply-adds round once on every instruction
+/// set, so a kernel that fixes the order of its sums gives the same bits on all of them.
 pub trait Real:
     Copy
     + Debug
@@ -60,11 +60,17 @@ pub trait Real:
     /// `a / b`.
     fn vdiv<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
     /// `a * b + c`, rounded once.
-    fn mul_add<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    fn mul_add<S: Simd>(
+        s: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
     /// The larger, lane by lane.
     fn vmax<S: Simd>(s: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
-    /// `e^x` for `x` up to 88; 0 where the result would be below the smallest normal number; NaN stays NaN. Of several
-    /// registers at once, so that each constant is loaded once for all of them.
+    /// `e^x` for `x` up to 88; 0 where the result would be below the smallest normal number; NaN
+    /// stays NaN. Of several registers at once, so that each constant is loaded once for all of
+    /// them.
     fn exp<S: Simd, const N: usize>(s: S, x: [Self::Vector<S>; N]) -> [Self::Vector<S>; N];
     /// The error function.
     fn erf<S: Simd>(s: S, x: Self::Vector<S>) -> Self::Vector<S>;
@@ -170,7 +176,8 @@ impl Real for f32 {
         max_f32s
     );
 
-    /// `e^x = 2^n e^r` with `|r| <= ln(2) / 2` and a polynomial for `e^r`: within 2 units in the last place.
+    /// `e^x = 2^n e^r` with `|r| <= ln(2) / 2` and a polynomial for `e^r`: within 2 units in the
+    /// last place.
     #[inline(always)]
     fn exp<S: Simd, const N: usize>(s: S, x: [S::f32s; N]) -> [S::f32s; N] {
         // Adding 1.5 * 2^23 leaves the rounded integer in the low bits of the sum.
@@ -178,7 +185,8 @@ impl Real for f32 {
         const COEFFICIENTS: [f32; 6] = [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
         let (mut shifted, mut r, mut e) = (x, x, [s.splat_f32s(1.0 / 720.0); N]);
         for i in 0..N {
-            shifted[i] = s.mul_add_f32s(x[i], s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
+            shifted[i] =
+                s.mul_add_f32s(x[i], s.splat_f32s(std::f32::consts::LOG2_E), s.splat_f32s(ROUND));
         }
         // ln 2 in two parts, the first with few enough bits that its product with n is exact.
         for i in 0..N {
@@ -192,7 +200,8 @@ impl Real for f32 {
             }
         }
         for i in 0..N {
-            let exponent = s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(shifted[i]), s.splat_u32s(23));
+            let exponent =
+                s.wrapping_dyn_shl_u32s(s.transmute_u32s_f32s(shifted[i]), s.splat_u32s(23));
             let scaled = s.transmute_f32s_u32s(s.add_u32s(s.transmute_u32s_f32s(e[i]), exponent));
             let underflows = s.less_than_f32s(x[i], s.splat_f32s(-87.0));
             e[i] = s.select_f32s(underflows, s.splat_f32s(0.0), scaled);
@@ -200,7 +209,8 @@ impl Real for f32 {
         e
     }
 
-    /// The rational approximation of Eigen and XLA on [-4, 4], beyond which erf is 1 to 2e-8: within 5e-7.
+    /// The rational approximation of Eigen and XLA on [-4, 4], beyond which erf is 1 to 2e-8:
+    /// within 5e-7.
     #[inline(always)]
     fn erf<S: Simd>(s: S, x: S::f32s) -> S::f32s {
         const ABOVE: [f32; 7] = [
@@ -212,7 +222,8 @@ impl Real for f32 {
             -2.954_6e-3,
             -1.609_603_3e-2,
         ];
-        const BELOW: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];
+        const BELOW: [f32; 5] =
+            [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];
         let x = s.min_f32s(s.max_f32s(x, s.splat_f32s(-4.0)), s.splat_f32s(4.0));
         let square = s.mul_f32s(x, x);
         let above = s.mul_f32s(x, polynomial(s, square, &ABOVE));
@@ -280,14 +291,20 @@ mod tests {
             arch.dispatch(Map(&mut found, true));
             for (&x, &y) in inputs.iter().zip(&found) {
                 let exact = libm::exp(f64::from(x));
-                assert!((f64::from(y) - exact).abs() <= 2.5e-7 * exact + 1e-37, "{arch:?} exp({x}) = {y}, not {exact}");
+                assert!(
+                    (f64::from(y) - exact).abs() <= 2.5e-7 * exact + 1e-37,
+                    "{arch:?} exp({x}) = {y}, not {exact}"
+                );
             }
             let inputs: Vec<f32> = (-64_000..64_000).map(|i| i as f32 * 1e-4).collect();
             let mut found = inputs.clone();
             arch.dispatch(Map(&mut found, false));
             for (&x, &y) in inputs.iter().zip(&found) {
                 let exact = libm::erf(f64::from(x));
-                assert!((f64::from(y) - exact).abs() <= 5e-7 * exact.abs(), "{arch:?} erf({x}) = {y}, not {exact}");
+                assert!(
+                    (f64::from(y) - exact).abs() <= 5e-7 * exact.abs(),
+                    "{arch:?} erf({x}) = {y}, not {exact}"
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What happens row by row: norms, cross-entropy, activations, smeared keys, rotary positions, sums.
+//! What happens row by row: norms, cross-entropy, activations, smeared keys, rotary positions,
+//! sums.
 //!
 //! Matrices are panels of `rows` stored rows, of which the first `used` count.
 
@@ -66,8 +67,9 @@ fn centred<T: Real, S: Simd>(
 }
 
 kernel! {
-    /// `out = (x - mean) / sqrt(variance + eps) * w + b` along each row of `columns` columns; `w` and `b` are one row of
-    /// panels. Each row's mean and reciprocal of the root are kept in `stats`, for [`layer_norm_backward`].
+    /// `out = (x - mean) / sqrt(variance + eps) * w + b` along each row of `columns` columns; `w`
+    /// and `b` are one row of panels. Each row's mean and reciprocal of the root are kept in
+    /// `stats`, for [`layer_norm_backward`].
     pub fn layer_norm(
         x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], b: &'a [T], eps: f64,
         stats: &'a mut [[T; 2]], out: &'a mut [T],
@@ -103,7 +105,9 @@ fn run_layer_norm<T: Real, S: Simd, const W: usize>(
         let wide_mean = T::splat(s, mean);
         let mut squares = [T::splat(s, T::default()); W];
         for p in 0..count {
-            for ((sum, &x), &e) in squares.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(existing) {
+            for ((sum, &x), &e) in
+                squares.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(existing)
+            {
                 let x = centred::<T, S>(s, x, wide_mean, p + 1 == count, e);
                 *sum = T::mul_add(s, x, x, *sum);
             }
@@ -116,7 +120,9 @@ fn run_layer_norm<T: Real, S: Simd, const W: usize>(
             let gains = T::vectors::<S>(&w[p * PANEL..(p + 1) * PANEL]);
             let biases = T::vectors::<S>(&b[p * PANEL..(p + 1) * PANEL]);
             let out = T::vectors_mut::<S>(&mut out[place(p)]);
-            for (((o, &x), &w), &b) in out.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(gains).zip(biases) {
+            for (((o, &x), &w), &b) in
+                out.iter_mut().zip(T::vectors::<S>(&x[place(p)])).zip(gains).zip(biases)
+            {
                 *o = T::mul_add(s, T::vmul(s, T::vsub(s, x, wide_mean), inverse), w, b);
             }
         }
@@ -124,8 +130,8 @@ fn run_layer_norm<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// `out = x / sqrt(mean(x^2) + eps) * w` along each row of `columns` columns; `w` is one row of panels. What fills the
-    /// last panel of `x` must be zero.
+    /// `out = x / sqrt(mean(x^2) + eps) * w` along each row of `columns` columns; `w` is one row of
+    /// panels. What fills the last panel of `x` must be zero.
     pub fn rms_norm(
         x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], eps: f64, out: &'a mut [T],
     ) = run_rms_norm;
@@ -165,8 +171,8 @@ fn run_rms_norm<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// Adds to `dx` the gradient of [`layer_norm`]'s input, and to `dw` and `db` (one row of panels each) those of its
-    /// gain and bias, from the gradient `dy` of its output.
+    /// Adds to `dx` the gradient of [`layer_norm`]'s input, and to `dw` and `db` (one row of panels
+    /// each) those of its gain and bias, from the gradient `dy` of its output.
     pub fn layer_norm_backward(
         x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], stats: &'a [[T; 2]], dy: &'a [T],
         dx: &'a mut [T], dw: &'a mut [T], db: &'a mut [T],
@@ -200,9 +206,16 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
             let columns = p * PANEL..(p + 1) * PANEL;
             let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
             let w = T::vectors::<S>(&w[columns.clone()]);
-            let (dw, db) = (T::vectors_mut::<S>(&mut dw[columns.clone()]), T::vectors_mut::<S>(&mut db[columns]));
+            let (dw, db) = (
+                T::vectors_mut::<S>(&mut dw[columns.clone()]),
+                T::vectors_mut::<S>(&mut db[columns]),
+            );
             for k in 0..W {
-                let hat = T::vmul(s, centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]), inverse);
+                let hat = T::vmul(
+                    s,
+                    centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]),
+                    inverse,
+                );
                 dw[k] = T::mul_add(s, dy[k], hat, dw[k]);
                 db[k] = T::vadd(s, db[k], dy[k]);
                 let d_hat = T::vmul(s, dy[k], w[k]);
@@ -217,7 +230,11 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
             let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
             let dx = T::vectors_mut::<S>(&mut dx[place(p)]);
             for k in 0..W {
-                let hat = T::vmul(s, centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]), inverse);
+                let hat = T::vmul(
+                    s,
+                    centred::<T, S>(s, x[k], mean, p + 1 == count, existing[k]),
+                    inverse,
+                );
                 let inner = T::mul_add(s, hat, product, T::vsub(s, T::vmul(s, dy[k], w[k]), sum));
                 // Columns that only fill the last panel must stay zero.
                 let inner = if p + 1 == count { T::vmul(s, inner, existing[k]) } else { inner };
@@ -249,9 +266,9 @@ pub(crate) fn exponentials<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// Each row's loss `-log softmax(logits)[target]` in nats; targets and losses are one a row. With
-    /// `gradient: Some(scale)` the logits become the gradient of `scale` times the loss. Without, they are left as
-    /// exponentials: either way the logits are gone.
+    /// Each row's loss `-log softmax(logits)[target]` in nats; targets and losses are one a row.
+    /// With `gradient: Some(scale)` the logits become the gradient of `scale` times the loss.
+    /// Without, they are left as exponentials: either way the logits are gone.
     pub fn cross_entropy(
         logits: &'a mut [T], rows: usize, columns: usize, targets: &'a [u32], losses: &'a mut [T], gradient: Option<T>,
     ) = run_cross_entropy;
@@ -301,13 +318,13 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
 }
 
 kernel! {
-    /// Adds a bias (one row of panels) to `x`, then makes `x` GELU of that (the exact one, `x Phi(x)`), and `slope`, if
-    /// there is one, its derivative.
+    /// Adds a bias (one row of panels) to `x`, then makes `x` GELU of that (the exact one, `x
+    /// Phi(x)`), and `slope`, if there is one, its derivative.
     pub fn gelu(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], slope: Option<&'a mut [T]>) = run_gelu;
 }
 
-/// The share of a standard normal distribution below `x`. A function, not a closure: a closure that takes or returns a
-/// register is never inlined, and so not compiled for the instruction set.
+/// The share of a standard normal distribution below `x`. A function, not a closure: a closure that
+/// takes or returns a register is never inlined, and so not compiled for the instruction set.
 #[inline(always)]
 fn normal_cdf<T: Real, S: Simd>(s: S, x: T::Vector<S>) -> T::Vector<S> {
     let root_half = T::splat(s, T::from_f64(std::f64::consts::FRAC_1_SQRT_2));
@@ -325,7 +342,8 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
     bias: &[T],
     slope: Option<&mut [T]>,
 ) {
-    let (minus_half, density) = (T::splat(s, T::from_f64(-0.5)), T::splat(s, T::from_f64(0.398_942_280_401_432_7)));
+    let (minus_half, density) =
+        (T::splat(s, T::from_f64(-0.5)), T::splat(s, T::from_f64(0.398_942_280_401_432_7)));
     let bias = bias.chunks_exact(PANEL).map(T::vectors::<S>);
     let parts = used_parts_mut(x, rows, used).zip(bias);
     match slope {
@@ -362,7 +380,8 @@ fn run_gelu<T: Real, S: Simd, const W: usize>(
 pub enum Activation {
     /// `x Phi(x)`.
     Gelu,
-    /// `x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`, the approximation of GELU that is usually written with a tanh.
+    /// `x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`, the approximation of GELU that is usually
+    /// written with a tanh.
     GeluTanh,
     /// `x sigmoid(x)`.
     Silu,
@@ -375,7 +394,8 @@ kernel! {
     pub fn activate(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], kind: Activation) = run_activate;
 }
 
-/// `x sigmoid(y)`. Below -80 the exponential would leave the range of a float; the result is 0 to its precision anyway.
+/// `x sigmoid(y)`. Below -80 the exponential would leave the range of a float; the result is 0 to
+/// its precision anyway.
 #[inline(always)]
 fn times_sigmoid<T: Real, S: Simd>(s: S, x: T::Vector<S>, y: T::Vector<S>) -> T::Vector<S> {
     let (zero, one) = (T::splat(s, T::default()), T::splat(s, T::from_f64(1.0)));
@@ -398,7 +418,9 @@ fn run_activate<T: Real, S: Simd, const W: usize>(
     let constant = |x: f64| T::splat(s, T::from_f64(x));
     // 2 sqrt(2 / pi), and 0.044715 times that.
     let (linear, cubic) = (constant(1.595_769_121_605_730_8), constant(0.071_354_816_272_600_25));
-    for (x, bias) in used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL).map(T::vectors::<S>)) {
+    for (x, bias) in
+        used_parts_mut(x, rows, used).zip(bias.chunks_exact(PANEL).map(T::vectors::<S>))
+    {
         for x in x.chunks_exact_mut(PANEL) {
             for (x, &b) in T::vectors_mut::<S>(x).iter_mut().zip(bias) {
                 let sum = T::vadd(s, *x, b);
@@ -417,11 +439,18 @@ fn run_activate<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Turns pairs of columns, row `t` by the angles whose `[cosine, sine]` stand in `turns[t * pairs.len()..]`: rotary positions.
+/// Turns pairs of columns, row `t` by the angles whose `[cosine, sine]` stand in `turns[t *
+/// pairs.len()..]`: rotary positions.
 ///
 /// # Panics
 /// If a slice is too short.
-pub fn rotate<T: Real>(x: &mut [T], rows: usize, used: usize, pairs: &[(usize, usize)], turns: &[[T; 2]]) {
+pub fn rotate<T: Real>(
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    pairs: &[(usize, usize)],
+    turns: &[[T; 2]],
+) {
     // No vectors: it is a hundredth of the products around it.
     for (t, turns) in turns.chunks_exact(pairs.len()).take(used).enumerate() {
         for (&(a, b), &[cosine, sine]) in pairs.iter().zip(turns) {
@@ -434,7 +463,8 @@ pub fn rotate<T: Real>(x: &mut [T], rows: usize, used: usize, pairs: &[(usize, u
 }
 
 kernel! {
-    /// Adds a bias, one row of panels, to each row of `x`, and then `base`, if there is one, to `x`.
+    /// Adds a bias, one row of panels, to each row of `x`, and then `base`, if there is one, to
+    /// `x`.
     pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], base: Option<&'a [T]>) = run_add_bias;
 }
 
@@ -454,7 +484,9 @@ fn run_add_bias<T: Real, S: Simd, const W: usize>(
                 *x = T::vadd(s, *x, b);
             }
             if let Some(base) = base {
-                for (x, &b) in x.iter_mut().zip(T::vectors::<S>(&base[(p * rows + row) * PANEL..][..PANEL])) {
+                for (x, &b) in
+                    x.iter_mut().zip(T::vectors::<S>(&base[(p * rows + row) * PANEL..][..PANEL]))
+                {
                     *x = T::vadd(s, b, *x);
                 }
             }
@@ -468,7 +500,13 @@ kernel! {
 }
 
 #[inline(always)]
-fn run_column_sums<T: Real, S: Simd, const W: usize>(s: S, x: &[T], rows: usize, used: usize, sums: &mut [T]) {
+fn run_column_sums<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    sums: &mut [T],
+) {
     for (x, sums) in used_parts(x, rows, used).zip(sums.chunks_exact_mut(PANEL)) {
         for x in x.chunks_exact(PANEL) {
             for (sum, &x) in T::vectors_mut::<S>(sums).iter_mut().zip(T::vectors::<S>(x)) {
@@ -484,7 +522,13 @@ kernel! {
 }
 
 #[inline(always)]
-fn run_multiply<T: Real, S: Simd, const W: usize>(s: S, x: &mut [T], rows: usize, used: usize, by: &[T]) {
+fn run_multiply<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    by: &[T],
+) {
     for (x, by) in used_parts_mut(x, rows, used).zip(used_parts(by, rows, used)) {
         for (x, &by) in T::vectors_mut::<S>(x).iter_mut().zip(T::vectors::<S>(by)) {
             *x = T::vmul(s, *x, by);
@@ -513,7 +557,9 @@ fn run_add_positions<T: Real, S: Simd, const W: usize>(
     let gain = T::splat(s, gain);
     let parts = used_parts(x, rows, used).zip(used_parts(positions, position_rows, used));
     for ((x, at), out) in parts.zip(used_parts_mut(out, rows, used)) {
-        for ((out, &x), &at) in T::vectors_mut::<S>(out).iter_mut().zip(T::vectors::<S>(x)).zip(T::vectors::<S>(at)) {
+        for ((out, &x), &at) in
+            T::vectors_mut::<S>(out).iter_mut().zip(T::vectors::<S>(x)).zip(T::vectors::<S>(at))
+        {
             *out = T::mul_add(s, gain, at, x);
         }
     }
@@ -525,7 +571,14 @@ kernel! {
 }
 
 #[inline(always)]
-fn run_dot<T: Real, S: Simd, const W: usize>(s: S, x: &[T], rows: usize, used: usize, y: &[T], y_rows: usize) -> T {
+fn run_dot<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    y: &[T],
+    y_rows: usize,
+) -> T {
     let mut sums = [T::splat(s, T::default()); W];
     for (x, y) in used_parts(x, rows, used).zip(used_parts(y, y_rows, used)) {
         for (x, y) in x.chunks_exact(PANEL).zip(y.chunks_exact(PANEL)) {
@@ -559,7 +612,14 @@ kernel! {
 }
 
 #[inline(always)]
-fn run_smear<T: Real, S: Simd, const W: usize>(s: S, k: &[T], rows: usize, used: usize, amount: T, out: &mut [T]) {
+fn run_smear<T: Real, S: Simd, const W: usize>(
+    s: S,
+    k: &[T],
+    rows: usize,
+    used: usize,
+    amount: T,
+    out: &mut [T],
+) {
     let amount = T::splat(s, amount);
     for (k, out) in used_parts(k, rows, used).zip(used_parts_mut(out, rows, used)) {
         out[..PANEL].copy_from_slice(&k[..PANEL]);
@@ -574,7 +634,8 @@ fn run_smear<T: Real, S: Simd, const W: usize>(s: S, k: &[T], rows: usize, used:
 }
 
 kernel! {
-    /// Makes `dk`, the gradient of [`smear`]'s result, that of its input; returns the gradient of the amount.
+    /// Makes `dk`, the gradient of [`smear`]'s result, that of its input; returns the gradient of
+    /// the amount.
     pub fn smear_backward(k: &'a [T], rows: usize, used: usize, amount: T, dk: &'a mut [T]) -> T = run_smear_backward;
 }
 
@@ -643,7 +704,9 @@ mod tests {
         match kind {
             Activation::Gelu => x * 0.5 * (1.0 + libm::erf(x / 2f64.sqrt())),
             Activation::GeluTanh => {
-                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+                0.5 * x
+                    * (1.0
+                        + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
             }
             Activation::Silu => x / (1.0 + (-x).exp()),
             Activation::Relu => x.max(0.0),

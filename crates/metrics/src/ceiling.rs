@@ -1,10 +1,12 @@
-//! What a bigram model with in-context matches gains from its context: a scale for in-context learning scores (paper.md,
-//! 9: Q2).
+//! What a bigram model with in-context matches gains from its context: a scale for in-context
+//! learning scores (paper.md, 9: Q2).
 //!
-//! How much there is to learn in context is a matter of the text: code repeats itself more than prose. A [`Mixture`] of
-//! bigram statistics, which a model without context learns, and of what followed the same tokens earlier in the example,
-//! which an ideal induction head finds, says how much of it is within reach of these two. Its losses are laid out as a
-//! model's, so [`icl_score`](crate::icl_score) and [`loss_by_index`](crate::loss_by_index) apply to them unchanged.
+//! How much there is to learn in context is a matter of the text: code repeats itself more than
+//! prose. A [`Mixture`] of bigram statistics, which a model without context learns, and of what
+//! followed the same tokens earlier in the example, which an ideal induction head finds, says how
+//! much of it is within reach of these two. Its losses are laid out as a model's, so
+//! [`icl_score`](crate::icl_score) and [`loss_by_index`](crate::loss_by_index) apply to them
+//! unchanged.
 //!
 //! It is no bound: a model may use its context in other ways.
 
@@ -12,7 +14,8 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::{Error, Result};
 
-/// The longest match that is told apart from longer ones, in tokens. On Python code, telling more apart gains nothing.
+/// The longest match that is told apart from longer ones, in tokens. On Python code, telling more
+/// apart gains nothing.
 pub const LONGEST_MATCH: usize = 4;
 
 /// Far more than any tokenizer has, and small enough to count by token.
@@ -24,9 +27,11 @@ const MAX_D_VOCAB: usize = 1 << 24;
 /// p(t | c) = (n(c, t) + T(c) p(t)) / (n(c) + T(c))      p(t) = (n(t) + 1) / (N + V)
 /// ```
 ///
-/// with `T(c)` the number of distinct tokens seen after `c`: contexts with many followers trust their counts less.
+/// with `T(c)` the number of distinct tokens seen after `c`: contexts with many followers trust
+/// their counts less.
 ///
-/// Counts are kept for pairs that occur, so memory grows with the text and not with the square of the vocabulary.
+/// Counts are kept for pairs that occur, so memory grows with the text and not with the square of
+/// the vocabulary.
 #[derive(Debug, Clone)]
 pub struct Bigram {
     /// `n(t)`, `[d_vocab]`.
@@ -45,18 +50,26 @@ impl Bigram {
     /// Counts the pairs of neighbours in a text.
     ///
     /// # Errors
-    /// If the text is empty, a token lies outside the vocabulary, the vocabulary has more than 2^24 tokens, or the text
-    /// 2^32 or more.
+    /// If the text is empty, a token lies outside the vocabulary, the vocabulary has more than 2^24
+    /// tokens, or the text 2^32 or more.
     pub fn fit<T: Copy + Into<u32>>(d_vocab: usize, tokens: &[T]) -> Result<Self> {
         if tokens.is_empty() {
             return Err(Error::NoExamples { what: "training tokens" });
         }
         if u32::try_from(tokens.len()).is_err() {
             let found = tokens.len().to_string();
-            return Err(Error::Setting { name: "training tokens", expected: "fewer than 2^32", found });
+            return Err(Error::Setting {
+                name: "training tokens",
+                expected: "fewer than 2^32",
+                found,
+            });
         }
         if d_vocab > MAX_D_VOCAB {
-            return Err(Error::Setting { name: "d_vocab", expected: "at most 2^24", found: d_vocab.to_string() });
+            return Err(Error::Setting {
+                name: "d_vocab",
+                expected: "at most 2^24",
+                found: d_vocab.to_string(),
+            });
         }
         check_tokens(d_vocab, tokens.iter().map(|&token| token.into()))?;
 
@@ -102,18 +115,21 @@ impl Bigram {
     }
 
     fn known_probability(&self, current: u32, next: u32) -> f64 {
-        let unigram = (f64::from(self.unigram[next as usize]) + 1.0) / (self.total + self.d_vocab()) as f64;
+        let unigram =
+            (f64::from(self.unigram[next as usize]) + 1.0) / (self.total + self.d_vocab()) as f64;
         let row = &self.pairs[self.starts[current as usize]..self.starts[current as usize + 1]];
         if row.is_empty() {
             return unigram;
         }
         let count = row.binary_search_by_key(&next, |&(token, _)| token).map_or(0, |at| row[at].1);
         let distinct = row.len() as f64;
-        (f64::from(count) + distinct * unigram) / (self.contexts[current as usize] as f64 + distinct)
+        (f64::from(count) + distinct * unigram)
+            / (self.contexts[current as usize] as f64 + distinct)
     }
 }
 
-/// How far a match is trusted: by how long it is, how often it occurred and how far its followers agree.
+/// How far a match is trusted: by how long it is, how often it occurred and how far its followers
+/// agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bucket(usize);
 
@@ -125,7 +141,11 @@ impl Bucket {
     const COUNT: usize = LONGEST_MATCH * Self::OCCURRENCES * Self::AGREEMENTS;
 
     fn new(length: usize, occurrences: usize, most_frequent: usize) -> Self {
-        let agreement = if most_frequent == occurrences { 2 } else { usize::from(2 * most_frequent >= occurrences) };
+        let agreement = if most_frequent == occurrences {
+            2
+        } else {
+            usize::from(2 * most_frequent >= occurrences)
+        };
         // The logarithm to base 2, rounded up.
         let many = (occurrences.next_power_of_two().ilog2() as usize).min(Self::OCCURRENCES - 1);
         Self(((length - 1) * Self::OCCURRENCES + many) * Self::AGREEMENTS + agreement)
@@ -147,7 +167,8 @@ impl Match {
         let mut length = 1;
         let mut followers = Vec::new();
         for earlier in (0..last).filter(|&earlier| context[earlier] == context[last]) {
-            let common = (1..LONGEST_MATCH.min(earlier + 1)).take_while(|k| context[earlier - k] == context[last - k]);
+            let common = (1..LONGEST_MATCH.min(earlier + 1))
+                .take_while(|k| context[earlier - k] == context[last - k]);
             let found = 1 + common.count();
             if found > length {
                 length = found;
@@ -171,10 +192,11 @@ impl Match {
 
 /// A bigram model mixed with in-context matches (paper.md, 9: Q2).
 ///
-/// The next token has probability `(1 - w) p_bigram + w p_match`. `p_match` is the distribution of the tokens that
-/// followed the earlier occurrences, in the same example, of the longest suffix of the context that has any; suffixes of
-/// more than [`LONGEST_MATCH`] tokens are not told apart. The weight `w` depends on the length of the match, the number
-/// of occurrences and how far they agree, and is learned. Without a match the bigram model is alone.
+/// The next token has probability `(1 - w) p_bigram + w p_match`. `p_match` is the distribution of
+/// the tokens that followed the earlier occurrences, in the same example, of the longest suffix of
+/// the context that has any; suffixes of more than [`LONGEST_MATCH`] tokens are not told apart. The
+/// weight `w` depends on the length of the match, the number of occurrences and how far they agree,
+/// and is learned. Without a match the bigram model is alone.
 #[derive(Debug, Clone)]
 pub struct Mixture {
     bigram: Bigram,
@@ -182,17 +204,20 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Counts bigrams in `training_tokens` and learns the weights on `fit_windows [example, 1 + n_ctx]`.
+    /// Counts bigrams in `training_tokens` and learns the weights on `fit_windows [example, 1 +
+    /// n_ctx]`.
     ///
-    /// The weights are those of greatest likelihood, given one pseudo-observation in each case that the match missed: so
-    /// none reaches 1, where a first miss would cost infinitely much. The likelihood of a case is concave in its weight:
-    /// there is one maximum, and bisection finds it.
+    /// The weights are those of greatest likelihood, given one pseudo-observation in each case that
+    /// the match missed: so none reaches 1, where a first miss would cost infinitely much. The
+    /// likelihood of a case is concave in its weight: there is one maximum, and bisection finds it.
     ///
-    /// Neither text may hold the examples that [`losses`](Self::losses) will be asked for. Windows that are part of the
-    /// training tokens flatter the bigram model and make the weights a little too small.
+    /// Neither text may hold the examples that [`losses`](Self::losses) will be asked for. Windows
+    /// that are part of the training tokens flatter the bigram model and make the weights a little
+    /// too small.
     ///
     /// # Errors
-    /// If there is no token or no window, windows are shorter than 2 tokens, or a token lies outside the vocabulary.
+    /// If there is no token or no window, windows are shorter than 2 tokens, or a token lies
+    /// outside the vocabulary.
     pub fn fit<T: Copy + Into<u32>>(
         d_vocab: usize,
         training_tokens: &[T],
@@ -217,16 +242,19 @@ impl Mixture {
         Ok(Self { bigram, weights })
     }
 
-    /// The loss of each token but the first, in nats: `[example, 1 + n_ctx] -> [example, n_ctx]`, laid out as the losses
-    /// of a model (see [`losses`](crate::losses)).
+    /// The loss of each token but the first, in nats: `[example, 1 + n_ctx] -> [example, n_ctx]`,
+    /// laid out as the losses of a model (see [`losses`](crate::losses)).
     ///
     /// # Errors
-    /// If there is no example, examples are shorter than 2 tokens, or a token lies outside the vocabulary.
+    /// If there is no example, examples are shorter than 2 tokens, or a token lies outside the
+    /// vocabulary.
     pub fn losses(&self, examples: ArrayView2<u32>) -> Result<Array2<f32>> {
         self.map_losses(examples, |context, next| {
             let by_bigram = self.bigram.known_probability(context[context.len() - 1], next);
             match Match::find(context) {
-                Some(found) => mix(by_bigram, found.probability(next), self.weights[found.bucket.0]),
+                Some(found) => {
+                    mix(by_bigram, found.probability(next), self.weights[found.bucket.0])
+                }
                 None => by_bigram,
             }
         })
@@ -237,7 +265,9 @@ impl Mixture {
     /// # Errors
     /// As [`losses`](Self::losses).
     pub fn bigram_losses(&self, examples: ArrayView2<u32>) -> Result<Array2<f32>> {
-        self.map_losses(examples, |context, next| self.bigram.known_probability(context[context.len() - 1], next))
+        self.map_losses(examples, |context, next| {
+            self.bigram.known_probability(context[context.len() - 1], next)
+        })
     }
 
     /// The probability of each next token after a context, `[d_vocab]`.
@@ -250,12 +280,18 @@ impl Mixture {
         let found = Match::find(context);
         let probability = |next| {
             let by_bigram = self.bigram.known_probability(last, next);
-            found.as_ref().map_or(by_bigram, |m| mix(by_bigram, m.probability(next), self.weights[m.bucket.0]))
+            found.as_ref().map_or(by_bigram, |m| {
+                mix(by_bigram, m.probability(next), self.weights[m.bucket.0])
+            })
         };
         Ok((0..self.bigram.d_vocab()).map(|next| probability(next as u32)).collect())
     }
 
-    fn map_losses(&self, examples: ArrayView2<u32>, probability: impl Fn(&[u32], u32) -> f64) -> Result<Array2<f32>> {
+    fn map_losses(
+        &self,
+        examples: ArrayView2<u32>,
+        probability: impl Fn(&[u32], u32) -> f64,
+    ) -> Result<Array2<f32>> {
         check_examples(self.bigram.d_vocab(), examples)?;
         let mut losses = Array2::zeros((examples.nrows(), examples.ncols() - 1));
         for (example, mut losses) in examples.outer_iter().zip(losses.outer_iter_mut()) {
@@ -272,12 +308,15 @@ fn mix(by_bigram: f64, by_match: f64, weight: f64) -> f64 {
     by_bigram + weight * (by_match - by_bigram)
 }
 
-/// The weight in `[0, 1)` that makes the next tokens, given as `(p_bigram, p_match)`, and one miss most likely.
+/// The weight in `[0, 1)` that makes the next tokens, given as `(p_bigram, p_match)`, and one miss
+/// most likely.
 fn most_likely_weight(cases: &[(f64, f64)]) -> f64 {
     // The derivative of the log likelihood, which falls everywhere; the miss alone gives ln(1 - w).
-    let slope = |w: f64| cases.iter().map(|&(b, m)| (m - b) / mix(b, m, w)).sum::<f64>() - 1.0 / (1.0 - w);
+    let slope =
+        |w: f64| cases.iter().map(|&(b, m)| (m - b) / mix(b, m, w)).sum::<f64>() - 1.0 / (1.0 - w);
     let (mut low, mut high) = (0.0, 1.0);
-    // To 1e-9: far below what the number of cases can tell, and half the steps that the type would allow.
+    // To 1e-9: far below what the number of cases can tell, and half the steps that the type would
+    // allow.
     for _ in 0..30 {
         let middle = 0.5 * (low + high);
         if slope(middle) > 0.0 { low = middle } else { high = middle }

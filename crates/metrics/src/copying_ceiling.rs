@@ -1,8 +1,9 @@
 //! How high a copying score can be between given embeddings, so that a head's score has a scale.
 //!
-//! The copying score reaches 1 only for a head that raises, of the sample, its own token alone. An OV circuit of rank
-//! `d_head` cannot: between `d_vocab` embeddings that are not orthogonal, what raises one token raises others. In a small
-//! model this is most of what keeps scores low, for every head alike.
+//! The copying score reaches 1 only for a head that raises, of the sample, its own token alone. An
+//! OV circuit of rank `d_head` cannot: between `d_vocab` embeddings that are not orthogonal, what
+//! raises one token raises others. In a small model this is most of what keeps scores low, for
+//! every head alike.
 
 use nalgebra::{DMatrix, SVD};
 use ndarray::{Array2, Array3, ArrayView2, Axis};
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, copying};
 
-/// The power of embeddings' sizes that decides between equal copiers: it moves no singular value by more than 2e-5.
+/// The power of embeddings' sizes that decides between equal copiers: it moves no singular value by
+/// more than 2e-5.
 const TIE_BREAK: f64 = 1e-6;
 
 /// The scale of a copying score: where chance lies, and what a perfect copier reaches.
@@ -19,49 +21,58 @@ const TIE_BREAK: f64 = 1e-6;
 pub struct CopyingCeiling {
     /// The mean score of a least-squares copier of the given rank.
     pub ceiling: f64,
-    /// The mean score of a head that raises all tokens of a sample alike: `4 / (n + 1) - 1` for `n` distinct tokens.
+    /// The mean score of a head that raises all tokens of a sample alike: `4 / (n + 1) - 1` for `n`
+    /// distinct tokens.
     pub chance: f64,
 }
 
 impl CopyingCeiling {
-    /// How far a score is on the way from chance, 0, to the ceiling, 1. `None` if the ceiling isn't above chance.
+    /// How far a score is on the way from chance, 0, to the ceiling, 1. `None` if the ceiling isn't
+    /// above chance.
     ///
-    /// Below 0 for a head that raises other tokens than its own. A head may lie a little above 1: the ceiling is that of
-    /// one copier, not a bound ([`copying_ceiling`]).
+    /// Below 0 for a head that raises other tokens than its own. A head may lie a little above 1:
+    /// the ceiling is that of one copier, not a bound ([`copying_ceiling`]).
     pub fn share(&self, score: f64) -> Option<f64> {
         (self.ceiling > self.chance).then(|| (score - self.chance) / (self.ceiling - self.chance))
     }
 }
 
-/// The copying score of a perfect copier of rank `rank`, and that of chance (paper.md, 3: copying; D3).
+/// The copying score of a perfect copier of rank `rank`, and that of chance (paper.md, 3: copying;
+/// D3).
 ///
-/// * `w_e [d_vocab, d_model]`, `w_u [d_model, d_vocab]`, layer norms folded by the caller: gains and centring, as for
-///   [`copying`](crate::copying()).
-/// * `rank`: that of an OV circuit, `d_head`; more than there are dimensions is as good as all of them.
-/// * `samples`: random distinct tokens each, without a start token ([`CopyingSample`](crate::CopyingSample)).
+/// * `w_e [d_vocab, d_model]`, `w_u [d_model, d_vocab]`, layer norms folded by the caller: gains
+///   and centring, as for [`copying`](crate::copying()).
+/// * `rank`: that of an OV circuit, `d_head`; more than there are dimensions is as good as all of
+///   them.
+/// * `samples`: random distinct tokens each, without a start token
+///   ([`CopyingSample`](crate::CopyingSample)).
 ///
-/// The perfect copier is the OV matrix `M [d_model, d_model]` whose logits `W_E M W_U`, centred over the vocabulary, are
-/// nearest to `I - 11^T / d_vocab` in least squares: to raising each token itself and nothing else. It attends to the token
-/// itself, and is scored by [`copying`](crate::copying()); the ceiling is the mean score over samples.
+/// The perfect copier is the OV matrix `M [d_model, d_model]` whose logits `W_E M W_U`, centred
+/// over the vocabulary, are nearest to `I - 11^T / d_vocab` in least squares: to raising each token
+/// itself and nothing else. It attends to the token itself, and is scored by
+/// [`copying`](crate::copying()); the ceiling is the mean score over samples.
 ///
-/// With `Q_E`, `Q_U` orthonormal bases of the columns of `W_E` and of the centred `W_U^T`, its logits are `Q_E T Q_U^T`,
-/// with `T` the best approximation of rank `rank` to `Q_E^T Q_U` (Eckart and Young): the target's projection, in which the
-/// mean is gone already. So nothing of size `d_vocab x d_vocab` is formed. Directions of less than `f32`'s rounding, such as
-/// the one that centring leaves, are no dimension.
+/// With `Q_E`, `Q_U` orthonormal bases of the columns of `W_E` and of the centred `W_U^T`, its
+/// logits are `Q_E T Q_U^T`, with `T` the best approximation of rank `rank` to `Q_E^T Q_U` (Eckart
+/// and Young): the target's projection, in which the mean is gone already. So nothing of size
+/// `d_vocab x d_vocab` is formed. Directions of less than `f32`'s rounding, such as the one that
+/// centring leaves, are no dimension.
 ///
-/// Where `W_U` is the transpose of `W_E`, whatever the gain, the two columns' spaces are one and any part of it is as near
-/// to the target as another. Of equal copiers, the one of the smallest weights is taken (the limit of a ridge penalty on
-/// `M`): that of the directions in which embeddings are large.
+/// Where `W_U` is the transpose of `W_E`, whatever the gain, the two columns' spaces are one and
+/// any part of it is as near to the target as another. Of equal copiers, the one of the smallest
+/// weights is taken (the limit of a ridge penalty on `M`): that of the directions in which
+/// embeddings are large.
 ///
-/// It is a scale and not a bound. Least squares spread the rank over all tokens, and count lowered tokens, which the score
-/// does not see. A copier that is fitted to the score itself, by gradient steps on random samples, comes higher: with
-/// random embeddings of 512 tokens in 128 dimensions and a rank of 32, +0.22 for the closed form's +0.11 if `W_U` is the
-/// transpose of `W_E`, and -0.03 for -0.04 if they have nothing in common (`fixtures/oracle/copying_ceiling.py
+/// It is a scale and not a bound. Least squares spread the rank over all tokens, and count lowered
+/// tokens, which the score does not see. A copier that is fitted to the score itself, by gradient
+/// steps on random samples, comes higher: with random embeddings of 512 tokens in 128 dimensions
+/// and a rank of 32, +0.22 for the closed form's +0.11 if `W_U` is the transpose of `W_E`, and
+/// -0.03 for -0.04 if they have nothing in common (`fixtures/oracle/copying_ceiling.py
 /// --optimise`). So a trained head may well pass it where embedding and unembedding are alike.
 ///
 /// # Errors
-/// If the shapes disagree, a weight is not finite, `rank` is 0, there is no sample or an empty one, or a token lies outside
-/// the vocabulary.
+/// If the shapes disagree, a weight is not finite, `rank` is 0, there is no sample or an empty one,
+/// or a token lies outside the vocabulary.
 pub fn copying_ceiling(
     w_e: ArrayView2<f32>,
     w_u: ArrayView2<f32>,
@@ -75,7 +86,8 @@ pub fn copying_ceiling(
         let n = tokens.len();
         let rows = Array2::from_shape_fn((n, from.ncols()), |(j, k)| from[(tokens[j] as usize, k)]);
         let logits = rows.dot(&to).mapv(|logit| logit as f32);
-        let to_itself = Array3::from_shape_fn((1, n, n), |(_, query, key)| f32::from(u8::from(query == key)));
+        let to_itself =
+            Array3::from_shape_fn((1, n, n), |(_, query, key)| f32::from(u8::from(query == key)));
         let head = copying(to_itself.view(), logits.insert_axis(Axis(0)).view(), tokens)?;
         ceiling += head.iter().map(crate::Copying::score).sum::<f64>();
         let mut distinct = tokens.clone();
@@ -87,7 +99,12 @@ pub fn copying_ceiling(
     Ok(CopyingCeiling { ceiling: ceiling / n, chance: chance / n })
 }
 
-fn check(w_e: ArrayView2<f32>, w_u: ArrayView2<f32>, rank: usize, samples: &[Vec<u32>]) -> Result<()> {
+fn check(
+    w_e: ArrayView2<f32>,
+    w_u: ArrayView2<f32>,
+    rank: usize,
+    samples: &[Vec<u32>],
+) -> Result<()> {
     let (d_vocab, d_model) = w_e.dim();
     if w_u.dim() != (d_model, d_vocab) || d_vocab == 0 || d_model == 0 {
         return Err(Error::Shape {
@@ -115,8 +132,13 @@ fn check(w_e: ArrayView2<f32>, w_u: ArrayView2<f32>, rank: usize, samples: &[Vec
     }
 }
 
-/// The perfect copier's logits as a product `[d_vocab, rank] x [rank, d_vocab]`, row by token attended to.
-fn copier(w_e: ArrayView2<f32>, w_u: ArrayView2<f32>, rank: usize) -> Result<(Array2<f64>, Array2<f64>)> {
+/// The perfect copier's logits as a product `[d_vocab, rank] x [rank, d_vocab]`, row by token
+/// attended to.
+fn copier(
+    w_e: ArrayView2<f32>,
+    w_u: ArrayView2<f32>,
+    rank: usize,
+) -> Result<(Array2<f64>, Array2<f64>)> {
     let (d_vocab, d_model) = w_e.dim();
     let embedding = DMatrix::from_fn(d_vocab, d_model, |token, k| f64::from(w_e[[token, k]]));
     let mut unembedding = DMatrix::from_fn(d_vocab, d_model, |token, k| f64::from(w_u[[k, token]]));
@@ -138,7 +160,8 @@ fn copier(w_e: ArrayView2<f32>, w_u: ArrayView2<f32>, rank: usize) -> Result<(Ar
     Ok((to_array(&from), to_array(&to)))
 }
 
-/// An orthonormal basis of the columns of a matrix, as columns, and how large the matrix is along each: from the largest.
+/// An orthonormal basis of the columns of a matrix, as columns, and how large the matrix is along
+/// each: from the largest.
 ///
 /// The triangle of a QR decomposition has its singular values, at a fraction of the cost.
 fn column_space(matrix: DMatrix<f64>) -> Result<(DMatrix<f64>, Vec<f64>)> {

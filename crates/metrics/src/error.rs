@@ -1,6 +1,7 @@
 //! The one error of the crate.
 
-/// Why a measurement could not be taken. Examples, heads, queries and keys are counted from 0, context indices from 1.
+/// Why a measurement could not be taken. Examples, heads, queries and keys are counted from 0,
+/// context indices from 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -29,7 +30,9 @@ pub enum Error {
     },
 
     /// No in-context learning score exists for so short a context.
-    #[error("expected a context of at least {expected} tokens, found {found}: below that no early index is left")]
+    #[error(
+        "expected a context of at least {expected} tokens, found {found}: below that no early index is left"
+    )]
     ShortContext {
         /// The shortest context that has an early and a late index.
         expected: usize,
@@ -52,7 +55,9 @@ pub enum Error {
     },
 
     /// An array has another shape than its neighbours demand.
-    #[error("expected {what} to be {expected}, found {found}: pass arrays of the same examples, heads and tokens")]
+    #[error(
+        "expected {what} to be {expected}, found {found}: pass arrays of the same examples, heads and tokens"
+    )]
     Shape {
         /// The argument, with the names of its axes.
         what: &'static str,
@@ -62,7 +67,8 @@ pub enum Error {
         found: String,
     },
 
-    /// A row of an attention pattern is not a probability distribution over the keys up to the query.
+    /// A row of an attention pattern is not a probability distribution over the keys up to the
+    /// query.
     #[error(
         "row (example {example}, head {head}, query {query}) of the attention pattern is no causal distribution: \
          expected entries >= 0 that sum to 1 over keys <= {query} and to 0 after, found {found}; pass the pattern \
@@ -120,7 +126,9 @@ pub enum Error {
     },
 
     /// A weight that does not fit the others, or holds no number.
-    #[error("{name}: expected {expected}, found {found}; the weights are damaged or of another model")]
+    #[error(
+        "{name}: expected {expected}, found {found}; the weights are damaged or of another model"
+    )]
     Weight {
         /// The parameter.
         name: String,
@@ -142,7 +150,9 @@ pub enum Error {
     },
 
     /// A curve over training is unusable.
-    #[error("a curve over training must {expected}, found {found}: pass the snapshots in training order")]
+    #[error(
+        "a curve over training must {expected}, found {found}: pass the snapshots in training order"
+    )]
     Curve {
         /// What a curve must satisfy.
         expected: &'static str,

@@ -1,7 +1,7 @@
 //! Previous-token and prefix-matching scores, from attention patterns (paper.md, 3).
 //!
-//! Each score is given by example, `[example, head]`: patterns are large and come in batches, scores are small and are
-//! put together. [`HeadScores::over_examples`] averages them.
+//! Each score is given by example, `[example, head]`: patterns are large and come in batches,
+//! scores are small and are put together. [`HeadScores::over_examples`] averages them.
 
 use std::ops::Range;
 
@@ -35,12 +35,14 @@ impl HeadScores {
         }
         let (mean, stderr): (Vec<f64>, Vec<Option<f64>>) =
             scores.columns().into_iter().map(|head| mean_stderr(&head.to_vec())).unzip();
-        // With one example every entry is `None`, and so is the whole; a layer without heads has no errors to miss.
+        // With one example every entry is `None`, and so is the whole; a layer without heads has no
+        // errors to miss.
         Ok(Self { mean, stderr: stderr.into_iter().collect() })
     }
 }
 
-/// Attention to the position just before, in `[0, 1]`, `[example, head]` (paper.md, 3: previous token).
+/// Attention to the position just before, in `[0, 1]`, `[example, head]` (paper.md, 3: previous
+/// token).
 ///
 /// `pattern` is `[example, head, query, key]`. The mean over queries `i >= 1` of `A[i, i-1]`.
 ///
@@ -50,30 +52,37 @@ pub fn previous_token(pattern: ArrayView4<f32>) -> Result<Array2<f64>> {
     let n = pattern.dim().2;
     if n < 2 {
         let what = "pattern [example, head, query, key]";
-        return Err(Error::Shape { what, expected: "at least 2 queries".into(), found: format!("{n}") });
+        return Err(Error::Shape {
+            what,
+            expected: "at least 2 queries".into(),
+            found: format!("{n}"),
+        });
     }
     mean_mass(pattern, 1..n, |_, query| vec![query - 1])
 }
 
-/// Attention to the tokens that induction suggests come next, in `[0, 1]`, `[example, head]` (paper.md, 3: prefix
-/// matching; D1, D2).
+/// Attention to the tokens that induction suggests come next, in `[0, 1]`, `[example, head]`
+/// (paper.md, 3: prefix matching; D1, D2).
 ///
-/// `pattern` is `[example, head, query, key]`, `tokens` is `[example, position]` as [`PrefixMatchingSample`] makes them.
-/// The mean over queries `i` from the second repeat on of the *sum* of `A[i, j]` over every key `j <= i`
-/// whose predecessor is an earlier occurrence of the query's token: `tokens[j-1] == tokens[i]`, `1 <= j-1 < i`.
+/// `pattern` is `[example, head, query, key]`, `tokens` is `[example, position]` as
+/// [`PrefixMatchingSample`] makes them. The mean over queries `i` from the second repeat on of the
+/// *sum* of `A[i, j]` over every key `j <= i` whose predecessor is an earlier occurrence of the
+/// query's token: `tokens[j-1] == tokens[i]`, `1 <= j-1 < i`.
 ///
-/// The match is on identity, so tokens that repeat inside a block are counted right; when they are distinct, the keys
-/// are `j = i - k * block + 1`, `k >= 1`. Two readings the paper leaves open:
+/// The match is on identity, so tokens that repeat inside a block are counted right; when they are
+/// distinct, the keys are `j = i - k * block + 1`, `k >= 1`. Two readings the paper leaves open:
 ///
-/// * D1: the key *follows* the earlier occurrence. The paper's evaluator text says "preceded", which its changelog
-///   admits to be wrong elsewhere; [`prefix_matching_literal`] measures that reading.
-/// * D2: mass is summed over keys, then averaged over queries. A mean over entries could not exceed 0.5, as 75 rows of
-///   mass at most 1 share 150 entries, while the paper prints 0.94.
+/// * D1: the key *follows* the earlier occurrence. The paper's evaluator text says "preceded",
+///   which its changelog admits to be wrong elsewhere; [`prefix_matching_literal`] measures that
+///   reading.
+/// * D2: mass is summed over keys, then averaged over queries. A mean over entries could not exceed
+///   0.5, as 75 rows of mass at most 1 share 150 entries, while the paper prints 0.94.
 ///
 /// The start token is no occurrence of anything: key 1, which follows it, is never a target.
 ///
 /// # Errors
-/// If the sample is not valid, the shapes do not fit it, there is no example, or a row is not a causal distribution.
+/// If the sample is not valid, the shapes do not fit it, there is no example, or a row is not a
+/// causal distribution.
 pub fn prefix_matching(
     pattern: ArrayView4<f32>,
     tokens: ArrayView2<u32>,
@@ -86,11 +95,13 @@ pub fn prefix_matching(
     })
 }
 
-/// Attention to the tokens that *preceded* earlier occurrences: the paper's evaluator text to the letter (paper.md, 0: D1).
+/// Attention to the tokens that *preceded* earlier occurrences: the paper's evaluator text to the
+/// letter (paper.md, 0: D1).
 ///
 /// A diagnostic, high for a head that attends one position before where an induction head does. As
-/// [`prefix_matching`], with keys `j >= 1` such that `tokens[j+1] == tokens[i]`, `j + 1 < i`. The start token does not
-/// count although it precedes the first block: heads with nothing to do rest there.
+/// [`prefix_matching`], with keys `j >= 1` such that `tokens[j+1] == tokens[i]`, `j + 1 < i`. The
+/// start token does not count although it precedes the first block: heads with nothing to do rest
+/// there.
 ///
 /// # Errors
 /// As [`prefix_matching`].
@@ -106,7 +117,11 @@ pub fn prefix_matching_literal(
     })
 }
 
-fn check_sample(pattern: &ArrayView4<f32>, tokens: &ArrayView2<u32>, sample: PrefixMatchingSample) -> Result<()> {
+fn check_sample(
+    pattern: &ArrayView4<f32>,
+    tokens: &ArrayView2<u32>,
+    sample: PrefixMatchingSample,
+) -> Result<()> {
     sample.validate()?;
     let (examples, _, queries, _) = pattern.dim();
     if queries != sample.len() {
@@ -118,7 +133,8 @@ fn check_sample(pattern: &ArrayView4<f32>, tokens: &ArrayView2<u32>, sample: Pre
         });
     }
     if tokens.dim() != (examples, queries) {
-        let (expected, found) = (format!("[{examples}, {queries}]"), format!("{:?}", tokens.shape()));
+        let (expected, found) =
+            (format!("[{examples}, {queries}]"), format!("{:?}", tokens.shape()));
         return Err(Error::Shape { what: "tokens [example, position]", expected, found });
     }
     Ok(())
@@ -137,7 +153,8 @@ fn mean_mass(
         for query in queries.clone() {
             let keys = targets(example, query);
             for (head, pattern) in pattern.outer_iter().enumerate() {
-                scores[[example, head]] += keys.iter().map(|&key| f64::from(pattern[[query, key]])).sum::<f64>();
+                scores[[example, head]] +=
+                    keys.iter().map(|&key| f64::from(pattern[[query, key]])).sum::<f64>();
             }
         }
     }
@@ -147,8 +164,8 @@ fn mean_mass(
 
 /// Refuses a pattern whose rows are not distributions over the keys up to the query.
 ///
-/// This is what catches scores taken before the softmax and axes in another order, which would otherwise give a
-/// plausible number.
+/// This is what catches scores taken before the softmax and axes in another order, which would
+/// otherwise give a plausible number.
 pub(crate) fn check_pattern(pattern: ArrayView4<f32>) -> Result<()> {
     let (examples, _, queries, keys) = pattern.dim();
     if examples == 0 {
@@ -189,7 +206,8 @@ fn is_sound(value: f32) -> bool {
 
 /// The sum of some attention, and whether all of it is finite and not negative.
 fn mass(keys: ArrayView1<f32>) -> (f64, bool) {
-    // Several sums side by side: one would wait for itself at every entry, and whole patterns pass through here.
+    // Several sums side by side: one would wait for itself at every entry, and whole patterns pass
+    // through here.
     const LANES: usize = 8;
     let mut sums = [0.0; LANES];
     let mut sound = true;
@@ -200,7 +218,9 @@ fn mass(keys: ArrayView1<f32>) -> (f64, bool) {
     match keys.as_slice() {
         Some(keys) => {
             let (whole, rest) = keys.as_chunks::<LANES>();
-            whole.iter().for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(lane, &a)| add(lane, a)));
+            whole
+                .iter()
+                .for_each(|chunk| sums.iter_mut().zip(chunk).for_each(|(lane, &a)| add(lane, a)));
             sums.iter_mut().zip(rest).for_each(|(lane, &a)| add(lane, a));
         }
         None => keys.iter().for_each(|&a| add(&mut sums[0], a)),

@@ -2,16 +2,21 @@
 //!
 //! # Design
 //!
-//! The crate reads no file and knows no engine: losses and attention patterns come in as [`ndarray`] views, numbers go
-//! out. So a metric can be checked against a few explicit loops (every one is, under random inputs), and a pattern
-//! taken from any other model is measured by the same code as ours.
+//! The crate reads no file and knows no engine: losses and attention patterns come in as
+//! [`ndarray`] views, numbers go out. So a metric can be checked against a few explicit loops
+//! (every one is, under random inputs), and a pattern taken from any other model is measured by the
+//! same code as ours.
 //!
-//! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index, its derivative, the in-context
-//!   learning score and the losses of random tokens.
-//! * [`same_token`]: the in-context learning score on the same tokens, sharper; losses by what an earlier copy foretells.
-//! * [`mod@pca`]: from the losses of random tokens, over snapshots, to the plane in which models move, and how their paths turn.
-//! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing else.
-//! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and prefix-matching scores.
+//! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index, its
+//!   derivative, the in-context learning score and the losses of random tokens.
+//! * [`same_token`]: the in-context learning score on the same tokens, sharper; losses by what an
+//!   earlier copy foretells.
+//! * [`mod@pca`]: from the losses of random tokens, over snapshots, to the plane in which models
+//!   move, and how their paths turn.
+//! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing
+//!   else.
+//! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and
+//!   prefix-matching scores.
 //! * [`detectors`]: TransformerLens' head detectors, under its names.
 //! * [`mod@copying`]: from direct-path logits to the copying score.
 //! * [`mod@copying_ceiling`]: how high that score can be between given embeddings.
@@ -25,17 +30,20 @@
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
-//! Three rules hold for whatever reads arrays of a model; what combines numbers that these gave ([`weighted_mean`],
-//! [`paired_change`], ...) trusts them. Sums run in `f64`, whatever the input holds. An input that cannot give a meaningful
-//! number (no example, a NaN, a pattern whose rows are not probabilities) is an [`Error`] that names the place, never a
-//! panic and never a NaN in the answer. A standard error is over examples, and is `None` for a single example rather
-//! than a zero that would read as certainty.
+//! Three rules hold for whatever reads arrays of a model; what combines numbers that these gave
+//! ([`weighted_mean`], [`paired_change`], ...) trusts them. Sums run in `f64`, whatever the input
+//! holds. An input that cannot give a meaningful number (no example, a NaN, a pattern whose rows
+//! are not probabilities) is an [`Error`] that names the place, never a panic and never a NaN in
+//! the answer. A standard error is over examples, and is `None` for a single example rather than a
+//! zero that would read as certainty.
 //!
-//! Where the paper is ambiguous (paper.md, 0: D1, D2, D3) the reading taken is argued at the function.
+//! Where the paper is ambiguous (paper.md, 0: D1, D2, D3) the reading taken is argued at the
+//! function.
 //!
 //! # Example
 //!
-//! An ideal induction head: it attends from each repeated token to the token that followed it last time.
+//! An ideal induction head: it attends from each repeated token to the token that followed it last
+//! time.
 //!
 //! ```
 //! use induction_metrics::{PrefixMatchingSample, prefix_matching};
@@ -76,16 +84,19 @@ pub mod step;
 pub use attribution::{Attribution, attribution_scores, logit_attribution};
 pub use ceiling::{Bigram, Mixture};
 pub use circuits::{
-    BlockWeights, Circuits, Composition, CompositionKind, composition_baseline, previous_position_recall,
+    BlockWeights, Circuits, Composition, CompositionKind, composition_baseline,
+    previous_position_recall,
 };
 pub use copying::{Copying, copying, direct_path_logits};
 pub use copying_ceiling::{CopyingCeiling, copying_ceiling};
-pub use detectors::{Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern};
+pub use detectors::{
+    Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern,
+};
 pub use error::Error;
 pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
 pub use losses::{
-    IclIndices, IclScore, before_after_attribution, icl_by_example, icl_score, icl_sensitivity, late_slope,
-    loss_by_index, loss_derivative, paired_change, random_token_losses,
+    IclIndices, IclScore, before_after_attribution, icl_by_example, icl_score, icl_sensitivity,
+    late_slope, loss_by_index, loss_derivative, paired_change, random_token_losses,
 };
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed};
@@ -94,8 +105,8 @@ pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use seeds::{SeedDraws, mean_over_seeds};
 pub use statistics::{
-    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_stderr, percentile_interval, resample, spearman,
-    weighted_mean,
+    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_stderr, percentile_interval,
+    resample, spearman, weighted_mean,
 };
 pub use step::{NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step};
 

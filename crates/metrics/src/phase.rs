@@ -1,17 +1,19 @@
-//! Curves over training: the loss's departures from convexity, when one curve leaves another, half times, and the onset by
-//! a published law. Where a curve makes a step is [`step`](crate::step)'s question.
+//! Curves over training: the loss's departures from convexity, when one curve leaves another, half
+//! times, and the onset by a published law. Where a curve makes a step is [`step`](crate::step)'s
+//! question.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Grid points in the moving average of [`smoothed`], at least (paper.md, 2.1: 3 to 5), and the same as a share of the run:
-/// with many snapshots, a fixed number spans too little time to average out the noise of slopes.
+/// Grid points in the moving average of [`smoothed`], at least (paper.md, 2.1: 3 to 5), and the
+/// same as a share of the run: with many snapshots, a fixed number spans too little time to average
+/// out the noise of slopes.
 const SMOOTH: usize = 3;
 const SMOOTH_SHARE: f64 = 0.04;
 
-/// A curve on an even grid of tokens and smoothed: token counts and values. Snapshots are dense early (steps 1, 2, 4, ..), where a moving average over them would be one over
-/// no time at all.
+/// A curve on an even grid of tokens and smoothed: token counts and values. Snapshots are dense
+/// early (steps 1, 2, 4, ..), where a moving average over them would be one over no time at all.
 ///
 /// # Errors
 /// If there is no snapshot, the lengths differ, tokens do not increase, or a value is not finite.
@@ -41,11 +43,11 @@ pub struct Bump {
     pub depth: f64,
 }
 
-/// The bumps of a loss curve: where it lies above its lower convex envelope, the deepest first (paper.md, 9: Q7, "the only
-/// place where the loss is non-convex").
+/// The bumps of a loss curve: where it lies above its lower convex envelope, the deepest first
+/// (paper.md, 9: Q7, "the only place where the loss is non-convex").
 ///
-/// A convex curve has none. Noise makes small ones everywhere, so a depth means something only beside that of the others,
-/// or beside its interval over examples.
+/// A convex curve has none. Noise makes small ones everywhere, so a depth means something only
+/// beside that of the others, or beside its interval over examples.
 ///
 /// # Errors
 /// If there is no snapshot, the lengths differ, tokens do not increase, or a loss is not finite.
@@ -53,12 +55,14 @@ pub fn loss_bumps(tokens: &[u64], losses: &[f64]) -> Result<Vec<Bump>> {
     check_curve(tokens, losses)?;
     let x = |k: usize| tokens[k] as f64;
     // What rounding alone can lift a point above a chord that it lies on.
-    let rounding = 16.0 * f64::EPSILON * losses.iter().fold(0.0, |most: f64, loss| most.max(loss.abs()));
+    let rounding =
+        16.0 * f64::EPSILON * losses.iter().fold(0.0, |most: f64, loss| most.max(loss.abs()));
     // Andrew's monotone chain: the corner between two edges goes if it does not turn upwards.
     let mut hull: Vec<usize> = Vec::new();
     for k in 0..tokens.len() {
         while let [.., a, b] = hull[..] {
-            let turn = (x(b) - x(a)) * (losses[k] - losses[a]) - (losses[b] - losses[a]) * (x(k) - x(a));
+            let turn =
+                (x(b) - x(a)) * (losses[k] - losses[a]) - (losses[b] - losses[a]) * (x(k) - x(a));
             if turn > 0.0 {
                 break;
             }
@@ -69,7 +73,8 @@ pub fn loss_bumps(tokens: &[u64], losses: &[f64]) -> Result<Vec<Bump>> {
     let bump = |edge: &[usize]| {
         let (a, b) = (edge[0], edge[1]);
         let chord = |k: usize| losses[a] + (x(k) - x(a)) / (x(b) - x(a)) * (losses[b] - losses[a]);
-        let peak = (a + 1..b).max_by(|&i, &j| (losses[i] - chord(i)).total_cmp(&(losses[j] - chord(j))))?;
+        let peak = (a + 1..b)
+            .max_by(|&i, &j| (losses[i] - chord(i)).total_cmp(&(losses[j] - chord(j))))?;
         let depth = losses[peak] - chord(peak);
         let (start_tokens, end_tokens, peak_tokens) = (tokens[a], tokens[b], tokens[peak]);
         (depth > rounding).then_some(Bump { start_tokens, end_tokens, peak_tokens, depth })
@@ -79,23 +84,32 @@ pub fn loss_bumps(tokens: &[u64], losses: &[f64]) -> Result<Vec<Bump>> {
     Ok(bumps)
 }
 
-/// Training tokens from which on the loss of `b` lies below that of `a` by at least half of the gap at the end (paper.md,
-/// 9: Q7, "leaves the 1L curve there"); `None` if `b` does not end below `a`.
+/// Training tokens from which on the loss of `b` lies below that of `a` by at least half of the gap
+/// at the end (paper.md, 9: Q7, "leaves the 1L curve there"); `None` if `b` does not end below `a`.
 ///
-/// The curves may have snapshots of their own; they are compared where both are known, straight between snapshots.
+/// The curves may have snapshots of their own; they are compared where both are known, straight
+/// between snapshots.
 ///
 /// # Errors
 /// If a curve has no snapshot, lengths differ, tokens do not increase, or a loss is not finite.
-pub fn divergence(tokens_a: &[u64], losses_a: &[f64], tokens_b: &[u64], losses_b: &[f64]) -> Result<Option<f64>> {
+pub fn divergence(
+    tokens_a: &[u64],
+    losses_a: &[f64],
+    tokens_b: &[u64],
+    losses_b: &[f64],
+) -> Result<Option<f64>> {
     check_curve(tokens_a, losses_a)?;
     check_curve(tokens_b, losses_b)?;
     let first = tokens_a[0].max(tokens_b[0]);
     let last = tokens_a[tokens_a.len() - 1].min(tokens_b[tokens_b.len() - 1]);
-    let mut times: Vec<u64> = tokens_a.iter().chain(tokens_b).copied().filter(|t| (first..=last).contains(t)).collect();
+    let mut times: Vec<u64> =
+        tokens_a.iter().chain(tokens_b).copied().filter(|t| (first..=last).contains(t)).collect();
     times.sort_unstable();
     times.dedup();
-    let gap: Vec<f64> =
-        times.iter().map(|&t| value_at(tokens_a, losses_a, t) - value_at(tokens_b, losses_b, t)).collect();
+    let gap: Vec<f64> = times
+        .iter()
+        .map(|&t| value_at(tokens_a, losses_a, t) - value_at(tokens_b, losses_b, t))
+        .collect();
     let Some(&end) = gap.last() else { return Ok(None) };
     if end <= 0.0 {
         return Ok(None);
@@ -110,17 +124,18 @@ pub fn divergence(tokens_a: &[u64], losses_a: &[f64], tokens_b: &[u64], losses_b
     }))
 }
 
-/// Training tokens at which in-context learning should begin, `10^5.7 sqrt(batch * n_ctx)`, for a batch of sequences of
-/// `n_ctx` tokens: a fit to other models than ours (Aoyama et al., arXiv 2511.16893), to be held beside what is observed.
+/// Training tokens at which in-context learning should begin, `10^5.7 sqrt(batch * n_ctx)`, for a
+/// batch of sequences of `n_ctx` tokens: a fit to other models than ours (Aoyama et al., arXiv
+/// 2511.16893), to be held beside what is observed.
 pub fn predicted_onset(batch: u64, n_ctx: u64) -> f64 {
     10f64.powf(5.7) * (batch as f64 * n_ctx as f64).sqrt()
 }
 
-/// The first token count at which `values` have come half of the way from 0 to their last value, interpolated between
-/// snapshots; `None` if the last value is 0.
+/// The first token count at which `values` have come half of the way from 0 to their last value,
+/// interpolated between snapshots; `None` if the last value is 0.
 ///
-/// For comparing when something formed (paper.md, 9: Q9). The values may be of either sign. The first snapshot's count
-/// is the answer when its value is past half already.
+/// For comparing when something formed (paper.md, 9: Q9). The values may be of either sign. The
+/// first snapshot's count is the answer when its value is past half already.
 ///
 /// # Errors
 /// If there is no snapshot, the lengths differ, tokens do not increase, or a value is not finite.
@@ -153,7 +168,8 @@ fn value_at(tokens: &[u64], values: &[f64], at: u64) -> f64 {
     }
 }
 
-/// As many evenly spaced points as there are snapshots, from the first to the last, with values interpolated linearly.
+/// As many evenly spaced points as there are snapshots, from the first to the last, with values
+/// interpolated linearly.
 fn even_grid(tokens: &[u64], values: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let last = tokens.len() - 1;
     let step = (tokens[last] - tokens[0]) as f64 / last as f64;
@@ -170,8 +186,8 @@ fn even_grid(tokens: &[u64], values: &[f64]) -> (Vec<f64>, Vec<f64>) {
         .unzip()
 }
 
-/// A centred moving average over `span` points (rounded up to odd), over fewer at the ends so that it stays centred:
-/// a one-sided average would bend the ends of a straight line.
+/// A centred moving average over `span` points (rounded up to odd), over fewer at the ends so that
+/// it stays centred: a one-sided average would bend the ends of a straight line.
 fn moving_average(values: &[f64], span: usize) -> Vec<f64> {
     let n = values.len();
     (0..n)
@@ -186,11 +202,17 @@ fn moving_average(values: &[f64], span: usize) -> Vec<f64> {
 pub(crate) fn check_curve(tokens: &[u64], values: &[f64]) -> Result<()> {
     if tokens.is_empty() || tokens.len() != values.len() {
         let found = format!("{} token counts and {} values", tokens.len(), values.len());
-        return Err(Error::Curve { expected: "have one value for each snapshot, and at least one", found });
+        return Err(Error::Curve {
+            expected: "have one value for each snapshot, and at least one",
+            found,
+        });
     }
     check_increasing(tokens)?;
     if let Some(k) = values.iter().position(|value| !value.is_finite()) {
-        return Err(Error::Curve { expected: "have finite values", found: format!("{} at snapshot {k}", values[k]) });
+        return Err(Error::Curve {
+            expected: "have finite values",
+            found: format!("{} at snapshot {k}", values[k]),
+        });
     }
     Ok(())
 }

@@ -16,12 +16,14 @@ pub struct RoleScores {
     pub previous_token: f64,
 }
 
-/// Where the roles begin. The paper states no threshold (paper.md, 0: D10); these are to be printed with every result.
+/// Where the roles begin. The paper states no threshold (paper.md, 0: D10); these are to be printed
+/// with every result.
 ///
-/// Copying goes by the paper's score, `4r - 1` of what a head raises on random tokens. Its 0 is no chance level: it asks
-/// that a head's attended token get a third of all that the head raises in the sample (`a > S/3`), while a head that
-/// raises all 25 tokens alike has -0.85. A head of few dimensions cannot get so far whatever it does; where the ceiling of
-/// its rank is known, [`for_ceiling`](Self::for_ceiling) sets the limits by it.
+/// Copying goes by the paper's score, `4r - 1` of what a head raises on random tokens. Its 0 is no
+/// chance level: it asks that a head's attended token get a third of all that the head raises in
+/// the sample (`a > S/3`), while a head that raises all 25 tokens alike has -0.85. A head of few
+/// dimensions cannot get so far whatever it does; where the ceiling of its rank is known,
+/// [`for_ceiling`](Self::for_ceiling) sets the limits by it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoleThresholds {
@@ -42,10 +44,15 @@ impl Default for RoleThresholds {
 }
 
 impl RoleThresholds {
-    /// Copying from half-way between chance and what a head of that rank can be expected to reach, its opposite below chance.
+    /// Copying from half-way between chance and what a head of that rank can be expected to reach,
+    /// its opposite below chance.
     pub fn for_ceiling(ceiling: &CopyingCeiling) -> Self {
         let CopyingCeiling { ceiling, chance } = *ceiling;
-        Self { copying: f64::midpoint(chance, ceiling.max(chance)), anti_copying: chance, ..Self::default() }
+        Self {
+            copying: f64::midpoint(chance, ceiling.max(chance)),
+            anti_copying: chance,
+            ..Self::default()
+        }
     }
 
     /// Checks that each threshold lies in the range of its score.
@@ -73,7 +80,8 @@ impl RoleThresholds {
 pub enum Role {
     /// Matches prefixes and copies (paper.md, 11).
     Induction,
-    /// Matches prefixes with negative copying: it raises other tokens than the one it attends to (paper.md, 7.8).
+    /// Matches prefixes with negative copying: it raises other tokens than the one it attends to
+    /// (paper.md, 7.8).
     AntiCopyingPrefix,
     /// Matches prefixes, and neither copies nor does the opposite.
     PrefixMatching,
@@ -85,8 +93,8 @@ pub enum Role {
     Other,
 }
 
-/// The role of a head: the first of induction, anti-copying prefix, prefix-matching, previous-token and copying head whose
-/// thresholds it passes, each strictly.
+/// The role of a head: the first of induction, anti-copying prefix, prefix-matching, previous-token
+/// and copying head whose thresholds it passes, each strictly.
 ///
 /// A score that is no number passes none.
 pub fn role(scores: &RoleScores, thresholds: &RoleThresholds) -> Role {

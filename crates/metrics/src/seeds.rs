@@ -1,30 +1,36 @@
 //! Means over seeds, and a bootstrap of them that knows how little a few seeds say.
 //!
-//! A model trained from several seeds gives each quantity several times. Its mean over seeds is uncertain for two reasons:
-//! the evaluation examples, which all seeds share, and the seeds. To resample seeds with replacement, as is done with
-//! examples, is hopeless for a few: no draw of 3 lies outside what was seen, and a ninth of them has no spread at all.
-//! Instead, with `v_s` the values of `n` seeds on the whole evaluation set, a draw of the mean is
+//! A model trained from several seeds gives each quantity several times. Its mean over seeds is
+//! uncertain for two reasons: the evaluation examples, which all seeds share, and the seeds. To
+//! resample seeds with replacement, as is done with examples, is hopeless for a few: no draw of 3
+//! lies outside what was seen, and a ninth of them has no spread at all. Instead, with `v_s` the
+//! values of `n` seeds on the whole evaluation set, a draw of the mean is
 //!
 //! ```text
 //! mean v + t (change + sum_s g_s (v_s - mean v) sqrt(share / (n (n - 1))))      t = sqrt(f / chi2_f)
 //! ```
 //!
-//! * `change` is how a bootstrap draw of examples, the same for all seeds, moves the mean over seeds. How hard examples are
-//!   does not cancel there.
-//! * `g_s` is standard normal and serves every quantity of a draw, as do the numbers behind `t`: what seeds have in common
-//!   in two quantities stays in common. The sum is normal with the between-seed covariance over `n`.
-//! * `t` makes Student's t of it. A variance of 3 seeds is itself hardly known, one of many examples is. With `B` the
-//!   seeds' variance over `n`, and `V` that of both parts, `f = (n - 1) V / B`: the inverse degrees of freedom, weighted by
-//!   shares of variance. For certain examples this is the textbook's `mean +- t s / sqrt(n)`, exact for normal seeds; for
-//!   seeds that agree the plain bootstrap. Only in between is it a choice. To multiply the seeds' part alone by its `t`
-//!   holds the truth too often there (98 % for parts of one size), Welch and Satterthwaite's `(n - 1) (V / B)^2` too rarely
-//!   (91 % if seeds have three times the examples' part): where chance puts seeds close together, it takes them for sure.
-//! * `share` is what is left of the `v_s`' variance without the part that examples alone would give them, since `change`
-//!   holds that already. Noise that seeds share is no difference between them; noise that each has for itself on each
-//!   example is, and shows in how differently a draw of examples moves them.
+//! * `change` is how a bootstrap draw of examples, the same for all seeds, moves the mean over
+//!   seeds. How hard examples are does not cancel there.
+//! * `g_s` is standard normal and serves every quantity of a draw, as do the numbers behind `t`:
+//!   what seeds have in common in two quantities stays in common. The sum is normal with the
+//!   between-seed covariance over `n`.
+//! * `t` makes Student's t of it. A variance of 3 seeds is itself hardly known, one of many
+//!   examples is. With `B` the seeds' variance over `n`, and `V` that of both parts, `f = (n - 1) V
+//!   / B`: the inverse degrees of freedom, weighted by shares of variance. For certain examples
+//!   this is the textbook's `mean +- t s / sqrt(n)`, exact for normal seeds; for seeds that agree
+//!   the plain bootstrap. Only in between is it a choice. To multiply the seeds' part alone by its
+//!   `t` holds the truth too often there (98 % for parts of one size), Welch and Satterthwaite's
+//!   `(n - 1) (V / B)^2` too rarely (91 % if seeds have three times the examples' part): where
+//!   chance puts seeds close together, it takes them for sure.
+//! * `share` is what is left of the `v_s`' variance without the part that examples alone would give
+//!   them, since `change` holds that already. Noise that seeds share is no difference between them;
+//!   noise that each has for itself on each example is, and shows in how differently a draw of
+//!   examples moves them.
 //!
-//! How often 95 % intervals of 1000 draws hold the mean over all seeds: 2000 simulated experiments of 3 seeds on 200
-//! examples, `tests/seeds.rs`; with 2 and 5 seeds, between 91 % and 99 %, and 94 % and 98 %.
+//! How often 95 % intervals of 1000 draws hold the mean over all seeds: 2000 simulated experiments
+//! of 3 seeds on 200 examples, `tests/seeds.rs`; with 2 and 5 seeds, between 91 % and 99 %, and 94
+//! % and 98 %.
 //!
 //! | the seeds' standard deviation of the mean | these draws | seeds resampled |
 //! |---|---|---|
@@ -45,7 +51,8 @@ pub fn mean_over_seeds(values: &[Option<f64>]) -> Option<f64> {
     (2 * defined.len() > values.len()).then(|| mean(&defined))
 }
 
-/// Draws of seeds, the same for every quantity: [`means`](Self::means) gives those of one quantity's mean.
+/// Draws of seeds, the same for every quantity: [`means`](Self::means) gives those of one
+/// quantity's mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SeedDraws {
     seeds: usize,
@@ -57,14 +64,16 @@ pub struct SeedDraws {
 struct Draw {
     /// A standard normal number for each seed.
     normals: Vec<f64>,
-    /// How often each seed is taken, if seeds are drawn with replacement: for whether a quantity is defined.
+    /// How often each seed is taken, if seeds are drawn with replacement: for whether a quantity is
+    /// defined.
     counts: Vec<u32>,
     /// What chi-squared numbers are made of, whatever their degrees of freedom.
     chi: Chi,
 }
 
 impl SeedDraws {
-    /// `draws` draws of `seeds` seeds: each a function of `seed`, its place and the number of seeds alone.
+    /// `draws` draws of `seeds` seeds: each a function of `seed`, its place and the number of seeds
+    /// alone.
     pub fn new(seed: u64, draws: usize, seeds: usize) -> Self {
         let one = |draw: u64| {
             let mut rng = stream(seed, "seeds", draw);
@@ -80,23 +89,38 @@ impl SeedDraws {
 
     /// Draws of a quantity's mean over seeds.
     ///
-    /// `whole[s]` is its value for seed `s` on the whole evaluation set, `drawn[k][s]` that under draw `k` of examples, the
-    /// same examples for all seeds; `None` where it is not defined. There are as many means as the shorter of `drawn` and
-    /// these draws. A seed that a list lacks counts as not defined. Numbers are trusted to be finite.
+    /// `whole[s]` is its value for seed `s` on the whole evaluation set, `drawn[k][s]` that under
+    /// draw `k` of examples, the same examples for all seeds; `None` where it is not defined. There
+    /// are as many means as the shorter of `drawn` and these draws. A seed that a list lacks counts
+    /// as not defined. Numbers are trusted to be finite.
     ///
-    /// With one seed, a draw of the mean is that of the examples: nothing is known about other seeds.
+    /// With one seed, a draw of the mean is that of the examples: nothing is known about other
+    /// seeds.
     ///
-    /// A draw is `None` where more than half of as many seeds, drawn with replacement, are not defined under its examples,
-    /// as [`mean_over_seeds`] asks; so the share of draws with a number says how sure it is that there is one. The numbers
-    /// are about the mean of the seeds whose whole value is defined.
-    pub fn means(&self, whole: &[Option<f64>], drawn: &[impl AsRef<[Option<f64>]>]) -> Vec<Option<f64>> {
+    /// A draw is `None` where more than half of as many seeds, drawn with replacement, are not
+    /// defined under its examples, as [`mean_over_seeds`] asks; so the share of draws with a number
+    /// says how sure it is that there is one. The numbers are about the mean of the seeds whose
+    /// whole value is defined.
+    pub fn means(
+        &self,
+        whole: &[Option<f64>],
+        drawn: &[impl AsRef<[Option<f64>]>],
+    ) -> Vec<Option<f64>> {
         let drawn = || drawn.iter().map(AsRef::as_ref);
         if self.seeds == 1 {
-            return drawn().take(self.draws.len()).map(|values| values.first().copied().flatten()).collect();
+            return drawn()
+                .take(self.draws.len())
+                .map(|values| values.first().copied().flatten())
+                .collect();
         }
         let spread = Spread::new(whole, self.draws.iter().zip(drawn()).map(|(_, values)| values));
         let one = |(draw, values): (&Draw, &[Option<f64>])| {
-            let taken: u32 = values.iter().zip(&draw.counts).filter(|(value, _)| value.is_some()).map(|(_, n)| n).sum();
+            let taken: u32 = values
+                .iter()
+                .zip(&draw.counts)
+                .filter(|(value, _)| value.is_some())
+                .map(|(_, n)| n)
+                .sum();
             if 2 * taken as usize <= self.seeds {
                 return None;
             }
@@ -105,8 +129,12 @@ impl SeedDraws {
                 return Some(mean(&values.iter().copied().flatten().collect::<Vec<f64>>()));
             };
             let normals = whole.iter().zip(&draw.normals);
-            let deviation: f64 = normals.filter_map(|(v, normal)| Some(normal * ((*v)? - spread.centre))).sum();
-            Some(spread.centre + draw.chi.student(spread.freedom) * (change + spread.weight * deviation))
+            let deviation: f64 =
+                normals.filter_map(|(v, normal)| Some(normal * ((*v)? - spread.centre))).sum();
+            Some(
+                spread.centre
+                    + draw.chi.student(spread.freedom) * (change + spread.weight * deviation),
+            )
         };
         self.draws.iter().zip(drawn()).map(one).collect()
     }
@@ -131,12 +159,14 @@ impl Spread {
         if defined.len() < 2 || between == 0.0 {
             return Self { centre, weight: 0.0, freedom: f64::INFINITY };
         }
-        // Variances over draws of examples: of the mean's change, and of how far seeds' changes lie from it.
+        // Variances over draws of examples: of the mean's change, and of how far seeds' changes lie
+        // from it.
         let (mut changes, mut own, mut draws) = (Vec::new(), 0.0, 0.0);
         for values in drawn {
             let Some(change) = mean_change(whole, values) else { continue };
             changes.push(change);
-            let apart: Vec<f64> = each_change(whole, values).map(|of_seed| (of_seed - change).powi(2)).collect();
+            let apart: Vec<f64> =
+                each_change(whole, values).map(|of_seed| (of_seed - change).powi(2)).collect();
             if apart.len() > 1 {
                 own += apart.iter().sum::<f64>() / (apart.len() - 1) as f64;
                 draws += 1.0;
@@ -152,13 +182,17 @@ impl Spread {
         let by_seeds = (between - own).max(0.0) / n;
         let freedom = (n - 1.0) * (by_examples + by_seeds) / (between / n);
         let weight = (by_seeds / (between * (n - 1.0))).sqrt();
-        // Below what seeds alone have where they differ by less than noise of their own would make them.
+        // Below what seeds alone have where they differ by less than noise of their own would make
+        // them.
         Self { centre, weight, freedom: freedom.max(n - 1.0) }
     }
 }
 
 /// What a draw of examples changes of each seed's value, where both are defined.
-fn each_change<'a>(whole: &'a [Option<f64>], drawn: &'a [Option<f64>]) -> impl Iterator<Item = f64> + 'a {
+fn each_change<'a>(
+    whole: &'a [Option<f64>],
+    drawn: &'a [Option<f64>],
+) -> impl Iterator<Item = f64> + 'a {
     whole.iter().zip(drawn).filter_map(|(whole, drawn)| Some((*drawn)? - (*whole)?))
 }
 
@@ -181,11 +215,12 @@ fn normal(rng: &mut impl RngCore) -> f64 {
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
-/// Chi-squared numbers of any degrees of freedom from the same randomness, so that quantities whose degrees of freedom
-/// differ a little get numbers that do.
+/// Chi-squared numbers of any degrees of freedom from the same randomness, so that quantities whose
+/// degrees of freedom differ a little get numbers that do.
 #[derive(Debug, Clone, PartialEq)]
 struct Chi {
-    /// Candidates, a normal and a uniform number each. At least 95 % of each are accepted, so eight are never too few.
+    /// Candidates, a normal and a uniform number each. At least 95 % of each are accepted, so eight
+    /// are never too few.
     candidates: [(f64, f64); 8],
     /// For fewer than two degrees of freedom.
     boost: f64,

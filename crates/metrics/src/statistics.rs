@@ -1,8 +1,8 @@
 //! Intervals, associations and change points.
 //!
-//! A bootstrap resample is a list of counts, how often each item is taken: a mean over the resample is then one weighted
-//! sum, and the same counts serve every snapshot and model that was measured on the same examples, so that what they have
-//! in common cancels in their differences.
+//! A bootstrap resample is a list of counts, how often each item is taken: a mean over the resample
+//! is then one weighted sum, and the same counts serve every snapshot and model that was measured
+//! on the same examples, so that what they have in common cancels in their differences.
 
 use induction_random::stream;
 use rand::Rng;
@@ -14,9 +14,11 @@ use statrs::{
 
 use crate::{Error, Result};
 
-/// The mean, and the standard error of that mean; `None` for fewer than two values, which say nothing about spread.
+/// The mean, and the standard error of that mean; `None` for fewer than two values, which say
+/// nothing about spread.
 ///
-/// Two passes: the one-pass formula loses every digit when values agree to the precision of their squares.
+/// Two passes: the one-pass formula loses every digit when values agree to the precision of their
+/// squares.
 pub fn mean_stderr(values: &[f64]) -> (f64, Option<f64>) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -34,8 +36,8 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// How often each of `n` items is taken in a bootstrap resample of as many: counts that sum to `n`, a function of the
-/// arguments alone.
+/// How often each of `n` items is taken in a bootstrap resample of as many: counts that sum to `n`,
+/// a function of the arguments alone.
 pub fn resample(seed: u64, draw: u64, n: usize) -> Vec<u32> {
     let mut rng = stream(seed, "bootstrap", draw);
     let mut counts = vec![0; n];
@@ -55,17 +57,26 @@ pub fn weighted_mean(values: &[f64], counts: &[u32]) -> f64 {
     sum / total
 }
 
-/// The percentile interval that holds `level` of the values: quantiles `(1 - level) / 2` and `(1 + level) / 2`,
-/// interpolated linearly between order statistics (Hyndman and Fan's type 7, NumPy's default). `None` for no values.
+/// The percentile interval that holds `level` of the values: quantiles `(1 - level) / 2` and `(1 +
+/// level) / 2`, interpolated linearly between order statistics (Hyndman and Fan's type 7, NumPy's
+/// default). `None` for no values.
 ///
 /// # Errors
 /// If `level` is not in `(0, 1)`, or a value is not finite.
 pub fn percentile_interval(values: &[f64], level: f64) -> Result<Option<Interval>> {
     if !(level > 0.0 && level < 1.0) {
-        return Err(Error::Setting { name: "level", expected: "a share in (0, 1)", found: level.to_string() });
+        return Err(Error::Setting {
+            name: "level",
+            expected: "a share in (0, 1)",
+            found: level.to_string(),
+        });
     }
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        return Err(Error::Setting { name: "values", expected: "finite", found: value.to_string() });
+        return Err(Error::Setting {
+            name: "values",
+            expected: "finite",
+            found: value.to_string(),
+        });
     }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -88,23 +99,29 @@ pub fn binomial_tail(n: u64, successes: u64) -> f64 {
     Binomial::new(0.5, n).map_or(1.0, |coins| coins.sf(successes - 1))
 }
 
-/// Spearman's rank correlation, ties sharing their mean rank; `None` if either list is constant or has fewer than two
-/// values.
+/// Spearman's rank correlation, ties sharing their mean rank; `None` if either list is constant or
+/// has fewer than two values.
 ///
 /// # Errors
 /// If the lists differ in length, or a value is not finite.
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<Option<f64>> {
     if x.len() != y.len() {
-        let (expected, found) = (format!("{} values, as the first", x.len()), format!("{}", y.len()));
+        let (expected, found) =
+            (format!("{} values, as the first", x.len()), format!("{}", y.len()));
         return Err(Error::Shape { what: "the second list of a correlation", expected, found });
     }
     if let Some(value) = x.iter().chain(y).find(|value| !value.is_finite()) {
-        return Err(Error::Setting { name: "values to correlate", expected: "finite", found: value.to_string() });
+        return Err(Error::Setting {
+            name: "values to correlate",
+            expected: "finite",
+            found: value.to_string(),
+        });
     }
     let ranks = |values: &[f64]| Data::new(values.to_vec()).ranks(RankTieBreaker::Average);
     let (x, y) = (ranks(x), ranks(y));
     let mean = (x.len() as f64 + 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
+    let product =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>();
     let scale = (product(&x, &x) * product(&y, &y)).sqrt();
     Ok((scale > 0.0).then(|| (product(&x, &y) / scale).clamp(-1.0, 1.0)))
 }
@@ -124,8 +141,9 @@ pub struct TwoByTwo {
 }
 
 impl TwoByTwo {
-    /// The odds of the second property with the first, to those without it; half an item is added to every cell if one
-    /// is empty (Haldane and Anscombe). `None` if all or none of the items have a property, so that nothing compares.
+    /// The odds of the second property with the first, to those without it; half an item is added
+    /// to every cell if one is empty (Haldane and Anscombe). `None` if all or none of the items
+    /// have a property, so that nothing compares.
     pub fn odds_ratio(&self) -> Option<f64> {
         let cells = [self.both, self.first_only, self.second_only, self.neither];
         let [a, b, c, d] = cells.map(|n| n as f64 + if cells.contains(&0) { 0.5 } else { 0.0 });
@@ -136,7 +154,8 @@ impl TwoByTwo {
         compares.then(|| a * d / (b * c))
     }
 
-    /// Fisher's exact test that the properties go together: the one-sided p-value. 1 where nothing compares.
+    /// Fisher's exact test that the properties go together: the one-sided p-value. 1 where nothing
+    /// compares.
     pub fn fisher(&self) -> f64 {
         let cells = [self.both, self.first_only, self.second_only, self.neither];
         // The only error is a table that is no contingency table, which counts always are.
@@ -158,13 +177,18 @@ pub struct ChangePoint {
     pub explained: f64,
 }
 
-/// The single change in mean that leaves the least squared error; `None` for a constant list or fewer than two values.
+/// The single change in mean that leaves the least squared error; `None` for a constant list or
+/// fewer than two values.
 ///
 /// # Errors
 /// If a value is not finite.
 pub fn change_point(values: &[f64]) -> Result<Option<ChangePoint>> {
     if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-        return Err(Error::Setting { name: "values", expected: "finite", found: value.to_string() });
+        return Err(Error::Setting {
+            name: "values",
+            expected: "finite",
+            found: value.to_string(),
+        });
     }
     let n = values.len();
     let mean = values.iter().sum::<f64>() / n as f64;
@@ -172,7 +196,8 @@ pub fn change_point(values: &[f64]) -> Result<Option<ChangePoint>> {
     if n < 2 || total == 0.0 {
         return Ok(None);
     }
-    // The error left is the total less k (n - k) / n (after - before)^2: largest where the means are furthest apart.
+    // The error left is the total less k (n - k) / n (after - before)^2: largest where the means
+    // are furthest apart.
     let mut sum = 0.0;
     let best = (1..n)
         .map(|k| {
@@ -180,7 +205,15 @@ pub fn change_point(values: &[f64]) -> Result<Option<ChangePoint>> {
             sum += values[k - 1] - mean;
             let (before, after) = (sum / k as f64, -sum / (n - k) as f64);
             let between = (k * (n - k)) as f64 / n as f64 * (after - before).powi(2);
-            (between, ChangePoint { index: k, before: mean + before, after: mean + after, explained: between / total })
+            (
+                between,
+                ChangePoint {
+                    index: k,
+                    before: mean + before,
+                    after: mean + after,
+                    explained: between / total,
+                },
+            )
         })
         .max_by(|a, b| a.0.total_cmp(&b.0));
     Ok(best.map(|(_, change)| change))

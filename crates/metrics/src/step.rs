@@ -4,34 +4,38 @@
 //!
 //! * a step, `before + (after - before) / (1 + exp(-(x - midpoint) / scale))`, `scale > 0`;
 //! * a straight line, as a score that drifts;
-//! * a decay towards a level, `a + b exp(-x / tau)`, `tau > 0`: what merely learns slows down like this, without any step.
+//! * a decay towards a level, `a + b exp(-x / tau)`, `tau > 0`: what merely learns slows down like
+//!   this, without any step.
 //!
 //! # Weights
 //!
-//! Snapshots are dense early (steps 1, 2, 4, ..), and a dozen of them over next to no training would outweigh the run. So
-//! each weighs by the tokens it stands for, half of the gap on either side, normalised to mean 1. What such weights leave
-//! of `n` snapshots is Kish's effective number, `(sum w)^2 / sum w^2`: some 21 of 9 doubling and 21 even ones. It is the
-//! `n` of every AICc here, so that the early snapshots don't count as evidence that they do not give.
+//! Snapshots are dense early (steps 1, 2, 4, ..), and a dozen of them over next to no training
+//! would outweigh the run. So each weighs by the tokens it stands for, half of the gap on either
+//! side, normalised to mean 1. What such weights leave of `n` snapshots is Kish's effective number,
+//! `(sum w)^2 / sum w^2`: some 21 of 9 doubling and 21 even ones. It is the `n` of every AICc here,
+//! so that the early snapshots don't count as evidence that they do not give.
 //!
 //! # What counts as a step
 //!
-//! AICc is `n ln(RSS / n) + 2k + 2k (k + 1) / (n - k - 1)`, with the weighted residual sum of squares, and `k` counting
-//! the error's variance: 5 for a step, 3 for a line, 4 for a decay. A step must beat both by 10. At 21 effective snapshots
-//! that asks for residual variances 2.2 and 1.9 times less than theirs: more than independent errors call for, since errors
-//! that correlate between snapshots favour the more flexible curve.
+//! AICc is `n ln(RSS / n) + 2k + 2k (k + 1) / (n - k - 1)`, with the weighted residual sum of
+//! squares, and `k` counting the error's variance: 5 for a step, 3 for a line, 4 for a decay. A
+//! step must beat both by 10. At 21 effective snapshots that asks for residual variances 2.2 and
+//! 1.9 times less than theirs: more than independent errors call for, since errors that correlate
+//! between snapshots favour the more flexible curve.
 //!
-//! And a step must be *seen on both sides*: two snapshots lie at or before its 10 % point, and two at or after its 90 %
-//! point. A power law is fitted best by the tail of a logistic whose midpoint lies before the run, a bend by one that
-//! ends after it; neither has happened where anyone looked.
+//! And a step must be *seen on both sides*: two snapshots lie at or before its 10 % point, and two
+//! at or after its 90 % point. A power law is fitted best by the tail of a logistic whose midpoint
+//! lies before the run, a bend by one that ends after it; neither has happened where anyone looked.
 //!
-//! Simulated with 30 snapshots (9 doubling, 21 even), a height of 0.3 and errors of 0.002, 0.01, 0.03 and 0.1, white or AR(1)
-//! with coefficient 0.5: of flat curves, lines, exponential decays and power laws, at most 2.4 % are taken for a step, and
-//! none with white errors. With a coefficient of 0.8 it is up to 14 % of lines. Steps of ten errors' height whose 10 % to 90 % take
-//! up to a fifth of the run are found in over 95 %; slower ones less surely: over a third of the run, in 81 %
-//! (`tests/step.rs`).
+//! Simulated with 30 snapshots (9 doubling, 21 even), a height of 0.3 and errors of 0.002, 0.01,
+//! 0.03 and 0.1, white or AR(1) with coefficient 0.5: of flat curves, lines, exponential decays and
+//! power laws, at most 2.4 % are taken for a step, and none with white errors. With a coefficient
+//! of 0.8 it is up to 14 % of lines. Steps of ten errors' height whose 10 % to 90 % take up to a
+//! fifth of the run are found in over 95 %; slower ones less surely: over a third of the run, in 81
+//! % (`tests/step.rs`).
 //!
-//! A drift beside the step is no part of the model, and shifts its midpoint towards the drift: by 1.7 % of the run where
-//! the curve goes on falling by a third of the height after the step.
+//! A drift beside the step is no part of the model, and shifts its midpoint towards the drift: by
+//! 1.7 % of the run where the curve goes on falling by a third of the height after the step.
 
 mod search;
 
@@ -65,8 +69,8 @@ pub struct StepConfig {
     pub min_height: f64,
     /// The least height, in standard errors of it, where one is given.
     pub min_height_stderrs: f64,
-    /// The least height, in root mean square residuals. The comparison with a line asks for more than 4 already where the
-    /// run is seen evenly.
+    /// The least height, in root mean square residuals. The comparison with a line asks for more
+    /// than 4 already where the run is seen evenly.
     pub min_contrast: f64,
     /// How many snapshots must lie at or before the 10 % point, and at or after the 90 % point.
     pub min_each_side: usize,
@@ -98,9 +102,11 @@ impl StepConfig {
             ("min_contrast", self.min_contrast),
         ];
         match sizes.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            Some((name, value)) => {
-                Err(Error::Setting { name, expected: "finite and not negative", found: value.to_string() })
-            }
+            Some((name, value)) => Err(Error::Setting {
+                name,
+                expected: "finite and not negative",
+                found: value.to_string(),
+            }),
             None => Ok(()),
         }
     }
@@ -116,13 +122,13 @@ pub struct StepFit {
     pub after: f64,
     /// Training tokens at half of its height. May lie outside the run, by up to half of it.
     pub midpoint_tokens: f64,
-    /// Its time constant in tokens, between a tenth of the mean gap of two snapshots, below which a step is a jump between
-    /// snapshots wherever it lies, and the run.
+    /// Its time constant in tokens, between a tenth of the mean gap of two snapshots, below which a
+    /// step is a jump between snapshots wherever it lies, and the run.
     pub scale_tokens: f64,
     /// Residual sum of squares, with weights of mean 1.
     pub rss: f64,
-    /// Root mean square residual, for the four fitted numbers: `sqrt(rss / snapshots * n / (n - 4))`, `n` the effective
-    /// number.
+    /// Root mean square residual, for the four fitted numbers: `sqrt(rss / snapshots * n / (n -
+    /// 4))`, `n` the effective number.
     pub residual: f64,
     /// How many snapshots the weights leave (Kish).
     pub effective_snapshots: f64,
@@ -153,7 +159,9 @@ impl StepFit {
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum NoStep {
     /// The curve may as well be a straight line.
-    #[error("a step describes it no better than a straight line: AICc lower by {delta:.1}, less than {limit}")]
+    #[error(
+        "a step describes it no better than a straight line: AICc lower by {delta:.1}, less than {limit}"
+    )]
     Line {
         /// [`StepFit::delta_aicc`].
         delta: f64,
@@ -161,7 +169,9 @@ pub enum NoStep {
         limit: f64,
     },
     /// The curve may as well decay towards a level.
-    #[error("a step describes it no better than a decay towards a level: AICc lower by {delta:.1}, less than {limit}")]
+    #[error(
+        "a step describes it no better than a decay towards a level: AICc lower by {delta:.1}, less than {limit}"
+    )]
     Decay {
         /// [`StepFit::delta_aicc_decay`].
         delta: f64,
@@ -183,7 +193,9 @@ pub enum NoStep {
         limit: f64,
     },
     /// The height may be noise.
-    #[error("its step, of {height:+.3}, is less than {limit} standard errors of its height ({stderr:.3})")]
+    #[error(
+        "its step, of {height:+.3}, is less than {limit} standard errors of its height ({stderr:.3})"
+    )]
     InsideNoise {
         /// [`StepFit::height`].
         height: f64,
@@ -193,7 +205,9 @@ pub enum NoStep {
         limit: f64,
     },
     /// The step is not seen on both sides.
-    #[error("its step is not seen on both sides: {before} snapshots before and {after} after it, of {limit} each")]
+    #[error(
+        "its step is not seen on both sides: {before} snapshots before and {after} after it, of {limit} each"
+    )]
     OneSided {
         /// Snapshots at or before its 10 % point.
         before: usize,
@@ -218,21 +232,22 @@ pub enum NoStep {
 
 /// The step that fits a curve best, whether or not it makes one; [`find_step`] decides that.
 ///
-/// `tokens[k]` is how many training tokens snapshot `k` has seen, `values[k]` its value. The fit and its weights are
-/// argued in the [module documentation](self). For many curves at the same snapshots, as bootstrap draws are, build one
-/// [`StepSearch`].
+/// `tokens[k]` is how many training tokens snapshot `k` has seen, `values[k]` its value. The fit
+/// and its weights are argued in the [module documentation](self). For many curves at the same
+/// snapshots, as bootstrap draws are, build one [`StepSearch`].
 ///
 /// # Errors
-/// If the constants are not valid, the lengths differ, tokens do not increase, a value is not finite, or there are too few
-/// snapshots: 8, which weigh as much as 7 even ones.
+/// If the constants are not valid, the lengths differ, tokens do not increase, a value is not
+/// finite, or there are too few snapshots: 8, which weigh as much as 7 even ones.
 pub fn fit_step(tokens: &[u64], values: &[f64], config: &StepConfig) -> Result<StepFit> {
     StepSearch::new(tokens, config)?.fit(values)
 }
 
 /// The step that a curve makes over training, or why it makes none.
 ///
-/// `stderr_of_height` is the standard error of a *change* of the curve between snapshots, where known: not of its values,
-/// if all snapshots are measured on the same examples ([`paired_change`](crate::paired_change)).
+/// `stderr_of_height` is the standard error of a *change* of the curve between snapshots, where
+/// known: not of its values, if all snapshots are measured on the same examples
+/// ([`paired_change`](crate::paired_change)).
 ///
 /// # Errors
 /// As [`fit_step`], and if the standard error is negative or not finite.
@@ -245,7 +260,8 @@ pub fn find_step(
     StepSearch::new(tokens, config)?.find(values, stderr_of_height)
 }
 
-/// Holds a fit against the rule. `before` and `after` count the snapshots on either side of the step.
+/// Holds a fit against the rule. `before` and `after` count the snapshots on either side of the
+/// step.
 fn judge(
     fit: &StepFit,
     (before, after): (usize, usize),
@@ -254,7 +270,8 @@ fn judge(
 ) -> std::result::Result<(), NoStep> {
     let (height, residual) = (fit.height(), fit.residual);
     let size = height.abs();
-    // The comparisons come first: what a curve is not says more than how large the step is that it does not make.
+    // The comparisons come first: what a curve is not says more than how large the step is that it
+    // does not make.
     if fit.delta_aicc < config.min_delta_aicc {
         return Err(NoStep::Line { delta: fit.delta_aicc, limit: config.min_delta_aicc });
     }

@@ -5,7 +5,8 @@ mod common;
 use approx::assert_relative_eq;
 use common::{one_hot, pattern, uniform};
 use induction_metrics::{
-    Attribution, Error, PrefixMatchingSample, attribution_scores, logit_attribution, prefix_matching,
+    Attribution, Error, PrefixMatchingSample, attribution_scores, logit_attribution,
+    prefix_matching,
 };
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -29,8 +30,16 @@ fn any_tokens() -> impl Strategy<Value = Vec<u32>> {
 }
 
 /// The logits of each pair at its weight, less their own mean.
-fn contribution(a: &Array3<f32>, logits: &Array3<f32>, head: usize, i: usize, j: usize, target: u32) -> f64 {
-    let l: Vec<f64> = (0..VOCAB).map(|t| f64::from(a[[head, i, j]]) * f64::from(logits[[head, j, t]])).collect();
+fn contribution(
+    a: &Array3<f32>,
+    logits: &Array3<f32>,
+    head: usize,
+    i: usize,
+    j: usize,
+    target: u32,
+) -> f64 {
+    let l: Vec<f64> =
+        (0..VOCAB).map(|t| f64::from(a[[head, i, j]]) * f64::from(logits[[head, j, t]])).collect();
     l[target as usize] - l.iter().sum::<f64>() / VOCAB as f64
 }
 
@@ -86,8 +95,9 @@ const PAPER: PrefixMatchingSample = PrefixMatchingSample { block: 25, repeats: 4
 /// Distinct tokens in a block, and the logits of a head that raises the attended token by `raise`.
 fn copying_head(raise: f32) -> (Vec<u32>, Array3<f32>) {
     let tokens = PAPER.tokens(0, 0, 0, &(1..40).collect::<Vec<_>>()).expect("enough tokens");
-    let logits =
-        Array3::from_shape_fn((1, tokens.len(), 40), |(_, j, t)| if tokens[j] as usize == t { raise } else { 0.0 });
+    let logits = Array3::from_shape_fn((1, tokens.len(), 40), |(_, j, t)| {
+        if tokens[j] as usize == t { raise } else { 0.0 }
+    });
     (tokens, logits)
 }
 
@@ -114,7 +124,8 @@ fn a_perfect_induction_head_is_all_matched() {
 fn a_head_that_does_not_copy_is_matched_to_its_harm() {
     let (tokens, logits) = copying_head(-4.0);
     let a = one_hot(1, 1, PAPER.len(), |q| if q > 25 { q - 24 } else { 0 });
-    let found = attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER).expect("valid");
+    let found =
+        attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER).expect("valid");
     assert_relative_eq!(found[0].matched, -3.9, epsilon = 1e-9);
 }
 
@@ -122,15 +133,18 @@ fn a_head_that_does_not_copy_is_matched_to_its_harm() {
 fn a_uniform_head_has_its_analytic_scores() {
     let (tokens, logits) = copying_head(4.0);
     let a = uniform(1, 1, PAPER.len());
-    let found = attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER).expect("valid")[0];
-    // Query i has (i - 1) / 25 matched keys of i + 1, each raising the next token by 3.9. Every other key lowers it by
-    // 0.1, but for the next token's occurrences where no match leads to: at the last token of a repeat, position 1.
+    let found = attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER)
+        .expect("valid")[0];
+    // Query i has (i - 1) / 25 matched keys of i + 1, each raising the next token by 3.9. Every
+    // other key lowers it by 0.1, but for the next token's occurrences where no match leads to: at
+    // the last token of a repeat, position 1.
     let (mut matched, mut other) = (0.0, 0.0);
     for i in 26..100usize {
         let matches = ((i - 1) / 25) as f64;
         let unmatched_copies = f64::from(u8::from(i % 25 == 0));
         matched += 3.9 * matches / (i + 1) as f64;
-        other += (3.9 * unmatched_copies - 0.1 * ((i + 1) as f64 - matches - unmatched_copies)) / (i + 1) as f64;
+        other += (3.9 * unmatched_copies - 0.1 * ((i + 1) as f64 - matches - unmatched_copies))
+            / (i + 1) as f64;
     }
     assert_relative_eq!(found.matched, matched / 74.0, epsilon = 1e-6);
     assert_relative_eq!(found.other, other / 74.0, epsilon = 1e-6);
@@ -138,12 +152,18 @@ fn a_uniform_head_has_its_analytic_scores() {
 
 #[test]
 fn a_head_that_raises_one_token_from_everywhere_measures_attention() {
-    // Every source raises every target by 1: what is matched is then the prefix-matching score, less its last query.
+    // Every source raises every target by 1: what is matched is then the prefix-matching score,
+    // less its last query.
     let (tokens, _) = copying_head(1.0);
-    let logits = Array3::from_shape_fn((1, 101, 40), |(_, _, t)| if tokens.contains(&(t as u32)) { 1.0 } else { 0.0 });
+    let logits =
+        Array3::from_shape_fn(
+            (1, 101, 40),
+            |(_, _, t)| if tokens.contains(&(t as u32)) { 1.0 } else { 0.0 },
+        );
     let raise = 1.0 - 26.0 / 40.0;
     let a = uniform(1, 1, 101);
-    let found = attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER).expect("valid")[0];
+    let found = attribution_scores(a.index_axis(Axis(0), 0), logits.view(), &tokens, PAPER)
+        .expect("valid")[0];
     let table = Array2::from_shape_vec((1, 101), tokens).expect("sizes agree");
     let score = prefix_matching(a.view(), table.view(), PAPER).expect("valid")[[0, 0]];
     let last = 3.0 / 101.0;
@@ -164,7 +184,10 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(score(&logits, &[0; N - 1], SAMPLE), Error::Shape { .. }));
     assert!(matches!(map(&logits, &[0; N - 1]), Error::Shape { .. }));
     assert!(matches!(score(&logits, &[0; N], PAPER), Error::Shape { .. }));
-    assert!(matches!(score(&logits, &[0; N], PrefixMatchingSample { block: 9, repeats: 1 }), Error::Setting { .. }));
+    assert!(matches!(
+        score(&logits, &[0; N], PrefixMatchingSample { block: 9, repeats: 1 }),
+        Error::Setting { .. }
+    ));
     assert!(matches!(score(&logits, &[VOCAB as u32; N], SAMPLE), Error::Token { .. }));
     assert!(matches!(map(&logits, &[VOCAB as u32; N]), Error::Token { .. }));
     assert!(matches!(map(&Array3::zeros((HEADS, N + 1, VOCAB)), &[0; N]), Error::Shape { .. }));
@@ -173,14 +196,22 @@ fn what_does_not_fit_is_refused() {
     let place = |error| matches!(error, Error::Logit { head: 1, source_index: 2, token: 3, .. });
     assert!(place(score(&bad, &[0; N], SAMPLE)) && place(map(&bad, &[0; N])));
     let unnormalised = &a * 2.0;
-    assert!(matches!(logit_attribution(unnormalised.view(), logits.view(), &[0; N]), Err(Error::Pattern { .. })));
+    assert!(matches!(
+        logit_attribution(unnormalised.view(), logits.view(), &[0; N]),
+        Err(Error::Pattern { .. })
+    ));
 
     // The one valid sample without a query that has both an earlier repeat and a next token.
     let a = uniform(1, 1, 3).index_axis_move(Axis(0), 0);
-    let (logits, sample) = (Array3::<f32>::zeros((1, 3, VOCAB)), PrefixMatchingSample { block: 1, repeats: 2 });
-    assert!(matches!(attribution_scores(a.view(), logits.view(), &[0, 1, 1], sample), Err(Error::Setting { .. })));
+    let (logits, sample) =
+        (Array3::<f32>::zeros((1, 3, VOCAB)), PrefixMatchingSample { block: 1, repeats: 2 });
+    assert!(matches!(
+        attribution_scores(a.view(), logits.view(), &[0, 1, 1], sample),
+        Err(Error::Setting { .. })
+    ));
     let a = uniform(1, 1, 4).index_axis_move(Axis(0), 0);
-    let (logits, sample) = (Array3::<f32>::zeros((1, 4, VOCAB)), PrefixMatchingSample { block: 1, repeats: 3 });
+    let (logits, sample) =
+        (Array3::<f32>::zeros((1, 4, VOCAB)), PrefixMatchingSample { block: 1, repeats: 3 });
     let found = attribution_scores(a.view(), logits.view(), &[0, 1, 1, 1], sample).expect("valid");
     assert_eq!(found, [Attribution { matched: 0.0, other: 0.0 }]);
 }

@@ -1,4 +1,5 @@
-//! The mixture of a bigram model and in-context matches, against explicit loops and texts whose answer is known.
+//! The mixture of a bigram model and in-context matches, against explicit loops and texts whose
+//! answer is known.
 
 use approx::assert_relative_eq;
 use induction_metrics::ceiling::LONGEST_MATCH;
@@ -15,19 +16,28 @@ fn text(length: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value =
 }
 
 fn windows(examples: usize, n: usize) -> impl Strategy<Value = Array2<u32>> {
-    text(examples * n).prop_map(move |flat| Array2::from_shape_vec((examples, n), flat).expect("sizes agree"))
+    text(examples * n)
+        .prop_map(move |flat| Array2::from_shape_vec((examples, n), flat).expect("sizes agree"))
 }
 
 /// Witten-Bell, counted anew for each question.
 fn bigram_twin(tokens: &[u32], current: u32, next: u32) -> f64 {
-    let unigram = |t: u32| (tokens.iter().filter(|&&x| x == t).count() as f64 + 1.0) / (tokens.len() + VOCAB) as f64;
+    let unigram = |t: u32| {
+        (tokens.iter().filter(|&&x| x == t).count() as f64 + 1.0) / (tokens.len() + VOCAB) as f64
+    };
     let count = |t: u32| tokens.windows(2).filter(|pair| pair == &[current, t]).count() as f64;
     let counts: Vec<f64> = (0..VOCAB as u32).map(count).collect();
-    let (all, distinct) = (counts.iter().sum::<f64>(), counts.iter().filter(|&&n| n > 0.0).count() as f64);
-    if all == 0.0 { unigram(next) } else { (counts[next as usize] + distinct * unigram(next)) / (all + distinct) }
+    let (all, distinct) =
+        (counts.iter().sum::<f64>(), counts.iter().filter(|&&n| n > 0.0).count() as f64);
+    if all == 0.0 {
+        unigram(next)
+    } else {
+        (counts[next as usize] + distinct * unigram(next)) / (all + distinct)
+    }
 }
 
-/// The earlier occurrences of the longest suffix that has any: its length, and how often each token followed.
+/// The earlier occurrences of the longest suffix that has any: its length, and how often each token
+/// followed.
 fn match_twin(context: &[u32]) -> Option<(usize, Vec<usize>)> {
     for length in (1..=LONGEST_MATCH.min(context.len())).rev() {
         let suffix = &context[context.len() - length..];
@@ -59,7 +69,8 @@ proptest! {
         }
     }
 
-    /// Between the bigram model and the match there is a straight line; the weight itself is compared below.
+    /// Between the bigram model and the match there is a straight line; the weight itself is
+    /// compared below.
     #[test]
     fn probabilities_mix_bigrams_and_matches(
         tokens in text(2..60), fit in windows(3, 30), context in text(1..30),
@@ -127,13 +138,16 @@ proptest! {
 
 #[test]
 fn a_weight_is_the_most_likely_one() {
-    // Bigrams of a text without any pattern: 1/2 each, by symmetry. A match of length 1 that occurred once is right in
-    // `right` of 20 windows, so the likelihood with one more miss is (1/2 + w/2)^right (1/2 - w/2)^wrong (1 - w).
+    // Bigrams of a text without any pattern: 1/2 each, by symmetry. A match of length 1 that
+    // occurred once is right in `right` of 20 windows, so the likelihood with one more miss is (1/2
+    // + w/2)^right (1/2 - w/2)^wrong (1 - w).
     let text = [0u32, 0, 1, 1, 0];
     let bigram = Bigram::fit(2, &text).expect("valid");
     let p = |next| bigram.probability(0, next).expect("in the vocabulary");
     let likelihood = |w: f64, right: f64| {
-        right * (p(0) + w * (1.0 - p(0))).ln() + (20.0 - right) * (p(1) * (1.0 - w)).ln() + (1.0 - w).ln()
+        right * (p(0) + w * (1.0 - p(0))).ln()
+            + (20.0 - right) * (p(1) * (1.0 - w)).ln()
+            + (1.0 - w).ln()
     };
     for right in [8, 14, 17, 20] {
         // `0 0`: the second 0 matches the first, and says 0.
@@ -168,13 +182,22 @@ fn repeated_text_is_learned_in_context() {
     let tokens: Vec<u32> = train.iter().copied().collect();
     let mixture = Mixture::fit(d_vocab as usize, &tokens, train.view()).expect("valid");
     let held_out = repeats(1, 50, n_ctx, period, d_vocab);
-    let by_index = loss_by_index(mixture.losses(held_out.view()).expect("valid").view()).expect("valid");
-    let mean = |from: usize, to: usize| by_index.iter().skip(from).take(to - from).sum::<f64>() / (to - from) as f64;
-    // Nothing is known of new random tokens: ln 99 = 4.6. After a few tokens of the second repeat all is known.
+    let by_index =
+        loss_by_index(mixture.losses(held_out.view()).expect("valid").view()).expect("valid");
+    let mean = |from: usize, to: usize| {
+        by_index.iter().skip(from).take(to - from).sum::<f64>() / (to - from) as f64
+    };
+    // Nothing is known of new random tokens: ln 99 = 4.6. After a few tokens of the second repeat
+    // all is known.
     assert!(mean(0, period) > 4.5, "{}", mean(0, period));
-    assert!(mean(period + LONGEST_MATCH, 2 * period) < 0.05, "{}", mean(period + LONGEST_MATCH, 2 * period));
+    assert!(
+        mean(period + LONGEST_MATCH, 2 * period) < 0.05,
+        "{}",
+        mean(period + LONGEST_MATCH, 2 * period)
+    );
     assert!(mean(2 * period, n_ctx) < 0.05, "{}", mean(2 * period, n_ctx));
-    let alone = loss_by_index(mixture.bigram_losses(held_out.view()).expect("valid").view()).expect("valid");
+    let alone = loss_by_index(mixture.bigram_losses(held_out.view()).expect("valid").view())
+        .expect("valid");
     assert!(alone.iter().skip(1).all(|&loss| loss > 4.0));
 }
 
@@ -187,7 +210,8 @@ fn random_text_has_nothing_to_learn_in_context() {
     let mixture = Mixture::fit(d_vocab as usize, &tokens, fit.view()).expect("valid");
     let held_out = repeats(1, 200, n_ctx, n_ctx, d_vocab);
     let losses = mixture.losses(held_out.view()).expect("valid");
-    let score = icl_score(losses.view(), &IclIndices::for_context(n_ctx).expect("long enough")).expect("valid");
+    let score = icl_score(losses.view(), &IclIndices::for_context(n_ctx).expect("long enough"))
+        .expect("valid");
     assert!(score.score.abs() < 0.01, "{score:?}");
     let mean = losses.iter().map(|&l| f64::from(l)).sum::<f64>() / losses.len() as f64;
     assert!((mean - 9f64.ln()).abs() < 0.01, "{mean}");
@@ -199,7 +223,11 @@ fn large_vocabularies_fit() {
     let fit = Array2::from_shape_fn((1, 3), |(_, k)| 65533 + k as u32);
     let mixture = Mixture::fit(1 << 16, &tokens, fit.view()).expect("valid");
     // Each pair occurs once: (1 + p(t)) / 2, with p(t) = 2^-16.
-    assert_relative_eq!(mixture.probabilities(&[7]).expect("valid")[8], (1.0 + 1.0 / 65536.0) / 2.0, epsilon = 1e-12);
+    assert_relative_eq!(
+        mixture.probabilities(&[7]).expect("valid")[8],
+        (1.0 + 1.0 / 65536.0) / 2.0,
+        epsilon = 1e-12
+    );
 }
 
 #[test]
@@ -208,19 +236,27 @@ fn what_does_not_fit_is_refused() {
         Mixture::fit(d_vocab, tokens, Array2::from_elem(shape, token).view()).expect_err("refused")
     };
     assert!(matches!(fit(5, &[], (1, 3), 0), Error::NoExamples { .. }));
-    assert!(matches!(fit(5, &[1, 5], (1, 3), 0), Error::Token { token: 5, position: 1, d_vocab: 5 }));
+    assert!(matches!(
+        fit(5, &[1, 5], (1, 3), 0),
+        Error::Token { token: 5, position: 1, d_vocab: 5 }
+    ));
     assert!(matches!(fit(5, &[1], (1, 3), 9), Error::Token { token: 9, .. }));
     assert!(matches!(fit(5, &[1], (0, 3), 0), Error::NoExamples { .. }));
     assert!(matches!(fit(5, &[1], (1, 1), 0), Error::Shape { .. }));
     assert!(matches!(fit(0, &[0], (1, 3), 0), Error::Token { .. }));
     assert!(matches!(fit(usize::MAX, &[0], (1, 3), 0), Error::Setting { .. }));
 
-    let mixture = Mixture::fit(5, &[1u32], Array2::zeros((1, 2)).view()).expect("one token is a text");
-    let losses = |shape, token| mixture.losses(Array2::from_elem(shape, token).view()).expect_err("refused");
+    let mixture =
+        Mixture::fit(5, &[1u32], Array2::zeros((1, 2)).view()).expect("one token is a text");
+    let losses =
+        |shape, token| mixture.losses(Array2::from_elem(shape, token).view()).expect_err("refused");
     assert!(matches!(losses((1, 3), 5), Error::Token { .. }));
     assert!(matches!(losses((0, 3), 0), Error::NoExamples { .. }));
     assert!(matches!(losses((1, 0), 0), Error::Shape { .. }));
-    assert!(matches!(mixture.bigram_losses(Array2::zeros((0, 3)).view()), Err(Error::NoExamples { .. })));
+    assert!(matches!(
+        mixture.bigram_losses(Array2::zeros((0, 3)).view()),
+        Err(Error::NoExamples { .. })
+    ));
     assert!(matches!(mixture.probabilities(&[]), Err(Error::NoExamples { .. })));
     assert!(matches!(mixture.probabilities(&[5]), Err(Error::Token { .. })));
     assert_eq!(Bigram::fit(5, &[1u32]).expect("valid").probability(5, 0), None);

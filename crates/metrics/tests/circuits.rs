@@ -1,7 +1,10 @@
-//! Measures of weights against NumPy's brute force over d_vocab x d_vocab matrices, TransformerLens, and closed forms.
+//! Measures of weights against NumPy's brute force over d_vocab x d_vocab matrices,
+//! TransformerLens, and closed forms.
 
 use approx::assert_relative_eq;
-use induction_metrics::{BlockWeights, Circuits, Error, composition_baseline, previous_position_recall};
+use induction_metrics::{
+    BlockWeights, Circuits, Error, composition_baseline, previous_position_recall,
+};
 use ndarray::{Array1, Array2, Array3, Axis, array};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -36,7 +39,12 @@ impl Model {
                 w_o: b.w_o.view(),
             })
             .collect();
-        Circuits::fold(self.w_e.view(), &blocks, self.ln_final.as_ref().map(|gain| gain.view()), self.w_u.view())
+        Circuits::fold(
+            self.w_e.view(),
+            &blocks,
+            self.ln_final.as_ref().map(|gain| gain.view()),
+            self.w_u.view(),
+        )
     }
 }
 
@@ -91,13 +99,15 @@ fn matrix<T: Copy>(rows: &[Vec<T>]) -> Array2<T> {
 
 fn stack(heads: &[Vec<Vec<f32>>]) -> Array3<f32> {
     let shape = (heads.len(), heads[0].len(), heads[0][0].len());
-    Array3::from_shape_vec(shape, heads.iter().flat_map(|head| head.concat()).collect()).expect("heads of one shape")
+    Array3::from_shape_vec(shape, heads.iter().flat_map(|head| head.concat()).collect())
+        .expect("heads of one shape")
 }
 
 fn cases() -> Vec<(Model, Case)> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/circuits.json");
     let cases: Vec<Case> =
-        serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture is there")).expect("it is sound");
+        serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture is there"))
+            .expect("it is sound");
     let model = |m: &StoredModel| Model {
         w_e: matrix(&m.w_e),
         blocks: m
@@ -128,7 +138,10 @@ fn numpy_and_transformer_lens_agree() {
                 assert_relative_eq!(ov, case.numpy.ov_copying[l][h], epsilon = 1e-10);
                 // TransformerLens casts what it folds to single precision.
                 assert_relative_eq!(ov, case.transformer_lens.ov_copying[l][h], epsilon = 1e-7);
-                assert_eq!(circuits.ov_copy_recall(l, h).expect("a head"), case.numpy.ov_copy_recall[l][h]);
+                assert_eq!(
+                    circuits.ov_copy_recall(l, h).expect("a head"),
+                    case.numpy.ov_copy_recall[l][h]
+                );
                 let trace = circuits.qk_trace(l, h, &case.previous).expect("a head");
                 assert_eq!(trace.is_some(), l > 0);
                 assert_relative_eq!(
@@ -138,17 +151,27 @@ fn numpy_and_transformer_lens_agree() {
                 );
                 let recall = circuits.k_composition_recall(l, h, &case.previous).expect("a head");
                 assert_eq!(recall, case.numpy.k_composition_recall[l][h]);
-                let [w_q, w_k] = [&block.w_q, &block.w_k].map(|w| w.index_axis(Axis(0), h).mapv(f64::from));
-                let recall = previous_position_recall(w_q.view(), w_k.view(), positions.view(), case.smear);
-                assert_eq!(recall.expect("shapes agree"), case.numpy.previous_position_recall[l][h]);
+                let [w_q, w_k] =
+                    [&block.w_q, &block.w_k].map(|w| w.index_axis(Axis(0), h).mapv(f64::from));
+                let recall =
+                    previous_position_recall(w_q.view(), w_k.view(), positions.view(), case.smear);
+                assert_eq!(
+                    recall.expect("shapes agree"),
+                    case.numpy.previous_position_recall[l][h]
+                );
             }
         }
         let found = circuits.composition();
         assert_eq!(found.len(), case.numpy.composition.len());
-        for (rows, epsilon) in [(&case.numpy.composition, 1e-10), (&case.transformer_lens.composition, 1e-7)] {
+        for (rows, epsilon) in
+            [(&case.numpy.composition, 1e-10), (&case.transformer_lens.composition, 1e-7)]
+        {
             for (kind, from_layer, from_head, to_layer, to_head, expected) in rows {
                 let place = ((*from_layer, *from_head), (*to_layer, *to_head));
-                let one = found.iter().find(|c| c.kind.name() == kind && (c.from, c.to) == place).expect("every pair");
+                let one = found
+                    .iter()
+                    .find(|c| c.kind.name() == kind && (c.from, c.to) == place)
+                    .expect("every pair");
                 assert_relative_eq!(one.raw, *expected, epsilon = epsilon);
                 let dimension = if model.ln_final.is_some() { 11 } else { 12 };
                 assert_eq!(one.score, one.raw - composition_baseline(dimension));
@@ -157,23 +180,35 @@ fn numpy_and_transformer_lens_agree() {
     }
 }
 
-/// A model without layer norms whose only head has `w_v w_o = turn`, and whose embedding and unembedding are identities.
+/// A model without layer norms whose only head has `w_v w_o = turn`, and whose embedding and
+/// unembedding are identities.
 fn one_head(turn: Array2<f32>) -> Circuits {
     let eye = Array2::<f32>::eye(turn.nrows());
     let head = |w: Array2<f32>| w.insert_axis(Axis(0));
-    let block =
-        Block { ln1: None, w_q: head(eye.clone()), w_k: head(eye.clone()), w_v: head(eye.clone()), w_o: head(turn) };
-    Model { w_e: eye.clone(), blocks: vec![block], ln_final: None, w_u: eye }.circuits().expect("sound weights")
+    let block = Block {
+        ln1: None,
+        w_q: head(eye.clone()),
+        w_k: head(eye.clone()),
+        w_v: head(eye.clone()),
+        w_o: head(turn),
+    };
+    Model { w_e: eye.clone(), blocks: vec![block], ln_final: None, w_u: eye }
+        .circuits()
+        .expect("sound weights")
 }
 
 #[test]
 fn roots_of_unity_converge() {
-    // a + a cyclic permutation: eigenvalues a + w^k. Without a second attempt, QR stands still on some of these.
+    // a + a cyclic permutation: eigenvalues a + w^k. Without a second attempt, QR stands still on
+    // some of these.
     for n in 3..20 {
         for a in [0.0f32, 0.5] {
-            let cycle = Array2::from_shape_fn((n, n), |(i, j)| f32::from(u8::from(j == (i + 1) % n)));
+            let cycle =
+                Array2::from_shape_fn((n, n), |(i, j)| f32::from(u8::from(j == (i + 1) % n)));
             let angle = |k: usize| std::f64::consts::TAU * k as f64 / n as f64;
-            let found = one_head(&cycle + &(Array2::<f32>::eye(n) * a)).ov_copying(0, 0).expect("converges");
+            let found = one_head(&cycle + &(Array2::<f32>::eye(n) * a))
+                .ov_copying(0, 0)
+                .expect("converges");
             let a = f64::from(a);
             let absolute: f64 = (0..n).map(|k| (a + angle(k).cos()).hypot(angle(k).sin())).sum();
             assert_relative_eq!(found, a * n as f64 / absolute, epsilon = 1e-9);
@@ -190,7 +225,10 @@ fn closed_forms() {
     assert_relative_eq!(suppresses.ov_copying(0, 0).expect("a head"), -1.0);
     assert_eq!(suppresses.ov_copy_recall(0, 0).expect("a head"), 0.0);
     // A quarter turn has eigenvalues i and -i.
-    assert_relative_eq!(one_head(array![[0.0, 1.0], [-1.0, 0.0]]).ov_copying(0, 0).expect("a head"), 0.0);
+    assert_relative_eq!(
+        one_head(array![[0.0, 1.0], [-1.0, 0.0]]).ov_copying(0, 0).expect("a head"),
+        0.0
+    );
     // A head that writes nothing copies nothing, and ties recall nothing.
     let silent = one_head(array![[0.0, 0.0], [0.0, 0.0]]);
     assert_eq!(silent.ov_copying(0, 0).expect("a head"), 0.0);
@@ -203,16 +241,19 @@ fn positions_that_point_at_the_one_before_are_recalled() {
     // One-hot positions, and a key circuit that moves each one on by one.
     let n = 6;
     let positions = Array2::<f64>::eye(n);
-    let shift = Array2::from_shape_fn((n, n), |(position, d)| f64::from(u8::from(d == position + 1)));
+    let shift =
+        Array2::from_shape_fn((n, n), |(position, d)| f64::from(u8::from(d == position + 1)));
     let recall = |w_k: &Array2<f64>, smear| {
-        previous_position_recall(Array2::eye(n).view(), w_k.view(), positions.view(), smear).expect("shapes agree")
+        previous_position_recall(Array2::eye(n).view(), w_k.view(), positions.view(), smear)
+            .expect("shapes agree")
     };
     assert_eq!(recall(&shift, None), 1.0);
     // A head that looks at its own position, and one that cannot choose.
     assert_eq!(recall(&Array2::eye(n), None), 0.0);
     assert_eq!(recall(&Array2::zeros((n, n)), None), 0.0);
-    // Smearing hands the key's content on: mostly its own, and the head still looks one back; mostly its predecessor's,
-    // and it looks at itself. Only the first key, which has no predecessor, stays what it was, for the query after it.
+    // Smearing hands the key's content on: mostly its own, and the head still looks one back;
+    // mostly its predecessor's, and it looks at itself. Only the first key, which has no
+    // predecessor, stays what it was, for the query after it.
     assert_eq!(recall(&shift, Some(0.9)), 1.0);
     assert_eq!(recall(&shift, Some(0.1)), 0.2);
 }

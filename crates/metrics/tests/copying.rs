@@ -17,20 +17,23 @@ fn twin(pattern: &Array3<f32>, logits: &Array3<f32>, tokens: &[u32], head: usize
     let (mut a, mut s) = (0.0, 0.0);
     for i in 0..SOURCES {
         for j in 0..=i {
-            let l: Vec<f64> =
-                (0..VOCAB).map(|t| f64::from(pattern[[head, i, j]]) * f64::from(logits[[head, j, t]])).collect();
+            let l: Vec<f64> = (0..VOCAB)
+                .map(|t| f64::from(pattern[[head, i, j]]) * f64::from(logits[[head, j, t]]))
+                .collect();
             let mean = l.iter().sum::<f64>() / VOCAB as f64;
             let raise: Vec<f64> = l.iter().map(|x| (x - mean).max(0.0)).collect();
             a += raise[tokens[j] as usize];
-            s += (0..VOCAB).filter(|&t| tokens.contains(&(t as u32))).map(|t| raise[t]).sum::<f64>();
+            s +=
+                (0..VOCAB).filter(|&t| tokens.contains(&(t as u32))).map(|t| raise[t]).sum::<f64>();
         }
     }
     (a, s)
 }
 
 fn logits() -> impl Strategy<Value = Array3<f32>> {
-    prop::collection::vec(-5.0f32..5.0, HEADS * SOURCES * VOCAB)
-        .prop_map(|flat| Array3::from_shape_vec((HEADS, SOURCES, VOCAB), flat).expect("sizes agree"))
+    prop::collection::vec(-5.0f32..5.0, HEADS * SOURCES * VOCAB).prop_map(|flat| {
+        Array3::from_shape_vec((HEADS, SOURCES, VOCAB), flat).expect("sizes agree")
+    })
 }
 
 fn one_pattern() -> impl Strategy<Value = Array3<f32>> {
@@ -127,7 +130,8 @@ fn end_points_of_the_scale() {
 fn raises_have_the_weight_of_attention() {
     // All attention on source 0, which copies; source 1 does the opposite and is never looked at.
     let a = Array3::from_shape_fn((1, 2, 2), |(_, _, key)| f32::from(u8::from(key == 0)));
-    let logits = Array3::from_shape_vec((1, 2, 3), vec![6.0, 0.0, 0.0, 6.0, 0.0, 0.0]).expect("sizes agree");
+    let logits =
+        Array3::from_shape_vec((1, 2, 3), vec![6.0, 0.0, 0.0, 6.0, 0.0, 0.0]).expect("sizes agree");
     // Centred, token 0 is raised by 4; two queries look.
     assert_eq!(measure(&a, &logits, &[0, 1]), [Copying { own: 8.0, sample: 8.0 }]);
 }
@@ -136,7 +140,9 @@ fn raises_have_the_weight_of_attention() {
 fn bad_inputs_are_named() {
     let a = uniform(1, 2, 3).index_axis_move(Axis(0), 0);
     let logits = Array3::<f32>::zeros((2, 3, 7));
-    let refuse = |logits: &Array3<f32>, tokens: &[u32]| copying(a.view(), logits.view(), tokens).expect_err("refused");
+    let refuse = |logits: &Array3<f32>, tokens: &[u32]| {
+        copying(a.view(), logits.view(), tokens).expect_err("refused")
+    };
     assert_eq!(refuse(&logits, &[0, 7, 1]), Error::Token { token: 7, position: 1, d_vocab: 7 });
     assert!(matches!(refuse(&logits, &[0, 1]), Error::Shape { .. }));
     assert!(matches!(refuse(&Array3::zeros((2, 2, 7)), &[0, 1, 2]), Error::Shape { .. }));
@@ -146,5 +152,8 @@ fn bad_inputs_are_named() {
     let error = refuse(&infinite, &[0, 1, 2]);
     assert!(matches!(error, Error::Logit { head: 1, source_index: 2, token: 6, .. }), "{error}");
     let scores = Array3::<f32>::ones((2, 3, 3));
-    assert!(matches!(copying(scores.view(), logits.view(), &[0, 1, 2]), Err(Error::Pattern { .. })));
+    assert!(matches!(
+        copying(scores.view(), logits.view(), &[0, 1, 2]),
+        Err(Error::Pattern { .. })
+    ));
 }

@@ -1,9 +1,10 @@
-//! Bumps, divergences, intervals of windows and what is read off losses by index: closed forms and twins.
+//! Bumps, divergences, intervals of windows and what is read off losses by index: closed forms and
+//! twins.
 
 use approx::assert_relative_eq;
 use induction_metrics::{
-    Error, divergence, icl_sensitivity, late_slope, loss_bumps, loss_derivative, predicted_onset, random_token_losses,
-    smoothed,
+    Error, divergence, icl_sensitivity, late_slope, loss_bumps, loss_derivative, predicted_onset,
+    random_token_losses, smoothed,
 };
 use ndarray::Array2;
 use proptest::prelude::*;
@@ -34,7 +35,8 @@ fn a_bump_on_a_convex_loss_has_its_height() {
     let bump = |at: f64, height: f64| move |t: f64| height * (-((t - at) / 2e3).powi(2)).exp();
     let (large, small) = (bump(12_000.0, 0.3), bump(30_000.0, 0.1));
     let found =
-        loss_bumps(&TOKENS, &curve(|t| 4.0 + 0.1 * (1.0 - t / 4e4).powi(2) + large(t) + small(t))).expect("a curve");
+        loss_bumps(&TOKENS, &curve(|t| 4.0 + 0.1 * (1.0 - t / 4e4).powi(2) + large(t) + small(t)))
+            .expect("a curve");
     assert_eq!(found.iter().map(|b| b.peak_tokens).take(2).collect::<Vec<_>>(), [12_000, 30_000]);
     // The chord lies above the convex loss below it, by no more than this loss bends there.
     assert_relative_eq!(found[0].depth, 0.3, epsilon = 5e-3);
@@ -91,17 +93,26 @@ fn curves_part_where_half_of_the_gap_is_there() {
     // The gap opens from 10,000 to 20,000, to 1.
     let gap = |t: f64| ((t - 1e4) / 1e4).clamp(0.0, 1.0);
     let (one, two) = (curve(|_| 3.0), curve(|t| 3.0 - gap(t)));
-    assert_relative_eq!(divergence(&TOKENS, &one, &TOKENS, &two).expect("curves").expect("parts"), 15_000.0);
+    assert_relative_eq!(
+        divergence(&TOKENS, &one, &TOKENS, &two).expect("curves").expect("parts"),
+        15_000.0
+    );
     // Snapshots of their own make no difference to straight lines.
     let coarse: Vec<u64> = TOKENS.iter().copied().step_by(5).collect();
     let flat = vec![3.0; coarse.len()];
-    assert_relative_eq!(divergence(&coarse, &flat, &TOKENS, &two).expect("curves").expect("parts"), 15_000.0);
+    assert_relative_eq!(
+        divergence(&coarse, &flat, &TOKENS, &two).expect("curves").expect("parts"),
+        15_000.0
+    );
     // The other way round, and for a curve with itself, nothing ends below.
     assert_eq!(divergence(&TOKENS, &two, &TOKENS, &one), Ok(None));
     assert_eq!(divergence(&TOKENS, &one, &TOKENS, &one), Ok(None));
     // An early lead that is lost again does not count.
     let lost = curve(|t| if t < 5e3 { 2.0 } else { 3.0 - gap(t) });
-    assert_relative_eq!(divergence(&TOKENS, &one, &TOKENS, &lost).expect("curves").expect("parts"), 15_000.0);
+    assert_relative_eq!(
+        divergence(&TOKENS, &one, &TOKENS, &lost).expect("curves").expect("parts"),
+        15_000.0
+    );
 }
 
 #[test]
@@ -125,7 +136,11 @@ fn a_logarithmic_loss_has_a_constant_derivative() {
     let by_index: Vec<f64> = (1..=512).map(|i| 4.0 - 0.3 * f64::from(i).ln()).collect();
     let found = loss_derivative(&by_index).expect("finite");
     // From the first index to the last, each place once.
-    assert!(found[0].0 < 2.0 && found[found.len() - 1].0 > 450.0 && found.windows(2).all(|p| p[0].0 < p[1].0));
+    assert!(
+        found[0].0 < 2.0
+            && found[found.len() - 1].0 > 450.0
+            && found.windows(2).all(|p| p[0].0 < p[1].0)
+    );
     for (place, slope) in found {
         assert_relative_eq!(slope, -0.3, epsilon = 1e-9);
         assert!((1.0..512.0).contains(&place));
@@ -150,7 +165,10 @@ fn late_slopes_look_at_late_indices_only() {
     assert_relative_eq!(found[0], -0.2, epsilon = 1e-5);
     assert_relative_eq!(found[1], -0.4, epsilon = 1e-5);
     for from in [0, 64, 65] {
-        assert!(matches!(late_slope(losses.view(), from), Err(Error::Setting { name: "from", .. })));
+        assert!(matches!(
+            late_slope(losses.view(), from),
+            Err(Error::Setting { name: "from", .. })
+        ));
     }
 }
 
@@ -164,6 +182,9 @@ fn random_tokens_are_the_same_for_every_snapshot() {
     assert!((0..32).all(|k| chosen.contains(&(k as f32))));
     let few = index.view().split_at(ndarray::Axis(0), 10).0;
     assert_eq!(random_token_losses(few, 0).expect("finite"), chosen[..10]);
-    assert!(matches!(random_token_losses(Array2::zeros((0, 4)).view(), 0), Err(Error::NoExamples { .. })));
+    assert!(matches!(
+        random_token_losses(Array2::zeros((0, 4)).view(), 0),
+        Err(Error::NoExamples { .. })
+    ));
     assert!(random_token_losses(Array2::zeros((4, 0)).view(), 0).is_err());
 }

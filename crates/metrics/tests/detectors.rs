@@ -5,7 +5,8 @@ mod common;
 use approx::assert_relative_eq;
 use common::{one_hot, pattern, uniform};
 use induction_metrics::{
-    DetectionPattern, DetectorOptions, Error, PrefixMatchingSample, detect_heads, detection_pattern, previous_token,
+    DetectionPattern, DetectorOptions, Error, PrefixMatchingSample, detect_heads,
+    detection_pattern, previous_token,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView4, Axis};
 use proptest::prelude::*;
@@ -57,7 +58,8 @@ struct Scores {
 
 #[test]
 fn agrees_with_transformer_lens() {
-    let json = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/detectors.json"));
+    let json =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/detectors.json"));
     let cases: Vec<Case> = serde_json::from_str(json).expect("as detectors.py writes it");
     let (mut compared, mut largest) = (0, 0.0f64);
     for case in cases {
@@ -72,7 +74,9 @@ fn agrees_with_transformer_lens() {
             assert_eq!(detection_pattern(kind, tokens.view()), expected, "{}", kind.name());
         }
         let tokens = tokens.insert_axis(Axis(0));
-        for Scores { name, measure, exclude_bos, exclude_current_token, score, unrounded } in case.scores {
+        for Scores { name, measure, exclude_bos, exclude_current_token, score, unrounded } in
+            case.scores
+        {
             let options = DetectorOptions { exclude_bos, exclude_current_token };
             let found = detect(a.view(), &tokens, name, measure, options);
             for ((found, score), unrounded) in found.iter().zip(&score).zip(&unrounded) {
@@ -81,7 +85,10 @@ fn agrees_with_transformer_lens() {
                     continue;
                 };
                 let rounding = if measure == ErrorMeasure::Abs { 5e-4 } else { 0.0 };
-                assert!((found - score.expect("a number")).abs() <= rounding + 1e-6, "{name:?} {found} {score:?}");
+                assert!(
+                    (found - score.expect("a number")).abs() <= rounding + 1e-6,
+                    "{name:?} {found} {score:?}"
+                );
                 largest = largest.max((found - unrounded).abs());
                 compared += 1;
             }
@@ -172,27 +179,40 @@ fn paper_tokens() -> Array2<u32> {
 #[test]
 fn ideal_heads_have_their_scores() {
     let n = PAPER.len();
-    let score =
-        |a: &Array4<f32>, kind, measure, options| detect(a.view(), &paper_tokens(), kind, measure, options)[[0, 0]];
+    let score = |a: &Array4<f32>, kind, measure, options| {
+        detect(a.view(), &paper_tokens(), kind, measure, options)[[0, 0]]
+    };
     use DetectionPattern::{DuplicateTokenHead, InductionHead, PreviousTokenHead};
     let no_bos = DetectorOptions { exclude_bos: true, ..Default::default() };
 
     // Query 0 has no previous token: it misses its only entry, a difference of 1, in both measures.
     let previous = one_hot(2, 1, n, |q| q.saturating_sub(1));
     let share = (n - 1) as f64 / n as f64;
-    assert_relative_eq!(score(&previous, PreviousTokenHead, ErrorMeasure::Mul, DetectorOptions::default()), share);
-    assert_relative_eq!(score(&previous, PreviousTokenHead, ErrorMeasure::Abs, DetectorOptions::default()), share);
+    assert_relative_eq!(
+        score(&previous, PreviousTokenHead, ErrorMeasure::Mul, DetectorOptions::default()),
+        share
+    );
+    assert_relative_eq!(
+        score(&previous, PreviousTokenHead, ErrorMeasure::Abs, DetectorOptions::default()),
+        share
+    );
     // Without position 0, which the first two queries attend to, the rest is perfect.
     assert_relative_eq!(score(&previous, PreviousTokenHead, ErrorMeasure::Mul, no_bos), 1.0);
     assert_relative_eq!(score(&previous, PreviousTokenHead, ErrorMeasure::Abs, no_bos), 1.0);
 
     // Rests on the start token in the first block: 26 of 101 queries.
     let induction = one_hot(2, 1, n, |q| if q > 25 { q - 24 } else { 0 });
-    assert_relative_eq!(score(&induction, InductionHead, ErrorMeasure::Mul, DetectorOptions::default()), 75.0 / 101.0);
+    assert_relative_eq!(
+        score(&induction, InductionHead, ErrorMeasure::Mul, DetectorOptions::default()),
+        75.0 / 101.0
+    );
     assert_relative_eq!(score(&induction, InductionHead, ErrorMeasure::Mul, no_bos), 1.0);
     assert_relative_eq!(score(&induction, DuplicateTokenHead, ErrorMeasure::Mul, no_bos), 0.0);
     // Of 150 targets 75 are met.
-    assert_relative_eq!(score(&induction, InductionHead, ErrorMeasure::Abs, no_bos), 1.0 - 75.0 / 101.0);
+    assert_relative_eq!(
+        score(&induction, InductionHead, ErrorMeasure::Abs, no_bos),
+        1.0 - 75.0 / 101.0
+    );
 
     let duplicate = one_hot(2, 1, n, |q| q.saturating_sub(25));
     assert_relative_eq!(score(&duplicate, DuplicateTokenHead, ErrorMeasure::Mul, no_bos), 1.0);
@@ -205,7 +225,11 @@ fn previous_token_is_the_paper_s_but_for_the_first_query() {
     let tokens = Array2::zeros((2, 9));
     let (kind, measure) = (DetectionPattern::PreviousTokenHead, ErrorMeasure::Mul);
     let found = detect(a.view(), &tokens, kind, measure, DetectorOptions::default())[[0, 0]];
-    assert_relative_eq!(found * 9.0 / 8.0, previous_token(a.view()).expect("valid")[[0, 0]], epsilon = 1e-7);
+    assert_relative_eq!(
+        found * 9.0 / 8.0,
+        previous_token(a.view()).expect("valid")[[0, 0]],
+        epsilon = 1e-7
+    );
 }
 
 #[test]
@@ -229,16 +253,22 @@ fn a_head_left_with_nothing_has_no_share() {
 fn what_does_not_fit_is_refused() {
     let refused = |a: &Array4<f32>, tokens: Array2<u32>| {
         let kind = DetectionPattern::InductionHead;
-        detect_heads(a.view(), tokens.view(), kind, DetectorOptions::default()).expect_err("refused")
+        detect_heads(a.view(), tokens.view(), kind, DetectorOptions::default())
+            .expect_err("refused")
     };
     let a = uniform(2, 1, N);
     assert!(matches!(refused(&a, Array2::zeros((2, N - 1))), Error::Shape { .. }));
     assert!(matches!(refused(&a, Array2::zeros((1, N))), Error::Shape { .. }));
     assert!(matches!(refused(&uniform(2, 1, 1), Array2::zeros((2, 1))), Error::Shape { .. }));
     assert!(matches!(refused(&uniform(0, 1, N), Array2::zeros((0, N))), Error::NoExamples { .. }));
-    assert!(matches!(refused(&Array4::zeros((2, 1, N, N + 1)), Array2::zeros((2, N))), Error::Shape { .. }));
+    assert!(matches!(
+        refused(&Array4::zeros((2, 1, N, N + 1)), Array2::zeros((2, N))),
+        Error::Shape { .. }
+    ));
     assert!(matches!(refused(&(a * 2.0), Array2::zeros((2, N))), Error::Pattern { .. }));
-    assert!(detection_pattern(DetectionPattern::PreviousTokenHead, Array1::zeros(0).view()).is_empty());
+    assert!(
+        detection_pattern(DetectionPattern::PreviousTokenHead, Array1::zeros(0).view()).is_empty()
+    );
 }
 
 #[test]

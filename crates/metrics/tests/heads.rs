@@ -50,9 +50,14 @@ fn assert_scores(found: &HeadScores, score: impl Fn(usize, usize) -> f64) {
     }
 }
 
-/// D1 and D2 word for word, over tokens that may repeat anywhere. `follows` is +1 for the key after the earlier
-/// occurrence, -1 for the one before.
-fn prefix_twin(a: &Array4<f32>, tokens: &Array2<u32>, sample: PrefixMatchingSample, follows: isize) -> HeadScores {
+/// D1 and D2 word for word, over tokens that may repeat anywhere. `follows` is +1 for the key after
+/// the earlier occurrence, -1 for the one before.
+fn prefix_twin(
+    a: &Array4<f32>,
+    tokens: &Array2<u32>,
+    sample: PrefixMatchingSample,
+    follows: isize,
+) -> HeadScores {
     let mut scores = Array2::zeros((EXAMPLES, HEADS));
     for example in 0..EXAMPLES {
         for head in 0..HEADS {
@@ -97,9 +102,11 @@ fn assert_close(found: &HeadScores, expected: &HeadScores) {
 }
 
 fn any_tokens() -> impl Strategy<Value = Array2<u32>> {
-    // Few ids, the start token 0 among them, so that tokens meet inside a block and the start token recurs.
+    // Few ids, the start token 0 among them, so that tokens meet inside a block and the start token
+    // recurs.
     prop::collection::vec(0u32..4, EXAMPLES * SMALL.len()).prop_map(|flat| {
-        let mut tokens = Array2::from_shape_vec((EXAMPLES, SMALL.len()), flat).expect("sizes agree");
+        let mut tokens =
+            Array2::from_shape_vec((EXAMPLES, SMALL.len()), flat).expect("sizes agree");
         tokens.column_mut(0).fill(0);
         tokens
     })
@@ -174,18 +181,21 @@ fn perfect_heads_score_one() {
     // Looking into the first repeat rather than the last is induction as well.
     assert_eq!(score(&furthest), perfect);
     assert_eq!(score(&before).mean, [0.0; 3]);
-    // A head at offset 24 is not a previous-token head; the one exception, query 1 to the start token, is a rest.
+    // A head at offset 24 is not a previous-token head; the one exception, query 1 to the start
+    // token, is a rest.
     assert_relative_eq!(previous_token(induction.view()).expect("valid").mean[0], 0.01);
 
     // The literal reading loses query 26, whose match is preceded by the start token.
-    let literal = |a: &Array4<f32>| prefix_matching_literal(a.view(), tokens.view(), PAPER).expect("valid");
+    let literal =
+        |a: &Array4<f32>| prefix_matching_literal(a.view(), tokens.view(), PAPER).expect("valid");
     assert_relative_eq!(literal(&before).mean[0], 74.0 / 75.0);
     assert_eq!(literal(&induction).mean, [0.0; 3]);
 }
 
 #[test]
 fn last_token_of_a_repeat_counts() {
-    // Its follower opens the next repeat, which has been read already (paper.md, 3): query 50, key 26.
+    // Its follower opens the next repeat, which has been read already (paper.md, 3): query 50, key
+    // 26.
     let only_last = one_hot(2, 1, PAPER.len(), |q| if q > 25 && q % 25 == 0 { q - 24 } else { 0 });
     let found = prefix_matching(only_last.view(), paper_tokens().view(), PAPER).expect("valid");
     assert_relative_eq!(found.mean[0], 3.0 / 75.0);
@@ -193,9 +203,13 @@ fn last_token_of_a_repeat_counts() {
 
 #[test]
 fn start_token_is_no_match() {
-    // Key 1 follows the start token; at the last token of a repeat an offset rule would reach it, i - 25k = 0.
+    // Key 1 follows the start token; at the last token of a repeat an offset rule would reach it, i
+    // - 25k = 0.
     let to_first = one_hot(2, 1, PAPER.len(), |q| if q % 25 == 0 { q.min(1) } else { 0 });
-    assert_eq!(prefix_matching(to_first.view(), paper_tokens().view(), PAPER).expect("valid").mean, [0.0]);
+    assert_eq!(
+        prefix_matching(to_first.view(), paper_tokens().view(), PAPER).expect("valid").mean,
+        [0.0]
+    );
 }
 
 #[test]
@@ -207,7 +221,8 @@ fn uniform_attention_has_its_analytic_scores() {
     let found = previous_token(a.view()).expect("valid").mean[0];
     assert_relative_eq!(found, (harmonic - 1.0) / (n - 1) as f64, epsilon = 1e-7);
     // A query in repeat r has r - 1 earlier occurrences.
-    let expected: f64 = (26..=100).map(|i| ((i - 1) / 25) as f64 / (i + 1) as f64).sum::<f64>() / 75.0;
+    let expected: f64 =
+        (26..=100).map(|i| ((i - 1) / 25) as f64 / (i + 1) as f64).sum::<f64>() / 75.0;
     let found = prefix_matching(a.view(), paper_tokens().view(), PAPER).expect("valid").mean[0];
     assert_relative_eq!(found, expected, epsilon = 1e-7);
 }
@@ -251,10 +266,15 @@ fn patterns_that_are_none_are_refused() {
 fn samples_that_do_not_fit_are_refused() {
     let a = uniform(2, 1, PAPER.len());
     let tokens = paper_tokens();
-    let score = |tokens: &Array2<u32>, sample| prefix_matching(a.view(), tokens.view(), sample).expect_err("refused");
+    let score = |tokens: &Array2<u32>, sample| {
+        prefix_matching(a.view(), tokens.view(), sample).expect_err("refused")
+    };
     assert!(matches!(score(&tokens, SMALL), Error::Shape { .. }));
     assert!(matches!(score(&Array2::zeros((1, 101)), PAPER), Error::Shape { .. }));
-    for bad in [PrefixMatchingSample { block: 0, repeats: 4 }, PrefixMatchingSample { block: 100, repeats: 1 }] {
+    for bad in [
+        PrefixMatchingSample { block: 0, repeats: 4 },
+        PrefixMatchingSample { block: 100, repeats: 1 },
+    ] {
         assert!(matches!(score(&tokens, bad), Error::Setting { .. }), "{bad:?}");
     }
 }

@@ -30,8 +30,9 @@ fn icl_twin(losses: &Array2<f32>, at: IclIndices) -> (f64, f64) {
 
 fn losses() -> impl Strategy<Value = Array2<f32>> {
     (2usize..6, 11usize..150).prop_flat_map(|(examples, n_ctx)| {
-        prop::collection::vec(0.0f32..15.0, examples * n_ctx)
-            .prop_map(move |flat| Array2::from_shape_vec((examples, n_ctx), flat).expect("sizes agree"))
+        prop::collection::vec(0.0f32..15.0, examples * n_ctx).prop_map(move |flat| {
+            Array2::from_shape_vec((examples, n_ctx), flat).expect("sizes agree")
+        })
     })
 }
 
@@ -82,7 +83,10 @@ fn indices_keep_the_papers_ratio() {
     assert_eq!(at(64), IclIndices { early: 6, late: 62, half_width: 2 });
     assert_eq!(at(11), IclIndices { early: 1, late: 10, half_width: 0 });
     for n_ctx in 0..11 {
-        assert_eq!(IclIndices::for_context(n_ctx), Err(Error::ShortContext { expected: 11, found: n_ctx }));
+        assert_eq!(
+            IclIndices::for_context(n_ctx),
+            Err(Error::ShortContext { expected: 11, found: n_ctx })
+        );
     }
 }
 
@@ -90,18 +94,23 @@ fn indices_keep_the_papers_ratio() {
 fn index_i_is_column_i_minus_one() {
     // The loss of token i is i nats, so a score names the indices it read.
     let losses = Array2::from_shape_fn((3, 512), |(_, column)| (column + 1) as f32);
-    let indices = IclIndices { half_width: 0, ..IclIndices::for_context(512).expect("long enough") };
+    let indices =
+        IclIndices { half_width: 0, ..IclIndices::for_context(512).expect("long enough") };
     assert_eq!(icl_score(losses.view(), &indices).expect("valid").score, 450.0);
-    let late_only = Array2::from_shape_fn((1, 512), |(_, column)| f32::from(u8::from(column == 499)));
+    let late_only =
+        Array2::from_shape_fn((1, 512), |(_, column)| f32::from(u8::from(column == 499)));
     let found = icl_score(late_only.view(), &indices).expect("valid");
     assert_eq!((found.score, found.stderr), (1.0, None));
 }
 
 #[test]
 fn difficulty_of_a_text_cancels() {
-    // Each example is harder than the last by 3 nats everywhere: no spread is left in the differences.
-    let losses = Array2::from_shape_fn((4, 128), |(e, i)| 3.0 * e as f32 + if i < 64 { 1.0 } else { 0.5 });
-    let found = icl_score(losses.view(), &IclIndices::for_context(128).expect("long enough")).expect("valid");
+    // Each example is harder than the last by 3 nats everywhere: no spread is left in the
+    // differences.
+    let losses =
+        Array2::from_shape_fn((4, 128), |(e, i)| 3.0 * e as f32 + if i < 64 { 1.0 } else { 0.5 });
+    let found = icl_score(losses.view(), &IclIndices::for_context(128).expect("long enough"))
+        .expect("valid");
     assert_eq!((found.score, found.stderr), (-0.5, Some(0.0)));
 }
 
@@ -133,7 +142,10 @@ fn bad_indices_are_refused() {
         indices(10, 10, 0),
         indices(usize::MAX, usize::MAX, usize::MAX),
     ] {
-        assert!(matches!(icl_score(losses.view(), &bad), Err(Error::Indices { n_ctx: 100, .. })), "{bad:?}");
+        assert!(
+            matches!(icl_score(losses.view(), &bad), Err(Error::Indices { n_ctx: 100, .. })),
+            "{bad:?}"
+        );
     }
     for good in [indices(1, 2, 0), indices(6, 95, 5), indices(39, 50, 5)] {
         icl_score(losses.view(), &good).expect("fits");
@@ -142,30 +154,40 @@ fn bad_indices_are_refused() {
 
 #[test]
 fn a_paired_change_forgets_what_the_examples_have_in_common() {
-    // Scores that differ wildly between examples, and fall by 0.1 +- 0.01 in each: deviations of 0.01 around the change.
+    // Scores that differ wildly between examples, and fall by 0.1 +- 0.01 in each: deviations of
+    // 0.01 around the change.
     let before = [5.0, -3.0, 0.5, 9.0];
-    let after: Vec<f64> =
-        before.iter().zip([-0.09, -0.11, -0.09, -0.11]).map(|(score, change)| score + change).collect();
+    let after: Vec<f64> = before
+        .iter()
+        .zip([-0.09, -0.11, -0.09, -0.11])
+        .map(|(score, change)| score + change)
+        .collect();
     let (change, stderr) = induction_metrics::paired_change(&before, &after).unwrap();
     assert_relative_eq!(change, -0.1, epsilon = 1e-12);
     assert_relative_eq!(stderr.unwrap(), (4.0 * 1e-4f64 / 3.0 / 4.0).sqrt(), epsilon = 1e-12);
     assert_eq!(induction_metrics::paired_change(&[1.0], &[2.0]).unwrap(), (1.0, None));
     assert!(
-        induction_metrics::paired_change(&[], &[]).is_err() && induction_metrics::paired_change(&[1.0], &[]).is_err()
+        induction_metrics::paired_change(&[], &[]).is_err()
+            && induction_metrics::paired_change(&[1.0], &[]).is_err()
     );
 }
 
 #[test]
 fn what_undoes_a_change_is_negative_along_it() {
     let (before, after) = ([5.0, 5.0, 5.0], [2.0, 1.0, 5.0]);
-    // Half of the change undone: half of its length, 5, backwards. The example that did not change counts for nothing.
-    let undone = before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], None).expect("equal lengths");
+    // Half of the change undone: half of its length, 5, backwards. The example that did not change
+    // counts for nothing.
+    let undone =
+        before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], None).expect("equal lengths");
     assert_eq!(undone, Some(-2.5));
-    let furthered = before_after_attribution(&before, &after, &[-3.0, -4.0, 0.0], None).expect("equal lengths");
+    let furthered =
+        before_after_attribution(&before, &after, &[-3.0, -4.0, 0.0], None).expect("equal lengths");
     assert_eq!(furthered, Some(5.0));
     // Taking the first example four times and the second never is having four of it.
-    let drawn = before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], Some(&[4, 0, 0])).expect("equal lengths");
-    let four = before_after_attribution(&[5.0; 4], &[2.0; 4], &[1.5; 4], None).expect("equal lengths");
+    let drawn = before_after_attribution(&before, &after, &[1.5, 2.0, 9.0], Some(&[4, 0, 0]))
+        .expect("equal lengths");
+    let four =
+        before_after_attribution(&[5.0; 4], &[2.0; 4], &[1.5; 4], None).expect("equal lengths");
     assert_eq!((drawn, four), (Some(-3.0), Some(-3.0)));
     assert_eq!(before_after_attribution(&before, &before, &[1.0; 3], None), Ok(None));
     assert!(before_after_attribution(&before, &after, &[1.0], None).is_err());

@@ -48,6 +48,8 @@ fn bad_curves_are_refused() {
     };
     assert!(refuse(&tokens, &[0.0; 5]).contains("6 token counts and 5 values"));
     assert!(refuse(&[0, 1, 1, 3, 4, 5], &[0.0; 6]).contains("1 after 1 at snapshot 2"));
-    assert!(refuse(&tokens, &[0.0, 0.0, 0.0, f64::INFINITY, 0.0, 0.0]).contains("inf at snapshot 3"));
+    assert!(
+        refuse(&tokens, &[0.0, 0.0, 0.0, f64::INFINITY, 0.0, 0.0]).contains("inf at snapshot 3")
+    );
     assert!(refuse(&[], &[]).contains("at least one"));
 }

@@ -39,8 +39,13 @@ fn thresholds_are_passed_strictly() {
 fn limits_by_the_ceiling_of_a_rank() {
     let limits = RoleThresholds::for_ceiling(&CopyingCeiling { ceiling: -0.05, chance: -0.85 });
     limits.validate().expect("scores");
-    let of = |copying: f64| role(&RoleScores { prefix_matching: 0.7, copying, previous_token: 0.0 }, &limits);
-    assert_eq!([of(-0.1), of(-0.6), of(-0.9)], [Role::Induction, Role::PrefixMatching, Role::AntiCopyingPrefix]);
+    let of = |copying: f64| {
+        role(&RoleScores { prefix_matching: 0.7, copying, previous_token: 0.0 }, &limits)
+    };
+    assert_eq!(
+        [of(-0.1), of(-0.6), of(-0.9)],
+        [Role::Induction, Role::PrefixMatching, Role::AntiCopyingPrefix]
+    );
     // A ceiling that is not above chance leaves no room in between.
     let none = RoleThresholds::for_ceiling(&CopyingCeiling { ceiling: -0.9, chance: -0.85 });
     assert_eq!((none.copying, none.anti_copying), (-0.85, -0.85));
@@ -56,14 +61,18 @@ fn tables_are_checked() {
         (RoleThresholds { copying: -1.1, ..base }, "copying"),
         (RoleThresholds { previous_token: -0.1, ..base }, "previous_token"),
     ] {
-        assert!(matches!(bad.validate(), Err(Error::Setting { name, .. }) if name == field), "{bad:?}");
+        assert!(
+            matches!(bad.validate(), Err(Error::Setting { name, .. }) if name == field),
+            "{bad:?}"
+        );
     }
     RoleThresholds { copying: -0.5, ..base }.validate().expect("copying scores can be negative");
 }
 
 #[test]
 fn tables_and_roles_have_names() {
-    let found: RoleThresholds = serde_json::from_str(r#"{"copying": -0.1}"#).expect("the rest has defaults");
+    let found: RoleThresholds =
+        serde_json::from_str(r#"{"copying": -0.1}"#).expect("the rest has defaults");
     assert_eq!(found, RoleThresholds { copying: -0.1, ..RoleThresholds::default() });
     assert!(serde_json::from_str::<RoleThresholds>(r#"{"coping": 0.1}"#).is_err());
     let roles = [
@@ -74,8 +83,18 @@ fn tables_and_roles_have_names() {
         Role::Copying,
         Role::Other,
     ];
-    let names = ["induction", "anti-copying-prefix", "prefix-matching", "previous-token", "copying", "other"];
-    assert_eq!(serde_json::to_value(roles).expect("names"), serde_json::to_value(names).expect("names"));
+    let names = [
+        "induction",
+        "anti-copying-prefix",
+        "prefix-matching",
+        "previous-token",
+        "copying",
+        "other",
+    ];
+    assert_eq!(
+        serde_json::to_value(roles).expect("names"),
+        serde_json::to_value(names).expect("names")
+    );
 }
 
 proptest! {

@@ -1,15 +1,19 @@
-//! The same-token score: closed forms, an explicit-loop twin, and models to which the far context is nothing, or all.
+//! The same-token score: closed forms, an explicit-loop twin, and models to which the far context
+//! is nothing, or all.
 
 use std::collections::HashMap;
 
-use induction_metrics::{IclIndices, SameToken, copy_split, foretold, icl_by_example, loss_by_index};
+use induction_metrics::{
+    IclIndices, SameToken, copy_split, foretold, icl_by_example, loss_by_index,
+};
 use ndarray::{Array1, Array2, array};
 use proptest::prelude::*;
 use rand::Rng;
 
 #[test]
 fn the_papers_context_gives_the_papers_tokens() {
-    let new = |n_ctx: usize| SameToken::new(&IclIndices::for_context(n_ctx).unwrap(), n_ctx).unwrap();
+    let new =
+        |n_ctx: usize| SameToken::new(&IclIndices::for_context(n_ctx).unwrap(), n_ctx).unwrap();
     let paper = new(512);
     assert_eq!(paper, SameToken { shift: 450, first: 490, last: 512 });
     assert_eq!((paper.first - paper.shift, paper.fresh_len()), (40, 62));
@@ -45,7 +49,8 @@ fn bigram_losses(examples: &Array2<u32>) -> Array2<f32> {
     })
 }
 
-/// Losses of a model that does nothing but induction: cheap where the last copy of the current token foretells.
+/// Losses of a model that does nothing but induction: cheap where the last copy of the current
+/// token foretells.
 fn induction_losses(examples: &Array2<u32>) -> Array2<f32> {
     let mut out = Array2::zeros((examples.nrows(), examples.ncols() - 1));
     for (e, mut row) in out.rows_mut().into_iter().enumerate() {
@@ -66,12 +71,18 @@ fn a_bigram_model_scores_nothing_and_an_induction_model_what_the_far_copies_give
     let fresh = same.fresh(examples.view()).unwrap();
     assert_eq!(fresh.ncols(), same.fresh_len() + 1);
 
-    let bigram = same.by_example(bigram_losses(&examples).view(), bigram_losses(&fresh).view()).unwrap();
-    assert!(bigram.iter().all(|score| *score == 0.0), "the tokens are the same, and so is the token before each");
+    let bigram =
+        same.by_example(bigram_losses(&examples).view(), bigram_losses(&fresh).view()).unwrap();
+    assert!(
+        bigram.iter().all(|score| *score == 0.0),
+        "the tokens are the same, and so is the token before each"
+    );
     let paper = icl_by_example(bigram_losses(&examples).view(), &indices).unwrap();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let spread =
-        |values: &[f64]| (values.iter().map(|v| (v - mean(values)).powi(2)).sum::<f64>() / values.len() as f64).sqrt();
+    let spread = |values: &[f64]| {
+        (values.iter().map(|v| (v - mean(values)).powi(2)).sum::<f64>() / values.len() as f64)
+            .sqrt()
+    };
     assert!(spread(&paper) > 0.3, "which tokens stand where is most of the paper's score");
 
     // In expectation both estimators measure the same, and the sharp one does it with less noise.
@@ -80,7 +91,8 @@ fn a_bigram_model_scores_nothing_and_an_induction_model_what_the_far_copies_give
     let paper = icl_by_example(long.view(), &indices).unwrap();
     let n = (sharp.len() as f64).sqrt();
     assert!(mean(&sharp) < -0.3, "{}", mean(&sharp));
-    // The late tokens have read a whole window, wherever in it they stand; early ones stand at 10 to 15, 12 on average.
+    // The late tokens have read a whole window, wherever in it they stand; early ones stand at 10
+    // to 15, 12 on average.
     assert!(
         (mean(&sharp) - mean(&paper)).abs() < 4.0 * (spread(&paper) + spread(&sharp)) / n,
         "{} {}",
@@ -99,7 +111,8 @@ fn by_index_holds_the_score() {
     let by_index = same.by_index(long.view(), short.view()).unwrap();
     let by_example = same.by_example(long.view(), short.view()).unwrap();
     let columns = &by_index[same.first - 1 - same.shift..];
-    let (a, b) = (columns.iter().sum::<f64>() / columns.len() as f64, by_example.iter().sum::<f64>() / 20.0);
+    let (a, b) =
+        (columns.iter().sum::<f64>() / columns.len() as f64, by_example.iter().sum::<f64>() / 20.0);
     assert!((a - b).abs() < 1e-12);
     let (all, few) = (loss_by_index(long.view()).unwrap(), loss_by_index(short.view()).unwrap());
     for (k, value) in by_index.iter().enumerate() {
@@ -134,7 +147,10 @@ fn an_earlier_copy_foretells() {
     assert_eq!(foretold(tokens.view()), expected);
     let losses = Array2::from_shape_fn((1, 9), |(_, i)| i as f32);
     let split = copy_split(losses.view(), tokens.insert_axis(ndarray::Axis(0)).view()).unwrap()[0];
-    assert_eq!((split.foretold, split.n_foretold, split.others, split.n_others), (16.0, 3, 20.0, 6));
+    assert_eq!(
+        (split.foretold, split.n_foretold, split.others, split.n_others),
+        (16.0, 3, 20.0, 6)
+    );
 }
 
 proptest! {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use induction_metrics::{CopyingSample, DROP_LEAST, DROP_MOST, Error, PrefixMatchingSample, allowed_tokens};
+use induction_metrics::{
+    CopyingSample, DROP_LEAST, DROP_MOST, Error, PrefixMatchingSample, allowed_tokens,
+};
 use proptest::prelude::*;
 
 const BOS: u32 = 3;
@@ -53,11 +55,15 @@ proptest! {
 fn a_sample_depends_on_seed_and_example_alone() {
     let allowed: Vec<u32> = (0..1000).collect();
     let sample = PrefixMatchingSample::default();
-    let tokens = |seed, example| sample.tokens(seed, example, BOS, &allowed).expect("enough tokens");
+    let tokens =
+        |seed, example| sample.tokens(seed, example, BOS, &allowed).expect("enough tokens");
     assert_eq!(tokens(1, 2), tokens(1, 2));
     assert_ne!(tokens(1, 2), tokens(1, 3));
     assert_ne!(tokens(1, 2), tokens(2, 2));
-    assert_eq!(sample.batch(1, 5, BOS, &allowed).expect("enough tokens").row(2).to_vec(), tokens(1, 2));
+    assert_eq!(
+        sample.batch(1, 5, BOS, &allowed).expect("enough tokens").row(2).to_vec(),
+        tokens(1, 2)
+    );
     // The list is a set: order and repeats in it do not show.
     let mut shuffled: Vec<u32> = allowed.iter().rev().copied().collect();
     shuffled.extend(&allowed);
@@ -66,14 +72,19 @@ fn a_sample_depends_on_seed_and_example_alone() {
     let copying = CopyingSample::default();
     assert_ne!(copying.tokens(1, 2, &allowed).expect("enough tokens"), tokens(1, 2)[1..26]);
     let batch = copying.batch(1, 3, &allowed).expect("enough tokens");
-    assert_eq!((batch.dim(), batch.row(2).to_vec()), ((3, 25), copying.tokens(1, 2, &allowed).expect("enough tokens")));
+    assert_eq!(
+        (batch.dim(), batch.row(2).to_vec()),
+        ((3, 25), copying.tokens(1, 2, &allowed).expect("enough tokens"))
+    );
 }
 
 #[test]
 fn samples_are_pinned() {
     // Scores are compared across runs and versions: a change of the draw must be a decision.
     let allowed: Vec<u32> = (0..1000).collect();
-    let prefix = PrefixMatchingSample { block: 4, repeats: 2 }.tokens(0, 0, BOS, &allowed).expect("enough tokens");
+    let prefix = PrefixMatchingSample { block: 4, repeats: 2 }
+        .tokens(0, 0, BOS, &allowed)
+        .expect("enough tokens");
     assert_eq!(prefix, [3, 972, 426, 560, 817, 972, 426, 560, 817]);
     let copying = CopyingSample { length: 4 }.tokens(0, 0, &allowed).expect("enough tokens");
     assert_eq!(copying, [365, 218, 965, 962]);
@@ -84,7 +95,9 @@ fn every_allowed_token_is_drawn_alike() {
     let allowed: Vec<u32> = (0..10).collect();
     let mut counts = [0u32; 10];
     for example in 0..3000 {
-        for token in (CopyingSample { length: 3 }).tokens(0, example, &allowed).expect("enough tokens") {
+        for token in
+            (CopyingSample { length: 3 }).tokens(0, example, &allowed).expect("enough tokens")
+        {
             counts[token as usize] += 1;
         }
     }
@@ -106,12 +119,22 @@ fn defaults_drop_the_ends_of_the_ranking() {
 fn short_lists_and_bad_settings_are_refused() {
     // Of 26 the start token does not count, nor does a repeat.
     let allowed: Vec<u32> = (0..25).chain([24]).collect();
-    let error = PrefixMatchingSample::default().tokens(0, 0, BOS, &allowed).expect_err("24 are left");
+    let error =
+        PrefixMatchingSample::default().tokens(0, 0, BOS, &allowed).expect_err("24 are left");
     assert_eq!(error, Error::TooFewTokens { expected: 25, found: 24 });
-    assert!(matches!(CopyingSample { length: 26 }.batch(0, 1, &allowed), Err(Error::TooFewTokens { .. })));
-    assert!(matches!(CopyingSample { length: 0 }.tokens(0, 0, &allowed), Err(Error::Setting { .. })));
+    assert!(matches!(
+        CopyingSample { length: 26 }.batch(0, 1, &allowed),
+        Err(Error::TooFewTokens { .. })
+    ));
+    assert!(matches!(
+        CopyingSample { length: 0 }.tokens(0, 0, &allowed),
+        Err(Error::Setting { .. })
+    ));
     for (most, least) in [(-0.1, 0.2), (f64::NAN, 0.2), (0.1, 1.0), (0.5, 0.5)] {
-        assert!(matches!(allowed_tokens(&[1, 2], 0, most, least), Err(Error::Setting { .. })), "{most} {least}");
+        assert!(
+            matches!(allowed_tokens(&[1, 2], 0, most, least), Err(Error::Setting { .. })),
+            "{most} {least}"
+        );
     }
     assert_eq!(allowed_tokens(&[], 0, DROP_MOST, DROP_LEAST), Ok(vec![]));
 }

@@ -10,11 +10,13 @@ const SEEDS: usize = 3;
 const EXAMPLES: usize = 200;
 const DRAWS: usize = 1000;
 const EXPERIMENTS: usize = 2000;
-/// Sets of draws that experiments take turns with: drawing anew for each would take most of the time.
+/// Sets of draws that experiments take turns with: drawing anew for each would take most of the
+/// time.
 const SETS: usize = 10;
 
 fn normal(rng: &mut impl Rng) -> f64 {
-    (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+    (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt()
+        * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }
 
 fn all(values: &[f64]) -> Vec<Option<f64>> {
@@ -32,7 +34,8 @@ struct Set {
     draws: SeedDraws,
     /// For the classical bootstrap.
     resampled: Vec<Vec<u32>>,
-    /// Mean noise `[draw, experiment]`, the whole set as the last row: of the noise that seeds share, and of each seed's own.
+    /// Mean noise `[draw, experiment]`, the whole set as the last row: of the noise that seeds
+    /// share, and of each seed's own.
     shared: Array2<f64>,
     own: Vec<Array2<f64>>,
 }
@@ -57,9 +60,11 @@ impl Set {
     }
 }
 
-/// Shares of experiments whose 95 % interval holds the truth, 0: by our draws, and if seeds are resampled.
+/// Shares of experiments whose 95 % interval holds the truth, 0: by our draws, and if seeds are
+/// resampled.
 ///
-/// Standard deviations: `between` seeds, of the noise of an example that seeds share, and of that of each seed for itself.
+/// Standard deviations: `between` seeds, of the noise of an example that seeds share, and of that
+/// of each seed for itself.
 fn coverage(sets: &[Set], between: f64, shared: f64, own: f64) -> (f64, f64) {
     let (mut ours, mut classical) = (0, 0);
     for (k, set) in sets.iter().enumerate() {
@@ -67,15 +72,22 @@ fn coverage(sets: &[Set], between: f64, shared: f64, own: f64) -> (f64, f64) {
         for experiment in 0..EXPERIMENTS / SETS {
             let effects: Vec<f64> = (0..SEEDS).map(|_| between * normal(&mut rng)).collect();
             let value = |row: usize, s: usize| {
-                effects[s] + shared * set.shared[[row, experiment]] + own * set.own[s][[row, experiment]]
+                effects[s]
+                    + shared * set.shared[[row, experiment]]
+                    + own * set.own[s][[row, experiment]]
             };
-            let at = |row: usize| std::array::from_fn::<Option<f64>, SEEDS, _>(|s| Some(value(row, s)));
+            let at =
+                |row: usize| std::array::from_fn::<Option<f64>, SEEDS, _>(|s| Some(value(row, s)));
             let drawn: Vec<_> = (0..DRAWS).map(at).collect();
-            let means: Vec<f64> = set.draws.means(&at(DRAWS), &drawn).into_iter().flatten().collect();
+            let means: Vec<f64> =
+                set.draws.means(&at(DRAWS), &drawn).into_iter().flatten().collect();
             assert_eq!(means.len(), DRAWS);
             let resampled: Vec<f64> = (0..DRAWS)
                 .map(|row| {
-                    (0..SEEDS).map(|s| f64::from(set.resampled[row][s]) * value(row, s)).sum::<f64>() / SEEDS as f64
+                    (0..SEEDS)
+                        .map(|s| f64::from(set.resampled[row][s]) * value(row, s))
+                        .sum::<f64>()
+                        / SEEDS as f64
                 })
                 .collect();
             let holds = |draws: &[f64]| {
@@ -92,7 +104,8 @@ fn coverage(sets: &[Set], between: f64, shared: f64, own: f64) -> (f64, f64) {
 #[test]
 fn intervals_hold_the_truth() {
     let sets: Vec<Set> = (0..SETS as u64).map(Set::new).collect();
-    // By examples the mean's standard deviation is that of the noise over sqrt(200), by seeds `between / sqrt(3)`.
+    // By examples the mean's standard deviation is that of the noise over sqrt(200), by seeds
+    // `between / sqrt(3)`.
     let equal = (SEEDS as f64).sqrt() / (EXAMPLES as f64).sqrt();
     let fair = 0.93..=0.97;
     // With noise of the seeds' own and nothing else, too wide; never too narrow.
@@ -147,17 +160,22 @@ fn equal_seeds_spread_nothing() {
     assert!(means.iter().zip(&drawn).all(|(mean, drawn)| *mean == drawn[0]));
 }
 
-/// A deviation of three seeds is that of Student's t with 2 degrees of freedom, times the standard error; and so on.
+/// A deviation of three seeds is that of Student's t with 2 degrees of freedom, times the standard
+/// error; and so on.
 #[test]
 fn deviations_are_students() {
-    for (values, freedom) in
-        [(vec![1.0, 5.0], 1.0), (vec![1.0, 2.0, 6.0], 2.0), (vec![0.0, 1.0, 4.0, 2.0, 8.0, 3.0], 5.0)]
-    {
+    for (values, freedom) in [
+        (vec![1.0, 5.0], 1.0),
+        (vec![1.0, 2.0, 6.0], 2.0),
+        (vec![0.0, 1.0, 4.0, 2.0, 8.0, 3.0], 5.0),
+    ] {
         let n = values.len();
         let centre = values.iter().sum::<f64>() / n as f64;
-        let stderr = (values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / freedom / n as f64).sqrt();
+        let stderr =
+            (values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / freedom / n as f64).sqrt();
         let means = certain(&SeedDraws::new(1, 20_000, n), &all(&values), 20_000);
-        let draws: Vec<f64> = means.into_iter().flatten().map(|mean| (mean - centre) / stderr).collect();
+        let draws: Vec<f64> =
+            means.into_iter().flatten().map(|mean| (mean - centre) / stderr).collect();
         assert_eq!(draws.len(), 20_000);
         let student = StudentsT::new(0.0, 1.0, freedom).expect("a distribution");
         for level in [0.5, 0.8, 0.9] {
@@ -186,7 +204,8 @@ fn undefined_seeds() {
     assert_eq!(mean_over_seeds(&[Some(1.0), None, None]), None);
     assert_eq!(mean_over_seeds(&[]), None);
     let draws = SeedDraws::new(3, 20_000, 3);
-    // Defined in k of 3 seeds: two or more of three seeds drawn with replacement have it in 7/27 or 20/27 of draws.
+    // Defined in k of 3 seeds: two or more of three seeds drawn with replacement have it in 7/27 or
+    // 20/27 of draws.
     for (values, share) in [
         ([None, None, None], 0.0),
         ([Some(1.0), None, None], 7.0 / 27.0),
@@ -198,7 +217,8 @@ fn undefined_seeds() {
         assert!(found.iter().all(|&mean| mean == 1.0));
     }
     // Two of three are a sample of two: Cauchy's distribution, of quartiles +-1 standard error.
-    let found: Vec<f64> = certain(&draws, &[Some(1.0), None, Some(3.0)], 20_000).into_iter().flatten().collect();
+    let found: Vec<f64> =
+        certain(&draws, &[Some(1.0), None, Some(3.0)], 20_000).into_iter().flatten().collect();
     let quartiles = percentile_interval(&found, 0.5).expect("finite").expect("draws");
     assert_relative_eq!(quartiles.low, 1.0, epsilon = 0.05);
     assert_relative_eq!(quartiles.high, 3.0, epsilon = 0.05);

@@ -1,9 +1,10 @@
-//! Statistics and principal components against NumPy, SciPy and scikit-learn, explicit loops and closed forms.
+//! Statistics and principal components against NumPy, SciPy and scikit-learn, explicit loops and
+//! closed forms.
 
 use approx::assert_relative_eq;
 use induction_metrics::{
-    Error, TwoByTwo, binomial_tail, change_point, late_slope, pca, percentile_interval, pivot, resample, spearman,
-    weighted_mean,
+    Error, TwoByTwo, binomial_tail, change_point, late_slope, pca, percentile_interval, pivot,
+    resample, spearman, weighted_mean,
 };
 use ndarray::{Array2, array};
 use proptest::prelude::*;
@@ -54,7 +55,8 @@ struct Slopes {
 }
 
 fn oracle() -> Oracle {
-    let json = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/statistics.json"));
+    let json =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/statistics.json"));
     serde_json::from_str(json).expect("as statistics_and_pca.py writes it")
 }
 
@@ -87,7 +89,11 @@ fn intervals_are_numpys() {
 #[test]
 fn rank_correlations_are_scipys() {
     for Correlation { x, y, rho } in oracle().correlations {
-        assert_relative_eq!(spearman(&x, &y).expect("finite").expect("not constant"), rho, epsilon = 1e-12);
+        assert_relative_eq!(
+            spearman(&x, &y).expect("finite").expect("not constant"),
+            rho,
+            epsilon = 1e-12
+        );
     }
     assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), Ok(None));
     assert_eq!(spearman(&[1.0], &[1.0]), Ok(None));
@@ -141,17 +147,21 @@ fn a_right_angle_is_a_right_angle() {
     // East until 2, north until 4, east again.
     let path = array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [2.0, 1.0], [2.0, 2.0], [3.0, 2.0]];
     let tokens = [0, 1, 2, 3, 4, 5];
-    let found = pivot(&tokens, path.view(), 2, 4).expect("a path").expect("snapshots on both sides");
+    let found =
+        pivot(&tokens, path.view(), 2, 4).expect("a path").expect("snapshots on both sides");
     assert_relative_eq!(found.before_inside.expect("moves"), 90.0, epsilon = 1e-9);
     assert_relative_eq!(found.before_after.expect("moves"), 0.0, epsilon = 1e-6);
-    // Between snapshots the path is straight; a window of one width around the first corner sees it turn.
-    let found = pivot(&[0, 10, 20, 30, 40, 50], path.view(), 15, 25).expect("a path").expect("both sides");
+    // Between snapshots the path is straight; a window of one width around the first corner sees it
+    // turn.
+    let found =
+        pivot(&[0, 10, 20, 30, 40, 50], path.view(), 15, 25).expect("a path").expect("both sides");
     assert_relative_eq!(found.before_after.expect("moves"), 90.0, epsilon = 1e-9);
     assert_relative_eq!(found.before_inside.expect("moves"), 45.0, epsilon = 1e-9);
     // Nothing before the window, nothing after it, a path that stands still, a window that is none.
     assert_eq!(pivot(&tokens, path.view(), 0, 2), Ok(None));
     assert_eq!(pivot(&tokens, path.view(), 4, 5), Ok(None));
-    let still = pivot(&tokens, Array2::zeros((6, 2)).view(), 2, 4).expect("a path").expect("both sides");
+    let still =
+        pivot(&tokens, Array2::zeros((6, 2)).view(), 2, 4).expect("a path").expect("both sides");
     assert_eq!(still.before_after, None);
     assert!(pivot(&tokens, path.view(), 3, 3).is_err());
     assert!(pivot(&[0, 0, 1, 2, 3, 4], path.view(), 1, 2).is_err());
@@ -160,7 +170,9 @@ fn a_right_angle_is_a_right_angle() {
 #[test]
 fn slopes_are_numpys() {
     let Slopes { losses, from, slopes } = oracle().slopes;
-    for (found, expected) in late_slope(matrix(&losses).view(), from).expect("finite").iter().zip(slopes) {
+    for (found, expected) in
+        late_slope(matrix(&losses).view(), from).expect("finite").iter().zip(slopes)
+    {
         assert_relative_eq!(*found, expected, epsilon = 1e-9);
     }
 }
@@ -175,7 +187,8 @@ fn a_resample_is_a_function_of_its_arguments() {
     assert!(resample(0, 0, 0).is_empty());
     // The spread of resampled means is the standard error: sigma / sqrt(n).
     let values: Vec<f64> = (0..100).map(f64::from).collect();
-    let means: Vec<f64> = (0..2000).map(|draw| weighted_mean(&values, &resample(0, draw, 100))).collect();
+    let means: Vec<f64> =
+        (0..2000).map(|draw| weighted_mean(&values, &resample(0, draw, 100))).collect();
     let mean = means.iter().sum::<f64>() / 2000.0;
     let spread = (means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / 1999.0).sqrt();
     assert_relative_eq!(mean, 49.5, max_relative = 0.01);
@@ -214,8 +227,8 @@ proptest! {
         }
     }
 
-    /// The axes are orthonormal, the coordinates rebuild what they should, and a constant added to a token's losses does
-    /// not matter.
+    /// The axes are orthonormal, the coordinates rebuild what they should, and a constant added to
+    /// a token's losses does not matter.
     #[test]
     fn axes_are_orthonormal(values in prop::collection::vec(-2.0f32..2.0, 5 * 7), offset in -3.0f32..3.0) {
         let rows = Array2::from_shape_vec((5, 7), values).expect("35 values");

@@ -1,8 +1,10 @@
-//! Steps of curves over training: against SciPy's fits, and on simulated curves with and without a step.
+//! Steps of curves over training: against SciPy's fits, and on simulated curves with and without a
+//! step.
 
 use approx::assert_relative_eq;
 use induction_metrics::{
-    Error, NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step, percentile_interval,
+    Error, NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step,
+    percentile_interval,
 };
 use rand::Rng;
 use serde::Deserialize;
@@ -19,8 +21,15 @@ fn snapshots() -> Vec<u64> {
     steps.map(|step: u64| step * 16384).collect()
 }
 
-/// A curve over the run as a share, with AR(1) noise of standard deviation `sd` (Irwin-Hall innovations).
-fn noisy(tokens: &[u64], curve: impl Fn(f64) -> f64, sd: f64, correlation: f64, seed: u64) -> Vec<f64> {
+/// A curve over the run as a share, with AR(1) noise of standard deviation `sd` (Irwin-Hall
+/// innovations).
+fn noisy(
+    tokens: &[u64],
+    curve: impl Fn(f64) -> f64,
+    sd: f64,
+    correlation: f64,
+    seed: u64,
+) -> Vec<f64> {
     let mut rng = induction_random::stream(seed, "step", 0);
     let mut normal = || (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
     let mut error = normal();
@@ -44,7 +53,8 @@ type Verdict = Result<StepFit, NoStep>;
 fn simulate(curve: impl Fn(f64) -> f64, sd: f64, correlation: f64) -> Vec<Verdict> {
     let tokens = snapshots();
     let search = StepSearch::new(&tokens, &StepConfig::default()).expect("valid");
-    let one = |seed| search.find(&noisy(&tokens, &curve, sd, correlation, seed), None).expect("finite");
+    let one =
+        |seed| search.find(&noisy(&tokens, &curve, sd, correlation, seed), None).expect("finite");
     (0..CURVES).map(one).collect()
 }
 
@@ -68,7 +78,8 @@ struct Oracle {
 
 #[test]
 fn fits_are_scipys() {
-    let json = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/step.json"));
+    let json =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/oracle/step.json"));
     let curves: Vec<Oracle> = serde_json::from_str(json).expect("as step.py writes it");
     assert_eq!(curves.len(), 12);
     for o in curves {
@@ -108,14 +119,18 @@ fn curves_without_a_step_have_none() {
         for sd in NOISES.into_iter().chain([0.1]) {
             for correlation in [0.0, 0.5] {
                 let found = share_found(&simulate(curve, sd, correlation));
-                println!("{name}, noise {sd}, correlation {correlation}: {:.1} % taken for a step", 100.0 * found);
+                println!(
+                    "{name}, noise {sd}, correlation {correlation}: {:.1} % taken for a step",
+                    100.0 * found
+                );
                 assert!(found < 0.05, "{name}, noise {sd}, correlation {correlation}: {found}");
             }
         }
     }
 }
 
-/// What a kind of step may miss by: a bias of the midpoint that its drift or decay explains, as a share of the run.
+/// What a kind of step may miss by: a bias of the midpoint that its drift or decay explains, as a
+/// share of the run.
 struct Kind {
     name: &'static str,
     curve: Curve,
@@ -141,11 +156,17 @@ fn steps_are_found() {
                 let case = format!("{name}, noise {sd}, correlation {correlation}");
                 let power = share_found(&verdicts);
                 let run = *snapshots().last().expect("snapshots") as f64;
-                let at: Vec<f64> = verdicts.iter().flatten().map(|fit| fit.midpoint_tokens / run).collect();
+                let at: Vec<f64> =
+                    verdicts.iter().flatten().map(|fit| fit.midpoint_tokens / run).collect();
                 let mean = at.iter().sum::<f64>() / at.len() as f64;
                 let spread = at.iter().map(|at| (at - mean).powi(2)).sum::<f64>() / at.len() as f64;
-                println!("{case}: {:.1} % found, at {mean:.4} +- {:.4}", 100.0 * power, spread.sqrt());
-                // With correlated noise fewer snapshots' worth is known; it is no promise of the rule.
+                println!(
+                    "{case}: {:.1} % found, at {mean:.4} +- {:.4}",
+                    100.0 * power,
+                    spread.sqrt()
+                );
+                // With correlated noise fewer snapshots' worth is known; it is no promise of the
+                // rule.
                 assert!(power > if correlation == 0.0 { 0.95 } else { 0.94 }, "{case}: {power}");
                 assert!((mean - midpoint).abs() < bias + 0.1 * sd, "{case}: {mean}");
                 assert!(spread.sqrt() < 0.002 + 0.7 * sd, "{case}: {}", spread.sqrt());
@@ -165,7 +186,8 @@ fn slow_steps_are_found_less_surely() {
 
 #[test]
 fn levels_and_widths_are_recovered() {
-    let fits: Vec<StepFit> = simulate(|x| 2.0 + step(x, 0.45, 0.05), 0.01, 0.0).into_iter().flatten().collect();
+    let fits: Vec<StepFit> =
+        simulate(|x| 2.0 + step(x, 0.45, 0.05), 0.01, 0.0).into_iter().flatten().collect();
     assert_eq!(fits.len() as u64, CURVES);
     let mean = |value: fn(&StepFit) -> f64| fits.iter().map(value).sum::<f64>() / fits.len() as f64;
     let run = *snapshots().last().expect("snapshots") as f64;
@@ -201,7 +223,8 @@ fn a_clean_step_is_exact() {
 fn a_jump_between_two_snapshots_lies_between_them() {
     let tokens: Vec<u64> = (0..30).map(|k| 100 * k).collect();
     let values: Vec<f64> = (0..30).map(|k| if k < 12 { 0.0 } else { -1.0 }).collect();
-    let fit = find_step(&tokens, &values, None, &StepConfig::default()).expect("valid").expect("a step");
+    let fit =
+        find_step(&tokens, &values, None, &StepConfig::default()).expect("valid").expect("a step");
     assert!((1100.0..1200.0).contains(&fit.midpoint_tokens), "{fit:?}");
     assert!(fit.end_tokens() - fit.start_tokens() < 100.0, "{fit:?}");
 }
@@ -215,11 +238,15 @@ fn each_reason_is_given() {
     };
     let config = StepConfig::default();
     let fall = |x: f64| step(x, 0.4, 0.03);
-    let reason = |curve: &dyn Fn(f64) -> f64, stderr, config| verdict(curve, stderr, config).expect_err("no step");
+    let reason = |curve: &dyn Fn(f64) -> f64, stderr, config| {
+        verdict(curve, stderr, config).expect_err("no step")
+    };
     assert!(verdict(&fall, Some(0.09), &config).is_ok());
     assert!(matches!(reason(&|_| 1.0, None, &config), NoStep::Line { .. }));
     assert!(matches!(reason(&|x| 0.3 * (-x / 0.2).exp(), None, &config), NoStep::Decay { .. }));
-    assert!(matches!(reason(&|x| -fall(x), None, &config), NoStep::Direction { height } if height > 0.29));
+    assert!(
+        matches!(reason(&|x| -fall(x), None, &config), NoStep::Direction { height } if height > 0.29)
+    );
     assert!(matches!(reason(&|x| fall(x) / 10.0, None, &config), NoStep::Small { .. }));
     assert!(matches!(reason(&fall, Some(0.11), &config), NoStep::InsideNoise { stderr: 0.11, .. }));
     // It accelerates to the end of the run: neither line nor decay, but nobody has seen it end.
@@ -235,7 +262,8 @@ fn each_reason_is_given() {
 
 #[test]
 fn a_constant_curve_has_none() {
-    let constant = find_step(&snapshots(), &[0.0; 30], None, &StepConfig::default()).expect("valid");
+    let constant =
+        find_step(&snapshots(), &[0.0; 30], None, &StepConfig::default()).expect("valid");
     assert!(matches!(constant, Err(NoStep::Line { .. })));
     let offset = find_step(&snapshots(), &[1e9; 30], None, &StepConfig::default()).expect("valid");
     assert!(matches!(offset, Err(NoStep::Line { .. })));
@@ -247,7 +275,8 @@ fn dense_early_snapshots_weigh_little() {
     let tokens: Vec<u64> = (0..20).chain((1..=20).map(|k| 100 * k)).collect();
     let mut values = noisy(&tokens, |x| step(x, 0.5, 0.03), 0.005, 0.0, 1);
     values[5] += 1.0;
-    let fit = find_step(&tokens, &values, None, &StepConfig::default()).expect("valid").expect("a step");
+    let fit =
+        find_step(&tokens, &values, None, &StepConfig::default()).expect("valid").expect("a step");
     assert_relative_eq!(fit.midpoint_tokens, 1000.0, epsilon = 20.0);
     assert!((19.0..21.5).contains(&fit.effective_snapshots), "{fit:?}");
 }
@@ -267,13 +296,22 @@ fn bad_curves_are_refused() {
     let doubling: Vec<u64> = (0..30).map(|k| 1 << k).collect();
     assert_eq!(curve(&doubling, &[0.0; 30]), "have snapshots that weigh as much as 7 even ones");
     for stderr in [-1.0, f64::NAN] {
-        assert!(matches!(find_step(&tokens, &[0.0; 30], Some(stderr), &config), Err(Error::Setting { .. })));
+        assert!(matches!(
+            find_step(&tokens, &[0.0; 30], Some(stderr), &config),
+            Err(Error::Setting { .. })
+        ));
     }
     let bad = StepConfig { min_height: f64::NAN, ..config };
-    assert!(matches!(fit_step(&tokens, &[0.0; 30], &bad), Err(Error::Setting { name: "min_height", .. })));
+    assert!(matches!(
+        fit_step(&tokens, &[0.0; 30], &bad),
+        Err(Error::Setting { name: "min_height", .. })
+    ));
     // The largest counts there are.
     let largest: Vec<u64> = (0..30).map(|k| u64::MAX - 29 + k).collect();
-    assert!(fit_step(&largest, &noisy(&largest, |x| step(x, 0.5, 0.05), 0.001, 0.0, 0), &config).is_ok());
+    assert!(
+        fit_step(&largest, &noisy(&largest, |x| step(x, 0.5, 0.05), 0.001, 0.0, 0), &config)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -283,6 +321,9 @@ fn a_prepared_search_finds_what_one_of_its_own_does() {
     let search = StepSearch::new(&tokens, &config).expect("valid");
     for seed in 0..20 {
         let values = noisy(&tokens, |x| step(x, 0.4, 0.03), 0.01, 0.0, seed);
-        assert_eq!(search.fit(&values).expect("valid"), fit_step(&tokens, &values, &config).expect("valid"));
+        assert_eq!(
+            search.fit(&values).expect("valid"),
+            fit_step(&tokens, &values, &config).expect("valid")
+        );
     }
 }

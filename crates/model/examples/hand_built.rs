@@ -57,25 +57,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let not_zero = value.iter().filter(|x| **x != 0.0).count();
         println!("{name:24} {:>14} {not_zero:>9}", format!("{:?}", value.shape()));
     }
-    let hooks = [Hook::Embed, Hook::Q(0), Hook::K(0), Hook::V(0), Hook::Pattern(0), Hook::Z(0), Hook::ResidPost(0)];
+    let hooks = [
+        Hook::Embed,
+        Hook::Q(0),
+        Hook::K(0),
+        Hook::V(0),
+        Hook::Pattern(0),
+        Hook::Z(0),
+        Hook::ResidPost(0),
+    ];
     println!("\nhook points, TransformerLens' names, of layer 0 for instance:");
-    hooks
-        .chunks(4)
-        .for_each(|hooks| println!("  {}", hooks.iter().map(Hook::to_string).collect::<Vec<_>>().join(", ")));
+    hooks.chunks(4).for_each(|hooks| {
+        println!("  {}", hooks.iter().map(Hook::to_string).collect::<Vec<_>>().join(", "))
+    });
 
-    // Letters are tokens. Nothing is known of "quickly"; from its second copy on, what followed each letter is.
+    // Letters are tokens. Nothing is known of "quickly"; from its second copy on, what followed
+    // each letter is.
     let text = "quicklyquickl";
     let tokens: Vec<u32> = text.bytes().map(|letter| u32::from(letter - b'a')).collect();
     let model = Transformer::from_params(&config, &params, &Device::flex())?;
-    let logits = model.forward(&tokens, 1).try_into_vec_as::<f32>().map_err(|error| format!("{error:?}"))?;
+    let logits =
+        model.forward(&tokens, 1).try_into_vec_as::<f32>().map_err(|error| format!("{error:?}"))?;
     println!("\nread so far     attention to what followed      prediction");
     for (at, logits) in logits.chunks_exact(config.d_vocab).enumerate().skip(5) {
-        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).ok_or("no token")?;
+        let best =
+            (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).ok_or("no token")?;
         let sum: f32 = logits.iter().map(|logit| (logit - logits[best]).exp()).sum();
-        // In closed form: the second layer's head, on the key one after the last copy of this letter.
+        // In closed form: the second layer's head, on the key one after the last copy of this
+        // letter.
         let followed = text[..at].rfind(&text[at..=at]).map(|last| last + 1);
-        let attention =
-            followed.map_or("-".into(), |key| format!("{:.4}", hand_built.induction_attention(&tokens, at, key)));
+        let attention = followed.map_or("-".into(), |key| {
+            format!("{:.4}", hand_built.induction_attention(&tokens, at, key))
+        });
         let letter = char::from(b'a' + best as u8);
         println!("{:15} {attention:>26}      {letter} with {:.2}", &text[..=at], 1.0 / sum);
     }

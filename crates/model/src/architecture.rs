@@ -2,16 +2,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ModelConfig, Normalization};
 
-/// What pretrained models do otherwise than the paper's family, which is the default in every field.
+/// What pretrained models do otherwise than the paper's family, which is the default in every
+/// field.
 ///
-/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2 and TransformerLens' attention-only
-/// models. Such models are run and measured (by the CPU engine); only the paper's family is trained.
+/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2 and
+/// TransformerLens' attention-only models. Such models are run and measured (by the CPU engine);
+/// only the paper's family is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Architecture {
     /// How positions get in.
     pub positions: Positions,
-    /// Heads that keys and values have; each serves `n_heads / n_key_value_heads` query heads. 0 stands for `n_heads`.
+    /// Heads that keys and values have; each serves `n_heads / n_key_value_heads` query heads. 0
+    /// stands for `n_heads`.
     pub n_key_value_heads: usize,
     /// What stands between the two matrices of an MLP.
     pub act_fn: Activation,
@@ -54,7 +57,8 @@ impl Default for Architecture {
 pub enum Positions {
     /// Sinusoids, times a learned gain, added to the inputs of `W_Q` and `W_K` (paper.md, 1.2).
     Sinusoidal,
-    /// Learned vectors `W_pos`, added to the inputs of `W_Q` and `W_K`: TransformerLens' `shortformer`.
+    /// Learned vectors `W_pos`, added to the inputs of `W_Q` and `W_K`: TransformerLens'
+    /// `shortformer`.
     Shortformer,
     /// Learned vectors `W_pos`, added to the embedding: GPT-2's.
     Learned,
@@ -62,7 +66,8 @@ pub enum Positions {
     Rotary(Rotary),
 }
 
-/// Rotary positions (Su et al. 2021): pair `i` of a query or key at position `t` is turned by `t * base^(-2i / dim)`.
+/// Rotary positions (Su et al. 2021): pair `i` of a query or key at position `t` is turned by `t *
+/// base^(-2i / dim)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rotary {
@@ -137,11 +142,19 @@ impl Rotary {
             .map(|(i, frequency)| match &self.scaling {
                 None => frequency,
                 Some(RotaryScaling::Linear { factor }) => frequency / factor,
-                Some(RotaryScaling::Divisors { by }) => frequency / by.get(i).map_or(1.0, |&by| f64::from(by)),
-                Some(RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
+                Some(RotaryScaling::Divisors { by }) => {
+                    frequency / by.get(i).map_or(1.0, |&by| f64::from(by))
+                }
+                Some(RotaryScaling::Llama3 {
+                    factor,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_context,
+                }) => {
                     // Turns within the first context: many stay as they are, few are slowed down.
                     let turns = original_context * frequency / std::f64::consts::TAU;
-                    let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                    let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor))
+                        .clamp(0.0, 1.0);
                     kept * frequency + (1.0 - kept) * frequency / factor
                 }
             })
@@ -163,27 +176,48 @@ impl Architecture {
     }
 
     pub(crate) fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
-        let fail =
-            |field, found: String, expected: &str| Err(Error::Config { field, found, expected: expected.into() });
+        let fail = |field, found: String, expected: &str| {
+            Err(Error::Config { field, found, expected: expected.into() })
+        };
         let kv = self.n_key_value_heads;
         if kv > 0 && !config.n_heads.is_multiple_of(kv) {
-            return fail("architecture.n_key_value_heads", kv.to_string(), "0, or a divisor of n_heads");
+            return fail(
+                "architecture.n_key_value_heads",
+                kv.to_string(),
+                "0, or a divisor of n_heads",
+            );
         }
         if config.smeared_keys && (kv > 0 && kv != config.n_heads) {
             return fail("smeared_keys", "true".into(), "false where heads share keys");
         }
         if self.gated_mlp && config.d_mlp == 0 {
-            return fail("architecture.gated_mlp", "true".into(), "false in a model without MLPs (d_mlp = 0)");
+            return fail(
+                "architecture.gated_mlp",
+                "true".into(),
+                "false in a model without MLPs (d_mlp = 0)",
+            );
         }
         if self.parallel && config.d_mlp == 0 {
-            return fail("architecture.parallel", "true".into(), "false in a model without MLPs (d_mlp = 0)");
+            return fail(
+                "architecture.parallel",
+                "true".into(),
+                "false in a model without MLPs (d_mlp = 0)",
+            );
         }
         let Positions::Rotary(rotary) = &self.positions else { return Ok(()) };
         if rotary.dim == 0 || rotary.dim > config.d_head || !rotary.dim.is_multiple_of(2) {
-            return fail("architecture.positions.dim", rotary.dim.to_string(), "an even number from 2 to d_head");
+            return fail(
+                "architecture.positions.dim",
+                rotary.dim.to_string(),
+                "an even number from 2 to d_head",
+            );
         }
         if !(rotary.base >= 1.0 && rotary.base <= 1e12) {
-            return fail("architecture.positions.base", rotary.base.to_string(), "a number from 1 to 1e12");
+            return fail(
+                "architecture.positions.base",
+                rotary.base.to_string(),
+                "a number from 1 to 1e12",
+            );
         }
         let positive = |x: f64| x > 0.0 && x.is_finite();
         let fits = match &rotary.scaling {
@@ -192,7 +226,12 @@ impl Architecture {
             Some(RotaryScaling::Divisors { by }) => {
                 by.len() == rotary.dim / 2 && by.iter().all(|&by| positive(f64::from(by)))
             }
-            Some(RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context }) => {
+            Some(RotaryScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_context,
+            }) => {
                 [factor, low_freq_factor, original_context].into_iter().all(|&x| positive(x))
                     && high_freq_factor > low_freq_factor
                     && high_freq_factor.is_finite()
@@ -220,7 +259,8 @@ impl ModelConfig {
         }
     }
 
-    /// Whether this is a model of the paper's family, which can be trained, and run by every engine.
+    /// Whether this is a model of the paper's family, which can be trained, and run by every
+    /// engine.
     pub fn is_paper_family(&self) -> bool {
         self.architecture.is_default() && self.normalization != Normalization::RMS
     }
@@ -264,8 +304,12 @@ mod tests {
             ("architecture.gated_mlp", |c| c.architecture.gated_mlp = true),
             ("architecture.parallel", |c| c.architecture.parallel = true),
             ("architecture.positions.dim", |c| {
-                c.architecture.positions =
-                    Positions::Rotary(Rotary { dim: 34, base: 1e4, pairs: Pairs::Half, scaling: None });
+                c.architecture.positions = Positions::Rotary(Rotary {
+                    dim: 34,
+                    base: 1e4,
+                    pairs: Pairs::Half,
+                    scaling: None,
+                });
             }),
         ];
         for (field, damage) in cases {
@@ -278,13 +322,21 @@ mod tests {
             ("base", Rotary { dim: 32, base: f64::NAN, pairs: Pairs::Half, scaling: None }),
             (
                 "scaling",
-                Rotary { dim: 32, base: 1e4, pairs: Pairs::Half, scaling: Some(RotaryScaling::Linear { factor: 0.0 }) },
+                Rotary {
+                    dim: 32,
+                    base: 1e4,
+                    pairs: Pairs::Half,
+                    scaling: Some(RotaryScaling::Linear { factor: 0.0 }),
+                },
             ),
         ] {
             let mut config = ModelConfig::default();
             config.architecture.positions = Positions::Rotary(rotary);
             let message = config.validate().unwrap_err().to_string();
-            assert!(message.starts_with(&format!("model.architecture.positions.{field} = ")), "{message}");
+            assert!(
+                message.starts_with(&format!("model.architecture.positions.{field} = ")),
+                "{message}"
+            );
         }
     }
 }

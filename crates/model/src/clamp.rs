@@ -2,28 +2,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ModelConfig};
 
-/// A constraint on attention patterns that is part of a model: it holds in training and in everything done with the model
-/// later. An intervention that gives a pattern wins over it.
+/// A constraint on attention patterns that is part of a model: it holds in training and in
+/// everything done with the model later. An intervention that gives a pattern wins over it.
 ///
-/// The paper has none; it changes the architecture to move the phase change (paper.md, 6: argument 2), this changes what
-/// one head, or one kind of attention, may do.
+/// The paper has none; it changes the architecture to move the phase change (paper.md, 6: argument
+/// 2), this changes what one head, or one kind of attention, may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", try_from = "Written")]
 pub enum Clamp {
-    /// This head attends to the previous position alone, position 0 to itself, whatever its queries and keys say.
+    /// This head attends to the previous position alone, position 0 to itself, whatever its queries
+    /// and keys say.
     PreviousToken {
         /// From 0.
         layer: usize,
         /// From 0.
         head: usize,
     },
-    /// No head attends to what followed an earlier copy of the current token: see [`ForbiddenKeys`]. The rest of each
-    /// row is what it would be without the forbidden scores.
+    /// No head attends to what followed an earlier copy of the current token: see
+    /// [`ForbiddenKeys`]. The rest of each row is what it would be without the forbidden scores.
     ForbidInduction,
 }
 
-/// A clamp as files have it. serde forgets where a field stands while it looks for the variant, and of a variant without
-/// braces ignores unknown keys; this does not.
+/// A clamp as files have it. serde forgets where a field stands while it looks for the variant, and
+/// of a variant without braces ignores unknown keys; this does not.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -44,12 +45,18 @@ impl TryFrom<Written> for Clamp {
 
     fn try_from(Written { kind, layer, head }: Written) -> Result<Self, &'static str> {
         match (kind, layer, head) {
-            (WrittenKind::PreviousToken, Some(layer), Some(head)) => Ok(Self::PreviousToken { layer, head }),
+            (WrittenKind::PreviousToken, Some(layer), Some(head)) => {
+                Ok(Self::PreviousToken { layer, head })
+            }
             (WrittenKind::PreviousToken, None, _) => Err("missing field `layer`"),
             (WrittenKind::PreviousToken, _, None) => Err("missing field `head`"),
             (WrittenKind::ForbidInduction, None, None) => Ok(Self::ForbidInduction),
-            (WrittenKind::ForbidInduction, Some(_), _) => Err("unknown field `layer` of the kind forbid-induction"),
-            (WrittenKind::ForbidInduction, _, Some(_)) => Err("unknown field `head` of the kind forbid-induction"),
+            (WrittenKind::ForbidInduction, Some(_), _) => {
+                Err("unknown field `layer` of the kind forbid-induction")
+            }
+            (WrittenKind::ForbidInduction, _, Some(_)) => {
+                Err("unknown field `head` of the kind forbid-induction")
+            }
         }
     }
 }
@@ -62,7 +69,9 @@ impl Clamp {
 
     pub(crate) fn validate(self, config: &ModelConfig) -> Result<(), Error> {
         let Self::PreviousToken { layer, head } = self else { return Ok(()) };
-        for (field, found, count) in [("clamp.layer", layer, config.n_layers), ("clamp.head", head, config.n_heads)] {
+        for (field, found, count) in
+            [("clamp.layer", layer, config.n_layers), ("clamp.head", head, config.n_heads)]
+        {
             if found >= count {
                 let expected = format!("a whole number below {count}, counted from 0");
                 return Err(Error::Config { field, found: found.to_string(), expected });
@@ -72,12 +81,14 @@ impl Clamp {
     }
 }
 
-/// The keys that a clamp takes from each query of a sequence, beside those after it. Every query keeps one at least.
+/// The keys that a clamp takes from each query of a sequence, beside those after it. Every query
+/// keeps one at least.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForbiddenKeys {
     /// One a query: where its keys begin and end in `keys`. Empty if nothing is forbidden.
     spans: Vec<[u32; 2]>,
-    /// What the spans point into: they may share parts, so that no list grows with the square of the sequence.
+    /// What the spans point into: they may share parts, so that no list grows with the square of
+    /// the sequence.
     keys: Vec<u32>,
 }
 
@@ -99,9 +110,9 @@ impl ForbiddenKeys {
         }
     }
 
-    /// `key >= 1` for `query >= key` where `tokens[key - 1] == tokens[query]`; never key 0. `keys` becomes what follows each
-    /// position, sorted by the position's token: a query's keys follow the earlier copies of its token, so they are the
-    /// first of that token's.
+    /// `key >= 1` for `query >= key` where `tokens[key - 1] == tokens[query]`; never key 0. `keys`
+    /// becomes what follows each position, sorted by the position's token: a query's keys follow
+    /// the earlier copies of its token, so they are the first of that token's.
     fn forbid_induction(&mut self, tokens: &[u32]) {
         self.keys.extend(0..tokens.len() as u32);
         self.keys.sort_unstable_by_key(|&at| (tokens[at as usize], at));
@@ -136,13 +147,18 @@ mod tests {
     fn forbidden_are_the_followers_of_earlier_copies() {
         let mut keys = ForbiddenKeys::new(Some(Clamp::ForbidInduction), &[5, 1, 2, 1, 1]);
         let of = |query: usize| keys.of(query).to_vec();
-        assert_eq!([of(0), of(1), of(2), of(3), of(4)], [vec![], vec![], vec![], vec![2], vec![2, 4]]);
+        assert_eq!(
+            [of(0), of(1), of(2), of(3), of(4)],
+            [vec![], vec![], vec![], vec![2], vec![2, 4]]
+        );
         // By the definition, pair by pair, in memory that held another sequence.
         for (length, kinds) in [(0u32, 1), (1, 1), (40, 1), (57, 3), (64, 11), (30, 100)] {
             let tokens: Vec<u32> = (0..length).map(|at| at * at * 7 % 31 % kinds).collect();
             keys.set(Some(Clamp::ForbidInduction), &tokens);
             for query in 0..tokens.len() {
-                let expected = (1..=query).filter(|&key| tokens[key - 1] == tokens[query]).map(|key| key as u32);
+                let expected = (1..=query)
+                    .filter(|&key| tokens[key - 1] == tokens[query])
+                    .map(|key| key as u32);
                 assert!(keys.of(query).iter().copied().eq(expected), "query {query} of {tokens:?}");
             }
             keys.set(None, &tokens);
@@ -160,8 +176,11 @@ mod tests {
         assert!(parse(r#"{"kind":"previous-token","layer":0}"#).is_err());
         let config = |clamp| ModelConfig { clamp: Some(clamp), ..ModelConfig::default() };
         config(clamp).validate().unwrap();
-        for (layer, head, field) in [(2, 0, "model.clamp.layer = 2"), (0, 4, "model.clamp.head = 4")] {
-            let error = config(Clamp::PreviousToken { layer, head }).validate().unwrap_err().to_string();
+        for (layer, head, field) in
+            [(2, 0, "model.clamp.layer = 2"), (0, 4, "model.clamp.head = 4")]
+        {
+            let error =
+                config(Clamp::PreviousToken { layer, head }).validate().unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");
         }
         for (clamp, text) in [

@@ -7,7 +7,8 @@ use crate::{Architecture, Clamp, Error, Positions};
 pub enum Normalization {
     /// Pre-LN with gain and bias, and a final layer norm (PyTorch's `LayerNorm`).
     LN,
-    /// The same places, divided by the root mean square and times a gain: no centring, no bias (Zhang and Sennrich 2019).
+    /// The same places, divided by the root mean square and times a gain: no centring, no bias
+    /// (Zhang and Sennrich 2019).
     RMS,
     /// No normalization: every path through the model is linear given the attention patterns.
     #[serde(rename = "none")]
@@ -24,7 +25,8 @@ pub struct ModelConfig {
     pub d_model: usize,
     /// Heads in each block.
     pub n_heads: usize,
-    /// Width of a head. The paper's family has `n_heads * d_head == d_model`; other sizes are allowed when given.
+    /// Width of a head. The paper's family has `n_heads * d_head == d_model`; other sizes are
+    /// allowed when given.
     pub d_head: usize,
     /// Hidden width of the MLP; 0 for an attention-only model.
     #[serde(default)]
@@ -42,8 +44,8 @@ pub struct ModelConfig {
     /// Base of the sinusoidal positions' wavelengths.
     #[serde(default = "default_position_base")]
     pub position_base: f64,
-    /// Initial positional gain of the first layer and of every later one.
-    /// The paper leaves it open; 1 and 0.1 let previous-token heads form below the heads that need them.
+    /// Initial positional gain of the first layer and of every later one. The paper leaves it open;
+    /// 1 and 0.1 let previous-token heads form below the heads that need them.
     #[serde(default = "default_pos_gain_init")]
     pub pos_gain_init: [f64; 2],
     /// Added to the variance in layer norm.
@@ -127,7 +129,11 @@ impl ModelConfig {
             if found >= low && found <= high {
                 return Ok(());
             }
-            Err(Error::Config { field, found: found.to_string(), expected: format!("a number from {low} to {high}") })
+            Err(Error::Config {
+                field,
+                found: found.to_string(),
+                expected: format!("a number from {low} to {high}"),
+            })
         };
         real("position_base", self.position_base, 1.0, 1e9)?;
         real("pos_gain_init", self.pos_gain_init[0], -1e3, 1e3)?;
@@ -142,7 +148,8 @@ impl ModelConfig {
         self.d_mlp == 0
     }
 
-    /// Name and shape of every parameter, in the one order used everywhere: files, optimizer, gradients.
+    /// Name and shape of every parameter, in the one order used everywhere: files, optimizer,
+    /// gradients.
     pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let Self { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *self;
         let (kv, a) = (self.n_key_value_heads(), &self.architecture);
@@ -160,7 +167,9 @@ impl ModelConfig {
         };
         for l in 0..self.n_layers {
             norm(&mut shapes, format!("blocks.{l}.ln1"));
-            let mut add = |name: &str, shape: &[usize]| shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
+            let mut add = |name: &str, shape: &[usize]| {
+                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()))
+            };
             add("attn.W_Q", &[n_heads, d_model, d_head]);
             add("attn.W_K", &[kv, d_model, d_head]);
             add("attn.W_V", &[kv, d_model, d_head]);
@@ -183,7 +192,9 @@ impl ModelConfig {
                 continue;
             }
             norm(&mut shapes, format!("blocks.{l}.ln2"));
-            let mut add = |name: &str, shape: &[usize]| shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
+            let mut add = |name: &str, shape: &[usize]| {
+                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()))
+            };
             if a.gated_mlp {
                 add("mlp.W_gate", &[d_model, d_mlp]);
             }
@@ -223,7 +234,8 @@ mod tests {
     fn default_is_the_recipe_and_valid() {
         let config = ModelConfig::default();
         config.validate().unwrap();
-        // 512*128 twice, 4 matrices of 128*128 in each of 2 layers, 5 layer-norm pairs... counted by hand.
+        // 512*128 twice, 4 matrices of 128*128 in each of 2 layers, 5 layer-norm pairs... counted
+        // by hand.
         assert_eq!(config.n_params(), 2 * 65536 + 2 * (4 * 16384 + 1 + 256) + 256);
     }
 
@@ -254,6 +266,8 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused() {
         let json = r#"{"n_layers":1,"d_model":4,"n_heads":1,"d_head":4,"n_ctx":4,"d_vocab":4,"d_modle":8}"#;
-        assert!(serde_json::from_str::<ModelConfig>(json).unwrap_err().to_string().contains("d_modle"));
+        assert!(
+            serde_json::from_str::<ModelConfig>(json).unwrap_err().to_string().contains("d_modle")
+        );
     }
 }

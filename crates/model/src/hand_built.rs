@@ -4,18 +4,19 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::{Error, ModelConfig, Normalization, Params};
 
-/// An induction circuit with every weight set by formula (paper.md, 5): two attention-only layers of one head each, no
-/// layer norm, no learning. What its heads do is known in closed form, so every measurement can be held against it.
+/// An induction circuit with every weight set by formula (paper.md, 5): two attention-only layers
+/// of one head each, no layer norm, no learning. What its heads do is known in closed form, so
+/// every measurement can be held against it.
 ///
-/// The residual stream has four parts: the highest-frequency position pairs (empty, read by layer 0 only), the token
-/// itself, the token before it, and the prediction.
+/// The residual stream has four parts: the highest-frequency position pairs (empty, read by layer 0
+/// only), the token itself, the token before it, and the prediction.
 ///
-/// - Layer 0, the previous-token head: `W_Q` turns each position pair back by one step, so the score between query `i`
-///   and key `j` is `position_sharpness * sum_f cos(w_f (i - 1 - j))`, largest at `j = i - 1`. Its OV circuit copies the
-///   token at `j` into the "token before" part.
-/// - Layer 1, the induction head: queries read the token, keys read the token before (K-composition); the score is
-///   `match_sharpness` where the token before `j` is the token at `i`. Its OV circuit copies the token at `j` into the
-///   prediction with weight `copy_strength`.
+/// - Layer 0, the previous-token head: `W_Q` turns each position pair back by one step, so the
+///   score between query `i` and key `j` is `position_sharpness * sum_f cos(w_f (i - 1 - j))`,
+///   largest at `j = i - 1`. Its OV circuit copies the token at `j` into the "token before" part.
+/// - Layer 1, the induction head: queries read the token, keys read the token before
+///   (K-composition); the score is `match_sharpness` where the token before `j` is the token at
+///   `i`. Its OV circuit copies the token at `j` into the prediction with weight `copy_strength`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HandBuilt {
     /// Vocabulary.
@@ -33,12 +34,21 @@ pub struct HandBuilt {
 }
 
 impl HandBuilt {
-    /// Sharp enough that layer 0 attends to the previous token to within 1e-9 in any context up to a few hundred tokens.
+    /// Sharp enough that layer 0 attends to the previous token to within 1e-9 in any context up to
+    /// a few hundred tokens.
     pub fn new(d_vocab: usize, n_ctx: usize) -> Self {
-        Self { d_vocab, n_ctx, position_pairs: 8, position_sharpness: 100.0, match_sharpness: 10.0, copy_strength: 5.0 }
+        Self {
+            d_vocab,
+            n_ctx,
+            position_pairs: 8,
+            position_sharpness: 100.0,
+            match_sharpness: 10.0,
+            copy_strength: 5.0,
+        }
     }
 
-    /// The configuration: `d_model = 2 * position_pairs + 3 * d_vocab`, rounded up to an even number.
+    /// The configuration: `d_model = 2 * position_pairs + 3 * d_vocab`, rounded up to an even
+    /// number.
     pub fn config(&self) -> ModelConfig {
         ModelConfig {
             n_layers: 2,
@@ -74,10 +84,14 @@ impl HandBuilt {
         // Scores are divided by sqrt(d_head); the factor takes it out again.
         let root = (d_head as f64).sqrt();
 
-        let mut entries: BTreeMap<String, ArrayD<f32>> =
-            config.parameter_shapes().into_iter().map(|(name, shape)| (name, ArrayD::zeros(IxDyn(&shape)))).collect();
+        let mut entries: BTreeMap<String, ArrayD<f32>> = config
+            .parameter_shapes()
+            .into_iter()
+            .map(|(name, shape)| (name, ArrayD::zeros(IxDyn(&shape))))
+            .collect();
         let mut set = |name: &str, at: &[usize], value: f64| {
-            entries.get_mut(name).expect("a parameter of the configuration")[IxDyn(at)] = value as f32;
+            entries.get_mut(name).expect("a parameter of the configuration")[IxDyn(at)] =
+                value as f32;
         };
         for t in 0..v {
             set("embed.W_E", &[t, token + t], 1.0);
@@ -85,7 +99,8 @@ impl HandBuilt {
         }
         set("blocks.0.attn.pos_gain", &[0], 1.0);
         for f in 0..self.position_pairs {
-            // (sin, cos) of w i turned back by w is (sin, cos) of w (i - 1): row vector times matrix.
+            // (sin, cos) of w i turned back by w is (sin, cos) of w (i - 1): row vector times
+            // matrix.
             let (sin, cos) = self.frequency(f).sin_cos();
             let (s, c) = (2 * f, 2 * f + 1);
             let beta = self.position_sharpness * root;
@@ -110,7 +125,8 @@ impl HandBuilt {
     /// Layer 0's attention from `query` to `key`, in closed form.
     pub fn previous_token_attention(&self, query: usize, key: usize) -> f64 {
         let score = |j: usize| {
-            let cosines = (0..self.position_pairs).map(|f| (self.frequency(f) * (query as f64 - 1.0 - j as f64)).cos());
+            let cosines = (0..self.position_pairs)
+                .map(|f| (self.frequency(f) * (query as f64 - 1.0 - j as f64)).cos());
             self.position_sharpness * cosines.sum::<f64>()
         };
         let largest = (0..=query).map(score).fold(f64::NEG_INFINITY, f64::max);
@@ -118,11 +134,16 @@ impl HandBuilt {
         (score(key) - largest).exp() / total
     }
 
-    /// Layer 1's attention from `query` to `key` on `tokens` with a perfect layer 0, in closed form. (Position 0 has no
-    /// previous token; its only source is itself.)
+    /// Layer 1's attention from `query` to `key` on `tokens` with a perfect layer 0, in closed
+    /// form. (Position 0 has no previous token; its only source is itself.)
     pub fn induction_attention(&self, tokens: &[u32], query: usize, key: usize) -> f64 {
-        let weight =
-            |j: usize| if tokens[j.saturating_sub(1)] == tokens[query] { self.match_sharpness.exp() } else { 1.0 };
+        let weight = |j: usize| {
+            if tokens[j.saturating_sub(1)] == tokens[query] {
+                self.match_sharpness.exp()
+            } else {
+                1.0
+            }
+        };
         weight(key) / (0..=query).map(weight).sum::<f64>()
     }
 }

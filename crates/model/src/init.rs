@@ -4,13 +4,13 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::{Error, ModelConfig, Params};
 
 impl ModelConfig {
-    /// The initial weights: a pure function of the configuration and the seed, made on the host, so the same bits
-    /// start a run on every device. Each parameter has a random stream of its own name, so adding one to the family
-    /// changes no other.
+    /// The initial weights: a pure function of the configuration and the seed, made on the host, so
+    /// the same bits start a run on every device. Each parameter has a random stream of its own
+    /// name, so adding one to the family changes no other.
     ///
-    /// Normal with standard deviation 1 for `W_E`, `d_model^-0.5` for what reads the residual stream,
-    /// `d_model^-0.5 / sqrt(2 n_layers)` for `W_O` and `d_mlp^-0.5 / sqrt(2 n_layers)` for `W_out`; layer norm 1 and 0;
-    /// biases and smear amounts 0.
+    /// Normal with standard deviation 1 for `W_E`, `d_model^-0.5` for what reads the residual
+    /// stream, `d_model^-0.5 / sqrt(2 n_layers)` for `W_O` and `d_mlp^-0.5 / sqrt(2 n_layers)` for
+    /// `W_out`; layer norm 1 and 0; biases and smear amounts 0.
     ///
     /// # Errors
     /// The configuration's, if it is not valid.
@@ -34,7 +34,9 @@ impl ModelConfig {
                 "W_O" => normal(reads * write_scale),
                 "W_out" => normal((self.d_mlp as f64).powf(-0.5) * write_scale),
                 "w" => constant(1.0),
-                "pos_gain" => constant(self.pos_gain_init[usize::from(name != "blocks.0.attn.pos_gain")]),
+                "pos_gain" => {
+                    constant(self.pos_gain_init[usize::from(name != "blocks.0.attn.pos_gain")])
+                }
                 _ => constant(0.0),
             }
         }))
@@ -73,7 +75,11 @@ mod tests {
             ("blocks.1.attn.smear_alpha", 0.0),
             ("ln_final.w", 1.0),
         ] {
-            assert!((std(name) - expected).abs() <= 0.02 * expected, "{name}: {} is not {expected}", std(name));
+            assert!(
+                (std(name) - expected).abs() <= 0.02 * expected,
+                "{name}: {} is not {expected}",
+                std(name)
+            );
         }
     }
 }

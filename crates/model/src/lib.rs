@@ -1,19 +1,23 @@
-//! The transformer family of "In-context Learning and Induction Heads" (Olsson et al. 2022; paper.md, 1) on burn.
+//! The transformer family of "In-context Learning and Induction Heads" (Olsson et al. 2022;
+//! paper.md, 1) on burn.
 //!
-//! One small, fixed family: token embedding, attention-only blocks or blocks with an MLP, sinusoidal positions that are
-//! added to the inputs of `W_Q` and `W_K` only, optional smeared keys, untied unembedding. Fixed, so that every part of
-//! it has a closed form to be tested against and a name that interpretability researchers know: parameters and hook
-//! points carry TransformerLens' names and shapes.
+//! One small, fixed family: token embedding, attention-only blocks or blocks with an MLP,
+//! sinusoidal positions that are added to the inputs of `W_Q` and `W_K` only, optional smeared
+//! keys, untied unembedding. Fixed, so that every part of it has a closed form to be tested against
+//! and a name that interpretability researchers know: parameters and hook points carry
+//! TransformerLens' names and shapes.
 //!
-//! The weights are exchanged as [`Params`], named arrays on the host in one fixed order: initial weights and the layout of
-//! every file depend on no device. [`Transformer`], the burn module with gradients made by hand, is made from them for one
-//! device.
+//! The weights are exchanged as [`Params`], named arrays on the host in one fixed order: initial
+//! weights and the layout of every file depend on no device. [`Transformer`], the burn module with
+//! gradients made by hand, is made from them for one device.
 //!
 //! Around the family stand:
 //!
-//! * [`Architecture`]: what the models that other people trained do otherwise (Llama, GPT-2, GPT-NeoX, Qwen2), as part of
-//!   the same [`ModelConfig`]; [`pretrained`] reads them from GGUF, safetensors and TransformerLens folders.
-//! * [`export_huggingface`] and [`export_transformer_lens`]: our models in other libraries' layouts.
+//! * [`Architecture`]: what the models that other people trained do otherwise (Llama, GPT-2,
+//!   GPT-NeoX, Qwen2), as part of the same [`ModelConfig`]; [`pretrained`] reads them from GGUF,
+//!   safetensors and TransformerLens folders.
+//! * [`export_huggingface`] and [`export_transformer_lens`]: our models in other libraries'
+//!   layouts.
 //! * [`Clamp`]: a constraint on attention patterns, obeyed in training and after.
 //! * [`HandBuilt`]: an induction model whose weights were written down rather than learned.
 //!
@@ -54,7 +58,8 @@ pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
 pub use export::{
-    export_huggingface, export_transformer_lens, write_export_huggingface, write_export_transformer_lens,
+    export_huggingface, export_transformer_lens, write_export_huggingface,
+    write_export_transformer_lens,
 };
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;

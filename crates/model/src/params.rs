@@ -20,10 +20,15 @@ impl Params {
     ///
     /// # Errors
     /// A missing or unknown parameter, or one of another shape.
-    pub fn new(config: &ModelConfig, mut entries: BTreeMap<String, ArrayD<f32>>) -> Result<Self, Error> {
+    pub fn new(
+        config: &ModelConfig,
+        mut entries: BTreeMap<String, ArrayD<f32>>,
+    ) -> Result<Self, Error> {
         let mut ordered = Vec::new();
         for (name, shape) in config.parameter_shapes() {
-            let Some(value) = entries.remove(&name) else { return Err(Error::MissingParameter { name, shape }) };
+            let Some(value) = entries.remove(&name) else {
+                return Err(Error::MissingParameter { name, shape });
+            };
             if value.shape() != shape {
                 return Err(Error::Shape { name, found: value.shape().to_vec(), expected: shape });
             }
@@ -44,7 +49,10 @@ impl Params {
     ///
     /// # Panics
     /// If `make` returns an array of another shape.
-    pub fn from_fn(config: &ModelConfig, mut make: impl FnMut(&str, &[usize]) -> ArrayD<f32>) -> Self {
+    pub fn from_fn(
+        config: &ModelConfig,
+        mut make: impl FnMut(&str, &[usize]) -> ArrayD<f32>,
+    ) -> Self {
         let entries = config.parameter_shapes().into_iter().map(|(name, shape)| {
             let value = make(&name, &shape);
             assert_eq!(value.shape(), shape, "{name}");
@@ -72,7 +80,9 @@ impl Params {
             }
         }
         match (expected.get(self.entries.len()), self.entries.get(expected.len())) {
-            (Some((name, shape)), _) => Err(Error::MissingParameter { name: name.clone(), shape: shape.clone() }),
+            (Some((name, shape)), _) => {
+                Err(Error::MissingParameter { name: name.clone(), shape: shape.clone() })
+            }
             (None, Some((name, _))) => Err(Error::UnknownParameter { name: name.clone() }),
             (None, None) => Ok(()),
         }
@@ -98,12 +108,14 @@ impl Params {
         self.entries.iter_mut().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
-    /// Gives up all parameters whose name `keep` refuses, and their memory. What is left is no longer a whole model.
+    /// Gives up all parameters whose name `keep` refuses, and their memory. What is left is no
+    /// longer a whole model.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.entries.retain(|(name, _)| keep(name));
     }
 
-    /// `W_U`, `[d_model, d_vocab]`: its own parameter, or the transpose of `W_E` where the two are tied.
+    /// `W_U`, `[d_model, d_vocab]`: its own parameter, or the transpose of `W_E` where the two are
+    /// tied.
     ///
     /// # Panics
     /// Never for parameters that a configuration was checked against.
@@ -126,7 +138,9 @@ impl Params {
 ///
 /// # Panics
 /// Never for arrays in memory: the format has no size that they could exceed.
-pub fn write_safetensors<'a>(arrays: impl IntoIterator<Item = (String, &'a ArrayD<f32>)>) -> Vec<u8> {
+pub fn write_safetensors<'a>(
+    arrays: impl IntoIterator<Item = (String, &'a ArrayD<f32>)>,
+) -> Vec<u8> {
     write_safetensors_with(arrays, None)
 }
 
@@ -137,10 +151,13 @@ pub(crate) fn write_safetensors_with<'a>(
 ) -> Vec<u8> {
     let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = arrays
         .into_iter()
-        .map(|(name, value)| (name, value.shape().to_vec(), value.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .map(|(name, value)| {
+            (name, value.shape().to_vec(), value.iter().flat_map(|x| x.to_le_bytes()).collect())
+        })
         .collect();
     let views = encoded.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes were made from this shape");
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+            .expect("bytes were made from this shape");
         (name.as_str(), view)
     });
     safetensors::serialize(views, metadata).expect("names are unique and sizes fit")
@@ -152,16 +169,22 @@ pub(crate) fn write_safetensors_with<'a>(
 /// [`Error::Format`] for a damaged file or one with other types than float32.
 pub fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, ArrayD<f32>>, Error> {
     let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
-    let file = SafeTensors::deserialize(bytes)
-        .map_err(|e| format(format!("not a whole safetensors file ({e}); restore it or take another snapshot")))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| {
+        format(format!("not a whole safetensors file ({e}); restore it or take another snapshot"))
+    })?;
     let mut arrays = BTreeMap::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {
             return Err(format(format!("tensor {name} is {:?}: expected F32", view.dtype())));
         }
-        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        let value = ArrayD::from_shape_vec(IxDyn(view.shape()), data)
-            .map_err(|_| format(format!("tensor {name}: its bytes do not fill its shape {:?}", view.shape())))?;
+        let data = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        let value = ArrayD::from_shape_vec(IxDyn(view.shape()), data).map_err(|_| {
+            format(format!("tensor {name}: its bytes do not fill its shape {:?}", view.shape()))
+        })?;
         arrays.insert(name, value);
     }
     Ok(arrays)
@@ -173,9 +196,16 @@ mod tests {
 
     #[test]
     fn safetensors_round_trip_is_exact() {
-        let params = ModelConfig { d_model: 6, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 5, ..ModelConfig::default() }
-            .init_params(1)
-            .unwrap();
+        let params = ModelConfig {
+            d_model: 6,
+            n_heads: 2,
+            d_head: 3,
+            n_ctx: 4,
+            d_vocab: 5,
+            ..ModelConfig::default()
+        }
+        .init_params(1)
+        .unwrap();
         let bytes = write_safetensors(params.iter().map(|(n, v)| (n.to_string(), v)));
         let back = read_safetensors(Path::new("x"), &bytes).unwrap();
         assert!(params.iter().all(|(name, value)| back[name] == *value));
@@ -192,12 +222,25 @@ mod tests {
 
     #[test]
     fn wrong_sets_are_named() {
-        let config = ModelConfig { d_model: 6, n_heads: 2, d_head: 3, n_ctx: 4, d_vocab: 5, ..ModelConfig::default() };
-        let all: BTreeMap<_, _> =
-            config.init_params(1).unwrap().iter().map(|(n, v)| (n.to_string(), v.clone())).collect();
+        let config = ModelConfig {
+            d_model: 6,
+            n_heads: 2,
+            d_head: 3,
+            n_ctx: 4,
+            d_vocab: 5,
+            ..ModelConfig::default()
+        };
+        let all: BTreeMap<_, _> = config
+            .init_params(1)
+            .unwrap()
+            .iter()
+            .map(|(n, v)| (n.to_string(), v.clone()))
+            .collect();
         let mut missing = all.clone();
         missing.remove("blocks.1.attn.W_O");
-        assert!(Params::new(&config, missing).unwrap_err().to_string().contains("blocks.1.attn.W_O"));
+        assert!(
+            Params::new(&config, missing).unwrap_err().to_string().contains("blocks.1.attn.W_O")
+        );
         let mut extra = all.clone();
         extra.insert("surplus".into(), ArrayD::zeros(IxDyn(&[1])));
         assert!(Params::new(&config, extra).unwrap_err().to_string().contains("surplus"));

@@ -1,4 +1,5 @@
-// Field names are TransformerLens' parameter names, so that a parameter's module path is its name in every file.
+// Field names are TransformerLens' parameter names, so that a parameter's module path is its name
+// in every file.
 #![allow(non_snake_case)]
 
 mod backward;
@@ -14,21 +15,25 @@ use burn::{
 use ndarray::{ArrayD, IxDyn};
 
 pub use self::backward::TrainingOptions;
-use crate::{Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
+use crate::{
+    Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions,
+};
 
-/// Added to the attention scores of later positions: small enough that its exponential is exactly 0 in float32,
-/// finite so that no subtraction of infinities can make a NaN.
+/// Added to the attention scores of later positions: small enough that its exponential is exactly 0
+/// in float32, finite so that no subtraction of infinities can make a NaN.
 const MASKED: f32 = -1e9;
 
 /// Sees, and may replace, the activations at the hook points it asks for.
 ///
-/// The forward pass calls it only where [`wants`](Tap::wants) says so: what is not asked for costs nothing.
+/// The forward pass calls it only where [`wants`](Tap::wants) says so: what is not asked for costs
+/// nothing.
 pub trait Tap {
     /// Whether the activation at `hook` should be shown.
     fn wants(&self, hook: Hook) -> bool;
     /// An activation of rank 3, `[batch, pos, d_model]`; the returned value takes its place.
     fn rank3(&mut self, hook: Hook, value: Tensor<3>) -> Tensor<3>;
-    /// An activation of rank 4, in the shape that [`Hook`] gives; the returned value takes its place.
+    /// An activation of rank 4, in the shape that [`Hook`] gives; the returned value takes its
+    /// place.
     fn rank4(&mut self, hook: Hook, value: Tensor<4>) -> Tensor<4>;
 }
 
@@ -89,7 +94,8 @@ struct Block {
     mlp: Option<Mlp>,
 }
 
-/// The learned part of a model, as a burn module. Every parameter's path is its TransformerLens name.
+/// The learned part of a model, as a burn module. Every parameter's path is its TransformerLens
+/// name.
 #[derive(Module, Debug)]
 struct Weights {
     embed: Embed,
@@ -115,19 +121,31 @@ impl Transformer {
     ///
     /// # Errors
     /// An invalid configuration, or parameters that are not its own.
-    pub fn from_params(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
+    pub fn from_params(
+        config: &ModelConfig,
+        params: &Params,
+        device: &Device,
+    ) -> Result<Self, Error> {
         config.validate()?;
         config.require_paper_family("running on a burn device")?;
         let n_ctx = config.n_ctx;
         let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base);
         let positions: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
-        let mask = (0..n_ctx * n_ctx).map(|at| if at % n_ctx > at / n_ctx { MASKED } else { 0.0 }).collect();
+        let mask = (0..n_ctx * n_ctx)
+            .map(|at| if at % n_ctx > at / n_ctx { MASKED } else { 0.0 })
+            .collect();
         Ok(Self {
             config: config.clone(),
             weights: Weights::new(config, params, device)?,
             device: device.clone(),
-            positions: Tensor::from_data(TensorData::new(positions, [1, n_ctx, config.d_model]), device),
-            causal_mask: Tensor::from_data(TensorData::new::<f32, _>(mask, [1, 1, n_ctx, n_ctx]), device),
+            positions: Tensor::from_data(
+                TensorData::new(positions, [1, n_ctx, config.d_model]),
+                device,
+            ),
+            causal_mask: Tensor::from_data(
+                TensorData::new::<f32, _>(mask, [1, 1, n_ctx, n_ctx]),
+                device,
+            ),
         })
     }
 
@@ -140,8 +158,8 @@ impl Transformer {
         Ok(())
     }
 
-    /// Replaces all weights by those in `flat`, one parameter after the other in the configuration's order, on this model's
-    /// device.
+    /// Replaces all weights by those in `flat`, one parameter after the other in the
+    /// configuration's order, on this model's device.
     ///
     /// # Panics
     /// If there are too few.
@@ -162,30 +180,41 @@ impl Transformer {
         &self.config
     }
 
-    /// Logits `[batch, pos, d_vocab]` of `batch` sequences of equal length, one after the other in `tokens`.
+    /// Logits `[batch, pos, d_vocab]` of `batch` sequences of equal length, one after the other in
+    /// `tokens`.
     ///
     /// # Panics
-    /// If the tokens do not divide into `batch` sequences of at most `n_ctx`, or an id is not below `d_vocab`
-    /// (an engine checks both and returns an error).
+    /// If the tokens do not divide into `batch` sequences of at most `n_ctx`, or an id is not below
+    /// `d_vocab` (an engine checks both and returns an error).
     pub fn forward(&self, tokens: &[u32], batch: usize) -> Tensor<3> {
         self.forward_with(tokens, batch, &mut NoTap)
     }
 
-    /// [`forward`](Self::forward), with the activations at hook points shown to `tap` and replaced by what it returns.
+    /// [`forward`](Self::forward), with the activations at hook points shown to `tap` and replaced
+    /// by what it returns.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_with(&self, tokens: &[u32], batch: usize, tap: &mut dyn Tap) -> Tensor<3> {
-        assert!(batch > 0 && tokens.len().is_multiple_of(batch), "{} tokens in {batch} sequences", tokens.len());
+        assert!(
+            batch > 0 && tokens.len().is_multiple_of(batch),
+            "{} tokens in {batch} sequences",
+            tokens.len()
+        );
         let pos = tokens.len() / batch;
-        assert!(pos > 0 && pos <= self.config.n_ctx, "{pos} positions in a context of {}", self.config.n_ctx);
+        assert!(
+            pos > 0 && pos <= self.config.n_ctx,
+            "{pos} positions in a context of {}",
+            self.config.n_ctx
+        );
         let ids: Vec<i32> = tokens.iter().map(|&id| id as i32).collect();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, pos]), &self.device);
 
         let mut x = tap3(tap, Hook::Embed, embedding(self.weights.embed.W_E.val(), ids)); // [batch, pos, d_model]
         let mask = self.mask(tokens, batch);
         for (l, block) in self.weights.blocks.iter().enumerate() {
-            let attn_out = self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), &mask, tap);
+            let attn_out =
+                self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), &mask, tap);
             x = x + tap3(tap, Hook::AttnOut(l), attn_out);
             if let Some(mlp) = &block.mlp {
                 let mlp_out = mlp.forward(self.layer_norm(&block.ln2, x.clone()));
@@ -233,8 +262,8 @@ impl Transformer {
         Tensor::from_data(TensorData::new(forbidden, [batch, 1, pos, pos]), &self.device) + causal
     }
 
-    /// `x` (heads on the second axis) with another part for the head of this layer that is clamped to the previous token,
-    /// if there is one.
+    /// `x` (heads on the second axis) with another part for the head of this layer that is clamped
+    /// to the previous token, if there is one.
     fn clamped(&self, l: usize, x: Tensor<4>, part: impl FnOnce(usize) -> Tensor<4>) -> Tensor<4> {
         match self.config.clamp {
             Some(Clamp::PreviousToken { layer, head }) if layer == l => {
@@ -253,15 +282,25 @@ impl Transformer {
     }
 
     /// One attention layer on the normalized residual stream `x`, `[batch, pos, d_model]`.
-    fn attention(&self, l: usize, attn: &Attention, x: Tensor<3>, mask: &Tensor<4>, tap: &mut dyn Tap) -> Tensor<3> {
+    fn attention(
+        &self,
+        l: usize,
+        attn: &Attention,
+        x: Tensor<3>,
+        mask: &Tensor<4>,
+        tap: &mut dyn Tap,
+    ) -> Tensor<3> {
         let [batch, pos, d_model] = x.dims();
         let (heads, d_head) = (self.config.n_heads, self.config.d_head);
-        // Positions go to queries and keys only, never to values or the residual stream (paper.md, 1.2).
+        // Positions go to queries and keys only, never to values or the residual stream (paper.md,
+        // 1.2).
         let at = self.positions.clone().slice([0..1, 0..pos, 0..d_model]);
         let with_positions = x.clone() + at * attn.pos_gain.val().unsqueeze::<3>();
-        // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one matrix product
-        let per_head =
-            |x: Tensor<3>, w: &Param<Tensor<3>>| project(x, side_by_side(w.val())).reshape([batch, pos, heads, d_head]);
+        // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one
+        // matrix product
+        let per_head = |x: Tensor<3>, w: &Param<Tensor<3>>| {
+            project(x, side_by_side(w.val())).reshape([batch, pos, heads, d_head])
+        };
         let q = tap4(tap, Hook::Q(l), per_head(with_positions.clone(), &attn.W_Q));
         let k = self.smear(attn, per_head(with_positions, &attn.W_K));
         let k = tap4(tap, Hook::K(l), k);
@@ -270,10 +309,14 @@ impl Transformer {
         let by_head = |y: Tensor<4>| y.swap_dims(1, 2); // [batch, head, pos, d_head]
         let z = self.read(l, by_head(q), by_head(k), by_head(v), mask, tap);
         let z = tap4(tap, Hook::Z(l), by_head(z)); // [batch, pos, head, d_head]
-        project(z.reshape([batch, pos, heads * d_head]), attn.W_O.val().reshape([heads * d_head, d_model]))
+        project(
+            z.reshape([batch, pos, heads * d_head]),
+            attn.W_O.val().reshape([heads * d_head, d_model]),
+        )
     }
 
-    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays (paper.md, 1.4).
+    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
+    /// (paper.md, 1.4).
     fn smear(&self, attn: &Attention, k: Tensor<4>) -> Tensor<4> {
         let Some(alpha) = &attn.smear_alpha else { return k };
         let [_, pos, heads, _] = k.dims();
@@ -281,7 +324,8 @@ impl Transformer {
             return k; // k_0 has no predecessor
         }
         let s = activation::sigmoid(alpha.val()).reshape([1, 1, heads, 1]);
-        let before = Tensor::cat(vec![k.clone().narrow(1, 0, 1), k.clone().narrow(1, 0, pos - 1)], 1);
+        let before =
+            Tensor::cat(vec![k.clone().narrow(1, 0, 1), k.clone().narrow(1, 0, pos - 1)], 1);
         before.clone() + (k - before) * s
     }
 
@@ -297,11 +341,16 @@ impl Transformer {
     ) -> Tensor<4> {
         let [batch, heads, pos, _] = q.dims();
         if tap.wants(Hook::Pattern(l)) {
-            let scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)) + mask.clone();
+            let scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(k.swap_dims(2, 3))
+                + mask.clone();
             let pattern = self.clamped(l, activation::softmax(scores, 3), |_| {
-                let shift =
-                    (0..pos * pos).map(|at| f32::from(u8::from(at % pos == (at / pos).saturating_sub(1)))).collect();
-                let shift = Tensor::<4>::from_data(TensorData::new::<f32, _>(shift, [1, 1, pos, pos]), &self.device);
+                let shift = (0..pos * pos)
+                    .map(|at| f32::from(u8::from(at % pos == (at / pos).saturating_sub(1))))
+                    .collect();
+                let shift = Tensor::<4>::from_data(
+                    TensorData::new::<f32, _>(shift, [1, 1, pos, pos]),
+                    &self.device,
+                );
                 shift.repeat_dim(0, batch)
             });
             return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
@@ -311,18 +360,24 @@ impl Transformer {
             let mask = mask.clone().repeat_dim(1, heads);
             attention(q, k, v.clone(), None, Some(mask), AttentionModuleOptions::default())
         } else {
-            let causal = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
+            let causal =
+                AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
             attention(q, k, v.clone(), None, None, causal)
         };
         self.with_clamped_reading(l, z, &v)
     }
 
-    /// What heads read, `[batch, head, pos, d_head]`, with the values of the token before in place of a clamped head's.
+    /// What heads read, `[batch, head, pos, d_head]`, with the values of the token before in place
+    /// of a clamped head's.
     fn with_clamped_reading(&self, l: usize, z: Tensor<4>, v: &Tensor<4>) -> Tensor<4> {
         let pos = v.dims()[2];
         self.clamped(l, z, |head| {
             let v = v.clone().narrow(1, head, 1);
-            if pos == 1 { v } else { Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2) }
+            if pos == 1 {
+                v
+            } else {
+                Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2)
+            }
         })
     }
 }
@@ -347,7 +402,8 @@ fn side_by_side(w: Tensor<3>) -> Tensor<2> {
     w.permute([1, 0, 2]).reshape([d_model, heads * d_head])
 }
 
-/// `x` with mean 0 and variance 1 along its last axis, and the inverse of the standard deviation that it had.
+/// `x` with mean 0 and variance 1 along its last axis, and the inverse of the standard deviation
+/// that it had.
 fn normalized<const D: usize>(x: Tensor<D>, eps: f64) -> (Tensor<D>, Tensor<D>) {
     let centred = x.clone() - x.mean_dim(D - 1);
     let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
@@ -420,11 +476,15 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn take<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Param<Tensor<D>>, Error> {
-        let value = self
-            .params
-            .get(name)
-            .ok_or_else(|| Error::MissingParameter { name: name.to_string(), shape: shape.to_vec() })?;
+    fn take<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<D>>, Error> {
+        let value = self.params.get(name).ok_or_else(|| Error::MissingParameter {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+        })?;
         if value.shape() != shape {
             return Err(Error::Shape {
                 name: name.to_string(),
@@ -432,7 +492,10 @@ impl Source<'_> {
                 expected: shape.to_vec(),
             });
         }
-        Ok(Param::from_data(TensorData::new(value.iter().copied().collect::<Vec<f32>>(), shape), self.device))
+        Ok(Param::from_data(
+            TensorData::new(value.iter().copied().collect::<Vec<f32>>(), shape),
+            self.device,
+        ))
     }
 }
 

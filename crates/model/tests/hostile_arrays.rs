@@ -12,7 +12,9 @@ use ndarray::{ArrayD, IxDyn};
 fn original() -> Vec<u8> {
     let shapes: [&[usize]; 5] = [&[3, 4], &[5], &[], &[0, 7], &[2, 2, 2]];
     let arrays = shapes.map(|shape| ArrayD::from_elem(IxDyn(shape), 0.5f32));
-    write_safetensors(arrays.iter().enumerate().map(|(k, array)| (format!("blocks.{k}.attn.W_Q"), array)))
+    write_safetensors(
+        arrays.iter().enumerate().map(|(k, array)| (format!("blocks.{k}.attn.W_Q"), array)),
+    )
 }
 
 #[test]
@@ -20,8 +22,13 @@ fn arrays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
     let original = original();
-    let damaged =
-        |seed: u64| if seed.is_multiple_of(2) { mutated(&original, seed) } else { digits_changed(&original, seed) };
+    let damaged = |seed: u64| {
+        if seed.is_multiple_of(2) {
+            mutated(&original, seed)
+        } else {
+            digits_changed(&original, seed)
+        }
+    };
     let read = |path: &Path| {
         let arrays = read_safetensors(path, &fs::read(path).unwrap())?;
         // No value that was not in the file.

@@ -1,4 +1,5 @@
-//! Pretrained models' files as accidents and attackers leave them: no panic, an error that names the file.
+//! Pretrained models' files as accidents and attackers leave them: no panic, an error that names
+//! the file.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,9 @@ use induction_torture::{attack, digits_changed, mutated};
 
 /// Opens the model again and again with one of its files changed.
 fn survives(fixture: &str, file: &str, header_only: Option<usize>) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained").join(fixture);
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/oracle/pretrained")
+        .join(fixture);
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(&from).unwrap() {
         let entry = entry.unwrap();
@@ -28,7 +31,8 @@ fn survives(fixture: &str, file: &str, header_only: Option<usize>) {
     let tally = attack(&format!("pretrained {fixture}/{file}"), &path, damaged, |_| {
         pretrained::open(&model).map(drop).map_err(|error| {
             let message = error.to_string();
-            // The file that was changed, another one that it no longer fits, or the setting that it is about.
+            // The file that was changed, another one that it no longer fits, or the setting that it
+            // is about.
             let names = message.contains(&*folder.path().display().to_string());
             assert!(names && message.len() < 4096, "{message}");
             format!("{file}: {message}")
@@ -75,5 +79,8 @@ fn a_context_beyond_the_range_names_the_file() {
     let path = folder.path().join("x.gguf");
     fs::write(&path, bytes).unwrap();
     let message = pretrained::open(&path).unwrap_err().to_string();
-    assert!(message.contains("x.gguf: model.n_ctx = 3866672: expected a whole number from 1 to"), "{message}");
+    assert!(
+        message.contains("x.gguf: model.n_ctx = 3866672: expected a whole number from 1 to"),
+        "{message}"
+    );
 }

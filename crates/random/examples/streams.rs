@@ -1,4 +1,5 @@
-//! What one choice draws does not depend on what others drew, nor in which order: `cargo run -p induction-random --example streams`
+//! What one choice draws does not depend on what others drew, nor in which order: `cargo run -p
+//! induction-random --example streams`
 //!
 //! ```text
 //! 1000 examples drawn in order, backwards, by four threads
@@ -35,25 +36,37 @@ fn main() {
     backwards.reverse();
     let by_threads: Vec<_> = thread::scope(|scope| {
         let quarters = [0, 250, 500, 750].map(|from| {
-            scope.spawn(move || (from..from + 250).map(|index| tokens(0, "example", index)).collect::<Vec<_>>())
+            scope.spawn(move || {
+                (from..from + 250).map(|index| tokens(0, "example", index)).collect::<Vec<_>>()
+            })
         });
-        quarters.into_iter().flat_map(|quarter| quarter.join().expect("it draws and returns")).collect()
+        quarters
+            .into_iter()
+            .flat_map(|quarter| quarter.join().expect("it draws and returns"))
+            .collect()
     });
     println!("1000 examples drawn in order, backwards, by four threads");
     println!("  the same tokens: {}", in_order == backwards && in_order == by_threads);
 
     println!("\nthe stream is a function of three names:");
-    for (seed, purpose, index) in [(0, "example", 0), (1, "example", 0), (0, "weights", 0), (0, "example", 1)] {
+    for (seed, purpose, index) in
+        [(0, "example", 0), (1, "example", 0), (0, "weights", 0), (0, "example", 1)]
+    {
         println!("  seed {seed}, {purpose:?}, {index}: {:?}", tokens(seed, purpose, index));
     }
 
-    // Two streams as pairs of points: a correlation of independent ones is 0 within a few 1 / sqrt(n).
+    // Two streams as pairs of points: a correlation of independent ones is 0 within a few 1 /
+    // sqrt(n).
     let n = 1_000_000;
     let [mut a, mut b] = [0, 1].map(|index| induction_random::stream(0, "example", index));
     let sum: f64 = (0..n).map(|_| (a.random::<f64>() - 0.5) * (b.random::<f64>() - 0.5)).sum();
-    println!("\ncorrelation of neighbouring streams over {n} draws: {:+.4}", sum / f64::from(n) * 12.0);
+    println!(
+        "\ncorrelation of neighbouring streams over {n} draws: {:+.4}",
+        sum / f64::from(n) * 12.0
+    );
 
-    // The order of an epoch is a permutation that is asked at one place, not a list that is shuffled and kept.
+    // The order of an epoch is a permutation that is asked at one place, not a list that is
+    // shuffled and kept.
     let at = |epoch, k| induction_random::permute(0, "order", epoch, 1_000_000_000, k);
     println!("\nof 1,000,000,000 windows, read as the 123,456,789th:");
     (0..3).for_each(|epoch| println!("  epoch {epoch}: window {:>9}", at(epoch, 123_456_788)));

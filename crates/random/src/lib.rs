@@ -1,8 +1,8 @@
 //! Every random choice as a pure function of `(seed, purpose, index)`.
 //!
-//! Nothing in this project carries a random generator along: initial weights, the order of training examples, the
-//! evaluators' random tokens each ask for the stream of their own name. So no choice depends on what was drawn before
-//! it, on the number of threads, or on where a run was resumed.
+//! Nothing in this project carries a random generator along: initial weights, the order of training
+//! examples, the evaluators' random tokens each ask for the stream of their own name. So no choice
+//! depends on what was drawn before it, on the number of threads, or on where a run was resumed.
 //!
 //! ```
 //! use rand::Rng;
@@ -16,7 +16,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The generator for one choice: ChaCha8, a counter-based generator, keyed by a hash of the three arguments.
+/// The generator for one choice: ChaCha8, a counter-based generator, keyed by a hash of the three
+/// arguments.
 ///
 /// Streams of different arguments are independent for every practical purpose.
 pub fn stream(seed: u64, purpose: &str, index: u64) -> ChaCha8Rng {
@@ -29,9 +30,9 @@ pub fn stream(seed: u64, purpose: &str, index: u64) -> ChaCha8Rng {
 
 /// A pseudo-random permutation of `0..n`, evaluated at one point without building the whole of it.
 ///
-/// A four-round Feistel network over the smallest even number of bits that holds `n`, walked until it lands inside
-/// (at most four steps expected). Used for the order of training examples, where the `k`-th example of an epoch must
-/// not cost a shuffle of the epoch.
+/// A four-round Feistel network over the smallest even number of bits that holds `n`, walked until
+/// it lands inside (at most four steps expected). Used for the order of training examples, where
+/// the `k`-th example of an epoch must not cost a shuffle of the epoch.
 ///
 /// # Panics
 /// If `at >= n`.
@@ -88,9 +89,12 @@ mod tests {
 
     #[test]
     fn permute_mixes() {
-        // Neighbours must not stay neighbours: of 1000 consecutive pairs a random permutation keeps about one together.
+        // Neighbours must not stay neighbours: of 1000 consecutive pairs a random permutation keeps
+        // about one together.
         let n = 1000;
-        let together = (1..n).filter(|&i| permute(0, "order", 0, n, i) == permute(0, "order", 0, n, i - 1) + 1).count();
+        let together = (1..n)
+            .filter(|&i| permute(0, "order", 0, n, i) == permute(0, "order", 0, n, i - 1) + 1)
+            .count();
         assert!(together < 10, "{together} pairs kept");
         assert_ne!(permute(0, "order", 0, n, 0), permute(0, "order", 1, n, 0));
     }

@@ -1,7 +1,9 @@
-//! Runs' measurements become claims, figures and a page: `cargo run -p induction-report --example report [-- DIR]`
+//! Runs' measurements become claims, figures and a page: `cargo run -p induction-report --example
+//! report [-- DIR]`
 //!
-//! With a folder that `induction reproduce` made, its report is built again. Without one, of two runs that were never trained:
-//! their tables are written here, a 2-layer model whose scores change at 3M tokens and a 1-layer model whose scores do not.
+//! With a folder that `induction reproduce` made, its report is built again. Without one, of two
+//! runs that were never trained: their tables are written here, a 2-layer model whose scores change
+//! at 3M tokens and a 1-layer model whose scores do not.
 //!
 //! ```text
 //! Q1  Before the phase change there is little in-context learning                   ● reproduced
@@ -31,7 +33,10 @@ fn made_up(run: &Path, n_layers: usize) -> Result<(), Box<dyn std::error::Error>
     fs::create_dir_all(&measurements)?;
     let model = format!("n_layers = {n_layers}\nn_heads = 1\nn_ctx = 512");
     let data = "[data]\nsource = 'corpus'\n[train]\ntokens = 10_000_000\nwarmup_steps = 1";
-    fs::write(run.join("spec.toml"), format!("name = '{n_layers}L'\nseed = 0\n{data}\n[model]\n{model}\n"))?;
+    fs::write(
+        run.join("spec.toml"),
+        format!("name = '{n_layers}L'\nseed = 0\n{data}\n[model]\n{model}\n"),
+    )?;
     let [mut log, mut icl, mut losses, mut random, mut heads] = [const { String::new() }; 5];
     for step in 0..=100u32 {
         let tokens = step * 100_000;
@@ -48,7 +53,8 @@ fn made_up(run: &Path, n_layers: usize) -> Result<(), Box<dyn std::error::Error>
             examples(score),
             examples(score / 2.3)
         )?;
-        let by_index: Vec<f64> = (1..=512).map(|index| loss - score + score * f64::from(index).ln() / 6.2).collect();
+        let by_index: Vec<f64> =
+            (1..=512).map(|index| loss - score + score * f64::from(index).ln() / 6.2).collect();
         let loss = by_index.iter().sum::<f64>() / 512.0;
         writeln!(
             losses,
@@ -57,7 +63,8 @@ fn made_up(run: &Path, n_layers: usize) -> Result<(), Box<dyn std::error::Error>
         )?;
         writeln!(random, r#"{{{at}, "loss": 6.0, "losses": {:?}}}"#, examples(6.0 - formed))?;
         for layer in 0..n_layers {
-            let [prefix, previous] = if layer == 1 { [0.02 + 0.8 * formed, 0.1] } else { [0.02, 0.7] };
+            let [prefix, previous] =
+                if layer == 1 { [0.02 + 0.8 * formed, 0.1] } else { [0.02, 0.7] };
             let trace = if layer == 1 { (400.0 * prefix).to_string() } else { "null".into() };
             writeln!(
                 heads,
@@ -69,25 +76,39 @@ fn made_up(run: &Path, n_layers: usize) -> Result<(), Box<dyn std::error::Error>
         }
     }
     fs::write(run.join("metrics.jsonl"), log)?;
-    for (name, text) in [("icl", icl), ("loss_by_index", losses), ("random_tokens", random), ("heads", heads)] {
+    for (name, text) in
+        [("icl", icl), ("loss_by_index", losses), ("random_tokens", random), ("heads", heads)]
+    {
         fs::write(measurements.join(format!("{name}.jsonl")), text)?;
     }
-    ["meta.json", "summary.json"].into_iter().try_for_each(|name| fs::write(measurements.join(name), "{}"))?;
+    ["meta.json", "summary.json"]
+        .into_iter()
+        .try_for_each(|name| fs::write(measurements.join(name), "{}"))?;
     Ok(())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let made = || -> Result<_, Box<dyn std::error::Error>> {
-        (1..=2).try_for_each(|n_layers| made_up(&folder.path().join(format!("runs/{n_layers}L")), n_layers))?;
+        (1..=2).try_for_each(|n_layers| {
+            made_up(&folder.path().join(format!("runs/{n_layers}L")), n_layers)
+        })?;
         Ok(folder.path().to_path_buf())
     };
     let dir = std::env::args_os().nth(1).map_or_else(made, |dir| Ok(dir.into()))?;
     let report = induction_report::build(&dir)?;
-    // `induction_report::table` shows each with what the paper has, what was found, its interval and its reason.
-    let (told, not) = report.claims.iter().partition::<Vec<_>, _>(|claim| claim.verdict != Verdict::OutOfReach);
+    // `induction_report::table` shows each with what the paper has, what was found, its interval
+    // and its reason.
+    let (told, not) =
+        report.claims.iter().partition::<Vec<_>, _>(|claim| claim.verdict != Verdict::OutOfReach);
     for claim in told {
-        println!("{:3} {:77} {} {}", claim.id, claim.title, claim.verdict.symbol(), claim.verdict.word());
+        println!(
+            "{:3} {:77} {} {}",
+            claim.id,
+            claim.title,
+            claim.verdict.symbol(),
+            claim.verdict.word()
+        );
     }
     println!("{} claims need other runs", not.len());
     println!("the page, with its figures: {} KB", fs::metadata(&report.page)?.len() / 1024);

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::cast::{Cast, ONE, ONE_SMEARED, Player, TWO, TWO_SMEARED};
 use crate::figures::{
-    Axis, Colours, Heat, Panel, axis, before_after_panel, bins, capital, colour, derivative_panel, effects_panel,
-    head_lines, icl_band, icl_line, icl_range, line, own_window, tokens_axis, training_line,
+    Axis, Colours, Heat, Panel, axis, before_after_panel, bins, capital, colour, derivative_panel,
+    effects_panel, head_lines, icl_band, icl_line, icl_range, line, own_window, tokens_axis,
+    training_line,
 };
 use crate::load::Downstream;
 use crate::text::{number, rounded};
@@ -22,7 +23,10 @@ pub(crate) const ROWS: [(&str, &str); 9] = [
     ("ICL score", "loss late in the context less loss early in it, nats, with its 95 % interval"),
     ("Prefix matching", "every head; first layer red, last blue"),
     ("QK trace", "trace of the QK circuit's previous-token term; heads after the first layer"),
-    ("Removal, before and after", "along the change of the losses over the window; below 0 the removal undoes it"),
+    (
+        "Removal, before and after",
+        "along the change of the losses over the window; below 0 the removal undoes it",
+    ),
     ("Removal, ICL score", "change without a head, patterns kept; above 0 it contributes"),
 ];
 
@@ -41,7 +45,8 @@ pub(crate) struct Column {
     pub(crate) panels: Vec<Panel>,
 }
 
-/// All series: the families, the smeared keys with their controls, other texts, other seeds, clamped models.
+/// All series: the families, the smeared keys with their controls, other texts, other seeds,
+/// clamped models.
 pub(crate) fn analysis(casts: &[Cast<'_>]) -> Vec<Series> {
     let Some((lead, others)) = casts.split_first() else { return Vec::new() };
     let mut all = Vec::new();
@@ -54,12 +59,17 @@ pub(crate) fn analysis(casts: &[Cast<'_>]) -> Vec<Series> {
     };
     add("Attention-only".to_string(), lead.vanilla().collect());
     add("With MLPs".to_string(), lead.with_mlps().collect());
-    let smeared: Vec<&Player<'_>> =
-        [ONE, ONE_SMEARED, TWO, TWO_SMEARED].into_iter().filter_map(|part| lead.player(part)).collect();
+    let smeared: Vec<&Player<'_>> = [ONE, ONE_SMEARED, TWO, TWO_SMEARED]
+        .into_iter()
+        .filter_map(|part| lead.player(part))
+        .collect();
     if smeared.iter().any(|player| player.part.smeared) {
         add("Smeared keys, with controls".to_string(), smeared);
     }
-    add("Clamped attention".to_string(), lead.everybody().filter(|player| player.part.clamp.is_some()).collect());
+    add(
+        "Clamped attention".to_string(),
+        lead.everybody().filter(|player| player.part.clamp.is_some()).collect(),
+    );
     for other in &lead.elsewhere {
         add(format!("On {}, attention-only", other.text), other.vanilla().collect());
         add(format!("On {}, with MLPs", other.text), other.with_mlps().collect());
@@ -70,12 +80,19 @@ pub(crate) fn analysis(casts: &[Cast<'_>]) -> Vec<Series> {
     all
 }
 
-/// Colours of the loss by place: from the lowest loss to where most of the first descent is over, for a whole series.
+/// Colours of the loss by place: from the lowest loss to where most of the first descent is over,
+/// for a whole series.
 fn loss_range(players: &[&Player<'_>]) -> [f64; 2] {
-    let mut values: Vec<f64> =
-        players.iter().flat_map(|player| &player.run.losses).flat_map(|point| &point.by_index).copied().collect();
+    let mut values: Vec<f64> = players
+        .iter()
+        .flat_map(|player| &player.run.losses)
+        .flat_map(|point| &point.by_index)
+        .copied()
+        .collect();
     values.sort_by(f64::total_cmp);
-    let at = |share: f64| values.get((share * (values.len().max(1) - 1) as f64) as usize).copied().unwrap_or_default();
+    let at = |share: f64| {
+        values.get((share * (values.len().max(1) - 1) as f64) as usize).copied().unwrap_or_default()
+    };
     [rounded(at(0.02)), rounded(at(0.75))]
 }
 
@@ -114,7 +131,8 @@ fn path(player: &Player<'_>) -> Panel {
     whole.width = 1.5;
     panel.lines.push(whole);
     if let Ok(window) = player.window() {
-        let inside = (0..tokens.len()).filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
+        let inside = (0..tokens.len())
+            .filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
         let mut inside = line("in the window".to_string(), colour(player.part), inside.map(place));
         inside.width = 5.0;
         panel.lines.push(inside);
@@ -125,20 +143,28 @@ fn path(player: &Player<'_>) -> Panel {
 fn loss(player: &Player<'_>) -> Panel {
     let mut panel = Panel::new("", tokens_axis(), axis("loss (nats a token)"));
     let points = player.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
-    panel.lines = vec![training_line(player), line("held out".to_string(), colour(player.part), points)];
+    panel.lines =
+        vec![training_line(player), line("held out".to_string(), colour(player.part), points)];
     // What comes before is the first descent, off the top in the paper, too.
-    let late =
-        player.run.losses.iter().filter(|point| point.tokens as f64 >= 0.02 * player.run.measured_tokens() as f64);
-    let (low, high) = late.fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.loss), high.max(point.loss)));
+    let late = player
+        .run
+        .losses
+        .iter()
+        .filter(|point| point.tokens as f64 >= 0.02 * player.run.measured_tokens() as f64);
+    let (low, high) = late.fold((f64::MAX, f64::MIN), |(low, high), point| {
+        (low.min(point.loss), high.max(point.loss))
+    });
     if low < high {
-        panel.y.range = Some([rounded(low - 0.08 * (high - low)), rounded(high + 0.08 * (high - low))]);
+        panel.y.range =
+            Some([rounded(low - 0.08 * (high - low)), rounded(high + 0.08 * (high - low))]);
     }
     panel
 }
 
 /// Bins of a quarter of an octave.
 fn by_place(player: &Player<'_>, range: [f64; 2]) -> Panel {
-    let mut panel = Panel::new("", tokens_axis(), Axis { log: true, ..axis("place in the context") });
+    let mut panel =
+        Panel::new("", tokens_axis(), Axis { log: true, ..axis("place in the context") });
     let losses = &player.run.losses;
     let bins = bins(losses[0].by_index.len(), 4.0);
     let mean = |of: &[f64]| rounded(of.iter().sum::<f64>() / of.len() as f64);
@@ -165,7 +191,11 @@ fn icl(player: &Player<'_>) -> Panel {
     panel
 }
 
-fn heads(player: &Player<'_>, title: &'static str, score: fn(&crate::HeadScore) -> Option<f64>) -> Panel {
+fn heads(
+    player: &Player<'_>,
+    title: &'static str,
+    score: fn(&crate::HeadScore) -> Option<f64>,
+) -> Panel {
     let mut panel = Panel::new("", tokens_axis(), axis(title));
     panel.lines = head_lines(player, score);
     if panel.lines.is_empty() {

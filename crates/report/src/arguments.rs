@@ -82,7 +82,19 @@ pub(crate) const REAL_MODELS: Argument = Argument {
     claim: "Models trained by others, on other text and far larger than ours, have heads that match prefixes; these do what the paper's large models showed (arguments 4 and 6), and without them repeats are no longer copied.",
     experiment: "Each model is scanned: scores of all heads on random tokens, losses on random tokens that repeat, with the heads that match prefixes removed and with as many random ones, and attention on the prompts of argument 4.",
     not_shown: "When these heads formed, unless a series of checkpoints is scanned. That they carry in-context learning on text: repeats of random tokens are what they are best at. Removing many heads at once harms a model in other ways, too, which is why random sets stand beside them.",
-    figures: &["R-T1", "R-A1", "R-A2", "R-repeats", "R-removed", "R-T2", "R-F12", "R-F13", "R-F14", "R-C2", "R-series"],
+    figures: &[
+        "R-T1",
+        "R-A1",
+        "R-A2",
+        "R-repeats",
+        "R-removed",
+        "R-T2",
+        "R-F12",
+        "R-F13",
+        "R-F14",
+        "R-C2",
+        "R-series",
+    ],
 };
 
 impl Argument {
@@ -107,7 +119,8 @@ mod tests {
             assert_eq!(count, 1, "{}", rule.id);
             assert!(!rule.figures.is_empty(), "{}", rule.id);
         }
-        let of_models = RULES.iter().filter(|rule| REAL_MODELS.rests_on(rule.id)).map(|rule| rule.id);
+        let of_models =
+            RULES.iter().filter(|rule| REAL_MODELS.rests_on(rule.id)).map(|rule| rule.id);
         assert_eq!(of_models.collect::<Vec<_>>(), ["Q23", "M4", "M6"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Which run plays which part.
 //!
-//! A part is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a run's name.
+//! A part is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a
+//! run's name.
 
 use std::sync::Arc;
 
@@ -59,7 +60,11 @@ impl Part {
 
     /// "2 layers, smeared keys"
     pub(crate) fn label(self) -> String {
-        let layers = if self.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", self.n_layers) };
+        let layers = if self.n_layers == 1 {
+            "1 layer".to_string()
+        } else {
+            format!("{} layers", self.n_layers)
+        };
         let layers = if self.mlp { format!("{layers}, MLPs") } else { layers };
         let layers = match self.control {
             Some(Control::Shuffled) => format!("{layers}, shuffled text"),
@@ -102,9 +107,11 @@ pub(crate) struct Cast<'a> {
     /// What its text is called: the corpus's file or folder.
     pub(crate) text: String,
     players: Vec<Player<'a>>,
-    /// The paper's kinds of models with other seeds, of the leading experiment only: for what is said of heads in general.
+    /// The paper's kinds of models with other seeds, of the leading experiment only: for what is
+    /// said of heads in general.
     kin: Vec<Player<'a>>,
-    /// The same models on other texts, of the leading experiment only; that with the most models first.
+    /// The same models on other texts, of the leading experiment only; that with the most models
+    /// first.
     pub(crate) elsewhere: Vec<Cast<'a>>,
     /// Which bootstrap draw this is; `None` for the experiment itself.
     pub(crate) draw: Option<Draw>,
@@ -135,13 +142,20 @@ impl<'a> Cast<'a> {
         self.players.iter()
     }
 
-    /// The same experiment on a bootstrap resample of its evaluation examples. Every run sees the same draw, as they share
-    /// their examples.
+    /// The same experiment on a bootstrap resample of its evaluation examples. Every run sees the
+    /// same draw, as they share their examples.
     pub(crate) fn drawn(&self, draw: &Draw) -> Self {
         let players = self.players.iter().map(|player| player.drawn(draw)).collect();
         let kin = self.kin.iter().map(|player| player.drawn(draw)).collect();
         let elsewhere = self.elsewhere.iter().map(|cast| cast.drawn(draw)).collect();
-        Self { seed: self.seed, text: self.text.clone(), players, kin, elsewhere, draw: Some(draw.clone()) }
+        Self {
+            seed: self.seed,
+            text: self.text.clone(),
+            players,
+            kin,
+            elsewhere,
+            draw: Some(draw.clone()),
+        }
     }
 
     /// Whether there are several examples to draw from.
@@ -166,7 +180,10 @@ impl<'a> Cast<'a> {
 }
 
 /// The head of the leading experiment with the highest share on a behaviour, and its model.
-pub(crate) fn best_on<'c, 'a>(lead: &'c Cast<'a>, behaviour: &str) -> Option<(&'c Player<'a>, &'a PromptScore)> {
+pub(crate) fn best_on<'c, 'a>(
+    lead: &'c Cast<'a>,
+    behaviour: &str,
+) -> Option<(&'c Player<'a>, &'a PromptScore)> {
     let of = |player: &'c Player<'a>| {
         let run = player.run;
         let scores = run.explored.iter().flat_map(|explored| &explored.scores);
@@ -181,15 +198,18 @@ pub(crate) fn best_on<'c, 'a>(lead: &'c Cast<'a>, behaviour: &str) -> Option<(&'
     best
 }
 
-/// The experiments in `runs`: first the leading one, which decides the verdicts, then the same with other seeds.
+/// The experiments in `runs`: first the leading one, which decides the verdicts, then the same with
+/// other seeds.
 ///
-/// The leading run is chosen without a look at any result: 2 layers vanilla before anything else, a corpus before the
-/// synthetic task, then the lowest seed, then the folder's name. The others share its data; among those, its seed comes
-/// first. Runs on other data are experiments of their own beside the leading one.
+/// The leading run is chosen without a look at any result: 2 layers vanilla before anything else, a
+/// corpus before the synthetic task, then the lowest seed, then the folder's name. The others share
+/// its data; among those, its seed comes first. Runs on other data are experiments of their own
+/// beside the leading one.
 pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     let mut candidates: Vec<(Part, &Run)> = runs.iter().map(|run| (Part::of(run), run)).collect();
-    candidates
-        .sort_by_key(|(part, run)| (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str()));
+    candidates.sort_by_key(|(part, run)| {
+        (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str())
+    });
     let Some(&(_, lead)) = candidates.first() else {
         return Vec::new();
     };
@@ -199,23 +219,36 @@ pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     seeds.sort_by_key(|&seed| (seed != lead.spec.seed, seed));
     seeds.dedup();
 
-    let plane =
-        joint_pca(candidates.iter().filter(|(part, _)| part.is_of_the_paper()).map(|(_, run)| *run)).map(Arc::new);
+    let plane = joint_pca(
+        candidates.iter().filter(|(part, _)| part.is_of_the_paper()).map(|(_, run)| *run),
+    )
+    .map(Arc::new);
     let cast = |seed: u64| {
         let mut mine = candidates.clone();
         // A part that was trained with another seed only still serves the leading cast.
         mine.retain(|(_, run)| seed == lead.spec.seed || run.spec.seed == seed);
-        mine.sort_by_key(|(part, run)| (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str()));
+        mine.sort_by_key(|(part, run)| {
+            (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
+        });
         mine.dedup_by_key(|(part, _)| *part);
-        let players = mine.into_iter().map(|(part, run)| Player::new(run, part, plane.clone())).collect();
-        Cast { seed, text: text_of(lead), players, kin: Vec::new(), elsewhere: Vec::new(), draw: None }
+        let players =
+            mine.into_iter().map(|(part, run)| Player::new(run, part, plane.clone())).collect();
+        Cast {
+            seed,
+            text: text_of(lead),
+            players,
+            kin: Vec::new(),
+            elsewhere: Vec::new(),
+            draw: None,
+        }
     };
     let mut casts: Vec<Cast<'_>> = seeds.into_iter().map(cast).collect();
     // What the leading cast holds of another seed already, it does not meet twice.
     let kin: Vec<Player<'_>> = candidates
         .iter()
         .filter(|(part, run)| {
-            part.is_of_the_paper() && casts[0].players.iter().all(|player| !std::ptr::eq(player.run, *run))
+            part.is_of_the_paper()
+                && casts[0].players.iter().all(|player| !std::ptr::eq(player.run, *run))
         })
         .map(|&(part, run)| Player::new(run, part, plane.clone()))
         .collect();
@@ -231,17 +264,27 @@ fn elsewhere(mut others: Vec<(Part, &Run)>, seed: u64) -> Vec<Cast<'_>> {
         let (mut mine, rest): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|(_, run)| data_of(run) == data_of(first));
         others = rest;
-        mine.sort_by_key(|(part, run)| (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str()));
+        mine.sort_by_key(|(part, run)| {
+            (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
+        });
         mine.dedup_by_key(|(part, _)| *part);
-        let players: Vec<_> = mine.into_iter().map(|(part, run)| Player::new(run, part, None)).collect();
-        casts.push(Cast { seed, text: text_of(first), players, kin: Vec::new(), elsewhere: Vec::new(), draw: None });
+        let players: Vec<_> =
+            mine.into_iter().map(|(part, run)| Player::new(run, part, None)).collect();
+        casts.push(Cast {
+            seed,
+            text: text_of(first),
+            players,
+            kin: Vec::new(),
+            elsewhere: Vec::new(),
+            draw: None,
+        });
     }
     casts.sort_by_key(|cast| (std::cmp::Reverse(cast.players.len()), cast.text.clone()));
     casts
 }
 
-/// What tells data apart: the text's hash with how it is split, wherever the text lies; else the whole section. A negative
-/// control learns from the same data, less something.
+/// What tells data apart: the text's hash with how it is split, wherever the text lies; else the
+/// whole section. A negative control learns from the same data, less something.
 fn data_of(run: &Run) -> String {
     let mut data = run.spec.table.get("data").cloned().unwrap_or(toml::Value::Boolean(false));
     if let Some(table) = data.as_table_mut() {
@@ -255,16 +298,18 @@ fn data_of(run: &Run) -> String {
 
 /// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`
 fn text_of(run: &Run) -> String {
-    let path = run.spec.table.get("data").and_then(|data| data.get("path")).and_then(toml::Value::as_str);
+    let path =
+        run.spec.table.get("data").and_then(|data| data.get("path")).and_then(toml::Value::as_str);
     let Some(path) = path else { return "synthetic".to_string() };
     let name = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path);
     visible(name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name))
 }
 
-/// The plane in which the random-token losses of all snapshots of all runs differ most (paper.md, 2), if they were taken
-/// on the same examples and differ at all.
+/// The plane in which the random-token losses of all snapshots of all runs differ most (paper.md,
+/// 2), if they were taken on the same examples and differ at all.
 fn joint_pca<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<Pca> {
-    let snapshots: Vec<&[f64]> = runs.flat_map(|run| &run.random_tokens).map(|point| point.losses.as_slice()).collect();
+    let snapshots: Vec<&[f64]> =
+        runs.flat_map(|run| &run.random_tokens).map(|point| point.losses.as_slice()).collect();
     let columns = snapshots.first()?.len();
     let mut rows = Array2::<f32>::zeros((snapshots.len(), columns));
     for (mut row, losses) in rows.axis_iter_mut(Axis(0)).zip(snapshots) {

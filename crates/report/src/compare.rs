@@ -15,7 +15,8 @@ pub(crate) struct Side<'a> {
     pub(crate) analysis: Vec<Series>,
 }
 
-/// The figures of all sides as one list: panels of one figure stand together, each with its side's name.
+/// The figures of all sides as one list: panels of one figure stand together, each with its side's
+/// name.
 pub(crate) fn merged(sides: &mut [Side<'_>]) -> Vec<Figure> {
     let mut all: Vec<Figure> = Vec::new();
     for side in sides {
@@ -26,7 +27,8 @@ pub(crate) fn merged(sides: &mut [Side<'_>]) -> Vec<Figure> {
             for row in figure.table.iter_mut().skip(1) {
                 row[0] = format!("{}: {}", side.name, row[0]);
             }
-            // Tables lie in the side's own folder, to which the page has no way that holds when one of them moves.
+            // Tables lie in the side's own folder, to which the page has no way that holds when one
+            // of them moves.
             figure.files.clear();
             figure.here = format!("{}: {}", side.name, figure.here);
             match all.iter_mut().find(|other| other.id == figure.id) {

@@ -1,5 +1,6 @@
-//! What the page's explorer works on: for each model, its heads' maps over training, its losses on the text, its heads'
-//! scores. Numbers go into the page packed and compressed; the page unpacks a model when it is looked at.
+//! What the page's explorer works on: for each model, its heads' maps over training, its losses on
+//! the text, its heads' scores. Numbers go into the page packed and compressed; the page unpacks a
+//! model when it is looked at.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,8 +11,8 @@ use crate::cast::{Cast, Player};
 use crate::figures::own_window;
 use crate::load::{Downstream, Explored, Maps};
 
-/// Steps between none and all of the attention, and between 0 and a head's largest attribution: what the eye can tell
-/// apart. The tables hold finer ones, in three times the bytes.
+/// Steps between none and all of the attention, and between 0 and a head's largest attribution:
+/// what the eye can tell apart. The tables hold finer ones, in three times the bytes.
 const ATTENTION_STEPS: f64 = 64.0;
 const ATTRIBUTION_STEPS: f64 = 31.0;
 
@@ -69,14 +70,25 @@ struct Bytes {
 }
 
 impl Bytes {
-    fn put(&mut self, name: String, kind: &'static str, shape: Vec<usize>, bytes: impl IntoIterator<Item = u8>) {
+    fn put(
+        &mut self,
+        name: String,
+        kind: &'static str,
+        shape: Vec<usize>,
+        bytes: impl IntoIterator<Item = u8>,
+    ) {
         self.arrays.push(Array { name, kind, shape, at: self.bytes.len() });
         self.bytes.extend(bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
     fn floats(&mut self, name: &str, shape: Vec<usize>, values: impl IntoIterator<Item = f64>) {
-        self.put(name.to_string(), "f32", shape, values.into_iter().flat_map(|x| (x as f32).to_le_bytes()));
+        self.put(
+            name.to_string(),
+            "f32",
+            shape,
+            values.into_iter().flat_map(|x| (x as f32).to_le_bytes()),
+        );
     }
 
     /// `[map, head, query, key]`, and the unit `[map, head]`.
@@ -90,14 +102,16 @@ impl Bytes {
         let coarse = |x: &i8| (f64::from(*x) / 127.0 * ATTRIBUTION_STEPS).round() as i8 as u8;
         let attribution = maps.iter().flat_map(|m| m.attribution.iter().map(coarse));
         self.put(format!("attribution{suffix}"), "i8", shape, attribution);
-        let units = maps.iter().flat_map(|m| m.unit.iter().map(|&unit| f64::from(unit) * 127.0 / ATTRIBUTION_STEPS));
+        let units = maps
+            .iter()
+            .flat_map(|m| m.unit.iter().map(|&unit| f64::from(unit) * 127.0 / ATTRIBUTION_STEPS));
         self.floats(&format!("unit{suffix}"), vec![maps.len(), heads], units);
     }
 }
 
-/// Every model with a text, and of how many snapshots one with maps is kept. Models of other texts and seeds have the maps
-/// of their last snapshot, and no prompts. `limit`: characters that all packed numbers may take; maps of fewer snapshots
-/// are kept if they would take more.
+/// Every model with a text, and of how many snapshots one with maps is kept. Models of other texts
+/// and seeds have the maps of their last snapshot, and no prompts. `limit`: characters that all
+/// packed numbers may take; maps of fewer snapshots are kept if they would take more.
 pub(crate) fn explorer(casts: &[Cast<'_>], limit: usize) -> (Vec<Model>, usize) {
     let Some((lead, others)) = casts.split_first() else { return (Vec::new(), 1) };
     let mut players: Vec<(String, &Player<'_>, bool)> = Vec::new();
@@ -112,12 +126,17 @@ pub(crate) fn explorer(casts: &[Cast<'_>], limit: usize) -> (Vec<Model>, usize) 
     }
     let with_text: Vec<_> = players
         .into_iter()
-        .filter_map(|(label, player, leads)| Some((label, player, player.run.explored.as_ref()?, leads)))
+        .filter_map(|(label, player, leads)| {
+            Some((label, player, player.run.explored.as_ref()?, leads))
+        })
         .collect();
-    let most = with_text.iter().map(|(_, _, explored, _)| explored.maps.len()).max().unwrap_or(1).max(1);
+    let most =
+        with_text.iter().map(|(_, _, explored, _)| explored.maps.len()).max().unwrap_or(1).max(1);
     let at = |every: usize| -> Vec<Model> {
         let each = with_text.iter();
-        let each = each.map(|(label, player, explored, leads)| model(label, player, explored, leads.then_some(every)));
+        let each = each.map(|(label, player, explored, leads)| {
+            model(label, player, explored, leads.then_some(every))
+        });
         each.collect()
     };
     let size = |models: &[Model]| models.iter().map(|model| model.packed.len()).sum::<usize>();
@@ -138,17 +157,25 @@ fn thousandth(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }
 
-/// `every`: one map in so many, counted back from the last; without it only the last, and no prompts.
+/// `every`: one map in so many, counted back from the last; without it only the last, and no
+/// prompts.
 fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<usize>) -> Model {
     let (run, spec) = (player.run, &player.run.spec);
-    let mut kept: Vec<&(u64, Maps)> = explored.maps.iter().rev().step_by(every.unwrap_or(usize::MAX)).collect();
+    let mut kept: Vec<&(u64, Maps)> =
+        explored.maps.iter().rev().step_by(every.unwrap_or(usize::MAX)).collect();
     let prompts: &[_] = if every.is_some() { &explored.prompts } else { &[] };
     kept.reverse();
     let mut bytes = Bytes::default();
     let losses = explored.losses.iter().flat_map(|point| &point.losses);
     // Thousandths of a nat, up to 65.
-    let thousandths = losses.flat_map(|loss| ((loss * 1000.0).clamp(0.0, 65_535.0).round() as u16).to_le_bytes());
-    bytes.put("losses".to_string(), "u16", vec![explored.losses.len(), explored.tokens.len()], thousandths);
+    let thousandths =
+        losses.flat_map(|loss| ((loss * 1000.0).clamp(0.0, 65_535.0).round() as u16).to_le_bytes());
+    bytes.put(
+        "losses".to_string(),
+        "u16",
+        vec![explored.losses.len(), explored.tokens.len()],
+        thousandths,
+    );
     bytes.maps("", &kept.iter().map(|(_, maps)| maps).collect::<Vec<_>>());
     let heads = spec.n_layers * spec.n_heads;
     let scores: [fn(&crate::HeadScore) -> f64; 3] =
@@ -160,7 +187,11 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
     bytes.floats("scores", vec![scores.len(), run.heads.len(), heads], all);
     let removals = run.ablations.iter().flat_map(|point| &point.removals);
     let effects = removals.filter(|removal| removal.downstream == Downstream::PatternPreserving);
-    bytes.floats("effects", vec![run.ablations.len(), heads], effects.map(|removal| removal.same_token_change));
+    bytes.floats(
+        "effects",
+        vec![run.ablations.len(), heads],
+        effects.map(|removal| removal.same_token_change),
+    );
     for (k, prompt) in prompts.iter().enumerate() {
         bytes.maps(&format!(".{k}"), &[&prompt.maps]);
     }

@@ -12,8 +12,9 @@ const HEIGHT: f64 = 360.0;
 /// Left, top, right, bottom of the axes within a panel.
 const MARGIN: [f64; 4] = [62.0, 58.0, 16.0, 50.0];
 
-/// The numbers of a figure, column names first: `panel, series, x, y, low, high, value`, a point each, where of a map of
-/// colours `value` is the entry at `x` and `y`; of a table its own columns; of coloured text `token, text, value`.
+/// The numbers of a figure, column names first: `panel, series, x, y, low, high, value`, a point
+/// each, where of a map of colours `value` is the entry at `x` and `y`; of a table its own columns;
+/// of coloured text `token, text, value`.
 fn grid(figure: &Figure) -> (Vec<String>, Vec<Vec<Value>>) {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>();
     if let Some((head, rows)) = figure.table.split_first() {
@@ -23,11 +24,16 @@ fn grid(figure: &Figure) -> (Vec<String>, Vec<Vec<Value>>) {
                 head[k] = format!("{} ({k})", head[k]);
             }
         }
-        return (head, rows.iter().map(|row| row.iter().map(|cell| json!(cell)).collect()).collect());
+        return (
+            head,
+            rows.iter().map(|row| row.iter().map(|cell| json!(cell)).collect()).collect(),
+        );
     }
     if let Some(text) = &figure.text {
         let each = text.tokens.iter().zip(&text.values).enumerate();
-        let rows = each.map(|(k, (token, value))| vec![json!(k + 1), json!(token), json!(value)]).collect();
+        let rows = each
+            .map(|(k, (token, value))| vec![json!(k + 1), json!(token), json!(value)])
+            .collect();
         return (names(&["token", "text", "value"]), rows);
     }
     let mut rows = Vec::new();
@@ -37,18 +43,36 @@ fn grid(figure: &Figure) -> (Vec<String>, Vec<Vec<Value>>) {
             // A band belongs to the line of its group, point by point.
             let band = panel.bands.iter().find(|band| band.group == line.group && band.x == line.x);
             for (k, (x, y)) in line.x.iter().zip(&line.y).enumerate() {
-                let [low, high] =
-                    band.map_or([Value::Null, Value::Null], |band| [json!(band.low[k]), json!(band.high[k])]);
-                rows.push(vec![title.clone(), json!(line.name), json!(x), json!(y), low, high, Value::Null]);
+                let [low, high] = band.map_or([Value::Null, Value::Null], |band| {
+                    [json!(band.low[k]), json!(band.high[k])]
+                });
+                rows.push(vec![
+                    title.clone(),
+                    json!(line.name),
+                    json!(x),
+                    json!(y),
+                    low,
+                    high,
+                    Value::Null,
+                ]);
             }
         }
         if let Some(heat) = &panel.heat {
             for (y, row) in heat.y.iter().zip(&heat.z) {
                 // Of a text, the later ones cannot be seen.
-                let seen = heat.x.iter().zip(row).filter(|(x, _)| heat.labels.is_empty() || *x <= y);
+                let seen =
+                    heat.x.iter().zip(row).filter(|(x, _)| heat.labels.is_empty() || *x <= y);
                 let null = Value::Null;
                 rows.extend(seen.map(|(x, z)| {
-                    vec![title.clone(), null.clone(), json!(x), json!(y), null.clone(), null.clone(), json!(z)]
+                    vec![
+                        title.clone(),
+                        null.clone(),
+                        json!(x),
+                        json!(y),
+                        null.clone(),
+                        null.clone(),
+                        json!(z),
+                    ]
                 }));
             }
         }
@@ -83,23 +107,35 @@ pub(crate) fn parquet(figure: &Figure) -> std::io::Result<Option<Vec<u8>>> {
         Value::Object(object).to_string() + "\n"
     });
     let text: String = lines.collect();
-    if text.is_empty() { Ok(None) } else { induction_files::parquet_of_json_lines(text.as_bytes()).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        induction_files::parquet_of_json_lines(text.as_bytes()).map(Some)
+    }
 }
 
-/// A CSV field. Quoted where it must be; what a spreadsheet would run as a formula is told to be text.
+/// A CSV field. Quoted where it must be; what a spreadsheet would run as a formula is told to be
+/// text.
 fn field(text: &str) -> String {
     let text = match text.chars().next() {
         Some('=' | '+' | '-' | '@') if text.parse::<f64>().is_err() => format!("'{text}"),
         _ => text.to_string(),
     };
-    if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    if text.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
 }
 
 /// The figure as a picture, in the colours of a light page.
 pub(crate) fn svg(figure: &Figure) -> String {
     let columns = figure.panels.len().clamp(1, 2);
     let rows = figure.panels.len().div_ceil(columns);
-    let text = figure.text.as_ref().map_or((String::new(), 0.0), |text| coloured(text, columns as f64 * WIDTH));
+    let text = figure
+        .text
+        .as_ref()
+        .map_or((String::new(), 0.0), |text| coloured(text, columns as f64 * WIDTH));
     let table = table(&figure.table);
     let (width, top) = ((columns as f64 * WIDTH).max(table.1), 40.0);
     let height = top + rows as f64 * HEIGHT + text.1 + table.2;
@@ -145,7 +181,9 @@ fn reach(axis: &Axis, values: impl Iterator<Item = f64> + Clone) -> [f64; 2] {
         return range;
     }
     let positive = |x: &f64| !axis.log || *x > 0.0;
-    let (low, high) = values.filter(positive).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let (low, high) = values
+        .filter(positive)
+        .fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
     match (low < high, axis.tokens && !axis.log) {
         (true, true) => [low.min(0.0), high],
         (true, false) => [low, high],
@@ -157,15 +195,21 @@ fn reach(axis: &Axis, values: impl Iterator<Item = f64> + Clone) -> [f64; 2] {
 /// About five round values inside a range.
 fn ticks(axis: &Axis, [low, high]: [f64; 2]) -> Vec<f64> {
     if axis.log {
-        let decades = (low.max(1e-12).log10().floor() as i32)..=(high.max(1e-12).log10().ceil() as i32);
-        let all: Vec<f64> = decades.flat_map(|n| [1.0, 2.0, 5.0].map(|x| x * 10f64.powi(n))).collect();
+        let decades =
+            (low.max(1e-12).log10().floor() as i32)..=(high.max(1e-12).log10().ceil() as i32);
+        let all: Vec<f64> =
+            decades.flat_map(|n| [1.0, 2.0, 5.0].map(|x| x * 10f64.powi(n))).collect();
         let inside: Vec<f64> = all.into_iter().filter(|x| (low..=high).contains(x)).collect();
         let keep = inside.len().div_ceil(8).max(1);
         return inside.into_iter().step_by(keep).collect();
     }
     let rough = (high - low) / 5.0;
     let ten = 10f64.powf(rough.abs().max(1e-300).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|x| x * ten).find(|step| *step >= rough).unwrap_or(ten);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|x| x * ten)
+        .find(|step| *step >= rough)
+        .unwrap_or(ten);
     let first = (low / step).ceil() as i64;
     let last = (high / step).floor() as i64;
     (first..=last.min(first + 20)).map(|k| k as f64 * step).collect()
@@ -175,7 +219,11 @@ fn label(axis: &Axis, value: f64) -> String {
     if axis.tokens && value.abs() >= 1.0 {
         let text = token_count(value);
         let (digits, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
-        let short = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+        let short = if digits.contains('.') {
+            digits.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            digits
+        };
         return format!("{short}{unit}");
     }
     let text = format!("{value:.4}");
@@ -185,9 +233,17 @@ fn label(axis: &Axis, value: f64) -> String {
 
 fn draw(out: &mut String, panel: &Panel) {
     let [left, top, right, bottom] = MARGIN;
-    let _ = writeln!(out, r#"<text x="{left}" y="20" font-weight="bold">{}</text>"#, html(&panel.title));
+    let _ = writeln!(
+        out,
+        r#"<text x="{left}" y="20" font-weight="bold">{}</text>"#,
+        html(&panel.title)
+    );
     if panel.lines.is_empty() && panel.heat.is_none() {
-        let _ = writeln!(out, r##"<text x="{left}" y="60" fill="#565e67">{}</text>"##, html(&panel.summary));
+        let _ = writeln!(
+            out,
+            r##"<text x="{left}" y="60" fill="#565e67">{}</text>"##,
+            html(&panel.summary)
+        );
         return;
     }
     let (xs, ys): (Vec<f64>, Vec<f64>) = match &panel.heat {
@@ -204,7 +260,11 @@ fn draw(out: &mut String, panel: &Panel) {
             )
         }
     };
-    let x = Scale { log: panel.x.log, from: reach(&panel.x, xs.iter().copied()), to: [left, WIDTH - right] };
+    let x = Scale {
+        log: panel.x.log,
+        from: reach(&panel.x, xs.iter().copied()),
+        to: [left, WIDTH - right],
+    };
     let mut to = [HEIGHT - bottom, top];
     if panel.y.down {
         to.reverse();
@@ -264,9 +324,16 @@ fn draw(out: &mut String, panel: &Panel) {
     for band in &panel.bands {
         let there = band.x.iter().zip(&band.high);
         let back = band.x.iter().zip(&band.low).rev();
-        let points: Vec<String> =
-            there.chain(back).map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py))).collect();
-        let _ = writeln!(out, r#"<polygon points="{}" fill="{}" opacity="0.18"/>"#, points.join(" "), band.colour[0]);
+        let points: Vec<String> = there
+            .chain(back)
+            .map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py)))
+            .collect();
+        let _ = writeln!(
+            out,
+            r#"<polygon points="{}" fill="{}" opacity="0.18"/>"#,
+            points.join(" "),
+            band.colour[0]
+        );
     }
     let mut legend: Vec<(&str, &str, &str)> = Vec::new();
     for line in &panel.lines {
@@ -282,8 +349,12 @@ fn draw(out: &mut String, panel: &Panel) {
                 );
             }
         } else {
-            let points: Vec<String> =
-                line.x.iter().zip(&line.y).map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py))).collect();
+            let points: Vec<String> = line
+                .x
+                .iter()
+                .zip(&line.y)
+                .map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py)))
+                .collect();
             let dash = match line.dash {
                 "dash" => r#" stroke-dasharray="7 4""#,
                 "dot" => r#" stroke-dasharray="2 3""#,
@@ -319,16 +390,28 @@ fn draw(out: &mut String, panel: &Panel) {
     }
 }
 
-const SEQUENTIAL: [[f64; 3]; 5] =
-    [[0.0, 34.0, 78.0], [59.0, 73.0, 108.0], [122.0, 121.0, 118.0], [187.0, 175.0, 113.0], [254.0, 232.0, 56.0]];
-const DIVERGING: [[f64; 3]; 5] =
-    [[11.0, 83.0, 148.0], [111.0, 168.0, 220.0], [255.0, 255.0, 255.0], [230.0, 154.0, 122.0], [168.0, 38.0, 12.0]];
+const SEQUENTIAL: [[f64; 3]; 5] = [
+    [0.0, 34.0, 78.0],
+    [59.0, 73.0, 108.0],
+    [122.0, 121.0, 118.0],
+    [187.0, 175.0, 113.0],
+    [254.0, 232.0, 56.0],
+];
+const DIVERGING: [[f64; 3]; 5] = [
+    [11.0, 83.0, 148.0],
+    [111.0, 168.0, 220.0],
+    [255.0, 255.0, 255.0],
+    [230.0, 154.0, 122.0],
+    [168.0, 38.0, 12.0],
+];
 
 fn colour(colours: Colours, part: f64) -> String {
     let stops = if colours == Colours::Diverging { DIVERGING } else { SEQUENTIAL };
     let at = part.clamp(0.0, 1.0) * (stops.len() - 1) as f64;
     let low = (at as usize).min(stops.len() - 2);
-    let mix = |c: usize| (stops[low][c] + (at - low as f64) * (stops[low + 1][c] - stops[low][c])).round() as u8;
+    let mix = |c: usize| {
+        (stops[low][c] + (at - low as f64) * (stops[low + 1][c] - stops[low][c])).round() as u8
+    };
     format!("#{:02x}{:02x}{:02x}", mix(0), mix(1), mix(2))
 }
 
@@ -414,7 +497,13 @@ fn table(rows: &[Vec<String>]) -> (String, f64, f64) {
     }
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let widths: Vec<f64> = (0..columns)
-        .map(|c| rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max().unwrap_or_default())
+        .map(|c| {
+            rows.iter()
+                .filter_map(|row| row.get(c))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
         .map(|letters| 18.0 + 6.6 * letters as f64)
         .collect();
     let mut out = String::new();
@@ -422,7 +511,12 @@ fn table(rows: &[Vec<String>]) -> (String, f64, f64) {
         let mut x = 16.0;
         for (cell, width) in row.iter().zip(&widths) {
             let weight = if r == 0 { " font-weight=\"bold\"" } else { "" };
-            let _ = write!(out, r#"<text x="{x:.0}" y="{}"{weight}>{}</text>"#, 20 + 22 * r, html(cell));
+            let _ = write!(
+                out,
+                r#"<text x="{x:.0}" y="{}"{weight}>{}</text>"#,
+                20 + 22 * r,
+                html(cell)
+            );
             x += width;
         }
     }
@@ -448,9 +542,15 @@ mod tests {
         let log = Axis { log: true, ..linear.clone() };
         assert_eq!(
             ticks(&log, [1.0, 500.0]),
-            [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0].into_iter().step_by(2).collect::<Vec<_>>()
+            [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+                .into_iter()
+                .step_by(2)
+                .collect::<Vec<_>>()
         );
         let tokens = Axis { tokens: true, ..linear };
-        assert_eq!([label(&tokens, 2e6), label(&tokens, 1.5e6), label(&tokens, 0.0)], ["2M", "1.5M", "0"]);
+        assert_eq!(
+            [label(&tokens, 2e6), label(&tokens, 1.5e6), label(&tokens, 0.0)],
+            ["2M", "1.5M", "0"]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The figures as data: panels of lines, with captions in words. `assets/figures.js` turns them into plots.
+//! The figures as data: panels of lines, with captions in words. `assets/figures.js` turns them
+//! into plots.
 
 mod ablations;
 mod behaviours;
@@ -12,11 +13,15 @@ mod panel;
 mod together;
 
 pub(crate) use ablations::{before_after_panel, effects_panel};
-pub(crate) use curves::{bins, derivative_panel, head_lines, icl_band, icl_line, icl_range, training_line};
+pub(crate) use curves::{
+    bins, derivative_panel, head_lines, icl_band, icl_line, icl_range, training_line,
+};
 use curves::{icl_summary, thinned};
 pub(crate) use models::{Models, SCAN, models};
 use panel::head_colour;
-pub(crate) use panel::{Axis, Band, ColouredText, Colours, Figure, Heat, Line, Panel, axis, colour, line, tokens_axis};
+pub(crate) use panel::{
+    Axis, Band, ColouredText, Colours, Figure, Heat, Line, Panel, axis, colour, line, tokens_axis,
+};
 pub(crate) use together::brief;
 use together::{f3, f4, f5, f6, f7, f10};
 
@@ -30,18 +35,29 @@ const ABLATIONS: &str = "ablations.jsonl";
 const KNOCKOUTS: &str = "knockouts.jsonl";
 const RANDOM_TOKENS: &str = "random_tokens.jsonl";
 
-/// Every figure, for the experiments of the report (the first leads; the others are its further seeds).
+/// Every figure, for the experiments of the report (the first leads; the others are its further
+/// seeds).
 pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
     let Some((lead, others)) = casts.split_first() else {
         return Vec::new();
     };
-    let mut all = vec![f3(lead, others, claims), f4(lead, claims), f5(lead, claims), f6(lead), f7(lead, claims)];
+    let mut all = vec![
+        f3(lead, others, claims),
+        f4(lead, claims),
+        f5(lead, claims),
+        f6(lead),
+        f7(lead, claims),
+    ];
     all.extend(followed::followed(lead));
     all.push(evidence::copies(lead, claims));
     all.extend(evidence::controls(lead, claims));
     all.push(f10(lead, claims));
     all.extend(ablations::clamps(lead, claims));
-    all.extend([ablations::f11(lead, claims), ablations::full_ablations(lead), ablations::before_after(lead, claims)]);
+    all.extend([
+        ablations::f11(lead, claims),
+        ablations::full_ablations(lead),
+        ablations::before_after(lead, claims),
+    ]);
     all.extend(behaviours::behaviours(lead, claims));
     all.extend(evidence::progress(lead, claims));
     all.extend(curiosities::curiosities(lead, claims));
@@ -70,11 +86,15 @@ pub(crate) fn own_window(player: &Player<'_>) -> Option<[f64; 2]> {
 /// "Q1 reproduced, Q2 partly reproduced."
 fn verdicts(claims: &[Claim], ids: &[&str]) -> String {
     let found = claims.iter().filter(|claim| ids.contains(&claim.id));
-    let words: Vec<String> = found.map(|claim| format!("{} {}", claim.id, claim.verdict.phrase())).collect();
+    let words: Vec<String> =
+        found.map(|claim| format!("{} {}", claim.id, claim.verdict.phrase())).collect();
     format!("Claims: {}.", words.join(", "))
 }
 
-fn files<'a>(players: impl Iterator<Item = &'a Player<'a>>, table: &'static str) -> Vec<(String, &'static str)> {
+fn files<'a>(
+    players: impl Iterator<Item = &'a Player<'a>>,
+    table: &'static str,
+) -> Vec<(String, &'static str)> {
     let is_there = |player: &&Player<'_>| match table {
         ABLATIONS => !player.run.ablations.is_empty(),
         KNOCKOUTS => !player.run.knockouts.is_empty(),

@@ -2,20 +2,23 @@
 //!
 //! # Design
 //!
-//! The report is a pure function of files. It reads what measuring left in `runs/NAME/` (docs/FORMATS.md) and nothing
-//! else: it runs no model, reads no clock, asks no network, and the same runs give the same bytes. So a report can be
-//! rebuilt years later, or elsewhere, and compared.
+//! The report is a pure function of files. It reads what measuring left in `runs/NAME/`
+//! (docs/FORMATS.md) and nothing else: it runs no model, reads no clock, asks no network, and the
+//! same runs give the same bytes. So a report can be rebuilt years later, or elsewhere, and
+//! compared.
 //!
 //! Four stages, each ignorant of the next:
 //!
-//! - [`load_runs`] turns folders into checked [`Run`]s, [`load_scans`] scans of trained models into [`Scan`]s. A damaged
-//!   line stops the report with its file and number: a verdict over half a table would be worth less than none.
-//! - [`claims()`] is where results are interpreted. [`RULES`] holds each claim of the paper with our pass rule; the limits
-//!   stand beside it and nowhere else. A run's part is told by its spec, never by its name or its results.
+//! - [`load_runs`] turns folders into checked [`Run`]s, [`load_scans`] scans of trained models into
+//!   [`Scan`]s. A damaged line stops the report with its file and number: a verdict over half a
+//!   table would be worth less than none.
+//! - [`claims()`] is where results are interpreted. [`RULES`] holds each claim of the paper with
+//!   our pass rule; the limits stand beside it and nowhere else. A run's part is told by its spec,
+//!   never by its name or its results.
 //! - [`table`] shows the claims in a terminal.
-//! - The page shows the same claims with the figures behind them, as one file that works offline. Everything foreign in
-//!   it - names, specs, corpora - is escaped, and its content security policy admits the two scripts we ship by hash, so
-//!   that even a hole in the escaping would run nothing.
+//! - The page shows the same claims with the figures behind them, as one file that works offline.
+//!   Everything foreign in it - names, specs, corpora - is escaped, and its content security policy
+//!   admits the two scripts we ship by hash, so that even a hole in the escaping would run nothing.
 //!
 //! # Example
 //!
@@ -97,10 +100,11 @@ use std::path::{Path, PathBuf};
 pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
 pub use load::{
-    AblationPoint, Ceiling, ChangeVector, Clamp, Control, CopyPoint, Downstream, Explored, HeadName, HeadScore,
-    HeadsPoint, IclPoint, Knockout, LossPoint, Maps, Prompt, PromptScore, RandomTokenPoint, Removal, RemovedKind, Run,
-    Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run,
-    load_runs, load_scan, load_scans, parse_scan,
+    AblationPoint, Ceiling, ChangeVector, Clamp, Control, CopyPoint, Downstream, Explored,
+    HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, LossPoint, Maps, Prompt, PromptScore,
+    RandomTokenPoint, Removal, RemovedKind, Run, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt,
+    ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run, load_runs, load_scan,
+    load_scans, parse_scan,
 };
 pub use terminal::table;
 pub use text::{acts, visible};
@@ -120,8 +124,9 @@ pub struct Report {
 /// What a page may weigh, 12 MB, less what the words of the explorer take.
 const PAGE_BYTES: usize = 11_300_000;
 
-/// Reads `dir/runs/*` and, where there are any, the scans of trained models in `dir/models`, and writes `dir/claims.json`,
-/// `dir/claims.md`, `dir/series/`, `dir/figures/` and `dir/report.html`, each file whole or not at all.
+/// Reads `dir/runs/*` and, where there are any, the scans of trained models in `dir/models`, and
+/// writes `dir/claims.json`, `dir/claims.md`, `dir/series/`, `dir/figures/` and `dir/report.html`,
+/// each file whole or not at all.
 ///
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
@@ -129,12 +134,16 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
     write_report(dir, &load_runs(dir)?)
 }
 
-/// [`build`] from some of the runs, by the names of their folders: while others are still being made.
+/// [`build`] from some of the runs, by the names of their folders: while others are still being
+/// made.
 ///
 /// # Errors
 /// As [`build`].
 pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
-    let loaded = runs.iter().map(|name| load_run(&dir.join("runs").join(name))).collect::<Result<Vec<_>, _>>()?;
+    let loaded = runs
+        .iter()
+        .map(|name| load_run(&dir.join("runs").join(name)))
+        .collect::<Result<Vec<_>, _>>()?;
     write_report(dir, &loaded)
 }
 
@@ -147,7 +156,8 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     figures.extend(figures::models(&models, &claims));
     let folder = |name: &str| {
         let folder = dir.join(name);
-        induction_files::make_folders(&folder).map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+        induction_files::make_folders(&folder)
+            .map_err(|source| ReportError::Write { path: folder.clone(), source })?;
         Ok(folder)
     };
     let series = folder("series")?;
@@ -169,17 +179,19 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     let without = page::page(&parts).len();
     parts.explorer = explorer::explorer(&casts, PAGE_BYTES.saturating_sub(without));
     let html = page::page(&parts);
-    let mut json = serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
+    let mut json =
+        serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
     json.push('\n');
-    let report = Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
+    let report =
+        Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
     write(&report.claims_file, &json)?;
     write(&dir.join("claims.md"), &markdown::markdown(&casts, &report.claims, &rules))?;
     write(&report.page, &html)?;
     Ok(report)
 }
 
-/// Reads the runs of several folders and writes `out/report.html` and `out/figures/`: the reproductions side by side,
-/// each named by its folder.
+/// Reads the runs of several folders and writes `out/report.html` and `out/figures/`: the
+/// reproductions side by side, each named by its folder.
 ///
 /// # Errors
 /// As [`build`], of any of the folders.
@@ -194,8 +206,9 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
         let mut figures = figures::figures(&casts, &claims);
         figures.extend(figures::models(&models, &claims));
         let mut analysis = analysis::analysis(&casts);
-        let name =
-            dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = dir
+            .file_name()
+            .map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
         let name = visible(&name);
         analysis.iter_mut().for_each(|series| series.title = format!("{name}: {}", series.title));
         sides.push(compare::Side { name, casts, claims, figures, analysis });
@@ -204,15 +217,17 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
     let analysis: Vec<analysis::Series> =
         sides.iter_mut().flat_map(|side| std::mem::take(&mut side.analysis)).collect();
     let files = out.join("figures");
-    induction_files::make_folders(&files).map_err(|source| ReportError::Write { path: files.clone(), source })?;
+    induction_files::make_folders(&files)
+        .map_err(|source| ReportError::Write { path: files.clone(), source })?;
     write_figures(&files, &figures)?;
     let page = out.join("report.html");
     write(&page, &page::compared(&sides, &figures, &analysis))?;
     Ok(page)
 }
 
-/// The page about scanned models alone, in one file: their verdicts, and the figures of the report's section on them.
-/// Several scans are a series, in the order given, such as the checkpoints of a training run.
+/// The page about scanned models alone, in one file: their verdicts, and the figures of the
+/// report's section on them. Several scans are a series, in the order given, such as the
+/// checkpoints of a training run.
 pub fn scan_page(scans: &[Scan]) -> String {
     let models = figures::Models::of_series(scans);
     let mut claims = claims::judge(&[], &models.each);
@@ -223,8 +238,8 @@ pub fn scan_page(scans: &[Scan]) -> String {
     page::scanned(&names, &claims, &figures)
 }
 
-/// Reads the scans in `dirs` (each `DIR/scan.json`, or of several models `DIR/*/scan.json`) and writes [`scan_page`] of
-/// them to `out`.
+/// Reads the scans in `dirs` (each `DIR/scan.json`, or of several models `DIR/*/scan.json`) and
+/// writes [`scan_page`] of them to `out`.
 ///
 /// # Errors
 /// If a folder holds no scan, one is damaged, or the page cannot be written.
@@ -255,10 +270,13 @@ fn planned_rules(dir: &Path) -> Option<String> {
     manifest.parse::<toml::Table>().ok()?.get("rules")?.as_str().map(str::to_string)
 }
 
-/// What makes these runs again: their scale's command if the manifest beside them is a scale's, else its own.
+/// What makes these runs again: their scale's command if the manifest beside them is a scale's,
+/// else its own.
 fn command(dir: &Path, runs: &[Run]) -> String {
     let manifest = std::fs::read_to_string(dir.join("manifest.toml")).ok();
-    let name = manifest.and_then(|text| text.parse::<toml::Table>().ok()?.get("name")?.as_str().map(str::to_string));
+    let name = manifest.and_then(|text| {
+        text.parse::<toml::Table>().ok()?.get("name")?.as_str().map(str::to_string)
+    });
     let Some(name) = name else { return "induction run SPEC --out RUN".to_string() };
     if !["smoke", "laptop", "full", "gpu", "paper"].contains(&name.as_str()) {
         return "induction reproduce --manifest manifest.toml --out DIR".to_string();

@@ -8,7 +8,8 @@ use crate::series::models;
 use crate::text::{number, percent, tokens, visible};
 use crate::{Claim, RULES, Verdict};
 
-/// The table of claims, what is open with its reason and the experiment that would decide it, and the models.
+/// The table of claims, what is open with its reason and the experiment that would decide it, and
+/// the models.
 pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim], rules: &Rules) -> String {
     let mut out = String::from(
         "## Claims\n\n| | claim | paper | ours | 95 % interval | verdict | draws that agree |\n|---|---|---|---|---|---|---|\n",
@@ -28,11 +29,16 @@ pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim], rules: &Rules) -> S
             verdict => verdict.phrase(),
         };
         let (why, title) = (cell(&claim.why), cell(claim.title));
-        let _ = writeln!(out, "- **{}, {title}**: {state}. {why} *What would decide it:* {decide}", claim.id);
+        let _ = writeln!(
+            out,
+            "- **{}, {title}**: {state}. {why} *What would decide it:* {decide}",
+            claim.id
+        );
     }
     out += "\n## Models\n\n| model | text, seed | tokens | same-token score at the end | window | best head, prefix matching | half-way | the change |\n|---|---|---|---|---|---|---|---|\n";
     for row in models(casts) {
-        let span = |[start, end]: [u64; 2]| format!("{} to {}", tokens(start as f64), tokens(end as f64));
+        let span =
+            |[start, end]: [u64; 2]| format!("{} to {}", tokens(start as f64), tokens(end as f64));
         let _ = writeln!(
             out,
             "| {} | {}, {} | {} | {} ± {} | {} | {}, {} | {} | {} |",
@@ -52,22 +58,29 @@ pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim], rules: &Rules) -> S
     out
 }
 
-/// How many claims came out how, how many of these are decided, and what so many limits mean for that.
+/// How many claims came out how, how many of these are decided, and what so many limits mean for
+/// that.
 pub(crate) fn tally(claims: &[Claim]) -> String {
-    let each: Vec<String> = [Verdict::Reproduced, Verdict::Partly, Verdict::Not, Verdict::OutOfReach]
-        .into_iter()
-        .map(|verdict| (verdict, claims.iter().filter(|claim| claim.verdict == verdict).count()))
-        .filter(|(_, count)| *count > 0)
-        .map(|(verdict, count)| format!("{count} {}", verdict.word()))
-        .collect();
+    let each: Vec<String> =
+        [Verdict::Reproduced, Verdict::Partly, Verdict::Not, Verdict::OutOfReach]
+            .into_iter()
+            .map(|verdict| {
+                (verdict, claims.iter().filter(|claim| claim.verdict == verdict).count())
+            })
+            .filter(|(_, count)| *count > 0)
+            .map(|(verdict, count)| format!("{count} {}", verdict.word()))
+            .collect();
     let judged: Vec<f64> = claims.iter().filter_map(|claim| claim.probability).collect();
     let decided = judged.iter().filter(|&&share| share >= DECIDED_FROM).count();
     let limits: usize = RULES
         .iter()
-        .filter(|rule| claims.iter().any(|claim| claim.id == rule.id && claim.probability.is_some()))
+        .filter(|rule| {
+            claims.iter().any(|claim| claim.id == rule.id && claim.probability.is_some())
+        })
         .map(|rule| rule.limits().len())
         .sum();
-    // What each verdict has left of doubt, summed: the errors to expect if draws are what they stand for.
+    // What each verdict has left of doubt, summed: the errors to expect if draws are what they
+    // stand for.
     let doubt: f64 = judged.iter().map(|share| 1.0 - share).sum();
     format!(
         "{}. Of the {} that were judged from runs, {decided} are decided ({} of the draws agree) and {} are inside the noise. They rest on {limits} limits; by their own draws, expect {doubt:.1} of these verdicts to come out otherwise on other examples and seeds.",

@@ -23,7 +23,9 @@ use crate::figures::Figure;
 use crate::markdown::Rules;
 use crate::series::models;
 use crate::settings::settings;
-use crate::text::{html, json_for_script, number, percent, tokens, url_segment, visible, visible_lines};
+use crate::text::{
+    html, json_for_script, number, percent, tokens, url_segment, visible, visible_lines,
+};
 use crate::{Claim, RULES, Run, Verdict};
 
 const STYLE: &str = include_str!("../assets/page.css");
@@ -56,8 +58,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) rules: &'a Rules,
 }
 
-/// The page as HTML: claims on top, then the arguments with their figures, the table of all models, the explorer,
-/// settings and specs. Links to tables are relative to the page.
+/// The page as HTML: claims on top, then the arguments with their figures, the table of all models,
+/// the explorer, settings and specs. Links to tables are relative to the page.
 pub(crate) fn page(parts: &Parts<'_>) -> String {
     let mut out = begin(TITLE);
     header(&mut out, parts);
@@ -87,8 +89,7 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
 }
 
 const TITLE: &str = "Induction heads: a reproduction";
-const MADE: &str =
-    "Made from the measurement tables beside this page; the same tables give the same page, byte for byte.";
+const MADE: &str = "Made from the measurement tables beside this page; the same tables give the same page, byte for byte.";
 
 /// Whether trained models are in the report.
 fn has_models(figures: &[Figure]) -> bool {
@@ -130,7 +131,13 @@ fn begin(title: &str) -> String {
 }
 
 /// The footer, what the scripts draw, and the scripts.
-fn end(mut out: String, figures: &[&Figure], analysis: &[Series], explorer: &[Model], made: &str) -> String {
+fn end(
+    mut out: String,
+    figures: &[&Figure],
+    analysis: &[Series],
+    explorer: &[Model],
+    made: &str,
+) -> String {
     let figures = serde_json::to_string(figures).expect("figures are texts and finite numbers");
     let _ = write!(
         out,
@@ -159,14 +166,23 @@ fn header(out: &mut String, parts: &Parts<'_>) {
     }
     let lead = match casts.first() {
         Some(cast) => {
-            let names: Vec<String> =
-                cast.players().map(|player| format!("{} ({})", player.part.label(), player.run.label())).collect();
+            let names: Vec<String> = cast
+                .players()
+                .map(|player| format!("{} ({})", player.part.label(), player.run.label()))
+                .collect();
             let seeds = match casts.len() {
                 1 => String::new(),
-                n => format!(" Repeated with {} further {}.", n - 1, if n == 2 { "seed" } else { "seeds" }),
+                n => format!(
+                    " Repeated with {} further {}.",
+                    n - 1,
+                    if n == 2 { "seed" } else { "seeds" }
+                ),
             };
-            let elsewhere: Vec<String> =
-                cast.elsewhere.iter().map(|other| format!("{} on {}", other.everybody().count(), other.text)).collect();
+            let elsewhere: Vec<String> = cast
+                .elsewhere
+                .iter()
+                .map(|other| format!("{} on {}", other.everybody().count(), other.text))
+                .collect();
             let elsewhere = if elsewhere.is_empty() {
                 String::new()
             } else {
@@ -214,7 +230,10 @@ fn unbroken(text: &str) -> String {
 /// Shape, colour and word.
 fn mark(verdict: Verdict) -> String {
     let (word, symbol) = (verdict.word(), verdict.symbol());
-    format!(r#"<span class="mark {word}"><span aria-hidden="true">{symbol}</span> {}</span>"#, word.replace('-', " "))
+    format!(
+        r#"<span class="mark {word}"><span aria-hidden="true">{symbol}</span> {}</span>"#,
+        word.replace('-', " ")
+    )
 }
 
 /// The first thing to see: the two curves that the paper is about, side by side.
@@ -233,7 +252,11 @@ fn in_brief(out: &mut String, parts: &Parts<'_>) {
             html(&panel.summary)
         );
     }
-    let _ = writeln!(out, "</div>\n<figcaption>{}</figcaption>\n</figure>", unbroken(&html(&parts.brief.drawn)));
+    let _ = writeln!(
+        out,
+        "</div>\n<figcaption>{}</figcaption>\n</figure>",
+        unbroken(&html(&parts.brief.drawn))
+    );
 }
 
 /// `made`: what made the data beside the page, where there are any.
@@ -252,7 +275,9 @@ fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: 
     );
     for claim in claims {
         let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
-        let or_dash = |text: &str| if text.is_empty() { "–".to_string() } else { unbroken(&html(&visible(text))) };
+        let or_dash = |text: &str| {
+            if text.is_empty() { "–".to_string() } else { unbroken(&html(&visible(text))) }
+        };
         let _ = write!(
             out,
             r#"<tr id="{id}"><th scope="row"><span class="id">{id}</span>{title}</th>
@@ -292,14 +317,17 @@ fn models_table(out: &mut String, casts: &[Cast<'_>]) {
 "#,
     );
     for row in models(casts) {
-        let span = row
-            .window
-            .map_or("none".to_string(), |[start, end]| format!("{} to {}", tokens(start as f64), tokens(end as f64)));
+        let span = row.window.map_or("none".to_string(), |[start, end]| {
+            format!("{} to {}", tokens(start as f64), tokens(end as f64))
+        });
         let half = row.half_time.map_or("–".to_string(), tokens);
         let cells = [
             ("Text, seed", format!("{}, {}", row.text, row.seed)),
             ("Tokens", tokens(row.tokens as f64)),
-            ("ICL score at the end", format!("{} ± {}", number(row.icl_score), number(1.96 * row.icl_stderr))),
+            (
+                "ICL score at the end",
+                format!("{} ± {}", number(row.icl_score), number(1.96 * row.icl_stderr)),
+            ),
             ("Window", span),
             ("Best head", format!("{}, {}", row.best_head, number(row.prefix_matching))),
             ("Half-way", half),
@@ -307,14 +335,24 @@ fn models_table(out: &mut String, casts: &[Cast<'_>]) {
         ];
         let _ = write!(out, "<tr><th scope=\"row\"><bdi>{}</bdi></th>", html(&row.model));
         for (label, text) in cells {
-            let _ = write!(out, "<td data-label=\"{label}\"><span><bdi>{}</bdi></span></td>", html(&text));
+            let _ = write!(
+                out,
+                "<td data-label=\"{label}\"><span><bdi>{}</bdi></span></td>",
+                html(&text)
+            );
         }
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table>\n");
 }
 
-fn argument_section(out: &mut String, argument: &Argument, claims: &[Claim], figures: &[Figure], linked: bool) {
+fn argument_section(
+    out: &mut String,
+    argument: &Argument,
+    claims: &[Claim],
+    figures: &[Figure],
+    linked: bool,
+) {
     let Argument { id, title, claim, experiment, not_shown, .. } = argument;
     let _ = write!(
         out,
@@ -324,8 +362,12 @@ fn argument_section(out: &mut String, argument: &Argument, claims: &[Claim], fig
         html(experiment)
     );
     for claim in claims.iter().filter(|claim| argument.rests_on(claim.id)) {
-        let ours = if claim.ours.is_empty() { "nothing measured".to_string() } else { claim.ours.clone() };
-        let interval = claim.interval.as_ref().map_or(String::new(), |interval| format!(" (95 %: {interval})"));
+        let ours =
+            if claim.ours.is_empty() { "nothing measured".to_string() } else { claim.ours.clone() };
+        let interval = claim
+            .interval
+            .as_ref()
+            .map_or(String::new(), |interval| format!(" (95 %: {interval})"));
         let _ = writeln!(
             out,
             "<li><a href=\"#{id}\">{id}</a> {}: {} {}</li>",
@@ -336,7 +378,8 @@ fn argument_section(out: &mut String, argument: &Argument, claims: &[Claim], fig
         );
     }
     let _ = write!(out, "</ul></dd>\n<dt>Not shown</dt><dd>{}</dd>\n</dl>\n", html(not_shown));
-    let of = argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
+    let of =
+        argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
     of.for_each(|figure| figure_element(out, figure, linked));
     out.push_str("</section>\n");
 }
@@ -451,7 +494,9 @@ mod tests {
     fn our_scripts_do_not_end_their_element() {
         for script in [PLOTLY, SCRIPT] {
             let script = script.to_lowercase();
-            assert!(!script.contains("</script") && !script.contains("<!--") && !script.contains('\r'));
+            assert!(
+                !script.contains("</script") && !script.contains("<!--") && !script.contains('\r')
+            );
         }
     }
 }

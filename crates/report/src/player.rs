@@ -1,9 +1,10 @@
 //! A run with what the claims and figures derive from it.
 //!
-//! What is read off a run can be read off a bootstrap resample of it as well ([`Player::drawn`]): the same examples, some taken
-//! several times and some not at all, and head scores that vary by their standard errors. So every number that decides a
-//! claim has an interval, whatever lies between it and the losses. Nothing is computed before it is asked for, since a draw
-//! is asked for little.
+//! What is read off a run can be read off a bootstrap resample of it as well ([`Player::drawn`]):
+//! the same examples, some taken several times and some not at all, and head scores that vary by
+//! their standard errors. So every number that decides a claim has an interval, whatever lies
+//! between it and the losses. Nothing is computed before it is asked for, since a draw is asked for
+//! little.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +12,8 @@ use std::{
 };
 
 use induction_metrics::{
-    Bump, Pca, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time, loss_bumps, mean_stderr,
-    pivot, resample, smoothed,
+    Bump, Pca, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time,
+    loss_bumps, mean_stderr, pivot, resample, smoothed,
 };
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
@@ -20,7 +21,9 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::Run;
 use crate::cast::Part;
 use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
-use crate::load::{AblationPoint, Downstream, HeadName, HeadScore, IclPoint, Knockout, Removal, lookup};
+use crate::load::{
+    AblationPoint, Downstream, HeadName, HeadScore, IclPoint, Knockout, Removal, lookup,
+};
 
 /// Seed of the bootstrap.
 const SEED: u64 = 0;
@@ -28,7 +31,8 @@ const SEED: u64 = 0;
 /// Two components, as the paper draws (paper.md, 2).
 pub(crate) const COMPONENTS: usize = 2;
 
-/// What a head is by its scores at the last snapshot (paper.md, 11); the colours of the paper's ablation figure.
+/// What a head is by its scores at the last snapshot (paper.md, 11); the colours of the paper's
+/// ablation figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeadKind {
     Induction,
@@ -36,7 +40,8 @@ pub(crate) enum HeadKind {
     Other,
 }
 
-/// A bootstrap resample of examples: how often each is taken, the same for every table with as many of them.
+/// A bootstrap resample of examples: how often each is taken, the same for every table with as many
+/// of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Draw {
     pub(crate) index: u64,
@@ -63,11 +68,16 @@ fn mean(draw: Option<&Draw>, values: &[f64]) -> f64 {
 fn sum(draw: Option<&Draw>, values: &[f64]) -> f64 {
     match draw {
         None => values.iter().sum(),
-        Some(draw) => values.iter().zip(&*draw.weights(values.len())).map(|(value, times)| value * times).sum(),
+        Some(draw) => values
+            .iter()
+            .zip(&*draw.weights(values.len()))
+            .map(|(value, times)| value * times)
+            .sum(),
     }
 }
 
-/// A phase-change window: where a logistic step fitted to the same-token score has come 10 % and 90 % of its way.
+/// A phase-change window: where a logistic step fitted to the same-token score has come 10 % and 90
+/// % of its way.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Window {
     /// Training tokens at its start.
@@ -131,7 +141,13 @@ impl<'a> Player<'a> {
         Self::on(run, part, plane, None, Arc::default())
     }
 
-    fn on(run: &'a Run, part: Part, plane: Option<Arc<Pca>>, draw: Option<Draw>, searches: Arc<Searches>) -> Self {
+    fn on(
+        run: &'a Run,
+        part: Part,
+        plane: Option<Arc<Pca>>,
+        draw: Option<Draw>,
+        searches: Arc<Searches>,
+    ) -> Self {
         Self {
             run,
             part,
@@ -159,11 +175,13 @@ impl<'a> Player<'a> {
 
     /// The same-token score of each snapshot, in nats.
     pub(crate) fn same_token(&self) -> &[f64] {
-        self.same_token
-            .get_or_init(|| self.run.icl.iter().map(|point| self.mean(&point.same_token_by_example)).collect())
+        self.same_token.get_or_init(|| {
+            self.run.icl.iter().map(|point| self.mean(&point.same_token_by_example)).collect()
+        })
     }
 
-    /// The last snapshot's amount of in-context learning on the same tokens, in nats (paper.md, 0: D7).
+    /// The last snapshot's amount of in-context learning on the same tokens, in nats (paper.md, 0:
+    /// D7).
     pub(crate) fn last_amount(&self) -> f64 {
         let scores = self.same_token();
         -scores[scores.len() - 1]
@@ -181,22 +199,32 @@ impl<'a> Player<'a> {
 
     fn find_window(&self) -> Result<Window, String> {
         let (tokens, scores) = self.searched(&self.icl_tokens(), self.same_token());
-        let prepared = || StepSearch::new(&tokens, &StepConfig::default()).map_err(|error| error.to_string());
+        let prepared =
+            || StepSearch::new(&tokens, &StepConfig::default()).map_err(|error| error.to_string());
         let search = self.searches.score.get_or_init(prepared).as_ref().map_err(String::clone)?;
         // How large a height is noise is a property of the examples; a draw is held to the same.
         let found = search.find(&scores, self.height_error(&tokens, &scores));
-        found.map_err(|error| error.to_string())?.map(|step| Window::of(&step)).map_err(|none| none.to_string())
+        found
+            .map_err(|error| error.to_string())?
+            .map(|step| Window::of(&step))
+            .map_err(|none| none.to_string())
     }
 
-    /// The standard error of the fall between the first and the last third of the searched snapshots, over the run's
-    /// examples; a fit's height is known about as well.
+    /// The standard error of the fall between the first and the last third of the searched
+    /// snapshots, over the run's examples; a fit's height is known about as well.
     fn height_error(&self, tokens: &[u64], scores: &[f64]) -> Option<f64> {
         let third = (scores.len() / 3).max(1);
-        let searched: Vec<&IclPoint> =
-            self.run.icl.iter().filter(|point| tokens.first().is_some_and(|first| point.tokens >= *first)).collect();
-        let (early, late) = (searched.get(..third)?, searched.get(searched.len().checked_sub(third)?..)?);
+        let searched: Vec<&IclPoint> = self
+            .run
+            .icl
+            .iter()
+            .filter(|point| tokens.first().is_some_and(|first| point.tokens >= *first))
+            .collect();
+        let (early, late) =
+            (searched.get(..third)?, searched.get(searched.len().checked_sub(third)?..)?);
         let over = |points: &[&IclPoint], e: usize| {
-            points.iter().map(|point| point.same_token_by_example[e]).sum::<f64>() / points.len() as f64
+            points.iter().map(|point| point.same_token_by_example[e]).sum::<f64>()
+                / points.len() as f64
         };
         let examples = self.run.icl[0].same_token_by_example.len();
         mean_stderr(&(0..examples).map(|e| over(late, e) - over(early, e)).collect::<Vec<_>>()).1
@@ -211,7 +239,8 @@ impl<'a> Player<'a> {
         &self.run.icl[self.run.icl.len() - 1]
     }
 
-    /// d loss / d ln index at the snapshot nearest to a number of tokens, over the indices from the early one on.
+    /// d loss / d ln index at the snapshot nearest to a number of tokens, over the indices from the
+    /// early one on.
     pub(crate) fn late_slope_near(&self, tokens: u64) -> f64 {
         let near = self.run.icl.iter().min_by_key(|point| point.tokens.abs_diff(tokens));
         near.map_or(f64::NAN, |point| self.mean(&point.late_slope_by_example))
@@ -222,15 +251,18 @@ impl<'a> Player<'a> {
     /// Tokens and held-out losses of the snapshots in which a change is sought.
     fn losses(&self) -> (Vec<u64>, Vec<f64>) {
         let tokens: Vec<u64> = self.run.losses.iter().map(|point| point.tokens).collect();
-        let losses: Vec<f64> = self.run.losses.iter().map(|point| self.mean(&point.by_example)).collect();
+        let losses: Vec<f64> =
+            self.run.losses.iter().map(|point| self.mean(&point.by_example)).collect();
         self.searched(&tokens, &losses)
     }
 
-    /// The places where the held-out loss, after the warm-up and smoothed, lies above its convex envelope; the deepest
-    /// first (paper.md, 9: Q7).
+    /// The places where the held-out loss, after the warm-up and smoothed, lies above its convex
+    /// envelope; the deepest first (paper.md, 9: Q7).
     pub(crate) fn loss_bumps(&self) -> Vec<Bump> {
         let (tokens, losses) = self.losses();
-        smoothed(&tokens, &losses).and_then(|(tokens, losses)| loss_bumps(&tokens, &losses)).unwrap_or_default()
+        smoothed(&tokens, &losses)
+            .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
+            .unwrap_or_default()
     }
 
     /// Tokens at which this run's loss comes to lie below another's by half of the gap at the end.
@@ -255,17 +287,22 @@ impl<'a> Player<'a> {
             Some(draw) => {
                 let losses = self.run.last_losses.as_ref()?;
                 let column = |k: usize| {
-                    let of = losses.column(k).iter().map(|&loss| f64::from(loss)).collect::<Vec<_>>();
+                    let of =
+                        losses.column(k).iter().map(|&loss| f64::from(loss)).collect::<Vec<_>>();
                     mean(Some(draw), &of)
                 };
-                if columns.end > losses.ncols() { None } else { Some(columns.map(column).collect()) }?
+                if columns.end > losses.ncols() {
+                    None
+                } else {
+                    Some(columns.map(column).collect())
+                }?
             }
         };
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
-    /// d loss / d ln tokens over a span of training, by least squares, in nats an e-fold; `None` with fewer than three
-    /// snapshots there.
+    /// d loss / d ln tokens over a span of training, by least squares, in nats an e-fold; `None`
+    /// with fewer than three snapshots there.
     pub(crate) fn learning_slope(&self, from: f64, to: f64) -> Option<f64> {
         let (tokens, losses) = self.losses();
         let points = tokens.iter().zip(&losses).map(|(tokens, loss)| (*tokens as f64, *loss));
@@ -296,7 +333,8 @@ impl<'a> Player<'a> {
                 // The axes stay those of all examples: a draw moves the points, not the plane.
                 for (axis, place) in plane.axes.rows().into_iter().zip(&mut place) {
                     let each = point.losses.iter().zip(&plane.mean).zip(axis);
-                    let along: Vec<f64> = each.map(|((loss, mean), axis)| (loss - mean) * axis).collect();
+                    let along: Vec<f64> =
+                        each.map(|((loss, mean), axis)| (loss - mean) * axis).collect();
                     *place = sum(self.draw.as_ref(), &along);
                 }
             }
@@ -325,8 +363,8 @@ impl<'a> Player<'a> {
         &self.run.heads[self.run.heads.len() - 1].heads
     }
 
-    /// A head's prefix matching at a snapshot. Snapshots share the evaluator's tokens, so a draw moves all of a head's
-    /// scores the same way.
+    /// A head's prefix matching at a snapshot. Snapshots share the evaluator's tokens, so a draw
+    /// moves all of a head's scores the same way.
     fn prefix_matching(&self, k: usize, score: &HeadScore) -> f64 {
         let Some(draw) = &self.draw else { return score.prefix_matching };
         let noise = self.noise.get_or_init(|| {
@@ -337,15 +375,16 @@ impl<'a> Player<'a> {
         score.prefix_matching + noise[k] * score.prefix_matching_stderr.unwrap_or_default()
     }
 
-    /// The number, in the order of the tables, of the head with the highest prefix matching at the end; the first of
-    /// equals.
+    /// The number, in the order of the tables, of the head with the highest prefix matching at the
+    /// end; the first of equals.
     fn best(&self) -> usize {
         let heads = self.last_heads();
         let at = |k: usize| self.prefix_matching(k, &heads[k]);
         (1..heads.len()).fold(0, |best, k| if at(k) > at(best) { k } else { best })
     }
 
-    /// The head with the highest prefix-matching score at the last snapshot, with its score of this draw.
+    /// The head with the highest prefix-matching score at the last snapshot, with its score of this
+    /// draw.
     pub(crate) fn best_head(&self) -> HeadScore {
         let best = self.best();
         let score = self.last_heads()[best];
@@ -360,13 +399,21 @@ impl<'a> Player<'a> {
     /// The highest prefix-matching score of any head at any snapshot.
     pub(crate) fn max_prefix_matching(&self) -> HeadScore {
         let all = self.run.heads.iter().flat_map(|point| point.heads.iter().enumerate());
-        let scored = all.map(|(k, score)| HeadScore { prefix_matching: self.prefix_matching(k, score), ..*score });
+        let scored = all.map(|(k, score)| HeadScore {
+            prefix_matching: self.prefix_matching(k, score),
+            ..*score
+        });
         scored
-            .reduce(|best, score| if score.prefix_matching > best.prefix_matching { score } else { best })
+            .reduce(
+                |best, score| {
+                    if score.prefix_matching > best.prefix_matching { score } else { best }
+                },
+            )
             .unwrap_or_else(|| self.best_head())
     }
 
-    /// Training tokens half-way through the step that the best head's prefix matching makes; `None` if it makes none.
+    /// Training tokens half-way through the step that the best head's prefix matching makes; `None`
+    /// if it makes none.
     pub(crate) fn matching_midpoint(&self) -> Option<f64> {
         *self.matching.get_or_init(|| {
             let best = self.best();
@@ -388,7 +435,11 @@ impl<'a> Player<'a> {
     /// The half time of the highest prefix-matching score over heads, in tokens.
     pub(crate) fn max_half_time(&self) -> Option<f64> {
         let value = |heads: &[HeadScore]| {
-            heads.iter().enumerate().map(|(k, score)| self.prefix_matching(k, score)).fold(0.0, f64::max)
+            heads
+                .iter()
+                .enumerate()
+                .map(|(k, score)| self.prefix_matching(k, score))
+                .fold(0.0, f64::max)
         };
         self.half_time_of(value)
     }
@@ -397,7 +448,11 @@ impl<'a> Player<'a> {
     pub(crate) fn previous_half_time(&self) -> Option<f64> {
         let layer = self.best_head().layer;
         let below = |heads: &[HeadScore]| {
-            heads.iter().filter(|head| head.layer < layer).map(|head| head.previous_token).fold(0.0, f64::max)
+            heads
+                .iter()
+                .filter(|head| head.layer < layer)
+                .map(|head| head.previous_token)
+                .fold(0.0, f64::max)
         };
         let ends_high = below(self.last_heads()) > PREVIOUS_TOKEN_HEAD_ABOVE;
         self.half_time_of(below).filter(|_| ends_high)
@@ -421,7 +476,9 @@ impl<'a> Player<'a> {
     pub(crate) fn kind(&self, head: HeadName) -> HeadKind {
         match self.last_heads().iter().find(|score| score.name() == head) {
             Some(score) if score.prefix_matching > INDUCTION_HEAD_ABOVE => HeadKind::Induction,
-            Some(score) if score.previous_token > PREVIOUS_TOKEN_HEAD_ABOVE => HeadKind::PreviousToken,
+            Some(score) if score.previous_token > PREVIOUS_TOKEN_HEAD_ABOVE => {
+                HeadKind::PreviousToken
+            }
             _ => HeadKind::Other,
         }
     }
@@ -429,21 +486,41 @@ impl<'a> Player<'a> {
     // Ablations.
 
     /// How the same-token score changes without each head at a snapshot, in nats.
-    pub(crate) fn removal_effects(&self, point: &AblationPoint, downstream: Downstream) -> Vec<(HeadName, f64)> {
+    pub(crate) fn removal_effects(
+        &self,
+        point: &AblationPoint,
+        downstream: Downstream,
+    ) -> Vec<(HeadName, f64)> {
         let effect = |removal: &Removal| (removal.head, self.mean(&removal.same_token_by_example));
-        point.removals.iter().filter(|removal| removal.downstream == downstream).map(effect).collect()
+        point
+            .removals
+            .iter()
+            .filter(|removal| removal.downstream == downstream)
+            .map(effect)
+            .collect()
     }
 
-    /// How each head's removal moves all tokens' losses along the direction in which the change moved them, at one snapshot,
-    /// as a share of the change: -1 undoes it (paper.md, 2: before-and-after vector); `None` without a change.
-    pub(crate) fn before_after(&self, downstream: Downstream, point: &AblationPoint) -> Option<Vec<(HeadName, f64)>> {
+    /// How each head's removal moves all tokens' losses along the direction in which the change
+    /// moved them, at one snapshot, as a share of the change: -1 undoes it (paper.md, 2:
+    /// before-and-after vector); `None` without a change.
+    pub(crate) fn before_after(
+        &self,
+        downstream: Downstream,
+        point: &AblationPoint,
+    ) -> Option<Vec<(HeadName, f64)>> {
         let change = self.run.change.as_ref()?;
         let squares = sum(self.draw.as_ref(), &change.squares);
         let along = |removal: &Removal| {
-            let dot = sum(self.draw.as_ref(), removal.undone_by_example.get(..change.squares.len())?);
+            let dot =
+                sum(self.draw.as_ref(), removal.undone_by_example.get(..change.squares.len())?);
             Some((removal.head, dot / squares))
         };
-        point.removals.iter().filter(|removal| removal.downstream == downstream).map(along).collect()
+        point
+            .removals
+            .iter()
+            .filter(|removal| removal.downstream == downstream)
+            .map(along)
+            .collect()
     }
 
     /// The same-token score of the last snapshot under a knockout.
@@ -458,8 +535,9 @@ impl<'a> Player<'a> {
 
     // The schedule.
 
-    /// The snapshots in which a change is sought: from the end of the learning-rate warm-up on (paper.md, 2.1: "after warm
-    /// region"). Before that the score moves by what an untrained model does not know of the tokens themselves.
+    /// The snapshots in which a change is sought: from the end of the learning-rate warm-up on
+    /// (paper.md, 2.1: "after warm region"). Before that the score moves by what an untrained model
+    /// does not know of the tokens themselves.
     fn searched(&self, tokens: &[u64], values: &[f64]) -> (Vec<u64>, Vec<f64>) {
         let first = tokens.partition_point(|&at| (at as f64) < self.warmup_tokens());
         (tokens[first..].to_vec(), values[first..].to_vec())
@@ -483,7 +561,8 @@ impl<'a> Player<'a> {
 
     /// A number of the spec's evaluation.
     pub(crate) fn evaluation(&self, name: &str) -> Option<usize> {
-        let value = lookup(&self.run.spec.table, &format!("evaluation.{name}")).and_then(toml::Value::as_integer)?;
+        let value = lookup(&self.run.spec.table, &format!("evaluation.{name}"))
+            .and_then(toml::Value::as_integer)?;
         usize::try_from(value).ok()
     }
 }

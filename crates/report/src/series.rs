@@ -32,7 +32,9 @@ pub(crate) fn pca_rows(casts: &[Cast<'_>]) -> String {
                     tokens,
                     pc1: place[0],
                     pc2: place[1],
-                    in_window: player.window().is_ok_and(|w| (w.start_tokens..=w.end_tokens).contains(&tokens)),
+                    in_window: player
+                        .window()
+                        .is_ok_and(|w| (w.start_tokens..=w.end_tokens).contains(&tokens)),
                     explained,
                 };
                 text += &serde_json::to_string(&row).expect("plain structs serialize");
@@ -87,7 +89,8 @@ pub(crate) struct ModelRow {
     pub(crate) window: Option<[u64; 2]>,
     pub(crate) best_head: String,
     pub(crate) prefix_matching: f64,
-    /// When the highest prefix matching was half of its end, in tokens; where there is an induction head.
+    /// When the highest prefix matching was half of its end, in tokens; where there is an induction
+    /// head.
     pub(crate) half_time: Option<f64>,
     pub(crate) change: Change,
 }
@@ -127,5 +130,7 @@ pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
 /// The lines of `series/models.jsonl`.
 pub(crate) fn model_rows(casts: &[Cast<'_>]) -> String {
     let rows = models(casts);
-    rows.iter().map(|row| serde_json::to_string(row).expect("plain structs serialize") + "\n").collect()
+    rows.iter()
+        .map(|row| serde_json::to_string(row).expect("plain structs serialize") + "\n")
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! What the paper leaves open (paper.md, 0: D10, 10 and 11) or what we do otherwise, with our values.
+//! What the paper leaves open (paper.md, 0: D10, 10 and 11) or what we do otherwise, with our
+//! values.
 
 use toml::Value;
 
@@ -177,7 +178,9 @@ const ROWS: [Row; 25] = [
 
 /// The table of settings for the runs of the report.
 pub(crate) fn settings(runs: &[Run]) -> Vec<Setting> {
-    ROWS.iter().map(|row| Setting { name: row.name, paper: row.paper, ours: ours(row, runs) }).collect()
+    ROWS.iter()
+        .map(|row| Setting { name: row.name, paper: row.paper, ours: ours(row, runs) })
+        .collect()
 }
 
 fn ours(row: &Row, runs: &[Run]) -> String {
@@ -194,8 +197,10 @@ fn ours(row: &Row, runs: &[Run]) -> String {
 
 /// `lr = 0.001`, or each run's value where they differ; nothing where no spec has the key.
 fn value(key: &str, runs: &[Run]) -> Option<String> {
-    let shown: Vec<(String, String)> =
-        runs.iter().filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?)))).collect();
+    let shown: Vec<(String, String)> = runs
+        .iter()
+        .filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?))))
+        .collect();
     let name = key.rsplit('.').next().unwrap_or(key);
     let (_, first) = shown.first()?;
     if shown.iter().all(|(_, value)| value == first) {
@@ -211,7 +216,8 @@ fn show(value: &Value) -> String {
         Value::Integer(number) => thousands(*number),
         Value::Array(values) => values.iter().map(show).collect::<Vec<_>>().join(", "),
         Value::Table(table) => {
-            let pairs = table.iter().map(|(key, value)| format!("{} {}", visible(key), show(value)));
+            let pairs =
+                table.iter().map(|(key, value)| format!("{} {}", visible(key), show(value)));
             pairs.collect::<Vec<_>>().join(", ")
         }
         other => visible(&other.to_string()),

@@ -9,13 +9,18 @@ use crate::{Claim, Verdict};
 /// Below this the columns would be a few letters wide.
 const LEAST_WIDTH: u16 = 60;
 
-/// The claims as a table at most `width` columns wide (at least 60), one claim a row, then each claim's reason.
+/// The claims as a table at most `width` columns wide (at least 60), one claim a row, then each
+/// claim's reason.
 ///
-/// Escape codes appear only with `colour`; what the claims quote from files can hold none. No line break at the end.
+/// Escape codes appear only with `colour`; what the claims quote from files can hold none. No line
+/// break at the end.
 pub fn table(claims: &[Claim], width: u16, colour: bool) -> String {
     let width = width.max(LEAST_WIDTH);
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width);
     table.set_header(["", "claim", "paper", "ours", "verdict"]);
     for claim in claims {
         let mut ours = visible(&claim.ours);
@@ -23,7 +28,8 @@ pub fn table(claims: &[Claim], width: u16, colour: bool) -> String {
             ours = format!("{ours}\n(95 %: {})", visible(interval));
         }
         // A hyphen would be a place to break the word at.
-        let verdict = format!("{} {}", claim.verdict.symbol(), claim.verdict.word().replace('-', "\u{2011}"));
+        let verdict =
+            format!("{} {}", claim.verdict.symbol(), claim.verdict.word().replace('-', "\u{2011}"));
         table.add_row([claim.id, claim.title, claim.paper, &ours, &verdict]);
     }
     // Only the three columns of text give way.
@@ -40,11 +46,13 @@ pub fn table(claims: &[Claim], width: u16, colour: bool) -> String {
             text = text.replace(&marked, &format!("\u{1b}[1;{}m{marked}\u{1b}[0m", tint(verdict)));
         }
     }
-    let reasons: Vec<String> = claims.iter().map(|claim| paragraph(claim, usize::from(width))).collect();
+    let reasons: Vec<String> =
+        claims.iter().map(|claim| paragraph(claim, usize::from(width))).collect();
     format!("{text}\n{}", reasons.join("\n"))
 }
 
-/// ANSI colours that people with any colour vision tell apart; the symbol and the word say the same.
+/// ANSI colours that people with any colour vision tell apart; the symbol and the word say the
+/// same.
 fn tint(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Reproduced => 34,

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-/// `text` with everything that could act on a terminal or reorder a page replaced by a visible escape.
+/// `text` with everything that could act on a terminal or reorder a page replaced by a visible
+/// escape.
 ///
-/// That is: control characters (ANSI sequences start with one), bidirectional marks and overrides, and characters of no
-/// width. Ordinary text in any script passes unchanged.
+/// That is: control characters (ANSI sequences start with one), bidirectional marks and overrides,
+/// and characters of no width. Ordinary text in any script passes unchanged.
 ///
 /// ```
 /// assert_eq!(induction_report::visible("2 layers \u{1b}[31m"), "2 layers \\u{1b}[31m");
@@ -50,7 +51,8 @@ pub(crate) fn html(text: &str) -> String {
     out
 }
 
-/// JSON that can stand inside `<script type="application/json">`: no `<`, so no tag and no comment can begin there.
+/// JSON that can stand inside `<script type="application/json">`: no `<`, so no tag and no comment
+/// can begin there.
 pub(crate) fn json_for_script(json: &str) -> String {
     // A `<` of valid JSON stands inside a string, where the escape means the same.
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
@@ -127,7 +129,10 @@ mod tests {
             [number(0.4123), number(-0.0001), number(0.0512), number(0.0999)],
             ["0.41", "0.000", "0.051", "0.10"]
         );
-        assert_eq!([tokens(950.0), tokens(12_345.0), tokens(4.1e6), tokens(2.5e9)], ["950", "12.3k", "4.10M", "2.50B"]);
+        assert_eq!(
+            [tokens(950.0), tokens(12_345.0), tokens(4.1e6), tokens(2.5e9)],
+            ["950", "12.3k", "4.10M", "2.50B"]
+        );
         assert_eq!(tokens(999_999.0), "1.00M");
         assert_eq!(percent(0.256), "26 %");
         assert_eq!(rounded(0.123_456_789), 0.12346);

@@ -1,8 +1,8 @@
 //! The page in a real browser: Chromium without a window, driven over its DevTools protocol.
 //!
-//! Without Chromium there is nothing to test and the test says so, unless `INDUCTION_BROWSER=required`.
-//! `INDUCTION_REPORT=report.html` tests that page instead of one made here, `INDUCTION_SCAN=dir` a page of the scan in dir;
-//! `INDUCTION_SHOTS=dir` keeps screenshots.
+//! Without Chromium there is nothing to test and the test says so, unless
+//! `INDUCTION_BROWSER=required`. `INDUCTION_REPORT=report.html` tests that page instead of one made
+//! here, `INDUCTION_SCAN=dir` a page of the scan in dir; `INDUCTION_SHOTS=dir` keeps screenshots.
 
 mod common;
 
@@ -34,10 +34,14 @@ struct Browser {
 fn chromium() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     let path = std::env::var_os("PATH")?;
-    let found =
-        std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file());
+    let found = std::env::split_paths(&path)
+        .flat_map(|dir| names.map(|name| dir.join(name)))
+        .find(|file| file.is_file());
     if found.is_none() {
-        assert!(std::env::var("INDUCTION_BROWSER").as_deref() != Ok("required"), "Chromium is not installed");
+        assert!(
+            std::env::var("INDUCTION_BROWSER").as_deref() != Ok("required"),
+            "Chromium is not installed"
+        );
         eprintln!("Chromium is not installed: the page is not tested in a browser");
     }
     found
@@ -47,8 +51,19 @@ impl Browser {
     fn open(program: &Path, page: &Path, width: u32, height: u32) -> Self {
         let profile = tempfile::tempdir().expect("a temporary folder");
         let process = Command::new(program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"])
-            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--hide-scrollbars",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-quic",
+            ])
             .args(["--remote-debugging-port=0", "--allow-file-access-from-files"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -61,7 +76,9 @@ impl Browser {
         let begun = Instant::now();
         let address = loop {
             let text = std::fs::read_to_string(&port_file).unwrap_or_default();
-            if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| !path.trim().is_empty()) {
+            if let Some((port, path)) =
+                text.split_once('\n').filter(|(_, path)| !path.trim().is_empty())
+            {
                 break format!("ws://127.0.0.1:{port}{}", path.trim());
             }
             assert!(begun.elapsed() < WAIT, "Chromium does not listen");
@@ -71,10 +88,19 @@ impl Browser {
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             stream.set_read_timeout(Some(WAIT)).expect("a timeout that is not zero");
         }
-        let mut browser =
-            Self { process, socket, session: String::new(), next: 0, complaints: Vec::new(), _profile: profile };
+        let mut browser = Self {
+            process,
+            socket,
+            session: String::new(),
+            next: 0,
+            complaints: Vec::new(),
+            _profile: profile,
+        };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}));
-        let attached = browser.call("Target.attachToTarget", json!({"targetId": target["targetId"], "flatten": true}));
+        let attached = browser.call(
+            "Target.attachToTarget",
+            json!({"targetId": target["targetId"], "flatten": true}),
+        );
         browser.session = attached["sessionId"].as_str().expect("a session").to_string();
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({}));
@@ -114,8 +140,12 @@ impl Browser {
     fn event(&mut self, event: &Value) {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
-            "Runtime.exceptionThrown" => self.complaints.push(params["exceptionDetails"].to_string()),
-            "Runtime.consoleAPICalled" if params["type"] == "error" || params["type"] == "warning" => {
+            "Runtime.exceptionThrown" => {
+                self.complaints.push(params["exceptionDetails"].to_string())
+            }
+            "Runtime.consoleAPICalled"
+                if params["type"] == "error" || params["type"] == "warning" =>
+            {
                 self.complaints.push(params["args"].to_string());
             }
             "Log.entryAdded" if params["entry"]["level"] == "error" => {
@@ -123,7 +153,9 @@ impl Browser {
             }
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
-                let inside = url.ends_with("report.html") || url.starts_with("data:") || url.starts_with("blob:");
+                let inside = url.ends_with("report.html")
+                    || url.starts_with("data:")
+                    || url.starts_with("blob:");
                 if !inside && !url.starts_with("about:") {
                     self.complaints.push(format!("request: {url}"));
                 }
@@ -136,7 +168,11 @@ impl Browser {
     fn eval(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let result = self.call("Runtime.evaluate", params);
-        assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
+        assert!(
+            result["exceptionDetails"].is_null(),
+            "{expression}: {}",
+            result["exceptionDetails"]
+        );
         result["result"]["value"].clone()
     }
 
@@ -159,7 +195,8 @@ impl Browser {
             _ => 0,
         };
         for kind in ["rawKeyDown", "keyUp"] {
-            let params = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            let params =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
             self.call("Input.dispatchKeyEvent", params);
         }
     }
@@ -259,7 +296,8 @@ fn the_page_works_in_a_browser() {
     times.extend(analysis(&mut browser));
     times.extend(explorer(&mut browser));
     eprintln!("{size} bytes; milliseconds: {times:?}");
-    // Twice the bar: other tests share the cores. The bar itself is checked alone (docs/BENCHMARKS.md).
+    // Twice the bar: other tests share the cores. The bar itself is checked alone
+    // (docs/BENCHMARKS.md).
     assert!(times[1..].iter().all(|(_, time)| *time < 400.0), "{times:?}");
 
     for (width, height) in [(1280, 900), (390, 844)] {
@@ -288,7 +326,9 @@ fn the_page_works_in_a_browser() {
         for id in places {
             let there = browser.eval(&format!("document.getElementById('{id}') !== null"));
             if there == json!(true) {
-                browser.eval(&format!("document.getElementById('{id}').scrollIntoView({{ behavior: 'instant' }})"));
+                browser.eval(&format!(
+                    "document.getElementById('{id}').scrollIntoView({{ behavior: 'instant' }})"
+                ));
                 browser.shot(&format!("{id}-{width}"), None);
             }
         }
@@ -318,28 +358,38 @@ const OVERLAP: &str = "(() => { const bad = []; for (const parent of document.qu
 /// What is drawn is what the files say.
 fn figures_hold_their_files(browser: &mut Browser, folder: &Path) {
     for id in ["F3", "F5", "F6"] {
-        let csv = std::fs::read_to_string(folder.join(format!("figures/{id}.csv"))).expect("a figure has a file");
-        let points: Vec<Vec<&str>> = csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
+        let csv = std::fs::read_to_string(folder.join(format!("figures/{id}.csv")))
+            .expect("a figure has a file");
+        let points: Vec<Vec<&str>> =
+            csv.lines().skip(1).map(|line| line.split(',').collect()).collect();
         let first = points[0][0];
         browser.place(&format!("#{id}-0"));
         browser.until(&format!("document.querySelector('#{id}-0 .main-svg') !== null"));
         let drawn = browser.eval(&format!(
             "document.getElementById('{id}-0').data.filter((t) => t.hoverinfo !== 'skip').flatMap((t) => [...t.y])"
         ));
-        let drawn: Vec<f64> = drawn.as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
+        let drawn: Vec<f64> =
+            drawn.as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
         // A title with a comma is cut at it, and begins with a quote.
         let of_first: Vec<f64> = points
             .iter()
             .filter(|point| point[0] == first && point.len() >= 4)
             .filter_map(|point| point[point.len() - 4].parse().ok())
             .collect();
-        assert!(!drawn.is_empty() && drawn == of_first, "{id}: {} drawn, {} in the file", drawn.len(), of_first.len());
+        assert!(
+            !drawn.is_empty() && drawn == of_first,
+            "{id}: {} drawn, {} in the file",
+            drawn.len(),
+            of_first.len()
+        );
     }
 }
 
 /// Every panel of the section on real models draws.
 fn models(browser: &mut Browser) {
-    let panels = browser.eval("[...document.querySelectorAll('[aria-labelledby=real-models] .plot')].map((e) => e.id)");
+    let panels = browser.eval(
+        "[...document.querySelectorAll('[aria-labelledby=real-models] .plot')].map((e) => e.id)",
+    );
     for id in panels.as_array().expect("a list").iter().filter_map(Value::as_str) {
         browser.place(&format!("#{id}"));
         browser.until(&format!("document.querySelector('#{id} .main-svg') !== null"));
@@ -350,12 +400,16 @@ fn models(browser: &mut Browser) {
 fn a_page_of_scans_works_in_a_browser() {
     let Some(program) = chromium() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let fabricated = || ["000", "001"].map(|name| common::write_scan(dir.path(), name, &common::scan())).to_vec();
-    let scans = std::env::var_os("INDUCTION_SCAN").map_or_else(fabricated, |scan| vec![PathBuf::from(scan)]);
+    let fabricated = || {
+        ["000", "001"].map(|name| common::write_scan(dir.path(), name, &common::scan())).to_vec()
+    };
+    let scans = std::env::var_os("INDUCTION_SCAN")
+        .map_or_else(fabricated, |scan| vec![PathBuf::from(scan)]);
     let page = dir.path().join("report.html");
     induction_report::build_scan(&scans, &page).expect("sound scans");
     let mut browser = Browser::open(&program, &page, 1280, 900);
-    let drawn = browser.eval("document.querySelectorAll('[aria-labelledby=real-models] .plot').length");
+    let drawn =
+        browser.eval("document.querySelectorAll('[aria-labelledby=real-models] .plot').length");
     assert!(drawn.as_u64() > Some(7), "{drawn}");
     models(&mut browser);
     for (width, height) in [(1280, 900), (390, 844)] {
@@ -364,7 +418,9 @@ fn a_page_of_scans_works_in_a_browser() {
         assert_eq!(browser.eval(OVERFLOW), json!([]), "wider than the page at {width} pixels");
         assert_eq!(browser.eval(OVERLAP), json!([]), "overlap at {width} pixels");
         for id in ["claims", "R-A1", "R-A2", "R-repeats", "R-removed", "R-F12", "R-F13"] {
-            browser.eval(&format!("document.getElementById('{id}')?.scrollIntoView({{ behavior: 'instant' }})"));
+            browser.eval(&format!(
+                "document.getElementById('{id}')?.scrollIntoView({{ behavior: 'instant' }})"
+            ));
             browser.shot(&format!("scan-{id}-{width}"), None);
         }
     }
@@ -383,7 +439,10 @@ fn analysis(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     let took = browser.time("document.querySelectorAll('#analysis-picks .whole input').forEach((box) => { if (!box.checked) box.click(); })");
     times.push_back(("every column shown", took));
     assert_eq!(browser.eval(columns), all);
-    assert_eq!(browser.eval("document.querySelectorAll('#analysis-table tbody tr').length"), json!(9));
+    assert_eq!(
+        browser.eval("document.querySelectorAll('#analysis-table tbody tr').length"),
+        json!(9)
+    );
     // Seen stamps hold a drawing, unseen ones do not.
     let painted = "[...document.querySelectorAll('#analysis-table canvas')].filter((c) => c.width !== 300 && c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((x) => x)).length";
     browser.place("#analysis-table tbody tr:nth-child(5) .stamp");
@@ -398,7 +457,9 @@ fn analysis(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     assert!(title.as_str().is_some_and(|title| title.starts_with("ICL score")), "{title}");
     // The same numbers as in the figure, which are those of its file.
     let lines = |id: &str| {
-        format!("JSON.stringify([...document.getElementById('{id}').data.find((t) => t.hoverinfo !== 'skip').y])")
+        format!(
+            "JSON.stringify([...document.getElementById('{id}').data.find((t) => t.hoverinfo !== 'skip').y])"
+        )
     };
     let enlarged = browser.eval(&lines("enlarged-plot"));
     assert_eq!(enlarged, browser.eval(&lines("F3-0")));
@@ -432,19 +493,31 @@ fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     times.push_back(("another snapshot", took));
     let took = browser.time("document.querySelector('#x-heads button').click()");
     times.push_back(("another head", took));
-    assert_eq!(browser.eval("document.querySelector('#x-heads button').getAttribute('aria-pressed')"), json!("true"));
-    // Whatever measures the table has are there, and belong to the head: its button says one of them, too.
+    assert_eq!(
+        browser.eval("document.querySelector('#x-heads button').getAttribute('aria-pressed')"),
+        json!("true")
+    );
+    // Whatever measures the table has are there, and belong to the head: its button says one of
+    // them, too.
     let said = browser.eval(
         "[...document.querySelectorAll('#x-measures div')].map((one) => one.innerText.replace(/\\s+/g, ' ').trim())",
     );
-    let said: Vec<&str> = said.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let said: Vec<&str> =
+        said.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     let title = browser.eval("document.querySelector('#x-heads button').title");
     let last = |text: &str| text.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
     let score = title.as_str().and_then(last).expect("prefix matching 0.12");
-    assert!(said.len() >= 5 && said.iter().any(|one| one.starts_with("previous token ")), "{said:?}");
-    let listed =
-        said.iter().find(|one| one.strip_prefix("prefix matching ").is_some_and(|rest| !rest.starts_with('l')));
-    assert!(listed.and_then(|one| last(one)).is_some_and(|value| (value - score).abs() < 0.0051), "{title}: {said:?}");
+    assert!(
+        said.len() >= 5 && said.iter().any(|one| one.starts_with("previous token ")),
+        "{said:?}"
+    );
+    let listed = said.iter().find(|one| {
+        one.strip_prefix("prefix matching ").is_some_and(|rest| !rest.starts_with('l'))
+    });
+    assert!(
+        listed.and_then(|one| last(one)).is_some_and(|value| (value - score).abs() < 0.0051),
+        "{title}: {said:?}"
+    );
     browser.eval("(() => { const s = document.getElementById('x-model'); s.value = [...s.options].findIndex((o) => o.textContent === '2 layers'); s.dispatchEvent(new Event('change')); })()");
     browser.until("document.getElementById('x-said').textContent.includes('of 2 layers.')");
 
@@ -456,7 +529,10 @@ fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
     // Held by a click, a token stays when the pointer goes elsewhere.
     browser.click("#x-tokens .token[data-k='3']");
     browser.hover("#x-tokens .token[data-k='1']");
-    assert_eq!(browser.eval("document.querySelector('#x-tokens .locked')?.dataset.k ?? null"), json!("3"));
+    assert_eq!(
+        browser.eval("document.querySelector('#x-tokens .locked')?.dataset.k ?? null"),
+        json!("3")
+    );
     browser.key("Escape");
     browser.eval("document.getElementById('x-tokens').focus()");
     browser.key("Escape");
@@ -465,7 +541,10 @@ fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
         browser.key("ArrowRight");
     }
     browser.key("Enter");
-    assert_eq!(browser.eval("document.querySelector('#x-tokens .locked')?.dataset.k ?? null"), json!("2"));
+    assert_eq!(
+        browser.eval("document.querySelector('#x-tokens .locked')?.dataset.k ?? null"),
+        json!("2")
+    );
     let took = browser.time("document.getElementsByName('x-kind')[1].click()");
     times.push_back(("the other map", took));
     browser.eval("document.getElementsByName('x-kind')[0].click()");

@@ -6,10 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use common::{
-    Fabricated, SNAPSHOTS, all, damage, exact, families, fragments, one, scan, shuffled, two, write, write_all,
-    write_scan,
+    Fabricated, SNAPSHOTS, all, damage, exact, families, fragments, one, scan, shuffled, two,
+    write, write_all, write_scan,
 };
-use induction_report::{RULES, Verdict, build, build_of, build_scan, load_runs, load_scan, revision, scan_page, table};
+use induction_report::{
+    RULES, Verdict, build, build_of, build_scan, load_runs, load_scan, revision, scan_page, table,
+};
 use serde_json::{Value, json};
 
 fn folder() -> tempfile::TempDir {
@@ -46,15 +48,25 @@ fn the_same_runs_give_the_same_bytes() {
         assert!(read(&report.page) == page, "the page differs");
         assert_eq!(read(&report.claims_file), claims);
     }
-    let names: Vec<_> =
-        fs::read_dir(a.path()).expect("it exists").map(|entry| entry.expect("it exists").file_name()).collect();
-    assert_eq!(names.len(), 6, "nothing but runs, series, figures and three files is left behind: {names:?}");
+    let names: Vec<_> = fs::read_dir(a.path())
+        .expect("it exists")
+        .map(|entry| entry.expect("it exists").file_name())
+        .collect();
+    assert_eq!(
+        names.len(),
+        6,
+        "nothing but runs, series, figures and three files is left behind: {names:?}"
+    );
     let [pca, other] = [&a, &b].map(|dir| read(&dir.path().join("series/pca.jsonl")));
     assert!(pca.lines().count() as u64 == 4 * (SNAPSHOTS + 1) && pca == other);
     let [models, other] = [&a, &b].map(|dir| read(&dir.path().join("series/models.jsonl")));
     assert!(models.lines().count() == 6 && models == other);
     let [markdown, other] = [&a, &b].map(|dir| read(&dir.path().join("claims.md")));
-    assert!(markdown.contains("| Q1 | Before") && markdown.contains("What would decide it") && markdown == other);
+    assert!(
+        markdown.contains("| Q1 | Before")
+            && markdown.contains("What would decide it")
+            && markdown == other
+    );
 }
 
 #[test]
@@ -63,8 +75,12 @@ fn runs_come_by_name_not_as_the_disk_lists_them() {
     let mut runs = all();
     runs.reverse();
     write_all(dir.path(), &runs);
-    let names: Vec<String> = load_runs(dir.path()).expect("sound runs").into_iter().map(|run| run.folder).collect();
-    assert_eq!(names, ["a-1L", "b-2L", "c-1L-smeared", "d-2L-smeared", "e-2L-given", "f-2L-without"]);
+    let names: Vec<String> =
+        load_runs(dir.path()).expect("sound runs").into_iter().map(|run| run.folder).collect();
+    assert_eq!(
+        names,
+        ["a-1L", "b-2L", "c-1L-smeared", "d-2L-smeared", "e-2L-given", "f-2L-without"]
+    );
 }
 
 #[test]
@@ -76,16 +92,23 @@ fn claims_json_has_the_documented_shape() {
     let list = json.as_array().expect("a list");
     assert_eq!(list.len(), RULES.len());
     for claim in list {
-        let mut keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut keys: Vec<&str> =
+            claim.as_object().expect("an object").keys().map(String::as_str).collect();
         // What is not reproduced names an experiment that would decide it.
         assert!(claim["decide"].is_string() || claim["verdict"] == "reproduced", "{claim}");
         // What has examples to draw from says how many of the draws agree.
-        assert!(claim["probability"].as_f64().is_some_and(|share| share <= 1.0) || claim["verdict"] == "out-of-reach");
+        assert!(
+            claim["probability"].as_f64().is_some_and(|share| share <= 1.0)
+                || claim["verdict"] == "out-of-reach"
+        );
         keys.retain(|key| *key != "decide" && *key != "probability");
         let mut expected = ["id", "title", "paper", "ours", "interval", "verdict", "why"];
         expected.sort_unstable();
         assert_eq!(keys, expected);
-        assert!(["reproduced", "partly", "not", "out-of-reach"].contains(&claim["verdict"].as_str().expect("a text")));
+        assert!(
+            ["reproduced", "partly", "not", "out-of-reach"]
+                .contains(&claim["verdict"].as_str().expect("a text"))
+        );
         assert!(claim["interval"].is_string() || claim["interval"].is_null());
         assert!(["id", "title", "paper", "ours", "why"].iter().all(|key| claim[key].is_string()));
     }
@@ -109,7 +132,8 @@ fn the_page_loads_nothing_and_links_to_its_tables() {
     for forbidden in ["http:", "https:", "src=", "url(", "@import", "srcset"] {
         assert!(!markup.contains(forbidden), "{forbidden}");
     }
-    for link in markup.split("href=\"").skip(1).map(|rest| rest.split('"').next().expect("a quote")) {
+    for link in markup.split("href=\"").skip(1).map(|rest| rest.split('"').next().expect("a quote"))
+    {
         match link.strip_prefix('#') {
             Some(id) => assert!(markup.contains(&format!("id=\"{id}\"")), "{link}"),
             None => assert!(link == "data:," || dir.path().join(link).is_file(), "{link}"),
@@ -123,9 +147,20 @@ fn the_rules_that_judged_are_named_beside_those_that_runs_were_planned_under() {
     write_all(dir.path(), &exact(vec![two(), one()]));
     let now = revision();
     for (manifest, words) in [
-        (None, format!("revision {now}; which were in force when these runs were planned is not on record")),
-        (Some(format!("rules = \"{now}\"\n")), format!("revision {now}, and were when these runs were planned")),
-        (Some("rules = \"<b>\u{202e}\"\n".to_string()), "so rules were changed after that".to_string()),
+        (
+            None,
+            format!(
+                "revision {now}; which were in force when these runs were planned is not on record"
+            ),
+        ),
+        (
+            Some(format!("rules = \"{now}\"\n")),
+            format!("revision {now}, and were when these runs were planned"),
+        ),
+        (
+            Some("rules = \"<b>\u{202e}\"\n".to_string()),
+            "so rules were changed after that".to_string(),
+        ),
     ] {
         if let Some(text) = manifest {
             fs::write(dir.path().join("manifest.toml"), text).expect("writable");
@@ -139,7 +174,8 @@ fn the_rules_that_judged_are_named_beside_those_that_runs_were_planned_under() {
         let q5 = report.claims.iter().find(|claim| claim.id == "Q5").expect("a claim");
         assert_eq!(q5.verdict, Verdict::OutOfReach);
     }
-    let error = build_of(dir.path(), &["nowhere".to_string()]).expect_err("no such run").to_string();
+    let error =
+        build_of(dir.path(), &["nowhere".to_string()]).expect_err("no such run").to_string();
     assert!(error.contains("nowhere"), "{error}");
 }
 
@@ -150,7 +186,8 @@ fn hostile_names_and_specs_are_inert() {
     let name = "<script>alert(1)<!-- \"'&\u{1b}[31m\u{202e}#?%";
     write_all(dir.path(), &exact(vec![Fabricated { folder: name.to_string(), ..two() }, one()]));
     let spec = dir.path().join("runs").join(name).join("spec.toml");
-    let hostile = "\nnote = \"</script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\"\n";
+    let hostile =
+        "\nnote = \"</script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\"\n";
     fs::write(&spec, read(&spec).replace("[data]", &format!("{hostile}[data]"))).expect("writable");
     let meta = dir.path().join("runs").join(name).join("measurements/meta.json");
     fs::write(&meta, r#"{"measures": "</script><b>\u001b[1m\u202e"}"#).expect("writable");
@@ -158,7 +195,11 @@ fn hostile_names_and_specs_are_inert() {
     let report = build(dir.path()).expect("hostile, but sound");
     let page = read(&report.page);
     let own = page.matches("<script").count();
-    assert_eq!(own - plotly_mentions(), 7, "three sorts of data, two packed models and our two scripts");
+    assert_eq!(
+        own - plotly_mentions(),
+        7,
+        "three sorts of data, two packed models and our two scripts"
+    );
     assert!(!page.contains("<img src=x") && !page.contains("<script>alert"));
     assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
     assert!(page.contains("&lt;script&gt;alert(1)") && page.contains("\\u{202e}"));
@@ -167,7 +208,13 @@ fn hostile_names_and_specs_are_inert() {
     ));
 
     // In the figures' JSON nothing can end the element.
-    let data = page.split("id=\"figures\">").nth(1).expect("the data").split("</script>").next().expect("its end");
+    let data = page
+        .split("id=\"figures\">")
+        .nth(1)
+        .expect("the data")
+        .split("</script>")
+        .next()
+        .expect("its end");
     assert!(!data.contains('<'));
     let _: serde_json::Value = serde_json::from_str(data).expect("JSON");
 
@@ -185,8 +232,18 @@ fn plotly_mentions() -> usize {
 fn a_damaged_line_is_named() {
     let cases: [(&str, usize, &str, &[&str]); 11] = [
         ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
-        ("metrics.jsonl", 7, r#"{"step": 7, "tokens": 70000, "loss": NaN}"#, &["metrics.jsonl, line 7", "diverged"]),
-        ("metrics.jsonl", 9, r#"{"step": 2, "tokens": 90000, "loss": 1}"#, &["line 9", "after step 8", "increase"]),
+        (
+            "metrics.jsonl",
+            7,
+            r#"{"step": 7, "tokens": 70000, "loss": NaN}"#,
+            &["metrics.jsonl, line 7", "diverged"],
+        ),
+        (
+            "metrics.jsonl",
+            9,
+            r#"{"step": 2, "tokens": 90000, "loss": 1}"#,
+            &["line 9", "after step 8", "increase"],
+        ),
         (
             "measurements/icl.jsonl",
             5,
@@ -254,7 +311,8 @@ fn a_missing_head_is_named() {
         let run = write(dir.path(), &two());
         let path = run.join("measurements/heads.jsonl");
         let text = read(&path);
-        let kept: Vec<&str> = text.lines().enumerate().filter(|(k, _)| k + 1 != gone).map(|(_, line)| line).collect();
+        let kept: Vec<&str> =
+            text.lines().enumerate().filter(|(k, _)| k + 1 != gone).map(|(_, line)| line).collect();
         fs::write(&path, kept.join("\n")).expect("writable");
         expect_error(dir.path(), &["heads.jsonl", line, "7 heads, expected 8"]);
     }
@@ -283,8 +341,18 @@ fn a_damaged_ablation_is_named() {
             text.replacen(from, to, 1)
         }
     };
-    row(&swap("\"full\"", "\"fuller\""), sweep, 1, &["ablations.jsonl, line 1", "full or pattern-preserving"]);
-    row(&swap("\"full\"", "\"pattern-preserving\""), sweep, 1, &["line 1", "expected head 0.0, full"]);
+    row(
+        &swap("\"full\"", "\"fuller\""),
+        sweep,
+        1,
+        &["ablations.jsonl, line 1", "full or pattern-preserving"],
+    );
+    row(
+        &swap("\"full\"", "\"pattern-preserving\""),
+        sweep,
+        1,
+        &["line 1", "expected head 0.0, full"],
+    );
     row(&swap("\"head\":0", "\"head\":9"), sweep, 1, &["line 1", "`head` is 9"]);
     row(
         &swap("same_token_change_by_example\":[", "same_token_change_by_example\":[1.0,"),
@@ -299,15 +367,30 @@ fn a_damaged_ablation_is_named() {
         &["line 3", "0 entries, expected 8"],
     );
     row(&swap("\"icl_change\":", "\"icl_change\":NaN,\"x\":"), sweep, 2, &["line 2", "NaN"]);
-    row(&swap("\"same_token_change\":", "\"x\":"), sweep, 2, &["line 2", "`same_token_change` is missing"]);
-    row(&swap("\"step\":0", "\"step\":5"), sweep, 16, &["line 16", "step 0 ends with 15 removals, expected 16"]);
+    row(
+        &swap("\"same_token_change\":", "\"x\":"),
+        sweep,
+        2,
+        &["line 2", "`same_token_change` is missing"],
+    );
+    row(
+        &swap("\"step\":0", "\"step\":5"),
+        sweep,
+        16,
+        &["line 16", "step 0 ends with 15 removals, expected 16"],
+    );
     row(
         &swap("\"before_step\":", "\"x\":"),
         "ablations.json",
         1,
         &["ablations.json, line 1", "`before_step` is missing"],
     );
-    row(&swap("\"squares\":[", "\"squares\":[null,"), "ablations.json", 1, &["ablations.json", "`squares[0]` is null"]);
+    row(
+        &swap("\"squares\":[", "\"squares\":[null,"),
+        "ablations.json",
+        1,
+        &["ablations.json", "`squares[0]` is null"],
+    );
     let knockouts = "knockouts.jsonl";
     row(
         &swap("\"kind\":\"heads\"", "\"kind\":\"head\""),
@@ -315,8 +398,18 @@ fn a_damaged_ablation_is_named() {
         2,
         &["line 2", "heads, substitute, path or paths"],
     );
-    row(&swap("\"layer\":1", "\"layer\":7"), knockouts, 2, &["line 2", "a layer and a head of the model"]);
-    row(&swap("\"same_token_by_example\"", "\"icl\""), knockouts, 1, &["line 1", "`same_token_by_example` is missing"]);
+    row(
+        &swap("\"layer\":1", "\"layer\":7"),
+        knockouts,
+        2,
+        &["line 2", "a layer and a head of the model"],
+    );
+    row(
+        &swap("\"same_token_by_example\"", "\"icl\""),
+        knockouts,
+        1,
+        &["line 1", "`same_token_by_example` is missing"],
+    );
 }
 
 #[test]
@@ -326,10 +419,18 @@ fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
         write_all(dir.path(), &exact(runs.to_vec()));
         let report = build(dir.path()).expect("sound runs");
         let page = read(&report.page);
-        (serde_json::to_value(&report.claims).expect("claims").as_array().expect("a list").clone(), page)
+        (
+            serde_json::to_value(&report.claims)
+                .expect("claims")
+                .as_array()
+                .expect("a list")
+                .clone(),
+            page,
+        )
     };
     let bare: Vec<_> = all().into_iter().filter(|run| run.clamp.is_none()).collect();
-    let mut bare: Vec<_> = bare.into_iter().map(|run| common::Fabricated { ablated: false, ..run }).collect();
+    let mut bare: Vec<_> =
+        bare.into_iter().map(|run| common::Fabricated { ablated: false, ..run }).collect();
     let (without, page) = claims(&bare);
     for id in ["Q10", "Q11", "R1", "S1", "A1", "A3", "A4", "K1"] {
         let claim = without.iter().find(|claim| claim["id"] == id).expect("a claim");
@@ -340,7 +441,9 @@ fn what_is_not_ablated_is_said_and_clamped_models_change_no_other_claim() {
         let claim = without.iter().find(|claim| claim["id"] == id).expect("a claim");
         assert!(claim["why"].as_str().expect("a text").contains("reproduce --clamp"), "{claim}");
     }
-    assert!(page.contains("The 2-layer vanilla run is not ablated.") && !page.contains("id=\"clamps\""));
+    assert!(
+        page.contains("The 2-layer vanilla run is not ablated.") && !page.contains("id=\"clamps\"")
+    );
     bare.iter_mut().for_each(|run| run.ablated = true);
     bare.extend(all().into_iter().filter(|run| run.clamp.is_some()));
     let (with, page) = claims(&bare);
@@ -383,10 +486,22 @@ fn a_damaged_spec_names_its_field() {
         ("seed = 0", "seed = -1", &["spec.toml", "`seed` is -1", "from 0"][..]),
         ("seed = 0\n", "", &["`seed` is missing"]),
         ("n_layers = 2", "n_layers = \"two\"", &["`model.n_layers`", "from 1 to 1024"]),
-        ("smeared_keys = false", "smeared_keys = 0", &["`model.smeared_keys` is 0", "true or false"]),
+        (
+            "smeared_keys = false",
+            "smeared_keys = 0",
+            &["`model.smeared_keys` is 0", "true or false"],
+        ),
         ("[train]", "[train", &["line 19 is not TOML"]),
-        ("[model]", "control = \"shuffle\"\n[model]", &["`data.control` is \"shuffle\"", "shuffled or fragments"]),
-        ("decay_share = 0.1", "decay_share = 1.0", &["`train.decay_share` is 1.0", "from 0 to below 1"]),
+        (
+            "[model]",
+            "control = \"shuffle\"\n[model]",
+            &["`data.control` is \"shuffle\"", "shuffled or fragments"],
+        ),
+        (
+            "decay_share = 0.1",
+            "decay_share = 1.0",
+            &["`train.decay_share` is 1.0", "from 0 to below 1"],
+        ),
     ] {
         let dir = folder();
         let run = write(dir.path(), &two());
@@ -415,9 +530,11 @@ fn the_terminal_table_keeps_its_width() {
         let widest = text.lines().map(|line| line.chars().count()).max().expect("lines");
         assert!(widest <= usize::from(width), "{widest} at {width}:\n{text}");
         assert!(!text.contains('\u{1b}'));
-        for (verdict, said) in
-            [(Verdict::Reproduced, "● reproduced"), (Verdict::Partly, "◐ partly"), (Verdict::Not, "○ not")]
-        {
+        for (verdict, said) in [
+            (Verdict::Reproduced, "● reproduced"),
+            (Verdict::Partly, "◐ partly"),
+            (Verdict::Not, "○ not"),
+        ] {
             let expected = claims.iter().filter(|claim| claim.verdict == verdict).count();
             assert_eq!(text.matches(said).count(), expected, "{said}: {text}");
         }
@@ -437,12 +554,32 @@ fn a_run_that_is_no_part_still_makes_a_page() {
 #[test]
 fn damaged_maps_and_texts_are_named() {
     let cases: [(&str, &[u8], &[&str]); 6] = [
-        ("text.json", b"{\"name\": 1}", &["text.json, line 1", "a name and a list of tokens", "explore the run again"]),
-        ("text.json", b"{\"name\": \"a\", \"tokens\": [\"b\"]}", &["text.jsonl, line 1", "10 losses for the 1 tokens"]),
-        ("maps/step-00000250.safetensors", b"\0", &["step-00000250.safetensors", "explore the run again"]),
-        ("prompts.json", b"[{\"behaviour\": \"pattern matching\"}]", &["prompts.json", "expected prompts"]),
+        (
+            "text.json",
+            b"{\"name\": 1}",
+            &["text.json, line 1", "a name and a list of tokens", "explore the run again"],
+        ),
+        (
+            "text.json",
+            b"{\"name\": \"a\", \"tokens\": [\"b\"]}",
+            &["text.jsonl, line 1", "10 losses for the 1 tokens"],
+        ),
+        (
+            "maps/step-00000250.safetensors",
+            b"\0",
+            &["step-00000250.safetensors", "explore the run again"],
+        ),
+        (
+            "prompts.json",
+            b"[{\"behaviour\": \"pattern matching\"}]",
+            &["prompts.json", "expected prompts"],
+        ),
         ("prompts.json", b"[", &["prompts.json, line 1", "expected JSON"]),
-        ("prompts.jsonl", b"{\"behaviour\": \"a\", \"layer\": 7}", &["prompts.jsonl, line 1", "`layer` is 7"]),
+        (
+            "prompts.jsonl",
+            b"{\"behaviour\": \"a\", \"layer\": 7}",
+            &["prompts.jsonl, line 1", "`layer` is 7"],
+        ),
     ];
     for (file, bytes, parts) in cases {
         let dir = folder();
@@ -456,7 +593,10 @@ fn damaged_maps_and_texts_are_named() {
     let other = write(dir.path(), &one());
     let maps = |run: &Path| run.join("measurements/maps/step-00000500.safetensors");
     fs::copy(maps(&other), maps(&run)).expect("both are there");
-    expect_error(dir.path(), &["step-00000500.safetensors", "shape [1, 4, 10, 10]", "[2, 4, 10, 10]"]);
+    expect_error(
+        dir.path(),
+        &["step-00000500.safetensors", "shape [1, 4, 10, 10]", "[2, 4, 10, 10]"],
+    );
 }
 
 #[test]
@@ -469,7 +609,9 @@ fn tokens_of_a_text_are_inert() {
     assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}') && !page.contains("<i>mine"));
     assert!(page.contains("a text of &lt;i&gt;mine&lt;/i&gt;") && page.contains("\\u{202e}abc"));
     let svg = read(&dir.path().join("figures/F8.svg"));
-    assert!(svg.contains("&lt;/script&gt;") && !svg.contains("</script>") && !svg.contains('\u{1b}'));
+    assert!(
+        svg.contains("&lt;/script&gt;") && !svg.contains("</script>") && !svg.contains('\u{1b}')
+    );
     let csv = read(&dir.path().join("figures/F8.csv"));
     assert!(csv.lines().next() == Some("token,text,value") && csv.contains("\n3, <b>,"));
 }
@@ -510,7 +652,10 @@ fn every_figure_is_a_picture_and_a_table() {
     for id in wanted {
         assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
         let svg = read(&dir.path().join(format!("figures/{id}.svg")));
-        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{id}");
+        assert!(
+            svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"),
+            "{id}"
+        );
         let csv = read(&dir.path().join(format!("figures/{id}.csv")));
         let columns = csv.lines().next().expect("a head").split(',').count();
         assert!(csv.lines().count() > 1 && columns > 2, "{id}");
@@ -527,17 +672,28 @@ fn several_folders_stand_side_by_side() {
     let out = out.path().join("new");
     let page = induction_report::compare(&dirs, &out).expect("sound runs");
     let first = read(&page);
-    let [left, right] = dirs.map(|dir| dir.file_name().expect("a name").to_string_lossy().into_owned());
-    assert!(first.contains(&format!("{left}: Attention-only")) && first.contains(&format!("{right}: Attention-only")));
+    let [left, right] =
+        dirs.map(|dir| dir.file_name().expect("a name").to_string_lossy().into_owned());
+    assert!(
+        first.contains(&format!("{left}: Attention-only"))
+            && first.contains(&format!("{right}: Attention-only"))
+    );
     // Q1 comes out otherwise, Q5 does not.
-    assert!(first.contains("<tr id=\"Q1\" class=\"differs\">") && first.contains("<tr id=\"Q5\">"), "the marks");
+    assert!(
+        first.contains("<tr id=\"Q1\" class=\"differs\">") && first.contains("<tr id=\"Q5\">"),
+        "the marks"
+    );
     assert!(
         first.contains("<tr id=\"M6\" class=\"differs\">") && first.contains("id=\"R-A1-0\""),
         "the scan of one side"
     );
     let csv = read(&out.join("figures/F3.csv"));
-    assert!([left, right].iter().all(|side| csv.contains(&format!("{side}: Score of vanilla models"))), "{csv}");
-    induction_report::compare(&[a.path().to_path_buf(), b.path().to_path_buf()], &out).expect("sound runs");
+    assert!(
+        [left, right].iter().all(|side| csv.contains(&format!("{side}: Score of vanilla models"))),
+        "{csv}"
+    );
+    induction_report::compare(&[a.path().to_path_buf(), b.path().to_path_buf()], &out)
+        .expect("sound runs");
     assert!(read(&page) == first);
 }
 
@@ -546,7 +702,9 @@ fn real_models_are_a_section_where_there_are_scans() {
     let dir = folder();
     write_all(dir.path(), &exact(vec![two(), one()]));
     let before = read(&build(dir.path()).expect("sound runs").page);
-    assert!(!before.contains("id=\"real-models\"") && !dir.path().join("figures/R-A1.svg").exists());
+    assert!(
+        !before.contains("id=\"real-models\"") && !dir.path().join("figures/R-A1.svg").exists()
+    );
     // What else lies there is nobody's business.
     fs::create_dir_all(dir.path().join("models/weights")).expect("writable");
     assert!(read(&build(dir.path()).expect("sound runs").page) == before);
@@ -557,16 +715,25 @@ fn real_models_are_a_section_where_there_are_scans() {
     for id in ["R-T1", "R-A1", "R-A2", "R-repeats", "R-removed", "R-T2", "R-F12", "R-C2"] {
         assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
         let svg = read(&dir.path().join(format!("figures/{id}.svg")));
-        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"), "{id}");
+        assert!(
+            svg.starts_with("<svg") && svg.ends_with("</svg>\n") && !svg.contains("NaN"),
+            "{id}"
+        );
         assert!(read(&dir.path().join(format!("figures/{id}.csv"))).lines().count() > 1, "{id}");
     }
-    assert!(page.contains("href=\"models/tiny/scan.json\"") && page.contains("href=\"#real-models\""));
-    assert!(page.contains("<a href=\"#R-removed\">\u{201c}removed\u{201d}</a>"), "where M6 is seen");
+    assert!(
+        page.contains("href=\"models/tiny/scan.json\"") && page.contains("href=\"#real-models\"")
+    );
+    assert!(
+        page.contains("<a href=\"#R-removed\">\u{201c}removed\u{201d}</a>"),
+        "where M6 is seen"
+    );
     // One panel of the head that matches best, which is the best on the prompt, too.
     assert_eq!(page.matches("id=\"R-F12-").count(), 2, "the title and one panel");
     assert!(read(&build(dir.path()).expect("a sound scan").page) == page);
     // What follows the section is as it was.
-    let section = page.split_once("<section aria-labelledby=\"real-models\">").expect("the section").1;
+    let section =
+        page.split_once("<section aria-labelledby=\"real-models\">").expect("the section").1;
     let after = section.split_once("</section>").expect("its end").1;
     let after = after.split("id=\"figures\"").next().expect("the page before the data");
     assert!(after.len() > 10_000 && before.contains(after), "what follows the section");
@@ -584,14 +751,27 @@ fn a_scan_is_inert() {
         assert!(!page.contains('\u{1b}') && !page.contains('\u{202e}'));
         assert!(!page.contains("<b>tiny") && !page.contains("<i>a text"));
         assert!(page.contains("&lt;b&gt;tiny&lt;/b&gt; \\u{1b}[1m\\u{202e}.gguf"));
-        let data = page.split("id=\"figures\">").nth(1).expect("the data").split("</script>").next().expect("its end");
+        let data = page
+            .split("id=\"figures\">")
+            .nth(1)
+            .expect("the data")
+            .split("</script>")
+            .next()
+            .expect("its end");
         assert!(!data.contains('<') && data.contains("\\u003c/script>"));
         let figures: Value = serde_json::from_str(data).expect("JSON");
-        let map = figures.as_array().expect("a list").iter().find(|figure| figure["id"] == "R-F12").expect("a map");
+        let map = figures
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|figure| figure["id"] == "R-F12")
+            .expect("a map");
         assert_eq!(map["panels"][0]["heat"]["labels"][2], " <b>");
         assert_eq!(map["panels"][0]["heat"]["z"][1][1], 0.498);
     }
-    for file in ["claims.md", "claims.json", "figures/R-F12.svg", "figures/R-A1.svg", "figures/R-T1.csv"] {
+    for file in
+        ["claims.md", "claims.json", "figures/R-F12.svg", "figures/R-A1.svg", "figures/R-T1.csv"]
+    {
         let text = read(&dir.path().join(file));
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{file}");
         assert!(!file.ends_with("svg") || !text.contains("<b>"), "{file}");
@@ -614,11 +794,21 @@ fn a_page_of_scans_stands_alone() {
     let out = dir.path().join("scan.html");
     build_scan(&[dir.path().join("models/series")], &out).expect("sound scans");
     let page = read(&out);
-    assert!(page.contains("id=\"R-series\"") && page.contains("id=\"M4\"") && !page.contains("id=\"Q1\""));
+    assert!(
+        page.contains("id=\"R-series\"")
+            && page.contains("id=\"M4\"")
+            && !page.contains("id=\"Q1\"")
+    );
     assert!(page.contains("from step 1: prefix matching 0.90, second copy 10.90 nats to "));
-    assert!(!page.contains("figures/") && !page.contains("models/") && page.contains("default-src 'none'"));
+    assert!(
+        !page.contains("figures/")
+            && !page.contains("models/")
+            && page.contains("default-src 'none'")
+    );
     let markup = page.split("<script").next().expect("the page before the scripts");
-    for link in markup.split("href=\"#").skip(1).map(|rest| rest.split('"').next().expect("a quote")) {
+    for link in
+        markup.split("href=\"#").skip(1).map(|rest| rest.split('"').next().expect("a quote"))
+    {
         assert!(markup.contains(&format!("id=\"{link}\"")), "{link}");
     }
     build_scan(&[dir.path().join("models/series")], &out).expect("sound scans");
@@ -628,10 +818,18 @@ fn a_page_of_scans_stands_alone() {
     // The same series in a report.
     write_all(dir.path(), &exact(vec![two(), one()]));
     let report = read(&build(dir.path()).expect("sound scans").page);
-    assert!(report.contains("id=\"R-series\"") && report.contains("href=\"models/series/001/scan.json\""));
+    assert!(
+        report.contains("id=\"R-series\"")
+            && report.contains("href=\"models/series/001/scan.json\"")
+    );
 
-    let error = build_scan(&[dir.path().join("nowhere")], &out).expect_err("nothing there").to_string();
-    assert!(error.contains("nowhere") && error.contains("scan.json is missing") && error.contains("induction scan"));
+    let error =
+        build_scan(&[dir.path().join("nowhere")], &out).expect_err("nothing there").to_string();
+    assert!(
+        error.contains("nowhere")
+            && error.contains("scan.json is missing")
+            && error.contains("induction scan")
+    );
 }
 
 #[test]
@@ -655,19 +853,30 @@ fn a_damaged_scan_is_named() {
         &["`model.n_layers` is 0, expected a whole number from 1 to"],
     );
     refused(&|scan| scan["model"]["name"] = json!(5), &["`model.name` is 5, expected a text"]);
-    refused(&|scan| scan["heads"][3]["prefix_matching"] = json!(1.5), &["`heads[3].prefix_matching` is 1.5"]);
+    refused(
+        &|scan| scan["heads"][3]["prefix_matching"] = json!(1.5),
+        &["`heads[3].prefix_matching` is 1.5"],
+    );
     refused(
         &|scan| scan["heads"][3]["some_other_score"] = json!("a"),
         &["`heads[3].some_other_score`", "finite number"],
     );
     refused(&|scan| scan["heads"][3]["role"] = json!("king"), &["`heads[3].role` is \"king\""]);
-    refused(&|scan| scan["heads"][3]["head"] = json!(2), &["`heads[3]` is head 0.2, which is there twice"]);
+    refused(
+        &|scan| scan["heads"][3]["head"] = json!(2),
+        &["`heads[3]` is head 0.2, which is there twice"],
+    );
     let pop = |scan: &mut Value| drop(scan["heads"].as_array_mut().expect("a list").pop());
     refused(&pop, &["`heads` has 79 entries, expected 80"]);
-    let short = |scan: &mut Value| drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop());
+    let short = |scan: &mut Value| {
+        drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop())
+    };
     refused(&short, &["`repeated.by_position`", "a list of 100 finite numbers"]);
     refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);
-    refused(&|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"), &["`ablation.sets[0].kind`", "matched"]);
+    refused(
+        &|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"),
+        &["`ablation.sets[0].kind`", "matched"],
+    );
     refused(
         &|scan| scan["ablation"]["sets"][1]["kind"] = json!("induction"),
         &["2 sets of kind induction, expected 1"],
@@ -676,11 +885,26 @@ fn a_damaged_scan_is_named() {
         &|scan| scan["ablation"]["sets"][0]["heads"] = json!([[99, 0]]),
         &["`ablation.sets[0].heads`", "of the model"],
     );
-    refused(&|scan| scan["behaviours"][5]["share"] = json!(-0.1), &["`behaviours[5].share` is -0.1"]);
-    refused(&|scan| scan["behaviours"][5]["behaviour"] = json!("x"), &["`behaviours[5].behaviour` is \"x\""]);
-    refused(&|scan| scan["shown"][0]["heads"][0]["attention"][1] = json!([255]), &["`shown[0].heads[0].attention`"]);
-    refused(&|scan| scan["shown"][0]["heads"][0]["attention"][0] = json!([256]), &["10 rows of 1, 2, .. entries"]);
-    refused(&|scan| scan["shown"][0]["tokens"][0] = json!(0), &["`shown[0].tokens`", "a list of texts"]);
+    refused(
+        &|scan| scan["behaviours"][5]["share"] = json!(-0.1),
+        &["`behaviours[5].share` is -0.1"],
+    );
+    refused(
+        &|scan| scan["behaviours"][5]["behaviour"] = json!("x"),
+        &["`behaviours[5].behaviour` is \"x\""],
+    );
+    refused(
+        &|scan| scan["shown"][0]["heads"][0]["attention"][1] = json!([255]),
+        &["`shown[0].heads[0].attention`"],
+    );
+    refused(
+        &|scan| scan["shown"][0]["heads"][0]["attention"][0] = json!([256]),
+        &["10 rows of 1, 2, .. entries"],
+    );
+    refused(
+        &|scan| scan["shown"][0]["tokens"][0] = json!(0),
+        &["`shown[0].tokens`", "a list of texts"],
+    );
 
     let dir = folder();
     write_all(dir.path(), &[one()]);

@@ -1,5 +1,5 @@
-//! Every rule, held against fabricated runs with the effect and without it: a rule that no model could fail, or pass, is a
-//! defect.
+//! Every rule, held against fabricated runs with the effect and without it: a rule that no model
+//! could fail, or pass, is a defect.
 
 mod common;
 
@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use common::{
-    Fabricated, all, deep, elsewhere, everything, exact, families, fragments, mlp, one, one_smeared, scan, seed,
-    shuffled, two, two_given, two_smeared, two_without, unchanged, write_all, write_scan,
+    Fabricated, all, deep, elsewhere, everything, exact, families, fragments, mlp, one,
+    one_smeared, scan, seed, shuffled, two, two_given, two_smeared, two_without, unchanged,
+    write_all, write_scan,
 };
 use induction_report::Verdict::{Not, OutOfReach, Partly, Reproduced};
 use induction_report::{Claim, RULES, Rule, Verdict, claims, load_runs, load_scans, revision};
@@ -39,7 +40,8 @@ fn expect(claim: &Claim, verdict: Verdict, why: &str) {
 /// An experiment of a few runs, the verdict of a rule on it, and what must be said.
 type Case = (&'static str, Verdict, &'static str, fn() -> Vec<Fabricated>);
 
-/// What fails a rule, and what half of it; all of them differ from what passes by as little as they can.
+/// What fails a rule, and what half of it; all of them differ from what passes by as little as they
+/// can.
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     ("Q1", Reproduced, "from 0.14 to 0.50 nats", || vec![Fabricated { before: 0.14, after: 0.5, ..two() }]),
@@ -185,7 +187,8 @@ fn what_lacks_the_effect_fails() {
 #[test]
 fn no_rule_lacks_a_case_that_fails_it() {
     let of_models = MODELS.iter().map(|(id, verdict, ..)| (*id, *verdict));
-    let cases: Vec<(&str, Verdict)> = CASES.iter().map(|(id, verdict, ..)| (*id, *verdict)).chain(of_models).collect();
+    let cases: Vec<(&str, Verdict)> =
+        CASES.iter().map(|(id, verdict, ..)| (*id, *verdict)).chain(of_models).collect();
     assert!(cases.iter().all(|(id, _)| RULES.iter().any(|rule| rule.id == *id)));
     for rule in RULES {
         assert!(cases.contains(&(rule.id, Not)), "nothing fails {}", rule.id);
@@ -221,7 +224,8 @@ fn a_perfect_experiment_reproduces_everything() {
         };
         assert!(claim.why.contains(seeds), "expected {seeds:?} in {claim:#?}");
         assert!(
-            !claim.why.contains("read 0.5 times") && claim.probability.is_none_or(|share| share >= 0.95),
+            !claim.why.contains("read 0.5 times")
+                && claim.probability.is_none_or(|share| share >= 0.95),
             "{claim:#?}"
         );
         assert_eq!(claim.decide.is_none(), claim.verdict == Reproduced, "{claim:#?}");
@@ -236,8 +240,15 @@ fn a_perfect_experiment_reproduces_everything() {
 
 #[test]
 fn near_a_limit_the_verdict_is_inside_the_noise() {
-    // 16 examples in equal steps of 0.02: a standard error of 0.02 sqrt(255 / 12 / 16), and 3.9 of those in 95 %.
-    let runs = [Fabricated { before: 0.145, spread: 0.02, passes: 2.5, train_tokens: 40_000_000, ..two() }];
+    // 16 examples in equal steps of 0.02: a standard error of 0.02 sqrt(255 / 12 / 16), and 3.9 of
+    // those in 95 %.
+    let runs = [Fabricated {
+        before: 0.145,
+        spread: 0.02,
+        passes: 2.5,
+        train_tokens: 40_000_000,
+        ..two()
+    }];
     let claims = judged(&runs);
     let claim = find(&claims, "Q1");
     expect(claim, Reproduced, "The verdict is inside the noise");
@@ -246,7 +257,10 @@ fn near_a_limit_the_verdict_is_inside_the_noise() {
     assert!(claim.decide.is_some(), "what would decide it");
     let [low, high] = ends(claim.interval.as_deref().expect("several examples"));
     let expected = 0.02 * (255.0f64 / 12.0 / 16.0).sqrt() * 2.0 * 1.96;
-    assert!(low < 0.145 && 0.145 < high && ((high - low) / expected - 1.0).abs() < 0.15, "{low} to {high}: {expected}");
+    assert!(
+        low < 0.145 && 0.145 < high && ((high - low) / expected - 1.0).abs() < 0.15,
+        "{low} to {high}: {expected}"
+    );
     // Far from every limit the same noise does not matter.
     assert_eq!(find(&claims, "Q4").probability, Some(1.0));
     // What else is said of such a run.
@@ -277,17 +291,22 @@ fn a_change_that_examples_do_not_agree_on_is_no_window() {
 
 #[test]
 fn the_mean_over_seeds_decides() {
-    let with =
-        |number: u64, before: f64, after: f64| seed(number, vec![Fabricated { before, after, ..two() }]).remove(0);
-    // The first alone would be partly Q2; of what comes before the change the seeds agree, of what comes after they do not.
+    let with = |number: u64, before: f64, after: f64| {
+        seed(number, vec![Fabricated { before, after, ..two() }]).remove(0)
+    };
+    // The first alone would be partly Q2; of what comes before the change the seeds agree, of what
+    // comes after they do not.
     let claims = judged(&[with(0, 0.05, 0.9), with(1, 0.05, 0.6), with(2, 0.05, 0.7)]);
     let [q1, q2] = ["Q1", "Q2"].map(|id| find(&claims, id));
     expect(q2, Reproduced, "seed 0: 0.90 nats, partly reproduced; seed 1: 0.60 nats, reproduced");
     assert!(
-        q2.ours == "0.73 nats" && q2.why.contains("means over 3 seeds; the sentences are about the first"),
+        q2.ours == "0.73 nats"
+            && q2.why.contains("means over 3 seeds; the sentences are about the first"),
         "{q2:#?}"
     );
-    let width = |claim: &Claim| ends(claim.interval.as_deref().expect("draws")).into_iter().rev().reduce(|a, b| a - b);
+    let width = |claim: &Claim| {
+        ends(claim.interval.as_deref().expect("draws")).into_iter().rev().reduce(|a, b| a - b)
+    };
     let [narrow, wide] = [q1, q2].map(|claim| width(claim).expect("two ends"));
     // Of two degrees of freedom: 4.3 standard errors on each side.
     let stderr = (0.03f64 / 3.0 * 7.0 / 9.0).sqrt();
@@ -303,7 +322,11 @@ fn the_mean_over_seeds_decides() {
 
     // Two of three: there is none.
     let claim = exactly(
-        vec![with(0, 0.05, 0.42), seed(1, vec![unchanged()]).remove(0), seed(2, vec![unchanged()]).remove(0)],
+        vec![
+            with(0, 0.05, 0.42),
+            seed(1, vec![unchanged()]).remove(0),
+            seed(2, vec![unchanged()]).remove(0),
+        ],
         "Q1",
     );
     expect(&claim, Not, "seed 0: 0.050 nats, reproduced");
@@ -346,7 +369,10 @@ fn what_is_missing_is_out_of_reach_and_named() {
             assert!(find(&claims, id).probability.is_none() && find(&claims, id).decide.is_some());
         }
         // What has its runs is judged as before.
-        assert_eq!(find(&claims, "Q6").verdict, if folders[..] == ["b-2L", "i-"] { OutOfReach } else { Reproduced });
+        assert_eq!(
+            find(&claims, "Q6").verdict,
+            if folders[..] == ["b-2L", "i-"] { OutOfReach } else { Reproduced }
+        );
     }
     let bare = judged(&exact(
         [all(), families()]
@@ -376,29 +402,45 @@ fn parts_are_told_by_content() {
     }
     let clean = judged(&runs);
     assert_eq!(clean, judged(&exact(all())));
-    // A run on other data has a claim of its own and touches no other; nor does a clamp that none is about, or a control.
-    let synthetic =
-        Fabricated { folder: "0-synthetic".to_string(), source: "repeats".to_string(), after: 3.0, ..two() };
-    let window = Fabricated { folder: "0-window".to_string(), clamp: Some("window"), after: 3.0, ..two() };
+    // A run on other data has a claim of its own and touches no other; nor does a clamp that none
+    // is about, or a control.
+    let synthetic = Fabricated {
+        folder: "0-synthetic".to_string(),
+        source: "repeats".to_string(),
+        after: 3.0,
+        ..two()
+    };
+    let window =
+        Fabricated { folder: "0-window".to_string(), clamp: Some("window"), after: 3.0, ..two() };
     let control = Fabricated { after: 3.0, ..shuffled() };
     runs.extend(exact(vec![synthetic, window, control]));
-    let others =
-        |claims: Vec<Claim>| claims.into_iter().filter(|claim| !["Q21", "N1"].contains(&claim.id)).collect::<Vec<_>>();
+    let others = |claims: Vec<Claim>| {
+        claims.into_iter().filter(|claim| !["Q21", "N1"].contains(&claim.id)).collect::<Vec<_>>()
+    };
     assert_eq!(others(judged(&runs)), others(clean));
     let apart = vec![Fabricated { source: "repeats".to_string(), ..one() }, two()];
     expect(&exactly(apart, "Q5"), OutOfReach, "on this data is missing");
-    expect(&exactly(vec![Fabricated { d_mlp: 512, ..two() }], "Q1"), OutOfReach, "2-layer vanilla run");
+    expect(
+        &exactly(vec![Fabricated { d_mlp: 512, ..two() }], "Q1"),
+        OutOfReach,
+        "2-layer vanilla run",
+    );
 }
 
 #[test]
 fn the_words_of_a_rule_hold_its_limits() {
     let lacks = |rule: &Rule| {
-        let missing: Vec<_> = rule.limits().into_iter().filter(|limit| !holds_number(rule.rule, limit)).collect();
+        let missing: Vec<_> =
+            rule.limits().into_iter().filter(|limit| !holds_number(rule.rule, limit)).collect();
         (!missing.is_empty()).then(|| format!("{} lacks {missing:?}: {}", rule.id, rule.rule))
     };
     let lacking: Vec<String> = RULES.iter().filter_map(lacks).collect();
     assert!(lacking.is_empty(), "{}", lacking.join("\n"));
-    assert!(RULES.iter().all(|rule| !rule.limits().is_empty() || ["Q23", "M4", "M6"].contains(&rule.id)));
+    assert!(
+        RULES
+            .iter()
+            .all(|rule| !rule.limits().is_empty() || ["Q23", "M4", "M6"].contains(&rule.id))
+    );
     // Those about models are code: their limits stand in the words all the same.
     for (id, words) in [
         ("Q23", &["16 layers", "0.3", "-0.9", "below 0"][..]),
@@ -415,7 +457,9 @@ fn holds_number(text: &str, words: &str) -> bool {
     let inside = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     text.match_indices(words).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + words.len()..]);
-        let longer = after.strip_prefix('.').map_or(inside(after.chars().next()), |rest| inside(rest.chars().next()));
+        let longer = after
+            .strip_prefix('.')
+            .map_or(inside(after.chars().next()), |rest| inside(rest.chars().next()));
         !longer && !before.ends_with(|c: char| c.is_ascii_digit() || c == '.')
     })
 }
@@ -423,7 +467,10 @@ fn holds_number(text: &str, words: &str) -> bool {
 #[test]
 fn a_revision_names_these_rules() {
     let revision = revision();
-    assert!(revision.len() == 12 && revision.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{revision}");
+    assert!(
+        revision.len() == 12 && revision.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')),
+        "{revision}"
+    );
     assert_eq!(revision, induction_report::revision());
 }
 
@@ -518,7 +565,10 @@ fn what_a_model_lacks_fails() {
     }
     let shown = |id: &str, part: &str| {
         let claim = of_model(scan(), id);
-        assert!(claim.interval.as_ref().is_some_and(|interval| interval.contains(part)), "{claim:#?}");
+        assert!(
+            claim.interval.as_ref().is_some_and(|interval| interval.contains(part)),
+            "{claim:#?}"
+        );
     };
     shown("M4", "translation 56 % to 64 %");
     shown("M6", "rise 7.80 to 8.20");
@@ -537,14 +587,23 @@ fn the_largest_model_decides_and_of_a_series_the_last() {
     let m6 = |scans: &[(&str, Value)]| find(&of_models(scans), "M6").clone();
     let claim = m6(&[("a", of(9, 1.0)), ("b", of(5, 8.0))]);
     assert_eq!(claim.verdict, Reproduced);
-    assert!(claim.why.starts_with("m9: ") && claim.why.contains("Other scans, same rule: m5: "), "{claim:#?}");
+    assert!(
+        claim.why.starts_with("m9: ") && claim.why.contains("Other scans, same rule: m5: "),
+        "{claim:#?}"
+    );
     let claim = m6(&[("a", of(5, 1.0)), ("s/000", of(9, 1.0)), ("s/001", of(9, 8.0))]);
     assert_eq!(claim.verdict, Partly);
-    assert!(claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"), "{claim:#?}");
+    assert!(
+        claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"),
+        "{claim:#?}"
+    );
     // Chosen tokens never speak for a model, not even for a larger one.
     let mut chosen = of(9, 1.0);
     chosen["ids_below"] = json!(1500);
     let claim = m6(&[("a", of(5, 8.0)), ("b", chosen)]);
     assert_eq!(claim.verdict, Partly);
-    assert!(claim.why.starts_with("m5: ") && claim.why.contains("m9, random tokens below 1500: "), "{claim:#?}");
+    assert!(
+        claim.why.starts_with("m5: ") && claim.why.contains("m9, random tokens below 1500: "),
+        "{claim:#?}"
+    );
 }

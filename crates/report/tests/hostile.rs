@@ -10,9 +10,11 @@ use induction_report::{load_run, parse_scan};
 use induction_torture::{attack, digits_changed, mutated, scratch};
 
 /// What need not be there; without `explore.json` no text is read.
-const OPTIONAL: [&str; 4] = ["ablations.jsonl", "ablations.json", "knockouts.jsonl", "explore.json"];
+const OPTIONAL: [&str; 4] =
+    ["ablations.jsonl", "ablations.json", "knockouts.jsonl", "explore.json"];
 
-/// Damages each of these files by itself, in a run that has no other of the [`OPTIONAL`] ones than this.
+/// Damages each of these files by itself, in a run that has no other of the [`OPTIONAL`] ones than
+/// this.
 fn attack_files(optional: Option<&str>, chosen: impl Fn(&str) -> bool) {
     let dir = scratch();
     let run = small(dir.path());
@@ -26,13 +28,20 @@ fn attack_files(optional: Option<&str>, chosen: impl Fn(&str) -> bool) {
         let original = fs::read(&path).unwrap();
         // Every other file is as well formed as before, with other digits.
         let damaged = |seed: u64| {
-            if seed.is_multiple_of(2) { mutated(&original, seed) } else { digits_changed(&original, seed) }
+            if seed.is_multiple_of(2) {
+                mutated(&original, seed)
+            } else {
+                digits_changed(&original, seed)
+            }
         };
         let tally = attack(&format!("report: {file}"), &path, damaged, |path| {
             load_run(&run).map_err(|error| {
                 let message = error.to_string();
                 // A table may no longer fit another one, which is named then.
-                assert!(message.contains(&folder) && !message.chars().any(char::is_control), "{message}");
+                assert!(
+                    message.contains(&folder) && !message.chars().any(char::is_control),
+                    "{message}"
+                );
                 format!("{}: {message}", path.display())
             })
         });
@@ -49,12 +58,16 @@ fn specs_and_logs() {
 
 #[test]
 fn tables_of_snapshots() {
-    attack_files(None, |file| ["icl", "loss_by", "copies", "random", "heads"].iter().any(|name| file.contains(name)));
+    attack_files(None, |file| {
+        ["icl", "loss_by", "copies", "random", "heads"].iter().any(|name| file.contains(name))
+    });
 }
 
 #[test]
 fn summaries_and_losses() {
-    attack_files(None, |file| ["summary", "meta", "losses/"].iter().any(|name| file.contains(name)));
+    attack_files(None, |file| {
+        ["summary", "meta", "losses/"].iter().any(|name| file.contains(name))
+    });
 }
 
 #[test]
@@ -79,10 +92,17 @@ fn scans() {
     let dir = scratch();
     let path = small(dir.path()).join("scan.json");
     let original = fs::read(&path).unwrap();
-    let damaged =
-        |seed: u64| if seed.is_multiple_of(2) { mutated(&original, seed) } else { digits_changed(&original, seed) };
+    let damaged = |seed: u64| {
+        if seed.is_multiple_of(2) {
+            mutated(&original, seed)
+        } else {
+            digits_changed(&original, seed)
+        }
+    };
     let read = |path: &std::path::Path| match String::from_utf8(fs::read(path).unwrap()) {
-        Ok(text) => parse_scan(&text, path, "x".into()).map(drop).map_err(|error| error.to_string()),
+        Ok(text) => {
+            parse_scan(&text, path, "x".into()).map(drop).map_err(|error| error.to_string())
+        }
         Err(_) => Err("scan.json: the reader of files refuses it".into()),
     };
     attack("report: scan.json", &path, damaged, read).between(0.3, 0.95);
@@ -93,7 +113,8 @@ fn scans() {
 fn a_header_with_control_characters_is_quoted_without_them() {
     let dir = scratch();
     let run = small(dir.path());
-    let header = br#"{"pattern": {"dtype": "\u0007\u001b[2J", "shape": [0], "data_offsets": [0, 0]}}"#;
+    let header =
+        br#"{"pattern": {"dtype": "\u0007\u001b[2J", "shape": [0], "data_offsets": [0, 0]}}"#;
     let path = run.join("measurements/maps/step-00000000.safetensors");
     fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header].concat()).unwrap();
     let message = load_run(&run).err().unwrap().to_string();

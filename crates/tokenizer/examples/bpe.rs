@@ -1,4 +1,5 @@
-//! A byte-level BPE learned from a text, and what its size buys: `cargo run -p induction-tokenizer --example bpe`
+//! A byte-level BPE learned from a text, and what its size buys: `cargo run -p induction-tokenizer
+//! --example bpe`
 //!
 //! ```text
 //! d_vocab  characters a token, learned text   next verse
@@ -49,10 +50,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // No text is unknown: what no merge covers is bytes.
     for text in ["the evening of the second day", "Abend und Morgen, zweiter Tag ☀"] {
         let ids = tokenizer.encode(text);
-        let pieces = ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<Vec<_>, _>>()?;
-        println!("\n{} characters, {} tokens: {}", text.chars().count(), ids.len(), pieces.join("|"));
+        let pieces =
+            ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<Vec<_>, _>>()?;
+        println!(
+            "\n{} characters, {} tokens: {}",
+            text.chars().count(),
+            ids.len(),
+            pieces.join("|")
+        );
         println!("ids {ids:?}");
-        println!("decoded: {:?}, the same: {}", tokenizer.decode(&ids)?, tokenizer.decode(&ids)? == text);
+        println!(
+            "decoded: {:?}, the same: {}",
+            tokenizer.decode(&ids)?,
+            tokenizer.decode(&ids)? == text
+        );
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainer, Merges, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
-    AddedToken, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, TokenizerBuilder,
-    TokenizerImpl, Trainer,
+    AddedToken, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    TokenizerBuilder, TokenizerImpl, Trainer,
 };
 
 use crate::{Document, Error, Result, Tokenizer, bytes, tokenizer_file};
@@ -24,10 +24,12 @@ pub const MAX_D_VOCAB: usize = 1 << 16;
 /// A pair seen once is no pattern; the library's own byte-level default.
 const MIN_PAIR_COUNT: u64 = 2;
 
-/// The trainer's cost is quadratic in the length of a word, and a text without spaces (DNA, base64) is one word.
+/// The trainer's cost is quadratic in the length of a word, and a text without spaces (DNA, base64)
+/// is one word.
 const MAX_TRAINING_WORD: usize = 1024;
 
-/// The library keeps about a hundred bytes of bookkeeping a byte of text; in chunks that is nothing.
+/// The library keeps about a hundred bytes of bookkeeping a byte of text; in chunks that is
+/// nothing.
 const CHUNK_BYTES: usize = 1 << 16;
 
 type Inner = TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>;
@@ -41,12 +43,16 @@ pub struct BpeTokenizer {
 }
 
 impl BpeTokenizer {
-    /// Learns a vocabulary of exactly `d_vocab` tokens: [`BOS`], the 256 bytes, and the merges of the most frequent pairs
-    /// (pairs that occur at least twice; ties go to the pair of lower ids). The same texts give the same tokenizer.
+    /// Learns a vocabulary of exactly `d_vocab` tokens: [`BOS`], the 256 bytes, and the merges of
+    /// the most frequent pairs (pairs that occur at least twice; ties go to the pair of lower ids).
+    /// The same texts give the same tokenizer.
     ///
     /// # Errors
     /// If `d_vocab` is outside [`MIN_D_VOCAB`]..=[`MAX_D_VOCAB`], or more than the texts support.
-    pub fn train<'a>(documents: impl IntoIterator<Item = &'a Document>, d_vocab: usize) -> Result<Self> {
+    pub fn train<'a>(
+        documents: impl IntoIterator<Item = &'a Document>,
+        d_vocab: usize,
+    ) -> Result<Self> {
         check_d_vocab(d_vocab)?;
         let mut trainer = BpeTrainer::builder()
             .show_progress(false)
@@ -72,8 +78,8 @@ impl BpeTokenizer {
     /// Reads the `tokenizer.json` that [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Tokenizer`] if the file is damaged, or a tokenizer of another kind: it would give a model
-    /// other ids, or lose bytes.
+    /// [`Error::Io`]; [`Error::Tokenizer`] if the file is damaged, or a tokenizer of another kind:
+    /// it would give a model other ids, or lose bytes.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::from_bytes(path, &tokenizer_file::read(path, tokenizer_file::of_file(path))?)
@@ -81,13 +87,16 @@ impl BpeTokenizer {
 
     /// As [`load`](Self::load), from what the file at `path` holds.
     pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let (vocab, merges) = tokenizer_file::parse(bytes).map_err(tokenizer_file::of_file(path))?;
+        let (vocab, merges) =
+            tokenizer_file::parse(bytes).map_err(tokenizer_file::of_file(path))?;
         Self::from_parts(vocab, merges)
     }
 
     fn from_parts(vocab: Vec<String>, merges: Merges) -> Result<Self> {
         let vocab: Vocab = vocab.into_iter().zip(0..).collect();
-        Self::from_model(guarded("load a tokenizer", || BPE::builder().vocab_and_merges(vocab, merges).build())?)
+        Self::from_model(guarded("load a tokenizer", || {
+            BPE::builder().vocab_and_merges(vocab, merges).build()
+        })?)
     }
 
     fn from_model(model: BPE) -> Result<Self> {
@@ -100,31 +109,37 @@ impl BpeTokenizer {
                 .with_decoder(Some(ByteLevel::default()))
                 .build()?;
             inner.add_special_tokens(&[AddedToken::from(BOS, true)]);
-            // A `<|bos|>` written in a document is seven characters; only this crate places the token.
+            // A `<|bos|>` written in a document is seven characters; only this crate places the
+            // token.
             inner.set_encode_special_tokens(true);
             Ok(inner)
         })?;
         let byte_of = bytes::bytes();
         let mut pieces = vec![Vec::new(); inner.get_vocab_size(true)];
         for (token, id) in inner.get_vocab(true) {
-            // BOS happens to be made of characters that stand for themselves, so it needs no case of its own.
+            // BOS happens to be made of characters that stand for themselves, so it needs no case
+            // of its own.
             pieces[id as usize] = token.chars().filter_map(|c| byte_of.get(&c).copied()).collect();
         }
         Ok(Self { inner, pieces })
     }
 
-    /// The ids of a text. [`BOS`] is neither added nor recognised: a text that contains its characters gives theirs.
+    /// The ids of a text. [`BOS`] is neither added nor recognised: a text that contains its
+    /// characters gives theirs.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3);
         for chunk in chunks(text) {
-            let encoding =
-                self.inner.encode_fast(chunk, false).expect("all 256 bytes are tokens, so no text is unknown");
+            let encoding = self
+                .inner
+                .encode_fast(chunk, false)
+                .expect("all 256 bytes are tokens, so no text is unknown");
             ids.extend_from_slice(encoding.get_ids());
         }
         ids
     }
 
-    /// The text of some ids. Bytes that are not UTF-8, as when a character is cut in half, become U+FFFD.
+    /// The text of some ids. Bytes that are not UTF-8, as when a character is cut in half, become
+    /// U+FFFD.
     ///
     /// # Errors
     /// [`Error::UnknownToken`] for an id of `d_vocab` or more.
@@ -153,7 +168,8 @@ impl BpeTokenizer {
     /// [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        induction_files::write_atomic(path, self.to_json()?.as_bytes()).map_err(Error::io("write the tokenizer", path))
+        induction_files::write_atomic(path, self.to_json()?.as_bytes())
+            .map_err(Error::io("write the tokenizer", path))
     }
 
     pub(crate) fn to_json(&self) -> Result<String> {
@@ -174,8 +190,12 @@ fn byte_level() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The library has panicked on crafted input before; what it is given here is validated, and this is the second line.
-pub(crate) fn guarded<T>(action: &'static str, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+/// The library has panicked on crafted input before; what it is given here is validated, and this
+/// is the second line.
+pub(crate) fn guarded<T>(
+    action: &'static str,
+    work: impl FnOnce() -> tokenizers::Result<T>,
+) -> Result<T> {
     let reason = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.to_string(),
@@ -202,8 +222,8 @@ fn shortened(word: &str) -> Vec<String> {
 
 /// Cuts a text where no word can reach across: before a line end that follows a visible character.
 ///
-/// There GPT-2's pattern always starts a new match, and its only look-ahead is about what follows white space.
-/// So the ids of the chunks are the ids of the text.
+/// There GPT-2's pattern always starts a new match, and its only look-ahead is about what follows
+/// white space. So the ids of the chunks are the ids of the text.
 fn chunks(mut rest: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let (chunk, after) = rest.split_at(first_cut(rest));
@@ -214,7 +234,12 @@ fn chunks(mut rest: &str) -> impl Iterator<Item = &str> {
 
 fn first_cut(text: &str) -> usize {
     let after_visible = |&at: &usize| text[..at].ends_with(|c: char| !c.is_whitespace());
-    let line_ends = text.bytes().enumerate().skip(CHUNK_BYTES).filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+    let line_ends = text
+        .bytes()
+        .enumerate()
+        .skip(CHUNK_BYTES)
+        .filter(|(_, byte)| *byte == b'\n')
+        .map(|(at, _)| at);
     line_ends.into_iter().find(after_visible).unwrap_or(text.len())
 }
 

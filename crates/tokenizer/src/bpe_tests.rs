@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 fn documents(texts: &[&str]) -> Vec<Document> {
-    let document = |(i, text): (usize, &&str)| Document { id: i.to_string(), text: (*text).to_owned() };
+    let document =
+        |(i, text): (usize, &&str)| Document { id: i.to_string(), text: (*text).to_owned() };
     texts.iter().enumerate().map(document).collect()
 }
 
@@ -12,7 +13,8 @@ static SMALL: LazyLock<BpeTokenizer> = LazyLock::new(|| {
     BpeTokenizer::train(&documents(&[&text.repeat(5)]), 300).unwrap()
 });
 
-/// Text as hostile as it gets: every character, and often those that the pattern and the format treat apart.
+/// Text as hostile as it gets: every character, and often those that the pattern and the format
+/// treat apart.
 fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any::<char>().prop_map(String::from),
@@ -53,7 +55,11 @@ fn a_cut_never_falls_within_white_space() {
     // "\n\n   " is one token of SMALL; the place where a cut is looked for first moves through it.
     for shift in 0..10 {
         let text = "x".repeat(CHUNK_BYTES - 5 + shift) + "\n\n    return None\n";
-        assert_eq!(SMALL.encode(&text), SMALL.inner.encode_fast(&text[..], false).unwrap().get_ids(), "{shift}");
+        assert_eq!(
+            SMALL.encode(&text),
+            SMALL.inner.encode_fast(&text[..], false).unwrap().get_ids(),
+            "{shift}"
+        );
     }
 }
 
@@ -72,7 +78,8 @@ fn the_vocabulary_is_bos_bytes_merges() {
     assert_eq!((t.d_vocab(), t.bos()), (300, 0));
     assert_eq!(t.token_text(0).unwrap(), BOS);
     assert_eq!(t.decode(&[0]).unwrap(), BOS);
-    let singles = (1..257).map(|id| t.piece(id).unwrap().to_vec()).collect::<std::collections::BTreeSet<_>>();
+    let singles =
+        (1..257).map(|id| t.piece(id).unwrap().to_vec()).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(singles, (0..=255).map(|byte| vec![byte]).collect());
     assert_eq!(t.decode(&t.encode("the cat")).unwrap(), "the cat");
     assert!(t.encode("the cat").len() <= 3);
@@ -85,7 +92,8 @@ fn the_vocabulary_is_bos_bytes_merges() {
 
 #[test]
 fn training_again_gives_the_same_bytes() {
-    let texts = documents(&[include_str!("bpe.rs"), include_str!("corpus.rs"), include_str!("order.rs")]);
+    let texts =
+        documents(&[include_str!("bpe.rs"), include_str!("corpus.rs"), include_str!("order.rs")]);
     let first = BpeTokenizer::train(&texts, 1000).unwrap().to_json().unwrap();
     for _ in 0..4 {
         assert_eq!(BpeTokenizer::train(&texts, 1000).unwrap().to_json().unwrap(), first);
@@ -113,7 +121,8 @@ fn the_vocabulary_s_size_is_checked() {
     assert_eq!(BpeTokenizer::train(&documents(&["text"]), 257).unwrap().d_vocab(), 257);
     // "abab": only (a, b) and then (ab, ab) occur twice or more when it is repeated.
     let few = documents(&["abab abab"]);
-    let Err(Error::TooLittleText { wanted: 400, supported }) = BpeTokenizer::train(&few, 400) else {
+    let Err(Error::TooLittleText { wanted: 400, supported }) = BpeTokenizer::train(&few, 400)
+    else {
         panic!("accepted")
     };
     assert_eq!(BpeTokenizer::train(&few, supported).unwrap().d_vocab(), supported);

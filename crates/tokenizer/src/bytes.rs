@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 /// The character that stands for each byte in `tokenizer.json`.
 ///
-/// GPT-2's table: printable Latin-1 stands for itself; the other 68 bytes take the characters from U+0100 on, in order.
+/// GPT-2's table: printable Latin-1 stands for itself; the other 68 bytes take the characters from
+/// U+0100 on, in order.
 pub(crate) fn characters() -> [char; 256] {
     let mut next = 0x100..;
     std::array::from_fn(|byte| {
@@ -19,7 +20,8 @@ pub(crate) fn bytes() -> HashMap<char, u8> {
     characters().into_iter().zip(0..=255).collect()
 }
 
-/// A token's bytes as text: what is not UTF-8 on its own is written `\xNN`, so that no two tokens look alike as `\u{fffd}`.
+/// A token's bytes as text: what is not UTF-8 on its own is written `\xNN`, so that no two tokens
+/// look alike as `\u{fffd}`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     let chunk = |chunk: std::str::Utf8Chunk<'_>| {
         let invalid: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")).collect();

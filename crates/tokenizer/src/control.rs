@@ -4,14 +4,15 @@ use rand::Rng;
 
 use crate::{Result, TrainingOrder, example};
 
-/// Most tokens of a piece in a window of [`FragmentOrder`]: enough for every n-gram that a small model knows, too few for
-/// most of what a text says again.
+/// Most tokens of a piece in a window of [`FragmentOrder`]: enough for every n-gram that a small
+/// model knows, too few for most of what a text says again.
 pub const FRAGMENT_TOKENS: usize = 16;
 /// Fewest tokens of a piece but the first and the last.
 const FEWEST: usize = 12;
 
-/// The same documents with the tokens of each in random order, their BOS still first: the unigrams of every document stay,
-/// and no token says anything about the next. A pure function of its arguments.
+/// The same documents with the tokens of each in random order, their BOS still first: the unigrams
+/// of every document stay, and no token says anything about the next. A pure function of its
+/// arguments.
 pub fn shuffled(tokens: &[u16], bos: u32, seed: u64, purpose: &str) -> Vec<u16> {
     let mut shuffled = tokens.to_vec();
     let documents = shuffled.chunk_by_mut(|_, &next| u32::from(next) != bos);
@@ -26,12 +27,14 @@ pub fn shuffled(tokens: &[u16], bos: u32, seed: u64, purpose: &str) -> Vec<u16> 
     shuffled
 }
 
-/// The order of training examples that are made of pieces of 12 to [`FRAGMENT_TOKENS`] tokens from all over a shard, a pure
-/// function of `(seed, example index)`: n-grams stay, and nothing comes again in a window but by chance.
+/// The order of training examples that are made of pieces of 12 to [`FRAGMENT_TOKENS`] tokens from
+/// all over a shard, a pure function of `(seed, example index)`: n-grams stay, and nothing comes
+/// again in a window but by chance.
 ///
-/// The pieces are the beginnings of the windows of a [`TrainingOrder`], taken in its order; no token is used twice in an
-/// epoch. Their lengths are random, and that of the first from 1 on: were they equal, pieces would begin at places that a
-/// model with positions knows, and the place in the window would tell what nothing but the text should.
+/// The pieces are the beginnings of the windows of a [`TrainingOrder`], taken in its order; no
+/// token is used twice in an epoch. Their lengths are random, and that of the first from 1 on: were
+/// they equal, pieces would begin at places that a model with positions knows, and the place in the
+/// window would tell what nothing but the text should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentOrder {
     pieces: TrainingOrder,
@@ -47,11 +50,13 @@ impl FragmentOrder {
     pub fn new(seed: u64, n_tokens: usize, n_ctx: usize) -> Result<Self> {
         let windows = TrainingOrder::new(seed, n_tokens, n_ctx)?.examples_per_epoch();
         let pieces = TrainingOrder::new(seed, n_tokens, FRAGMENT_TOKENS)?;
-        // What lengths leave of the pieces is not read, so that a pass is three quarters of the text.
+        // What lengths leave of the pieces is not read, so that a pass is three quarters of the
+        // text.
         let of_pieces = pieces.examples_per_epoch() / per_example(n_ctx);
         if of_pieces == 0 {
-            let needed =
-                (per_example(n_ctx) as usize).saturating_mul(FRAGMENT_TOKENS).saturating_add(FRAGMENT_TOKENS - 1);
+            let needed = (per_example(n_ctx) as usize)
+                .saturating_mul(FRAGMENT_TOKENS)
+                .saturating_add(FRAGMENT_TOKENS - 1);
             return Err(crate::Error::TooFewTokens { n_tokens, n_ctx, needed });
         }
         Ok(Self { pieces, n_ctx, examples_per_epoch: windows.min(of_pieces) })
@@ -62,8 +67,8 @@ impl FragmentOrder {
         self.examples_per_epoch
     }
 
-    /// Where in the shard the pieces of an example start, and how many tokens each may give: their sum is at least `n_ctx`.
-    /// Examples count from 0 through all epochs.
+    /// Where in the shard the pieces of an example start, and how many tokens each may give: their
+    /// sum is at least `n_ctx`. Examples count from 0 through all epochs.
     pub fn pieces(&self, example: u64) -> impl Iterator<Item = (usize, usize)> {
         let (epoch, at) = (example / self.examples_per_epoch, example % self.examples_per_epoch);
         let per_example = per_example(self.n_ctx);
@@ -72,7 +77,10 @@ impl FragmentOrder {
         let mut lengths = induction_random::stream(pieces.seed(), "piece lengths", example);
         (0..per_example).map(move |k| {
             let fewest = if k == 0 { 1 } else { FEWEST as u64 };
-            (pieces.window_start(first + k), lengths.random_range(fewest..=FRAGMENT_TOKENS as u64) as usize)
+            (
+                pieces.window_start(first + k),
+                lengths.random_range(fewest..=FRAGMENT_TOKENS as u64) as usize,
+            )
         })
     }
 
@@ -103,13 +111,16 @@ mod tests {
 
     use super::*;
 
-    /// Documents of a vocabulary of their own each, in which phrases come again: what induction heads live on.
+    /// Documents of a vocabulary of their own each, in which phrases come again: what induction
+    /// heads live on.
     fn repetitive() -> Vec<u16> {
         let mut tokens = Vec::new();
         for document in 0..40u64 {
             let mut random = induction_random::stream(1, "repetitive text", document);
             let phrases: Vec<Vec<u16>> = (0..12)
-                .map(|_| (0..random.random_range(3..9)).map(|_| random.random_range(1..400)).collect())
+                .map(|_| {
+                    (0..random.random_range(3..9)).map(|_| random.random_range(1..400)).collect()
+                })
                 .collect();
             tokens.push(0);
             for _ in 0..200 {
@@ -119,7 +130,8 @@ mod tests {
         tokens
     }
 
-    /// Of all tokens of all windows, the share that follows a token that it has followed before in the window.
+    /// Of all tokens of all windows, the share that follows a token that it has followed before in
+    /// the window.
     fn repeated(windows: impl Iterator<Item = Vec<u32>>) -> f64 {
         let (mut again, mut all) = (0, 0);
         for window in windows {
@@ -151,9 +163,13 @@ mod tests {
         let windows = |tokens: &[u16]| {
             let order = TrainingOrder::new(0, tokens.len(), 128).unwrap();
             let tokens = tokens.to_vec();
-            repeated((0..order.examples_per_epoch()).map(move |k| example(&tokens, order.window_start(k), 128, 0)))
+            repeated(
+                (0..order.examples_per_epoch())
+                    .map(move |k| example(&tokens, order.window_start(k), 128, 0)),
+            )
         };
-        // A document has some fifty different tokens, so that of 128 in random order a few pairs come again.
+        // A document has some fifty different tokens, so that of 128 in random order a few pairs
+        // come again.
         let (before, after) = (windows(&tokens), windows(&mixed));
         assert!(before > 0.4 && after < 0.03, "{before} {after}");
     }
@@ -161,7 +177,10 @@ mod tests {
     #[test]
     fn the_same_shuffle_forever() {
         // Another one would be another text: stored runs would go on with it.
-        assert_eq!(shuffled(&[0, 1, 2, 3, 4, 5, 0, 6, 7, 8, 9], 0, 0, "test"), [0, 2, 5, 3, 4, 1, 0, 9, 8, 6, 7]);
+        assert_eq!(
+            shuffled(&[0, 1, 2, 3, 4, 5, 0, 6, 7, 8, 9], 0, 0, "test"),
+            [0, 2, 5, 3, 4, 1, 0, 9, 8, 6, 7]
+        );
         let tokens = repetitive();
         assert_ne!(shuffled(&tokens, 0, 0, "test"), shuffled(&tokens, 0, 0, "other"));
         assert_ne!(shuffled(&tokens, 0, 0, "test"), shuffled(&tokens, 0, 1, "test"));
@@ -176,21 +195,31 @@ mod tests {
         let tokens = repetitive();
         let n_ctx = 128;
         let order = FragmentOrder::new(0, tokens.len(), n_ctx).unwrap();
-        let fragments = repeated((0..order.examples_per_epoch()).map(|k| order.example(&tokens, k, 0)));
+        let fragments =
+            repeated((0..order.examples_per_epoch()).map(|k| order.example(&tokens, k, 0)));
         // Windows of pieces of as many documents, each from a place of its own.
         let documents: Vec<&[u16]> = tokens.chunk_by(|_, &next| next != 0).collect();
         let unrelated = repeated((0..100).map(|k| {
             let mut random = induction_random::stream(0, "unrelated", k);
             let pieces = documents[..].iter().skip(k as usize % 32).take(8).flat_map(|document| {
                 let start = random.random_range(1..document.len() - 16);
-                document[start..start + 16].iter().map(|&token| u32::from(token)).collect::<Vec<_>>()
+                document[start..start + 16]
+                    .iter()
+                    .map(|&token| u32::from(token))
+                    .collect::<Vec<_>>()
             });
             std::iter::once(0).chain(pieces).collect()
         }));
         let whole = TrainingOrder::new(0, tokens.len(), n_ctx).unwrap();
-        let text = repeated((0..whole.examples_per_epoch()).map(|k| example(&tokens, whole.window_start(k), n_ctx, 0)));
+        let text = repeated(
+            (0..whole.examples_per_epoch())
+                .map(|k| example(&tokens, whole.window_start(k), n_ctx, 0)),
+        );
         // Pieces of one document meet in a window now and then: eight of them from forty documents.
-        assert!(text > 0.4 && unrelated < 0.08 && fragments < unrelated + 0.05, "{text} {unrelated} {fragments}");
+        assert!(
+            text > 0.4 && unrelated < 0.08 && fragments < unrelated + 0.05,
+            "{text} {unrelated} {fragments}"
+        );
     }
 
     proptest! {
@@ -229,7 +258,10 @@ mod tests {
         }
         let (n, mean) = (order.examples_per_epoch(), begin[1..].iter().sum::<u32>() as f64 / 127.0);
         let away = |count: u32| (f64::from(count) - mean).abs() / mean;
-        assert!(n > 1500 && begin[20..].iter().all(|&count| away(count) < 0.45), "{n} {mean} {begin:?}");
+        assert!(
+            n > 1500 && begin[20..].iter().all(|&count| away(count) < 0.45),
+            "{n} {mean} {begin:?}"
+        );
     }
 
     #[test]

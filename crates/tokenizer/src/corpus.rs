@@ -13,10 +13,12 @@ use crate::{Error, Result};
 
 /// Most bytes of text a corpus may hold: 2 GiB.
 ///
-/// Everything is held in memory, and the BPE trainer counts pairs in 32 signed bits: below this none can overflow.
+/// Everything is held in memory, and the BPE trainer counts pairs in 32 signed bits: below this
+/// none can overflow.
 pub const MAX_TEXT_BYTES: u64 = (1 << 31) - 1;
 
-/// Into how many documents a lone text is cut: with twenty, holding out a tenth costs two places in the text.
+/// Into how many documents a lone text is cut: with twenty, holding out a tenth costs two places in
+/// the text.
 const TXT_DOCUMENTS: usize = 20;
 
 /// One text, the unit that is held out.
@@ -33,24 +35,30 @@ pub struct Document {
 pub struct Corpus {
     /// In the order of the file; a folder's by path.
     pub documents: Vec<Document>,
-    /// Hash of every id and text, in hexadecimal; the same content gives the same hash whatever file it came from.
+    /// Hash of every id and text, in hexadecimal; the same content gives the same hash whatever
+    /// file it came from.
     pub blake3: String,
-    /// How many lines or files were left out because they hold no text (empty, or in a folder not UTF-8).
+    /// How many lines or files were left out because they hold no text (empty, or in a folder not
+    /// UTF-8).
     pub skipped: usize,
 }
 
 /// Reads a corpus: `.jsonl`, `.jsonl.zst`, `.txt`, or a folder of text files or of JSON Lines.
 ///
-/// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are ignored.
-/// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends where blank lines
-///   are too few. A single line is cut at ends of sentences, else at spaces, else anywhere.
-/// - In a folder every regular file below it is a document; hidden entries, links and files that are not UTF-8 are left out.
-///   If any of them is `.jsonl` or `.jsonl.zst`, the folder is a collection of those, and nothing else in it is read.
+/// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are
+///   ignored.
+/// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends
+///   where blank lines are too few. A single line is cut at ends of sentences, else at spaces, else
+///   anywhere.
+/// - In a folder every regular file below it is a document; hidden entries, links and files that
+///   are not UTF-8 are left out. If any of them is `.jsonl` or `.jsonl.zst`, the folder is a
+///   collection of those, and nothing else in it is read.
 /// - A lone document, of JSON Lines or of a folder, is cut as a `.txt` is.
 ///
 /// # Errors
-/// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind, repeats an id or holds
-/// nothing that could be cut in two; the message names the file and the line or byte.
+/// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind,
+/// repeats an id or holds nothing that could be cut in two; the message names the file and the line
+/// or byte.
 pub fn load(path: impl AsRef<Path>) -> Result<Corpus> {
     load_bounded(path.as_ref(), MAX_TEXT_BYTES)
 }
@@ -87,7 +95,8 @@ fn read_json_lines(path: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
         return read_jsonl(path, BufReader::new(file), limit);
     }
     let bytes = file.metadata().map_err(Error::io("read the corpus", path))?.len();
-    // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or damaged.
+    // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or
+    // damaged.
     let limit = limit.min(bytes.saturating_mul(200).saturating_add(64 << 20));
     read_jsonl(path, BufReader::new(Frames::new(BufReader::new(file))), limit)
 }
@@ -134,7 +143,8 @@ fn read_jsonl(path: &Path, reader: impl BufRead, limit: u64) -> Result<(Vec<Docu
     Ok((documents, skipped))
 }
 
-/// The reader is either a file or a decoder over one; only the decoder makes errors of kind `InvalidData`.
+/// The reader is either a file or a decoder over one; only the decoder makes errors of kind
+/// `InvalidData`.
 fn read_error(path: &Path, source: io::Error) -> Error {
     if source.kind() == io::ErrorKind::InvalidData {
         Error::Zstd { path: path.to_owned(), reason: source.to_string() }
@@ -143,24 +153,33 @@ fn read_error(path: &Path, source: io::Error) -> Error {
     }
 }
 
-/// serde_json sees one line at a time, so its "at line 1 column 7" would contradict the real line number.
+/// serde_json sees one line at a time, so its "at line 1 column 7" would contradict the real line
+/// number.
 fn without_line(error: &serde_json::Error) -> String {
-    error.to_string().replace("at line 1 column", "at column").replace("at line 2 column 0", "at the line's end")
+    error
+        .to_string()
+        .replace("at line 1 column", "at column")
+        .replace("at line 2 column 0", "at the line's end")
 }
 
 fn read_text(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit + 1).read_to_end(&mut bytes).map_err(Error::io("read the corpus", path))?;
+    open(path)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read the corpus", path))?;
     if bytes.len() as u64 > limit {
         return Err(too_large(path, limit));
     }
-    String::from_utf8(bytes).map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
+    String::from_utf8(bytes)
+        .map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
 }
 
 fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
     let mut files = Vec::new();
     list_files(root, &mut Vec::new(), &mut files)?;
-    // By id and not by the operating system's order, so that the corpus is the same on every machine.
+    // By id and not by the operating system's order, so that the corpus is the same on every
+    // machine.
     files.sort();
     let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
     if files.iter().any(|(id, _)| is_json_lines(&id.to_lowercase())) {
@@ -169,10 +188,14 @@ fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
                 Error::TooLarge { .. } if left < limit => too_large(root, limit),
                 error => error,
             })?;
-            left = left.saturating_sub(found.iter().map(|document| document.text.len() as u64).sum());
+            left =
+                left.saturating_sub(found.iter().map(|document| document.text.len() as u64).sum());
             skipped += empty;
-            documents
-                .extend(found.into_iter().map(|document| Document { id: format!("{id}/{}", document.id), ..document }));
+            documents.extend(
+                found
+                    .into_iter()
+                    .map(|document| Document { id: format!("{id}/{}", document.id), ..document }),
+            );
         }
         return Ok((documents, skipped));
     }
@@ -196,12 +219,20 @@ fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
     Ok((documents, skipped))
 }
 
-/// Adds `(id, path)` of every regular file below `folder`; `above` is the relative path of `folder`.
-fn list_files(folder: &Path, above: &mut Vec<String>, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
+/// Adds `(id, path)` of every regular file below `folder`; `above` is the relative path of
+/// `folder`.
+fn list_files(
+    folder: &Path,
+    above: &mut Vec<String>,
+    files: &mut Vec<(String, PathBuf)>,
+) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let entry = entry.map_err(Error::io("list", folder))?;
-        // An id is text: an entry whose name is not has none. Hidden entries are version control and editor state.
-        let Some(name) = entry.file_name().to_str().filter(|n| !n.starts_with('.')).map(str::to_owned) else {
+        // An id is text: an entry whose name is not has none. Hidden entries are version control
+        // and editor state.
+        let Some(name) =
+            entry.file_name().to_str().filter(|n| !n.starts_with('.')).map(str::to_owned)
+        else {
             continue;
         };
         // Links are not followed: they can form cycles, and lead out of the folder.
@@ -217,12 +248,14 @@ fn list_files(folder: &Path, above: &mut Vec<String>, files: &mut Vec<(String, P
     Ok(())
 }
 
-/// Cuts a text into about [`TXT_DOCUMENTS`] documents at blank lines or line ends; their texts concatenated are the text.
+/// Cuts a text into about [`TXT_DOCUMENTS`] documents at blank lines or line ends; their texts
+/// concatenated are the text.
 fn cut_text(text: &str) -> Vec<Document> {
     parts(text, &at_lines(text)).map(|(id, text)| Document { id, text: text.to_owned() }).collect()
 }
 
-/// Cuts a lone document likewise, at lines if there are enough of them, else at the best places that there are.
+/// Cuts a lone document likewise, at lines if there are enough of them, else at the best places
+/// that there are.
 fn cut_lone(whole: &Document) -> Vec<Document> {
     let text = &whole.text;
     let fits = |starts: &[usize]| longest(starts, text.len()) <= text.len() / 4;
@@ -247,11 +280,17 @@ fn parts<'a>(text: &'a str, starts: &'a [usize]) -> impl Iterator<Item = (String
 
 fn at_lines(text: &str) -> Vec<usize> {
     let lines: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-    let blank = |at: &usize| text[..at - 1].rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
+    let blank =
+        |at: &usize| text[..at - 1].rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
     let paragraphs: Vec<usize> = lines.iter().copied().filter(blank).collect();
     let starts = near_equal(&paragraphs, text.len());
-    // Too few blank lines, or in the wrong places: a piece of a quarter of the text is no unit to hold out.
-    if longest(&starts, text.len()) > text.len() / 4 { near_equal(&lines, text.len()) } else { starts }
+    // Too few blank lines, or in the wrong places: a piece of a quarter of the text is no unit to
+    // hold out.
+    if longest(&starts, text.len()) > text.len() / 4 {
+        near_equal(&lines, text.len())
+    } else {
+        starts
+    }
 }
 
 fn ends_sentence(before: &str) -> bool {
@@ -262,14 +301,15 @@ fn ends_word(before: &str) -> bool {
     before.ends_with(char::is_whitespace)
 }
 
-/// Equal steps through the text, each moved to the nearest place that `is_end` knows by the text before it, if there is
-/// one within half a step; 0 first, strictly rising.
+/// Equal steps through the text, each moved to the nearest place that `is_end` knows by the text
+/// before it, if there is one within half a step; 0 first, strictly rising.
 fn near_ends(text: &str, is_end: fn(&str) -> bool) -> Vec<usize> {
     let mut starts = vec![0];
     let reach = text.len() / TXT_DOCUMENTS / 2;
     for ideal in (1..TXT_DOCUMENTS).map(|k| ideal(k, text.len())) {
         // A character has at most four bytes, so that one of the first places is between two.
-        let places = (0..=reach.max(3)).flat_map(|d| [ideal.checked_sub(d), Some(ideal + d)]).flatten();
+        let places =
+            (0..=reach.max(3)).flat_map(|d| [ideal.checked_sub(d), Some(ideal + d)]).flatten();
         let mut places = places.filter(|&at| at > starts[starts.len() - 1] && at < text.len());
         let found = places.find(|&at| text.is_char_boundary(at) && is_end(&text[..at]));
         starts.extend(found);
@@ -282,12 +322,14 @@ fn ideal(k: usize, length: usize) -> usize {
     (k as u128 * length as u128 / TXT_DOCUMENTS as u128) as usize
 }
 
-/// Of the sorted `candidates`, those nearest to equal steps through `0..length`; 0 first, strictly rising.
+/// Of the sorted `candidates`, those nearest to equal steps through `0..length`; 0 first, strictly
+/// rising.
 fn near_equal(candidates: &[usize], length: usize) -> Vec<usize> {
     let mut starts = vec![0];
     for ideal in (1..TXT_DOCUMENTS).map(|k| ideal(k, length)) {
         let after = candidates.partition_point(|&c| c < ideal);
-        let nearest = candidates[after.saturating_sub(1)..].iter().take(2).min_by_key(|c| c.abs_diff(ideal));
+        let nearest =
+            candidates[after.saturating_sub(1)..].iter().take(2).min_by_key(|c| c.abs_diff(ideal));
         starts.extend(nearest.filter(|&&c| c > starts[starts.len() - 1] && c < length));
     }
     starts
@@ -308,7 +350,8 @@ fn content_hash(documents: &[Document]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// The name by which `data.json` knows a corpus: without its folder, so that no machine's paths get into reports.
+/// The name by which `data.json` knows a corpus: without its folder, so that no machine's paths get
+/// into reports.
 pub(crate) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(OsStr::new("corpus")).to_string_lossy().into_owned()
 }

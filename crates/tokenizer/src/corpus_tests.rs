@@ -25,8 +25,8 @@ const TWO: &str = "{\"id\": \"a\", \"text\": \"one\"}\n\n{\"text\": \"zwei \\u20
 
 #[test]
 fn the_same_documents_have_the_same_hash_in_every_kind_of_file() {
-    let expected =
-        [("a", "one"), ("b", "zwei \u{2028}")].map(|(id, text)| Document { id: id.into(), text: text.into() });
+    let expected = [("a", "one"), ("b", "zwei \u{2028}")]
+        .map(|(id, text)| Document { id: id.into(), text: text.into() });
     let plain = loaded("c.jsonl", TWO.as_bytes()).unwrap();
     assert_eq!((&plain.documents[..], plain.skipped), (&expected[..], 0));
     assert_eq!(loaded("c.jsonl.zst", &compressed(TWO.as_bytes())).unwrap(), plain);
@@ -42,10 +42,14 @@ fn the_same_documents_have_the_same_hash_in_every_kind_of_file() {
 fn the_hash_sees_where_one_part_ends() {
     let hash = |parts: &[(&str, &str)]| {
         content_hash(
-            &parts.iter().map(|(id, text)| Document { id: (*id).into(), text: (*text).into() }).collect::<Vec<_>>(),
+            &parts
+                .iter()
+                .map(|(id, text)| Document { id: (*id).into(), text: (*text).into() })
+                .collect::<Vec<_>>(),
         )
     };
-    let all = [&[("ab", "c")][..], &[("a", "bc")], &[("a", "b"), ("", "c")], &[("a", "b"), ("c", "")]];
+    let all =
+        [&[("ab", "c")][..], &[("a", "bc")], &[("a", "b"), ("", "c")], &[("a", "b"), ("c", "")]];
     assert_eq!(all.map(hash).iter().collect::<HashSet<_>>().len(), all.len());
 }
 
@@ -54,7 +58,8 @@ fn zstd_files_of_several_frames_are_read_to_the_end() {
     let (first, second) = TWO.split_at(TWO.len() - 30);
     // A skippable frame, as `pzstd` and seekable archives put between.
     let skippable = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 9, 9, 9];
-    let frames = [&compressed(first.as_bytes())[..], &skippable, &compressed(second.as_bytes())].concat();
+    let frames =
+        [&compressed(first.as_bytes())[..], &skippable, &compressed(second.as_bytes())].concat();
     assert_eq!(loaded("c.jsonl.zst", &frames).unwrap().documents.len(), 2);
     refused("c.jsonl.zst", &frames[..frames.len() - 6], &["damaged zstd"]);
     refused("c.jsonl.zst", &[&frames[..], &skippable[..9]].concat(), &["skippable"]);
@@ -87,7 +92,10 @@ fn text_over_the_limit_is_refused_in_every_kind() {
         let path = root.join(name);
         fs::write(&path, content).unwrap();
         assert!(load_bounded(&path, content.len() as u64).is_ok());
-        assert!(matches!(load_bounded(&path, content.len() as u64 - 1), Err(Error::TooLarge { .. })));
+        assert!(matches!(
+            load_bounded(&path, content.len() as u64 - 1),
+            Err(Error::TooLarge { .. })
+        ));
     }
     let collection = folder.path().join("collection");
     fs::create_dir(&collection).unwrap();
@@ -95,11 +103,18 @@ fn text_over_the_limit_is_refused_in_every_kind() {
         fs::write(collection.join(name), TWO).unwrap();
     }
     // Of a collection the first file counts by its text.
-    let text = load(collection.join("a.jsonl")).unwrap().documents.iter().map(|d| d.text.len()).sum::<usize>();
+    let text = load(collection.join("a.jsonl"))
+        .unwrap()
+        .documents
+        .iter()
+        .map(|d| d.text.len())
+        .sum::<usize>();
     fs::rename(root.join("b.jsonl"), root.join("b.txt")).unwrap();
     for (root, both) in [(root, TWO.len() + 6), (collection, TWO.len() + text)] {
         assert!(load_bounded(&root, both as u64).is_ok());
-        assert!(matches!(load_bounded(&root, both as u64 - 1), Err(Error::TooLarge { path, .. }) if path == root));
+        assert!(
+            matches!(load_bounded(&root, both as u64 - 1), Err(Error::TooLarge { path, .. }) if path == root)
+        );
     }
 }
 
@@ -107,13 +122,25 @@ fn text_over_the_limit_is_refused_in_every_kind() {
 fn each_fault_is_named() {
     let line = |text: &str| format!("{TWO}{text}\n");
     refused("c.jsonl", line("{\"id\": \"c\"}").as_bytes(), &["line 4", "missing field `text`"]);
-    refused("c.jsonl", line("{\"id\": 5, \"text\": \"\"}").as_bytes(), &["line 4", "invalid type", "at column 8"]);
+    refused(
+        "c.jsonl",
+        line("{\"id\": 5, \"text\": \"\"}").as_bytes(),
+        &["line 4", "invalid type", "at column 8"],
+    );
     refused("c.jsonl", line("nonsense").as_bytes(), &["line 4", "expected"]);
     refused("c.jsonl", line("{\"id\": \"c\"").as_bytes(), &["line 4", "EOF"]);
-    refused("c.jsonl", line("{\"id\": \"a\", \"text\": \"again\"}").as_bytes(), &["line 4", "\"a\" was used before"]);
+    refused(
+        "c.jsonl",
+        line("{\"id\": \"a\", \"text\": \"again\"}").as_bytes(),
+        &["line 4", "\"a\" was used before"],
+    );
     refused("c.jsonl", b"{\"id\": \"\xff\", \"text\": \"\"}", &["line 1", "unicode"]);
     refused("c.jsonl", b"", &["no text"]);
-    refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"\"}", &["no text", "1 documents were left out"]);
+    refused(
+        "c.jsonl",
+        b"{\"id\": \"a\", \"text\": \"\"}",
+        &["no text", "1 documents were left out"],
+    );
     refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"x\"}", &["1 document(s); at least 2"]);
     refused("c.jsonl.zst", b"not zstd at all", &["damaged zstd"]);
     refused("c.jsonl.zst", b"", &["no text"]);
@@ -185,7 +212,10 @@ fn a_lone_document_is_cut_at_the_best_places_that_there_are() {
     let parts = cut_of(&"A line. And more of it.\n".repeat(100));
     assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with('\n')));
     let parts = cut_of(&"A sentence, of some words. Is it? It is! ".repeat(100));
-    assert!(parts.len() == 20 && parts.iter().all(|part| [". ", "? ", "! "].iter().any(|end| part.ends_with(end))));
+    assert!(
+        parts.len() == 20
+            && parts.iter().all(|part| [". ", "? ", "! "].iter().any(|end| part.ends_with(end)))
+    );
     let parts = cut_of(&"\u{6587}\u{5b57}\u{3002}".repeat(100));
     assert!(parts.len() == 20 && parts.iter().all(|part| part.ends_with('\u{3002}')));
     let parts = cut_of(&"words and more of them without a stop ".repeat(100));
@@ -204,13 +234,15 @@ fn a_title_does_not_keep_a_document_whole() {
     let text = format!("Title\n\n{}", "a sentence of one long line. ".repeat(200));
     let line = serde_json::json!({"id": "only", "text": text}).to_string();
     let corpus = loaded("c.jsonl", line.as_bytes()).unwrap();
-    assert!(corpus.documents.len() >= 19 && corpus.documents.iter().all(|d| d.text.ends_with(". ")));
+    assert!(
+        corpus.documents.len() >= 19 && corpus.documents.iter().all(|d| d.text.ends_with(". "))
+    );
 }
 
 #[test]
 fn what_was_read_before_is_read_as_it_was() {
-    // Another hash would mean that stored runs no longer find their text. A `.txt` of two lines is two documents,
-    // however unequal: lone texts alone are cut more finely.
+    // Another hash would mean that stored runs no longer find their text. A `.txt` of two lines is
+    // two documents, however unequal: lone texts alone are cut more finely.
     let unequal = format!("Title\n{}", "a sentence of one long line. ".repeat(200));
     assert_eq!(loaded("c.txt", unequal.as_bytes()).unwrap().documents.len(), 2);
     let paragraphs = "Some words,\nand some more of them.\n\n".repeat(200);
@@ -245,6 +277,7 @@ fn a_folder_of_json_lines_is_their_documents() {
     fs::write(folder.path().join("a.JSONL"), "{\"id\": \"x\", \"text\": \"one\"}\n").unwrap();
     fs::write(folder.path().join("LICENCE"), "not text to learn").unwrap();
     let corpus = load(folder.path()).unwrap();
-    let documents: Vec<_> = corpus.documents.iter().map(|d| (d.id.as_str(), d.text.as_str())).collect();
+    let documents: Vec<_> =
+        corpus.documents.iter().map(|d| (d.id.as_str(), d.text.as_str())).collect();
     assert_eq!(documents, [("a.JSONL/x", "one"), ("b.jsonl/x", "two")]);
 }

@@ -1,4 +1,5 @@
-//! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all runs.
+//! The data folder: what one corpus and one vocabulary size give, prepared once and shared by all
+//! runs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,8 +62,9 @@ pub struct Data {
 
 /// Loads the data folder of a corpus, making it first if it is not there.
 ///
-/// The folder is built beside its final name and renamed once, so a process that dies leaves no half of one; two processes
-/// may prepare the same data at once. A folder that is damaged is renamed, never deleted, and made again.
+/// The folder is built beside its final name and renamed once, so a process that dies leaves no
+/// half of one; two processes may prepare the same data at once. A folder that is damaged is
+/// renamed, never deleted, and made again.
 ///
 /// # Errors
 /// Whatever is wrong with the corpus, `d_vocab`, `held_out` (a fraction of the bytes) or the disk.
@@ -83,7 +85,10 @@ pub fn prepare(
 
     let mut notes = Vec::new();
     if wanted.corpus.skipped > 0 {
-        notes.push(format!("{}: left out {} documents without text", wanted.name, wanted.corpus.skipped));
+        notes.push(format!(
+            "{}: left out {} documents without text",
+            wanted.name, wanted.corpus.skipped
+        ));
     }
     let mut attempt = 1;
     loop {
@@ -119,7 +124,8 @@ impl Wanted {
         hasher.finalize().to_hex()[..16].to_owned()
     }
 
-    /// Makes `folder`. Another process having made it meanwhile is success: both hold the same bytes.
+    /// Makes `folder`. Another process having made it meanwhile is success: both hold the same
+    /// bytes.
     fn build(&self, folder: &Path) -> Result<()> {
         let Split { train, held_out } = split(self.corpus.documents.clone(), self.held_out)?;
         // On the training documents alone: merges are learned parameters too.
@@ -150,7 +156,14 @@ impl Wanted {
             ("data.json", data_json),
         ];
         match induction_files::write_folder_atomic(folder, &files) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => Ok(()),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(())
+            }
             result => result.map_err(Error::io("write the data folder", folder)),
         }
     }
@@ -158,8 +171,8 @@ impl Wanted {
     /// Reads a folder and checks that its files are whole and belong together.
     fn read(&self, folder: &Path) -> Result<(BpeTokenizer, Shard, Shard, Summary)> {
         let data_json = tokenizer_file::beginning(&folder.join("data.json"), "read", 1 << 16)?;
-        let summary: Summary =
-            serde_json::from_slice(&data_json).map_err(|e| refusal(folder, "data.json", e.to_string()))?;
+        let summary: Summary = serde_json::from_slice(&data_json)
+            .map_err(|e| refusal(folder, "data.json", e.to_string()))?;
         let path = folder.join("tokenizer.json");
         let tokenizer_json = tokenizer_file::read(&path, tokenizer_file::of_file(&path))?;
         let tokenizer_blake3 = blake3::hash(&tokenizer_json).to_hex().to_string();
@@ -176,13 +189,16 @@ impl Wanted {
             ("held_out_tokens", summary.held_out_tokens == held_out.tokens.len()),
         ];
         match fits.iter().find(|(_, fits)| !fits) {
-            Some((field, _)) => Err(refusal(folder, field, "does not match the other files".to_owned())),
+            Some((field, _)) => {
+                Err(refusal(folder, field, "does not match the other files".to_owned()))
+            }
             None => Ok((tokenizer, train, held_out, summary)),
         }
     }
 }
 
-/// Renames a damaged folder out of the way; the note says where to. No note if another process was faster.
+/// Renames a damaged folder out of the way; the note says where to. No note if another process was
+/// faster.
 fn set_aside(folder: &Path, error: &Error) -> Result<Option<String>> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     for n in 1.. {
@@ -200,7 +216,11 @@ fn set_aside(folder: &Path, error: &Error) -> Result<Option<String>> {
             Err(_) if !folder.exists() => break,
             Err(_) if aside.exists() => {}
             Err(source) => {
-                return Err(Error::Io { action: "set aside the damaged folder", path: folder.to_owned(), source });
+                return Err(Error::Io {
+                    action: "set aside the damaged folder",
+                    path: folder.to_owned(),
+                    source,
+                });
             }
         }
     }

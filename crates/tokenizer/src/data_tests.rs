@@ -4,12 +4,17 @@ use induction_torture::{Tally, bounded, cases, digits_changed, memory_limit, mut
 
 use super::*;
 
-/// Of a folder with one damaged file either all that models learn from is what was written, or it is refused.
+/// Of a folder with one damaged file either all that models learn from is what was written, or it
+/// is refused.
 #[test]
 fn damaged_folders() {
     let root = tempfile::tempdir().unwrap();
-    let text =
-        |k: usize| format!("document {k} of some words, and {k} of them again; a word like {}\n", "ab".repeat(k % 7));
+    let text = |k: usize| {
+        format!(
+            "document {k} of some words, and {k} of them again; a word like {}\n",
+            "ab".repeat(k % 7)
+        )
+    };
     let documents = (0..30).map(|k| Document { id: k.to_string(), text: text(k) }).collect();
     let corpus = Corpus { documents, blake3: "00".repeat(32), skipped: 0 };
     let wanted = Wanted { name: "words.jsonl".into(), corpus, d_vocab: 270, held_out: 0.2 };
@@ -26,7 +31,11 @@ fn damaged_folders() {
             write(&path, &bytes);
             match bounded(memory_limit(bytes.len()), || wanted.read(&folder)) {
                 Ok((tokenizer, found_train, found_held_out, found)) => {
-                    assert!(found_train == train && found_held_out == held_out && tokenizer.d_vocab() == 270);
+                    assert!(
+                        found_train == train
+                            && found_held_out == held_out
+                            && tokenizer.d_vocab() == 270
+                    );
                     // Counts that nothing else knows may differ.
                     assert!(found.corpus_blake3 == summary.corpus_blake3 && found.d_vocab == 270);
                 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// The result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can be wrong with a corpus, a tokenizer, a shard or a setting; each message says what to do about it.
+/// What can be wrong with a corpus, a tokenizer, a shard or a setting; each message says what to do
+/// about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -150,8 +151,11 @@ pub enum Error {
         reason: String,
     },
 
-    /// A text with a character that the tokenizer has never seen: HuggingFace's library drops it without a word.
-    #[error("the text has {character:?}, for which the tokenizer has no token; leave that character out of the text")]
+    /// A text with a character that the tokenizer has never seen: HuggingFace's library drops it
+    /// without a word.
+    #[error(
+        "the text has {character:?}, for which the tokenizer has no token; leave that character out of the text"
+    )]
     UnknownCharacter {
         /// The character.
         character: char,
@@ -169,7 +173,9 @@ pub enum Error {
     },
 
     /// A token id beyond the vocabulary.
-    #[error("token {id} is outside the vocabulary 0..{d_vocab}; was it made with another tokenizer?")]
+    #[error(
+        "token {id} is outside the vocabulary 0..{d_vocab}; was it made with another tokenizer?"
+    )]
     UnknownToken {
         /// The id.
         id: u32,

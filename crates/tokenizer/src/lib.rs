@@ -1,6 +1,7 @@
 //! From text to training examples.
 //!
-//! The stages are plain functions over files that `docs/FORMATS.md` describes, so each can be run, cached and tested alone:
+//! The stages are plain functions over files that `docs/FORMATS.md` describes, so each can be run,
+//! cached and tested alone:
 //!
 //! | stage | what it fixes |
 //! |---|---|
@@ -14,11 +15,13 @@
 //! | [`RepeatsTask`] | examples without a corpus, for tests of seconds |
 //! | [`prepare`] | all of it in one folder, made once, shared by runs |
 //!
-//! Every example is `<|bos|>` and `n_ctx` tokens. Inputs are all but the last, targets all but the first, so the model
-//! predicts each token of the window once and position 0 always has a resting place for attention.
+//! Every example is `<|bos|>` and `n_ctx` tokens. Inputs are all but the last, targets all but the
+//! first, so the model predicts each token of the window once and position 0 always has a resting
+//! place for attention.
 //!
-//! What this crate does not do: normalise text (but where a pretrained model does), read corpora in part, or trust a file.
-//! Every reader bounds what it allocates by what it reads, and refuses with an [`Error`] that names the file and the field.
+//! What this crate does not do: normalise text (but where a pretrained model does), read corpora in
+//! part, or trust a file. Every reader bounds what it allocates by what it reads, and refuses with
+//! an [`Error`] that names the file and the field.
 //!
 //! ```
 //! use induction_tokenizer::{TrainingOrder, example, prepare};

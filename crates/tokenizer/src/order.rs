@@ -6,10 +6,10 @@ use crate::{Error, Result};
 
 /// The order of training examples, a pure function of `(seed, example index)`.
 ///
-/// An epoch cuts the shard into consecutive windows of `n_ctx` tokens, starting at an offset of the epoch's own so that the
-/// same text does not always fall on the same positions of the context, and visits them in the epoch's own order.
-/// Nothing is remembered between examples, so a resumed run, another batch split or another number of threads cannot
-/// change what is trained on.
+/// An epoch cuts the shard into consecutive windows of `n_ctx` tokens, starting at an offset of the
+/// epoch's own so that the same text does not always fall on the same positions of the context, and
+/// visits them in the epoch's own order. Nothing is remembered between examples, so a resumed run,
+/// another batch split or another number of threads cannot change what is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingOrder {
     seed: u64,
@@ -24,13 +24,22 @@ impl TrainingOrder {
     /// If `n_ctx` is 0, or there is not one whole window at every offset: `n_tokens < 2 n_ctx - 1`.
     pub fn new(seed: u64, n_tokens: usize, n_ctx: usize) -> Result<Self> {
         if n_ctx == 0 {
-            return Err(Error::Setting { field: "n_ctx", given: "0".to_owned(), expected: "1 or more".to_owned() });
+            return Err(Error::Setting {
+                field: "n_ctx",
+                given: "0".to_owned(),
+                expected: "1 or more".to_owned(),
+            });
         }
-        // The largest offset is n_ctx - 1. Every epoch has as many windows as fit behind that one, so that the epoch of
-        // an example is a division; at most one window of tokens an epoch is left unused, and another each time.
+        // The largest offset is n_ctx - 1. Every epoch has as many windows as fit behind that one,
+        // so that the epoch of an example is a division; at most one window of tokens an epoch is
+        // left unused, and another each time.
         let examples_per_epoch = (n_tokens.saturating_sub(n_ctx - 1) / n_ctx) as u64;
         if examples_per_epoch == 0 {
-            return Err(Error::TooFewTokens { n_tokens, n_ctx, needed: n_ctx.saturating_mul(2) - 1 });
+            return Err(Error::TooFewTokens {
+                n_tokens,
+                n_ctx,
+                needed: n_ctx.saturating_mul(2) - 1,
+            });
         }
         Ok(Self { seed, n_ctx, examples_per_epoch })
     }
@@ -45,22 +54,32 @@ impl TrainingOrder {
         self.examples_per_epoch
     }
 
-    /// Where in the shard the window of an example starts; `n_ctx` tokens follow. Examples count from 0 through all epochs.
+    /// Where in the shard the window of an example starts; `n_ctx` tokens follow. Examples count
+    /// from 0 through all epochs.
     pub fn window_start(&self, example: u64) -> usize {
         let (epoch, at) = (example / self.examples_per_epoch, example % self.examples_per_epoch);
-        let window = induction_random::permute(self.seed, "example order", epoch, self.examples_per_epoch, at);
+        let window = induction_random::permute(
+            self.seed,
+            "example order",
+            epoch,
+            self.examples_per_epoch,
+            at,
+        );
         let mut offsets = induction_random::stream(self.seed, "example offset", epoch);
         let offset = offsets.random_range(0..self.n_ctx as u64);
         (offset + window * self.n_ctx as u64) as usize
     }
 }
 
-/// The example whose window starts at `start`: BOS and `n_ctx` consecutive tokens, `n_ctx + 1` in all.
+/// The example whose window starts at `start`: BOS and `n_ctx` consecutive tokens, `n_ctx + 1` in
+/// all.
 ///
-/// The first `n_ctx` are the model's input and the last `n_ctx` its targets, so each token of the window is predicted once.
+/// The first `n_ctx` are the model's input and the last `n_ctx` its targets, so each token of the
+/// window is predicted once.
 ///
 /// # Panics
-/// If the window does not end within `shard_tokens`; [`TrainingOrder::window_start`] gives starts that do.
+/// If the window does not end within `shard_tokens`; [`TrainingOrder::window_start`] gives starts
+/// that do.
 pub fn example(shard_tokens: &[u16], start: usize, n_ctx: usize, bos: u32) -> Vec<u32> {
     let window = shard_tokens[start..start + n_ctx].iter().map(|&token| u32::from(token));
     std::iter::once(bos).chain(window).collect()
@@ -108,7 +127,8 @@ mod tests {
                 let (all, order) = (&all, &order);
                 scope.spawn(move || {
                     for (batch, expected) in all.chunks(size).enumerate().rev() {
-                        let starts = (0..expected.len()).map(|k| order.window_start((batch * size + k) as u64));
+                        let starts = (0..expected.len())
+                            .map(|k| order.window_start((batch * size + k) as u64));
                         assert!(starts.eq(expected.iter().copied()));
                     }
                 });
@@ -127,9 +147,11 @@ mod tests {
         for (seed, epoch) in [(0, 1), (1, 0)] {
             assert_ne!(windows(starts(seed, epoch)), windows(starts(0, 0)));
         }
-        let offsets: std::collections::HashSet<_> = (0..50).map(|epoch| starts(0, epoch)[0] % 64).collect();
+        let offsets: std::collections::HashSet<_> =
+            (0..50).map(|epoch| starts(0, epoch)[0] % 64).collect();
         assert!(offsets.len() > 20, "{offsets:?}");
-        // The first choices of seed 0: others would mean that stored runs no longer resume as they began.
+        // The first choices of seed 0: others would mean that stored runs no longer resume as they
+        // began.
         assert_eq!(starts(0, 0)[..4], [2514, 146, 5714, 2706]);
     }
 

@@ -1,8 +1,8 @@
 //! The tokenizers of pretrained models.
 //!
-//! What a file says is checked and turned into a [`Description`]; the library gets the vocabulary and merges of it, and
-//! does the merging and NFC. Cutting a text into added tokens and words is done here: the library does it with patterns
-//! from the file.
+//! What a file says is checked and turned into a [`Description`]; the library gets the vocabulary
+//! and merges of it, and does the merging and NFC. Cutting a text into added tokens and words is
+//! done here: the library does it with patterns from the file.
 
 mod added;
 mod bos;
@@ -43,13 +43,15 @@ struct Description {
     bos: Bos,
 }
 
-/// The byte-level BPE tokenizer of a pretrained model: the ids are those of HuggingFace's `tokenizers`.
+/// The byte-level BPE tokenizer of a pretrained model: the ids are those of HuggingFace's
+/// `tokenizers`.
 ///
-/// *What begins a sequence*, [`bos`](Tokenizer::bos), is the token that the model's own tokenizer puts first: a special
-/// token that leads the template of `tokenizer.json`, or `bos_token` where `add_bos_token` is true (in
-/// `tokenizer_config.json` beside it, or in a GGUF file; with `llama-bpe` it need not say so). Failing that it is
-/// `<|endoftext|>`, if the vocabulary has it as a special token, since it stood before each document in training; failing
-/// that, `bos_token`; failing that, nothing.
+/// *What begins a sequence*, [`bos`](Tokenizer::bos), is the token that the model's own tokenizer
+/// puts first: a special token that leads the template of `tokenizer.json`, or `bos_token` where
+/// `add_bos_token` is true (in `tokenizer_config.json` beside it, or in a GGUF file; with
+/// `llama-bpe` it need not say so). Failing that it is `<|endoftext|>`, if the vocabulary has it as
+/// a special token, since it stood before each document in training; failing that, `bos_token`;
+/// failing that, nothing.
 #[derive(Debug)]
 pub struct PretrainedTokenizer {
     model: BPE,
@@ -66,11 +68,12 @@ pub struct PretrainedTokenizer {
 }
 
 impl PretrainedTokenizer {
-    /// Reads a HuggingFace `tokenizer.json` with byte-level BPE: GPT-2's words, Llama 3's, Qwen2's, or SmolLM2's, with or
-    /// without NFC. Truncation and padding that it asks for are not done.
+    /// Reads a HuggingFace `tokenizer.json` with byte-level BPE: GPT-2's words, Llama 3's, Qwen2's,
+    /// or SmolLM2's, with or without NFC. Truncation and padding that it asks for are not done.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Pretrained`] if the file is damaged or describes a tokenizer of another kind.
+    /// [`Error::Io`]; [`Error::Pretrained`] if the file is damaged or describes a tokenizer of
+    /// another kind.
     pub fn from_json(path: impl AsRef<Path>) -> Result<Self> {
         Self::build(json::describe(path.as_ref())?)
     }
@@ -83,9 +86,13 @@ impl PretrainedTokenizer {
         let path = vocab.as_ref();
         let parsed = from_slice(&read(path, of_file(path))?).map_err(of_file(path))?;
         let IdsByToken(Some(mut vocab)) = parsed else {
-            return Err(of_file(path)(("(file)".to_owned(), "a list, expected tokens with their ids".to_owned())));
+            return Err(of_file(path)((
+                "(file)".to_owned(),
+                "a list, expected tokens with their ids".to_owned(),
+            )));
         };
-        let end_of_text = vocab.get_key_value(END_OF_TEXT).map(|(content, &id)| (content.clone(), id));
+        let end_of_text =
+            vocab.get_key_value(END_OF_TEXT).map(|(content, &id)| (content.clone(), id));
         let special = |(content, id)| Added { id, content, special: true, normalized: false };
         let added = Vec::from_iter(end_of_text.map(special));
         let checked = check_added(|_| END_OF_TEXT.to_owned(), &added, &vocab)
@@ -95,21 +102,34 @@ impl PretrainedTokenizer {
         let path = merges.as_ref();
         let text = String::from_utf8(read(path, of_file(path))?);
         let text = text.or_else(|e| refuse("(file)", e.to_string())).map_err(of_file(path))?;
-        let lines =
-            text.lines().enumerate().filter(|(n, line)| !(line.is_empty() || *n == 0 && line.starts_with("#version")));
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(n, line)| !(line.is_empty() || *n == 0 && line.starts_with("#version")));
         let parsed = lines.map(|(n, line)| {
-            pair(line).ok_or_else(|| (format!("line {}", n + 1), format!("is {line:?}, expected two tokens")))
+            pair(line).ok_or_else(|| {
+                (format!("line {}", n + 1), format!("is {line:?}, expected two tokens"))
+            })
         });
         let merges = parsed.collect::<Result<Merges, _>>().map_err(of_file(path))?;
         check_merges("(merges)", &merges, &vocab).map_err(of_file(path))?;
         let words = Words { last: Some(Pattern::Gpt2), ..Words::default() };
-        Self::build(Description { vocab, merges, ignore_merges: false, added, nfc: false, words, bos: Bos::default() })
+        Self::build(Description {
+            vocab,
+            merges,
+            ignore_merges: false,
+            added,
+            nfc: false,
+            words,
+            bos: Bos::default(),
+        })
     }
 
     /// Makes the tokenizer of a GGUF file, at `path`, from what the file says of it.
     ///
     /// # Errors
-    /// [`Error::Pretrained`], with the file's name and key, if the parts do not belong together, or `pre` is not known.
+    /// [`Error::Pretrained`], with the file's name and key, if the parts do not belong together, or
+    /// `pre` is not known.
     pub fn from_parts(parts: TokenizerParts, path: impl AsRef<Path>) -> Result<Self> {
         Self::build(parts::describe(parts).map_err(of_file(path.as_ref()))?)
     }
@@ -119,7 +139,9 @@ impl PretrainedTokenizer {
         let byte_of = bytes::bytes();
         let mut pieces: HashMap<u32, Vec<u8>> = vocab
             .iter()
-            .map(|(token, &id)| (id, token.chars().filter_map(|c| byte_of.get(&c).copied()).collect()))
+            .map(|(token, &id)| {
+                (id, token.chars().filter_map(|c| byte_of.get(&c).copied()).collect())
+            })
             .collect();
         pieces.extend(added.iter().map(|added| (added.id, added.content.as_bytes().to_vec())));
         let has = |c: &char| vocab.contains_key(c.encode_utf8(&mut [0; 4]) as &str);
@@ -159,7 +181,10 @@ impl PretrainedTokenizer {
             in_alphabet.clear();
             for character in word.chars() {
                 for &byte in character.encode_utf8(&mut [0; 4]).as_bytes() {
-                    in_alphabet.push(self.alphabet[usize::from(byte)].ok_or(Error::UnknownCharacter { character })?);
+                    in_alphabet.push(
+                        self.alphabet[usize::from(byte)]
+                            .ok_or(Error::UnknownCharacter { character })?,
+                    );
                 }
             }
             let tokens = guarded("encode a text", || self.model.tokenize(&in_alphabet))?;

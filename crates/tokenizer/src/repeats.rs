@@ -17,7 +17,8 @@ pub struct RepeatsConfig {
     pub n_ctx: usize,
     /// Shortest repeated block, in tokens: 1 or more.
     pub min_period: usize,
-    /// Longest repeated block, in tokens: at most half of `n_ctx`, so that every example repeats something.
+    /// Longest repeated block, in tokens: at most half of `n_ctx`, so that every example repeats
+    /// something.
     pub max_period: usize,
     /// With `purpose`, chooses the stream of examples.
     pub seed: u64,
@@ -27,11 +28,12 @@ pub struct RepeatsConfig {
 
 /// Examples of repeated random blocks, a pure function of `(seed, purpose, index)`.
 ///
-/// An example is BOS, a few random tokens, then one random block over and over until the context is full. A model can learn
-/// three things from it, as it can from text: how frequent each token is (lower ids are more frequent), what tends to follow
-/// (seven in ten tokens are a fixed function of the token two before, the same in all examples), and, by an induction head,
-/// what came after this token last time. Without the second, nothing pays for attention to nearby tokens before induction
-/// does, and the phase change comes late or, for some seeds, not at all.
+/// An example is BOS, a few random tokens, then one random block over and over until the context is
+/// full. A model can learn three things from it, as it can from text: how frequent each token is
+/// (lower ids are more frequent), what tends to follow (seven in ten tokens are a fixed function of
+/// the token two before, the same in all examples), and, by an induction head, what came after this
+/// token last time. Without the second, nothing pays for attention to nearby tokens before
+/// induction does, and the phase change comes late or, for some seeds, not at all.
 #[derive(Debug, Clone)]
 pub struct RepeatsTask {
     config: RepeatsConfig,
@@ -78,7 +80,8 @@ impl RepeatsTask {
         example.push(0);
         for at in 1..=prefix + period {
             // Both are drawn for every token, so that one choice does not shift the next.
-            let (fresh, follows) = (self.token(&mut random), random.random_range(0..10u32) < FOLLOWS_OF_TEN);
+            let (fresh, follows) =
+                (self.token(&mut random), random.random_range(0..10u32) < FOLLOWS_OF_TEN);
             example.push(if follows && at > 2 { self.successor(example[at - 2]) } else { fresh });
         }
         while example.len() <= n_ctx {
@@ -90,7 +93,8 @@ impl RepeatsTask {
     /// What tends to come two tokens after `token`: a fixed permutation of all tokens but BOS.
     fn successor(&self, token: u32) -> u32 {
         let others = self.config.d_vocab as u64 - 1;
-        induction_random::permute(0, "repeats: successor", 0, others, u64::from(token) - 1) as u32 + 1
+        induction_random::permute(0, "repeats: successor", 0, others, u64::from(token) - 1) as u32
+            + 1
     }
 
     fn token(&self, random: &mut impl Rng) -> u32 {
@@ -114,7 +118,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn config() -> RepeatsConfig {
-        RepeatsConfig { d_vocab: 64, n_ctx: 32, min_period: 4, max_period: 12, seed: 0, purpose: "train".to_owned() }
+        RepeatsConfig {
+            d_vocab: 64,
+            n_ctx: 32,
+            min_period: 4,
+            max_period: 12,
+            seed: 0,
+            purpose: "train".to_owned(),
+        }
     }
 
     proptest! {
@@ -143,7 +154,8 @@ mod tests {
     fn every_argument_of_the_stream_matters() {
         let base = RepeatsTask::new(config()).unwrap();
         let seed = RepeatsTask::new(RepeatsConfig { seed: 1, ..config() }).unwrap();
-        let purpose = RepeatsTask::new(RepeatsConfig { purpose: "held out".to_owned(), ..config() }).unwrap();
+        let purpose =
+            RepeatsTask::new(RepeatsConfig { purpose: "held out".to_owned(), ..config() }).unwrap();
         let others = [base.example(1), seed.example(0), purpose.example(0)];
         assert!(others.iter().all(|other| *other != base.example(0)));
     }
@@ -173,7 +185,8 @@ mod tests {
         }
         assert_eq!(counts[0], 0.0);
         let share = |range: std::ops::Range<usize>| counts[range].iter().sum::<f64>() / 80_000.0;
-        let weight = |range: std::ops::Range<usize>| range.map(|t| (t as f64).powf(-0.5)).sum::<f64>();
+        let weight =
+            |range: std::ops::Range<usize>| range.map(|t| (t as f64).powf(-0.5)).sum::<f64>();
         for range in [1..8, 57..64] {
             let expected = weight(range.clone()) / weight(1..64);
             assert!((share(range) - expected).abs() < 0.01, "{expected}");
@@ -183,7 +196,8 @@ mod tests {
     #[test]
     fn seven_in_ten_follow_from_two_before() {
         let task = RepeatsTask::new(config()).unwrap();
-        let successors: std::collections::BTreeSet<_> = (1..64).map(|token| task.successor(token)).collect();
+        let successors: std::collections::BTreeSet<_> =
+            (1..64).map(|token| task.successor(token)).collect();
         assert_eq!(successors, (1..64).collect());
         let followed: usize = (0..10_000)
             .filter(|&k| {

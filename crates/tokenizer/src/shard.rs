@@ -26,9 +26,13 @@ impl Shard {
     /// Encodes documents one after the other, each preceded by BOS.
     pub fn from_documents(tokenizer: &BpeTokenizer, documents: &[Document]) -> Self {
         let narrow = |id: u32| u16::try_from(id).expect("a vocabulary has at most 65536 tokens");
-        // In parallel, and collected in the documents' order: threads change the time taken and nothing else.
+        // In parallel, and collected in the documents' order: threads change the time taken and
+        // nothing else.
         let encode = |document: &Document| -> Vec<u16> {
-            std::iter::once(tokenizer.bos()).chain(tokenizer.encode(&document.text)).map(narrow).collect()
+            std::iter::once(tokenizer.bos())
+                .chain(tokenizer.encode(&document.text))
+                .map(narrow)
+                .collect()
         };
         let tokens = documents.par_iter().map(encode).collect::<Vec<_>>().concat();
         Self { d_vocab: tokenizer.d_vocab() as u32, tokens }
@@ -37,11 +41,13 @@ impl Shard {
     /// Writes the shard; whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Shard`] if a token is not below `d_vocab`, since nothing would read the file.
+    /// [`Error::Io`]; [`Error::Shard`] if a token is not below `d_vocab`, since nothing would read
+    /// the file.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.check().map_err(refusal(path))?;
-        induction_files::write_atomic(path, &self.to_bytes()).map_err(Error::io("write the shard", path))
+        induction_files::write_atomic(path, &self.to_bytes())
+            .map_err(Error::io("write the shard", path))
     }
 
     /// The content of the file.
@@ -58,7 +64,8 @@ impl Shard {
         bytes
     }
 
-    /// Reads a shard and verifies all of it: lengths before anything is allocated, then hash and ids.
+    /// Reads a shard and verifies all of it: lengths before anything is allocated, then hash and
+    /// ids.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Shard`] naming the field that is wrong.
@@ -68,18 +75,27 @@ impl Shard {
         let length = file.metadata().map_err(Error::io("read the shard", path))?.len();
         let mut header = [0; HEADER_BYTES];
         if length < HEADER_BYTES as u64 {
-            return Err(refusal(path)(("header", format!("{length} bytes, expected {HEADER_BYTES} or more"))));
+            return Err(refusal(path)((
+                "header",
+                format!("{length} bytes, expected {HEADER_BYTES} or more"),
+            )));
         }
         file.read_exact(&mut header).map_err(Error::io("read the shard", path))?;
         let (d_vocab, hash) = parse_header(&header, length).map_err(refusal(path))?;
 
         // Not `with_capacity(count)`: what is allocated grows with what is read.
         let mut bytes = Vec::new();
-        file.take(length - HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(Error::io("read the shard", path))?;
+        file.take(length - HEADER_BYTES as u64)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read the shard", path))?;
         if blake3::hash(&bytes) != hash {
-            return Err(refusal(path)(("hash", "the tokens do not match it; the file is damaged".to_owned())));
+            return Err(refusal(path)((
+                "hash",
+                "the tokens do not match it; the file is damaged".to_owned(),
+            )));
         }
-        let tokens = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        let tokens =
+            bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
         let shard = Self { d_vocab, tokens };
         shard.check().map_err(refusal(path))?;
         Ok(shard)
@@ -90,9 +106,10 @@ impl Shard {
             return Err(("d_vocab", format!("is {}, expected 1 to {MAX_D_VOCAB}", self.d_vocab)));
         }
         match self.tokens.iter().position(|&token| u32::from(token) >= self.d_vocab) {
-            Some(at) => {
-                Err(("tokens", format!("token {at} is {}, expected less than {}", self.tokens[at], self.d_vocab)))
-            }
+            Some(at) => Err((
+                "tokens",
+                format!("token {at} is {}, expected less than {}", self.tokens[at], self.d_vocab),
+            )),
             None => Ok(()),
         }
     }
@@ -107,7 +124,9 @@ fn refusal(path: &Path) -> impl Fn(Refusal) -> Error {
 
 /// `d_vocab` and the hash of a file of `length` bytes.
 fn parse_header(header: &[u8; HEADER_BYTES], length: u64) -> Result<(u32, blake3::Hash), Refusal> {
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let word = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let count = u64::from(word(16)) | u64::from(word(20)) << 32;
     if &header[..8] != MAGIC {
         return Err(("magic", "expected `INDTOK1`; this is not a token shard".to_owned()));
@@ -115,8 +134,12 @@ fn parse_header(header: &[u8; HEADER_BYTES], length: u64) -> Result<(u32, blake3
     if word(12) != 0 {
         return Err(("reserved word", format!("is {}, expected 0", word(12))));
     }
-    if count.checked_mul(2).and_then(|bytes| bytes.checked_add(HEADER_BYTES as u64)) != Some(length) {
-        return Err(("count", format!("{count} tokens do not make a file of {length} bytes; it was cut or extended")));
+    if count.checked_mul(2).and_then(|bytes| bytes.checked_add(HEADER_BYTES as u64)) != Some(length)
+    {
+        return Err((
+            "count",
+            format!("{count} tokens do not make a file of {length} bytes; it was cut or extended"),
+        ));
     }
     let mut hash = [0; 32];
     hash.copy_from_slice(&header[24..]);
@@ -150,8 +173,13 @@ mod tests {
         let (_folder, path) = written(&Shard { d_vocab: 300, tokens: vec![0, 299, 256] });
         let tokens = [0, 0, 43, 1, 0, 1];
         let hash = blake3::hash(&tokens);
-        let expected =
-            [b"INDTOK1\n", &[44u8, 1, 0, 0, 0, 0, 0, 0][..], &[3, 0, 0, 0, 0, 0, 0, 0], hash.as_bytes(), &tokens];
+        let expected = [
+            b"INDTOK1\n",
+            &[44u8, 1, 0, 0, 0, 0, 0, 0][..],
+            &[3, 0, 0, 0, 0, 0, 0, 0],
+            hash.as_bytes(),
+            &tokens,
+        ];
         assert_eq!(std::fs::read(path).unwrap(), expected.concat());
     }
 
@@ -185,7 +213,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         for (d_vocab, token) in [(5, 5), (0, 0), (65537, 0)] {
-            assert!(matches!(Shard { d_vocab, tokens: vec![token] }.write(&path), Err(Error::Shard { .. })));
+            assert!(matches!(
+                Shard { d_vocab, tokens: vec![token] }.write(&path),
+                Err(Error::Shard { .. })
+            ));
         }
         assert!(!path.exists());
     }

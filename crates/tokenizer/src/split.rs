@@ -15,20 +15,23 @@ pub struct Split {
 
 /// Holds out whole documents until they make up `fraction` of the bytes.
 ///
-/// By document, never by position: the two halves of one text share names and phrases, and a model that had seen one
-/// half would be credited with learning in context what it remembers. Documents are ranked by the hash of their id, so the
-/// choice depends on nothing else: every run, of whatever seed, holds out the same ones, and adding a document to a
-/// corpus moves few others.
+/// By document, never by position: the two halves of one text share names and phrases, and a model
+/// that had seen one half would be credited with learning in context what it remembers. Documents
+/// are ranked by the hash of their id, so the choice depends on nothing else: every run, of
+/// whatever seed, holds out the same ones, and adding a document to a corpus moves few others.
 ///
-/// A document that would leave less than half of the bytes to train on is passed over, so less than `fraction` can come out
-/// if single documents are huge.
+/// A document that would leave less than half of the bytes to train on is passed over, so less than
+/// `fraction` can come out if single documents are huge.
 ///
 /// # Errors
 /// If `fraction` is not in (0, 0.5], or there are fewer than two documents.
 pub fn split(documents: Vec<Document>, fraction: f64) -> Result<Split> {
     check_fraction(fraction)?;
     if documents.len() < 2 {
-        return Err(Error::TooFewDocuments { path: PathBuf::from("to split"), found: documents.len() });
+        return Err(Error::TooFewDocuments {
+            path: PathBuf::from("to split"),
+            found: documents.len(),
+        });
     }
     let total: u64 = documents.iter().map(bytes).sum();
     let wanted = fraction * total as f64;
@@ -74,7 +77,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn documents(sizes: &[usize]) -> Vec<Document> {
-        let document = |(i, &n): (usize, &usize)| Document { id: format!("d{i}"), text: "x".repeat(n) };
+        let document =
+            |(i, &n): (usize, &usize)| Document { id: format!("d{i}"), text: "x".repeat(n) };
         sizes.iter().enumerate().map(document).collect()
     }
 
@@ -113,7 +117,8 @@ mod tests {
         let chosen = ids(&split(all.clone(), 0.2).unwrap().held_out);
         assert_eq!(chosen.len(), 6);
         assert_eq!(ids(&split(all.into_iter().rev().collect(), 0.2).unwrap().held_out), chosen);
-        // The choice itself is part of the format: another would make prepared data and measurements incomparable.
+        // The choice itself is part of the format: another would make prepared data and
+        // measurements incomparable.
         assert_eq!(chosen, ["d0", "d18", "d24", "d26", "d27", "d3"]);
     }
 
@@ -134,6 +139,9 @@ mod tests {
             let error = split(documents(&[1, 1]), fraction).unwrap_err().to_string();
             assert!(error.starts_with("held_out = "), "{error}");
         }
-        assert!(matches!(split(documents(&[1]), 0.1), Err(Error::TooFewDocuments { found: 1, .. })));
+        assert!(matches!(
+            split(documents(&[1]), 0.1),
+            Err(Error::TooFewDocuments { found: 1, .. })
+        ));
     }
 }

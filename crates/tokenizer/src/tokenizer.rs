@@ -4,16 +4,20 @@ use crate::{BpeTokenizer, Result};
 
 /// What reads texts for a model.
 ///
-/// Where tokens lie in a text follows from [`token_bytes`](Self::token_bytes): the bytes of a text's tokens, one after
-/// the other, are the text's, unless the tokenizer normalises or puts a space first.
+/// Where tokens lie in a text follows from [`token_bytes`](Self::token_bytes): the bytes of a
+/// text's tokens, one after the other, are the text's, unless the tokenizer normalises or puts a
+/// space first.
 pub trait Tokenizer: Send + Sync {
-    /// The ids of a text. No special token is added, and none recognised: the text `<|endoftext|>` gives its characters.
+    /// The ids of a text. No special token is added, and none recognised: the text `<|endoftext|>`
+    /// gives its characters.
     ///
     /// # Errors
-    /// [`Error::UnknownCharacter`](crate::Error::UnknownCharacter) if no token stands for a byte of the text.
+    /// [`Error::UnknownCharacter`](crate::Error::UnknownCharacter) if no token stands for a byte of
+    /// the text.
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
 
-    /// The bytes that one token stands for: its name for a special one, part of a character for some.
+    /// The bytes that one token stands for: its name for a special one, part of a character for
+    /// some.
     ///
     /// # Errors
     /// [`Error::UnknownToken`](crate::Error::UnknownToken) for an id without a token.
@@ -37,7 +41,8 @@ pub trait Tokenizer: Send + Sync {
         Ok(text)
     }
 
-    /// One token for a reader's eyes: its text, with bytes that are not UTF-8 on their own written `\xNN`.
+    /// One token for a reader's eyes: its text, with bytes that are not UTF-8 on their own written
+    /// `\xNN`.
     ///
     /// # Errors
     /// [`Error::UnknownToken`](crate::Error::UnknownToken) for an id without a token.

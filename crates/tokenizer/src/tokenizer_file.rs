@@ -1,8 +1,8 @@
 //! Reading a `tokenizer.json` without trusting it.
 //!
-//! The library's own reader accepts every kind of tokenizer and has panicked on crafted files. Only one kind is usable
-//! here, so the file is read into the shape of that kind and checked; the library then gets a vocabulary and merges that it
-//! cannot stumble over.
+//! The library's own reader accepts every kind of tokenizer and has panicked on crafted files. Only
+//! one kind is usable here, so the file is read into the shape of that kind and checked; the
+//! library then gets a vocabulary and merges that it cannot stumble over.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -91,7 +91,8 @@ struct ModelJson {
 
 /// The tokens by id, and the merges in their order.
 pub(crate) fn parse(bytes: &[u8]) -> Result<(Vec<String>, Merges), Refusal> {
-    let json: TokenizerJson = serde_json::from_slice(bytes).or_else(|e| refuse("(file)", e.to_string()))?;
+    let json: TokenizerJson =
+        serde_json::from_slice(bytes).or_else(|e| refuse("(file)", e.to_string()))?;
     check_steps(&json)?;
     check_added(&json.added_tokens)?;
     let vocab = ordered(&json.model.vocab)?;
@@ -115,9 +116,10 @@ fn check_steps(json: &TokenizerJson) -> Result<(), Refusal> {
     if let Some((field, _)) = absent.iter().find(|(_, value)| value.is_some()) {
         return refuse(*field, "is set, expected null");
     }
-    for (field, is_set) in
-        [("model.byte_fallback", json.model.byte_fallback), ("model.ignore_merges", json.model.ignore_merges)]
-    {
+    for (field, is_set) in [
+        ("model.byte_fallback", json.model.byte_fallback),
+        ("model.ignore_merges", json.model.ignore_merges),
+    ] {
         if is_set {
             return refuse(field, "is true, expected false");
         }
@@ -128,7 +130,12 @@ fn check_steps(json: &TokenizerJson) -> Result<(), Refusal> {
     match &json.pre_tokenizer {
         Some(StepJson { r#type, add_prefix_space: Some(false), use_regex: None | Some(true) })
             if r#type == "ByteLevel" => {}
-        _ => return refuse("pre_tokenizer", "expected ByteLevel with add_prefix_space false and use_regex true"),
+        _ => {
+            return refuse(
+                "pre_tokenizer",
+                "expected ByteLevel with add_prefix_space false and use_regex true",
+            );
+        }
     }
     match &json.decoder {
         Some(StepJson { r#type, .. }) if r#type == "ByteLevel" => Ok(()),
@@ -146,13 +153,21 @@ fn check_added(added: &[AddedJson]) -> Result<(), Refusal> {
 /// The tokens in the order of their ids, which must be 0, 1, 2, ... with [`BOS`] first.
 fn ordered(ids: &HashMap<String, u32>) -> Result<Vec<String>, Refusal> {
     if !(MIN_D_VOCAB..=MAX_D_VOCAB).contains(&ids.len()) {
-        return refuse("model.vocab", format!("{} tokens, expected {MIN_D_VOCAB} to {MAX_D_VOCAB}", ids.len()));
+        return refuse(
+            "model.vocab",
+            format!("{} tokens, expected {MIN_D_VOCAB} to {MAX_D_VOCAB}", ids.len()),
+        );
     }
     let mut tokens = vec![None; ids.len()];
     for (token, &id) in ids {
         match tokens.get_mut(id as usize) {
             Some(place @ None) => *place = Some(token.clone()),
-            _ => return refuse("model.vocab", format!("id {id} is used twice or not below {}", ids.len())),
+            _ => {
+                return refuse(
+                    "model.vocab",
+                    format!("id {id} is used twice or not below {}", ids.len()),
+                );
+            }
         }
     }
     if tokens[0].as_deref() != Some(BOS) {
@@ -162,14 +177,24 @@ fn ordered(ids: &HashMap<String, u32>) -> Result<Vec<String>, Refusal> {
     Ok(tokens.into_iter().flatten().collect())
 }
 
-/// A missing byte would be dropped from texts without a word, and a character that stands for no byte cannot be decoded.
+/// A missing byte would be dropped from texts without a word, and a character that stands for no
+/// byte cannot be decoded.
 fn check_bytes(tokens: &[String], ids: &HashMap<String, u32>) -> Result<(), Refusal> {
-    if let Some(byte) = bytes::characters().iter().position(|c| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
+    if let Some(byte) = bytes::characters()
+        .iter()
+        .position(|c| !ids.contains_key(c.encode_utf8(&mut [0; 4]) as &str))
+    {
         return refuse("model.vocab", format!("no token for byte {byte:#04x}"));
     }
     let byte_of = bytes::bytes();
-    match tokens.iter().position(|token| token.is_empty() || token.chars().any(|c| !byte_of.contains_key(&c))) {
-        Some(id) => refuse("model.vocab", format!("token {id} ({:?}) is not in the byte alphabet", tokens[id])),
+    match tokens
+        .iter()
+        .position(|token| token.is_empty() || token.chars().any(|c| !byte_of.contains_key(&c)))
+    {
+        Some(id) => refuse(
+            "model.vocab",
+            format!("token {id} ({:?}) is not in the byte alphabet", tokens[id]),
+        ),
         None => Ok(()),
     }
 }
@@ -177,11 +202,19 @@ fn check_bytes(tokens: &[String], ids: &HashMap<String, u32>) -> Result<(), Refu
 fn check_merges(merges: &Merges, ids: &HashMap<String, u32>) -> Result<(), Refusal> {
     for (rank, (left, right)) in merges.iter().enumerate() {
         let merged = format!("{left}{right}");
-        if let Some(unknown) = [left, right, &merged].into_iter().find(|token| !ids.contains_key(*token)) {
-            return refuse(format!("model.merges[{rank}]"), format!("{unknown:?} is not in the vocabulary"));
+        if let Some(unknown) =
+            [left, right, &merged].into_iter().find(|token| !ids.contains_key(*token))
+        {
+            return refuse(
+                format!("model.merges[{rank}]"),
+                format!("{unknown:?} is not in the vocabulary"),
+            );
         }
         if [left.as_str(), right, &merged].contains(&BOS) {
-            return refuse(format!("model.merges[{rank}]"), format!("makes or takes `{BOS}`, which no text may give"));
+            return refuse(
+                format!("model.merges[{rank}]"),
+                format!("makes or takes `{BOS}`, which no text may give"),
+            );
         }
     }
     Ok(())

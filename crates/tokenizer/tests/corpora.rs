@@ -20,7 +20,10 @@ fn every_corpus_has_the_documents_it_is_listed_with() {
         let bytes: usize = corpus.documents.iter().map(|d| d.text.len()).sum();
         let listed: f64 = megabytes.trim_end_matches(" MB").parse().unwrap();
         // What is listed is the JSON: its escapes and keys add a few percent to the text.
-        assert!((0.9 * listed..=listed + 0.05).contains(&(bytes as f64 / 1e6)), "{name}: {bytes} bytes of text");
+        assert!(
+            (0.9 * listed..=listed + 0.05).contains(&(bytes as f64 / 1e6)),
+            "{name}: {bytes} bytes of text"
+        );
         seen += 1;
     }
     assert_eq!(seen, 7);

@@ -1,4 +1,5 @@
-//! Mutated files: each is read or refused with an error that names it; none panics, hangs, or is silently misread.
+//! Mutated files: each is read or refused with an error that names it; none panics, hangs, or is
+//! silently misread.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -12,13 +13,21 @@ fn fixtures() -> PathBuf {
 }
 
 /// Reads every mutation of `original`; none reaches the library.
-fn attack(name: &str, file: &str, original: &[u8], read: impl Fn(&Path) -> Result<(), Error>) -> Tally {
+fn attack(
+    name: &str,
+    file: &str,
+    original: &[u8],
+    read: impl Fn(&Path) -> Result<(), Error>,
+) -> Tally {
     let folder = tempfile::tempdir().unwrap();
     induction_torture::attack(
         name,
         &folder.path().join(file),
         |seed| mutated(original, seed),
-        |path| read(path).inspect_err(|error| assert!(!matches!(error, Error::Library { .. }), "{error}")),
+        |path| {
+            read(path)
+                .inspect_err(|error| assert!(!matches!(error, Error::Library { .. }), "{error}"))
+        },
     )
 }
 
@@ -80,7 +89,8 @@ fn zstd_files() {
         Ok(())
     });
     tally.between(0.8, 1.0);
-    // A real file, whose blocks are compressed with tables and repeated matches; fewer times, it takes longer.
+    // A real file, whose blocks are compressed with tables and repeated matches; fewer times, it
+    // takes longer.
     let real = fs::read(fixtures().join("corpora/books/kjv.jsonl.zst")).unwrap();
     let path = folder.path().join("real.jsonl.zst");
     cases("compressed corpus of a real text", 30, |seed| {

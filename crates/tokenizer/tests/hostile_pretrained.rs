@@ -1,4 +1,5 @@
-//! Mutated tokenizers of pretrained models: each is read or refused with an error that names file and field.
+//! Mutated tokenizers of pretrained models: each is read or refused with an error that names file
+//! and field.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -36,7 +37,9 @@ fn transplant(root: &mut Value, random: &mut impl Rng) {
                 11 => json!([]),
                 12 => json!({}),
                 13 => json!({"type": "ByteLevel", "add_prefix_space": true}),
-                14 => json!({"type": "Sequence", "pretokenizers": [], "processors": [], "normalizers": []}),
+                14 => {
+                    json!({"type": "Sequence", "pretokenizers": [], "processors": [], "normalizers": []})
+                }
                 _ => json!("x".repeat(5000)),
             };
             return;
@@ -58,7 +61,9 @@ fn check(tokenizer: &PretrainedTokenizer) {
             assert!(ids.iter().all(|&id| (id as usize) < tokenizer.d_vocab()));
             let bytes = tokenizer.decode_bytes(&ids).unwrap();
             // A prefix space may have been put before pieces.
-            let visible = |bytes: &[u8]| bytes.iter().copied().filter(|&byte| byte != b' ').collect::<Vec<u8>>();
+            let visible = |bytes: &[u8]| {
+                bytes.iter().copied().filter(|&byte| byte != b' ').collect::<Vec<u8>>()
+            };
             assert_eq!(visible(&bytes), visible(TEXT.as_bytes()));
         }
         Err(error) => assert!(matches!(error, Error::UnknownCharacter { .. }), "{error}"),
@@ -69,10 +74,16 @@ fn check(tokenizer: &PretrainedTokenizer) {
 }
 
 fn pretrained() -> Vec<Value> {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained_tokenizers.json");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/oracle/pretrained_tokenizers.json");
     let json = fs::read(fixture).unwrap();
     let mut oracle: Value = serde_json::from_slice(&json).unwrap();
-    oracle["tokenizers"].as_array_mut().unwrap().iter_mut().map(|case| case["tokenizer"].take()).collect()
+    oracle["tokenizers"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .map(|case| case["tokenizer"].take())
+        .collect()
 }
 
 #[test]
@@ -112,8 +123,12 @@ fn parts_of_gguf_files() {
     for (token, id) in vocab {
         tokens[id.as_u64().unwrap() as usize].clone_from(token);
     }
-    let merges: Vec<String> =
-        model["merges"].as_array().unwrap().iter().map(|merge| merge.as_str().unwrap().to_owned()).collect();
+    let merges: Vec<String> = model["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| merge.as_str().unwrap().to_owned())
+        .collect();
     let mut types = vec![1; tokens.len()];
     types[0] = 3;
     let mut refused = 0;
@@ -128,7 +143,8 @@ fn parts_of_gguf_files() {
             add_bos: None,
         };
         for _ in 0..random.random_range(1..=3u32) {
-            let (at, to) = (random.random_range(0..tokens.len()), random.random_range(0..tokens.len()));
+            let (at, to) =
+                (random.random_range(0..tokens.len()), random.random_range(0..tokens.len()));
             let merge = random.random_range(0..merges.len());
             let there = at % parts.tokens.len();
             let change = random.random_range(0..13u32);
@@ -153,10 +169,12 @@ fn parts_of_gguf_files() {
             }
         }
         let size = parts.tokens.iter().chain(&parts.merges).map(String::len).sum();
-        let read =
-            bounded(memory_limit(size), || PretrainedTokenizer::from_parts(parts, "some/model.gguf").inspect(check));
+        let read = bounded(memory_limit(size), || {
+            PretrainedTokenizer::from_parts(parts, "some/model.gguf").inspect(check)
+        });
         if let Err(error) = read {
-            let named = error.to_string().starts_with("tokenizer some/model.gguf field tokenizer.ggml.");
+            let named =
+                error.to_string().starts_with("tokenizer some/model.gguf field tokenizer.ggml.");
             assert!(named && matches!(error, Error::Pretrained { .. }), "{error}");
             refused += 1;
         }

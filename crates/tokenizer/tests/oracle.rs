@@ -1,6 +1,7 @@
 //! HuggingFace's Python library reads the tokenizer this crate trains and gives the same ids.
 //!
-//! `fixtures/oracle/tokenizer.json` is this crate's; `fixtures/oracle/tokenizer_ids.json` is what `tokenizer_ids.py` says of it.
+//! `fixtures/oracle/tokenizer.json` is this crate's; `fixtures/oracle/tokenizer_ids.json` is what
+//! `tokenizer_ids.py` says of it.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -23,12 +24,16 @@ fn training_gives_the_committed_tokenizer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     BpeTokenizer::train(&documents, 512).unwrap().save(&path).unwrap();
-    let (ours, committed) = (std::fs::read(path).unwrap(), fixtures().join("oracle/tokenizer.json"));
+    let (ours, committed) =
+        (std::fs::read(path).unwrap(), fixtures().join("oracle/tokenizer.json"));
     // Set to write the fixture anew; `tokenizer_ids.py` must follow.
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         std::fs::write(&committed, &ours).unwrap();
     }
-    assert!(ours == std::fs::read(committed).unwrap(), "training on python.jsonl.zst gives another tokenizer.json");
+    assert!(
+        ours == std::fs::read(committed).unwrap(),
+        "training on python.jsonl.zst gives another tokenizer.json"
+    );
 }
 
 #[test]

@@ -44,8 +44,10 @@ impl Fixture {
 }
 
 fn listing(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -63,13 +65,16 @@ fn the_folder_holds_what_was_prepared() {
     assert_eq!(fixture.names(), [data.folder.file_name().unwrap().to_str().unwrap()]);
     assert_eq!(data.folder.file_name().unwrap().len(), 16);
 
-    let Summary { train_documents, held_out_documents, train_bytes, held_out_bytes, .. } = data.summary;
+    let Summary { train_documents, held_out_documents, train_bytes, held_out_bytes, .. } =
+        data.summary;
     let sources = listing(&fixture.folder.path().join("corpus"));
     assert_eq!(train_documents + held_out_documents, sources.len());
     let share = held_out_bytes as f64 / (train_bytes + held_out_bytes) as f64;
     assert!((0.2..=0.5).contains(&share), "{share}");
-    // A BOS before every document and nowhere else: these sources write it out, which must not count.
-    for (shard, documents) in [(&data.train, train_documents), (&data.held_out, held_out_documents)] {
+    // A BOS before every document and nowhere else: these sources write it out, which must not
+    // count.
+    for (shard, documents) in [(&data.train, train_documents), (&data.held_out, held_out_documents)]
+    {
         assert_eq!(shard.tokens[0], 0);
         assert_eq!(shard.tokens.iter().filter(|&&token| token == 0).count(), documents);
     }
@@ -85,7 +90,10 @@ fn a_second_use_reads_what_the_first_made() {
     let time = fs::metadata(first.folder.join("train.tokens")).unwrap().modified().unwrap();
     let second = fixture.prepare();
     assert_eq!(fs::metadata(second.folder.join("train.tokens")).unwrap().modified().unwrap(), time);
-    assert_eq!((second.train, second.held_out, second.summary), (first.train, first.held_out, first.summary));
+    assert_eq!(
+        (second.train, second.held_out, second.summary),
+        (first.train, first.held_out, first.summary)
+    );
     // Another machine makes the same bytes.
     let other = Fixture::new();
     assert_eq!(contents(&other.prepare().folder), contents(&second.folder));
@@ -107,11 +115,13 @@ fn each_setting_has_a_folder_of_its_own() {
 fn the_tokenizer_has_not_seen_the_held_out_documents() {
     let fixture = Fixture::new();
     let data = fixture.prepare();
-    let documents = induction_tokenizer::corpus::load(fixture.folder.path().join("corpus")).unwrap().documents;
+    let documents =
+        induction_tokenizer::corpus::load(fixture.folder.path().join("corpus")).unwrap().documents;
     let everything = BpeTokenizer::train(&documents, 320).unwrap();
     let parts = induction_tokenizer::split(documents, 0.2).unwrap();
     let train_only = BpeTokenizer::train(&parts.train, 320).unwrap();
-    let vocabulary = |t: &BpeTokenizer| (0..320).map(|id| t.token_text(id).unwrap()).collect::<Vec<_>>();
+    let vocabulary =
+        |t: &BpeTokenizer| (0..320).map(|id| t.token_text(id).unwrap()).collect::<Vec<_>>();
     assert_eq!(vocabulary(&data.tokenizer), vocabulary(&train_only));
     assert_ne!(vocabulary(&data.tokenizer), vocabulary(&everything));
 }
@@ -175,10 +185,16 @@ fn bad_settings_are_refused_before_anything_is_made() {
     let fixture = Fixture::new();
     let corpus = fixture.folder.path().join("corpus");
     for (d_vocab, held_out) in [(256, 0.1), (65537, 0.1), (300, 0.0), (300, 0.6), (300, f64::NAN)] {
-        assert!(matches!(prepare(&corpus, d_vocab, held_out, fixture.root()), Err(Error::Setting { .. })));
+        assert!(matches!(
+            prepare(&corpus, d_vocab, held_out, fixture.root()),
+            Err(Error::Setting { .. })
+        ));
     }
     assert!(!fixture.root().exists());
-    assert!(matches!(prepare(&corpus, 65536, 0.1, fixture.root()), Err(Error::TooLittleText { .. })));
+    assert!(matches!(
+        prepare(&corpus, 65536, 0.1, fixture.root()),
+        Err(Error::TooLittleText { .. })
+    ));
     // A failed build leaves nothing, hidden or not.
     assert_eq!(fixture.names(), [""; 0]);
 }

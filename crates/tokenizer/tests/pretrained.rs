@@ -1,4 +1,5 @@
-//! Tokenizers of pretrained models give the ids that HuggingFace's library gives, and what is not one is refused.
+//! Tokenizers of pretrained models give the ids that HuggingFace's library gives, and what is not
+//! one is refused.
 //!
 //! `fixtures/oracle/pretrained_tokenizers.py` made the tokenizers and the ids.
 #![allow(clippy::unwrap_used)]
@@ -8,7 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use induction_tokenizer::{BpeTokenizer, Document, Error, PretrainedTokenizer, Tokenizer, TokenizerParts};
+use induction_tokenizer::{
+    BpeTokenizer, Document, Error, PretrainedTokenizer, Tokenizer, TokenizerParts,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -28,7 +31,8 @@ struct Case {
 }
 
 static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained_tokenizers.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/oracle/pretrained_tokenizers.json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 });
 
@@ -52,8 +56,12 @@ impl Case {
     fn parts(&self) -> Option<TokenizerParts> {
         let model = &self.tokenizer["model"];
         let added = self.tokenizer["added_tokens"].as_array().unwrap();
-        let mut tokens: Vec<(u64, String, i32)> =
-            model["vocab"].as_object().unwrap().iter().map(|(k, id)| (id.as_u64().unwrap(), k.clone(), 1)).collect();
+        let mut tokens: Vec<(u64, String, i32)> = model["vocab"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(k, id)| (id.as_u64().unwrap(), k.clone(), 1))
+            .collect();
         for token in added {
             let id = token["id"].as_u64().unwrap();
             tokens.retain(|(other, ..)| *other != id);
@@ -121,19 +129,31 @@ fn gpt_2_s_own_two_files_are_read() {
         ("{", "", "v.json field (file): EOF"),
         (r#"{"a": 0, "a": 1}"#, "", "v.json field (file): a token has the ids 0 and 1"),
         (r#"{"a": 0, "b": 0}"#, "", "v.json field (vocab): id 0 is used twice"),
-        (r#"{"a": 0, "▁b": 1}"#, "", "v.json field (vocab): token 1 (\"▁b\") is not in the byte alphabet"),
+        (
+            r#"{"a": 0, "▁b": 1}"#,
+            "",
+            "v.json field (vocab): token 1 (\"▁b\") is not in the byte alphabet",
+        ),
         (r#"{"a": 1048576}"#, "", "v.json field (vocab): id 1048576"),
         ("{}", "", "v.json field (vocab): 0 tokens"),
-        (small, "#version: 0.2\na b\na b c\n", "m.txt field line 3: is \"a b c\", expected two tokens"),
+        (
+            small,
+            "#version: 0.2\na b\na b c\n",
+            "m.txt field line 3: is \"a b c\", expected two tokens",
+        ),
         (small, "a ab", "m.txt field (merges)[0]: \"aab\" is not a token"),
     ] {
         let error = refused(vocab, merges);
         assert!(error.contains(expected) && error.contains("`--tokens FILE`"), "{error}");
     }
-    assert!(matches!(PretrainedTokenizer::from_gpt2_files("/nowhere/v", "/nowhere/m"), Err(Error::Io { .. })));
+    assert!(matches!(
+        PretrainedTokenizer::from_gpt2_files("/nowhere/v", "/nowhere/m"),
+        Err(Error::Io { .. })
+    ));
 }
 
-/// Text as hostile as it gets: every character, and often those that patterns and formats treat apart.
+/// Text as hostile as it gets: every character, and often those that patterns and formats treat
+/// apart.
 fn any_text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         any::<char>().prop_map(String::from),
@@ -151,14 +171,19 @@ type Loaded = (PretrainedTokenizer, HashSet<u32>);
 
 static EXACT: LazyLock<Vec<Loaded>> = LazyLock::new(|| {
     let exact = ORACLE.tokenizers.iter().filter(|case| {
-        case.tokenizer["normalizer"].is_null() && !case.tokenizer["pre_tokenizer"].to_string().contains("space\":true")
+        case.tokenizer["normalizer"].is_null()
+            && !case.tokenizer["pre_tokenizer"].to_string().contains("space\":true")
     });
     let both = exact.flat_map(|case| {
         let added = case.tokenizer["added_tokens"].as_array().unwrap().iter();
-        let special = added.filter(|token| token["special"] == true).map(|token| token["id"].as_u64().unwrap() as u32);
+        let special = added
+            .filter(|token| token["special"] == true)
+            .map(|token| token["id"].as_u64().unwrap() as u32);
         let special: HashSet<u32> = special.collect();
         let from_json = load(&case.tokenizer, None).unwrap();
-        std::iter::once(from_json).chain(case.gguf()).map(move |tokenizer| (tokenizer, special.clone()))
+        std::iter::once(from_json)
+            .chain(case.gguf())
+            .map(move |tokenizer| (tokenizer, special.clone()))
     });
     both.collect()
 });
@@ -178,7 +203,10 @@ proptest! {
 
 #[test]
 fn the_trait_is_one_for_both_kinds() {
-    let document = |id: &str| Document { id: id.to_owned(), text: "the cat sat on the mat, the cat ".repeat(5) };
+    let document = |id: &str| Document {
+        id: id.to_owned(),
+        text: "the cat sat on the mat, the cat ".repeat(5),
+    };
     let ours = BpeTokenizer::train(&[document("a")], 262).unwrap();
     let theirs = load(&case("gpt-neox").tokenizer, None).unwrap();
     let both: [&dyn Tokenizer; 2] = [&ours, &theirs];
@@ -224,12 +252,18 @@ fn a_character_without_a_token_is_an_error() {
 fn what_begins_a_sequence_follows_the_rule() {
     // llama-bpe: the template's, whatever the configuration says.
     let llama = case("llama-bpe");
-    assert_eq!(load(&llama.tokenizer, Some(json!({"bos_token": null}))).unwrap().bos(), Some(llama.bos));
+    assert_eq!(
+        load(&llama.tokenizer, Some(json!({"bos_token": null}))).unwrap().bos(),
+        Some(llama.bos)
+    );
     let two = &case("smollm").tokenizer;
     let start = load(two, None).unwrap().bos().unwrap() + 1;
     let bos = |config: Value| load(two, Some(config)).unwrap().bos();
     assert_eq!(bos(json!({"add_bos_token": true, "bos_token": "<|im_start|>"})), Some(start));
-    assert_eq!(bos(json!({"add_bos_token": true, "bos_token": {"content": "<|im_start|>"}})), Some(start));
+    assert_eq!(
+        bos(json!({"add_bos_token": true, "bos_token": {"content": "<|im_start|>"}})),
+        Some(start)
+    );
     assert_eq!(bos(json!({"add_bos_token": false, "bos_token": "<|im_start|>"})), Some(start - 1));
     assert_eq!(bos(json!({"bos_token": null, "add_bos_token": null})), Some(start - 1));
     // Without `<|endoftext|>`: what is called BOS, or nothing.
@@ -237,8 +271,13 @@ fn what_begins_a_sequence_follows_the_rule() {
     none["post_processor"] = Value::Null;
     assert_eq!(load(&none, None).unwrap().bos(), None);
     assert_eq!(load(&none, Some(json!({"bos_token": "<s>"}))).unwrap().bos(), Some(llama.bos));
-    let error = load(&none, Some(json!({"bos_token": "<x>", "add_bos_token": true}))).unwrap_err().to_string();
-    assert!(error.contains("tokenizer_config.json field bos_token: \"<x>\" is not a token"), "{error}");
+    let error = load(&none, Some(json!({"bos_token": "<x>", "add_bos_token": true})))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("tokenizer_config.json field bos_token: \"<x>\" is not a token"),
+        "{error}"
+    );
     // GGUF files have the same rule.
     let bos = |pre: &str, add_bos, bos| {
         let parts = TokenizerParts { add_bos, bos, ..case(pre).parts().unwrap() };
@@ -262,14 +301,34 @@ fn changed(name: &str, pointer: &str, value: Value) -> String {
 fn other_kinds_are_refused_by_field() {
     let endless = json!({"type": "Split", "pattern": {"Regex": "(a|a)*b"}, "behavior": "Isolated", "invert": false});
     for (name, pointer, value, expected) in [
-        ("qwen2", "/model/type", json!("Unigram"), "field model.type: is \"Unigram\", expected \"BPE\""),
+        (
+            "qwen2",
+            "/model/type",
+            json!("Unigram"),
+            "field model.type: is \"Unigram\", expected \"BPE\"",
+        ),
         ("qwen2", "/model/type", json!("WordPiece"), "field model.type: is \"WordPiece\""),
         ("gpt-2", "/model/vocab", json!([["a", -1.5]]), "field model.vocab: is a list (Unigram)"),
-        ("qwen2", "/model/byte_fallback", json!(true), "field model.byte_fallback: is true (SentencePiece)"),
+        (
+            "qwen2",
+            "/model/byte_fallback",
+            json!(true),
+            "field model.byte_fallback: is true (SentencePiece)",
+        ),
         ("qwen2", "/model/dropout", json!(0.1), "field model.dropout"),
         ("qwen2", "/model/end_of_word_suffix", json!("</w>"), "field model.end_of_word_suffix"),
-        ("qwen2", "/model/continuing_subword_prefix", json!("##"), "field model.continuing_subword_prefix"),
-        ("qwen2", "/decoder", json!({"type": "Metaspace"}), "field decoder: is Some(\"Metaspace\")"),
+        (
+            "qwen2",
+            "/model/continuing_subword_prefix",
+            json!("##"),
+            "field model.continuing_subword_prefix",
+        ),
+        (
+            "qwen2",
+            "/decoder",
+            json!({"type": "Metaspace"}),
+            "field decoder: is Some(\"Metaspace\")",
+        ),
         ("qwen2", "/decoder", Value::Null, "field decoder"),
         (
             "qwen2",
@@ -277,7 +336,12 @@ fn other_kinds_are_refused_by_field() {
             json!({"type": "Lowercase"}),
             "field normalizer: has \"Lowercase\", expected null or NFC",
         ),
-        ("qwen2", "/pre_tokenizer", json!({"type": "Metaspace"}), "field pre_tokenizer: does not end in ByteLevel"),
+        (
+            "qwen2",
+            "/pre_tokenizer",
+            json!({"type": "Metaspace"}),
+            "field pre_tokenizer: does not end in ByteLevel",
+        ),
         ("qwen2", "/pre_tokenizer", Value::Null, "field pre_tokenizer"),
         (
             "qwen2",
@@ -285,37 +349,80 @@ fn other_kinds_are_refused_by_field() {
             endless,
             "field pre_tokenizer.pretokenizers[0].pattern: is Some(\"(a|a)*b\")",
         ),
-        ("qwen2", "/pre_tokenizer/pretokenizers/0/behavior", json!("Removed"), "field pre_tokenizer.pretokenizers[0]"),
+        (
+            "qwen2",
+            "/pre_tokenizer/pretokenizers/0/behavior",
+            json!("Removed"),
+            "field pre_tokenizer.pretokenizers[0]",
+        ),
         (
             "qwen2",
             "/pre_tokenizer/pretokenizers/0/type",
             json!("Punctuation"),
             "pretokenizers[0].type: is \"Punctuation\"",
         ),
-        ("qwen2", "/added_tokens/0/id", json!(0), "field added_tokens[0]: \"<|endoftext|>\" with id 0 contradicts"),
-        ("qwen2", "/added_tokens/0/id", json!(u32::MAX), "field added_tokens[0]: id 4294967295, expected below"),
+        (
+            "qwen2",
+            "/added_tokens/0/id",
+            json!(0),
+            "field added_tokens[0]: \"<|endoftext|>\" with id 0 contradicts",
+        ),
+        (
+            "qwen2",
+            "/added_tokens/0/id",
+            json!(u32::MAX),
+            "field added_tokens[0]: id 4294967295, expected below",
+        ),
         ("qwen2", "/added_tokens/1/content", json!("<|endoftext|>"), "field added_tokens[1]"),
-        ("qwen2", "/added_tokens/1/content", json!(""), "field added_tokens[1]: token 331 has 0 bytes"),
+        (
+            "qwen2",
+            "/added_tokens/1/content",
+            json!(""),
+            "field added_tokens[1]: token 331 has 0 bytes",
+        ),
         (
             "qwen2",
             "/added_tokens/1/content",
             json!("x".repeat(1025)),
             "field added_tokens[1]: token 331 has 1025 bytes",
         ),
-        ("gpt-neox", "/added_tokens/1/lstrip", json!(true), "field added_tokens[1]: single_word, lstrip or rstrip"),
-        ("gpt-2", "/model/merges/3", json!("Ġ t x"), "field model.merges[3]: is \"Ġ t x\", expected two tokens"),
-        ("gpt-2", "/model/merges/3", json!("q x"), "field model.merges[3]: \"qx\" is not a token that texts can have"),
+        (
+            "gpt-neox",
+            "/added_tokens/1/lstrip",
+            json!(true),
+            "field added_tokens[1]: single_word, lstrip or rstrip",
+        ),
+        (
+            "gpt-2",
+            "/model/merges/3",
+            json!("Ġ t x"),
+            "field model.merges[3]: is \"Ġ t x\", expected two tokens",
+        ),
+        (
+            "gpt-2",
+            "/model/merges/3",
+            json!("q x"),
+            "field model.merges[3]: \"qx\" is not a token that texts can have",
+        ),
         (
             "llama-bpe",
             "/post_processor/processors/1/special_tokens/<s>/ids",
             json!([5]),
             "field post_processor: begins with",
         ),
-        ("llama-bpe", "/post_processor/processors/1/special_tokens/<s>/ids", json!([1, 2]), "field post_processor"),
+        (
+            "llama-bpe",
+            "/post_processor/processors/1/special_tokens/<s>/ids",
+            json!([1, 2]),
+            "field post_processor",
+        ),
     ] {
         let error = changed(name, pointer, value);
         assert!(error.contains(expected), "{error}");
-        assert!(error.contains("tokenizer.json field") && error.contains("`--tokens FILE` with ids"), "{error}");
+        assert!(
+            error.contains("tokenizer.json field") && error.contains("`--tokens FILE` with ids"),
+            "{error}"
+        );
     }
 }
 
@@ -343,17 +450,28 @@ fn parts_that_do_not_belong_together_are_refused() {
     let refused = |change: &dyn Fn(&mut TokenizerParts)| {
         let mut parts = case("smollm").parts().unwrap();
         change(&mut parts);
-        PretrainedTokenizer::from_parts(parts, PathBuf::from("some/model.gguf")).unwrap_err().to_string()
+        PretrainedTokenizer::from_parts(parts, PathBuf::from("some/model.gguf"))
+            .unwrap_err()
+            .to_string()
     };
     type Change = &'static dyn Fn(&mut TokenizerParts);
     let cases: [(Change, &str); 9] = [
-        (&|parts| parts.pre = "default".into(), "pre: \"default\" is not known, expected one of gpt-2, gpt-neox"),
+        (
+            &|parts| parts.pre = "default".into(),
+            "pre: \"default\" is not known, expected one of gpt-2, gpt-neox",
+        ),
         (&|parts| parts.token_types.truncate(3), "token_type: 3 types of 330 tokens"),
         (&|parts| parts.token_types[9] = 6, "token_type[9]: is 6"),
         (&|parts| parts.bos = Some(330), "bos_token_id: is Some(330), expected below 330"),
         (&|parts| parts.tokens[9] = "!".into(), "is token"),
-        (&|parts| parts.tokens[1] = "<|endoftext|>".into(), "tokens[1]: \"<|endoftext|>\" with id 1 contradicts"),
-        (&|parts| parts.tokens[300] = "▁the".into(), "tokens: token 300 (\"▁the\") is not in the byte alphabet"),
+        (
+            &|parts| parts.tokens[1] = "<|endoftext|>".into(),
+            "tokens[1]: \"<|endoftext|>\" with id 1 contradicts",
+        ),
+        (
+            &|parts| parts.tokens[300] = "▁the".into(),
+            "tokens: token 300 (\"▁the\") is not in the byte alphabet",
+        ),
         (&|parts| parts.merges[2] = "ab".into(), "merges[2]: is \"ab\", expected two tokens"),
         (&|parts| parts.tokens.clear(), "token_type: 330 types of 0 tokens"),
     ];

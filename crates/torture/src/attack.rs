@@ -15,20 +15,23 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Refuses a share of refusals outside `least..=most`, less what chance may do to it: a reader that refuses all, or
-    /// nothing, is not tested by what it does.
+    /// Refuses a share of refusals outside `least..=most`, less what chance may do to it: a reader
+    /// that refuses all, or nothing, is not tested by what it does.
     ///
     /// # Panics
     /// If the share is outside.
     pub fn between(self, least: f64, most: f64) {
         let Self { refused, of } = self;
         let (share, chance) = (refused as f64 / of as f64, 2.0 / (of as f64).sqrt());
-        assert!((least - chance..=most + chance).contains(&share), "{refused} of {of} were refused");
+        assert!(
+            (least - chance..=most + chance).contains(&share),
+            "{refused} of {of} were refused"
+        );
     }
 }
 
-/// Puts `damaged(seed)` in the place of the file at `path`, [`TIMES`] times, and has it read in bounded time and memory
-/// ([`bounded`], [`memory_limit`]): an error must name the file.
+/// Puts `damaged(seed)` in the place of the file at `path`, [`TIMES`] times, and has it read in
+/// bounded time and memory ([`bounded`], [`memory_limit`]): an error must name the file.
 ///
 /// # Panics
 /// If a case fails, as [`cases`] does.
@@ -52,7 +55,8 @@ pub fn attack<T, E: Display>(
     Tally { refused, of }
 }
 
-/// Writes a file anew: some file systems flush one that is overwritten, which takes longer than all the rest.
+/// Writes a file anew: some file systems flush one that is overwritten, which takes longer than all
+/// the rest.
 ///
 /// # Panics
 /// If the system refuses.
@@ -69,13 +73,18 @@ mod tests {
     fn shares_are_of_the_cases_that_ran() {
         Tally { refused: 5_000, of: 10_000 }.between(0.4, 0.6);
         Tally { refused: 0, of: 4 }.between(0.6, 0.9);
-        assert!(std::panic::catch_unwind(|| Tally { refused: 5_000, of: 10_000 }.between(0.6, 0.9)).is_err());
+        assert!(
+            std::panic::catch_unwind(|| Tally { refused: 5_000, of: 10_000 }.between(0.6, 0.9))
+                .is_err()
+        );
     }
 
     #[test]
     fn an_error_that_names_no_file_fails() {
         let path = std::env::temp_dir().join(format!("induction-torture-{}", std::process::id()));
-        let refuse = |message: &'static str| attack("refusals", &path, |_| vec![1], |_| Err::<(), _>(message));
+        let refuse = |message: &'static str| {
+            attack("refusals", &path, |_| vec![1], |_| Err::<(), _>(message))
+        };
         assert!(std::panic::catch_unwind(|| refuse("no good")).is_err());
         let name = path.display().to_string();
         assert_eq!(attack("refusals", &path, |_| vec![1], |_| Err::<(), _>(&name)).refused, TIMES);

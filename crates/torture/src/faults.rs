@@ -19,8 +19,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Answers the change number `at` (from 0) under `root` with the system's error `error`, and each later one if it is
-    /// `lasting`.
+    /// Answers the change number `at` (from 0) under `root` with the system's error `error`, and
+    /// each later one if it is `lasting`.
     pub fn new(root: &Path, at: u64, lasting: bool, error: i32) -> Self {
         Self { root: root.to_path_buf(), at, lasting, error, seen: AtomicU64::new(0) }
     }

@@ -1,8 +1,10 @@
-//! What the tests of robustness share: cases by seed and their counts, damaged files ([`mutated`], [`attack`]), a simulated
-//! power cut ([`Recorder`], [`Journal`]), a failing disk ([`Faults`]), bounds on time and memory ([`bounded`]).
+//! What the tests of robustness share: cases by seed and their counts, damaged files ([`mutated`],
+//! [`attack`]), a simulated power cut ([`Recorder`], [`Journal`]), a failing disk ([`Faults`]),
+//! bounds on time and memory ([`bounded`]).
 //!
-//! Only tests depend on this crate. A robustness test is a name, a number of cases and a function of a
-//! seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on with further seeds.
+//! Only tests depend on this crate. A robustness test is a name, a number of cases and a function
+//! of a seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on
+//! with further seeds.
 
 mod attack;
 mod faults;
@@ -20,7 +22,8 @@ pub use faults::{ANSWERS, Faults};
 pub use mutation::{digits_changed, mutated};
 pub use power::{Journal, Recorder};
 
-/// Seconds that each test goes on for, instead of its number of cases; set by `cargo xtask torture`.
+/// Seconds that each test goes on for, instead of its number of cases; set by `cargo xtask
+/// torture`.
 const SECONDS: &str = "INDUCTION_TORTURE_SECONDS";
 /// The first seed, 0 if it is not set.
 const FIRST_SEED: &str = "INDUCTION_TORTURE_SEED";
@@ -30,8 +33,8 @@ const ENOUGH: usize = 10;
 /// Runs `case` for `times` seeds from 0 on; a case fails by panicking. Prints
 /// `torture | NAME | N passed | N failed | seeds A to B`; gives how many passed.
 ///
-/// With `INDUCTION_TORTURE_SECONDS` the cases go on until so many seconds are over, from the seed in
-/// `INDUCTION_TORTURE_SEED` on.
+/// With `INDUCTION_TORTURE_SECONDS` the cases go on until so many seconds are over, from the seed
+/// in `INDUCTION_TORTURE_SEED` on.
 ///
 /// # Panics
 /// If a case failed, with the seeds of those that did.
@@ -56,12 +59,16 @@ pub fn cases(name: &str, times: u64, mut case: impl FnMut(u64)) -> u64 {
         failed.len(),
         (first + done).saturating_sub(1)
     );
-    assert!(failed.is_empty(), "{name}: seeds {failed:?} failed; {FIRST_SEED}=SEED begins with one");
+    assert!(
+        failed.is_empty(),
+        "{name}: seeds {failed:?} failed; {FIRST_SEED}=SEED begins with one"
+    );
     passed
 }
 
-/// A temporary folder, in memory where the system has a place for that: a real disk takes milliseconds for each of the
-/// thousands of fsyncs that such tests ask for, and would answer the same.
+/// A temporary folder, in memory where the system has a place for that: a real disk takes
+/// milliseconds for each of the thousands of fsyncs that such tests ask for, and would answer the
+/// same.
 ///
 /// # Panics
 /// If it cannot be made.
@@ -81,7 +88,11 @@ pub fn bounded<T>(limit: u64, read: impl FnOnce() -> T) -> T {
     let memory = allocation_counter::measure(|| result = Some(read()));
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "it took {took:?}");
-    assert!(memory.bytes_max < limit, "it took {} bytes at once, the limit is {limit}", memory.bytes_max);
+    assert!(
+        memory.bytes_max < limit,
+        "it took {} bytes at once, the limit is {limit}",
+        memory.bytes_max
+    );
     result.expect("measure calls what it is given")
 }
 
@@ -102,7 +113,8 @@ mod tests {
     #[test]
     fn what_fails_is_counted_and_named() {
         assert_eq!(cases("nothing", 5, |_| {}), 5);
-        let failure = catch_unwind(|| cases("odd seeds", 6, |seed| assert!(seed % 2 == 0))).unwrap_err();
+        let failure =
+            catch_unwind(|| cases("odd seeds", 6, |seed| assert!(seed % 2 == 0))).unwrap_err();
         let message = failure.downcast_ref::<String>().expect("a formatted message");
         assert!(message.contains("seeds [1, 3, 5] failed"), "{message}");
     }

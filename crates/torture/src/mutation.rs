@@ -3,8 +3,9 @@ use std::ops::Range;
 use induction_random::stream;
 use rand::Rng;
 
-/// A file as accidents and attackers leave it: one to four changes of the kinds that break readers, which are flipped bits,
-/// other bytes, cuts, repeats, runs of one byte, huge numbers, other digits, deep nesting, swapped ranges.
+/// A file as accidents and attackers leave it: one to four changes of the kinds that break readers,
+/// which are flipped bits, other bytes, cuts, repeats, runs of one byte, huge numbers, other
+/// digits, deep nesting, swapped ranges.
 pub fn mutated(original: &[u8], seed: u64) -> Vec<u8> {
     let mut random = stream(seed, "mutation", original.len() as u64);
     let mut bytes = original.to_vec();
@@ -68,7 +69,8 @@ mod tests {
         let changed = (0..1000).filter(|&seed| mutated(original, seed) != original).count();
         assert!(changed > 800, "{changed}");
         assert!((0..100).all(|seed| mutated(original, seed) == mutated(original, seed)));
-        let same_shape = |bytes: Vec<u8>| bytes.iter().zip(original).all(|(a, b)| a == b || a.is_ascii_digit());
+        let same_shape =
+            |bytes: Vec<u8>| bytes.iter().zip(original).all(|(a, b)| a == b || a.is_ascii_digit());
         assert!((0..100).all(|seed| same_shape(digits_changed(original, seed))));
     }
 }

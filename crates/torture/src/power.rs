@@ -59,11 +59,15 @@ impl Watch for Recorder {
         let event = match *change {
             Change::MakeFolder(path) => inside(path).map(Recorded::MakeFolder),
             Change::Create(path) => inside(path).map(Recorded::Create),
-            Change::Append(path, bytes) => inside(path).map(|path| Recorded::Append(path, bytes.to_vec())),
+            Change::Append(path, bytes) => {
+                inside(path).map(|path| Recorded::Append(path, bytes.to_vec()))
+            }
             Change::Cut(path, length) => inside(path).map(|path| Recorded::Cut(path, length)),
             Change::Sync(path) => inside(path).map(Recorded::Sync),
             Change::SyncFolder(path) => inside(path).map(Recorded::SyncFolder),
-            Change::Rename(from, to) => inside(from).and_then(|from| Ok(Recorded::Rename(from, inside(to)?))),
+            Change::Rename(from, to) => {
+                inside(from).and_then(|from| Ok(Recorded::Rename(from, inside(to)?)))
+            }
             Change::Remove(path) | Change::RemoveFolder(path) => inside(path).map(Recorded::Remove),
         };
         if let Ok(event) = event {
@@ -83,11 +87,12 @@ impl Journal {
         self.events.len() + 1
     }
 
-    /// Makes in `target` what a disk may hold if the power is cut after the first `point` changes, and gives the largest number
-    /// that had been acknowledged by then.
+    /// Makes in `target` what a disk may hold if the power is cut after the first `point` changes,
+    /// and gives the largest number that had been acknowledged by then.
     ///
-    /// What was synced is there. Of the rest, by `seed`, anything may be: no entry of a folder, all, the first few, or any
-    /// of them; of a file's bytes the old ones, the new ones, the first part, or any sectors of them with zeros between.
+    /// What was synced is there. Of the rest, by `seed`, anything may be: no entry of a folder,
+    /// all, the first few, or any of them; of a file's bytes the old ones, the new ones, the first
+    /// part, or any sectors of them with zeros between.
     ///
     /// # Errors
     /// The system's, writing `target`.
@@ -153,7 +158,9 @@ impl Disk {
     fn apply(&mut self, event: &Recorded) {
         match event {
             Recorded::MakeFolder(path) => self.put(path, Node::folder()),
-            Recorded::Create(path) => self.put(path, Node::File { durable: Vec::new(), now: Vec::new() }),
+            Recorded::Create(path) => {
+                self.put(path, Node::File { durable: Vec::new(), now: Vec::new() })
+            }
             Recorded::Append(path, bytes) => self.file(path).1.extend_from_slice(bytes),
             Recorded::Cut(path, length) => self.file(path).1.truncate(*length as usize),
             Recorded::Sync(path) => {
@@ -180,9 +187,9 @@ impl Disk {
 
     fn find(&self, path: &Path) -> usize {
         path.iter().fold(0, |at, part| match &self.nodes[at] {
-            Node::Folder { now, .. } => *now
-                .get(&*part.to_string_lossy())
-                .unwrap_or_else(|| panic!("{} was not made while this was recorded", path.display())),
+            Node::Folder { now, .. } => *now.get(&*part.to_string_lossy()).unwrap_or_else(|| {
+                panic!("{} was not made while this was recorded", path.display())
+            }),
             Node::File { .. } => panic!("{} leads through a file", path.display()),
         })
     }
@@ -214,7 +221,8 @@ impl Disk {
             Node::File { durable, now } => fs::write(target, content(durable, now, random)),
             Node::Folder { durable, pending, .. } => {
                 let mut entries = durable.clone();
-                let (kind, first) = (random.random_range(0..4u32), random.random_range(0..=pending.len()));
+                let (kind, first) =
+                    (random.random_range(0..4u32), random.random_range(0..=pending.len()));
                 for (k, entry) in pending.iter().enumerate() {
                     let arrived = match kind {
                         0 => false,
@@ -227,7 +235,9 @@ impl Disk {
                     }
                 }
                 fs::create_dir_all(target)?;
-                entries.iter().try_for_each(|(name, node)| self.write(*node, &target.join(name), random))
+                entries
+                    .iter()
+                    .try_for_each(|(name, node)| self.write(*node, &target.join(name), random))
             }
         }
     }
@@ -281,7 +291,11 @@ mod tests {
     }
 
     /// Contents of `name` over many power cuts at `point`; `None` where it is not there.
-    fn outcomes(journal: &Journal, point: usize, name: &str) -> std::collections::BTreeSet<Option<Vec<u8>>> {
+    fn outcomes(
+        journal: &Journal,
+        point: usize,
+        name: &str,
+    ) -> std::collections::BTreeSet<Option<Vec<u8>>> {
         (0..200)
             .map(|seed| {
                 let folder = crate::scratch();
@@ -302,7 +316,10 @@ mod tests {
             log.write_all(&[b'x'; 2000]).expect("it takes bytes");
         });
         let end = outcomes(&journal, journal.points() - 1, "log");
-        assert!(end.len() > 20 && end.iter().all(|bytes| bytes.as_ref().is_some_and(|b| b.starts_with(b"safe"))));
+        assert!(
+            end.len() > 20
+                && end.iter().all(|bytes| bytes.as_ref().is_some_and(|b| b.starts_with(b"safe")))
+        );
         // A file whose folder is not synced yet may not be there at all.
         assert!(outcomes(&journal, 1, "log").contains(&None));
     }
@@ -325,7 +342,8 @@ mod tests {
 
     #[test]
     fn a_plain_write_and_rename_is_caught() {
-        // Without the syncs, the new name may hold half a file: the simulation must be able to show that.
+        // Without the syncs, the new name may hold half a file: the simulation must be able to show
+        // that.
         let journal = Journal {
             events: vec![
                 Recorded::Create("t".into()),

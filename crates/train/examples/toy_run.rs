@@ -1,4 +1,5 @@
-//! A small model learns to repeat, is stopped half-way, and goes on: `cargo run -p induction-train --example toy_run`
+//! A small model learns to repeat, is stopped half-way, and goes on: `cargo run -p induction-train
+//! --example toy_run`
 //!
 //! ```text
 //! 600 steps; chance is ln(31) = 3.434 nats a token
@@ -22,7 +23,8 @@
 //! snapshots kept: [0, 1, 2, 4, 8, 16, 32, 64, 100, 200, 300, 400, 500, 600]
 //! ```
 //!
-//! Random tokens cannot be predicted the first time; the second time an induction head can. Smeared keys let it form early.
+//! Random tokens cannot be predicted the first time; the second time an induction head can. Smeared
+//! keys let it form early.
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use induction_engine::{CpuEngine, Engine};
@@ -32,7 +34,8 @@ use rand::Rng;
 
 const BLOCK: usize = 16;
 
-/// A start token and 16 random tokens, twice: a pure function of the index, so there is no loader whose state must be kept.
+/// A start token and 16 random tokens, twice: a pure function of the index, so there is no loader
+/// whose state must be kept.
 fn example(purpose: &str, index: u64) -> Vec<u32> {
     let mut random = induction_random::stream(0, purpose, index);
     let block: Vec<u32> = (0..BLOCK).map(|_| random.random_range(1..32)).collect();
@@ -79,7 +82,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("toy");
-    let held_out = Array2::from_shape_vec((64, 2 * BLOCK + 1), (0..64).flat_map(|i| example("held out", i)).collect())?;
+    let held_out = Array2::from_shape_vec(
+        (64, 2 * BLOCK + 1),
+        (0..64).flat_map(|i| example("held out", i)).collect(),
+    )?;
     let mut watch = Watch { held_out, stop_at: 250 };
     println!("{} steps; chance is ln(31) = {:.3} nats a token", spec.steps(), 31f64.ln());
     println!(" step   loss, first 16 tokens   the same, once more");

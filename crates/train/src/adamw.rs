@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use crate::TrainSpec;
 
-/// AdamW as PyTorch defines it, its state keyed by parameter name, on the host: the same arithmetic for every device.
+/// AdamW as PyTorch defines it, its state keyed by parameter name, on the host: the same arithmetic
+/// for every device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
     /// First moments.
@@ -39,20 +40,32 @@ impl AdamW {
 
     /// How a step treats each parameter, in the configuration's order.
     pub fn kinds(&self, spec: &TrainSpec) -> Vec<ParameterKind> {
-        self.m.iter().map(|(name, _)| ParameterKind { lr_scale: lr_scale(name, spec), decays: decays(name) }).collect()
+        self.m
+            .iter()
+            .map(|(name, _)| ParameterKind { lr_scale: lr_scale(name, spec), decays: decays(name) })
+            .collect()
     }
 
-    /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]): one pass over memory, in parallel.
+    /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]): one pass
+    /// over memory, in parallel.
     ///
-    /// Weight decay is decoupled and touches the weight matrices (`W_*`) only: gains, smear amounts, layer norms and
-    /// biases have a scale of their own.
-    pub fn update(&mut self, params: &mut Params, gradients: &Params, gradient_scale: f32, lr: f64, spec: &TrainSpec) {
+    /// Weight decay is decoupled and touches the weight matrices (`W_*`) only: gains, smear
+    /// amounts, layer norms and biases have a scale of their own.
+    pub fn update(
+        &mut self,
+        params: &mut Params,
+        gradients: &Params,
+        gradient_scale: f32,
+        lr: f64,
+        spec: &TrainSpec,
+    ) {
         self.step += 1;
         // Bias corrections in f64: 1 - beta^step loses its digits in f32 at the first steps.
         let correction1 = 1.0 - spec.beta1.powf(self.step as f64);
         let correction2 = 1.0 - spec.beta2.powf(self.step as f64);
         let arch = Arch::new();
-        let states = params.iter_mut().zip(gradients.iter()).zip(self.m.iter_mut().zip(self.v.iter_mut()));
+        let states =
+            params.iter_mut().zip(gradients.iter()).zip(self.m.iter_mut().zip(self.v.iter_mut()));
         for (((name, p), (_, g)), ((_, m), (_, v))) in states {
             let step = induction_kernels::AdamW {
                 gradient_scale,
@@ -65,13 +78,15 @@ impl AdamW {
                 decay: if decays(name) { (1.0 - lr * spec.weight_decay) as f32 } else { 1.0 },
             };
             let parts = slice_mut(p).par_chunks_mut(PART).zip(slice(g).par_chunks(PART));
-            let parts = parts.zip(slice_mut(m).par_chunks_mut(PART)).zip(slice_mut(v).par_chunks_mut(PART));
+            let parts =
+                parts.zip(slice_mut(m).par_chunks_mut(PART)).zip(slice_mut(v).par_chunks_mut(PART));
             parts.for_each(|(((p, g), m), v)| induction_kernels::adamw(arch, step, p, g, m, v));
         }
     }
 }
 
-/// Elements that a thread works on at a time. The result does not depend on it; [`sum_of_squares`] has parts of its own.
+/// Elements that a thread works on at a time. The result does not depend on it; [`sum_of_squares`]
+/// has parts of its own.
 const PART: usize = 1 << 14;
 
 fn slice(value: &ArrayD<f32>) -> &[f32] {
@@ -87,8 +102,9 @@ fn decays(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| last.starts_with("W_"))
 }
 
-/// The parameter's share of the learning rate. A positional gain is one number: at the full rate Adam carries it across
-/// its whole range in a hundred steps, and which layer gets the previous-token heads is left to chance.
+/// The parameter's share of the learning rate. A positional gain is one number: at the full rate
+/// Adam carries it across its whole range in a hundred steps, and which layer gets the
+/// previous-token heads is left to chance.
 fn lr_scale(name: &str, spec: &TrainSpec) -> f64 {
     if name.ends_with(".pos_gain") { spec.pos_gain_lr_scale } else { 1.0 }
 }
@@ -109,12 +125,14 @@ pub fn clip_by_global_norm(gradients: &Params, max_norm: f64) -> Clip {
     Clip { norm, scale: if scale < 1.0 { scale } else { 1.0 } }
 }
 
-/// The sum of all squares, in f64, in an order that no number of threads can change. Not finite exactly if an element is
-/// not: no square of a float32 overflows.
+/// The sum of all squares, in f64, in an order that no number of threads can change. Not finite
+/// exactly if an element is not: no square of a float32 overflows.
 pub(crate) fn sum_of_squares(params: &Params) -> f64 {
     let arch = Arch::new();
-    let parts: Vec<&[f32]> = params.iter().flat_map(|(_, value)| slice(value).chunks(1 << 16)).collect();
-    let sums: Vec<f64> = parts.into_par_iter().map(|part| induction_kernels::sum_of_squares(arch, part)).collect();
+    let parts: Vec<&[f32]> =
+        params.iter().flat_map(|(_, value)| slice(value).chunks(1 << 16)).collect();
+    let sums: Vec<f64> =
+        parts.into_par_iter().map(|part| induction_kernels::sum_of_squares(arch, part)).collect();
     sums.iter().sum()
 }
 
@@ -128,7 +146,8 @@ mod tests {
         // With zero state the bias-corrected first step is g / (|g| + eps), whatever the size of g.
         let spec = tiny();
         let mut params = Params::zeros(&spec.model);
-        let gradients = Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::from_elem(shape, -3.0));
+        let gradients =
+            Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::from_elem(shape, -3.0));
         AdamW::new(&spec.model).update(&mut params, &gradients, 1.0, 0.01, &spec.train);
         for (name, p) in params.iter() {
             let expected = if name.ends_with("pos_gain") { 0.001 } else { 0.01 };
@@ -140,7 +159,13 @@ mod tests {
     fn decay_touches_matrices_only() {
         let spec = tiny();
         let mut params = Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::ones(shape));
-        AdamW::new(&spec.model).update(&mut params, &Params::zeros(&spec.model), 1.0, 0.1, &spec.train);
+        AdamW::new(&spec.model).update(
+            &mut params,
+            &Params::zeros(&spec.model),
+            1.0,
+            0.1,
+            &spec.train,
+        );
         for (name, p) in params.iter() {
             let expected = if name.contains("W_") { 1.0 - 0.1 * 0.01 } else { 1.0 };
             assert!(p.iter().all(|x| (x - expected).abs() < 1e-7), "{name}");
@@ -152,7 +177,12 @@ mod tests {
         let spec = tiny();
         let gradients = spec.model.init_params(0).unwrap();
         let Clip { norm, scale } = clip_by_global_norm(&gradients, 1e9);
-        let exact = gradients.iter().flat_map(|(_, g)| g).map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let exact = gradients
+            .iter()
+            .flat_map(|(_, g)| g)
+            .map(|&x| f64::from(x).powi(2))
+            .sum::<f64>()
+            .sqrt();
         assert!((norm - exact).abs() < 1e-12 * exact);
         assert_eq!(scale, 1.0);
         let half = clip_by_global_norm(&gradients, norm / 2.0);

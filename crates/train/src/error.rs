@@ -24,7 +24,9 @@ pub enum Error {
         expected: String,
     },
     /// The run folder belongs to another spec.
-    #[error("{path} holds a run with another spec ({difference}): choose another folder, or remove this one")]
+    #[error(
+        "{path} holds a run with another spec ({difference}): choose another folder, or remove this one"
+    )]
     OtherSpec {
         /// The run folder.
         path: PathBuf,
@@ -44,7 +46,9 @@ pub enum Error {
         ours: &'static str,
     },
     /// The run was begun on another engine, whose rounding differs.
-    #[error("{path} was begun on the engine {found}, this is {ours}: finish it there, or choose another folder")]
+    #[error(
+        "{path} was begun on the engine {found}, this is {ours}: finish it there, or choose another folder"
+    )]
     OtherEngine {
         /// The run folder.
         path: PathBuf,
@@ -70,7 +74,9 @@ pub enum Error {
     )]
     Lost(PathBuf),
     /// No snapshot is left to go on from.
-    #[error("{0}: every snapshot is damaged; they were set aside as damaged-*. Remove the folder to begin again")]
+    #[error(
+        "{0}: every snapshot is damaged; they were set aside as damaged-*. Remove the folder to begin again"
+    )]
     NoSnapshot(PathBuf),
     /// A snapshot that is not what its manifest says.
     #[error("{path}: {reason}")]

@@ -1,11 +1,12 @@
 //! Training: optimizer, schedule, loop, snapshots, resume, metric log.
 //!
-//! A run is one validated [`RunSpec`] and nothing else. The learning rate, the order of examples, the steps that are
-//! kept are pure functions of it, so [`train`] can be killed at any instant and called again: it goes on from the newest
-//! snapshot that verifies and ends in the same bits.
+//! A run is one validated [`RunSpec`] and nothing else. The learning rate, the order of examples,
+//! the steps that are kept are pure functions of it, so [`train`] can be killed at any instant and
+//! called again: it goes on from the newest snapshot that verifies and ends in the same bits.
 //!
-//! This crate knows no corpus and no device: it asks for examples by index ([`Examples`]) and for gradients through
-//! [`induction_engine::Engine`]. It prints nothing; an [`Observer`] hears of each step.
+//! This crate knows no corpus and no device: it asks for examples by index ([`Examples`]) and for
+//! gradients through [`induction_engine::Engine`]. It prints nothing; an [`Observer`] hears of each
+//! step.
 //!
 //! ```
 //! use induction_engine::CpuEngine;
@@ -44,6 +45,10 @@ pub use adamw::{AdamW, Clip, clip_by_global_norm};
 pub use error::Error;
 pub use log::StepMetrics;
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};
-pub use snapshot::{Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights};
-pub use spec::{Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words};
+pub use snapshot::{
+    Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights,
+};
+pub use spec::{
+    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
+};
 pub use step::{Learner, Step};

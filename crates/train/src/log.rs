@@ -25,7 +25,8 @@ pub struct StepMetrics {
     pub tokens_per_s: f64,
 }
 
-/// The metric log: appended to at each step, made durable before each snapshot, cut back to a snapshot's length on resume.
+/// The metric log: appended to at each step, made durable before each snapshot, cut back to a
+/// snapshot's length on resume.
 pub(crate) struct MetricLog {
     path: PathBuf,
     file: BufWriter<AppendFile>,
@@ -38,7 +39,12 @@ impl MetricLog {
         let mut file = AppendFile::open(path).map_err(Error::io(path))?;
         let found = file.length().map_err(Error::io(path))?;
         if found < length {
-            return Err(Error::ShortLog { path: path.to_path_buf(), found, step, expected: length });
+            return Err(Error::ShortLog {
+                path: path.to_path_buf(),
+                found,
+                step,
+                expected: length,
+            });
         }
         if found > length {
             file.cut(length).map_err(Error::io(path))?;
@@ -56,7 +62,10 @@ impl MetricLog {
 
     /// Makes every line durable; the log's length.
     pub(crate) fn sync(&mut self) -> Result<u64, Error> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync()).map_err(Error::io(&self.path))?;
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync())
+            .map_err(Error::io(&self.path))?;
         Ok(self.length)
     }
 }
@@ -71,7 +80,14 @@ mod tests {
     #[test]
     fn damaged_logs_are_resumed_or_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let line = StepMetrics { step: 1, tokens: 48, loss: 2.5, lr: 0.01, grad_norm: 1.5, tokens_per_s: 1e5 };
+        let line = StepMetrics {
+            step: 1,
+            tokens: 48,
+            loss: 2.5,
+            lr: 0.01,
+            grad_norm: 1.5,
+            tokens_per_s: 1e5,
+        };
         let original = format!("{}\n", serde_json::to_string(&line).unwrap()).repeat(20);
         let length = original.len() as u64 * 3 / 4;
         let path = folder.path().join("metrics.jsonl");
@@ -83,7 +99,10 @@ mod tests {
                 let before = std::fs::read(path).unwrap();
                 MetricLog::resume(path, length, 15)?.append(&line)?;
                 let after = std::fs::read(path).unwrap();
-                assert!(after[..length as usize] == before[..length as usize] && after.ends_with(b"}\n"));
+                assert!(
+                    after[..length as usize] == before[..length as usize]
+                        && after.ends_with(b"}\n")
+                );
                 Ok::<_, Error>(())
             },
         );

@@ -15,13 +15,15 @@ use crate::{
     snapshot_folder,
 };
 
-/// The version that a run folder carries; another version's unfinished run is refused, for its bits could differ.
+/// The version that a run folder carries; another version's unfinished run is refused, for its bits
+/// could differ.
 pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The training text as numbered examples: a pure function of the index, so that no thread count, batch split or resume
-/// can change what is learned from.
+/// The training text as numbered examples: a pure function of the index, so that no thread count,
+/// batch split or resume can change what is learned from.
 pub trait Examples {
-    /// The example of that index, `n_ctx + 1` token ids: the first `n_ctx` are read, the last `n_ctx` predicted.
+    /// The example of that index, `n_ctx + 1` token ids: the first `n_ctx` are read, the last
+    /// `n_ctx` predicted.
     fn example(&self, index: u64) -> Vec<u32>;
 }
 
@@ -79,12 +81,12 @@ pub enum Outcome {
 
 /// Trains `spec` in the folder `run`, or goes on where an earlier call stopped, however it stopped.
 ///
-/// The result is a pure function of the spec (on an exact engine): weights, optimizer state and metric log come out the
-/// same, bit for bit, whether the run was interrupted or not.
+/// The result is a pure function of the spec (on an exact engine): weights, optimizer state and
+/// metric log come out the same, bit for bit, whether the run was interrupted or not.
 ///
 /// # Errors
-/// A folder of another spec or version, or in use by another process; every snapshot damaged; a loss or gradient that is
-/// not finite ([`Error::Diverged`]); the system's and the engine's.
+/// A folder of another spec or version, or in use by another process; every snapshot damaged; a
+/// loss or gradient that is not finite ([`Error::Diverged`]); the system's and the engine's.
 pub fn train(
     spec: &RunSpec,
     examples: &dyn Examples,
@@ -107,23 +109,29 @@ pub fn train(
         log_bytes,
     };
 
-    let (params, optimizer, log_bytes) = match newest_good_snapshot(spec, run, engine.name(), observer)? {
-        Some(Snapshot { params, optimizer, state }) => {
-            if state.step > 0 && state.step < spec.steps() {
-                observer.note(&format!("{}: going on from step {} of {}", spec.name, state.step, spec.steps()));
+    let (params, optimizer, log_bytes) =
+        match newest_good_snapshot(spec, run, engine.name(), observer)? {
+            Some(Snapshot { params, optimizer, state }) => {
+                if state.step > 0 && state.step < spec.steps() {
+                    observer.note(&format!(
+                        "{}: going on from step {} of {}",
+                        spec.name,
+                        state.step,
+                        spec.steps()
+                    ));
+                }
+                (params, optimizer, state.log_bytes)
             }
-            (params, optimizer, state.log_bytes)
-        }
-        None => {
-            let first = Snapshot {
-                params: spec.model.init_params(spec.seed)?,
-                optimizer: AdamW::new(&spec.model),
-                state: state_at(0, 0, engine),
-            };
-            first.save(run, &spec.model)?;
-            (first.params, first.optimizer, 0)
-        }
-    };
+            None => {
+                let first = Snapshot {
+                    params: spec.model.init_params(spec.seed)?,
+                    optimizer: AdamW::new(&spec.model),
+                    state: state_at(0, 0, engine),
+                };
+                first.save(run, &spec.model)?;
+                (first.params, first.optimizer, 0)
+            }
+        };
     // A kill may have come between a snapshot and what follows it.
     for step in list_snapshots(run)?.into_iter().filter(|&step| step < optimizer.step) {
         remove_unscheduled(spec, run, step)?;
@@ -138,13 +146,21 @@ pub fn train(
         let step = learner.optimizer.step + 1;
         let examples = batch(spec, examples, step);
         let lr = spec.lr(step);
-        let Step { loss, grad_norm, not_finite } = learner.step(engine, examples.view(), lr, &spec.train)?;
+        let Step { loss, grad_norm, not_finite } =
+            learner.step(engine, examples.view(), lr, &spec.train)?;
         if let Some(what) = not_finite {
             return Err(diverged(run, spec, step, last_saved, what));
         }
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
-        let metrics = StepMetrics { step, tokens: step * spec.tokens_per_step(), loss, lr, grad_norm, tokens_per_s };
+        let metrics = StepMetrics {
+            step,
+            tokens: step * spec.tokens_per_step(),
+            loss,
+            lr,
+            grad_norm,
+            tokens_per_s,
+        };
         lease.check()?;
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
@@ -212,12 +228,16 @@ fn claim(spec: &RunSpec, run: &Path, observer: &mut dyn Observer) -> Result<Leas
 fn check_same_run(spec: &RunSpec, run: &Path) -> Result<(), Error> {
     let there = RunSpec::read(&run.join("spec.toml"))?;
     if there.training_hash() != spec.training_hash() {
-        return Err(Error::OtherSpec { path: run.to_path_buf(), difference: spec.difference(&there) });
+        return Err(Error::OtherSpec {
+            path: run.to_path_buf(),
+            difference: spec.difference(&there),
+        });
     }
     Ok(())
 }
 
-/// The newest snapshot that verifies. Damaged ones are reported and renamed, never deleted and never trained from.
+/// The newest snapshot that verifies. Damaged ones are reported and renamed, never deleted and
+/// never trained from.
 fn newest_good_snapshot(
     spec: &RunSpec,
     run: &Path,
@@ -232,14 +252,20 @@ fn newest_good_snapshot(
         match Snapshot::load(run, step) {
             Ok((config, snapshot)) => {
                 if snapshot.state.spec_hash != spec.training_hash() || config != spec.model {
-                    let difference = format!("the snapshot of step {step} was made from another spec");
+                    let difference =
+                        format!("the snapshot of step {step} was made from another spec");
                     return Err(Error::OtherSpec { path: run.to_path_buf(), difference });
                 }
                 if snapshot.state.code_version != CODE_VERSION && step < spec.steps() {
                     let found = snapshot.state.code_version;
-                    return Err(Error::OtherVersion { path: run.to_path_buf(), found, ours: CODE_VERSION });
+                    return Err(Error::OtherVersion {
+                        path: run.to_path_buf(),
+                        found,
+                        ours: CODE_VERSION,
+                    });
                 }
-                // The initial weights are the same everywhere; from the first step on an engine's rounding is in them.
+                // The initial weights are the same everywhere; from the first step on an engine's
+                // rounding is in them.
                 if snapshot.state.engine != engine && step > 0 && step < spec.steps() {
                     let (found, ours) = (snapshot.state.engine, engine.to_string());
                     return Err(Error::OtherEngine { path: run.to_path_buf(), found, ours });
@@ -249,7 +275,10 @@ fn newest_good_snapshot(
             Err(error) => {
                 let from = snapshot_folder(run, step);
                 let aside = set_aside(&from).map_err(Error::io(&from))?;
-                observer.note(&format!("{error}. Set aside as {}; an older snapshot is used", aside.display()));
+                observer.note(&format!(
+                    "{error}. Set aside as {}; an older snapshot is used",
+                    aside.display()
+                ));
             }
         }
     }
@@ -269,8 +298,8 @@ fn set_aside(folder: &Path) -> std::io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Removes a snapshot that only an interruption asked for, now that a newer one is safe: what is measured later must not
-/// depend on when a run was stopped.
+/// Removes a snapshot that only an interruption asked for, now that a newer one is safe: what is
+/// measured later must not depend on when a run was stopped.
 fn remove_unscheduled(spec: &RunSpec, run: &Path, step: u64) -> Result<(), Error> {
     if spec.keeps(step) {
         return Ok(());

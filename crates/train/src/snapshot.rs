@@ -15,8 +15,8 @@ const CONFIG: &str = "config.json";
 const STATE: &str = "state.json";
 const MANIFEST: &str = "MANIFEST.json";
 
-/// The newest snapshots of a run keep their optimizer state, so that training can go on from an older one when the
-/// newest is damaged; the others, two thirds smaller, are for measuring.
+/// The newest snapshots of a run keep their optimizer state, so that training can go on from an
+/// older one when the newest is damaged; the others, two thirds smaller, are for measuring.
 const RESUMABLE: usize = 3;
 
 /// `state.json`: where a run stood when the snapshot was taken.
@@ -80,7 +80,9 @@ pub fn list_snapshots(run: &Path) -> Result<Vec<u64>, Error> {
     let mut steps = Vec::new();
     for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let name = entry.map_err(Error::io(&folder))?.file_name();
-        if let Some(step) = name.to_str().and_then(|n| n.strip_prefix("step-")).and_then(|n| n.parse().ok()) {
+        if let Some(step) =
+            name.to_str().and_then(|n| n.strip_prefix("step-")).and_then(|n| n.parse().ok())
+        {
             steps.push(step);
         }
     }
@@ -104,8 +106,9 @@ pub(crate) fn thin(run: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes the weights out of the kept snapshots of a run that are not among [`RunSpec::weight_steps`]: for a run whose
-/// every snapshot is measured. What they hashed to stays in their manifests.
+/// Takes the weights out of the kept snapshots of a run that are not among
+/// [`RunSpec::weight_steps`]: for a run whose every snapshot is measured. What they hashed to stays
+/// in their manifests.
 ///
 /// # Errors
 /// The system's.
@@ -166,7 +169,8 @@ impl Snapshot {
         let path = folder.join(OPTIM);
         let optim = files.get(OPTIM).ok_or_else(|| Error::Damaged {
             path: path.clone(),
-            reason: "it was thinned out: this snapshot is for measuring, not for going on from".into(),
+            reason: "it was thinned out: this snapshot is for measuring, not for going on from"
+                .into(),
         })?;
         let (mut m, mut v) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in read_safetensors(&path, optim)? {
@@ -212,15 +216,16 @@ pub fn manifest_hash(folder: &Path) -> Result<String, Error> {
     Ok(blake3::hash(&fs::read(&path).map_err(Error::io(path))?).to_hex().to_string())
 }
 
-/// The files of a snapshot, each as its manifest says; without the optimizer state if it was thinned out. Names are compared with the fixed list, never used as paths.
+/// The files of a snapshot, each as its manifest says; without the optimizer state if it was
+/// thinned out. Names are compared with the fixed list, never used as paths.
 fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error> {
     let read = |name: &str| {
         let path = folder.join(name);
         fs::read(&path).map_err(Error::io(path))
     };
     let damaged = |name: &str, reason: String| Error::Damaged { path: folder.join(name), reason };
-    let manifest: Vec<ManifestEntry> =
-        serde_json::from_slice(&read(MANIFEST)?).map_err(|e| damaged(MANIFEST, format!("not a manifest: {e}")))?;
+    let manifest: Vec<ManifestEntry> = serde_json::from_slice(&read(MANIFEST)?)
+        .map_err(|e| damaged(MANIFEST, format!("not a manifest: {e}")))?;
     let mut files = BTreeMap::new();
     for name in [MODEL, OPTIM, CONFIG, STATE] {
         if !folder.join(name).exists() {
@@ -239,21 +244,31 @@ fn read_verified(folder: &Path) -> Result<BTreeMap<&'static str, Vec<u8>>, Error
             .ok_or_else(|| damaged(MANIFEST, format!("does not list {name}")))?;
         let bytes = read(name)?;
         if bytes.len() as u64 != entry.bytes {
-            return Err(damaged(name, format!("{} bytes, {MANIFEST} says {}", bytes.len(), entry.bytes)));
+            return Err(damaged(
+                name,
+                format!("{} bytes, {MANIFEST} says {}", bytes.len(), entry.bytes),
+            ));
         }
         if blake3::hash(&bytes).to_hex().as_str() != entry.blake3 {
-            return Err(damaged(name, format!("its content does not have the hash that {MANIFEST} says")));
+            return Err(damaged(
+                name,
+                format!("its content does not have the hash that {MANIFEST} says"),
+            ));
         }
         files.insert(name, bytes);
     }
     Ok(files)
 }
 
-fn model_from(folder: &Path, files: &BTreeMap<&'static str, Vec<u8>>) -> Result<(ModelConfig, Params), Error> {
+fn model_from(
+    folder: &Path,
+    files: &BTreeMap<&'static str, Vec<u8>>,
+) -> Result<(ModelConfig, Params), Error> {
     let config: ModelConfig = from_json(folder, CONFIG, files)?;
     config.validate().map_err(damaged(&folder.join(CONFIG)))?;
     let path = folder.join(MODEL);
-    let params = Params::new(&config, read_safetensors(&path, &files[MODEL])?).map_err(damaged(&path))?;
+    let params =
+        Params::new(&config, read_safetensors(&path, &files[MODEL])?).map_err(damaged(&path))?;
     Ok((config, params))
 }
 
@@ -271,5 +286,6 @@ fn from_json<T: serde::de::DeserializeOwned>(
     name: &'static str,
     files: &BTreeMap<&'static str, Vec<u8>>,
 ) -> Result<T, Error> {
-    serde_json::from_slice(&files[name]).map_err(|e| Error::Damaged { path: folder.join(name), reason: e.to_string() })
+    serde_json::from_slice(&files[name])
+        .map_err(|e| Error::Damaged { path: folder.join(name), reason: e.to_string() })
 }

@@ -60,14 +60,16 @@ pub enum DataSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Control {
-    /// The tokens of each document in random order, the same for all runs: the same unigrams, no order to predict by.
+    /// The tokens of each document in random order, the same for all runs: the same unigrams, no
+    /// order to predict by.
     Shuffled,
-    /// Windows made of pieces of 12 to 16 tokens from all over the text: the same n-grams, and nothing that comes again in a
-    /// window but by chance.
+    /// Windows made of pieces of 12 to 16 tokens from all over the text: the same n-grams, and
+    /// nothing that comes again in a window but by chance.
     Fragments,
 }
 
-/// Data as files have them. serde forgets where a field stands while it looks for the variant, this does not.
+/// Data as files have them. serde forgets where a field stands while it looks for the variant, this
+/// does not.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -93,13 +95,17 @@ impl TryFrom<Written> for DataSpec {
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { source, path, held_out, blake3, control, min_period, max_period } = written;
         let missing = |field: &str| format!("missing field `{field}`");
-        let surplus = |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
-            Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
-            None => Ok(()),
-        };
+        let surplus =
+            |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
+                Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
+                None => Ok(()),
+            };
         match source {
             WrittenSource::Corpus => {
-                surplus(&[("min_period", min_period.is_some()), ("max_period", max_period.is_some())], "corpus")?;
+                surplus(
+                    &[("min_period", min_period.is_some()), ("max_period", max_period.is_some())],
+                    "corpus",
+                )?;
                 Ok(Self::Corpus {
                     path: path.ok_or_else(|| missing("path"))?,
                     held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
@@ -126,8 +132,8 @@ impl TryFrom<Written> for DataSpec {
 
 const DEFAULT_HELD_OUT: f64 = 0.1;
 
-/// Optimizer and schedule: AdamW with PyTorch's semantics; lr is constant between a linear warm-up and, if asked for, a
-/// linear decay at the end.
+/// Optimizer and schedule: AdamW with PyTorch's semantics; lr is constant between a linear warm-up
+/// and, if asked for, a linear decay at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
@@ -229,7 +235,8 @@ pub struct EvaluationSpec {
     pub icl_late: usize,
     /// Each index is averaged over this many neighbours on both sides.
     pub icl_half_width: usize,
-    /// Examples of each head evaluator; the mean over the paper's 10, the first ones, is given beside that of all.
+    /// Examples of each head evaluator; the mean over the paper's 10, the first ones, is given
+    /// beside that of all.
     #[serde(default = "default_head_examples")]
     pub head_examples: usize,
     /// Examples on which heads are removed: the first of `examples`, or all if there are fewer.
@@ -238,7 +245,8 @@ pub struct EvaluationSpec {
     /// Heads are removed at every n-th kept snapshot, counted back from the last; 0: never.
     #[serde(default = "default_ablation_every")]
     pub ablation_every: usize,
-    /// Once all is measured, weights stay with every n-th kept snapshot, counted back from the last; 1: with all.
+    /// Once all is measured, weights stay with every n-th kept snapshot, counted back from the
+    /// last; 1: with all.
     #[serde(default = "default_weights_every")]
     pub weights_every: usize,
     /// Distinct random tokens in a block of the prefix-matching evaluator.
@@ -272,7 +280,10 @@ fn default_prefix_repeats() -> usize {
 pub fn in_words(error: &toml::de::Error) -> String {
     let text = error.to_string();
     let whole = "expected a whole number from 0";
-    let text = text.replace("expected usize", whole).replace("expected u64", whole).replace("expected u32", whole);
+    let text = text
+        .replace("expected usize", whole)
+        .replace("expected u64", whole)
+        .replace("expected u32", whole);
     text.replace("expected f64", "expected a number").trim_end().to_string()
 }
 
@@ -280,7 +291,8 @@ impl RunSpec {
     /// Parses and checks a spec; `path` is for the messages.
     ///
     /// # Errors
-    /// Text that is not TOML, an unknown or missing key, a value outside its range: each with its place.
+    /// Text that is not TOML, an unknown or missing key, a value outside its range: each with its
+    /// place.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let refused = |reason: String| Error::Spec { path: path.to_path_buf(), reason };
         let spec: Self = toml::from_str(text).map_err(|e| refused(in_words(&e)))?;
@@ -307,13 +319,21 @@ impl RunSpec {
     /// # Errors
     /// [`Error::Field`] or the model's, naming the first field outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let fail =
-            |field, found: String, expected: &str| Err(Error::Field { field, found, expected: expected.to_string() });
+        let fail = |field, found: String, expected: &str| {
+            Err(Error::Field { field, found, expected: expected.to_string() })
+        };
         if self.format != FORMAT {
-            return fail("format", self.format.to_string(), "1, the only format this version reads");
+            return fail(
+                "format",
+                self.format.to_string(),
+                "1, the only format this version reads",
+            );
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.len() > 100 || self.name.starts_with('.') || !self.name.chars().all(plain)
+        if self.name.is_empty()
+            || self.name.len() > 100
+            || self.name.starts_with('.')
+            || !self.name.chars().all(plain)
         {
             return fail(
                 "name",
@@ -331,7 +351,9 @@ impl RunSpec {
                 return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
             }
             DataSpec::Repeats { min_period, max_period }
-                if *min_period < 2 || max_period < min_period || 2 * max_period > self.model.n_ctx =>
+                if *min_period < 2
+                    || max_period < min_period
+                    || 2 * max_period > self.model.n_ctx =>
             {
                 return fail(
                     "data.max_period",
@@ -350,7 +372,11 @@ impl RunSpec {
             }
         };
         let below_one = |field, x: f64| {
-            if (0.0..1.0).contains(&x) { Ok(()) } else { fail(field, x.to_string(), "a number from 0 to below 1") }
+            if (0.0..1.0).contains(&x) {
+                Ok(())
+            } else {
+                fail(field, x.to_string(), "a number from 0 to below 1")
+            }
         };
         let whole = |field, x: u64, low: u64, high: u64| {
             if (low..=high).contains(&x) {
@@ -371,7 +397,11 @@ impl RunSpec {
             return fail("train.weight_decay", t.weight_decay.to_string(), "a number from 0 to 10");
         }
         if !(0.0..=10.0).contains(&t.pos_gain_lr_scale) {
-            return fail("train.pos_gain_lr_scale", t.pos_gain_lr_scale.to_string(), "a number from 0 to 10");
+            return fail(
+                "train.pos_gain_lr_scale",
+                t.pos_gain_lr_scale.to_string(),
+                "a number from 0 to 10",
+            );
         }
         positive("train.clip_norm", t.clip_norm, 1e9)?;
         whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
@@ -391,7 +421,12 @@ impl RunSpec {
         whole("evaluation.ablation_every", e.ablation_every as u64, 0, 1 << 20)?;
         whole("evaluation.weights_every", e.weights_every as u64, 1, 1 << 20)?;
         whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
-        whole("evaluation.prefix_block", e.prefix_block as u64, 2, (n_ctx - 1) / e.prefix_repeats as u64)
+        whole(
+            "evaluation.prefix_block",
+            e.prefix_block as u64,
+            2,
+            (n_ctx - 1) / e.prefix_repeats as u64,
+        )
     }
 
     /// Optimizer steps in the run.
@@ -404,8 +439,8 @@ impl RunSpec {
         (self.train.batch * self.model.n_ctx) as u64
     }
 
-    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant, then linear to almost nothing at
-    /// the last step (a rate of 0 would waste it).
+    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant, then
+    /// linear to almost nothing at the last step (a rate of 0 would waste it).
     pub fn lr(&self, step: u64) -> f64 {
         let (warmup, left) = (self.train.warmup_steps, self.steps() - step.min(self.steps()) + 1);
         let rise = if step < warmup { step as f64 / warmup as f64 } else { 1.0 };
@@ -422,7 +457,9 @@ impl RunSpec {
     /// Whether the state after `step` steps is kept for measuring.
     pub fn keeps(&self, step: u64) -> bool {
         let every = self.snapshots.every;
-        step.is_multiple_of(every) || step == self.steps() || (step < every && step.is_power_of_two())
+        step.is_multiple_of(every)
+            || step == self.steps()
+            || (step < every && step.is_power_of_two())
     }
 
     /// All kept steps, ascending.
@@ -450,15 +487,22 @@ impl RunSpec {
         steps
     }
 
-    /// A hash of all that a trained model's weights depend on: not the run's name, nor where the corpus lies, nor what
-    /// is measured later.
+    /// A hash of all that a trained model's weights depend on: not the run's name, nor where the
+    /// corpus lies, nor what is measured later.
     pub fn training_hash(&self) -> String {
         let mut spec = self.clone();
         spec.name = "x".into();
         if let DataSpec::Corpus { path, .. } = &mut spec.data {
             *path = PathBuf::new();
         }
-        let value = serde_json::json!([spec.format, spec.seed, spec.data, spec.model, spec.train, spec.snapshots]);
+        let value = serde_json::json!([
+            spec.format,
+            spec.seed,
+            spec.data,
+            spec.model,
+            spec.train,
+            spec.snapshots
+        ]);
         blake3::hash(value.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
@@ -469,7 +513,9 @@ impl RunSpec {
         theirs
             .iter()
             .zip(&ours)
-            .find(|(theirs, ours)| theirs != ours && !ours.starts_with("name") && !ours.starts_with("path"))
+            .find(|(theirs, ours)| {
+                theirs != ours && !ours.starts_with("name") && !ours.starts_with("path")
+            })
             .map_or_else(
                 || "more or fewer keys".into(),
                 |(theirs, ours)| format!("there \"{theirs}\", here \"{ours}\""),
@@ -528,7 +574,8 @@ pub(crate) mod tests {
             assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
         }
         for clamp in [Clamp::PreviousToken { layer: 0, head: 1 }, Clamp::ForbidInduction] {
-            let clamped = RunSpec { model: ModelConfig { clamp: Some(clamp), ..tiny().model }, ..tiny() };
+            let clamped =
+                RunSpec { model: ModelConfig { clamp: Some(clamp), ..tiny().model }, ..tiny() };
             assert_eq!(RunSpec::parse(Path::new("x"), &clamped.to_toml()).unwrap(), clamped);
         }
     }
@@ -560,7 +607,12 @@ pub(crate) mod tests {
             ("model.n_layers", |s| s.model.n_layers = 0),
             ("data.max_period", |s| s.data = DataSpec::Repeats { min_period: 5, max_period: 4 }),
             ("data.held_out", |s| {
-                s.data = DataSpec::Corpus { path: "x".into(), held_out: 0.0, blake3: None, control: None };
+                s.data = DataSpec::Corpus {
+                    path: "x".into(),
+                    held_out: 0.0,
+                    blake3: None,
+                    control: None,
+                };
             }),
             ("train.tokens", |s| s.train.tokens = 0),
             ("train.batch", |s| s.train.batch = 0),
@@ -615,9 +667,14 @@ pub(crate) mod tests {
         let spec = tiny(); // 20 steps, warm-up 5, every 8
         assert_eq!(spec.snapshot_steps(), [0, 1, 2, 4, 8, 16, 20]);
         assert_eq!([1, 4, 5, 20].map(|s| spec.lr(s)), [0.002, 0.008, 0.01, 0.01]);
-        assert_eq!(RunSpec { train: TrainSpec { warmup_steps: 0, ..spec.train.clone() }, ..spec.clone() }.lr(1), 0.01);
+        assert_eq!(
+            RunSpec { train: TrainSpec { warmup_steps: 0, ..spec.train.clone() }, ..spec.clone() }
+                .lr(1),
+            0.01
+        );
         // A fifth of 20 steps: from the 17th on, in fifths of the rate, the last not 0.
-        let decayed = RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec };
+        let decayed =
+            RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec };
         let rates = [1, 16, 17, 18, 19, 20].map(|s| (decayed.lr(s) * 1e6).round());
         assert_eq!(rates, [2000.0, 10_000.0, 8000.0, 6000.0, 4000.0, 2000.0]);
     }
@@ -625,11 +682,13 @@ pub(crate) mod tests {
     #[test]
     fn a_control_is_another_text() {
         let of = |control| RunSpec { data: text(control), ..tiny() };
-        let [plain, shuffled, fragments] = [None, Some(Control::Shuffled), Some(Control::Fragments)].map(of);
+        let [plain, shuffled, fragments] =
+            [None, Some(Control::Shuffled), Some(Control::Fragments)].map(of);
         assert!(shuffled.to_toml().contains("control = \"shuffled\""));
         assert!(fragments.to_toml().contains("control = \"fragments\""));
         assert_ne!(shuffled.training_hash(), fragments.training_hash());
-        // A run of the text itself is written, and known by its hash, as before there were controls.
+        // A run of the text itself is written, and known by its hash, as before there were
+        // controls.
         assert!(!plain.to_toml().contains("control"));
         let written = serde_json::to_string(&plain.data).unwrap();
         assert_eq!(written, r#"{"source":"corpus","path":"a.txt","held_out":0.1}"#);
@@ -645,7 +704,10 @@ pub(crate) mod tests {
         let message = refused(&tiny(), "control = \"shuffled\"");
         assert!(message.contains("unknown field `control` of the source repeats"), "{message}");
         let message = refused(&RunSpec { data: text(None), ..tiny() }, "control = \"reversed\"");
-        assert!(message.contains("`reversed`") && message.contains("`shuffled` or `fragments`"), "{message}");
+        assert!(
+            message.contains("`reversed`") && message.contains("`shuffled` or `fragments`"),
+            "{message}"
+        );
     }
 
     #[test]

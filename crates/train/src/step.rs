@@ -6,8 +6,8 @@ use crate::{AdamW, Error, TrainSpec, adamw::sum_of_squares, clip_by_global_norm}
 
 /// What learns: weights, the optimizer's state, and the place for gradients.
 ///
-/// Where training stays on the device ([`Engine::resident`]) the weights and moments here are those of the last
-/// [`fetch`](Self::fetch).
+/// Where training stays on the device ([`Engine::resident`]) the weights and moments here are those
+/// of the last [`fetch`](Self::fetch).
 pub struct Learner {
     /// Weights.
     pub params: Params,
@@ -28,11 +28,17 @@ pub struct Step {
 }
 
 impl Learner {
-    /// Gives the weights to `engine`, and to its device the moments, too, where training stays there.
+    /// Gives the weights to `engine`, and to its device the moments, too, where training stays
+    /// there.
     ///
     /// # Errors
     /// Parameters of another model; the engine's.
-    pub fn new(engine: &mut dyn Engine, params: Params, optimizer: AdamW, spec: &TrainSpec) -> Result<Self, Error> {
+    pub fn new(
+        engine: &mut dyn Engine,
+        params: Params,
+        optimizer: AdamW,
+        spec: &TrainSpec,
+    ) -> Result<Self, Error> {
         engine.set_params(&params)?;
         if let Some(device) = engine.resident() {
             device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(spec))?;
@@ -40,8 +46,9 @@ impl Learner {
         Ok(Self { params, optimizer, gradients: Params::zeros(engine.config()) })
     }
 
-    /// One step on the mean loss of `examples` (`[example, pos + 1]`): forward, backward, clipping by the global norm, AdamW;
-    /// on the device, or with the optimizer on the host. The one that training takes, and bench and forecast time.
+    /// One step on the mean loss of `examples` (`[example, pos + 1]`): forward, backward, clipping
+    /// by the global norm, AdamW; on the device, or with the optimizer on the host. The one that
+    /// training takes, and bench and forecast time.
     ///
     /// # Errors
     /// Tokens that the model cannot read; the engine's.
@@ -52,7 +59,8 @@ impl Learner {
         lr: f64,
         spec: &TrainSpec,
     ) -> Result<Step, Error> {
-        let ended = |loss, grad_norm, what: Option<String>| Ok(Step { loss, grad_norm, not_finite: what });
+        let ended =
+            |loss, grad_norm, what: Option<String>| Ok(Step { loss, grad_norm, not_finite: what });
         if let Some(device) = engine.resident() {
             let found = device.step(examples, &self.optimizer.resident_step(lr, spec))?;
             let what = if !found.loss.is_finite() {
@@ -69,9 +77,15 @@ impl Learner {
             return ended(loss, f64::NAN, Some("the loss".to_string()));
         }
         let clip = clip_by_global_norm(&self.gradients, spec.clip_norm);
-        let first_in = |params: &Params| params.first_not_finite().unwrap_or("all parameters together").to_string();
+        let first_in = |params: &Params| {
+            params.first_not_finite().unwrap_or("all parameters together").to_string()
+        };
         if !clip.norm.is_finite() {
-            return ended(loss, clip.norm, Some(format!("the gradient of {}", first_in(&self.gradients))));
+            return ended(
+                loss,
+                clip.norm,
+                Some(format!("the gradient of {}", first_in(&self.gradients))),
+            );
         }
         self.optimizer.update(&mut self.params, &self.gradients, clip.scale, lr, spec);
         if !sum_of_squares(&self.params).is_finite() {

@@ -1,4 +1,5 @@
-//! Specs and snapshots as accidents and attackers leave them: read, or refused with an error that names the file.
+//! Specs and snapshots as accidents and attackers leave them: read, or refused with an error that
+//! names the file.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,8 +9,12 @@ use std::{
 };
 
 use induction_model::ModelConfig;
-use induction_torture::{Tally, attack, bounded, cases, digits_changed, memory_limit, mutated, write};
-use induction_train::{AdamW, CODE_VERSION, FORMAT, RunSpec, Snapshot, State, load_model, snapshot_folder};
+use induction_torture::{
+    Tally, attack, bounded, cases, digits_changed, memory_limit, mutated, write,
+};
+use induction_train::{
+    AdamW, CODE_VERSION, FORMAT, RunSpec, Snapshot, State, load_model, snapshot_folder,
+};
 use serde_json::{Value, json};
 
 const SPEC: &str = include_str!("hostile.toml");
@@ -29,15 +34,25 @@ fn specs() {
         "run spec",
         &path,
         |seed| damaged(SPEC.as_bytes(), seed),
-        |path| RunSpec::read(path).inspect(|spec| assert_eq!(&RunSpec::parse(path, &spec.to_toml()).unwrap(), spec)),
+        |path| {
+            RunSpec::read(path)
+                .inspect(|spec| assert_eq!(&RunSpec::parse(path, &spec.to_toml()).unwrap(), spec))
+        },
     );
     tally.between(0.4, 0.9);
 }
 
 /// A snapshot of a small model; the run's folder and the content of [`FILES`].
 fn snapshot(run: &Path) -> Vec<Vec<u8>> {
-    let config =
-        ModelConfig { n_layers: 1, d_model: 4, n_heads: 1, d_head: 2, n_ctx: 4, d_vocab: 3, ..ModelConfig::default() };
+    let config = ModelConfig {
+        n_layers: 1,
+        d_model: 4,
+        n_heads: 1,
+        d_head: 2,
+        n_ctx: 4,
+        d_vocab: 3,
+        ..ModelConfig::default()
+    };
     let state = State {
         format: FORMAT,
         step: STEP,
@@ -51,7 +66,9 @@ fn snapshot(run: &Path) -> Vec<Vec<u8>> {
     };
     let optimizer = AdamW { step: STEP, ..AdamW::new(&config) };
     fs::create_dir_all(run.join("snapshots")).unwrap();
-    Snapshot { params: config.init_params(0).unwrap(), optimizer, state }.save(run, &config).unwrap();
+    Snapshot { params: config.init_params(0).unwrap(), optimizer, state }
+        .save(run, &config)
+        .unwrap();
     let folder = snapshot_folder(run, STEP);
     FILES.iter().map(|name| fs::read(folder.join(name)).unwrap()).collect()
 }
@@ -60,7 +77,8 @@ fn entry(name: &str, bytes: &[u8]) -> Value {
     json!({"name": name, "bytes": bytes.len(), "blake3": blake3::hash(bytes).to_hex().as_str()})
 }
 
-/// Damages the file that `which` chooses by the seed; with `vouched`, the manifest says that it is as it should be.
+/// Damages the file that `which` chooses by the seed; with `vouched`, the manifest says that it is
+/// as it should be.
 fn attack_snapshot(name: &str, which: impl Fn(u64) -> usize, vouched: bool) -> Tally {
     let run = tempfile::tempdir().unwrap();
     let files = snapshot(run.path());
@@ -71,7 +89,8 @@ fn attack_snapshot(name: &str, which: impl Fn(u64) -> usize, vouched: bool) -> T
         let (file, bytes) = (FILES[which], damaged(&files[which], seed));
         write(&folder.join(file), &bytes);
         if vouched {
-            let mut entries: Vec<Value> = FILES.iter().zip(&files).map(|(name, bytes)| entry(name, bytes)).collect();
+            let mut entries: Vec<Value> =
+                FILES.iter().zip(&files).map(|(name, bytes)| entry(name, bytes)).collect();
             entries[which] = entry(file, &bytes);
             write(&folder.join("MANIFEST.json"), &serde_json::to_vec(&entries).unwrap());
         }
@@ -83,8 +102,11 @@ fn attack_snapshot(name: &str, which: impl Fn(u64) -> usize, vouched: bool) -> T
             Err(error) => {
                 // Another file may be what no longer fits the one that was changed.
                 let message = error.to_string();
-                let named =
-                    if vouched { FILES.iter().any(|file| message.contains(file)) } else { message.contains(file) };
+                let named = if vouched {
+                    FILES.iter().any(|file| message.contains(file))
+                } else {
+                    message.contains(file)
+                };
                 assert!(named && message.contains("step-00000003"), "{message}");
                 refused += 1;
             }
@@ -98,8 +120,12 @@ fn attack_snapshot(name: &str, which: impl Fn(u64) -> usize, vouched: bool) -> T
 
 #[test]
 fn snapshots_that_their_manifest_does_not_vouch_for() {
-    attack_snapshot("snapshot without its manifest's word", |seed| (seed / 2) as usize % FILES.len(), false)
-        .between(0.8, 1.0);
+    attack_snapshot(
+        "snapshot without its manifest's word",
+        |seed| (seed / 2) as usize % FILES.len(),
+        false,
+    )
+    .between(0.8, 1.0);
 }
 
 #[test]
@@ -140,7 +166,9 @@ fn manifests_of_snapshots() {
                     assert_eq!(found, sound);
                     Ok(())
                 }
-                Err(error) => Err(format!("{}: {error}", named(&error.to_string(), path).display())),
+                Err(error) => {
+                    Err(format!("{}: {error}", named(&error.to_string(), path).display()))
+                }
             }
         },
     );
@@ -162,11 +190,21 @@ fn a_manifest_leads_nowhere() {
     let folder = snapshot_folder(run.path(), STEP);
     let outside = run.path().join("outside");
     write(&outside, b"not yours");
-    let sound: Vec<Value> = FILES.iter().zip(&files).map(|(name, bytes)| entry(name, bytes)).collect();
+    let sound: Vec<Value> =
+        FILES.iter().zip(&files).map(|(name, bytes)| entry(name, bytes)).collect();
     let absolute = outside.display().to_string();
-    for name in ["../../outside", &absolute, "./../../outside", "/etc/passwd", "..", "", "\0", "model.safetensors/../x"]
-    {
-        let further: Vec<Value> = sound.iter().cloned().chain([entry(name, b"not yours")]).collect();
+    for name in [
+        "../../outside",
+        &absolute,
+        "./../../outside",
+        "/etc/passwd",
+        "..",
+        "",
+        "\0",
+        "model.safetensors/../x",
+    ] {
+        let further: Vec<Value> =
+            sound.iter().cloned().chain([entry(name, b"not yours")]).collect();
         write(&folder.join("MANIFEST.json"), &serde_json::to_vec(&further).unwrap());
         Snapshot::load(run.path(), STEP).unwrap();
         // In place of a file that must be there.
@@ -174,7 +212,10 @@ fn a_manifest_leads_nowhere() {
         instead[2] = entry(name, b"not yours");
         write(&folder.join("MANIFEST.json"), &serde_json::to_vec(&instead).unwrap());
         let message = load_model(&folder).unwrap_err().to_string();
-        assert!(message.contains("MANIFEST.json: does not list model.safetensors"), "{name}: {message}");
+        assert!(
+            message.contains("MANIFEST.json: does not list model.safetensors"),
+            "{name}: {message}"
+        );
     }
     assert_eq!(fs::read(&outside).unwrap(), b"not yours");
 }

@@ -1,5 +1,5 @@
-//! Every field of a spec, by walking one: outside its range, of another type, missing, unknown. A field that is added
-//! fails here until its range stands in the table.
+//! Every field of a spec, by walking one: outside its range, of another type, missing, unknown. A
+//! field that is added fails here until its range stands in the table.
 
 #![allow(clippy::unwrap_used)]
 
@@ -116,7 +116,8 @@ fn refused(text: &str) -> String {
 
 /// Both kinds of data, each resolved: every value written out.
 fn texts() -> [String; 2] {
-    [REPEATS.to_string(), corpus()].map(|text| RunSpec::parse("s.toml".as_ref(), &text).unwrap().to_toml())
+    [REPEATS.to_string(), corpus()]
+        .map(|text| RunSpec::parse("s.toml".as_ref(), &text).unwrap().to_toml())
 }
 
 fn key(path: &str) -> &str {
@@ -138,7 +139,8 @@ fn numbers_outside_their_range() {
                 // As text: TOML's own numbers end at 64 bits.
                 let line = format!("{} = {outside}", key(&path));
                 let marked = with(&text, &path, Some(Value::String("HERE".into())));
-                let message = refused(&marked.replace(&format!("{} = \"HERE\"", key(&path)), &line));
+                let message =
+                    refused(&marked.replace(&format!("{} = \"HERE\"", key(&path)), &line));
                 assert!(message.contains(key(&path)), "{path} = {outside}: {message}");
                 let range = ["number", "a share", "<=", "multiple", "even", "format"];
                 assert!(
@@ -164,8 +166,10 @@ fn values_of_another_type() {
                 Value::Table(Table::new()),
             ];
             // A whole number is a number, too.
-            let fits =
-                |other: &Value| value.same_type(other) && !value.is_array() || value.is_float() && other.is_integer();
+            let fits = |other: &Value| {
+                value.same_type(other) && !value.is_array()
+                    || value.is_float() && other.is_integer()
+            };
             for other in others.iter().filter(|other| !fits(other)) {
                 let message = refused(&with(&text, &path, Some(other.clone())));
                 assert!(message.contains(key(&path)), "{path} = {other}: {message}");
@@ -194,11 +198,17 @@ fn missing_fields() {
 fn unknown_fields() {
     for text in texts() {
         let paths = fields(&text.parse().unwrap(), "");
-        let sections: BTreeSet<&str> =
-            paths.iter().map(|(path, _)| path.rsplit_once('.').map_or("", |(section, _)| section)).collect();
+        let sections: BTreeSet<&str> = paths
+            .iter()
+            .map(|(path, _)| path.rsplit_once('.').map_or("", |(section, _)| section))
+            .collect();
         assert_eq!(sections.len(), 7);
         for section in sections {
-            let surplus = if section.is_empty() { "surplus".to_string() } else { format!("{section}.surplus") };
+            let surplus = if section.is_empty() {
+                "surplus".to_string()
+            } else {
+                format!("{section}.surplus")
+            };
             let message = refused(&with(&text, &surplus, Some(Value::Integer(1))));
             assert!(message.contains("surplus"), "{section}: {message}");
         }
@@ -207,10 +217,24 @@ fn unknown_fields() {
 
 #[test]
 fn names_that_lead_elsewhere() {
-    for name in
-        ["", ".", "..", "../up", "a/b", "a\\b", "/a", "a\0", "a\u{1b}[31m", "a\u{202e}b", "<b>", &"a".repeat(101)]
-    {
+    for name in [
+        "",
+        ".",
+        "..",
+        "../up",
+        "a/b",
+        "a\\b",
+        "/a",
+        "a\0",
+        "a\u{1b}[31m",
+        "a\u{202e}b",
+        "<b>",
+        &"a".repeat(101),
+    ] {
         let message = refused(&with(REPEATS, "name", Some(Value::String(name.into()))));
-        assert!(message.contains("name = ") && !message.contains(['\0', '\u{1b}', '\u{202e}']), "{message}");
+        assert!(
+            message.contains("name = ") && !message.contains(['\0', '\u{1b}', '\u{202e}']),
+            "{message}"
+        );
     }
 }

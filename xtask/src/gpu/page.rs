@@ -1,4 +1,5 @@
-//! docs/results/gpu.md and its rows in docs/BENCHMARKS.md, from the records of one or more calls on one machine.
+//! docs/results/gpu.md and its rows in docs/BENCHMARKS.md, from the records of one or more calls on
+//! one machine.
 
 use std::fmt::Write as _;
 
@@ -35,30 +36,46 @@ pub(super) fn page(calls: &[Value]) -> String {
              from the CPU engine's ([BENCHMARKS.md](../BENCHMARKS.md#devices)).\n\n| what | engine | largest |\n|---|---|---|\n";
     let mut seen = Vec::new();
     for row in found(calls, "conformance ").filter_map(Value::as_array).flatten() {
-        let line = format!("| {} | {} | {} |", word(&row["what"]), word(&row["engine"]), word(&row["largest"]));
+        let line = format!(
+            "| {} | {} | {} |",
+            word(&row["what"]),
+            word(&row["engine"]),
+            word(&row["largest"])
+        );
         // Both programs have the CPU's engines.
         if !seen.contains(&line) {
             text += &format!("{line}\n");
             seen.push(line);
         }
     }
-    text +=
-        "\n## Claims at the scale `smoke`, beside the CPU's\n\n| back end | claims | other verdicts |\n|---|---|---|\n";
-    for step in calls.iter().flat_map(steps).filter(|step| word(&step["name"]).starts_with("smoke ")) {
-        let other = step["found"]["other_than_cpu"].as_object().filter(|_| step["ok"] == true).map_or_else(
-            || end(step),
-            |other| {
-                let each: Vec<String> = other
-                    .iter()
-                    .map(|(claim, verdicts)| {
-                        let claim = word(&Value::from(claim.as_str()));
-                        format!("{claim}: {} (on the CPU: {})", word(&verdicts[1]), word(&verdicts[0]))
-                    })
-                    .collect();
-                if each.is_empty() { "none".to_string() } else { each.join("; ") }
-            },
+    text += "\n## Claims at the scale `smoke`, beside the CPU's\n\n| back end | claims | other verdicts |\n|---|---|---|\n";
+    for step in
+        calls.iter().flat_map(steps).filter(|step| word(&step["name"]).starts_with("smoke "))
+    {
+        let other =
+            step["found"]["other_than_cpu"].as_object().filter(|_| step["ok"] == true).map_or_else(
+                || end(step),
+                |other| {
+                    let each: Vec<String> = other
+                        .iter()
+                        .map(|(claim, verdicts)| {
+                            let claim = word(&Value::from(claim.as_str()));
+                            format!(
+                                "{claim}: {} (on the CPU: {})",
+                                word(&verdicts[1]),
+                                word(&verdicts[0])
+                            )
+                        })
+                        .collect();
+                    if each.is_empty() { "none".to_string() } else { each.join("; ") }
+                },
+            );
+        let _ = writeln!(
+            text,
+            "| {} | {} | {other} |",
+            word(&step["name"]),
+            number(&step["found"]["claims"], 0)
         );
-        let _ = writeln!(text, "| {} | {} | {other} |", word(&step["name"]), number(&step["found"]["claims"], 0));
     }
     let _ = write!(text, "\n## Training steps\n\n{}", benchmarks(calls));
     text
@@ -96,7 +113,9 @@ pub(super) fn benchmarks(calls: &[Value]) -> String {
         let beside = |engine: &str| {
             let like = |other: &&Line| other.case == line.case && other.products == line.products;
             let peer = lines.iter().filter(like).find(|other| other.engine == engine);
-            peer.map_or_else(String::new, |peer| format!("{:.2}", line.tokens_per_s() / peer.tokens_per_s()))
+            peer.map_or_else(String::new, |peer| {
+                format!("{:.2}", line.tokens_per_s() / peer.tokens_per_s())
+            })
         };
         let tflops = line.tokens_per_s() * line.flop / 1e12;
         let format = match line.products.as_str() {
@@ -104,7 +123,9 @@ pub(super) fn benchmarks(calls: &[Value]) -> String {
             "TF32" => "tf32",
             _ => "float32",
         };
-        let share = |rate: Option<f64>| rate.map_or_else(String::new, |rate| format!("{:.0} %", 100.0 * tflops / rate));
+        let share = |rate: Option<f64>| {
+            rate.map_or_else(String::new, |rate| format!("{:.0} %", 100.0 * tflops / rate))
+        };
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {tflops:.0} | {} | {} | {} | {} |",
@@ -146,13 +167,16 @@ impl Line {
     fn of(calls: &[Value]) -> Vec<Self> {
         let mut lines: Vec<Self> = Vec::new();
         for row in found(calls, "bench ") {
-            let (Some(tokens_per_s), Some(flop)) = (row["tokens_per_s"].as_f64(), row["flop_per_token"].as_f64())
+            let (Some(tokens_per_s), Some(flop)) =
+                (row["tokens_per_s"].as_f64(), row["flop_per_token"].as_f64())
             else {
                 continue;
             };
             let (case, engine) = (word(&row["case"]), word(&row["engine"]));
             let products = word(&row["products"]);
-            let same = |line: &&mut Self| line.case == case && line.engine == engine && line.products == products;
+            let same = |line: &&mut Self| {
+                line.case == case && line.engine == engine && line.products == products
+            };
             let line = lines.iter_mut().find(same);
             if let Some(line) = line {
                 line.each.push(tokens_per_s);
@@ -178,13 +202,20 @@ fn steps(call: &Value) -> impl Iterator<Item = &Value> {
     call["steps"].as_array().into_iter().flatten()
 }
 
-/// What was found by the steps of all calls whose name begins so, in their order. Timings of steps that failed do not count.
+/// What was found by the steps of all calls whose name begins so, in their order. Timings of steps
+/// that failed do not count.
 fn found<'a>(calls: &'a [Value], name: &str) -> impl Iterator<Item = &'a Value> {
     let of = move |step: &&Value| {
         step["name"].as_str().is_some_and(|found| found.starts_with(name))
             && (step["ok"] == true || name.starts_with("conformance"))
     };
-    calls.iter().flat_map(steps).filter(of).map(|step| &step["found"]).collect::<Vec<_>>().into_iter()
+    calls
+        .iter()
+        .flat_map(steps)
+        .filter(of)
+        .map(|step| &step["found"])
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Where a call ran, what of, and when.
@@ -224,10 +255,13 @@ fn end(step: &Value) -> String {
     }
 }
 
-/// What a program that failed said last: the message of each panic, else the last line that is not empty.
+/// What a program that failed said last: the message of each panic, else the last line that is not
+/// empty.
 fn reason(tail: &Value) -> String {
-    let lines: Vec<&str> = tail.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let panics = lines.windows(2).filter(|pair| pair[0].contains(" panicked at ")).map(|pair| pair[1]);
+    let lines: Vec<&str> =
+        tail.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let panics =
+        lines.windows(2).filter(|pair| pair[0].contains(" panicked at ")).map(|pair| pair[1]);
     let mut said: Vec<&str> = panics.collect();
     if said.is_empty() {
         said.extend(lines.iter().rev().find(|line| !line.trim().is_empty()));
@@ -312,7 +346,8 @@ mod tests {
             "| gradients | libtorch:cuda:0 | 7.0e-6 |",
             "| smoke cuda | 29 | Q4: partly (on the CPU: reproduced) |",
             "| smoke libtorch | ? | skipped: no time is left |",
-            // 2M tokens/s of 50 MFLOP, in TFLOP/s: an eighth of what the product gave, a tenth of the data sheet's.
+            // 2M tokens/s of 50 MFLOP, in TFLOP/s: an eighth of what the product gave, a tenth of
+            // the data sheet's.
             "| wide | cuda | bfloat16 | 2,000,000 (1,000,000 3,000,000) | 100 | 12 % | 10 % | 1.00 |  |",
             "| wide | cuda | TF32 | 1,000,000 | 50 | 12 % |  | 1.25 |  |",
         ] {
@@ -325,8 +360,7 @@ mod tests {
     fn hostile_words_stay_in_their_cells() {
         let mut calls = example();
         calls[0]["machine"]["gpu"] = format!("H100\n{END}").into();
-        calls[0]["steps"][0] =
-            serde_json::json!({"name": "a|b\n# c", "ok": false, "rc": 0, "unread": "<img src=x>|", "seconds": 1});
+        calls[0]["steps"][0] = serde_json::json!({"name": "a|b\n# c", "ok": false, "rc": 0, "unread": "<img src=x>|", "seconds": 1});
         let text = page(&calls);
         assert!(text.contains("| a\\|b # c | **failed**: &lt;img src=x>\\| | 1 |"), "{text}");
         assert!(

@@ -1,4 +1,5 @@
-//! The control flow of `fixtures/gpu.sh`, without a GPU: programs, driver and torch are scripts that answer as told.
+//! The control flow of `fixtures/gpu.sh`, without a GPU: programs, driver and torch are scripts
+//! that answer as told.
 
 use std::{
     fs,
@@ -80,32 +81,43 @@ fn script(path: &Path, text: &str) {
 }
 
 impl Machine {
-    /// A machine with a driver, a torch and a pack of these sources. None without Python, which nothing else here needs;
-    /// continuous integration has it.
+    /// A machine with a driver, a torch and a pack of these sources. None without Python, which
+    /// nothing else here needs; continuous integration has it.
     fn new(name: &str) -> Option<Self> {
         if !crate::devices::succeeds("python3", &["--version"]) {
             assert!(std::env::var_os("CI").is_none(), "python3 is not installed");
             eprintln!("python3 is not installed: nothing to test");
             return None;
         }
-        let folder = std::env::temp_dir().join(format!("induction-gpu-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("induction-gpu-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         for part in ["bin", "site/torch", "programs", "out"] {
             fs::create_dir_all(folder.join(part)).unwrap();
         }
         fs::write(folder.join("site/torch/__init__.py"), TORCH).unwrap();
         script(&folder.join("bin/nvidia-smi"), SMI);
-        // No more than this machine needs: the one that the tests run on may have a driver of its own.
+        // No more than this machine needs: the one that the tests run on may have a driver of its
+        // own.
         for tool in ["bash", "dirname", "mkdir", "sleep", "git", "env"] {
             let path = std::env::var_os("PATH").unwrap();
-            let found = std::env::split_paths(&path).map(|folder| folder.join(tool)).find(|path| path.exists());
+            let found = std::env::split_paths(&path)
+                .map(|folder| folder.join(tool))
+                .find(|path| path.exists());
             symlink(found.unwrap(), folder.join("bin").join(tool)).unwrap();
         }
-        let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        let asked = Command::new("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .unwrap();
         symlink(String::from_utf8_lossy(&asked.stdout).trim(), folder.join("bin/python3")).unwrap();
         let mut pack = Command::new("python3");
-        pack.arg(root().join("fixtures/gpu/pack.py")).args(["--torch", "2.11.0", "--out"]).arg(folder.join("pack"));
-        for name in ["induction-libtorch", "conformance-libtorch", "induction-cuda", "conformance-cuda"] {
+        pack.arg(root().join("fixtures/gpu/pack.py"))
+            .args(["--torch", "2.11.0", "--out"])
+            .arg(folder.join("pack"));
+        for name in
+            ["induction-libtorch", "conformance-libtorch", "induction-cuda", "conformance-cuda"]
+        {
             script(&folder.join("programs").join(name), PROGRAM);
             pack.arg(format!("{name}={}", folder.join("programs").join(name).display()));
         }
@@ -118,9 +130,14 @@ impl Machine {
         let mut command = Command::new("bash");
         command.arg(root().join("fixtures/gpu.sh")).args(arguments).env_clear();
         command.env("PATH", self.folder.join("bin")).env("PYTHONPATH", self.folder.join("site"));
-        command.env("OUT", self.folder.join("out")).env("INDUCTION_GPU_PACK", self.folder.join("pack"));
+        command
+            .env("OUT", self.folder.join("out"))
+            .env("INDUCTION_GPU_PACK", self.folder.join("pack"));
         command.env("TMPDIR", &self.folder).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("FAKE_CLAIMS", fs::read_to_string(root().join("fixtures/golden/smoke-claims.json")).unwrap());
+        command.env(
+            "FAKE_CLAIMS",
+            fs::read_to_string(root().join("fixtures/golden/smoke-claims.json")).unwrap(),
+        );
         command.envs(variables.iter().copied());
         command
     }
@@ -172,14 +189,24 @@ fn all_goes_well_twice_and_is_read() {
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(code, Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
         let ends = machine.ends_of(call);
-        assert!(ends.len() == steps && ends.iter().all(|(_, end)| end == "ok"), "{steps}: {ends:?}");
-        assert_eq!(fs::read_to_string(machine.folder.join(format!("out/report{call}.txt"))).unwrap(), text);
+        assert!(
+            ends.len() == steps && ends.iter().all(|(_, end)| end == "ok"),
+            "{steps}: {ends:?}"
+        );
+        assert_eq!(
+            fs::read_to_string(machine.folder.join(format!("out/report{call}.txt"))).unwrap(),
+            text
+        );
     };
     check(&[], "", 22);
     // The devices, and two more rounds of the main timing.
     check(&["--second"], "-2", 2 + 2 * 4);
-    let records = ["out/gpu.json", "out/gpu-2.json"].map(|file| call(&machine.folder.join(file)).unwrap());
-    assert_eq!((&records[0]["complete"], &records[0]["machine"]["peak_tflops"]), (&true.into(), &989.into()));
+    let records =
+        ["out/gpu.json", "out/gpu-2.json"].map(|file| call(&machine.folder.join(file)).unwrap());
+    assert_eq!(
+        (&records[0]["complete"], &records[0]["machine"]["peak_tflops"]),
+        (&true.into(), &989.into())
+    );
     assert_eq!(of_one_machine(&records), Ok(()));
     let page = page::page(&records);
     assert!(
@@ -190,11 +217,18 @@ fn all_goes_well_twice_and_is_read() {
     let before = fs::read_to_string(machine.folder.join("out/gpu.json")).unwrap();
     let refused = machine.command(&[], &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds what an earlier call found: `--second` goes on"));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr)
+            .contains("holds what an earlier call found: `--second` goes on")
+    );
     assert_eq!(fs::read_to_string(machine.folder.join("out/gpu.json")).unwrap(), before);
     // Nothing is left behind in the machine's temporary folder.
-    let left: Vec<_> = fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(), 0);
+    let left: Vec<_> =
+        fs::read_dir(&machine.folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(
+        left.iter().filter(|name| name.to_string_lossy().starts_with("induction-gpu-")).count(),
+        0
+    );
 }
 
 /// A pack that was carried without the working tree has all that it needs.
@@ -218,7 +252,10 @@ fn a_pack_alone_is_enough() {
     let output = call();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("fixtures/golden/smoke-claims.json of the pack is missing or damaged"), "{said}");
+    assert!(
+        said.contains("fixtures/golden/smoke-claims.json of the pack is missing or damaged"),
+        "{said}"
+    );
 }
 
 /// Each reason not to begin is one sentence, ends with 2, and is said again by `--read`.
@@ -227,12 +264,27 @@ fn what_cannot_begin_says_why() {
     let Some(machine) = Machine::new("refusals") else { return };
     let mut refusals = vec![
         (vec![("FAKE_TORCH", "none")], "no Python with torch was found"),
-        (vec![("FAKE_TORCH", "2.9.1")], "built against torch 2.11.0, and this Python has torch 2.9.1"),
+        (
+            vec![("FAKE_TORCH", "2.9.1")],
+            "built against torch 2.11.0, and this Python has torch 2.9.1",
+        ),
         (vec![("FAKE_TORCH_CUDA", "0")], "finds no GPU although nvidia-smi shows NVIDIA H100"),
-        (vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")], "shows no whole GPU; it says: NVIDIA-SMI has failed"),
-        (vec![("FAKE_GPU", "No devices were found")], "shows no whole GPU; it says: No devices were found"),
-        (vec![("FAKE_GPU", "NVIDIA A100, 550.54.15, 81559, 81000")], "driver 550.54.15 is too old: the pack needs 580"),
-        (vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")], "NVIDIA T4 has 15000 MiB of memory free of 15360 MiB"),
+        (
+            vec![("FAKE_SMI_FAILS", "NVIDIA-SMI has failed")],
+            "shows no whole GPU; it says: NVIDIA-SMI has failed",
+        ),
+        (
+            vec![("FAKE_GPU", "No devices were found")],
+            "shows no whole GPU; it says: No devices were found",
+        ),
+        (
+            vec![("FAKE_GPU", "NVIDIA A100, 550.54.15, 81559, 81000")],
+            "driver 550.54.15 is too old: the pack needs 580",
+        ),
+        (
+            vec![("FAKE_GPU", "NVIDIA T4, 580.1, 15360, 15000")],
+            "NVIDIA T4 has 15000 MiB of memory free of 15360 MiB",
+        ),
         (vec![("INDUCTION_GPU_PACK", "/nowhere")], "no pack in /nowhere"),
     ];
     let check = |variables: &[(&str, &str)], expected: &str| {
@@ -279,17 +331,29 @@ fn what_fails_stops_no_more_than_it_must() {
 
     let (code, _) = machine.call(&[], &[("FAKE_NOT_READY", "libtorch")]);
     let ends = machine.ends();
-    let of = |name: &'static str| ends.iter().filter(move |(step, _)| step.contains(name)).map(|(_, end)| end.as_str());
+    let of = |name: &'static str| {
+        ends.iter().filter(move |(step, _)| step.contains(name)).map(|(_, end)| end.as_str())
+    };
     assert_eq!((code, machine.record()["complete"].as_bool()), (Some(1), Some(true)));
     assert!(
-        of("smoke libtorch").chain(of("conformance libtorch")).all(|end| end.starts_with("skipped: libtorch:cuda:0"))
+        of("smoke libtorch")
+            .chain(of("conformance libtorch"))
+            .all(|end| end.starts_with("skipped: libtorch:cuda:0"))
     );
     assert!(of(" cuda:0").chain(of("PyTorch eager")).all(|end| end == "ok"), "{ends:?}");
 
-    let (code, _) = machine
-        .call(&[], &[("FAKE_WRONG", "conformance-cuda"), ("FAKE_CLAIMS", r#"[{"id": "Q1", "verdict": "not"}]"#)]);
+    let (code, _) = machine.call(
+        &[],
+        &[
+            ("FAKE_WRONG", "conformance-cuda"),
+            ("FAKE_CLAIMS", r#"[{"id": "Q1", "verdict": "not"}]"#),
+        ],
+    );
     let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
-    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    assert_eq!(
+        (code, failed),
+        (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())])
+    );
     // One claim has another verdict, the others are not there.
     let other = &machine.record()["steps"]
         .as_array()
@@ -298,9 +362,15 @@ fn what_fails_stops_no_more_than_it_must() {
         .find(|step| step["name"] == "smoke cuda")
         .cloned()
         .unwrap();
-    assert!(other["found"]["other_than_cpu"].as_object().is_some_and(|other| other.len() > 20), "{other}");
+    assert!(
+        other["found"]["other_than_cpu"].as_object().is_some_and(|other| other.len() > 20),
+        "{other}"
+    );
     let report = fs::read_to_string(machine.folder.join("out/report.txt")).unwrap();
-    assert!(report.contains("verdicts other than the CPU's: smoke libtorch, smoke cuda"), "{report}");
+    assert!(
+        report.contains("verdicts other than the CPU's: smoke libtorch, smoke cuda"),
+        "{report}"
+    );
 }
 
 /// Tests that passed on the CPU alone, a device having gone, are no conformance.
@@ -309,7 +379,10 @@ fn a_device_that_the_tests_do_not_find_fails() {
     let Some(machine) = Machine::new("lost") else { return };
     let (code, _) = machine.call(&["--limit", "60"], &[("FAKE_LOST", "conformance-cuda")]);
     let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
-    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    assert_eq!(
+        (code, failed),
+        (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())])
+    );
 }
 
 fn is_alive(pid: &str) -> bool {
@@ -326,14 +399,21 @@ fn what_hangs_is_killed_with_its_children() {
     let (code, _) = machine.call(&["--patience", "0.02"], &hang);
     assert!(begun.elapsed() < Duration::from_secs(60));
     let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
-    assert_eq!((code, failed), (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())]));
+    assert_eq!(
+        (code, failed),
+        (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())])
+    );
     assert!(!is_alive(fs::read_to_string(&pid).unwrap().trim()));
 
     // All of it has a limit, too: what comes after is skipped.
     let (code, _) = machine.call(&["--limit", "6"], &hang);
     let ends = machine.ends();
     assert_eq!(code, Some(1));
-    assert!(ends.iter().any(|(step, end)| step.starts_with("bench") && end == "skipped: no time is left"), "{ends:?}");
+    assert!(
+        ends.iter()
+            .any(|(step, end)| step.starts_with("bench") && end == "skipped: no time is left"),
+        "{ends:?}"
+    );
     assert!(machine.record()["seconds"].as_f64().unwrap() < 30.0);
 }
 
@@ -345,7 +425,8 @@ fn what_was_found_before_a_kill_is_kept() {
     for (signal, code) in [("-KILL", None), ("-TERM", Some(128 + 15))] {
         let _ = fs::remove_file(&pid);
         machine.forget();
-        let mut running = machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut running =
+            machine.command(&[], &hang).stdout(std::process::Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         // A file that is there may still be empty.
         let written = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
@@ -355,7 +436,10 @@ fn what_was_found_before_a_kill_is_kept() {
         Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap();
         assert_eq!(running.wait().unwrap().code(), code);
         let ends = machine.ends();
-        assert!(ends.iter().any(|(step, end)| step == "conformance libtorch" && end == "ok"), "{ends:?}");
+        assert!(
+            ends.iter().any(|(step, end)| step == "conformance libtorch" && end == "ok"),
+            "{ends:?}"
+        );
         assert_eq!(machine.record()["complete"], false);
         let child = fs::read_to_string(&pid).unwrap();
         // A signal that can be heard ends what runs, too.

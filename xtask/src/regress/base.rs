@@ -13,21 +13,34 @@ pub(super) enum Base {
     Missing(String),
 }
 
-/// The commit of `reference`; without one, where this branch left the remote's main branch, or on that branch itself the
-/// commit before.
+/// The commit of `reference`; without one, where this branch left the remote's main branch, or on
+/// that branch itself the commit before.
 pub(super) fn find(root: &Path, reference: Option<&str>) -> Result<Base, String> {
     let commit = |reference: &str| {
-        git(root, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{reference}^{{commit}}")])
+        git(
+            root,
+            &[
+                "rev-parse",
+                "--verify",
+                "--quiet",
+                "--end-of-options",
+                &format!("{reference}^{{commit}}"),
+            ],
+        )
     };
     if let Some(reference) = reference {
-        let found = commit(reference).map_err(|_| format!("--base {reference} names no commit here"))?;
+        let found =
+            commit(reference).map_err(|_| format!("--base {reference} names no commit here"))?;
         return Ok(Base::Commit(found));
     }
     let remotes = git(root, &["remote"])?;
     let remote = remotes.lines().find(|&name| name == "origin").or(remotes.lines().next());
-    let mains = ["HEAD", "main", "master"].map(|main| format!("refs/remotes/{}/{main}", remote.unwrap_or("origin")));
+    let mains = ["HEAD", "main", "master"]
+        .map(|main| format!("refs/remotes/{}/{main}", remote.unwrap_or("origin")));
     let Some(main) = mains.iter().find_map(|main| commit(main).ok()) else {
-        return Ok(Base::Missing("no remote main branch to compare with: name a revision by --base".into()));
+        return Ok(Base::Missing(
+            "no remote main branch to compare with: name a revision by --base".into(),
+        ));
     };
     let Ok(left) = git(root, &["merge-base", "HEAD", &main]) else {
         return Ok(Base::Missing(
@@ -44,10 +57,12 @@ pub(super) fn find(root: &Path, reference: Option<&str>) -> Result<Base, String>
     )))
 }
 
-/// Checks the commit out in `folder` and builds it there, each anew only where the last call left another one.
+/// Checks the commit out in `folder` and builds it there, each anew only where the last call left
+/// another one.
 pub(super) fn build(root: &Path, folder: &Path, commit: &str) -> Result<PathBuf, String> {
     let tree = folder.join("tree");
-    let is_there = tree.join(".git").exists() && git(&tree, &["rev-parse", "--verify", "--quiet", "HEAD"]).is_ok();
+    let is_there = tree.join(".git").exists()
+        && git(&tree, &["rev-parse", "--verify", "--quiet", "HEAD"]).is_ok();
     if is_there {
         git(&tree, &["checkout", "--quiet", "--force", "--detach", commit])?;
     } else {
@@ -64,7 +79,8 @@ pub(super) fn build(root: &Path, folder: &Path, commit: &str) -> Result<PathBuf,
 
 /// What git prints.
 pub(super) fn git(folder: &Path, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new("git").args(arguments).current_dir(folder).stdin(Stdio::null()).output();
+    let output =
+        Command::new("git").args(arguments).current_dir(folder).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("cannot run git: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_string());
@@ -79,7 +95,8 @@ mod tests {
     fn commit(folder: &Path, text: &str) -> String {
         fs::write(folder.join("file"), text).unwrap();
         git(folder, &["add", "file"]).unwrap();
-        let author = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"];
+        let author =
+            ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"];
         git(folder, &[&author[..], &["commit", "--quiet", "-m", text]].concat()).unwrap();
         git(folder, &["rev-parse", "HEAD"]).unwrap()
     }
@@ -93,7 +110,10 @@ mod tests {
         assert!(matches!(find(&folder, None), Ok(Base::Missing(_))));
         assert_eq!(find(&folder, Some("HEAD")), Ok(Base::Commit(first.clone())));
         for wrong in ["nothing", "--all", ""] {
-            assert_eq!(find(&folder, Some(wrong)), Err(format!("--base {wrong} names no commit here")));
+            assert_eq!(
+                find(&folder, Some(wrong)),
+                Err(format!("--base {wrong} names no commit here"))
+            );
         }
         git(&folder, &["remote", "add", "upstream", "."]).unwrap();
         git(&folder, &["update-ref", "refs/remotes/upstream/main", &first]).unwrap();

@@ -15,10 +15,12 @@ const PARTS: [&str; 3] = ["verdict", "ours", "interval"];
 /// Steps shown that differ, at most: from the first on, all do.
 const SHOWN: usize = 20;
 
-/// Judges tokens a second, ours and the base's, of each round: by the median of the ratios of times.
+/// Judges tokens a second, ours and the base's, of each round: by the median of the ratios of
+/// times.
 pub(super) fn compare_times(rounds: &[[f64; 2]], base: &str, slower: f64) -> Outcome {
     let ratios: Vec<f64> = rounds.iter().map(|[ours, theirs]| theirs / ours).collect();
-    let [ours, theirs] = [0, 1].map(|i| bench::median(rounds.iter().map(|round| round[i]).collect()));
+    let [ours, theirs] =
+        [0, 1].map(|i| bench::median(rounds.iter().map(|round| round[i]).collect()));
     let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
     let ratio = bench::median(ratios);
     let figures = format!(
@@ -35,7 +37,8 @@ pub(super) fn compare_times(rounds: &[[f64; 2]], base: &str, slower: f64) -> Out
 
 /// Compares a log and the hashes of its last snapshot with those of expected.json.
 pub(super) fn compare_steps(expected: &Value, log: &str, manifest: &Value) -> Outcome {
-    let losses: Vec<Option<f64>> = log.lines().map(|line| json(line).ok()?["loss"].as_f64()).collect();
+    let losses: Vec<Option<f64>> =
+        log.lines().map(|line| json(line).ok()?["loss"].as_f64()).collect();
     let wanted = list(&expected["losses"]);
     let show = |loss: Option<f64>| loss.map_or("none".to_string(), |loss| loss.to_string());
     let mut rows = Vec::new();
@@ -48,8 +51,10 @@ pub(super) fn compare_steps(expected: &Value, log: &str, manifest: &Value) -> Ou
     let steps = rows.len();
     for (name, file) in [("weights", "model.safetensors"), ("optimizer", "optim.safetensors")] {
         let file = list(manifest).iter().find(|entry| entry["name"] == *file);
-        let pair = [expected.get(format!("{name}_blake3")), file.and_then(|file| file.get("blake3"))];
-        let [wanted, found] = pair.map(|hash| hash.and_then(Value::as_str).unwrap_or("none").to_string());
+        let pair =
+            [expected.get(format!("{name}_blake3")), file.and_then(|file| file.get("blake3"))];
+        let [wanted, found] =
+            pair.map(|hash| hash.and_then(Value::as_str).unwrap_or("none").to_string());
         if wanted != found || found == "none" {
             rows.push([format!("{name}, blake3"), wanted, found]);
         }
@@ -57,7 +62,8 @@ pub(super) fn compare_steps(expected: &Value, log: &str, manifest: &Value) -> Ou
     if rows.is_empty() {
         return Outcome::Passed(format!("{} losses and 2 hashes as expected", losses.len()));
     }
-    let summary = format!("{steps} of {} losses and {} of 2 hashes differ", wanted.len(), rows.len() - steps);
+    let summary =
+        format!("{steps} of {} losses and {} of 2 hashes differ", wanted.len(), rows.len() - steps);
     Outcome::Failed(format!("{summary}\n{}", differences(["what", "expected", "found"], &rows)))
 }
 
@@ -77,7 +83,8 @@ fn parts(claim: &Value) -> (String, [String; PARTS.len()]) {
 }
 
 pub(super) fn compare_claims(expected: &Value, found: &Value) -> Outcome {
-    let [wanted, found] = [expected, found].map(|claims| list(claims).iter().map(parts).collect::<Vec<_>>());
+    let [wanted, found] =
+        [expected, found].map(|claims| list(claims).iter().map(parts).collect::<Vec<_>>());
     let mut rows = Vec::new();
     let mut claims = 0;
     let of = |claims: &[(String, [String; 3])], id: &str| {
@@ -124,21 +131,30 @@ mod tests {
 
     #[test]
     fn losses_and_hashes_are_compared() {
-        let expected = r#"{"losses": [6.25, 5.5], "weights_blake3": "aa", "optimizer_blake3": "bb"}"#;
+        let expected =
+            r#"{"losses": [6.25, 5.5], "weights_blake3": "aa", "optimizer_blake3": "bb"}"#;
         let expected = json(expected).unwrap();
-        let manifest =
-            r#"[{"name": "model.safetensors", "blake3": "aa"}, {"name": "optim.safetensors", "blake3": "bb"}]"#;
-        let compare = |log: &str, manifest: &str| compare_steps(&expected, log, &json(manifest).unwrap());
+        let manifest = r#"[{"name": "model.safetensors", "blake3": "aa"}, {"name": "optim.safetensors", "blake3": "bb"}]"#;
+        let compare =
+            |log: &str, manifest: &str| compare_steps(&expected, log, &json(manifest).unwrap());
         let log = "{\"loss\":6.25}\n{\"loss\":5.5}\n";
-        assert_eq!(compare(log, manifest), Outcome::Passed("2 losses and 2 hashes as expected".into()));
-        let other = compare("{\"loss\":6.25}\n{\"loss\":5.5000005}\n", &manifest.replace("bb", "bc"));
+        assert_eq!(
+            compare(log, manifest),
+            Outcome::Passed("2 losses and 2 hashes as expected".into())
+        );
+        let other =
+            compare("{\"loss\":6.25}\n{\"loss\":5.5000005}\n", &manifest.replace("bb", "bc"));
         let text = "1 of 2 losses and 1 of 2 hashes differ\n\
                     what               expected  found\n\
                     loss of step 2     5.5       5.5000005\n\
                     optimizer, blake3  bb        bc\n";
         assert_eq!(other, Outcome::Failed(text.into()));
-        for log in ["", "{\"loss\":6.25}\n", "{\"loss\":6.25}\n{\"loss\":5.5}\n{\"loss\":5}\n", "{\"loss\":6.25}\nx\n"]
-        {
+        for log in [
+            "",
+            "{\"loss\":6.25}\n",
+            "{\"loss\":6.25}\n{\"loss\":5.5}\n{\"loss\":5}\n",
+            "{\"loss\":6.25}\nx\n",
+        ] {
             assert!(matches!(compare(log, manifest), Outcome::Failed(_)), "{log:?}");
         }
         assert!(matches!(compare(log, "[]"), Outcome::Failed(_)));
@@ -151,8 +167,12 @@ mod tests {
         let expected = json(&golden_claims(&json(text).unwrap())).unwrap();
         let compare = |text: &str| compare_claims(&expected, &json(text).unwrap());
         assert_eq!(compare(text), Outcome::Passed("2 claims as expected".into()));
-        let found =
-            compare(&text.replace("\"not\"", "\"reproduced\"").replace("null", "\"1 to 2\"").replace("Q2", "Q3"));
+        let found = compare(
+            &text
+                .replace("\"not\"", "\"reproduced\"")
+                .replace("null", "\"1 to 2\"")
+                .replace("Q2", "Q3"),
+        );
         let table = "3 of 2 claims differ\n\
                      claim        expected       found\n\
                      Q1 verdict   not            reproduced\n\
@@ -165,7 +185,8 @@ mod tests {
 
     #[test]
     fn of_many_differences_some_are_shown() {
-        let rows: Vec<[String; 3]> = (0..25).map(|i| [i.to_string(), "a".into(), "b".into()]).collect();
+        let rows: Vec<[String; 3]> =
+            (0..25).map(|i| [i.to_string(), "a".into(), "b".into()]).collect();
         let table = differences(["x", "y", "z"], &rows);
         assert!(table.lines().count() == 22 && table.ends_with("and 5 more\n"), "{table}");
     }
@@ -174,11 +195,15 @@ mod tests {
     fn times_are_judged_by_the_median_of_paired_ratios() {
         // One round beside other work is no regression.
         let noisy = [[100.0, 100.0], [50.0, 100.0], [100.0, 105.0]];
-        let passed = "1.050 of the time of abc (1.00 2.00 1.05); 100 against 100 tokens/s, median of 3";
+        let passed =
+            "1.050 of the time of abc (1.00 2.00 1.05); 100 against 100 tokens/s, median of 3";
         assert_eq!(compare_times(&noisy, "abc", 1.1), Outcome::Passed(passed.into()));
         let Outcome::Failed(text) = compare_times(&[[80.0, 100.0]; 5], "abc", 1.1) else {
             panic!("25 % slower passed")
         };
-        assert!(text.starts_with("1.250 of the time") && text.ends_with("at most 1.10 is allowed"), "{text}");
+        assert!(
+            text.starts_with("1.250 of the time") && text.ends_with("at most 1.10 is allowed"),
+            "{text}"
+        );
     }
 }

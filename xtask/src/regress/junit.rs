@@ -27,7 +27,9 @@ impl Outcome {
 
     pub(super) fn said(&self) -> &str {
         match self {
-            Self::Passed(said) | Self::Failed(said) | Self::Skipped(said) | Self::Broken(said) => said,
+            Self::Passed(said) | Self::Failed(said) | Self::Skipped(said) | Self::Broken(said) => {
+                said
+            }
         }
     }
 }
@@ -43,7 +45,10 @@ pub(super) struct Done {
 /// 0 without a regression, 1 with one, 2 if all that went wrong is that a check could not be run.
 pub(super) fn exit_code(all: &[Done]) -> u8 {
     let any = |is: fn(&Outcome) -> bool| all.iter().any(|done| is(&done.outcome));
-    match (any(|outcome| matches!(outcome, Outcome::Failed(_))), any(|outcome| matches!(outcome, Outcome::Broken(_)))) {
+    match (
+        any(|outcome| matches!(outcome, Outcome::Failed(_))),
+        any(|outcome| matches!(outcome, Outcome::Broken(_))),
+    ) {
         (true, _) => 1,
         (false, true) => 2,
         (false, false) => 0,
@@ -80,8 +85,13 @@ pub(super) fn xml(all: &[Done]) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {totals}>\n<testsuite name=\"regress\" {totals}>\n"
     );
     for Done { name, outcome, seconds } in all {
-        let _ = writeln!(out, "<testcase classname=\"regress\" name=\"{}\" time=\"{seconds:.3}\">", escaped(name));
-        let (message, text) = (outcome.said().lines().next().unwrap_or_default(), escaped(outcome.said()));
+        let _ = writeln!(
+            out,
+            "<testcase classname=\"regress\" name=\"{}\" time=\"{seconds:.3}\">",
+            escaped(name)
+        );
+        let (message, text) =
+            (outcome.said().lines().next().unwrap_or_default(), escaped(outcome.said()));
         let message = escaped(message);
         let _ = match outcome {
             Outcome::Passed(_) => writeln!(out, "<system-out>{text}</system-out>"),
@@ -94,7 +104,8 @@ pub(super) fn xml(all: &[Done]) -> String {
     out + "</testsuite>\n</testsuites>\n"
 }
 
-/// A text inside XML, in elements and in attributes. What XML 1.0 cannot hold, and other control characters, become U+FFFD.
+/// A text inside XML, in elements and in attributes. What XML 1.0 cannot hold, and other control
+/// characters, become U+FFFD.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -114,7 +125,9 @@ fn escaped(text: &str) -> String {
 
 /// Rows in columns of the width that they need.
 pub(super) fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0).max(header[i].len());
+    let width = |i: usize| {
+        rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0).max(header[i].len())
+    };
     let line = |row: [&str; N]| {
         let cells: Vec<String> = (0..N).map(|i| format!("{:1$}", row[i], width(i))).collect();
         cells.join("  ").trim_end().to_string() + "\n"
@@ -133,8 +146,9 @@ mod tests {
 
     #[test]
     fn a_regression_outweighs_what_could_not_run() {
-        let [passed, failed, skipped, broken] = [Outcome::Passed, Outcome::Failed, Outcome::Skipped, Outcome::Broken]
-            .map(|kind| done("x", kind("".into())));
+        let [passed, failed, skipped, broken] =
+            [Outcome::Passed, Outcome::Failed, Outcome::Skipped, Outcome::Broken]
+                .map(|kind| done("x", kind("".into())));
         assert_eq!(exit_code(&[passed.clone(), skipped]), 0);
         assert_eq!(exit_code(&[passed.clone(), broken.clone()]), 2);
         assert_eq!(exit_code(&[passed, broken, failed]), 1);
@@ -144,7 +158,10 @@ mod tests {
     fn xml_holds_any_text() {
         let all = [
             done("golden", Outcome::Passed("50 losses".into())),
-            done("claims", Outcome::Failed("a < b & \"c\"\r\n\u{1b}[1mbold\u{0}\u{85} ]]>\t\u{ffff}é".into())),
+            done(
+                "claims",
+                Outcome::Failed("a < b & \"c\"\r\n\u{1b}[1mbold\u{0}\u{85} ]]>\t\u{ffff}é".into()),
+            ),
             done("step-time", Outcome::Skipped("no 'main' <branch>".into())),
             done("report", Outcome::Broken("gone".into())),
         ];
@@ -165,7 +182,10 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_a_check_and_the_evidence_below() {
-        let all = [done("a", Outcome::Passed("fine".into())), done("b", Outcome::Failed("two\nlines\n".into()))];
+        let all = [
+            done("a", Outcome::Passed("fine".into())),
+            done("b", Outcome::Failed("two\nlines\n".into())),
+        ];
         let expected = "| check | result | seconds | what |\n|---|---|---|---|\n| a | passed | 1.2 | fine |\n\
                         | b | FAILED | 1.2 | two |\n\nb: two\nlines\n";
         assert_eq!(table(&all), expected);

@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 /// What a page may weigh.
 const LARGEST: usize = 12_000_000;
 
-/// The figures of a reproduction without clamps, families on other text, or trained models: what `smoke` has.
+/// The figures of a reproduction without clamps, families on other text, or trained models: what
+/// `smoke` has.
 const FIGURES: [&str; 19] = [
     "F3",
     "F4",
@@ -28,7 +29,8 @@ const FIGURES: [&str; 19] = [
     "C4",
 ];
 
-/// Everything that is wrong with the report in `folder`, a line each. That the page draws is the browser test's.
+/// Everything that is wrong with the report in `folder`, a line each. That the page draws is the
+/// browser test's.
 pub(super) fn faults(folder: &Path) -> Vec<String> {
     let page = match fs::read_to_string(folder.join("report.html")) {
         Ok(page) => page,
@@ -65,10 +67,17 @@ pub(super) fn faults(folder: &Path) -> Vec<String> {
 
 /// The ids of the figures whose numbers are in the page.
 fn figures_data(page: &str) -> Result<Vec<String>, String> {
-    let after = page.split_once(" id=\"figures\">").map(|(_, after)| after).ok_or("no data of figures")?;
-    let text = after.split_once("</script>").map(|(text, _)| text).ok_or("data of figures without an end")?;
+    let after =
+        page.split_once(" id=\"figures\">").map(|(_, after)| after).ok_or("no data of figures")?;
+    let text = after
+        .split_once("</script>")
+        .map(|(text, _)| text)
+        .ok_or("data of figures without an end")?;
     let data = super::json(text).map_err(|error| format!("data of figures: {error}"))?;
-    Ok(super::list(&data).iter().filter_map(|figure| Some(figure["id"].as_str()?.to_string())).collect())
+    Ok(super::list(&data)
+        .iter()
+        .filter_map(|figure| Some(figure["id"].as_str()?.to_string()))
+        .collect())
 }
 
 #[cfg(test)]
@@ -84,12 +93,16 @@ mod tests {
         let mut page = HEAD.to_string();
         for figure in FIGURES {
             page += &format!("<figure id=\"{figure}\"></figure>\n");
-            fs::write(folder.join(format!("figures/{figure}.svg")), "<svg><path d=\"\"/></svg>").unwrap();
+            fs::write(folder.join(format!("figures/{figure}.svg")), "<svg><path d=\"\"/></svg>")
+                .unwrap();
             fs::write(folder.join(format!("figures/{figure}.csv")), "x,y\n1,2\n").unwrap();
         }
-        let data: Vec<String> = FIGURES.iter().map(|figure| format!("{{\"id\":\"{figure}\"}}")).collect();
+        let data: Vec<String> =
+            FIGURES.iter().map(|figure| format!("{{\"id\":\"{figure}\"}}")).collect();
         let data = data.join(",");
-        page += &format!("<script type=\"application/json\" id=\"figures\">[{data}]</script><script>1 < 2</script>");
+        page += &format!(
+            "<script type=\"application/json\" id=\"figures\">[{data}]</script><script>1 < 2</script>"
+        );
         (folder, page + "</body></html>\n")
     }
 

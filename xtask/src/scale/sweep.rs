@@ -1,15 +1,17 @@
 //! Runs on workers that are taken away: a simulation by events, the same for the same seed.
 //!
-//! A free worker takes the first run of the order that may begin. It is stopped after a time that is exponentially
-//! distributed, or at the time limit; what is not on disk is lost, and the run may begin again after a delay. The worker
-//! is free at once for another run: whoever takes a device away gives another.
+//! A free worker takes the first run of the order that may begin. It is stopped after a time that
+//! is exponentially distributed, or at the time limit; what is not on disk is lost, and the run may
+//! begin again after a delay. The worker is free at once for another run: whoever takes a device
+//! away gives another.
 
 /// A stage of a run: so many pieces of the same length, each on disk once it is done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     pub(super) seconds: f64,
     pub(super) pieces: u64,
-    /// Whether a warning saves what is done of a piece. Training does so; measuring loses the snapshot that it is at.
+    /// Whether a warning saves what is done of a piece. Training does so; measuring loses the
+    /// snapshot that it is at.
     pub(super) saves: bool,
 }
 
@@ -85,8 +87,9 @@ enum State {
     Done,
 }
 
-/// A number from 0 to 1, without 1, for each attempt at a job: another order or delay meets the same pre-emptions. This
-/// is the finalizer of SplitMix64, since `induction-random`, where all else is drawn, would build a library in C first.
+/// A number from 0 to 1, without 1, for each attempt at a job: another order or delay meets the
+/// same pre-emptions. This is the finalizer of SplitMix64, since `induction-random`, where all else
+/// is drawn, would build a library in C first.
 fn uniform(seed: u64, job: u64, attempt: u64) -> f64 {
     let mix = |x: u64| {
         let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -97,8 +100,8 @@ fn uniform(seed: u64, job: u64, attempt: u64) -> f64 {
     (mix(mix(mix(seed) ^ job) ^ attempt) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Works off `jobs` in their order. `None`: one of them never ends, because the limit always comes before its next
-/// piece is on disk.
+/// Works off `jobs` in their order. `None`: one of them never ends, because the limit always comes
+/// before its next piece is on disk.
 pub(super) fn simulate(jobs: &[Job], weather: &Weather) -> Option<Outcome> {
     let mut outcome = Outcome::default();
     let mut states = vec![State::Waits(0.0); jobs.len()];
@@ -106,7 +109,8 @@ pub(super) fn simulate(jobs: &[Job], weather: &Weather) -> Option<Outcome> {
     let mut attempts = vec![0u64; jobs.len()];
     let mut now = 0.0f64;
     loop {
-        let mut free = weather.workers - states.iter().filter(|state| matches!(state, State::Works { .. })).count();
+        let mut free = weather.workers
+            - states.iter().filter(|state| matches!(state, State::Works { .. })).count();
         for (job, state) in states.iter_mut().enumerate() {
             if matches!(*state, State::Waits(from) if from <= now) && free > 0 {
                 free -= 1;
@@ -164,13 +168,18 @@ pub(super) struct Summary {
     pub(super) stops: f64,
 }
 
-/// A piece of more than so many times the mean between stops is begun over a thousand times: it is taken as never done.
+/// A piece of more than so many times the mean between stops is begun over a thousand times: it is
+/// taken as never done.
 const HOPELESS: f64 = 7.0;
 
 /// `draws` simulations, with the seeds from the weather's on. `None`: a run never ends.
 pub(super) fn many(jobs: &[Job], weather: &Weather, draws: u64) -> Option<Summary> {
     let lost = |part: &&Part| !(weather.warned && part.saves);
-    let pieces = jobs.iter().flat_map(|job| &job.0).filter(lost).map(|part| part.seconds / part.pieces as f64);
+    let pieces = jobs
+        .iter()
+        .flat_map(|job| &job.0)
+        .filter(lost)
+        .map(|part| part.seconds / part.pieces as f64);
     if weather.between.is_some_and(|mean| pieces.fold(0.0, f64::max) > HOPELESS * mean) {
         return None;
     }
@@ -182,7 +191,8 @@ pub(super) fn many(jobs: &[Job], weather: &Weather, draws: u64) -> Option<Summar
     let n = draws as f64;
     let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / n;
     let makespan = mean(|o| o.makespan);
-    let variance = outcomes.iter().map(|o| (o.makespan - makespan).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let variance =
+        outcomes.iter().map(|o| (o.makespan - makespan).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
     let mut sorted: Vec<f64> = outcomes.iter().map(|o| o.makespan).collect();
     sorted.sort_by(f64::total_cmp);
     let late = sorted[(outcomes.len() * 19).div_ceil(20) - 1];
@@ -190,7 +200,8 @@ pub(super) fn many(jobs: &[Job], weather: &Weather, draws: u64) -> Option<Summar
     Some(Summary { makespan, busy, lost, stops, stderr: (variance / n).sqrt(), late })
 }
 
-/// Expected seconds of one run alone on a worker, without warnings: for each of `pieces`, (exp(t / mean) - 1) (mean + delay).
+/// Expected seconds of one run alone on a worker, without warnings: for each of `pieces`, (exp(t /
+/// mean) - 1) (mean + delay).
 pub(super) fn expected(seconds: f64, pieces: u64, between: f64, delay: f64) -> f64 {
     let piece = seconds / pieces as f64;
     pieces as f64 * (piece / between).exp_m1() * (between + delay)
@@ -217,13 +228,19 @@ pub(super) fn longest_first(mut jobs: Vec<Job>) -> Vec<Job> {
 mod tests {
     use super::*;
 
-    const FAIR: Weather = Weather { workers: 1, between: None, delay: 0.0, warned: false, limit: None, seed: 0 };
+    const FAIR: Weather =
+        Weather { workers: 1, between: None, delay: 0.0, warned: false, limit: None, seed: 0 };
 
     /// Within four standard errors of the mean of 4,000 draws.
     fn agrees(job: Job, weather: &Weather, expected: f64) {
         let found = many(&[job], weather, 4000).unwrap();
         let off = (found.makespan - expected).abs();
-        assert!(off <= 4.0 * found.stderr + 1e-9, "{} +- {}, expected {expected}", found.makespan, found.stderr);
+        assert!(
+            off <= 4.0 * found.stderr + 1e-9,
+            "{} +- {}, expected {expected}",
+            found.makespan,
+            found.stderr
+        );
         assert!(found.stderr < 0.03 * expected);
     }
 
@@ -232,7 +249,11 @@ mod tests {
         for (length, delay) in [(0.5, 0.0), (1.0, 0.1), (2.0, 0.3)] {
             let weather = Weather { between: Some(1.0), delay, ..FAIR };
             agrees(Job::of(length, 1), &weather, (length.exp() - 1.0) * (1.0 + delay));
-            agrees(Job::of(length, 10), &weather, 10.0 * ((length / 10.0).exp() - 1.0) * (1.0 + delay));
+            agrees(
+                Job::of(length, 10),
+                &weather,
+                10.0 * ((length / 10.0).exp() - 1.0) * (1.0 + delay),
+            );
             let warned = Weather { warned: true, ..weather };
             agrees(Job::of(length, 1), &warned, length + length * delay);
         }
@@ -250,7 +271,8 @@ mod tests {
     fn list_schedules_keep_grahams_bounds() {
         for workers in 2..=3usize {
             for case in 0..60 {
-                let jobs: Vec<Job> = (0..7).map(|job| Job::of(1.0 + 9.0 * uniform(case, job, 0), 1)).collect();
+                let jobs: Vec<Job> =
+                    (0..7).map(|job| Job::of(1.0 + 9.0 * uniform(case, job, 0), 1)).collect();
                 let weather = Weather { workers, ..FAIR };
                 let m = workers as f64;
                 let best = optimum(&jobs, workers);
@@ -259,7 +281,10 @@ mod tests {
                 let total: f64 = jobs.iter().map(Job::seconds).sum();
                 let longest = jobs.iter().map(Job::seconds).fold(0.0, f64::max);
                 let rounding = 1.0 + 1e-12;
-                assert!(bound(&jobs, workers) <= best * rounding && best <= listed.min(sorted) * rounding);
+                assert!(
+                    bound(&jobs, workers) <= best * rounding
+                        && best <= listed.min(sorted) * rounding
+                );
                 assert!(listed <= (total / m + (1.0 - 1.0 / m) * longest) * rounding);
                 assert!(listed <= (2.0 - 1.0 / m) * best * rounding);
                 assert!(sorted <= (4.0 / 3.0 - 1.0 / (3.0 * m)) * best * rounding);
@@ -286,7 +311,8 @@ mod tests {
         let weather = Weather { limit: Some(4.0), delay: 0.5, warned: true, ..FAIR };
         let found = simulate(&[Job::of(10.0, 5)], &weather).unwrap();
         assert_eq!((found.makespan, found.busy, found.lost, found.stops), (11.0, 10.0, 0.0, 2));
-        // Without a warning 4 seconds end inside the second piece of 3: three times 3, and the last.
+        // Without a warning 4 seconds end inside the second piece of 3: three times 3, and the
+        // last.
         let found = simulate(&[Job::of(12.0, 4)], &Weather { warned: false, ..weather }).unwrap();
         assert_eq!((found.makespan, found.busy, found.lost, found.stops), (16.5, 15.0, 3.0, 3));
         // Nor is there an end to a piece of eight times the mean between stops.

@@ -20,21 +20,39 @@ const WORKERS: [usize; 3] = [1, 8, 64];
 const DEVICE_BYTES: f64 = 80e9;
 const CONTEXT_BYTES: f64 = 1.5e9;
 
-/// FLOP/s of a core of docs/BENCHMARKS.md in training: tokens a second on one thread, at the case's FLOP a token.
-fn core(tokens_per_s: f64, d_model: u64, n_layers: u64, d_mlp: u64, n_ctx: u64, d_vocab: u64) -> f64 {
-    let model = Model { n_layers, d_model, n_heads: d_model / 32, d_head: 32, d_mlp, n_ctx, d_vocab };
+/// FLOP/s of a core of docs/BENCHMARKS.md in training: tokens a second on one thread, at the case's
+/// FLOP a token.
+fn core(
+    tokens_per_s: f64,
+    d_model: u64,
+    n_layers: u64,
+    d_mlp: u64,
+    n_ctx: u64,
+    d_vocab: u64,
+) -> f64 {
+    let model =
+        Model { n_layers, d_model, n_heads: d_model / 32, d_head: 32, d_mlp, n_ctx, d_vocab };
     3.0 * model.forward(n_ctx) * tokens_per_s
 }
 
 /// The nearest measured case to the paper's models: B, or C where there are MLPs.
 fn core_at_paper(model: &Model) -> f64 {
-    if model.d_mlp > 0 { core(8_293.0, 128, 6, 512, 512, 512) } else { core(14_657.0, 256, 2, 0, 256, 1024) }
+    if model.d_mlp > 0 {
+        core(8_293.0, 128, 6, 512, 512, 512)
+    } else {
+        core(14_657.0, 256, 2, 0, 256, 1024)
+    }
 }
 
-/// Seconds of a run's stages on a core, at the measured rates of docs/BENCHMARKS.md: A or C in training, a snapshot of the
-/// laptop scale's 2-layer model measured in 1.58 s, and its heads removed on 128 examples in 2.99 s.
+/// Seconds of a run's stages on a core, at the measured rates of docs/BENCHMARKS.md: A or C in
+/// training, a snapshot of the laptop scale's 2-layer model measured in 1.58 s, and its heads
+/// removed on 128 examples in 2.99 s.
 fn on_a_core(run: &Run) -> [f64; 3] {
-    let train = if run.model.d_mlp > 0 { core_at_paper(&run.model) } else { core(38_833.0, 128, 2, 0, 512, 512) };
+    let train = if run.model.d_mlp > 0 {
+        core_at_paper(&run.model)
+    } else {
+        core(38_833.0, 128, 2, 0, 512, 512)
+    };
     let mut known = models::full().swap_remove(1);
     (known.every, known.evaluation.removal_every, known.evaluation.removal_examples) = (1, 1, 128);
     let snapshots = known.kept() as f64;
@@ -47,7 +65,8 @@ fn on_a_gpu(run: &Run, a: &Assumptions) -> [f64; 3] {
     [run.train() / a.train(), run.measure() / a.float32, run.remove() / a.float32]
 }
 
-/// A run as the simulation takes it: training in pieces between snapshots, measuring and removing snapshot by snapshot.
+/// A run as the simulation takes it: training in pieces between snapshots, measuring and removing
+/// snapshot by snapshot.
 fn job(run: &Run, [train, measure, remove]: [f64; 3], write: f64) -> Job {
     let pieces = run.steps().div_ceil(run.every.max(1));
     let part = |seconds: f64, pieces: u64, saves: bool| Part { seconds, pieces, saves };
@@ -115,7 +134,12 @@ pub(super) fn families(a: &Assumptions) -> String {
     let rows = families.map(|(name, models, runs)| {
         let sum = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).sum::<f64>();
         let flop = sum(&Run::train);
-        let mut row = vec![name.to_string(), models.to_string(), runs.len().to_string(), format!("{flop:.2e}")];
+        let mut row = vec![
+            name.to_string(),
+            models.to_string(),
+            runs.len().to_string(),
+            format!("{flop:.2e}"),
+        ];
         row.extend(SHARES.map(|share| short(flop / (a.peak * share / 100.0) / HOUR)));
         row.push(short(sum(&|run| run.train() / core_at_paper(&run.model)) / YEAR));
         row
@@ -157,7 +181,10 @@ pub(super) fn measuring(a: &Assumptions) -> String {
         .collect();
     let share = format!("training at {} %", 100.0 * a.share);
     let head = ["runs", &share, "losses, 10,000 x 8192", "losses, 10,000 x 512"];
-    table(&[&head[..], &["heads, 128 x 8192", "heads, 128 x 512", "heads, 10,000 x 512"]].concat(), &rows)
+    table(
+        &[&head[..], &["heads, 128 x 8192", "heads, 128 x 512", "heads, 10,000 x 512"]].concat(),
+        &rows,
+    )
 }
 
 pub(super) fn storage(_: &Assumptions) -> String {
@@ -180,12 +207,20 @@ pub(super) fn storage(_: &Assumptions) -> String {
             ]
         })
         .collect();
-    let head = ["runs", "weights", "as written", "every snapshot as written", "weights_every 1", "3", "10"];
+    let head = [
+        "runs",
+        "weights",
+        "as written",
+        "every snapshot as written",
+        "weights_every 1",
+        "3",
+        "10",
+    ];
     table(&[&head[..], &["tables, 10,000 x 8192", "tables, 10,000 x 512"]].concat(), &rows)
 }
 
-/// Seconds that a save takes, of `bytes` every `between` seconds on each of `n` devices: all at once, and spread evenly,
-/// when only what the file system cannot write meanwhile is waited for.
+/// Seconds that a save takes, of `bytes` every `between` seconds on each of `n` devices: all at
+/// once, and spread evenly, when only what the file system cannot write meanwhile is waited for.
 fn save_seconds(n: usize, bytes: f64, between: f64, alone: f64, together: f64) -> [f64; 2] {
     let all = n as f64 * bytes / together;
     [all.max(bytes / alone), (all - between).max(bytes / alone)]
@@ -195,7 +230,8 @@ fn save_seconds(n: usize, bytes: f64, between: f64, alone: f64, together: f64) -
 fn saves(a: &Assumptions) -> (f64, f64) {
     let runs = models::paper();
     let pieces: f64 = runs.iter().map(|run| run.steps() as f64 / a.interval as f64).sum();
-    let bytes: f64 = runs.iter().map(|run| run.saved() * run.steps() as f64 / a.interval as f64).sum();
+    let bytes: f64 =
+        runs.iter().map(|run| run.saved() * run.steps() as f64 / a.interval as f64).sum();
     (bytes / pieces, runs.iter().map(Run::train).sum::<f64>() / a.train() / pieces)
 }
 
@@ -236,12 +272,14 @@ pub(super) fn memory(_: &Assumptions) -> String {
             row
         })
         .collect();
-    let head = ["model", "weights, gradients, moments", "activations of one example", "its patterns"];
+    let head =
+        ["model", "weights, gradients, moments", "activations of one example", "its patterns"];
     table(&[&head[..], &["fits", "fits without patterns"]].concat(), &rows)
 }
 
 pub(super) fn evidence(a: &Assumptions) -> String {
-    let short_eval = |runs: &[Run]| -> Vec<Run> { runs.iter().map(|run| run.measured(SHORT)).collect() };
+    let short_eval =
+        |runs: &[Run]| -> Vec<Run> { runs.iter().map(|run| run.measured(SHORT)).collect() };
     let paper = short_eval(&models::paper());
     let large: Vec<Run> = models::large();
     let three = paper.iter().cycle().take(3 * paper.len()).cloned().collect();
@@ -264,26 +302,36 @@ pub(super) fn evidence(a: &Assumptions) -> String {
         .into_iter()
         .map(|(name, runs)| {
             let mut row = vec![name.to_string()];
-            let sum = |stage: usize| runs.iter().map(|run| on_a_gpu(run, a)[stage]).sum::<f64>() / HOUR;
+            let sum =
+                |stage: usize| runs.iter().map(|run| on_a_gpu(run, a)[stage]).sum::<f64>() / HOUR;
             row.extend([sum(0), sum(1), sum(2)].map(short));
             let fits = runs.iter().all(|run| fits(run.model.on_a_device()));
             // Saves are left out: they are in the sweeps.
-            let jobs: Vec<Job> = runs.iter().map(|run| job(run, on_a_gpu(run, a), f64::INFINITY)).collect();
-            row.extend(WORKERS.map(|workers| if fits { days(makespan(&jobs, workers)) } else { "no".to_string() }));
+            let jobs: Vec<Job> =
+                runs.iter().map(|run| job(run, on_a_gpu(run, a), f64::INFINITY)).collect();
+            row.extend(WORKERS.map(|workers| {
+                if fits { days(makespan(&jobs, workers)) } else { "no".to_string() }
+            }));
             row.push(short(jobs.iter().map(Job::seconds).sum::<f64>() / 64.0 / HOUR));
             row
         })
         .collect();
     let head = ["evidence", "training, GPU-hours", "measuring", "removing heads"];
-    table(&[&head[..], &["days on 1 GPU", "on 8", "on 64", "hours on 64 if runs could be split"]].concat(), &rows)
+    table(
+        &[&head[..], &["days on 1 GPU", "on 8", "on 64", "hours on 64 if runs could be split"]]
+            .concat(),
+        &rows,
+    )
 }
 
 pub(super) fn shares(a: &Assumptions) -> String {
     let rows = SHARES.map(|share| {
         let rate = Assumptions { share: share / 100.0, ..*a };
         let runs = models::paper().into_iter().map(|run| run.measured(SHORT));
-        let jobs: Vec<Job> = runs.map(|run| job(&run, on_a_gpu(&run, &rate), f64::INFINITY)).collect();
-        let mut row = vec![format!("{share} %"), short(jobs.iter().map(Job::seconds).sum::<f64>() / HOUR)];
+        let jobs: Vec<Job> =
+            runs.map(|run| job(&run, on_a_gpu(&run, &rate), f64::INFINITY)).collect();
+        let mut row =
+            vec![format!("{share} %"), short(jobs.iter().map(Job::seconds).sum::<f64>() / HOUR)];
         row.extend(WORKERS.map(|workers| days(makespan(&jobs, workers))));
         row
     });
@@ -293,7 +341,8 @@ pub(super) fn shares(a: &Assumptions) -> String {
 /// Seconds without pre-emption, the longest first.
 fn makespan(jobs: &[Job], workers: usize) -> f64 {
     let calm = Weather { workers, between: None, delay: 0.0, warned: true, limit: None, seed: 0 };
-    sweep::simulate(&sweep::longest_first(jobs.to_vec()), &calm).map_or(f64::NAN, |outcome| outcome.makespan)
+    sweep::simulate(&sweep::longest_first(jobs.to_vec()), &calm)
+        .map_or(f64::NAN, |outcome| outcome.makespan)
 }
 
 pub(super) fn check(a: &Assumptions) -> String {
@@ -310,7 +359,14 @@ pub(super) fn check(a: &Assumptions) -> String {
     ] {
         let job = Job(vec![Part { seconds: hours * HOUR, pieces, saves: true }]);
         let between_s = between * HOUR;
-        let weather = Weather { workers: 1, between: Some(between_s), delay, warned, limit: None, seed: a.seed };
+        let weather = Weather {
+            workers: 1,
+            between: Some(between_s),
+            delay,
+            warned,
+            limit: None,
+            seed: a.seed,
+        };
         let form = if warned {
             sweep::expected_warned(hours * HOUR, between_s, delay)
         } else {
@@ -327,7 +383,18 @@ pub(super) fn check(a: &Assumptions) -> String {
             format!("{:.3} ± {:.3}", found.makespan / HOUR, found.stderr / HOUR),
         ]);
     }
-    table(&["work, h", "pieces", "between stops, h", "delay", "warned", "closed form, h", "simulated, h"], &rows)
+    table(
+        &[
+            "work, h",
+            "pieces",
+            "between stops, h",
+            "delay",
+            "warned",
+            "closed form, h",
+            "simulated, h",
+        ],
+        &rows,
+    )
 }
 
 pub(super) fn sweep_paper(a: &Assumptions) -> String {
@@ -351,7 +418,8 @@ fn sweeps(jobs: &[Job], a: &Assumptions, unit: f64, name: &str) -> String {
         for between in BETWEEN {
             let run = |jobs: &[Job], delay: f64, warned: bool| {
                 let between = between.map(|hours| hours * HOUR);
-                let weather = Weather { workers, between, delay, warned, limit: None, seed: a.seed };
+                let weather =
+                    Weather { workers, between, delay, warned, limit: None, seed: a.seed };
                 sweep::many(jobs, &weather, a.draws)
             };
             let [quick, slow] = DELAYS;
@@ -379,8 +447,10 @@ fn sweeps(jobs: &[Job], a: &Assumptions, unit: f64, name: &str) -> String {
             ]);
         }
     }
-    let head = ["workers", "between stops", &format!("ideal, {name}"), "30 s", "121 s", "1 in 20 over"];
-    let rest = ["warned", "manifest's order", "stops", "worked", "lost", "lost if warned", "utilisation"];
+    let head =
+        ["workers", "between stops", &format!("ideal, {name}"), "30 s", "121 s", "1 in 20 over"];
+    let rest =
+        ["warned", "manifest's order", "stops", "worked", "lost", "lost if warned", "utilisation"];
     table(&[&head[..], &rest[..]].concat(), &rows)
 }
 
@@ -392,9 +462,12 @@ pub(super) fn limits(a: &Assumptions) -> String {
         for workers in WORKERS {
             for warned in [true, false] {
                 let limit = Some(limit);
-                let weather = Weather { workers, between: None, delay: 121.0, warned, limit, seed: a.seed };
+                let weather =
+                    Weather { workers, between: None, delay: 121.0, warned, limit, seed: a.seed };
                 let found = sweep::simulate(&jobs, &weather);
-                let said = |o: sweep::Outcome| format!("{} ({})", short(o.makespan / HOUR), percent(o.lost / o.busy));
+                let said = |o: sweep::Outcome| {
+                    format!("{} ({})", short(o.makespan / HOUR), percent(o.lost / o.busy))
+                };
                 row.push(found.map_or("never ends".to_string(), said));
             }
         }
@@ -412,16 +485,26 @@ pub(super) fn intervals(a: &Assumptions) -> String {
     let save = run.saved() / a.write;
     let row = |every: u64| {
         let pieces = run.steps().div_ceil(every);
-        let mut row = vec![every.to_string(), short(alone / pieces as f64), percent(pieces as f64 * save / alone)];
+        let mut row = vec![
+            every.to_string(),
+            short(alone / pieces as f64),
+            percent(pieces as f64 * save / alone),
+        ];
         for hours in BETWEEN.into_iter().flatten() {
-            let expected = sweep::expected(alone + pieces as f64 * save, pieces, hours * HOUR, 121.0);
+            let expected =
+                sweep::expected(alone + pieces as f64 * save, pieces, hours * HOUR, 121.0);
             row.push(format!("{:.1} %", 100.0 * (expected / alone - 1.0)));
         }
         row
     };
     // Young's rule: the root of twice the cost of a save and the time between stops.
     let mut best = vec!["best distance".to_string(), String::new(), String::new()];
-    best.extend(BETWEEN.into_iter().flatten().map(|hours| format!("{} s", short((2.0 * save * hours * HOUR).sqrt()))));
+    best.extend(
+        BETWEEN
+            .into_iter()
+            .flatten()
+            .map(|hours| format!("{} s", short((2.0 * save * hours * HOUR).sqrt()))),
+    );
     let mut rows: Vec<Vec<String>> = [5, 10, 25, 50, 100, 250, 1000].map(row).into();
     rows.push(best);
     table(&["every, steps", "s apart", "saving", "stops every 1 h", "6 h", "24 h"], &rows)

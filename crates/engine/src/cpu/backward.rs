@@ -2,7 +2,9 @@ use induction_kernels::{
     Left, Out, PANEL, Real,
     attention::{self, Saved},
     matmul, panels,
-    rows::{accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward},
+    rows::{
+        accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward,
+    },
 };
 
 use induction_model::{ForbiddenKeys, Normalization};
@@ -18,8 +20,9 @@ fn set_or_add<'a, T>(set: bool) -> Out<'a, T> {
 }
 
 impl<T: Real> Model<T> {
-    /// Forward and backward for one sequence. Each target's loss counts with `weight` in the gradient, which is added to
-    /// `gradients` (or written, for the `first` sequence of a buffer). Returns the sum of the losses.
+    /// Forward and backward for one sequence. Each target's loss counts with `weight` in the
+    /// gradient, which is added to `gradients` (or written, for the `first` sequence of a buffer).
+    /// Returns the sum of the losses.
     pub(super) fn train_on(
         &self,
         space: &mut Workspace<T>,
@@ -44,7 +47,16 @@ impl<T: Real> Model<T> {
             if self.layout.dims.d_mlp > 0 {
                 self.mlp_backward(l, sizes, layer, scratch, &mut backward, gradients, first);
             }
-            self.attention_backward(l, sizes, layer, scratch, &space.forbidden, &mut backward, gradients, first);
+            self.attention_backward(
+                l,
+                sizes,
+                layer,
+                scratch,
+                &space.forbidden,
+                &mut backward,
+                gradients,
+                first,
+            );
         }
         self.embed_backward(&backward.residual, space.rows, tokens, gradients);
         space.backward = Some(backward);
@@ -65,7 +77,14 @@ impl<T: Real> Model<T> {
     }
 
     /// From the losses back to the residual stream after the last layer.
-    fn loss_backward(&self, space: &mut Workspace<T>, gradients: &mut [T], targets: &[u32], weight: T, first: bool) {
+    fn loss_backward(
+        &self,
+        space: &mut Workspace<T>,
+        gradients: &mut [T],
+        targets: &[u32],
+        weight: T,
+        first: bool,
+    ) {
         let (layout, dims, arch) = (&self.layout, &self.layout.dims, self.arch);
         let (rows, used, d) = (space.rows, space.used, dims.d_model);
         let mut logits = std::mem::take(&mut space.logits);
@@ -77,15 +96,45 @@ impl<T: Real> Model<T> {
             let count = to - from;
             self.logits_of(normal, rows, from, to, &mut logits);
             let losses = &mut losses[from..to];
-            cross_entropy(arch, &mut logits, LOGIT_STRIDE, dims.d_vocab, &targets[from..to], losses, Some(weight));
+            cross_entropy(
+                arch,
+                &mut logits,
+                LOGIT_STRIDE,
+                dims.d_vocab,
+                &targets[from..to],
+                losses,
+                Some(weight),
+            );
             let d_logits = Left::Plain { data: &logits, rows: LOGIT_STRIDE, first: 0 };
             let out = &mut backward.normal[from * PANEL..];
             let unembed_t = &self.weights.unembed_t;
-            matmul(arch, count, dims.d_vocab, d, d_logits, unembed_t, dims.d_vocab, out, rows, Out::Set);
+            matmul(
+                arch,
+                count,
+                dims.d_vocab,
+                d,
+                d_logits,
+                unembed_t,
+                dims.d_vocab,
+                out,
+                rows,
+                Out::Set,
+            );
             let left = Left::Transposed { data: normal, rows, first: from };
             let out = &mut gradients[layout.unembed.clone()];
             let mode = set_or_add(first && from == 0);
-            matmul(arch, d, count, dims.d_vocab, left, &logits, LOGIT_STRIDE, out, dims.model_rows, mode);
+            matmul(
+                arch,
+                d,
+                count,
+                dims.d_vocab,
+                left,
+                &logits,
+                LOGIT_STRIDE,
+                out,
+                dims.model_rows,
+                mode,
+            );
         }
         if dims.normalization == Normalization::LN {
             backward.residual.fill(T::default());
@@ -100,7 +149,8 @@ impl<T: Real> Model<T> {
         (space.logits, space.losses, space.backward) = (logits, losses, Some(backward));
     }
 
-    /// Adds to `dx` the gradient of what a norm (or none) read, and to its gain's and bias's gradients.
+    /// Adds to `dx` the gradient of what a norm (or none) read, and to its gain's and bias's
+    /// gradients.
     #[expect(clippy::too_many_arguments, reason = "a gradient's tensors")]
     fn norm_backward(
         &self,
@@ -134,7 +184,8 @@ impl<T: Real> Model<T> {
         first: bool,
     ) {
         let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
-        let (weights, transposed) = (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
+        let (weights, transposed) =
+            (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
         let at = &self.layout.layer;
         let (d, d_mlp) = (dims.d_model, dims.d_mlp);
         let Backward { residual: dx, normal: d_normal, hidden: d_hidden, .. } = backward;
@@ -160,7 +211,16 @@ impl<T: Real> Model<T> {
 
         let ln2 = &weights[at.ln2.clone()];
         let stats = &mut layer.stats[1];
-        let normal = norm(arch, &self.layout, ln2, self.eps, &layer.middle, sizes, stats, &mut scratch.normal);
+        let normal = norm(
+            arch,
+            &self.layout,
+            ln2,
+            self.eps,
+            &layer.middle,
+            sizes,
+            stats,
+            &mut scratch.normal,
+        );
         let left = Left::Transposed { data: normal, rows, first: 0 };
         let out = &mut gradients[at.w_in.clone()];
         matmul(arch, d, used, d_mlp, left, d_hidden, rows, out, dims.model_rows, set_or_add(first));
@@ -183,14 +243,26 @@ impl<T: Real> Model<T> {
         first: bool,
     ) {
         let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
-        let (weights, transposed) = (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
+        let (weights, transposed) =
+            (&self.weights.packed[self.layout.layer_at(l)], &self.weights.transposed[l]);
         let at = &self.layout.layer;
         let (d, d_head, width) = (dims.d_model, dims.d_head, dims.heads_width);
         let Backward { residual: dx, normal: d_normal, z: dz, qkv: d_qkv, .. } = backward;
         let heads = layer.z.len();
 
         let z = Left::Transposed { data: &layer.z, rows, first: 0 };
-        matmul(arch, width, used, d, z, dx, rows, &mut gradients[at.o.clone()], width, set_or_add(first));
+        matmul(
+            arch,
+            width,
+            used,
+            d,
+            z,
+            dx,
+            rows,
+            &mut gradients[at.o.clone()],
+            width,
+            set_or_add(first),
+        );
         let left = Left::Plain { data: dx, rows, first: 0 };
         matmul(arch, used, d, width, left, &transposed.o, d, dz, rows, Out::Set);
 
@@ -208,7 +280,15 @@ impl<T: Real> Model<T> {
                 continue;
             }
             panels::transpose(&keys[head.clone()], rows, used, d_head, &mut scratch.k_t, d_head, 0);
-            panels::transpose(&values[head.clone()], rows, used, d_head, &mut scratch.v_t, d_head, 0);
+            panels::transpose(
+                &values[head.clone()],
+                rows,
+                used,
+                d_head,
+                &mut scratch.v_t,
+                d_head,
+                0,
+            );
             let saved = Saved {
                 q: &queries[head.clone()],
                 k: &keys[head.clone()],
@@ -217,7 +297,8 @@ impl<T: Real> Model<T> {
                 z: &layer.z[head.clone()],
                 log_sums: &layer.log_sums[h * used..(h + 1) * used],
             };
-            let (dq, dk, dv) = (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
+            let (dq, dk, dv) =
+                (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
             let dz = &dz[head.clone()];
             attention::backward(
                 arch,
@@ -232,25 +313,52 @@ impl<T: Real> Model<T> {
             );
             if dims.smeared {
                 let amount = self.smear_amount(l, h);
-                let d_amount = smear_backward(arch, &raw_keys[head.clone()], rows, used, amount, dk);
+                let d_amount =
+                    smear_backward(arch, &raw_keys[head.clone()], rows, used, amount, dk);
                 gradients[at.smear.start + h] += d_amount * amount * (T::from_f64(1.0) - amount);
             }
         }
 
         let Scratch { normal, placed, .. } = scratch;
-        let normal = self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], normal, placed);
+        let normal =
+            self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], normal, placed);
         let (d_qk, dv) = d_qkv.split_at(2 * heads);
-        let (w_qk, w_v) = gradients[at.qkv.clone()].split_at_mut(2 * panels::len(dims.model_rows, width));
+        let (w_qk, w_v) =
+            gradients[at.qkv.clone()].split_at_mut(2 * panels::len(dims.model_rows, width));
         let left = Left::Transposed { data: placed, rows, first: 0 };
-        matmul(arch, d, used, 2 * width, left, d_qk, rows, w_qk, dims.model_rows, set_or_add(first));
+        matmul(
+            arch,
+            d,
+            used,
+            2 * width,
+            left,
+            d_qk,
+            rows,
+            w_qk,
+            dims.model_rows,
+            set_or_add(first),
+        );
         let left = Left::Transposed { data: normal, rows, first: 0 };
         matmul(arch, d, used, width, left, dv, rows, w_v, dims.model_rows, set_or_add(first));
 
         // Queries and keys first: what positions were added to is theirs alone.
         let left = Left::Plain { data: d_qk, rows, first: 0 };
-        matmul(arch, used, 2 * width, d, left, &transposed.qkv, 3 * width, d_normal, rows, Out::Set);
-        gradients[at.pos_gain.start] += dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
-        let (left, below) = (Left::Plain { data: dv, rows, first: 0 }, &transposed.qkv[2 * width * PANEL..]);
+        matmul(
+            arch,
+            used,
+            2 * width,
+            d,
+            left,
+            &transposed.qkv,
+            3 * width,
+            d_normal,
+            rows,
+            Out::Set,
+        );
+        gradients[at.pos_gain.start] +=
+            dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
+        let (left, below) =
+            (Left::Plain { data: dv, rows, first: 0 }, &transposed.qkv[2 * width * PANEL..]);
         matmul(arch, used, width, d, left, below, 3 * width, d_normal, rows, Out::Add);
         let ln1 = &weights[at.ln1.clone()];
         let gradients = &mut gradients[at.ln1.clone()];
@@ -262,7 +370,10 @@ impl<T: Real> Model<T> {
         let table = &mut gradients[self.layout.embed.clone()];
         for p in 0..panels::count(dims.d_model) {
             for (t, &token) in tokens.iter().enumerate() {
-                let (from, to) = (panels::at(rows, t, p * PANEL), panels::at(dims.d_vocab, token as usize, p * PANEL));
+                let (from, to) = (
+                    panels::at(rows, t, p * PANEL),
+                    panels::at(dims.d_vocab, token as usize, p * PANEL),
+                );
                 for (sum, &x) in table[to..to + PANEL].iter_mut().zip(&dx[from..from + PANEL]) {
                     *sum += x;
                 }
@@ -271,7 +382,8 @@ impl<T: Real> Model<T> {
     }
 }
 
-/// The gradient of the values of a head that reads the position before each: position 0 is read by itself and by 1.
+/// The gradient of the values of a head that reads the position before each: position 0 is read by
+/// itself and by 1.
 fn shift_backward<T: Real>(dz: &[T], dv: &mut [T], rows: usize, used: usize) {
     for (dv, dz) in dv.chunks_exact_mut(rows * PANEL).zip(dz.chunks_exact(rows * PANEL)) {
         dv[..(used - 1) * PANEL].copy_from_slice(&dz[PANEL..used * PANEL]);

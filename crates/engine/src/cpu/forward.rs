@@ -3,8 +3,8 @@ use induction_kernels::{
     attention::{self, Forbidden, Shape},
     matmul, panels,
     rows::{
-        Activation, accumulate, activate, add_bias, add_positions, cross_entropy, gelu, layer_norm, multiply, rms_norm,
-        rotate, smear,
+        Activation, accumulate, activate, add_bias, add_positions, cross_entropy, gelu, layer_norm,
+        multiply, rms_norm, rotate, smear,
     },
 };
 use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions};
@@ -15,7 +15,8 @@ use super::{
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
 
-/// Sees, and may replace, one sequence's activations, in panels of `rows` rows (heads one after the other).
+/// Sees, and may replace, one sequence's activations, in panels of `rows` rows (heads one after the
+/// other).
 pub(super) trait Tap<T> {
     /// Whether the activation at `hook` should be shown to [`see`](Self::see).
     fn wants(&self, _hook: Hook) -> bool {
@@ -33,8 +34,8 @@ pub(super) trait Tap<T> {
     fn keeps_patterns(&self, _layer: usize) -> bool {
         false
     }
-    /// The patterns that an earlier pass kept of this layer, and their shares; asked where a head's is
-    /// [`Wanted::Frozen`].
+    /// The patterns that an earlier pass kept of this layer, and their shares; asked where a head's
+    /// is [`Wanted::Frozen`].
     fn frozen(&self, _layer: usize) -> (&[T], &[T]) {
         (&[], &[])
     }
@@ -85,7 +86,8 @@ pub(super) enum Start {
 }
 
 impl<T: Real> Model<T> {
-    /// The residual stream after the last layer, from `start` on. `slopes` for a backward pass to follow.
+    /// The residual stream after the last layer, from `start` on. `slopes` for a backward pass to
+    /// follow.
     pub(super) fn layers(
         &self,
         space: &mut Workspace<T>,
@@ -104,8 +106,9 @@ impl<T: Real> Model<T> {
                     tap.see(Hook::Embed, input, rows);
                 }
                 if self.layout.dims.architecture.positions == Positions::Learned {
-                    for (x, at) in
-                        input.chunks_exact_mut(rows * PANEL).zip(self.positions.chunks_exact(self.n_ctx * PANEL))
+                    for (x, at) in input
+                        .chunks_exact_mut(rows * PANEL)
+                        .zip(self.positions.chunks_exact(self.n_ctx * PANEL))
                     {
                         accumulate(self.arch, &at[..used * PANEL], &mut x[..used * PANEL]);
                     }
@@ -168,7 +171,8 @@ impl<T: Real> Model<T> {
         let (d, width) = (dims.d_model, dims.heads_width);
         if start <= Start::Input(l) {
             let given = |h| matches!(tap.wants_pattern(l, h), Wanted::Given | Wanted::Frozen);
-            let with_qk = tap.wants(Hook::Q(l)) || tap.wants(Hook::K(l)) || !(0..dims.n_heads).all(given);
+            let with_qk =
+                tap.wants(Hook::Q(l)) || tap.wants(Hook::K(l)) || !(0..dims.n_heads).all(given);
             self.queries_keys_values(l, sizes, layer, scratch, turns, with_qk);
             let [of_q, of_k] = dims.qk_len(rows);
             let parts = [0..of_q, of_q..of_q + of_k, of_q + of_k..of_q + 2 * of_k];
@@ -189,32 +193,60 @@ impl<T: Real> Model<T> {
         if tap.wants(Hook::Z(l)) {
             tap.see(Hook::Z(l), &mut layer.z, rows);
         }
-        let mut sublayer =
-            |input: &[T], depth, weights: &[T], stored, base: &[T], out: &mut [T], bias: Option<&[T]>, hook| {
-                let left = Left::Plain { data: input, rows, first: 0 };
-                if tap.wants(hook) {
-                    // Somebody looks at what the sublayer writes: first make it, then add it. The sums are the same.
-                    scratch.out.resize(base.len(), T::NAN);
-                    matmul(arch, used, depth, d, left, weights, stored, &mut scratch.out, rows, Out::Set);
-                    if let Some(bias) = bias {
-                        add_bias(arch, &mut scratch.out, rows, used, bias, None);
-                    }
-                    tap.see(hook, &mut scratch.out, rows);
-                    out.copy_from_slice(base);
-                    accumulate(arch, &scratch.out, out);
-                } else if let Some(bias) = bias {
-                    matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Set);
-                    add_bias(arch, out, rows, used, bias, Some(base));
-                } else {
-                    matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Plus(base));
+        let mut sublayer = |input: &[T],
+                            depth,
+                            weights: &[T],
+                            stored,
+                            base: &[T],
+                            out: &mut [T],
+                            bias: Option<&[T]>,
+                            hook| {
+            let left = Left::Plain { data: input, rows, first: 0 };
+            if tap.wants(hook) {
+                // Somebody looks at what the sublayer writes: first make it, then add it. The sums
+                // are the same.
+                scratch.out.resize(base.len(), T::NAN);
+                matmul(
+                    arch,
+                    used,
+                    depth,
+                    d,
+                    left,
+                    weights,
+                    stored,
+                    &mut scratch.out,
+                    rows,
+                    Out::Set,
+                );
+                if let Some(bias) = bias {
+                    add_bias(arch, &mut scratch.out, rows, used, bias, None);
                 }
-            };
-        let optional = |range: &std::ops::Range<usize>| (!range.is_empty()).then(|| &weights[range.clone()]);
+                tap.see(hook, &mut scratch.out, rows);
+                out.copy_from_slice(base);
+                accumulate(arch, &scratch.out, out);
+            } else if let Some(bias) = bias {
+                matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Set);
+                add_bias(arch, out, rows, used, bias, Some(base));
+            } else {
+                matmul(arch, used, depth, d, left, weights, stored, out, rows, Out::Plus(base));
+            }
+        };
+        let optional =
+            |range: &std::ops::Range<usize>| (!range.is_empty()).then(|| &weights[range.clone()]);
         let (o, b_o) = (&weights[at.o.clone()], optional(&at.b_o));
         if dims.d_mlp == 0 {
             sublayer(&layer.z, width, o, width, &layer.input, output, b_o, Hook::AttnOut(l));
         } else {
-            sublayer(&layer.z, width, o, width, &layer.input, &mut layer.middle, b_o, Hook::AttnOut(l));
+            sublayer(
+                &layer.z,
+                width,
+                o,
+                width,
+                &layer.input,
+                &mut layer.middle,
+                b_o,
+                Hook::AttnOut(l),
+            );
             let a = &dims.architecture;
             let normal = norm(
                 arch,
@@ -233,7 +265,18 @@ impl<T: Real> Model<T> {
             let b_in = &weights[at.b_in.clone()];
             if a.gated_mlp {
                 let (w_gate, gate) = (&weights[at.w_gate.clone()], &mut scratch.gate);
-                matmul(arch, used, d, dims.d_mlp, left, w_gate, dims.model_rows, gate, rows, Out::Set);
+                matmul(
+                    arch,
+                    used,
+                    d,
+                    dims.d_mlp,
+                    left,
+                    w_gate,
+                    dims.model_rows,
+                    gate,
+                    rows,
+                    Out::Set,
+                );
                 activate(arch, gate, rows, used, &weights[at.b_gate.clone()], activation(a.act_fn));
                 if a.mlp_bias {
                     add_bias(arch, hidden, rows, used, b_in, None);
@@ -245,7 +288,16 @@ impl<T: Real> Model<T> {
                 activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
             }
             let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
-            sublayer(hidden, dims.d_mlp, w_out, dims.mlp_rows, &layer.middle, output, b_out, Hook::MlpOut(l));
+            sublayer(
+                hidden,
+                dims.d_mlp,
+                w_out,
+                dims.mlp_rows,
+                &layer.middle,
+                output,
+                b_out,
+                Hook::MlpOut(l),
+            );
         }
         if tap.wants(Hook::ResidPost(l)) {
             tap.see(Hook::ResidPost(l), output, rows);
@@ -270,8 +322,14 @@ impl<T: Real> Model<T> {
         let qk_width = dims.heads_width + dims.kv_width;
         let (to_qk, to_v) = weights[at.qkv.clone()].split_at(panels::len(stored, qk_width));
         let (qk, v) = layer.qkv.split_at_mut(of_q + of_k);
-        let normal =
-            self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], &mut scratch.normal, &mut scratch.placed);
+        let normal = self.attention_input(
+            l,
+            sizes,
+            &layer.input,
+            &mut layer.stats[0],
+            &mut scratch.normal,
+            &mut scratch.placed,
+        );
         let biases = (!at.b_qkv.is_empty()).then(|| weights[at.b_qkv.clone()].split_at(qk_width));
         let left = Left::Plain { data: normal, rows, first: 0 };
         matmul(arch, used, d, dims.kv_width, left, to_v, stored, v, rows, Out::Set);
@@ -297,8 +355,8 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// What attention reads: the normalized residual stream (returned), and the same with positions (`placed`), where
-    /// that is what queries and keys read.
+    /// What attention reads: the normalized residual stream (returned), and the same with positions
+    /// (`placed`), where that is what queries and keys read.
     pub(super) fn attention_input<'a>(
         &self,
         l: usize,
@@ -310,7 +368,16 @@ impl<T: Real> Model<T> {
     ) -> &'a [T] {
         let weights = &self.weights.packed[self.layout.layer_at(l)];
         let at = &self.layout.layer;
-        let normal = norm(self.arch, &self.layout, &weights[at.ln1.clone()], self.eps, input, sizes, stats, normal);
+        let normal = norm(
+            self.arch,
+            &self.layout,
+            &weights[at.ln1.clone()],
+            self.eps,
+            input,
+            sizes,
+            stats,
+            normal,
+        );
         if self.layout.dims.placed_inputs() {
             // Learned vectors have no gain beside them.
             let gain = weights[at.pos_gain.clone()].first().copied().unwrap_or(T::from_f64(1.0));
@@ -325,13 +392,21 @@ impl<T: Real> Model<T> {
         for h in 0..dims.n_heads {
             let head = dims.head(h, sizes.rows);
             let amount = self.smear_amount(l, h);
-            smear(self.arch, &keys[head.clone()], sizes.rows, sizes.used, amount, &mut smeared[head]);
+            smear(
+                self.arch,
+                &keys[head.clone()],
+                sizes.rows,
+                sizes.used,
+                amount,
+                &mut smeared[head],
+            );
         }
     }
 
     /// `sigmoid(alpha)` of a head (paper.md, 1.4).
     pub(super) fn smear_amount(&self, l: usize, h: usize) -> T {
-        let alpha = self.weights.packed[self.layout.layer_at(l)][self.layout.layer.smear.clone()][h];
+        let alpha =
+            self.weights.packed[self.layout.layer_at(l)][self.layout.layer.smear.clone()][h];
         T::from_f64(1.0 / (1.0 + (-alpha.to_f64()).exp()))
     }
 
@@ -365,14 +440,16 @@ impl<T: Real> Model<T> {
         for h in 0..dims.n_heads {
             let (head, kv_head) = (dims.head(h, rows), dims.kv_head(h));
             let read = dims.head(kv_head, rows);
-            let (q, k, v, z) = (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
+            let (q, k, v, z) =
+                (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
             let wanted = tap.wants_pattern(l, h);
             if self.is_shift(l, h) && wanted != Wanted::Given {
                 if wanted == Wanted::Shown {
                     scratch.pattern.clear();
                     scratch.pattern.resize(panels::len(rows, used), T::default());
                     for i in 0..used {
-                        scratch.pattern[panels::at(rows, i, i.saturating_sub(1))] = T::from_f64(1.0);
+                        scratch.pattern[panels::at(rows, i, i.saturating_sub(1))] =
+                            T::from_f64(1.0);
                     }
                     tap.see_pattern(l, h, &mut scratch.pattern, rows);
                 }
@@ -398,13 +475,31 @@ impl<T: Real> Model<T> {
                 layer.shares.resize(dims.n_heads * used, T::NAN);
                 let (exponentials, shares) =
                     (&mut layer.exponentials[kept], &mut layer.shares[h * used..(h + 1) * used]);
-                attention::exponentials(arch, shape, forbidden, q, &scratch.k_t, exponentials, shares);
+                attention::exponentials(
+                    arch,
+                    shape,
+                    forbidden,
+                    q,
+                    &scratch.k_t,
+                    exponentials,
+                    shares,
+                );
                 attention::read_exponentials(arch, shape, exponentials, shares, v, z);
                 continue;
             }
             if wanted == Wanted::Nothing {
                 let log_sums = &mut layer.log_sums[h * used..(h + 1) * used];
-                attention::forward(arch, shape, forbidden, q, &scratch.k_t, v, z, log_sums, &mut scratch.attention);
+                attention::forward(
+                    arch,
+                    shape,
+                    forbidden,
+                    q,
+                    &scratch.k_t,
+                    v,
+                    z,
+                    log_sums,
+                    &mut scratch.attention,
+                );
                 continue;
             }
             scratch.pattern.resize(panels::len(rows, used), T::NAN);
@@ -427,21 +522,48 @@ impl<T: Real> Model<T> {
         norm(self.arch, &self.layout, weights, self.eps, &space.residual, sizes, stats, normal)
     }
 
-    /// The logits of positions `from..to` of a normalized residual stream, into a block of `LOGIT_STRIDE` rows.
-    pub(super) fn logits_of(&self, normal: &[T], rows: usize, from: usize, to: usize, out: &mut [T]) {
+    /// The logits of positions `from..to` of a normalized residual stream, into a block of
+    /// `LOGIT_STRIDE` rows.
+    pub(super) fn logits_of(
+        &self,
+        normal: &[T],
+        rows: usize,
+        from: usize,
+        to: usize,
+        out: &mut [T],
+    ) {
         let Layout { dims, unembed, b_u, .. } = &self.layout;
         let left = Left::Plain { data: normal, rows, first: from };
         let weights = &self.weights.packed[unembed.clone()];
         let (d, stored) = (dims.d_model, dims.model_rows);
-        matmul(self.arch, to - from, d, dims.d_vocab, left, weights, stored, out, LOGIT_STRIDE, Out::Set);
+        matmul(
+            self.arch,
+            to - from,
+            d,
+            dims.d_vocab,
+            left,
+            weights,
+            stored,
+            out,
+            LOGIT_STRIDE,
+            Out::Set,
+        );
         if !b_u.is_empty() {
-            add_bias(self.arch, out, LOGIT_STRIDE, to - from, &self.weights.packed[b_u.clone()], None);
+            add_bias(
+                self.arch,
+                out,
+                LOGIT_STRIDE,
+                to - from,
+                &self.weights.packed[b_u.clone()],
+                None,
+            );
         }
     }
 
     /// The losses of all targets, from the residual stream after the last layer.
     pub(super) fn losses_of(&self, space: &mut Workspace<T>, targets: &[u32]) {
-        let (mut logits, mut losses) = (std::mem::take(&mut space.logits), std::mem::take(&mut space.losses));
+        let (mut logits, mut losses) =
+            (std::mem::take(&mut space.logits), std::mem::take(&mut space.losses));
         let (rows, d_vocab) = (space.rows, self.layout.dims.d_vocab);
         let normal = self.final_norm(space);
         for from in (0..targets.len()).step_by(LOGIT_ROWS) {
@@ -495,7 +617,9 @@ pub(super) fn norm<'a, T: Real>(
             let (w, b) = gain_and_bias.split_at(layout.dims.model_width());
             layer_norm(arch, input, sizes.rows, sizes.used, d, w, b, eps, stats, out);
         }
-        Normalization::RMS => rms_norm(arch, input, sizes.rows, sizes.used, d, gain_and_bias, eps, out),
+        Normalization::RMS => {
+            rms_norm(arch, input, sizes.rows, sizes.used, d, gain_and_bias, eps, out)
+        }
     }
     out
 }

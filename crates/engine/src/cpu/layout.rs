@@ -7,7 +7,8 @@ use induction_model::{Architecture, ModelConfig, Normalization, Positions, Rotar
 #[derive(Clone, Debug)]
 pub(super) struct Dims {
     pub(super) d_model: usize,
-    /// Rows that a weight matrix stores for an input of `d_model`: a gradient is made in tiles of 8 rows.
+    /// Rows that a weight matrix stores for an input of `d_model`: a gradient is made in tiles of 8
+    /// rows.
     pub(super) model_rows: usize,
     pub(super) n_heads: usize,
     /// Heads that keys and values have.
@@ -71,7 +72,11 @@ impl Dims {
     fn norm(&self, start: usize) -> impl Iterator<Item = Place> + use<> {
         let (columns, width) = (self.d_model, self.model_width());
         let count = self.norm_rows();
-        (0..count).map(move |which| Place::Matrix { start: start + which * width, columns, rows: 1 })
+        (0..count).map(move |which| Place::Matrix {
+            start: start + which * width,
+            columns,
+            rows: 1,
+        })
     }
 
     /// Whether queries and keys read other inputs than values do: the same with positions.
@@ -84,7 +89,8 @@ impl Dims {
         h * self.kv_heads / self.n_heads
     }
 
-    /// Elements of the queries and of the keys (and of the values, which are as many) of `rows` stored rows.
+    /// Elements of the queries and of the keys (and of the values, which are as many) of `rows`
+    /// stored rows.
     pub(super) fn qk_len(&self, rows: usize) -> [usize; 2] {
         [self.heads_width * rows, self.kv_width * rows]
     }
@@ -96,8 +102,9 @@ impl Dims {
     }
 }
 
-/// Where each parameter stands in one flat buffer of panels. Weights and gradients share it, so groups of gradients are
-/// summed as whole buffers: `[embedding | layer 0 | layer 1 | ... | final norm, unembedding]`.
+/// Where each parameter stands in one flat buffer of panels. Weights and gradients share it, so
+/// groups of gradients are summed as whole buffers: `[embedding | layer 0 | layer 1 | ... | final
+/// norm, unembedding]`.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) dims: Dims,
@@ -112,7 +119,8 @@ pub(super) struct Layout {
     pub(super) unembed: Range<usize>,
     /// One row; empty without a bias.
     pub(super) b_u: Range<usize>,
-    /// Which columns rotary positions turn together, in each head, and by how many radians a position; empty without.
+    /// Which columns rotary positions turn together, in each head, and by how many radians a
+    /// position; empty without.
     pub(super) rotary_pairs: Vec<(usize, usize)>,
     pub(super) rotary_frequencies: Vec<f64>,
     pub(super) len: usize,
@@ -193,7 +201,8 @@ impl Layout {
             },
             unembed: whole.take(panels::len(dims.model_rows, dims.d_vocab)),
             b_u: whole.take(has(a.unembed_bias, panels::count(dims.d_vocab) * PANEL)),
-            rotary_pairs: rotary.map_or(Vec::new(), |r| (0..r.dim / 2).map(|i| r.pair(i)).collect()),
+            rotary_pairs: rotary
+                .map_or(Vec::new(), |r| (0..r.dim / 2).map(|i| r.pair(i)).collect()),
             rotary_frequencies: rotary.map_or(Vec::new(), Rotary::frequencies),
             len: whole.0,
             layer,
@@ -216,7 +225,10 @@ impl Layout {
 
     /// Parameters before those of the first layer: the embedding, and learned positions.
     pub(super) fn parameters_before_layers(&self) -> usize {
-        1 + usize::from(matches!(self.dims.architecture.positions, Positions::Learned | Positions::Shortformer))
+        1 + usize::from(matches!(
+            self.dims.architecture.positions,
+            Positions::Learned | Positions::Shortformer
+        ))
     }
 
     /// What stands where: calls `visit` for each parameter of a layer in the order of
@@ -232,7 +244,8 @@ impl Layout {
             visit(Place::Reads { start });
         }
         if a.qkv_bias {
-            for start in [b_qkv, b_qkv + dims.heads_width, b_qkv + dims.heads_width + dims.kv_width] {
+            for start in [b_qkv, b_qkv + dims.heads_width, b_qkv + dims.heads_width + dims.kv_width]
+            {
                 visit(Place::HeadRows { start });
             }
         }
@@ -251,7 +264,11 @@ impl Layout {
         }
         dims.norm(at.ln2.start).for_each(&mut visit);
         if a.gated_mlp {
-            visit(Place::Matrix { start: at.w_gate.start, columns: dims.d_mlp, rows: dims.model_rows });
+            visit(Place::Matrix {
+                start: at.w_gate.start,
+                columns: dims.d_mlp,
+                rows: dims.model_rows,
+            });
         }
         if a.gated_mlp && a.mlp_bias {
             visit(row(at.b_gate.start, dims.d_mlp));
@@ -266,12 +283,17 @@ impl Layout {
         }
     }
 
-    /// The parameters of the final norm and the unembedding, likewise; places count from the buffer's beginning.
+    /// The parameters of the final norm and the unembedding, likewise; places count from the
+    /// buffer's beginning.
     pub(super) fn visit_final(&self, mut visit: impl FnMut(Place)) {
         let dims = &self.dims;
         dims.norm(self.ln_final.start).for_each(&mut visit);
         if !dims.architecture.tied_embeddings {
-            visit(Place::Matrix { start: self.unembed.start, columns: dims.d_vocab, rows: dims.model_rows });
+            visit(Place::Matrix {
+                start: self.unembed.start,
+                columns: dims.d_vocab,
+                rows: dims.model_rows,
+            });
         }
         if dims.architecture.unembed_bias {
             visit(Place::Matrix { start: self.b_u.start, columns: dims.d_vocab, rows: 1 });
@@ -280,7 +302,11 @@ impl Layout {
 
     /// The embedding.
     pub(super) fn embedding(&self) -> Place {
-        Place::Matrix { start: self.embed.start, columns: self.dims.d_model, rows: self.dims.d_vocab }
+        Place::Matrix {
+            start: self.embed.start,
+            columns: self.dims.d_model,
+            rows: self.dims.d_vocab,
+        }
     }
 }
 
@@ -293,7 +319,8 @@ pub(super) enum Place {
     Matrix { start: usize, columns: usize, rows: usize },
     /// `[head, d_model, d_head]`: each head's matrix as its own panels.
     Reads { start: usize },
-    /// `[head, d_head, d_model]`: the heads' rows below each other, each head padded to whole panels.
+    /// `[head, d_head, d_model]`: the heads' rows below each other, each head padded to whole
+    /// panels.
     Writes { start: usize },
     /// `[head, d_head]`: one row, each head padded to whole panels.
     HeadRows { start: usize },
@@ -304,7 +331,9 @@ impl Place {
     pub(super) fn pack<T: Real>(self, dims: &Dims, source: &[T], buffer: &mut [T]) {
         match self {
             Self::Plain { start, len } => buffer[start..start + len].copy_from_slice(source),
-            Self::Matrix { start, columns, rows } => panels::pack(source, columns, &mut buffer[start..], rows, 0),
+            Self::Matrix { start, columns, rows } => {
+                panels::pack(source, columns, &mut buffer[start..], rows, 0)
+            }
             Self::Reads { start } => {
                 for (h, source) in source.chunks_exact(dims.d_model * dims.d_head).enumerate() {
                     let head = &mut buffer[start..][dims.head(h, dims.model_rows)];
@@ -313,14 +342,22 @@ impl Place {
             }
             Self::HeadRows { start } => {
                 let width = dims.head_panels * PANEL;
-                for (head, source) in buffer[start..].chunks_mut(width).zip(source.chunks_exact(dims.d_head)) {
+                for (head, source) in
+                    buffer[start..].chunks_mut(width).zip(source.chunks_exact(dims.d_head))
+                {
                     head[..dims.d_head].copy_from_slice(source);
                 }
             }
             Self::Writes { start } => {
                 for (h, source) in source.chunks_exact(dims.d_head * dims.d_model).enumerate() {
                     let first = h * dims.head_panels * PANEL;
-                    panels::pack(source, dims.d_model, &mut buffer[start..], dims.heads_width, first);
+                    panels::pack(
+                        source,
+                        dims.d_model,
+                        &mut buffer[start..],
+                        dims.heads_width,
+                        first,
+                    );
                 }
             }
         }
@@ -330,7 +367,9 @@ impl Place {
     pub(super) fn unpack<T: Real>(self, dims: &Dims, buffer: &[T], out: &mut [T]) {
         match self {
             Self::Plain { start, len } => out.copy_from_slice(&buffer[start..start + len]),
-            Self::Matrix { start, columns, rows } => panels::unpack(&buffer[start..], rows, 0, columns, out),
+            Self::Matrix { start, columns, rows } => {
+                panels::unpack(&buffer[start..], rows, 0, columns, out)
+            }
             Self::Reads { start } => {
                 for (h, out) in out.chunks_exact_mut(dims.d_model * dims.d_head).enumerate() {
                     let head = &buffer[start..][dims.head(h, dims.model_rows)];
@@ -339,7 +378,9 @@ impl Place {
             }
             Self::HeadRows { start } => {
                 let width = dims.head_panels * PANEL;
-                for (head, out) in buffer[start..].chunks(width).zip(out.chunks_exact_mut(dims.d_head)) {
+                for (head, out) in
+                    buffer[start..].chunks(width).zip(out.chunks_exact_mut(dims.d_head))
+                {
                     out.copy_from_slice(&head[..dims.d_head]);
                 }
             }

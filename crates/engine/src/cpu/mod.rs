@@ -1,8 +1,10 @@
-//! The CPU engine: the model family's forward and backward pass, written by hand over [`induction_kernels`].
+//! The CPU engine: the model family's forward and backward pass, written by hand over
+//! [`induction_kernels`].
 //!
-//! One sequence is one task. Its activations stand in a workspace that a thread makes once and uses again; scores and
-//! logits exist only as blocks in the cache. The gradients of a batch are summed in at most [`MAX_GROUPS`] buffers, each
-//! the sum of fixed sequences in their order, and the buffers in theirs: the bits do not depend on the number of threads.
+//! One sequence is one task. Its activations stand in a workspace that a thread makes once and uses
+//! again; scores and logits exist only as blocks in the cache. The gradients of a batch are summed
+//! in at most [`MAX_GROUPS`] buffers, each the sum of fixed sequences in their order, and the
+//! buffers in theirs: the bits do not depend on the number of threads.
 
 mod backward;
 mod forward;
@@ -33,8 +35,9 @@ use crate::{
     intervention::{check_hook, hook_shape, with_frozen_patterns},
 };
 
-/// Buffers that a batch's gradients are summed in: as many threads as can work on one batch. It is fixed, so that the
-/// order of the sums is, and small, because each buffer is written and read once a step.
+/// Buffers that a batch's gradients are summed in: as many threads as can work on one batch. It is
+/// fixed, so that the order of the sums is, and small, because each buffer is written and read once
+/// a step.
 const MAX_GROUPS: usize = 8;
 
 /// A model of the family in panels, in `f32` or, to check gradients, in `f64`.
@@ -92,17 +95,23 @@ impl<T: Real> Model<T> {
     /// If there are too few arrays, or one is too short.
     pub fn set(&mut self, parameters: &[&[T]]) {
         if self.layout.parameters_before_layers() == 2 {
-            panels::pack(parameters[1], self.layout.dims.d_model, &mut self.positions, self.n_ctx, 0);
+            panels::pack(
+                parameters[1],
+                self.layout.dims.d_model,
+                &mut self.positions,
+                self.n_ctx,
+                0,
+            );
         }
         self.weights.set(&self.layout, parameters);
     }
 
-    /// Mean loss over all targets of `examples` (`[example, pos + 1]`), and its gradients into `out`, row-major, in the
-    /// order of [`ModelConfig::parameter_shapes`].
+    /// Mean loss over all targets of `examples` (`[example, pos + 1]`), and its gradients into
+    /// `out`, row-major, in the order of [`ModelConfig::parameter_shapes`].
     ///
     /// # Panics
-    /// On tokens that the model cannot read or a model outside the paper's family (engines check both first), and if `out`
-    /// does not fit.
+    /// On tokens that the model cannot read or a model outside the paper's family (engines check
+    /// both first), and if `out` does not fit.
     pub fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, out: &mut [&mut [T]]) -> f64 {
         assert!(self.trainable, "gradients are made for the paper's family");
         let batch = examples.nrows();
@@ -115,7 +124,8 @@ impl<T: Real> Model<T> {
         let weight = T::from_f64(1.0 / (batch * used) as f64);
         let mut losses = [0.0; MAX_GROUPS];
         let model = &*self;
-        let tasks = buffers[..groups].par_iter_mut().zip(&mut losses[..groups]).enumerate().with_max_len(1);
+        let tasks =
+            buffers[..groups].par_iter_mut().zip(&mut losses[..groups]).enumerate().with_max_len(1);
         tasks.for_each(|(g, (buffer, loss))| {
             let range = g * batch / groups..(g + 1) * batch / groups;
             let first = range.start;
@@ -123,7 +133,8 @@ impl<T: Real> Model<T> {
                 let row = examples.row(b);
                 let row = row.as_slice().expect("standard layout");
                 let mut space = model.workspace(used, Keep::All);
-                *loss += model.train_on(&mut space, buffer, &row[..used], &row[1..], weight, b == first);
+                *loss +=
+                    model.train_on(&mut space, buffer, &row[..used], &row[1..], weight, b == first);
                 model.give_back(space);
             }
         });
@@ -149,11 +160,15 @@ impl<T: Real> Model<T> {
         let (embedding, rest) = out.split_first_mut().expect("a model has an embedding");
         let (layers, last) = rest.split_at_mut(layout.n_layers * layout.parameters_per_layer());
         let unpack_layers = || {
-            layers.par_chunks_exact_mut(layout.parameters_per_layer()).enumerate().for_each(|(l, outs)| {
-                let mut outs = outs.iter_mut();
-                let block = &buffer[layout.layer_at(l)];
-                layout.visit_layer(|place| place.unpack(dims, block, outs.next().expect("counted")));
-            });
+            layers.par_chunks_exact_mut(layout.parameters_per_layer()).enumerate().for_each(
+                |(l, outs)| {
+                    let mut outs = outs.iter_mut();
+                    let block = &buffer[layout.layer_at(l)];
+                    layout.visit_layer(|place| {
+                        place.unpack(dims, block, outs.next().expect("counted"))
+                    });
+                },
+            );
         };
         let unpack_ends = || {
             layout.embedding().unpack(dims, buffer, embedding);
@@ -163,9 +178,11 @@ impl<T: Real> Model<T> {
         rayon::join(unpack_ends, unpack_layers);
     }
 
-    /// A workspace for sequences of `used` positions: one that an earlier sequence left, or a new one in its place.
+    /// A workspace for sequences of `used` positions: one that an earlier sequence left, or a new
+    /// one in its place.
     fn workspace(&self, used: usize, keep: Keep) -> Workspace<T> {
-        let kept = if keep == Keep::All { self.layout.n_layers } else { self.layout.n_layers.min(2) };
+        let kept =
+            if keep == Keep::All { self.layout.n_layers } else { self.layout.n_layers.min(2) };
         let fits = |space: &Workspace<T>| space.used == used && space.layers.len() == kept;
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = spaces.iter().position(fits) {
@@ -191,7 +208,8 @@ enum Keep {
     Nothing,
 }
 
-/// The fused CPU engine, [`Engine`] over [`Model`] in `f32`. Works on the threads of the current rayon pool.
+/// The fused CPU engine, [`Engine`] over [`Model`] in `f32`. Works on the threads of the current
+/// rayon pool.
 pub struct CpuEngine {
     config: ModelConfig,
     model: Model<f32>,
@@ -216,24 +234,50 @@ impl CpuEngine {
         Ok(engine)
     }
 
-    fn check(&self, tokens: ArrayView2<u32>, pos: usize, interventions: &[Intervention]) -> Result<(), Error> {
+    fn check(
+        &self,
+        tokens: ArrayView2<u32>,
+        pos: usize,
+        interventions: &[Intervention],
+    ) -> Result<(), Error> {
         check_tokens(&self.config, tokens, pos)?;
         interventions.iter().try_for_each(|i| i.check(&self.config, tokens.nrows(), pos))
     }
 
-    fn tap<'a>(&'a self, used: usize, example: usize, interventions: &'a [Intervention]) -> ExampleTap<'a> {
+    fn tap<'a>(
+        &'a self,
+        used: usize,
+        example: usize,
+        interventions: &'a [Intervention],
+    ) -> ExampleTap<'a> {
         let (dims, captured) = (&self.model.layout.dims, BTreeMap::new());
-        ExampleTap { dims, used, example, interventions, captured, captures_only: false, clean: &[] }
+        ExampleTap {
+            dims,
+            used,
+            example,
+            interventions,
+            captured,
+            captures_only: false,
+            clean: &[],
+        }
     }
 
-    /// The losses of one example under each set, into one row of each of `out`. A pass under a set begins at the first
-    /// layer that the set touches, from what the pass without interventions left.
-    fn example_losses(&self, example: usize, row: &[u32], sets: &[&[Intervention]], out: Vec<ArrayViewMut1<f32>>) {
+    /// The losses of one example under each set, into one row of each of `out`. A pass under a set
+    /// begins at the first layer that the set touches, from what the pass without interventions
+    /// left.
+    fn example_losses(
+        &self,
+        example: usize,
+        row: &[u32],
+        sets: &[&[Intervention]],
+        out: Vec<ArrayViewMut1<f32>>,
+    ) {
         let (model, used) = (&self.model, row.len() - 1);
         let (tokens, targets) = (&row[..used], &row[1..]);
         let frozen = |l| move |i: &Intervention| matches!(i, Intervention::FreezePatterns { layer } if *layer == l);
-        let kept: Vec<bool> =
-            (0..model.layout.n_layers).map(|l| sets.iter().any(|set| set.iter().any(frozen(l)))).collect();
+        let kept: Vec<bool> = (0..model.layout.n_layers)
+            .map(|l| sets.iter().any(|set| set.iter().any(frozen(l))))
+            .collect();
         let alone = sets.len() == 1 && !kept.contains(&true);
         let mut clean = model.workspace(used, if alone { Keep::Nothing } else { Keep::All });
         if !alone {
@@ -242,7 +286,13 @@ impl CpuEngine {
         let mut other = None;
         for (set, mut out) in sets.iter().zip(out) {
             let space = if alone {
-                model.layers(&mut clean, tokens, Start::Tokens, false, &mut self.tap(used, example, set));
+                model.layers(
+                    &mut clean,
+                    tokens,
+                    Start::Tokens,
+                    false,
+                    &mut self.tap(used, example, set),
+                );
                 &mut clean
             } else if set.is_empty() {
                 &mut clean
@@ -316,7 +366,11 @@ impl Engine for CpuEngine {
         Ok(())
     }
 
-    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
+    fn loss_and_gradients(
+        &mut self,
+        examples: ArrayView2<u32>,
+        gradients: &mut Params,
+    ) -> Result<f32, Error> {
         self.config.require_paper_family("training")?;
         check_tokens(&self.config, examples, examples.ncols().saturating_sub(1))?;
         gradients.check(&self.config)?;
@@ -327,7 +381,11 @@ impl Engine for CpuEngine {
         Ok(self.model.loss_and_gradients(examples, &mut out) as f32)
     }
 
-    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {
+    fn losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error> {
         let pos = examples.ncols().saturating_sub(1);
         check_tokens(&self.config, examples, pos)?;
         for set in sets {
@@ -336,7 +394,8 @@ impl Engine for CpuEngine {
         let mut losses = vec![Array2::zeros((examples.nrows(), pos)); sets.len()];
         let examples = examples.as_standard_layout();
         // One row of every set's result is one task's to fill.
-        let mut rows: Vec<Vec<ArrayViewMut1<f32>>> = (0..examples.nrows()).map(|_| Vec::new()).collect();
+        let mut rows: Vec<Vec<ArrayViewMut1<f32>>> =
+            (0..examples.nrows()).map(|_| Vec::new()).collect();
         for losses in &mut losses {
             for (rows, row) in rows.iter_mut().zip(losses.rows_mut()) {
                 rows.push(row);
@@ -360,12 +419,14 @@ impl Engine for CpuEngine {
         }
         let used = tokens.ncols();
         self.check(tokens, used, interventions)?;
-        let interventions = with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let interventions =
+            with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
         let interventions = interventions.as_ref();
         let shape = |hook: Hook| IxDyn(&hook_shape(&self.config, hook, tokens.nrows(), used));
         let mut captured: BTreeMap<Hook, ArrayD<f32>> =
             hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook)))).collect();
-        let tap = |example| ExampleTap { captures_only: true, ..self.tap(used, example, interventions) };
+        let tap =
+            |example| ExampleTap { captures_only: true, ..self.tap(used, example, interventions) };
         let mut taps: Vec<ExampleTap> = (0..tokens.nrows()).map(tap).collect();
         for (&hook, array) in &mut captured {
             for (tap, view) in taps.iter_mut().zip(array.axis_iter_mut(Axis(0))) {
@@ -383,10 +444,15 @@ impl Engine for CpuEngine {
         Ok(captured)
     }
 
-    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
+    fn logits(
+        &self,
+        tokens: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array3<f32>, Error> {
         let (used, d_vocab) = (tokens.ncols(), self.config.d_vocab);
         self.check(tokens, used, interventions)?;
-        let interventions = with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let interventions =
+            with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
         let interventions = interventions.as_ref();
         let mut logits = Array3::zeros((tokens.nrows(), used, d_vocab));
         let tokens = tokens.as_standard_layout();

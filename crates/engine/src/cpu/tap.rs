@@ -23,7 +23,8 @@ pub(super) struct ExampleTap<'a> {
     pub(super) captured: BTreeMap<Hook, ArrayViewMutD<'a, f32>>,
     /// Whether the pass is for the captured activations alone.
     pub(super) captures_only: bool,
-    /// The layers of the pass without interventions, whose patterns are kept where a set freezes them.
+    /// The layers of the pass without interventions, whose patterns are kept where a set freezes
+    /// them.
     pub(super) clean: &'a [Layer<f32>],
 }
 
@@ -33,8 +34,8 @@ impl ExampleTap<'_> {
     }
 }
 
-/// Calls `visit(array, panel)` for each entry of an example's activation: its index in the row-major
-/// `[position, head, column]` (`[position, column]` without heads), and in the panels.
+/// Calls `visit(array, panel)` for each entry of an example's activation: its index in the
+/// row-major `[position, head, column]` (`[position, column]` without heads), and in the panels.
 fn each(dims: &Dims, used: usize, hook: Hook, rows: usize, mut visit: impl FnMut(usize, usize)) {
     let (heads, width) = match hook {
         Hook::Q(_) | Hook::Z(_) => (dims.n_heads, dims.d_head),
@@ -67,7 +68,14 @@ fn write_head(used: usize, rows: usize, from: ArrayView2<f32>, to: &mut [f32]) {
     }
 }
 
-fn read(dims: &Dims, used: usize, hook: Hook, rows: usize, from: &[f32], mut to: ArrayViewMutD<f32>) {
+fn read(
+    dims: &Dims,
+    used: usize,
+    hook: Hook,
+    rows: usize,
+    from: &[f32],
+    mut to: ArrayViewMutD<f32>,
+) {
     let to = to.as_slice_mut().expect("one example of an array in standard layout");
     if let Hook::Pattern(_) = hook {
         // The largest of all activations by far: in blocks, not entry by entry.
@@ -86,7 +94,14 @@ impl Tap<f32> for ExampleTap<'_> {
         for intervention in self.at(hook) {
             match intervention {
                 Intervention::Replace { value: new, .. } => {
-                    write(self.dims, self.used, hook, rows, new.index_axis(Axis(0), self.example), value);
+                    write(
+                        self.dims,
+                        self.used,
+                        hook,
+                        rows,
+                        new.index_axis(Axis(0), self.example),
+                        value,
+                    );
                 }
                 Intervention::ZeroHead { head, .. } => value[self.dims.head(*head, rows)].fill(0.0),
                 Intervention::ReplaceHead { head, value: new, .. } => {
@@ -149,7 +164,14 @@ impl Tap<f32> for ExampleTap<'_> {
             write(self.dims, self.used, hook, rows, new, value);
         }
         if let Some(to) = self.captured.get_mut(&hook) {
-            read(self.dims, self.used, hook, rows, value, to.view_mut().index_axis_move(Axis(0), head));
+            read(
+                self.dims,
+                self.used,
+                hook,
+                rows,
+                value,
+                to.view_mut().index_axis_move(Axis(0), head),
+            );
         }
     }
 }

@@ -45,18 +45,33 @@ impl<T: Real> Weights<T> {
         let (blocks, _) = buffer.split_at_mut(layout.n_layers * layout.layer_len);
         let pack_layers = || {
             let sources = layers.par_chunks_exact(layout.parameters_per_layer());
-            blocks.par_chunks_exact_mut(layout.layer_len).zip(sources).for_each(|(block, sources)| {
-                let mut sources = sources.iter();
-                layout.visit_layer(|place| place.pack(dims, sources.next().expect("counted"), block));
-            });
+            blocks.par_chunks_exact_mut(layout.layer_len).zip(sources).for_each(
+                |(block, sources)| {
+                    let mut sources = sources.iter();
+                    layout.visit_layer(|place| {
+                        place.pack(dims, sources.next().expect("counted"), block)
+                    });
+                },
+            );
         };
         rayon::join(|| layout.embedding().pack(dims, before[0], embed), pack_layers);
         let mut sources = last.iter();
-        layout.visit_final(|place| place.pack(dims, sources.next().expect("counted"), &mut self.packed));
+        layout.visit_final(|place| {
+            place.pack(dims, sources.next().expect("counted"), &mut self.packed)
+        });
         if dims.architecture.tied_embeddings {
             let (embed, rest) = self.packed.split_at_mut(layout.embed.end);
-            let unembed = &mut rest[layout.unembed.start - layout.embed.end..][..layout.unembed.len()];
-            panels::transpose(embed, dims.d_vocab, dims.d_vocab, dims.d_model, unembed, dims.model_rows, 0);
+            let unembed =
+                &mut rest[layout.unembed.start - layout.embed.end..][..layout.unembed.len()];
+            panels::transpose(
+                embed,
+                dims.d_vocab,
+                dims.d_vocab,
+                dims.d_model,
+                unembed,
+                dims.model_rows,
+                0,
+            );
         }
     }
 
@@ -87,10 +102,26 @@ impl<T: Real> Weights<T> {
             self.transposed.par_iter_mut().enumerate().for_each(|(l, out)| {
                 let layer = &packed[layout.layer_at(l)];
                 // A head's padding is zero in the weights, so whole panels can be transposed.
-                panels::transpose(&layer[at.qkv.clone()], rows, d, 3 * width, &mut out.qkv, 3 * width, 0);
+                panels::transpose(
+                    &layer[at.qkv.clone()],
+                    rows,
+                    d,
+                    3 * width,
+                    &mut out.qkv,
+                    3 * width,
+                    0,
+                );
                 panels::transpose(&layer[at.o.clone()], width, width, d, &mut out.o, d, 0);
                 if dims.d_mlp > 0 {
-                    panels::transpose(&layer[at.w_in.clone()], rows, d, dims.d_mlp, &mut out.w_in, dims.d_mlp, 0);
+                    panels::transpose(
+                        &layer[at.w_in.clone()],
+                        rows,
+                        d,
+                        dims.d_mlp,
+                        &mut out.w_in,
+                        dims.d_mlp,
+                        0,
+                    );
                     let w_out = &layer[at.w_out.clone()];
                     panels::transpose(w_out, dims.mlp_rows, dims.d_mlp, d, &mut out.w_out, d, 0);
                 }

@@ -6,17 +6,19 @@ use super::layout::{Dims, Layout};
 
 /// Rows of logits that are in the cache together.
 pub(super) const LOGIT_ROWS: usize = 64;
-/// What a block of logits stores: a row more, so that a row's panels do not fall into the same few cache sets.
+/// What a block of logits stores: a row more, so that a row's panels do not fall into the same few
+/// cache sets.
 pub(super) const LOGIT_STRIDE: usize = LOGIT_ROWS + 1;
 
-/// Everything that one sequence needs on its way through the model and back. Made once a thread and length, then used
-/// again and again.
+/// Everything that one sequence needs on its way through the model and back. Made once a thread and
+/// length, then used again and again.
 pub(super) struct Workspace<T> {
     /// Positions.
     pub(super) used: usize,
     /// Rows that each activation stores.
     pub(super) rows: usize,
-    /// One a layer where they are kept, else as many as a pass needs at a time: layer `l` has number `l % layers.len()`.
+    /// One a layer where they are kept, else as many as a pass needs at a time: layer `l` has
+    /// number `l % layers.len()`.
     pub(super) layers: Vec<Layer<T>>,
     /// The residual stream after the last layer, `[used, d_model]`.
     pub(super) residual: Vec<T>,
@@ -49,8 +51,8 @@ pub(super) struct Layer<T> {
     /// The activation's results, `[used, d_mlp]`, and its slopes: only training keeps them.
     pub(super) hidden: Vec<T>,
     pub(super) slope: Vec<T>,
-    /// Each head's pattern as [`attention::exponentials`] leaves it, and its shares, a row of `used` a head; empty until
-    /// a pass keeps them.
+    /// Each head's pattern as [`attention::exponentials`] leaves it, and its shares, a row of
+    /// `used` a head; empty until a pass keeps them.
     pub(super) exponentials: Vec<T>,
     pub(super) shares: Vec<T>,
 }
@@ -85,8 +87,8 @@ pub(super) struct Backward<T> {
     pub(super) hidden: Vec<T>,
 }
 
-/// Rows to store for `used` positions: whole tiles of 8, and not a multiple of 32, so that the panels of one row do not
-/// fall into the same few cache sets.
+/// Rows to store for `used` positions: whole tiles of 8, and not a multiple of 32, so that the
+/// panels of one row do not fall into the same few cache sets.
 pub(super) fn stored_rows(used: usize) -> usize {
     let rows = used.next_multiple_of(8);
     if rows.is_multiple_of(32) { rows + 8 } else { rows }
@@ -124,7 +126,9 @@ impl<T: Real> Workspace<T> {
             rows,
             layers: (0..kept).map(layer).collect(),
             residual: fresh(model),
-            turns: (0..used).flat_map(|t| layout.rotary_frequencies.iter().map(move |&f| turn(t, f))).collect(),
+            turns: (0..used)
+                .flat_map(|t| layout.rotary_frequencies.iter().map(move |&f| turn(t, f)))
+                .collect(),
             stats: stats(),
             logits: fresh(panels::len(LOGIT_STRIDE, dims.d_vocab)),
             losses: fresh(used),
@@ -168,5 +172,9 @@ impl<T: Real> Workspace<T> {
 
 /// Elements of an activation as wide as the residual stream, as all heads, as the MLP.
 fn widths(dims: &Dims, rows: usize) -> [usize; 3] {
-    [panels::len(rows, dims.d_model), dims.heads_width / PANEL * rows * PANEL, panels::len(rows, dims.d_mlp)]
+    [
+        panels::len(rows, dims.d_model),
+        dims.heads_width / PANEL * rows * PANEL,
+        panels::len(rows, dims.d_mlp),
+    ]
 }

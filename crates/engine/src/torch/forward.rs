@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use induction_model::{Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, sinusoidal_positions};
+use induction_model::{
+    Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, sinusoidal_positions,
+};
 use ndarray::ArrayView2;
 use tch::{Device, Kind, Tensor};
 
-/// Sees, and may replace, the activations at the hook points that it asks for, in the shapes that [`Hook`] gives.
+/// Sees, and may replace, the activations at the hook points that it asks for, in the shapes that
+/// [`Hook`] gives.
 pub(super) trait Tap {
     /// Whether the activation at `hook` should be shown.
     fn wants(&self, hook: Hook) -> bool;
@@ -73,7 +76,9 @@ impl Weights {
     pub(super) fn new(config: &ModelConfig, leaves: &[Tensor]) -> Self {
         let names = config.parameter_shapes().into_iter().map(|(name, _)| name);
         let mut by_name: HashMap<String, &Tensor> = names.zip(leaves).collect();
-        let mut take = |name: &str| by_name.remove(name).expect("leaves are the configuration's").shallow_clone();
+        let mut take = |name: &str| {
+            by_name.remove(name).expect("leaves are the configuration's").shallow_clone()
+        };
         let normalizes = config.normalization == Normalization::LN;
         let blocks = (0..config.n_layers).map(|l| {
             let mut take = |name: &str| take(&format!("blocks.{l}.{name}"));
@@ -86,9 +91,11 @@ impl Weights {
                 pos_gain: take("attn.pos_gain"),
                 smear_alpha: config.smeared_keys.then(|| take("attn.smear_alpha")),
                 ln1: normalizes.then(|| LayerNorm { w: take("ln1.w"), b: take("ln1.b") }),
-                ln2: (normalizes && !config.attn_only()).then(|| LayerNorm { w: take("ln2.w"), b: take("ln2.b") }),
+                ln2: (normalizes && !config.attn_only())
+                    .then(|| LayerNorm { w: take("ln2.w"), b: take("ln2.b") }),
                 mlp: (!config.attn_only()).then(|| {
-                    let [w_in, b_in, w_out, b_out] = ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(&mut take);
+                    let [w_in, b_in, w_out, b_out] =
+                        ["mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out"].map(&mut take);
                     Mlp { w_in, b_in, w_out, b_out }
                 }),
             }
@@ -98,7 +105,8 @@ impl Weights {
             blocks,
             embed: take("embed.W_E"),
             unembed: take("unembed.W_U"),
-            ln_final: normalizes.then(|| LayerNorm { w: take("ln_final.w"), b: take("ln_final.b") }),
+            ln_final: normalizes
+                .then(|| LayerNorm { w: take("ln_final.w"), b: take("ln_final.b") }),
         }
     }
 }
@@ -113,12 +121,14 @@ pub(super) fn device_shape(name: &str, shape: &[usize]) -> Vec<i64> {
     }
 }
 
-/// Whether the device's order of a parameter's numbers is the host's with the first two axes exchanged.
+/// Whether the device's order of a parameter's numbers is the host's with the first two axes
+/// exchanged.
 pub(super) fn exchanged(name: &str) -> bool {
     ["W_Q", "W_K", "W_V"].iter().any(|end| name.ends_with(end))
 }
 
-/// Parameters that stay float32 where the others are bfloat16: few numbers that many activations are multiplied by.
+/// Parameters that stay float32 where the others are bfloat16: few numbers that many activations
+/// are multiplied by.
 pub(super) fn stays_float32(name: &str) -> bool {
     name.ends_with("pos_gain") || name.ends_with("smear_alpha")
 }
@@ -137,7 +147,8 @@ pub(super) struct Inputs {
     ids: Tensor,
     batch: i64,
     pos: i64,
-    /// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may be.
+    /// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may
+    /// be.
     allowed: Option<Tensor>,
 }
 
@@ -145,14 +156,18 @@ impl Family {
     pub(super) fn new(config: &ModelConfig, device: Device) -> Self {
         let positions = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
         let row: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
-        let positions = Tensor::from_slice(&row).view([config.n_ctx as i64, config.d_model as i64]).to_device(device);
+        let positions = Tensor::from_slice(&row)
+            .view([config.n_ctx as i64, config.d_model as i64])
+            .to_device(device);
         Self { config: config.clone(), device, positions }
     }
 
     /// `[batch, pos]` ids, on the device.
     pub(super) fn ids(&self, tokens: ArrayView2<u32>) -> Tensor {
         let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
-        Tensor::from_slice(&ids).view([tokens.nrows() as i64, tokens.ncols() as i64]).to_device(self.device)
+        Tensor::from_slice(&ids)
+            .view([tokens.nrows() as i64, tokens.ncols() as i64])
+            .to_device(self.device)
     }
 
     pub(super) fn inputs(&self, tokens: ArrayView2<u32>) -> Inputs {
@@ -171,11 +186,18 @@ impl Family {
                 keys.of(query).iter().for_each(|&key| out[key as usize] = false);
             }
         }
-        Tensor::from_slice(&allowed).view([batch as i64, 1, pos as i64, pos as i64]).to_device(self.device)
+        Tensor::from_slice(&allowed)
+            .view([batch as i64, 1, pos as i64, pos as i64])
+            .to_device(self.device)
     }
 
     /// The residual stream below the first layer, `[batch, pos, d_model]`.
-    pub(super) fn embedded(&self, weights: &Weights, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
+    pub(super) fn embedded(
+        &self,
+        weights: &Weights,
+        inputs: &Inputs,
+        taps: &mut dyn Tap,
+    ) -> Tensor {
         tap(taps, Hook::Embed, Tensor::embedding(&weights.embed, &inputs.ids, -1, false, false))
     }
 
@@ -185,12 +207,21 @@ impl Family {
     }
 
     /// Layer `l`, from the residual stream below it to that above it.
-    pub(super) fn layer(&self, l: usize, weights: &Weights, x: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
+    pub(super) fn layer(
+        &self,
+        l: usize,
+        weights: &Weights,
+        x: &Tensor,
+        inputs: &Inputs,
+        taps: &mut dyn Tap,
+    ) -> Tensor {
         let block = &weights.blocks[l];
-        let attn_out = self.attention(l, block, &self.layer_norm(block.ln1.as_ref(), x), inputs, taps);
+        let attn_out =
+            self.attention(l, block, &self.layer_norm(block.ln1.as_ref(), x), inputs, taps);
         let mut x = x + tap(taps, Hook::AttnOut(l), attn_out);
         if let Some(mlp) = &block.mlp {
-            let hidden = (self.layer_norm(block.ln2.as_ref(), &x).matmul(&mlp.w_in) + &mlp.b_in).gelu("none");
+            let hidden = (self.layer_norm(block.ln2.as_ref(), &x).matmul(&mlp.w_in) + &mlp.b_in)
+                .gelu("none");
             x = x + tap(taps, Hook::MlpOut(l), hidden.matmul(&mlp.w_out) + &mlp.b_out);
         }
         tap(taps, Hook::ResidPost(l), x)
@@ -198,14 +229,28 @@ impl Family {
 
     fn layer_norm(&self, layer_norm: Option<&LayerNorm>, x: &Tensor) -> Tensor {
         let Some(LayerNorm { w, b }) = layer_norm else { return x.shallow_clone() };
-        x.layer_norm([self.config.d_model as i64], Some(w), Some(b), self.config.layer_norm_eps, false)
+        x.layer_norm(
+            [self.config.d_model as i64],
+            Some(w),
+            Some(b),
+            self.config.layer_norm_eps,
+            false,
+        )
     }
 
     /// Attention on the normalized residual stream `x`, `[batch, pos, d_model]`.
-    fn attention(&self, l: usize, block: &Block, x: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
+    fn attention(
+        &self,
+        l: usize,
+        block: &Block,
+        x: &Tensor,
+        inputs: &Inputs,
+        taps: &mut dyn Tap,
+    ) -> Tensor {
         let (Inputs { batch, pos, .. }, d_model) = (inputs, self.config.d_model as i64);
         let (heads, d_head) = (self.config.n_heads as i64, self.config.d_head as i64);
-        // Positions go to queries and keys only, never to values or the residual stream (paper.md, 1.2).
+        // Positions go to queries and keys only, never to values or the residual stream (paper.md,
+        // 1.2).
         let placed = x + (self.positions.narrow(0, 0, *pos) * &block.pos_gain).to_kind(x.kind());
         let per_head = |x: &Tensor, w: &Tensor| x.matmul(w).view([*batch, *pos, heads, d_head]);
         let q = tap(taps, Hook::Q(l), per_head(&placed, &block.q));
@@ -217,7 +262,8 @@ impl Family {
         z.reshape([batch * pos, heads * d_head]).matmul(&block.o).view([*batch, *pos, d_model])
     }
 
-    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays (paper.md, 1.4).
+    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
+    /// (paper.md, 1.4).
     fn smear(&self, block: &Block, k: Tensor) -> Tensor {
         let Some(alpha) = &block.smear_alpha else { return k };
         let pos = k.size()[1];
@@ -227,23 +273,36 @@ impl Family {
     }
 
     /// What heads read, `[batch, head, pos, d_head]`, as are its arguments.
-    fn read(&self, l: usize, q: &Tensor, k: &Tensor, v: &Tensor, inputs: &Inputs, taps: &mut dyn Tap) -> Tensor {
+    fn read(
+        &self,
+        l: usize,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        inputs: &Inputs,
+        taps: &mut dyn Tap,
+    ) -> Tensor {
         let clamped = match self.config.clamp {
             Some(Clamp::PreviousToken { layer, head }) if layer == l => Some(head as i64),
             _ => None,
         };
         if taps.wants(Hook::Pattern(l)) {
             let scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(&k.transpose(2, 3));
-            let before = || Tensor::ones([inputs.pos, inputs.pos], (Kind::Bool, self.device)).tril(0);
+            let before =
+                || Tensor::ones([inputs.pos, inputs.pos], (Kind::Bool, self.device)).tril(0);
             let allowed = inputs.allowed.as_ref().map_or_else(before, Tensor::shallow_clone);
-            let pattern = scores.masked_fill(&allowed.logical_not(), f64::NEG_INFINITY).softmax(3, None);
+            let pattern =
+                scores.masked_fill(&allowed.logical_not(), f64::NEG_INFINITY).softmax(3, None);
             if let Some(head) = clamped {
                 let previous: Vec<i64> = (0..inputs.pos).map(|query| (query - 1).max(0)).collect();
                 let rows = Tensor::eye(inputs.pos, (pattern.kind(), self.device));
-                let rows = rows.index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
-                let _ = pattern
-                    .narrow(1, head, 1)
-                    .copy_(&rows.view([1, 1, inputs.pos, inputs.pos]).expand_as(&pattern.narrow(1, head, 1)));
+                let rows =
+                    rows.index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
+                let _ = pattern.narrow(1, head, 1).copy_(
+                    &rows
+                        .view([1, 1, inputs.pos, inputs.pos])
+                        .expand_as(&pattern.narrow(1, head, 1)),
+                );
             }
             return taps.at(Hook::Pattern(l), pattern).matmul(v);
         }

@@ -11,16 +11,16 @@ use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use self::forward::{Family, Inputs, NoTap, Tap, Weights, device_shape, exchanged, stays_float32};
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep, Stepped, check_tokens,
-    failure,
+    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep,
+    Stepped, check_tokens, failure,
     intervention::{check_hook, with_frozen_patterns},
 };
 
-/// An [`Engine`] on PyTorch's library: its attention that writes no pattern down, its automatic derivatives, its kernels for
-/// GPUs.
+/// An [`Engine`] on PyTorch's library: its attention that writes no pattern down, its automatic
+/// derivatives, its kernels for GPUs.
 ///
-/// With `bf16` everything that training computes between the weights, which stay float32, and the losses is bfloat16;
-/// evaluation stays in float32.
+/// With `bf16` everything that training computes between the weights, which stay float32, and the
+/// losses is bfloat16; evaluation stays in float32.
 pub struct TorchEngine {
     name: String,
     on: BurnDevice,
@@ -34,15 +34,15 @@ pub struct TorchEngine {
 
 struct State {
     family: Family,
-    /// All weights in float32, one parameter after the other, each in the order of its [`device_shape`] and at its place of
-    /// [`places`].
+    /// All weights in float32, one parameter after the other, each in the order of its
+    /// [`device_shape`] and at its place of [`places`].
     weights: Tensor,
     /// Where each parameter begins.
     places: Vec<usize>,
     /// Each parameter, a view of `weights`.
     parameters: Vec<Tensor>,
-    /// What training multiplies by and derives by, if that is bfloat16: the weights rounded, and views of them, in which those
-    /// that stay float32 are views of `weights`.
+    /// What training multiplies by and derives by, if that is bfloat16: the weights rounded, and
+    /// views of them, in which those that stay float32 are views of `weights`.
     rounded: Option<(Tensor, Vec<Tensor>)>,
     training: Option<Training>,
 }
@@ -62,7 +62,9 @@ impl State {
         let views = |row: &Tensor, others: &Tensor| {
             let each = params.iter().zip(&places).map(|((name, value), &place)| {
                 let from = if stays_float32(name) { others } else { row };
-                part(from, place, &device_shape(name, value.shape())).detach().set_requires_grad(true)
+                part(from, place, &device_shape(name, value.shape()))
+                    .detach()
+                    .set_requires_grad(true)
             });
             each.collect::<Vec<_>>()
         };
@@ -72,7 +74,14 @@ impl State {
             (row, views)
         });
         let parameters = views(&weights, &weights);
-        Self { family: Family::new(config, device), weights, places, parameters, rounded, training: None }
+        Self {
+            family: Family::new(config, device),
+            weights,
+            places,
+            parameters,
+            rounded,
+            training: None,
+        }
     }
 
     /// What training derives by.
@@ -92,9 +101,14 @@ impl TorchEngine {
     /// On the CPU or a GPU of PyTorch's library; with `bf16`, training computes in bfloat16.
     ///
     /// # Errors
-    /// A device that is not PyTorch's or that this machine does not have, an invalid configuration or one outside the
-    /// paper's family, or parameters that are not its own.
-    pub fn on(on: BurnDevice, bf16: bool, config: &ModelConfig, params: &Params) -> Result<Self, Error> {
+    /// A device that is not PyTorch's or that this machine does not have, an invalid configuration
+    /// or one outside the paper's family, or parameters that are not its own.
+    pub fn on(
+        on: BurnDevice,
+        bf16: bool,
+        config: &ModelConfig,
+        params: &Params,
+    ) -> Result<Self, Error> {
         let device = on.open_torch()?;
         config.validate()?;
         config.require_paper_family("running on libtorch")?;
@@ -111,7 +125,8 @@ impl TorchEngine {
         })
     }
 
-    /// The same engine, its training kept on the device ([`Resident`]), as it is if not told otherwise, or not.
+    /// The same engine, its training kept on the device ([`Resident`]), as it is if not told
+    /// otherwise, or not.
     pub fn kept_on_device(self, stays: bool) -> Self {
         Self { stays, ..self }
     }
@@ -120,7 +135,8 @@ impl TorchEngine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sequences that a pass without a way back takes at once, if it writes the patterns of a layer down or does not.
+    /// Sequences that a pass without a way back takes at once, if it writes the patterns of a layer
+    /// down or does not.
     fn group(&self, pos: usize, patterns: bool) -> usize {
         let ModelConfig { n_heads, d_model, d_mlp, .. } = self.config;
         let each = if patterns { n_heads * pos * pos } else { pos * (8 * d_model + 2 * d_mlp) };
@@ -132,19 +148,25 @@ impl TorchEngine {
         (self.on.numbers_at_once() / 2 / self.config.d_vocab).max(1) as i64
     }
 
-    /// The sum of the losses in nats, `[1]`, its gradient, all parameters in a row like the weights, and the weight that makes
-    /// means of both.
-    fn loss_and_gradient(&self, state: &State, examples: ArrayView2<u32>) -> Result<(Tensor, Tensor, f64), Error> {
+    /// The sum of the losses in nats, `[1]`, its gradient, all parameters in a row like the
+    /// weights, and the weight that makes means of both.
+    fn loss_and_gradient(
+        &self,
+        state: &State,
+        examples: ArrayView2<u32>,
+    ) -> Result<(Tensor, Tensor, f64), Error> {
         let (rows, pos) = (examples.nrows(), examples.ncols().saturating_sub(1));
         check_tokens(&self.config, examples, pos)?;
         let weight = 1.0 / (rows * pos) as f64;
         let group = self.on.training_sequences(&self.config, pos);
-        // A batch that is too large for the device at once is taken in parts, whose gradients are added in order.
+        // A batch that is too large for the device at once is taken in parts, whose gradients are
+        // added in order.
         let parts = (0..rows).step_by(group).map(|from| {
             let part = examples.slice_axis(Axis(0), Slice::from(from..(from + group).min(rows)));
             self.part_of_gradient(state, part)
         });
-        let (loss, gradient) = parts.reduce(|(a, b), (c, d)| (a + c, b + d)).expect("there is at least one example");
+        let (loss, gradient) =
+            parts.reduce(|(a, b), (c, d)| (a + c, b + d)).expect("there is at least one example");
         Ok((loss, gradient, weight))
     }
 
@@ -161,7 +183,8 @@ impl TorchEngine {
         let targets = family.ids(targets).flatten(0, 1).unsqueeze(1);
         let Unembedded { loss, d_h, d_unembed } =
             self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
-        // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is what was found.
+        // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is
+        // what was found.
         let found = Tensor::run_backward(&[(&h * d_h).sum(None)], state.leaves(), false, false);
         let _no_grad = no_grad_guard();
         let gradient = state.weights.zeros_like();
@@ -178,8 +201,8 @@ impl TorchEngine {
         (loss, gradient)
     }
 
-    /// The unembedding, the losses and the way back through both: by hand, so that logits are written down once and in
-    /// parts.
+    /// The unembedding, the losses and the way back through both: by hand, so that logits are
+    /// written down once and in parts.
     fn unembed_and_back(&self, h: &Tensor, unembed: &Tensor, targets: &Tensor) -> Unembedded {
         let _no_grad = no_grad_guard();
         let (rows, at_once) = (h.size()[0], self.rows_at_once());
@@ -205,7 +228,8 @@ impl TorchEngine {
         Unembedded { loss, d_h, d_unembed }
     }
 
-    /// Checks once, then runs `examples` in groups, with each group's part of every set of interventions.
+    /// Checks once, then runs `examples` in groups, with each group's part of every set of
+    /// interventions.
     fn in_groups<T>(
         &self,
         tokens: ArrayView2<u32>,
@@ -219,7 +243,8 @@ impl TorchEngine {
             intervention.check(&self.config, tokens.nrows(), pos)?;
         }
         let is_pattern = |hook: &Hook| matches!(hook, Hook::Pattern(_));
-        let patterns = hooks.iter().any(is_pattern) || sets.iter().copied().flatten().any(|i| is_pattern(&i.hook()));
+        let patterns = hooks.iter().any(is_pattern)
+            || sets.iter().copied().flatten().any(|i| is_pattern(&i.hook()));
         let group = self.group(pos, patterns);
         guarded(self.on, || {
             let _no_grad = no_grad_guard();
@@ -228,8 +253,10 @@ impl TorchEngine {
             let starts = (0..tokens.nrows()).step_by(group);
             let groups = starts.map(|from| {
                 let to = (from + group).min(tokens.nrows());
-                let part: Vec<Vec<_>> =
-                    sets.iter().map(|set| set.iter().map(|i| i.for_examples(from, to)).collect()).collect();
+                let part: Vec<Vec<_>> = sets
+                    .iter()
+                    .map(|set| set.iter().map(|i| i.for_examples(from, to)).collect())
+                    .collect();
                 let group = tokens.slice_axis(Axis(0), Slice::from(from..to));
                 let inputs = state.family.inputs(group.split_at(Axis(1), pos).0);
                 let pass = Pass { family: &state.family, weights: &weights, inputs: &inputs };
@@ -244,7 +271,8 @@ impl TorchEngine {
 struct Unembedded {
     /// Sum of the losses in nats, `[1]`.
     loss: Tensor,
-    /// Its derivative by what is unembedded, `[row, d_model]`, and by the unembedding, `[d_model, d_vocab]` in float32.
+    /// Its derivative by what is unembedded, `[row, d_model]`, and by the unembedding, `[d_model,
+    /// d_vocab]` in float32.
     d_h: Tensor,
     d_unembed: Tensor,
 }
@@ -281,7 +309,11 @@ impl Pass<'_> {
         self.from(0, &x, taps)
     }
 
-    fn captured(&self, hooks: &[Hook], interventions: &[Intervention]) -> BTreeMap<Hook, ArrayD<f32>> {
+    fn captured(
+        &self,
+        hooks: &[Hook],
+        interventions: &[Intervention],
+    ) -> BTreeMap<Hook, ArrayD<f32>> {
         let mut taps = Interventions::new(interventions, hooks, self.family.device);
         let _ = self.whole(&mut taps);
         taps.captured.into_iter().map(|(hook, value)| (hook, to_array(&value))).collect()
@@ -312,7 +344,11 @@ impl Engine for TorchEngine {
         })
     }
 
-    fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, gradients: &mut Params) -> Result<f32, Error> {
+    fn loss_and_gradients(
+        &mut self,
+        examples: ArrayView2<u32>,
+        gradients: &mut Params,
+    ) -> Result<f32, Error> {
         gradients.check(&self.config)?;
         guarded(self.on, || {
             let (sum, gradient, weight) = self.loss_and_gradient(&self.state(), examples)?;
@@ -321,17 +357,27 @@ impl Engine for TorchEngine {
         })
     }
 
-    fn losses_under(&self, examples: ArrayView2<u32>, sets: &[&[Intervention]]) -> Result<Vec<Array2<f32>>, Error> {
+    fn losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error> {
         let pos = examples.ncols().saturating_sub(1);
         let groups = self.in_groups(examples, pos, sets, &[], |pass, group, sets| {
             let (_, targets) = split(group);
             let targets = pass.family.ids(targets).flatten(0, 1).unsqueeze(1);
-            let frozen: Vec<Hook> = sets.iter().flatten().filter(|i| is_frozen(i)).map(Intervention::hook).collect();
-            // What the sets have in common: the streams without interventions, and the patterns that are kept.
+            let frozen: Vec<Hook> =
+                sets.iter().flatten().filter(|i| is_frozen(i)).map(Intervention::hook).collect();
+            // What the sets have in common: the streams without interventions, and the patterns
+            // that are kept.
             let mut clean = Interventions::new(&[], &frozen, pass.family.device);
             let residuals = pass.residuals(&mut clean);
             let losses = sets.iter().map(|set| {
-                let first = set.iter().map(|i| first_layer(i.hook())).min().unwrap_or(Some(self.config.n_layers));
+                let first = set
+                    .iter()
+                    .map(|i| first_layer(i.hook()))
+                    .min()
+                    .unwrap_or(Some(self.config.n_layers));
                 let mut taps = Interventions::new(set, &[], pass.family.device);
                 taps.clean = Some(&clean.captured);
                 let h = match first {
@@ -341,11 +387,13 @@ impl Engine for TorchEngine {
                 self.losses_of(&h.flatten(0, 1), &pass.weights.unembed, &targets)
             });
             let each = losses.map(|losses| {
-                Array2::from_shape_vec((group.nrows(), pos), to_host(&losses)).expect("one loss a target")
+                Array2::from_shape_vec((group.nrows(), pos), to_host(&losses))
+                    .expect("one loss a target")
             });
             each.collect::<Vec<_>>()
         })?;
-        let of_set = |set: usize| join(&groups.iter().map(|group| group[set].view()).collect::<Vec<_>>());
+        let of_set =
+            |set: usize| join(&groups.iter().map(|group| group[set].view()).collect::<Vec<_>>());
         Ok((0..sets.len()).map(of_set).collect())
     }
 
@@ -358,21 +406,28 @@ impl Engine for TorchEngine {
         for hook in hooks {
             check_hook(&self.config, *hook).map_err(Error::Hook)?;
         }
-        let groups = self.in_groups(tokens, tokens.ncols(), &[interventions], hooks, |pass, _, sets| {
-            let set = with_frozen_patterns(&sets[0], |hooks| Ok(pass.captured(hooks, &[])))?;
-            Ok(pass.captured(hooks, &set))
-        })?;
+        let groups =
+            self.in_groups(tokens, tokens.ncols(), &[interventions], hooks, |pass, _, sets| {
+                let set = with_frozen_patterns(&sets[0], |hooks| Ok(pass.captured(hooks, &[])))?;
+                Ok(pass.captured(hooks, &set))
+            })?;
         let groups: Vec<_> = groups.into_iter().collect::<Result<_, Error>>()?;
-        let by_hook = |hook: &Hook| join(&groups.iter().map(|group| group[hook].view()).collect::<Vec<_>>());
+        let by_hook =
+            |hook: &Hook| join(&groups.iter().map(|group| group[hook].view()).collect::<Vec<_>>());
         Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
     }
 
-    fn logits(&self, tokens: ArrayView2<u32>, interventions: &[Intervention]) -> Result<Array3<f32>, Error> {
-        let groups = self.in_groups(tokens, tokens.ncols(), &[interventions], &[], |pass, _, sets| {
-            let set = with_frozen_patterns(&sets[0], |hooks| Ok(pass.captured(hooks, &[])))?;
-            let h = pass.whole(&mut Interventions::new(&set, &[], pass.family.device));
-            Ok(to_array(&h.matmul(&pass.weights.unembed)))
-        })?;
+    fn logits(
+        &self,
+        tokens: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array3<f32>, Error> {
+        let groups =
+            self.in_groups(tokens, tokens.ncols(), &[interventions], &[], |pass, _, sets| {
+                let set = with_frozen_patterns(&sets[0], |hooks| Ok(pass.captured(hooks, &[])))?;
+                let h = pass.whole(&mut Interventions::new(&set, &[], pass.family.device));
+                Ok(to_array(&h.matmul(&pass.weights.unembed)))
+            })?;
         let groups: Vec<_> = groups.into_iter().collect::<Result<_, Error>>()?;
         let whole = join(&groups.iter().map(|group| group.view()).collect::<Vec<_>>());
         Ok(whole.into_dimensionality().expect("logits have three axes"))
@@ -389,14 +444,23 @@ impl TorchEngine {
         let (rows, at_once) = (h.size()[0], self.rows_at_once());
         let parts = (0..rows).step_by(at_once as usize).map(|from| {
             let part = |x: &Tensor| x.narrow(0, from, at_once.min(rows - from));
-            -part(h).matmul(unembed).log_softmax(1, None).gather(1, &part(targets), false).squeeze_dim(1)
+            -part(h)
+                .matmul(unembed)
+                .log_softmax(1, None)
+                .gather(1, &part(targets), false)
+                .squeeze_dim(1)
         });
         Tensor::cat(&parts.collect::<Vec<_>>(), 0)
     }
 }
 
 impl Resident for TorchEngine {
-    fn load(&mut self, params: &Params, moments: [&Params; 2], kinds: &[ParameterKind]) -> Result<(), Error> {
+    fn load(
+        &mut self,
+        params: &Params,
+        moments: [&Params; 2],
+        kinds: &[ParameterKind],
+    ) -> Result<(), Error> {
         for params in moments {
             params.check(&self.config)?;
         }
@@ -430,7 +494,8 @@ impl Resident for TorchEngine {
             let _ = divisor.g_mul_scalar_(-step.corrections[0] / (step.lr * root_of_c2));
             for ((parameter, &place), kind) in parameters.iter_mut().zip(&*places).zip(kinds) {
                 if kind.lr_scale != 1.0 {
-                    let _ = part(&divisor, place, &parameter.size()).g_mul_scalar_(kind.lr_scale.recip());
+                    let _ = part(&divisor, place, &parameter.size())
+                        .g_mul_scalar_(kind.lr_scale.recip());
                 }
                 if kind.decays && step.weight_decay != 0.0 {
                     let _ = parameter.g_mul_scalar_(1.0 - step.lr * step.weight_decay);
@@ -453,7 +518,9 @@ impl Resident for TorchEngine {
             let state = self.state();
             let training = state.training.as_ref().expect("load comes first");
             let [m, v] = moments;
-            for (row, to) in [(&state.weights, params), (&training.moments[0], m), (&training.moments[1], v)] {
+            for (row, to) in
+                [(&state.weights, params), (&training.moments[0], m), (&training.moments[1], v)]
+            {
                 to.check(&self.config)?;
                 fill(to, &to_host(row));
             }
@@ -462,7 +529,8 @@ impl Resident for TorchEngine {
     }
 }
 
-/// The layer at whose input a pass with a change at `hook` leaves the one without; none for a change below all layers.
+/// The layer at whose input a pass with a change at `hook` leaves the one without; none for a
+/// change below all layers.
 fn first_layer(hook: Hook) -> Option<usize> {
     match hook {
         Hook::Embed => None,
@@ -488,8 +556,9 @@ fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
     (inputs, targets)
 }
 
-/// Where each parameter begins in a row, and the row's length. Each begins at a multiple of 128 bytes of bfloat16: products
-/// of matrices that do not lie at a multiple of 16 are several times slower on a GPU.
+/// Where each parameter begins in a row, and the row's length. Each begins at a multiple of 128
+/// bytes of bfloat16: products of matrices that do not lie at a multiple of 16 are several times
+/// slower on a GPU.
 fn places(params: &Params) -> (Vec<usize>, usize) {
     let mut end = 0;
     let places = params.iter().map(|(_, value)| {
@@ -547,7 +616,9 @@ fn to_array(tensor: &Tensor) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(&shape), to_host(tensor)).expect("data fills its shape")
 }
 
-fn join<D: ndarray::RemoveAxis>(groups: &[ndarray::ArrayView<'_, f32, D>]) -> ndarray::Array<f32, D> {
+fn join<D: ndarray::RemoveAxis>(
+    groups: &[ndarray::ArrayView<'_, f32, D>],
+) -> ndarray::Array<f32, D> {
     concatenate(Axis(0), groups).expect("groups differ only in their number of examples")
 }
 
@@ -583,7 +654,8 @@ impl Tap for Interventions<'_> {
 
     fn at(&mut self, hook: Hook, mut value: Tensor) -> Tensor {
         // Any other pattern of the set wins over one that is kept.
-        let (kept, others): (Vec<_>, Vec<_>) = Interventions::at(self, hook).partition(|i| is_frozen(i));
+        let (kept, others): (Vec<_>, Vec<_>) =
+            Interventions::at(self, hook).partition(|i| is_frozen(i));
         for intervention in kept.into_iter().chain(others) {
             match intervention {
                 Intervention::Replace { value: new, .. } => value = self.upload(new),
@@ -591,7 +663,8 @@ impl Tap for Interventions<'_> {
                     // A copy: heads of it may be written over.
                     value = self.clean.expect("made for sets that keep patterns")[&hook].copy();
                 }
-                // z and a head's vectors are [batch, pos, head, d_head], a pattern [batch, head, query, key].
+                // z and a head's vectors are [batch, pos, head, d_head], a pattern [batch, head,
+                // query, key].
                 Intervention::ReplaceHead { head, value: new, .. } => {
                     value.narrow(2, *head as i64, 1).copy_(&self.upload(new).unsqueeze(2));
                 }

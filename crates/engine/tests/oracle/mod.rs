@@ -10,7 +10,8 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that divide nothing, clamps.
+/// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that
+/// divide nothing, clamps.
 pub const CASES: [&str; 7] = [
     "one_layer_smeared",
     "two_layer",
@@ -21,9 +22,10 @@ pub const CASES: [&str; 7] = [
     "two_layer_forbid_induction",
 ];
 
-/// By how much float32 may differ from float64, whose values here are of order 1; gradients, relative to their norm, ten times
-/// as much. `cuda` rounds the factors of products to TF32, which alone makes 1.5e-2 of an activation (fixtures/oracle/tf32.py);
-/// on an H100 the first differences were those of that computation to three digits.
+/// By how much float32 may differ from float64, whose values here are of order 1; gradients,
+/// relative to their norm, ten times as much. `cuda` rounds the factors of products to TF32, which
+/// alone makes 1.5e-2 of an activation (fixtures/oracle/tf32.py); on an H100 the first differences
+/// were those of that computation to three digits.
 const TOLERANCES: [(&str, f64); 8] = [
     ("cpu", 1e-5),
     ("flex", 1e-5),
@@ -40,8 +42,8 @@ pub fn tolerance(engine: &dyn Engine) -> f64 {
     found.unwrap_or_else(|| panic!("{} has no tolerance", engine.name())).1
 }
 
-/// By how much two computations may differ that are the same on paper, and in which an exact engine rounds alike. A device
-/// that picks its kernels by timing them may pick another in between.
+/// By how much two computations may differ that are the same on paper, and in which an exact engine
+/// rounds alike. A device that picks its kernels by timing them may pick another in between.
 pub fn equal(engine: &dyn Engine) -> f64 {
     match engine.exactness() {
         Exactness::Exact => 1e-6,
@@ -54,7 +56,8 @@ pub fn devices() -> impl Iterator<Item = BurnDevice> {
     BurnDevice::KINDS.into_iter().filter(|device| device.missing().is_none())
 }
 
-/// The model on every engine of a device: libtorch is reached directly, and by burn. `kept`: training stays on the device.
+/// The model on every engine of a device: libtorch is reached directly, and by burn. `kept`:
+/// training stays on the device.
 pub fn engines_on(
     device: BurnDevice,
     bf16: bool,
@@ -70,7 +73,8 @@ pub fn engines_on(
     engines
 }
 
-/// The model on every engine that this build and this machine have: those of the devices, and ours with each instruction set.
+/// The model on every engine that this build and this machine have: those of the devices, and ours
+/// with each instruction set.
 pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
     let mut engines: Vec<Box<dyn Engine>> =
         devices().flat_map(|device| engines_on(device, false, false, config, params)).collect();
@@ -80,10 +84,11 @@ pub fn engines(config: &ModelConfig, params: &Params) -> Vec<Box<dyn Engine>> {
     engines
 }
 
-/// A folder two below the repository's root. cargo says where when it runs a test; a binary that was carried to another
-/// machine is told by who runs it there (fixtures/gpu/session.py).
+/// A folder two below the repository's root. cargo says where when it runs a test; a binary that
+/// was carried to another machine is told by who runs it there (fixtures/gpu/session.py).
 fn crate_folder() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// One model and all that PyTorch computed for it.
@@ -98,7 +103,8 @@ pub struct Oracle {
 impl Oracle {
     pub fn load(name: &'static str) -> Self {
         let path = |end: &str| crate_folder().join(format!("../../fixtures/oracle/{name}.{end}"));
-        let mut json: Value = serde_json::from_slice(&std::fs::read(path("json")).unwrap()).unwrap();
+        let mut json: Value =
+            serde_json::from_slice(&std::fs::read(path("json")).unwrap()).unwrap();
         let adamw = json.as_object_mut().unwrap().remove("adamw").unwrap();
         let bytes = std::fs::read(path("safetensors")).unwrap();
         let (mut arrays, mut tokens) = (BTreeMap::new(), None);
@@ -106,13 +112,20 @@ impl Oracle {
             let words = view.data().chunks_exact(8).map(|b| <[u8; 8]>::try_from(b).unwrap());
             if view.dtype() == Dtype::I64 {
                 let ids = words.map(|b| u32::try_from(i64::from_le_bytes(b)).unwrap()).collect();
-                tokens = Some(Array2::from_shape_vec((view.shape()[0], view.shape()[1]), ids).unwrap());
+                tokens =
+                    Some(Array2::from_shape_vec((view.shape()[0], view.shape()[1]), ids).unwrap());
             } else {
                 let values = words.map(f64::from_le_bytes).collect();
                 arrays.insert(key, ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap());
             }
         }
-        Self { name, config: serde_json::from_value(json).unwrap(), adamw, tokens: tokens.unwrap(), arrays }
+        Self {
+            name,
+            config: serde_json::from_value(json).unwrap(),
+            adamw,
+            tokens: tokens.unwrap(),
+            arrays,
+        }
     }
 
     pub fn get(&self, name: &str) -> &ArrayD<f64> {
@@ -121,16 +134,29 @@ impl Oracle {
 
     /// The parameters dumped under `prefix`.
     pub fn params(&self, prefix: &str) -> Params {
-        Params::from_fn(&self.config, |name, _| self.get(&format!("{prefix}{name}")).mapv(|x| x as f32))
+        Params::from_fn(&self.config, |name, _| {
+            self.get(&format!("{prefix}{name}")).mapv(|x| x as f32)
+        })
     }
 
-    /// Asserts that `found` is the dumped array to within `tolerance`, and returns the largest difference.
-    pub fn close<'a>(&self, name: &str, found: impl IntoIterator<Item = &'a f32>, tolerance: f64) -> f64 {
+    /// Asserts that `found` is the dumped array to within `tolerance`, and returns the largest
+    /// difference.
+    pub fn close<'a>(
+        &self,
+        name: &str,
+        found: impl IntoIterator<Item = &'a f32>,
+        tolerance: f64,
+    ) -> f64 {
         let expected = self.get(name);
         let found: Vec<f32> = found.into_iter().copied().collect();
         assert_eq!(found.len(), expected.len(), "{}: {name}", self.name);
-        let largest = found.iter().zip(expected).fold(0f64, |m, (f, e)| m.max((f64::from(*f) - e).abs()));
-        assert!(largest <= tolerance, "{}: {name} differs by {largest:e}, more than {tolerance:e}", self.name);
+        let largest =
+            found.iter().zip(expected).fold(0f64, |m, (f, e)| m.max((f64::from(*f) - e).abs()));
+        assert!(
+            largest <= tolerance,
+            "{}: {name} differs by {largest:e}, more than {tolerance:e}",
+            self.name
+        );
         largest
     }
 }

@@ -38,7 +38,13 @@ pub(crate) struct Written {
 
 impl Tensor {
     /// A tensor of `blocks` blocks a row.
-    pub(crate) fn new(name: &str, kind: Kind, rows: &[usize], blocks: usize, byte: impl FnMut(usize) -> u8) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        kind: Kind,
+        rows: &[usize],
+        blocks: usize,
+        byte: impl FnMut(usize) -> u8,
+    ) -> Self {
         let (values, size) = kind.block();
         let count: usize = rows.iter().product::<usize>() * blocks * size;
         let shape = rows.iter().copied().chain([blocks * values]).collect();
@@ -54,8 +60,10 @@ impl Writer {
     /// A small file with all there is.
     pub(crate) fn small() -> Self {
         let strings = ["<|bos|>", "", "Ġthe", "naïve"].map(str::to_owned).to_vec();
-        let nested =
-            Array::Array(vec![Array::Array(vec![Array::I32(vec![1, 2])]), Array::String(vec!["a".to_owned()])]);
+        let nested = Array::Array(vec![
+            Array::Array(vec![Array::I32(vec![1, 2])]),
+            Array::String(vec!["a".to_owned()]),
+        ]);
         let entry = |key: &str, value| (key.to_owned(), value);
         let metadata = vec![
             entry("general.architecture", Value::String("llama".to_owned())),

@@ -1,4 +1,5 @@
-//! What training did to the losses over the step of the same-token score: what the removals are held against.
+//! What training did to the losses over the step of the same-token score: what the removals are
+//! held against.
 
 use std::{fs, path::Path};
 
@@ -15,8 +16,8 @@ use crate::{
     stages::step_file,
 };
 
-/// How training changed the losses while the same-token score made its step: the before-and-after vector (paper.md, 2),
-/// over every token of the ablations' examples.
+/// How training changed the losses while the same-token score made its step: the before-and-after
+/// vector (paper.md, 2), over every token of the ablations' examples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Change {
     /// The last kept snapshot at or before the step's start.
@@ -27,12 +28,15 @@ pub(super) struct Change {
     pub(super) squares: Vec<f32>,
 }
 
-/// The change of a measured run, and the differences that it is made of, `[example, index]`; nothing if the same-token
-/// score makes no step after the warm-up.
+/// The change of a measured run, and the differences that it is made of, `[example, index]`;
+/// nothing if the same-token score makes no step after the warm-up.
 ///
 /// # Errors
 /// A run that is not measured, or losses that are not those of its examples.
-pub(super) fn change(spec: &RunSpec, folder: &Path) -> Result<Option<(Change, Array2<f32>)>, Error> {
+pub(super) fn change(
+    spec: &RunSpec,
+    folder: &Path,
+) -> Result<Option<(Change, Array2<f32>)>, Error> {
     let rows: Vec<IclRow> = read_rows(folder).unwrap_or_default();
     let kept = spec.snapshot_steps();
     if !rows.iter().map(|row| row.step).eq(kept.iter().copied()) {
@@ -43,22 +47,32 @@ pub(super) fn change(spec: &RunSpec, folder: &Path) -> Result<Option<(Change, Ar
         )));
     }
     let scores = rows.iter().map(|row| (row.step, row.same_token_score)).collect::<Vec<_>>();
-    let Some([before_step, after_step]) = change_steps(&scores, spec.train.warmup_steps, spec.tokens_per_step()) else {
+    let Some([before_step, after_step]) =
+        change_steps(&scores, spec.train.warmup_steps, spec.tokens_per_step())
+    else {
         return Ok(None);
     };
     let shape = [examples_of(&spec.evaluation), spec.model.n_ctx];
     let [before, after] = [before_step, after_step].map(|step| losses_at(folder, step, shape));
     let difference = after? - before?;
-    let square = |row: ndarray::ArrayView1<f32>| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() as f32;
+    let square = |row: ndarray::ArrayView1<f32>| {
+        row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() as f32
+    };
     let squares = difference.outer_iter().map(square).collect();
     Ok(Some((Change { before_step, after_step, squares }, difference)))
 }
 
-/// The last of `scores`' snapshots, `(step, same-token score)`, at or before the step that the scores make from the end of
-/// the warm-up on, and the first at or after it; nothing if they make none, or are too few to tell.
-fn change_steps(scores: &[(u64, f64)], warmup_steps: u64, tokens_per_step: u64) -> Option<[u64; 2]> {
+/// The last of `scores`' snapshots, `(step, same-token score)`, at or before the step that the
+/// scores make from the end of the warm-up on, and the first at or after it; nothing if they make
+/// none, or are too few to tell.
+fn change_steps(
+    scores: &[(u64, f64)],
+    warmup_steps: u64,
+    tokens_per_step: u64,
+) -> Option<[u64; 2]> {
     let learning = scores.iter().filter(|(step, _)| *step >= warmup_steps);
-    let (tokens, values): (Vec<u64>, Vec<f64>) = learning.map(|&(step, score)| (step * tokens_per_step, score)).unzip();
+    let (tokens, values): (Vec<u64>, Vec<f64>) =
+        learning.map(|&(step, score)| (step * tokens_per_step, score)).unzip();
     let fit = find_step(&tokens, &values, None, &StepConfig::default()).ok()?.ok()?;
     let at = |step: &u64| (step * tokens_per_step) as f64;
     let steps: Vec<u64> = scores.iter().map(|&(step, _)| step).collect();
@@ -67,11 +81,14 @@ fn change_steps(scores: &[(u64, f64)], warmup_steps: u64, tokens_per_step: u64) 
     Some([*before, *after])
 }
 
-/// The losses of a snapshot's first examples as they were measured, of that shape: `[example, index]`.
+/// The losses of a snapshot's first examples as they were measured, of that shape: `[example,
+/// index]`.
 fn losses_at(folder: &Path, step: u64, shape: [usize; 2]) -> Result<Array2<f32>, Error> {
     let path = folder.join("losses").join(step_file(step));
     let bytes = fs::read(&path).map_err(Error::io(&path))?;
-    let stored = read_safetensors(&path, &bytes)?.remove("losses").and_then(|l| l.into_dimensionality::<Ix2>().ok());
+    let stored = read_safetensors(&path, &bytes)?
+        .remove("losses")
+        .and_then(|l| l.into_dimensionality::<Ix2>().ok());
     let [examples, n_ctx] = shape;
     let fits = |losses: &Array2<f32>| losses.nrows() >= examples && losses.ncols() == n_ctx;
     let Some(stored) = stored.filter(fits) else {
@@ -91,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_change_lies_between_the_snapshots_on_either_side_of_the_step() {
-        let steps: Vec<u64> = [0, 1, 2, 4, 8, 16].into_iter().chain((1..=25).map(|k| 20 * k)).collect();
+        let steps: Vec<u64> =
+            [0, 1, 2, 4, 8, 16].into_iter().chain((1..=25).map(|k| 20 * k)).collect();
         let curve = |score: &dyn Fn(f64) -> f64| -> Vec<(u64, f64)> {
             steps.iter().map(|&step| (step, score(step as f64))).collect()
         };
@@ -117,7 +135,10 @@ mod tests {
         assert_eq!(found, losses.slice_axis(Axis(0), Slice::from(..3)));
         for shape in [[5, 6], [4, 7]] {
             let error = losses_at(folder.path(), 20, shape).unwrap_err().to_string();
-            assert!(error.contains("step-00000020") && error.contains("measure the run again"), "{error}");
+            assert!(
+                error.contains("step-00000020") && error.contains("measure the run again"),
+                "{error}"
+            );
         }
         assert!(losses_at(folder.path(), 40, [3, 6]).is_err());
     }

@@ -40,13 +40,15 @@ pub fn last_effects(run: &Path) -> Result<Vec<HeadEffect>, Error> {
         ))
     })?;
     let change = |head: HeadId, kind: Downstream| {
-        let of =
-            |row: &&AblationRow| (row.step, row.layer, row.head, row.downstream) == (last, head.layer, head.head, kind);
+        let of = |row: &&AblationRow| {
+            (row.step, row.layer, row.head, row.downstream) == (last, head.layer, head.head, kind)
+        };
         rows.iter().find(of).map_or(f64::NAN, |row| row.same_token_change)
     };
     let effect = |row: HeadRow| {
         let head = HeadId { layer: row.layer, head: row.head };
-        let role = serde_json::to_value(row.role).ok().and_then(|role| role.as_str().map(str::to_string));
+        let role =
+            serde_json::to_value(row.role).ok().and_then(|role| role.as_str().map(str::to_string));
         HeadEffect {
             head,
             role: role.unwrap_or_default(),

@@ -57,20 +57,33 @@ impl Held {
         Self::on(examples, indices, same)
     }
 
-    pub(super) fn on(examples: Array2<u32>, indices: IclIndices, same: SameToken) -> Result<Self, Error> {
+    pub(super) fn on(
+        examples: Array2<u32>,
+        indices: IclIndices,
+        same: SameToken,
+    ) -> Result<Self, Error> {
         let fresh = same
             .fresh(examples.view())
             .map_err(|source| Error::Metric { place: "ablation examples".into(), source })?;
         Ok(Self { examples, fresh, indices, same })
     }
 
-    pub(super) fn under(&self, engine: &dyn Engine, params: &Params, ablations: &[Ablation]) -> Result<Under, Error> {
-        let on =
-            |examples: &Array2<u32>| losses_under(&Inputs { engine, params, examples: examples.view() }, ablations);
+    pub(super) fn under(
+        &self,
+        engine: &dyn Engine,
+        params: &Params,
+        ablations: &[Ablation],
+    ) -> Result<Under, Error> {
+        let on = |examples: &Array2<u32>| {
+            losses_under(&Inputs { engine, params, examples: examples.view() }, ablations)
+        };
         Ok(Under { long: on(&self.examples)?, fresh: on(&self.fresh)? })
     }
 
-    pub(super) fn scores(&self, [long, fresh]: [&Array2<f32>; 2]) -> Result<Scores, induction_metrics::Error> {
+    pub(super) fn scores(
+        &self,
+        [long, fresh]: [&Array2<f32>; 2],
+    ) -> Result<Scores, induction_metrics::Error> {
         let icl = icl_by_example(long.view(), &self.indices)?;
         Ok(Scores { icl, same_token: self.same.by_example(long.view(), fresh.view())? })
     }

@@ -28,13 +28,15 @@ pub(super) const FILE: &str = "knockouts.jsonl";
 /// Control sets that are drawn beside the induction heads, if there are as many different ones.
 const CONTROL_SETS: usize = 50;
 
-/// Heads of control sets match prefixes less than this: one that matches them a little, though too little to be called an
-/// induction head, is a small dose of the treatment.
+/// Heads of control sets match prefixes less than this: one that matches them a little, though too
+/// little to be called an induction head, is a small dose of the treatment.
 const CONTROL_BELOW: f64 = 0.1;
 
-/// The patterns made from tokens that previous-token heads are given, and those that induction heads are.
+/// The patterns made from tokens that previous-token heads are given, and those that induction
+/// heads are.
 const PREVIOUS_TOKEN_PATTERNS: &[IdealPattern] = &[IdealPattern::PreviousToken];
-const INDUCTION_PATTERNS: &[IdealPattern] = &[IdealPattern::InductionOneToken, IdealPattern::InductionTwoTokens];
+const INDUCTION_PATTERNS: &[IdealPattern] =
+    &[IdealPattern::InductionOneToken, IdealPattern::InductionTwoTokens];
 
 /// A line of `knockouts.jsonl`: the last snapshot under one ablation.
 #[derive(Serialize)]
@@ -66,18 +68,25 @@ pub(super) fn heads_at(folder: &Path, step: u64) -> Result<Vec<HeadRow>, Error> 
     Ok(heads)
 }
 
-/// Everything that the last snapshot is put through, by name. Induction heads are those that match prefixes, whether or
-/// not they pass the copying score's threshold (paper.md, 11; 0: D3).
-pub(super) fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'static str, Option<Ablation>)> {
+/// Everything that the last snapshot is put through, by name. Induction heads are those that match
+/// prefixes, whether or not they pass the copying score's threshold (paper.md, 11; 0: D3).
+pub(super) fn knockouts(
+    config: &ModelConfig,
+    heads: &[HeadRow],
+) -> Vec<(&'static str, Option<Ablation>)> {
     let id = |row: &HeadRow| HeadId { layer: row.layer, head: row.head };
     let ordered = |roles: &[Role], score: &str| -> Vec<HeadId> {
         let mut of: Vec<&HeadRow> = heads.iter().filter(|row| roles.contains(&row.role)).collect();
         of.sort_by(|a, b| b.score(score).total_cmp(&a.score(score)));
         of.into_iter().map(id).collect()
     };
-    let induction = ordered(&[Role::Induction, Role::AntiCopyingPrefix, Role::PrefixMatching], "prefix_matching");
+    let induction = ordered(
+        &[Role::Induction, Role::AntiCopyingPrefix, Role::PrefixMatching],
+        "prefix_matching",
+    );
     let previous = ordered(&[Role::PreviousToken], "previous_token");
-    let attends_before = |row: &&HeadRow| row.score("previous_token") > RoleThresholds::default().previous_token;
+    let attends_before =
+        |row: &&HeadRow| row.score("previous_token") > RoleThresholds::default().previous_token;
     let others: Vec<HeadId> = heads
         .iter()
         .filter(|row| row.score("prefix_matching") < CONTROL_BELOW && !attends_before(row))
@@ -108,9 +117,13 @@ pub(super) fn knockouts(config: &ModelConfig, heads: &[HeadRow]) -> Vec<(&'stati
             }
         }
     }
-    for (heads, patterns) in [(&previous, PREVIOUS_TOKEN_PATTERNS), (&induction, INDUCTION_PATTERNS)] {
+    for (heads, patterns) in
+        [(&previous, PREVIOUS_TOKEN_PATTERNS), (&induction, INDUCTION_PATTERNS)]
+    {
         for &head in heads {
-            patterns.iter().for_each(|&pattern| add("substitute", Ablation::Substitute { head, pattern }));
+            patterns
+                .iter()
+                .for_each(|&pattern| add("substitute", Ablation::Substitute { head, pattern }));
         }
     }
     if let Some(&to) = induction.first() {
@@ -143,12 +156,17 @@ pub(super) fn knockout_lines(
     tokens: u64,
 ) -> Result<Vec<u8>, Error> {
     let place = |source| Error::Metric { place: format!("step {step}"), source };
-    let ablations: Vec<Ablation> = named.iter().filter_map(|(_, ablation)| ablation.clone()).collect();
+    let ablations: Vec<Ablation> =
+        named.iter().filter_map(|(_, ablation)| ablation.clone()).collect();
     let losses = held.under(engine, params, &ablations)?;
     let mut ablated = losses.ablated();
     let mut text = Vec::new();
     for (name, ablation) in named {
-        let of = if ablation.is_some() { ablated.next().expect("one an ablation") } else { losses.clean() };
+        let of = if ablation.is_some() {
+            ablated.next().expect("one an ablation")
+        } else {
+            losses.clean()
+        };
         let Scores { icl, same_token } = held.scores(of).map_err(place)?;
         let [long, _] = of;
         let row = Knockout {
@@ -179,7 +197,13 @@ mod tests {
 
     #[test]
     fn controls_match_no_prefixes_and_paths_are_cut_by_what_heads_attend_to() {
-        let config = ModelConfig { n_layers: 3, d_model: 20, n_heads: 5, d_head: 4, ..ModelConfig::default() };
+        let config = ModelConfig {
+            n_layers: 3,
+            d_model: 20,
+            n_heads: 5,
+            d_head: 4,
+            ..ModelConfig::default()
+        };
         // Prefix matching, attention to the token before, and the role.
         let of = |layer: usize, head: usize| match (layer, head) {
             (1, 0) => (0.0, 0.4, Role::PreviousToken),
@@ -200,31 +224,54 @@ mod tests {
             .collect();
         let all = knockouts(&config, &rows);
         let sets = |name: &str| -> Vec<Vec<HeadId>> {
-            let of = all.iter().filter(|(of, _)| *of == name).filter_map(|(_, ablation)| match ablation {
-                Some(Ablation::Heads { heads, .. }) => Some(heads.clone()),
-                _ => None,
-            });
+            let of =
+                all.iter().filter(|(of, _)| *of == name).filter_map(
+                    |(_, ablation)| match ablation {
+                        Some(Ablation::Heads { heads, .. }) => Some(heads.clone()),
+                        _ => None,
+                    },
+                );
             of.step_by(2).collect()
         };
         assert_eq!(sets("induction-heads"), [[head(2, 0), head(2, 1)]]);
-        assert_eq!(sets("control-matched"), [[head(2, 3), head(2, 4)]], "the layer's only pair that matches nothing");
+        assert_eq!(
+            sets("control-matched"),
+            [[head(2, 3), head(2, 4)]],
+            "the layer's only pair that matches nothing"
+        );
         let controls = sets("control");
-        // All pairs of the nine others that neither match prefixes nor attend to the token before, but for that one.
+        // All pairs of the nine others that neither match prefixes nor attend to the token before,
+        // but for that one.
         assert_eq!(controls.len(), 35);
-        assert!(controls.iter().flatten().all(|h| of(h.layer, h.head).0 < 0.1 && of(h.layer, h.head).1 < 0.3));
-        assert!(controls.iter().flatten().any(|h| *h == head(0, 0)), "copying is no reason to be left out");
+        assert!(
+            controls
+                .iter()
+                .flatten()
+                .all(|h| of(h.layer, h.head).0 < 0.1 && of(h.layer, h.head).1 < 0.3)
+        );
+        assert!(
+            controls.iter().flatten().any(|h| *h == head(0, 0)),
+            "copying is no reason to be left out"
+        );
 
         let paths = |name: &str| -> Vec<(Vec<HeadId>, Reads)> {
-            let of = all.iter().filter(|(of, _)| *of == name).filter_map(|(_, ablation)| match ablation {
-                Some(Ablation::Paths { from, to, into }) if *to == head(2, 0) => Some((from.clone(), *into)),
-                _ => None,
-            });
+            let of =
+                all.iter().filter(|(of, _)| *of == name).filter_map(
+                    |(_, ablation)| match ablation {
+                        Some(Ablation::Paths { from, to, into }) if *to == head(2, 0) => {
+                            Some((from.clone(), *into))
+                        }
+                        _ => None,
+                    },
+                );
             of.collect()
         };
         let before = vec![head(0, 1), head(0, 2), head(1, 0)];
-        let others: Vec<HeadId> = heads_of(&config).filter(|head| head.layer < 2 && !before.contains(head)).collect();
-        let each =
-            |from: &Vec<HeadId>| [Reads::Queries, Reads::Keys, Reads::Values].map(|into| (from.clone(), into)).to_vec();
+        let others: Vec<HeadId> =
+            heads_of(&config).filter(|head| head.layer < 2 && !before.contains(head)).collect();
+        let each = |from: &Vec<HeadId>| {
+            [Reads::Queries, Reads::Keys, Reads::Values].map(|into| (from.clone(), into)).to_vec()
+        };
         assert_eq!(paths("paths-previous-token"), each(&before));
         assert_eq!(paths("paths-others"), each(&others));
         assert_eq!(all.iter().filter(|(name, _)| *name == "path").count(), 3 * 10);

@@ -1,4 +1,5 @@
-//! Every head removed at the snapshots that the spec says, and the last snapshot's other ablations (docs/FORMATS.md: ablations).
+//! Every head removed at the snapshots that the spec says, and the last snapshot's other ablations
+//! (docs/FORMATS.md: ablations).
 
 mod change;
 mod effects;
@@ -28,7 +29,9 @@ use self::{
 use crate::{
     Error,
     measure::tables::{keep, read_rows, write_json, write_rows},
-    stages::{OverSnapshots, RunContext, Snapshot, check_weights, drive, manifest_hashes, step_file},
+    stages::{
+        OverSnapshots, RunContext, Snapshot, check_weights, drive, manifest_hashes, step_file,
+    },
     status::Stage,
 };
 
@@ -58,12 +61,13 @@ struct Meta {
     knockouts: Option<String>,
 }
 
-/// Removes every head of each snapshot that the spec says and that this was not yet done for, then puts the last snapshot through
-/// sets of heads, other fills, ideal patterns and cut paths. Tables grow with each snapshot, each write whole.
+/// Removes every head of each snapshot that the spec says and that this was not yet done for, then
+/// puts the last snapshot through sets of heads, other fills, ideal patterns and cut paths. Tables
+/// grow with each snapshot, each write whole.
 ///
 /// # Errors
-/// A run that is not measured, or that another process works on; the engine's, the metrics' and the system's;
-/// [`Error::Interrupted`] after a signal. Whatever the error, what is done is kept.
+/// A run that is not measured, or that another process works on; the engine's, the metrics' and the
+/// system's; [`Error::Interrupted`] after a signal. Whatever the error, what is done is kept.
 pub fn ablate(context: &RunContext<'_>) -> Result<(), Error> {
     let RunContext { spec, source, run, .. } = context;
     let by_index = context.measurements_in("ablations")?;
@@ -95,7 +99,8 @@ impl OverSnapshots for Ablating<'_> {
     fn snapshot(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
         let model = &self.spec.model;
         let losses = self.held.under(at.engine, at.params, &single_heads(model, &KINDS))?;
-        let new = sweep_rows(model, &self.held, &losses, self.left.change.as_ref(), at.step, at.tokens)?;
+        let new =
+            sweep_rows(model, &self.held, &losses, self.left.change.as_ref(), at.step, at.tokens)?;
         self.left.rows.extend(new);
         at.lease.check()?;
         let changes = loss_changes(model, &losses.long)?.into_dyn();
@@ -151,12 +156,14 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     };
     let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let by_index = folder.join("ablations");
-    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && by_index.join(step_file(*step)).exists());
+    meta.snapshots.retain(|step, hash| {
+        hashes.get(step) == Some(hash) && by_index.join(step_file(*step)).exists()
+    });
     keep(&mut rows, &meta.snapshots);
     let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
     let of_last = steps.last().and_then(|last| hashes.get(last));
-    let knockouts_done =
-        meta.knockouts.as_ref() == of_last && (of_last.is_none() || folder.join(knockouts::FILE).exists());
+    let knockouts_done = meta.knockouts.as_ref() == of_last
+        && (of_last.is_none() || folder.join(knockouts::FILE).exists());
     Ok(Left { meta, rows, change: difference, hashes, missing, knockouts_done })
 }
 

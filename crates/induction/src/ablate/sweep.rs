@@ -23,7 +23,8 @@ pub(super) struct AblationRow {
     pub(super) layer: usize,
     pub(super) head: usize,
     pub(super) downstream: Downstream,
-    /// ICL score without the head minus the score with it: above 0 the head contributes (paper.md, 2).
+    /// ICL score without the head minus the score with it: above 0 the head contributes (paper.md,
+    /// 2).
     pub(super) icl_change: f64,
     pub(super) icl_change_stderr: Option<f64>,
     /// Mean loss without the head minus the loss with it.
@@ -33,8 +34,9 @@ pub(super) struct AblationRow {
     pub(super) same_token_change: f64,
     pub(super) same_token_change_stderr: Option<f64>,
     pub(super) same_token_change_by_example: Vec<f32>,
-    /// Of each example, the product of what the removal does to its losses with what training did to them over the
-    /// [`Change`], summed over indices, in nats squared: below 0 the removal undoes it. Empty without a change.
+    /// Of each example, the product of what the removal does to its losses with what training did
+    /// to them over the [`Change`], summed over indices, in nats squared: below 0 the removal
+    /// undoes it. Empty without a change.
     pub(super) undone_by_example: Vec<f32>,
 }
 
@@ -62,7 +64,8 @@ pub(super) fn sweep_rows(
         .zip(losses.ablated())
         .map(|((HeadId { layer, head }, downstream), ablated)| {
             let without = held.scores(ablated).map_err(place)?;
-            let (icl_change, icl_change_stderr) = paired_change(&clean.icl, &without.icl).map_err(place)?;
+            let (icl_change, icl_change_stderr) =
+                paired_change(&clean.icl, &without.icl).map_err(place)?;
             let (same_token_change, same_token_change_stderr) =
                 paired_change(&clean.same_token, &without.same_token).map_err(place)?;
             let [long, _] = ablated;
@@ -79,7 +82,8 @@ pub(super) fn sweep_rows(
                 same_token_change,
                 same_token_change_stderr,
                 same_token_change_by_example: changes(&clean.same_token, &without.same_token),
-                undone_by_example: change.map_or_else(Vec::new, |change| along(change, &losses.long.clean, long)),
+                undone_by_example: change
+                    .map_or_else(Vec::new, |change| along(change, &losses.long.clean, long)),
             })
         })
         .collect()
@@ -89,8 +93,8 @@ fn changes(with: &[f64], without: &[f64]) -> Vec<f32> {
     with.iter().zip(without).map(|(with, without)| (without - with) as f32).collect()
 }
 
-/// Of each example, the product of `change` with the losses' change from `clean` to `ablated`, summed over indices; all
-/// are `[example, index]`.
+/// Of each example, the product of `change` with the losses' change from `clean` to `ablated`,
+/// summed over indices; all are `[example, index]`.
 fn along(change: &Array2<f32>, clean: &Array2<f32>, ablated: &Array2<f32>) -> Vec<f32> {
     let rows = change.outer_iter().zip(clean.outer_iter()).zip(ablated.outer_iter());
     rows.map(|((change, clean), ablated)| {
@@ -103,7 +107,8 @@ fn along(change: &Array2<f32>, clean: &Array2<f32>, ablated: &Array2<f32>) -> Ve
 /// What each removal does to the loss by index: `[layer, head, kind, index]`.
 pub(super) fn loss_changes(config: &ModelConfig, losses: &Losses) -> Result<Array4<f32>, Error> {
     let by_index = |losses: &Array2<f32>| {
-        loss_by_index(losses.view()).map_err(|source| Error::Metric { place: "loss by index".into(), source })
+        loss_by_index(losses.view())
+            .map_err(|source| Error::Metric { place: "loss by index".into(), source })
     };
     let clean = by_index(&losses.clean)?;
     let mut out = Array4::zeros((config.n_layers, config.n_heads, KINDS.len(), clean.len()));
@@ -144,12 +149,15 @@ mod tests {
         // Of the third ablation: head 0.1 with everything above free to change.
         let of = 2;
         let removed = [Intervention::ZeroHead { layer: 0, head: 1 }];
-        let losses_of = |examples: &Array2<u32>, set: &[Intervention]| engine.losses(examples.view(), set).unwrap();
+        let losses_of = |examples: &Array2<u32>, set: &[Intervention]| {
+            engine.losses(examples.view(), set).unwrap()
+        };
         let score = |set: &[Intervention]| {
             let (long, fresh) = (losses_of(&held.examples, set), losses_of(&held.fresh, set));
             same.by_example(long.view(), fresh.view()).unwrap()
         };
-        let expected: Vec<f64> = score(&removed).iter().zip(score(&[])).map(|(without, with)| without - with).collect();
+        let expected: Vec<f64> =
+            score(&removed).iter().zip(score(&[])).map(|(without, with)| without - with).collect();
 
         let change = &losses.long.ablated[of] - &losses.long.clean;
         let rows = sweep_rows(&config, &held, &losses, Some(&change), 7, 700).unwrap();
@@ -160,14 +168,23 @@ mod tests {
             assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
         }
         assert!((row.same_token_change - expected.iter().sum::<f64>() / 5.0).abs() < 1e-9);
-        assert!(row.same_token_change_stderr.is_some() && expected.iter().any(|x| x.abs() > 1e-3), "{expected:?}");
+        assert!(
+            row.same_token_change_stderr.is_some() && expected.iter().any(|x| x.abs() > 1e-3),
+            "{expected:?}"
+        );
         // Along itself, it is its own square.
         for (found, change) in row.undone_by_example.iter().zip(change.outer_iter()) {
             let square: f32 = change.iter().map(|x| x * x).sum();
-            assert!((found - square).abs() < 1e-4 * square && square > 0.0, "{found} is not {square}");
+            assert!(
+                (found - square).abs() < 1e-4 * square && square > 0.0,
+                "{found} is not {square}"
+            );
         }
         let undone = sweep_rows(&config, &held, &losses, Some(&-change), 7, 700).unwrap();
-        assert!(undone[of].undone_by_example.iter().all(|&x| x < 0.0), "what takes it back is negative");
+        assert!(
+            undone[of].undone_by_example.iter().all(|&x| x < 0.0),
+            "what takes it back is negative"
+        );
         let none = sweep_rows(&config, &held, &losses, None, 7, 700).unwrap();
         assert!(none.iter().all(|row| row.undone_by_example.is_empty()));
         assert_eq!(none[of].same_token_change_by_example, row.same_token_change_by_example);

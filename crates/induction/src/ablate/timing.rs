@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{held::Held, sweep::KINDS};
 use crate::{Error, bench::median, device::Device, source::Source, stages::load_finite_model};
 
-/// How long the removal of every head of one snapshot takes: one JSON line of `induction bench ablate`.
+/// How long the removal of every head of one snapshot takes: one JSON line of `induction bench
+/// ablate`.
 #[derive(Clone, Debug, Serialize)]
 pub struct AblateTiming {
     /// The engine.
@@ -22,14 +23,16 @@ pub struct AblateTiming {
     pub ablations: usize,
     /// Tokens that each is run on, those of the fresh windows among them.
     pub tokens: usize,
-    /// All of them, with the run without any, on examples and fresh windows, in seconds; the median.
+    /// All of them, with the run without any, on examples and fresh windows, in seconds; the
+    /// median.
     pub sweep_s: f64,
     /// Of it, one ablation's share.
     pub ablation_s: f64,
 }
 
-/// Times the removal of every head of a snapshot, in both kinds, on the current threads; leaves the examples' losses in a
-/// file if asked: `clean` `[example, index]` and `ablated` `[layer, head, kind, example * index]`, full before pattern-preserving.
+/// Times the removal of every head of a snapshot, in both kinds, on the current threads; leaves the
+/// examples' losses in a file if asked: `clean` `[example, index]` and `ablated` `[layer, head,
+/// kind, example * index]`, full before pattern-preserving.
 ///
 /// # Errors
 /// A damaged snapshot, too few held-out examples, or a file that cannot be written.
@@ -60,9 +63,11 @@ pub fn time_ablate(
         let each = losses.clean.len();
         let flat: Vec<f32> = losses.ablated.iter().flatten().copied().collect();
         let shape = (config.n_layers, config.n_heads, KINDS.len(), each);
-        let ablated = Array4::from_shape_vec(shape, flat).expect("one loss a token and ablation").into_dyn();
+        let ablated =
+            Array4::from_shape_vec(shape, flat).expect("one loss a token and ablation").into_dyn();
         let clean = losses.clean.into_dyn();
-        let bytes = write_safetensors([("clean".to_string(), &clean), ("ablated".to_string(), &ablated)]);
+        let bytes =
+            write_safetensors([("clean".to_string(), &clean), ("ablated".to_string(), &ablated)]);
         induction_files::write_atomic(path, &bytes).map_err(Error::io(path))?;
     }
     let sweep_s = median(seconds);

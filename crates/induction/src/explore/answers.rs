@@ -28,7 +28,8 @@ pub(super) struct PromptRow {
     behaviour: Behaviour,
 }
 
-/// A head on the prompts of one behaviour, each share the mean over prompts of the mean over their queries.
+/// A head on the prompts of one behaviour, each share the mean over prompts of the mean over their
+/// queries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Behaviour {
     /// `literal copying`, `translation` or `pattern matching`.
@@ -49,9 +50,10 @@ pub struct Behaviour {
     pub share_among_stderr: Option<f64>,
     /// The same with attention spread evenly over them.
     pub chance_among: f64,
-    /// The same with attention spread over them by how many tokens the words before them share with the words before the
-    /// query (evenly where none shares any): what copying literally would reach, without any pattern. Nothing but for
-    /// `pattern matching`, whose answer literal copying can guess.
+    /// The same with attention spread over them by how many tokens the words before them share with
+    /// the words before the query (evenly where none shares any): what copying literally would
+    /// reach, without any pattern. Nothing but for `pattern matching`, whose answer literal copying
+    /// can guess.
     pub literal_share_among: Option<f64>,
     /// How many positions are judged, over all prompts.
     pub queries: usize,
@@ -65,8 +67,10 @@ impl Row for PromptRow {
     const FILE: &'static str = "prompts.jsonl";
 
     fn key(&self) -> [u64; 6] {
-        let behaviour =
-            BEHAVIOURS.iter().position(|name| *name == self.behaviour.behaviour).unwrap_or(BEHAVIOURS.len());
+        let behaviour = BEHAVIOURS
+            .iter()
+            .position(|name| *name == self.behaviour.behaviour)
+            .unwrap_or(BEHAVIOURS.len());
         [self.step, behaviour as u64, self.behaviour.layer as u64, self.behaviour.head as u64, 0, 0]
     }
 }
@@ -83,7 +87,9 @@ pub(super) fn ask(
     let Answers { behaviours, shown } = answers(engine, params, prompts)?;
     let mut rows: Vec<PromptRow> =
         behaviours.into_iter().map(|behaviour| PromptRow { step, tokens, behaviour }).collect();
-    let maps = shown.iter().map(|(prompt, maps)| (format!(".{}", prompt.behaviour.replace(' ', "_")), maps));
+    let maps = shown
+        .iter()
+        .map(|(prompt, maps)| (format!(".{}", prompt.behaviour.replace(' ', "_")), maps));
     write_maps(&folder.join("maps/prompts.safetensors"), maps)?;
     let prompts: Vec<&Prompt> = shown.iter().map(|(prompt, _)| prompt).collect();
     write_json(&folder.join(PROMPTS), &prompts)?;
@@ -99,10 +105,15 @@ pub(crate) struct Answers {
 }
 
 /// Puts prompts to a model.
-pub(crate) fn answers(engine: &dyn Engine, params: &Params, prompts: &[Prompt]) -> Result<Answers, Error> {
+pub(crate) fn answers(
+    engine: &dyn Engine,
+    params: &Params,
+    prompts: &[Prompt],
+) -> Result<Answers, Error> {
     let mut answers = Answers { behaviours: Vec::new(), shown: Vec::new() };
     for behaviour in BEHAVIOURS {
-        let of: Vec<&Prompt> = prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
+        let of: Vec<&Prompt> =
+            prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
         let mut scores: Vec<Array3<f64>> = Vec::new();
         for &prompt in &of {
             let maps = Maps::of(engine, params, &prompt.ids, behaviour)?;
@@ -128,7 +139,9 @@ fn behaviours(behaviour: &str, prompts: &[&Prompt], scores: &[Array3<f64>]) -> V
     let literal: Option<Vec<f64>> = prompts.iter().map(literal).collect();
     let all = (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h)));
     all.map(|(layer, head)| {
-        let over = |k: usize| mean_stderr(&scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>());
+        let over = |k: usize| {
+            mean_stderr(&scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>())
+        };
         let ((share, share_stderr), (share_among, share_among_stderr)) = (over(0), over(2));
         Behaviour {
             behaviour: behaviour.to_string(),
@@ -149,8 +162,8 @@ fn behaviours(behaviour: &str, prompts: &[&Prompt], scores: &[Array3<f64>]) -> V
     .collect()
 }
 
-/// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the targets, and in all; each
-/// a mean over the queries of one prompt.
+/// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the
+/// targets, and in all; each a mean over the queries of one prompt.
 fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
     let (layers, heads, ..) = maps.attention.dim();
     let queries: Vec<_> = prompt.asked().collect();
@@ -160,9 +173,11 @@ fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
         let sum = |map: ArrayView3<f32>, at: usize, keys: &[usize]| -> f64 {
             keys.iter().map(|&key| f64::from(map[[h, at, key]])).sum()
         };
-        let (attention, attribution) = (maps.attention.index_axis(Axis(0), l), maps.attribution.index_axis(Axis(0), l));
+        let (attention, attribution) =
+            (maps.attention.index_axis(Axis(0), l), maps.attribution.index_axis(Axis(0), l));
         for query in &queries {
-            let (right, kind) = (sum(attention, query.at, &query.targets), sum(attention, query.at, &query.among));
+            let (right, kind) =
+                (sum(attention, query.at, &query.targets), sum(attention, query.at, &query.among));
             let all: Vec<usize> = (0..=query.at).collect();
             let of = |part: usize, whole: usize| part as f64 / whole as f64;
             let each = [
@@ -192,9 +207,10 @@ mod tests {
     #[test]
     fn shares_and_chances_are_counted() {
         let mut attention = Array4::zeros((1, 1, 4, 4));
-        for (at, row) in [[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
-            .into_iter()
-            .enumerate()
+        for (at, row) in
+            [[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
+                .into_iter()
+                .enumerate()
         {
             row.into_iter().enumerate().for_each(|(key, share)| attention[[0, 0, at, key]] = share);
         }
@@ -210,7 +226,11 @@ mod tests {
             ids: vec![0; 5],
             tokens: vec![String::new(); 5],
             // The last one is behind the last target and not asked.
-            queries: vec![query(2, &[1], &[1, 2]), query(3, &[1, 2], &[0, 1, 2]), query(4, &[1], &[1])],
+            queries: vec![
+                query(2, &[1], &[1, 2]),
+                query(3, &[1, 2], &[0, 1, 2]),
+                query(4, &[1], &[1]),
+            ],
         };
         let scores = prompt_scores(&prompt, &maps);
         let expected = [
@@ -239,25 +259,37 @@ mod tests {
     }
 
     fn as_found(all: &[Prompt], on: &dyn Fn(&Prompt, &prompts::Query) -> Vec<f32>) -> Behaviour {
-        let all: Vec<&Prompt> = all.iter().filter(|prompt| prompt.behaviour == "pattern matching").collect();
-        let scores: Vec<Array3<f64>> =
-            all.iter().map(|prompt| prompt_scores(prompt, &head(prompt, &|query| on(prompt, query)))).collect();
+        let all: Vec<&Prompt> =
+            all.iter().filter(|prompt| prompt.behaviour == "pattern matching").collect();
+        let scores: Vec<Array3<f64>> = all
+            .iter()
+            .map(|prompt| prompt_scores(prompt, &head(prompt, &|query| on(prompt, query))))
+            .collect();
         behaviours("pattern matching", &all, &scores).remove(0)
     }
 
     /// A tokenizer of pieces of words, so that different words share some.
     #[test]
     fn a_literal_head_scores_its_baseline_and_a_pattern_matching_head_everything() {
-        let text = "january april august purple yellow monkey lizard strawberry pineapple cherry:0\n".repeat(20);
-        let tokenizer = BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 275).unwrap();
+        let text =
+            "january april august purple yellow monkey lizard strawberry pineapple cherry:0\n"
+                .repeat(20);
+        let tokenizer =
+            BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 275).unwrap();
         let all = prompts(&tokenizer, 512);
         let matching = as_found(&all, &|prompt, query| {
             let share = 1.0 / query.targets.len() as f32;
-            (0..prompt.ids.len()).map(|key| if query.targets.contains(&key) { share } else { 0.0 }).collect()
+            (0..prompt.ids.len())
+                .map(|key| if query.targets.contains(&key) { share } else { 0.0 })
+                .collect()
         });
-        assert!((matching.share - 1.0).abs() < 1e-6 && (matching.share_among - 1.0).abs() < 1e-6, "{matching:?}");
+        assert!(
+            (matching.share - 1.0).abs() < 1e-6 && (matching.share_among - 1.0).abs() < 1e-6,
+            "{matching:?}"
+        );
 
-        // Reads the tokens of a prompt as they stand there: those of the words of each line, and the place of its digit.
+        // Reads the tokens of a prompt as they stand there: those of the words of each line, and
+        // the place of its digit.
         let copying = as_found(&all, &|prompt, query| {
             let bytes = |k: usize| tokenizer.token_bytes(prompt.ids[k]).unwrap();
             let (mut lines, mut words) = (Vec::new(), Vec::new());
@@ -274,15 +306,20 @@ mod tests {
             let (asked, own) = lines.pop().unwrap();
             assert_eq!(asked, query.at + 1);
             assert_eq!(lines.iter().map(|(k, _)| *k).collect::<Vec<_>>(), query.among);
-            let shared: Vec<usize> =
-                lines.iter().map(|(_, words)| words.iter().filter(|id| own.contains(id)).count()).collect();
+            let shared: Vec<usize> = lines
+                .iter()
+                .map(|(_, words)| words.iter().filter(|id| own.contains(id)).count())
+                .collect();
             let nothing = shared.iter().all(|&count| count == 0);
             // Half of its attention rests at the start: that is not among the digits.
             let mut on = vec![0.0; prompt.ids.len()];
             on[0] = 0.5;
             for ((k, _), &count) in lines.iter().zip(&shared) {
-                let of =
-                    if nothing { 1.0 / lines.len() as f32 } else { count as f32 / shared.iter().sum::<usize>() as f32 };
+                let of = if nothing {
+                    1.0 / lines.len() as f32
+                } else {
+                    count as f32 / shared.iter().sum::<usize>() as f32
+                };
                 on[*k] = 0.5 * of;
             }
             on
@@ -290,7 +327,13 @@ mod tests {
         let baseline = copying.literal_share_among.unwrap();
         assert!((copying.share_among - baseline).abs() < 1e-6, "{copying:?}");
         assert_eq!(matching.literal_share_among, Some(baseline), "no matter of the head");
-        assert!((baseline - copying.chance_among).abs() > 1e-3, "pieces of words are shared: {copying:?}");
-        assert!(baseline < 0.5 && copying.queries > 64 && copying.queries == matching.queries, "{copying:?}");
+        assert!(
+            (baseline - copying.chance_among).abs() > 1e-3,
+            "pieces of words are shared: {copying:?}"
+        );
+        assert!(
+            baseline < 0.5 && copying.queries > 64 && copying.queries == matching.queries,
+            "{copying:?}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! What the report's reader can explore: the losses of a text's tokens over training, and what every head attends to and
-//! adds to the prediction, on that text and on argument 4's prompts (docs/FORMATS.md: maps).
+//! What the report's reader can explore: the losses of a text's tokens over training, and what
+//! every head attends to and adds to the prediction, on that text and on argument 4's prompts
+//! (docs/FORMATS.md: maps).
 
 mod answers;
 mod maps;
@@ -32,8 +33,8 @@ use crate::{
 pub use self::answers::Behaviour;
 pub(crate) use self::answers::answers;
 
-/// Positions of the text that maps are kept of, the start token among them. A page holds the maps of every head of every
-/// model at many snapshots, and they grow with the square of this.
+/// Positions of the text that maps are kept of, the start token among them. A page holds the maps
+/// of every head of every model at many snapshots, and they grow with the square of this.
 pub const MAP_TOKENS: usize = 128;
 
 /// Raised whenever a definition here changes, so that stored maps are made again.
@@ -78,13 +79,13 @@ impl Row for TextRow {
     }
 }
 
-/// Follows a text over every kept snapshot whose weights are there, keeps every head's maps at those whose weights will
-/// stay, and puts the prompts to the last one. `text`: a file; without one the last text, or a held-out example.
+/// Follows a text over every kept snapshot whose weights are there, keeps every head's maps at
+/// those whose weights will stay, and puts the prompts to the last one. `text`: a file; without one
+/// the last text, or a held-out example.
 ///
 /// # Errors
-/// A text that cannot be used, a run that another process works on, the engine's, the metrics' and the system's;
-/// [`Error::Interrupted`] after a signal.
-/// Whatever the error, what is done is kept.
+/// A text that cannot be used, a run that another process works on, the engine's, the metrics' and
+/// the system's; [`Error::Interrupted`] after a signal. Whatever the error, what is done is kept.
 pub fn explore(context: &RunContext<'_>, text: Option<&Path>) -> Result<(), Error> {
     let RunContext { spec, source, run, .. } = context;
     let folder = context.measurements();
@@ -147,7 +148,11 @@ impl OverSnapshots for Exploring<'_> {
 
     fn last(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
         let n_ctx = self.context.spec.model.n_ctx;
-        let prompts = self.context.source.tokenizer().map_or_else(Vec::new, |tokenizer| prompts(tokenizer, n_ctx));
+        let prompts = self
+            .context
+            .source
+            .tokenizer()
+            .map_or_else(Vec::new, |tokenizer| prompts(tokenizer, n_ctx));
         at.lease.check()?;
         ask(at.engine, at.params, &prompts, &self.folder, at.step, at.tokens)?;
         self.left.meta.prompts = self.left.hashes.get(&at.step).cloned();
@@ -187,12 +192,17 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
     let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
     let hashes = manifest_hashes(run, &steps)?;
-    let complete = |step: &u64| !mapped.contains(step) || folder.join("maps").join(step_file(*step)).exists();
+    let complete =
+        |step: &u64| !mapped.contains(step) || folder.join("maps").join(step_file(*step)).exists();
     meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
     keep(&mut rows, &meta.snapshots);
     // Of the others the weights may be gone: they have been thinned.
     let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
-    let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step) && there(step)).collect();
+    let missing = steps
+        .iter()
+        .copied()
+        .filter(|step| !meta.snapshots.contains_key(step) && there(step))
+        .collect();
     let last = steps[steps.len() - 1];
     let asked = meta.prompts.as_ref() == hashes.get(&last)
         && [text::FILE, PROMPTS, PromptRow::FILE, "maps/prompts.safetensors"]

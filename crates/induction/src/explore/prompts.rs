@@ -1,8 +1,9 @@
-//! Argument 4's three behaviours as prompts, with the tokens that each ought to attend to (paper.md, 6).
+//! Argument 4's three behaviours as prompts, with the tokens that each ought to attend to
+//! (paper.md, 6).
 //!
-//! A prompt is text with marked bytes, so it can be read by any tokenizer. A query is the token before the one in which a
-//! marked word begins: what it attends to helps to predict the word. All words are plain ASCII, of which every byte-level
-//! tokenizer has the bytes.
+//! A prompt is text with marked bytes, so it can be read by any tokenizer. A query is the token
+//! before the one in which a marked word begins: what it attends to helps to predict the word. All
+//! words are plain ASCII, of which every byte-level tokenizer has the bytes.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -38,8 +39,9 @@ pub(crate) struct Query {
     pub(crate) targets: Vec<usize>,
     /// All positions of the targets' kind, right and wrong; chance is taken among these, too.
     pub(crate) among: Vec<usize>,
-    /// Of the attention on `among`, what would go to targets if it went to each place by how many different tokens the words
-    /// before it share with the words before the query; evenly where none shares any. Nothing where no words are marked.
+    /// Of the attention on `among`, what would go to targets if it went to each place by how many
+    /// different tokens the words before it share with the words before the query; evenly where
+    /// none shares any. Nothing where no words are marked.
     pub(crate) literal: Option<f64>,
 }
 
@@ -50,8 +52,8 @@ impl Prompt {
     }
 }
 
-/// Marked text. A mark is asked for from its second appearance of `what` on, if it is judged; its targets are the earlier
-/// marks of the same `what`, among the earlier marks of another group.
+/// Marked text. A mark is asked for from its second appearance of `what` on, if it is judged; its
+/// targets are the earlier marks of the same `what`, among the earlier marks of another group.
 struct Marked {
     text: String,
     marks: Vec<Mark>,
@@ -96,7 +98,10 @@ impl Marked {
         let spans: Vec<Option<(usize, usize)>> = self
             .marks
             .iter()
-            .map(|mark| (mark.at.end <= end_of_text).then(|| (holding(mark.at.start), holding(mark.at.end - 1))))
+            .map(|mark| {
+                (mark.at.end <= end_of_text)
+                    .then(|| (holding(mark.at.start), holding(mark.at.end - 1)))
+            })
             .collect();
         let tokens_of = |mark: &Mark| -> BTreeSet<u32> {
             let of = mark.words.iter().flat_map(|word| holding(word.start)..=holding(word.end - 1));
@@ -108,8 +113,11 @@ impl Marked {
             let at = first - 1;
             let earlier = |fits: &dyn Fn(&Mark) -> bool| -> Vec<usize> {
                 let of = self.marks[..k].iter().zip(&spans).filter(|(mark, _)| fits(mark));
-                let mut positions: Vec<usize> =
-                    of.filter_map(|(_, span)| *span).flat_map(|(a, b)| a..=b).filter(|&j| j <= at).collect();
+                let mut positions: Vec<usize> = of
+                    .filter_map(|(_, span)| *span)
+                    .flat_map(|(a, b)| a..=b)
+                    .filter(|&j| j <= at)
+                    .collect();
                 positions.dedup();
                 positions
             };
@@ -118,19 +126,27 @@ impl Marked {
             if mark.judged && !targets.is_empty() && at > 0 {
                 let words = tokens_of(mark);
                 let shared = |other: &&Mark| tokens_of(other).intersection(&words).count() as f64;
-                let others: Vec<&Mark> = self.marks[..k].iter().filter(|other| other.group != mark.group).collect();
+                let others: Vec<&Mark> =
+                    self.marks[..k].iter().filter(|other| other.group != mark.group).collect();
                 let mut weights: Vec<f64> = others.iter().map(shared).collect();
                 if weights.iter().all(|&weight| weight == 0.0) {
                     weights.fill(1.0);
                 }
-                let right = others.iter().zip(&weights).filter(|(other, _)| other.what == mark.what);
+                let right =
+                    others.iter().zip(&weights).filter(|(other, _)| other.what == mark.what);
                 let right: f64 = right.map(|(_, weight)| weight).sum();
                 let literal = (!words.is_empty()).then(|| right / weights.iter().sum::<f64>());
                 queries.push(Query { at, targets, among, literal });
             }
         }
-        let tokens = ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>().ok()?;
-        (!queries.is_empty()).then(|| Prompt { behaviour: behaviour.to_string(), ids, tokens, queries })
+        let tokens =
+            ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>().ok()?;
+        (!queries.is_empty()).then(|| Prompt {
+            behaviour: behaviour.to_string(),
+            ids,
+            tokens,
+            queries,
+        })
     }
 }
 
@@ -145,7 +161,10 @@ pub(crate) fn prompts(tokenizer: &dyn Tokenizer, n_ctx: usize) -> Vec<Prompt> {
         (0..PATTERN_DRAWS).map(pattern).collect(),
     ];
     let each = BEHAVIOURS.iter().zip(marked);
-    each.flat_map(|(name, all)| all.into_iter().filter_map(|marked| marked.prompt(name, tokenizer, n_ctx))).collect()
+    each.flat_map(|(name, all)| {
+        all.into_iter().filter_map(|marked| marked.prompt(name, tokenizer, n_ctx))
+    })
+    .collect()
 }
 
 /// Told again word for word. Each word's answer is the same word of the first telling.
@@ -167,7 +186,8 @@ fn literal(passage: &str) -> Marked {
     marked
 }
 
-/// The same sentence in English, French and German, word by word with what it stands for; `-` for nothing.
+/// The same sentence in English, French and German, word by word with what it stands for; `-` for
+/// nothing.
 const SENTENCES: [[&str; 3]; 4] = [
     [
         "the/0 small/1 dog/2 eats/3 the/4 red/5 apple/6 in/7 the/8 garden/9",
@@ -209,7 +229,8 @@ fn translation(sentence: &[&str; 3]) -> Marked {
     marked
 }
 
-/// Random prompts of the third behaviour; the first is drawn in the report. Few lines of each are judged, about three.
+/// Random prompts of the third behaviour; the first is drawn in the report. Few lines of each are
+/// judged, about three.
 const PATTERN_DRAWS: u64 = 32;
 /// Lines of each, as far as the context holds them.
 const PATTERN_LINES: usize = 16;
@@ -219,17 +240,19 @@ const COLOURS: [&str; 5] = ["blue", "gray", "purple", "yellow", "green"];
 const ANIMALS: [&str; 7] = ["bird", "snake", "frog", "lion", "fish", "monkey", "lizard"];
 const FRUITS: [&str; 6] = ["grape", "pear", "strawberry", "kiwi", "pineapple", "cherry"];
 
-/// Lines such as `april frog:0` (paper.md, 6): the digit says which of the four pairs of kinds the two words are. A line is
-/// judged if both of its words are new: where one stood earlier, a head that copies literally finds its digit, which is the
-/// right one more often than by chance.
+/// Lines such as `april frog:0` (paper.md, 6): the digit says which of the four pairs of kinds the
+/// two words are. A line is judged if both of its words are new: where one stood earlier, a head
+/// that copies literally finds its digit, which is the right one more often than by chance.
 fn pattern(draw: u64) -> Marked {
     let mut random = stream(EVALUATION_SEED, "pattern-matching prompt", draw);
     let mut marked = Marked { text: String::new(), marks: Vec::new() };
     let mut seen = HashSet::new();
     for line in 0..PATTERN_LINES {
         let class = random.random_range(0..4usize);
-        let first = if class < 2 { MONTHS.choose(&mut random) } else { COLOURS.choose(&mut random) };
-        let second = if class % 2 == 0 { ANIMALS.choose(&mut random) } else { FRUITS.choose(&mut random) };
+        let first =
+            if class < 2 { MONTHS.choose(&mut random) } else { COLOURS.choose(&mut random) };
+        let second =
+            if class % 2 == 0 { ANIMALS.choose(&mut random) } else { FRUITS.choose(&mut random) };
         let (first, second) = (first.expect("not empty"), second.expect("not empty"));
         let before = marked.push(first);
         marked.push(" ");
@@ -280,7 +303,9 @@ mod tests {
         let copying = prompts.iter().find(|prompt| prompt.behaviour == "literal copying").unwrap();
         for Query { at, targets, .. } in &copying.queries {
             // The second telling is tokenized as the first, but for its first token.
-            assert!(copying.ids[targets[0]] == copying.ids[at + 1] || *at < copying.ids.len() / 2 + 2);
+            assert!(
+                copying.ids[targets[0]] == copying.ids[at + 1] || *at < copying.ids.len() / 2 + 2
+            );
         }
         let pattern = prompts.iter().find(|prompt| prompt.behaviour == "pattern matching").unwrap();
         for Query { at, targets, .. } in &pattern.queries {
@@ -295,7 +320,8 @@ mod tests {
         for line in text.lines() {
             let (words, digit) = line.split_once(':').unwrap();
             let (first, second) = words.split_once(' ').unwrap();
-            let class = 2 * usize::from(COLOURS.contains(&first)) + usize::from(FRUITS.contains(&second));
+            let class =
+                2 * usize::from(COLOURS.contains(&first)) + usize::from(FRUITS.contains(&second));
             assert_eq!(digit, class.to_string(), "{line}");
         }
     }
@@ -313,8 +339,16 @@ mod tests {
             let lines = lines(&marked.text);
             for (k, mark) in marked.marks.iter().enumerate() {
                 let stood = |word: &&str| lines[..k].iter().any(|(words, _)| words.contains(word));
-                assert_eq!(mark.judged, !lines[k].0.iter().any(stood), "line {k} of {}", marked.text);
-                assert_eq!(mark.words.iter().map(|word| &marked.text[word.clone()]).collect::<Vec<_>>(), lines[k].0);
+                assert_eq!(
+                    mark.judged,
+                    !lines[k].0.iter().any(stood),
+                    "line {k} of {}",
+                    marked.text
+                );
+                assert_eq!(
+                    mark.words.iter().map(|word| &marked.text[word.clone()]).collect::<Vec<_>>(),
+                    lines[k].0
+                );
             }
         }
         let queries: usize = prompts(&tokenizer(), 512)
@@ -325,15 +359,19 @@ mod tests {
         assert!(queries > 64, "{queries} are too few");
     }
 
-    /// Where each word is a token, no line of new words shares one with another, and a literal head finds nothing.
+    /// Where each word is a token, no line of new words shares one with another, and a literal head
+    /// finds nothing.
     #[test]
     fn whole_words_leave_a_literal_head_chance() {
         let all: String = [MONTHS.as_slice(), &COLOURS, &ANIMALS, &FRUITS].concat().join(" ");
-        // Each word begins a line, too, and each digit ends one. The vocabulary is all that such a text has.
+        // Each word begins a line, too, and each digit ends one. The vocabulary is all that such a
+        // text has.
         let text = format!("{all}\n{}:0\n", all.replace(' ', ":1:2:3\n")).repeat(50);
-        let tokenizer = BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 371).unwrap();
-        let prompts: Vec<Prompt> =
-            (0..PATTERN_DRAWS).filter_map(|draw| pattern(draw).prompt("", &tokenizer, 512)).collect();
+        let tokenizer =
+            BpeTokenizer::train(&[Document { id: "a".to_string(), text }], 371).unwrap();
+        let prompts: Vec<Prompt> = (0..PATTERN_DRAWS)
+            .filter_map(|draw| pattern(draw).prompt("", &tokenizer, 512))
+            .collect();
         for query in prompts.iter().flat_map(Prompt::asked) {
             let chance = query.targets.len() as f64 / query.among.len() as f64;
             assert!((query.literal.unwrap() - chance).abs() < 1e-12, "{query:?}");

@@ -29,13 +29,19 @@ struct Stored {
 }
 
 impl Text {
-    /// The text in `file`; without one, the text that `folder` was explored with last, or a held-out example.
+    /// The text in `file`; without one, the text that `folder` was explored with last, or a
+    /// held-out example.
     ///
     /// At most `n_ctx` tokens are read: a model of this family sees no more at once.
     ///
     /// # Errors
     /// A file that cannot be read or is too short, or data without a tokenizer to read it with.
-    pub(super) fn open(file: Option<&Path>, folder: &Path, source: &Source, n_ctx: usize) -> Result<Self, Error> {
+    pub(super) fn open(
+        file: Option<&Path>,
+        folder: &Path,
+        source: &Source,
+        n_ctx: usize,
+    ) -> Result<Self, Error> {
         if let Some(file) = file {
             let text = fs::read_to_string(file).map_err(Error::io(file))?;
             let Some(tokenizer) = source.tokenizer() else {
@@ -55,10 +61,15 @@ impl Text {
             ids.truncate(n_ctx);
             return Ok(Self::new(file.display().to_string(), source.bos(), ids));
         }
-        let stored = || -> Option<Stored> { serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok() };
+        let stored = || -> Option<Stored> {
+            serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
+        };
         let fits = |stored: &Stored| {
             (1..=n_ctx).contains(&stored.ids.len())
-                && stored.ids.iter().all(|&id| source.tokenizer().is_none_or(|t| (id as usize) < t.d_vocab()))
+                && stored
+                    .ids
+                    .iter()
+                    .all(|&id| source.tokenizer().is_none_or(|t| (id as usize) < t.d_vocab()))
         };
         if let Some(stored) = stored().filter(fits) {
             return Ok(Self::new(stored.name, source.bos(), stored.ids));
@@ -81,7 +92,9 @@ impl Text {
     pub(super) fn write(&self, folder: &Path, source: &Source) -> Result<(), Error> {
         let ids: Vec<u32> = self.tokens.iter().skip(1).copied().collect();
         let tokens = match source.tokenizer() {
-            Some(tokenizer) => ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>()?,
+            Some(tokenizer) => {
+                ids.iter().map(|&id| tokenizer.token_text(id)).collect::<Result<_, _>>()?
+            }
             None => ids.iter().map(u32::to_string).collect(),
         };
         write_json(&folder.join(FILE), &Stored { name: self.name.clone(), ids, tokens })
@@ -91,8 +104,9 @@ impl Text {
 /// Held-out examples among which a text is chosen.
 const CANDIDATES: usize = 64;
 
-/// The held-out example of which nearest to half of the pairs of neighbours have come before in it: one that has both
-/// something to complete and something new. Few examples have as many, and a list of numbers has more.
+/// The held-out example of which nearest to half of the pairs of neighbours have come before in it:
+/// one that has both something to complete and something new. Few examples have as many, and a list
+/// of numbers has more.
 fn repetitive_example(source: &Source) -> Result<(usize, Vec<u32>), Error> {
     let examples = source.held_out(1).and_then(|one| source.held_out(CANDIDATES).or(Ok(one)))?;
     let distance = |row: &[u32]| {

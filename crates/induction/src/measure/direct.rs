@@ -11,12 +11,13 @@ use super::weights;
 /// Vocabularies up to this size are taken whole.
 const WHOLE: usize = 4096;
 
-/// What takes the outputs of heads to the logits of some tokens: `W_U` with the final norm's gain (and, of layer norm, its
-/// centring) folded in.
+/// What takes the outputs of heads to the logits of some tokens: `W_U` with the final norm's gain
+/// (and, of layer norm, its centring) folded in.
 ///
-/// Of a large vocabulary only the tokens that are asked for have a column, less the mean over the whole vocabulary, and one
-/// more column makes the sum of all zero: so what is a logit less the mean logit stays exactly that, at a hundredth of the
-/// cost. Tokens then go by [`rename`](Self::rename).
+/// Of a large vocabulary only the tokens that are asked for have a column, less the mean over the
+/// whole vocabulary, and one more column makes the sum of all zero: so what is a logit less the
+/// mean logit stays exactly that, at a hundredth of the cost. Tokens then go by
+/// [`rename`](Self::rename).
 pub(crate) struct DirectPath {
     w_u: Array2<f32>,
     /// Layer norm's gain, which `direct_path_logits` folds with the centring.
@@ -26,13 +27,19 @@ pub(crate) struct DirectPath {
 }
 
 impl DirectPath {
-    pub(crate) fn new(config: &ModelConfig, params: &Params, tokens: impl IntoIterator<Item = u32>) -> Self {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        params: &Params,
+        tokens: impl IntoIterator<Item = u32>,
+    ) -> Self {
         let whole = params.unembedding();
-        let gain = params.get("ln_final.w").map(|_| weights::get::<Ix1>(params, "ln_final.w").to_owned());
+        let gain =
+            params.get("ln_final.w").map(|_| weights::get::<Ix1>(params, "ln_final.w").to_owned());
         let (mut w_u, tokens) = if config.d_vocab <= WHOLE {
             (whole.to_owned(), None)
         } else {
-            let tokens: Vec<u32> = tokens.into_iter().collect::<BTreeSet<u32>>().into_iter().collect();
+            let tokens: Vec<u32> =
+                tokens.into_iter().collect::<BTreeSet<u32>>().into_iter().collect();
             (centred_columns(whole, &tokens), Some(tokens))
         };
         if let (Normalization::RMS, Some(gain)) = (config.normalization, &gain) {
@@ -48,14 +55,18 @@ impl DirectPath {
     pub(crate) fn rename(&self, tokens: ArrayView2<u32>) -> Array2<u32> {
         match &self.tokens {
             None => tokens.to_owned(),
-            Some(known) => {
-                tokens.mapv(|token| known.binary_search(&token).expect("the path was made for its tokens") as u32)
-            }
+            Some(known) => tokens.mapv(|token| {
+                known.binary_search(&token).expect("the path was made for its tokens") as u32
+            }),
         }
     }
 
     /// `W_O W_U` of each head of a layer, `[head][d_head, column]`.
-    pub(crate) fn of_layer(&self, params: &Params, l: usize) -> induction_metrics::Result<Vec<Array2<f32>>> {
+    pub(crate) fn of_layer(
+        &self,
+        params: &Params,
+        l: usize,
+    ) -> induction_metrics::Result<Vec<Array2<f32>>> {
         let w_o = weights::get::<Ix3>(params, &format!("blocks.{l}.attn.W_O"));
         let gain = self.gain.as_ref().map(|gain| gain.view());
         w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, self.w_u.view())).collect()
@@ -78,8 +89,8 @@ fn centred_columns(w_u: ArrayView2<f32>, tokens: &[u32]) -> Array2<f32> {
     columns
 }
 
-/// `[pos, head, d_head]` values -> `[head, pos, column]` direct-path logits, a head for each of `unembed`; several heads may
-/// share values.
+/// `[pos, head, d_head]` values -> `[head, pos, column]` direct-path logits, a head for each of
+/// `unembed`; several heads may share values.
 pub(crate) fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array3<f32> {
     let (pos, kv_heads) = (v.len_of(Axis(0)), v.len_of(Axis(1)));
     let mut logits = Array3::zeros((unembed.len(), pos, unembed[0].ncols()));
@@ -97,7 +108,9 @@ mod tests {
     #[test]
     fn few_columns_say_what_all_do() {
         let random = |rows: usize, columns: usize| {
-            Array2::from_shape_fn((rows, columns), |(i, j)| (((i * 7919 + j * 104_729) % 1009) as f32 / 1009.0) - 0.4)
+            Array2::from_shape_fn((rows, columns), |(i, j)| {
+                (((i * 7919 + j * 104_729) % 1009) as f32 / 1009.0) - 0.4
+            })
         };
         let (w_u, x) = (random(6, 5000), random(3, 6));
         let tokens = [4u32, 17, 4999];

@@ -1,15 +1,15 @@
 //! What the heads of a model do: every measure of a head, by its name.
 //!
-//! [`MEASURES`] is the registry of those taken from activations: a new one is a function and a line there, and comes out
-//! in `heads.jsonl` with its standard error.
+//! [`MEASURES`] is the registry of those taken from activations: a new one is a function and a line
+//! there, and comes out in `heads.jsonl` with its standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use induction_engine::Engine;
 use induction_metrics::{
-    Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample, RoleScores,
-    RoleThresholds, attribution_scores, copying, detect_heads, prefix_matching, prefix_matching_literal,
-    previous_token, role,
+    Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample,
+    RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, prefix_matching,
+    prefix_matching_literal, previous_token, role,
 };
 use induction_model::{Hook, Params};
 use induction_train::EvaluationSpec;
@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{Error, source::EVALUATION_SEED};
 
-/// Examples of the paper's evaluators (paper.md, 3); the first of ours, whose mean is given beside that of all.
+/// Examples of the paper's evaluators (paper.md, 3); the first of ours, whose mean is given beside
+/// that of all.
 const PAPER_EXAMPLES: usize = 10;
 
-/// Bytes of patterns that a thread holds at once, one example's at least: those of long examples are large, and fresh
-/// memory is slow.
+/// Bytes of patterns that a thread holds at once, one example's at least: those of long examples
+/// are large, and fresh memory is slow.
 const AT_ONCE: usize = 4 << 20;
 
 /// What the evaluators run on: the same for every snapshot.
@@ -62,7 +63,8 @@ struct Seen<'a> {
     prefix: PrefixMatchingSample,
     /// `[example, head, query, key]`.
     pattern: ArrayView4<'a, f32>,
-    /// `[example, pos, head, d_head]`; empty on text and on all repeated tokens, where nothing asks for them.
+    /// `[example, pos, head, d_head]`; empty on text and on all repeated tokens, where nothing asks
+    /// for them.
     values: ArrayView4<'a, f32>,
     /// What takes a head's values to the logits, `[head][d_head, column]`.
     unembed: &'a [Array2<f32>],
@@ -76,7 +78,11 @@ struct Measure {
 }
 
 const MEASURES: &[Measure] = &[
-    Measure { sample: Sample::Text, names: &["previous_token"], take: |seen| Ok(vec![previous_token(seen.pattern)?]) },
+    Measure {
+        sample: Sample::Text,
+        names: &["previous_token"],
+        take: |seen| Ok(vec![previous_token(seen.pattern)?]),
+    },
     Measure {
         sample: Sample::Repeated,
         names: &["prefix_matching", "prefix_matching_literal"],
@@ -126,7 +132,8 @@ pub(super) fn is_current(scores: &BTreeMap<String, Option<f64>>) -> bool {
     names.copied().collect::<BTreeSet<_>>() == found.collect()
 }
 
-/// Two tables from what `take` says of each head, example by example, from pattern, direct-path logits and tokens.
+/// Two tables from what `take` says of each head, example by example, from pattern, direct-path
+/// logits and tokens.
 fn by_example(
     seen: &Seen<'_>,
     take: impl Fn(ArrayView3<f32>, ArrayView3<f32>, &[u32]) -> induction_metrics::Result<Vec<[f64; 2]>>,
@@ -135,7 +142,9 @@ fn by_example(
     let examples = seen.pattern.outer_iter().zip(seen.values.outer_iter()).zip(seen.tokens.rows());
     for (example, ((pattern, values), tokens)) in examples.enumerate() {
         let logits = value_logits(values, seen.unembed);
-        for (head, scores) in take(pattern, logits.view(), &tokens.to_vec())?.into_iter().enumerate() {
+        for (head, scores) in
+            take(pattern, logits.view(), &tokens.to_vec())?.into_iter().enumerate()
+        {
             tables.iter_mut().zip(scores).for_each(|(table, score)| table[[example, head]] = score);
         }
     }
@@ -156,10 +165,18 @@ impl Evaluators {
     ///
     /// # Errors
     /// Fewer allowed tokens than a block needs.
-    pub fn new(evaluation: &EvaluationSpec, text: Array2<u32>, bos: u32, allowed: &[u32]) -> Result<Self, Error> {
+    pub fn new(
+        evaluation: &EvaluationSpec,
+        text: Array2<u32>,
+        bos: u32,
+        allowed: &[u32],
+    ) -> Result<Self, Error> {
         let place = |source| Error::Metric { place: "evaluator tokens".into(), source };
         let examples = evaluation.head_examples;
-        let prefix = PrefixMatchingSample { block: evaluation.prefix_block, repeats: evaluation.prefix_repeats };
+        let prefix = PrefixMatchingSample {
+            block: evaluation.prefix_block,
+            repeats: evaluation.prefix_repeats,
+        };
         let repeated = prefix.batch(EVALUATION_SEED, examples, bos, allowed).map_err(place)?;
         let sample = CopyingSample { length: evaluation.prefix_block };
         let random = sample.batch(EVALUATION_SEED, examples, allowed).map_err(place)?;
@@ -176,14 +193,16 @@ impl Evaluators {
         let seen = engine.activations(self.repeated.view(), &hooks, &[])?;
         let mut best = 0.0f64;
         for hook in &hooks {
-            let scores = prefix_matching(rank4(&seen[hook]), self.repeated.view(), self.prefix).map_err(place)?;
+            let scores = prefix_matching(rank4(&seen[hook]), self.repeated.view(), self.prefix)
+                .map_err(place)?;
             let mean = scores.mean_axis(Axis(0)).expect("there are examples");
             best = mean.into_iter().fold(best, f64::max);
         }
         Ok(best)
     }
 
-    /// Every measure of every head, layer by layer; those from the weights alone only with `circuits`.
+    /// Every measure of every head, layer by layer; those from the weights alone only with
+    /// `circuits`.
     ///
     /// # Errors
     /// The engine's and the metrics'.
@@ -199,11 +218,15 @@ impl Evaluators {
         let config = engine.config();
         let sampled = self.repeated.iter().chain(&self.random).copied();
         let direct = DirectPath::new(config, params, sampled);
-        let unembed: Vec<_> =
-            (0..config.n_layers).map(|l| direct.of_layer(params, l)).collect::<Result<_, _>>().map_err(place)?;
+        let unembed: Vec<_> = (0..config.n_layers)
+            .map(|l| direct.of_layer(params, l))
+            .collect::<Result<_, _>>()
+            .map_err(place)?;
 
         let mut activation_scores = vec![BTreeMap::new(); config.n_layers];
-        let few = self.repeated.slice_axis(Axis(0), Slice::from(..self.repeated.nrows().min(PAPER_EXAMPLES)));
+        let few = self
+            .repeated
+            .slice_axis(Axis(0), Slice::from(..self.repeated.nrows().min(PAPER_EXAMPLES)));
         let samples = [
             (Sample::Text, self.text.view()),
             (Sample::Repeated, self.repeated.view()),
@@ -212,7 +235,8 @@ impl Evaluators {
         ];
         for (sample, tokens) in samples {
             let each = config.n_layers * config.n_heads * tokens.ncols().pow(2) * size_of::<f32>();
-            let batches: Vec<_> = tokens.axis_chunks_iter(Axis(0), (AT_ONCE / each).max(1)).collect();
+            let batches: Vec<_> =
+                tokens.axis_chunks_iter(Axis(0), (AT_ONCE / each).max(1)).collect();
             let batches: Vec<Vec<Tables>> = batches
                 .into_par_iter()
                 .with_max_len(1)
@@ -224,17 +248,21 @@ impl Evaluators {
         }
         let previous: Vec<Vec<f64>> = activation_scores
             .iter()
-            .map(|scores| scores["previous_token"].iter().map(|score| score.unwrap_or_default()).collect())
+            .map(|scores| {
+                scores["previous_token"].iter().map(|score| score.unwrap_or_default()).collect()
+            })
             .collect();
         let weight_scores = match circuits {
-            Some(circuits) => weights::scores(config, params, circuits, &previous).map_err(place)?,
+            Some(circuits) => {
+                weights::scores(config, params, circuits, &previous).map_err(place)?
+            }
             None => vec![vec![Vec::new(); config.n_heads]; config.n_layers],
         };
 
         let limits = match circuits {
-            Some(_) => {
-                RoleThresholds::for_ceiling(&weights::ceiling(config, params, self.random.view()).map_err(place)?)
-            }
+            Some(_) => RoleThresholds::for_ceiling(
+                &weights::ceiling(config, params, self.random.view()).map_err(place)?,
+            ),
             None => RoleThresholds::default(),
         };
         let mut rows = Vec::new();
@@ -242,7 +270,11 @@ impl Evaluators {
             for head in 0..config.n_heads {
                 let mut scores: BTreeMap<String, Option<f64>> =
                     columns.iter().map(|(name, column)| (name.clone(), column[head])).collect();
-                scores.extend(weight_scores[layer][head].iter().map(|(name, score)| (name.to_string(), *score)));
+                scores.extend(
+                    weight_scores[layer][head]
+                        .iter()
+                        .map(|(name, score)| (name.to_string(), *score)),
+                );
                 let of = |name: &str| scores[name].unwrap_or(f64::NAN);
                 let known = RoleScores {
                     prefix_matching: of("prefix_matching"),
@@ -270,7 +302,9 @@ impl Evaluators {
         let with_values = matches!(sample, Sample::FewRepeated | Sample::Random);
         let hooks: Vec<Hook> = layers
             .clone()
-            .flat_map(|l| std::iter::once(Hook::Pattern(l)).chain(with_values.then_some(Hook::V(l))))
+            .flat_map(|l| {
+                std::iter::once(Hook::Pattern(l)).chain(with_values.then_some(Hook::V(l)))
+            })
             .collect();
         let seen = engine.activations(tokens, &hooks, &[])?;
         let none = ArrayD::zeros(vec![0; 4]);
@@ -285,7 +319,9 @@ impl Evaluators {
             };
             let mut tables = Tables::new();
             for measure in MEASURES.iter().filter(|measure| measure.sample == sample) {
-                tables.extend(measure.names.iter().copied().zip((measure.take)(&seen).map_err(place)?));
+                tables.extend(
+                    measure.names.iter().copied().zip((measure.take)(&seen).map_err(place)?),
+                );
             }
             Ok(tables)
         };
@@ -306,8 +342,12 @@ fn summarise<'a>(
         let parts: Vec<_> = batches.iter().map(|tables| tables[name].view()).collect();
         let all = concatenate(Axis(0), &parts).expect("every batch has all heads");
         let scores = HeadScores::over_examples(all.view())?;
-        let few = HeadScores::over_examples(all.slice_axis(Axis(0), Slice::from(..all.nrows().min(PAPER_EXAMPLES))))?;
-        let stderr = scores.stderr.map_or_else(|| vec![None; scores.mean.len()], |s| s.into_iter().map(Some).collect());
+        let few = HeadScores::over_examples(
+            all.slice_axis(Axis(0), Slice::from(..all.nrows().min(PAPER_EXAMPLES))),
+        )?;
+        let stderr = scores
+            .stderr
+            .map_or_else(|| vec![None; scores.mean.len()], |s| s.into_iter().map(Some).collect());
         columns.insert(name.to_string(), scores.mean.into_iter().map(Some).collect());
         columns.insert(format!("{name}_stderr"), stderr);
         columns.insert(format!("{name}_10"), few.mean.into_iter().map(Some).collect());

@@ -16,8 +16,8 @@ use std::{
 
 use induction_engine::Engine;
 use induction_metrics::{
-    IclIndices, SameToken, copy_split, icl_by_example, icl_score, icl_sensitivity, late_slope, loss_by_index,
-    loss_derivative, mean_stderr, random_token_losses,
+    IclIndices, SameToken, copy_split, icl_by_example, icl_score, icl_sensitivity, late_slope,
+    loss_by_index, loss_derivative, mean_stderr, random_token_losses,
 };
 use induction_model::{Params, write_safetensors};
 use induction_train::{EvaluationSpec, RunSpec, snapshot_folder};
@@ -32,14 +32,16 @@ use crate::{
     device::Device,
     source::{EVALUATION_SEED, Source},
     stages::{
-        OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model, manifest_hashes, step_file,
+        OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model,
+        manifest_hashes, step_file,
     },
     status::{Seen, Stage},
 };
 
 pub use self::{heads::Evaluators, tables::HeadRow, weights::circuits};
 
-/// What a run's snapshots are measured on: the same for all of them, and for all models of the same data and context.
+/// What a run's snapshots are measured on: the same for all of them, and for all models of the same
+/// data and context.
 struct Evaluation {
     /// `[example, n_ctx + 1]`.
     held_out: Array2<u32>,
@@ -53,14 +55,19 @@ struct Evaluation {
 impl Evaluation {
     fn new(spec: &EvaluationSpec, source: &Source) -> Result<Self, Error> {
         let held_out = source.held_out(spec.examples)?;
-        let evaluators =
-            Evaluators::new(spec, inputs(&held_out, spec.head_examples), source.bos(), &source.allowed_tokens()?)?;
+        let evaluators = Evaluators::new(
+            spec,
+            inputs(&held_out, spec.head_examples),
+            source.bos(),
+            &source.allowed_tokens()?,
+        )?;
         let (indices, same) = indices_of(spec, held_out.ncols() - 1)?;
         let fresh = same.fresh(held_out.view()).map_err(in_examples)?;
         Ok(Self { held_out, fresh, evaluators, indices, same })
     }
 
-    /// `evaluation.safetensors`: every token that is measured on, so that others can measure the same.
+    /// `evaluation.safetensors`: every token that is measured on, so that others can measure the
+    /// same.
     fn write(&self, folder: &Path) -> Result<(), Error> {
         let arrays = [
             ("examples", &self.held_out),
@@ -71,11 +78,16 @@ impl Evaluation {
         ];
         let bytes = arrays.map(|(name, tokens)| {
             // 64 bits and signed: what PyTorch indexes with.
-            let bytes: Vec<u8> = tokens.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                tokens.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
             (name, tokens.shape().to_vec(), bytes)
         });
         let views = bytes.iter().map(|(name, shape, bytes)| {
-            (*name, TensorView::new(Dtype::I64, shape.clone(), bytes).expect("bytes were made from this shape"))
+            (
+                *name,
+                TensorView::new(Dtype::I64, shape.clone(), bytes)
+                    .expect("bytes were made from this shape"),
+            )
         });
         let file = safetensors::serialize(views, None).expect("names are unique and sizes fit");
         let path = folder.join("evaluation.safetensors");
@@ -95,7 +107,8 @@ impl Evaluation {
         let losses = engine.losses(self.held_out.view(), &[])?;
         let fresh = engine.losses(self.fresh.view(), &[])?;
         let by_index = loss_by_index(losses.view()).map_err(place)?.to_vec();
-        let (derivative_index, d_loss_d_ln_index) = loss_derivative(&by_index).map_err(place)?.into_iter().unzip();
+        let (derivative_index, d_loss_d_ln_index) =
+            loss_derivative(&by_index).map_err(place)?.into_iter().unzip();
         let loss = by_index.iter().sum::<f64>() / by_index.len() as f64;
         let icl_sensitivity = icl_sensitivity(&by_index).map_err(place)?;
         let by_example = losses.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec();
@@ -137,7 +150,13 @@ impl Evaluation {
         tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
 
         let circuits = circuits(engine.config(), params).map_err(place)?;
-        tables.heads.extend(self.evaluators.heads(engine, params, Some(&circuits), step, tokens)?);
+        tables.heads.extend(self.evaluators.heads(
+            engine,
+            params,
+            Some(&circuits),
+            step,
+            tokens,
+        )?);
         tables.composition.extend(weights::composition(&circuits, step, tokens));
         Ok(losses)
     }
@@ -147,8 +166,12 @@ impl Evaluation {
 ///
 /// # Errors
 /// Indices that do not fit the context.
-pub(crate) fn indices_of(spec: &EvaluationSpec, n_ctx: usize) -> Result<(IclIndices, SameToken), Error> {
-    let indices = IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
+pub(crate) fn indices_of(
+    spec: &EvaluationSpec,
+    n_ctx: usize,
+) -> Result<(IclIndices, SameToken), Error> {
+    let indices =
+        IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
     let same = SameToken::new(&indices, n_ctx).map_err(in_examples)?;
     Ok((indices, same))
 }
@@ -157,11 +180,13 @@ fn in_examples(source: induction_metrics::Error) -> Error {
     Error::Metric { place: "evaluation examples".into(), source }
 }
 
-/// Measures every kept snapshot of a run that is not measured yet. Tables grow with each snapshot, each write whole.
+/// Measures every kept snapshot of a run that is not measured yet. Tables grow with each snapshot,
+/// each write whole.
 ///
 /// # Errors
-/// A run that is not there or not trained as its spec says, or that another process works on; the engine's, the metrics' and
-/// the system's; [`Error::Interrupted`] after a signal. Whatever the error, what is measured is kept.
+/// A run that is not there or not trained as its spec says, or that another process works on; the
+/// engine's, the metrics' and the system's; [`Error::Interrupted`] after a signal. Whatever the
+/// error, what is measured is kept.
 pub fn measure(context: &RunContext<'_>) -> Result<(), Error> {
     let RunContext { spec, source, run, .. } = context;
     let folder = context.measurements();
@@ -184,7 +209,8 @@ pub fn measure(context: &RunContext<'_>) -> Result<(), Error> {
 
     let evaluation = Evaluation::new(&spec.evaluation, source)?;
     evaluation.write(&folder)?;
-    let mut measuring = Measuring { evaluation, tables, hashes, run, folder: folder.clone(), losses };
+    let mut measuring =
+        Measuring { evaluation, tables, hashes, run, folder: folder.clone(), losses };
     drive(context, &lease, engine.as_mut(), Stage::Measuring, &missing, None, &mut measuring)?;
     #[cfg(feature = "parquet")]
     for table in tables::FILES {
@@ -250,11 +276,14 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let hashes = manifest_hashes(run, &steps)?;
     tables.keep_only(&hashes);
     let losses = folder.join("losses");
-    let there = |step: &u64| tables.meta.snapshots.contains_key(step) && losses.join(step_file(*step)).exists();
+    let there = |step: &u64| {
+        tables.meta.snapshots.contains_key(step) && losses.join(step_file(*step)).exists()
+    };
     let missing: Vec<u64> = steps.into_iter().filter(|step| !there(step)).collect();
     // Tables of an earlier build may have no Parquet beside them.
     #[cfg(feature = "parquet")]
-    let complete = tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
+    let complete =
+        tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
     #[cfg(not(feature = "parquet"))]
     let complete = true;
     let done = missing.is_empty() && complete && folder.join(summary::FILE).exists();
@@ -268,7 +297,8 @@ pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
 
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.
 pub(crate) fn last_seen(run: &Path) -> Seen {
-    Tables::stored(&run.join("measurements")).map_or_else(Seen::default, |tables| tables.last_seen())
+    Tables::stored(&run.join("measurements"))
+        .map_or_else(Seen::default, |tables| tables.last_seen())
 }
 
 /// A share of the evaluation without tables: for a look at a model while it learns, and to time it.
@@ -283,8 +313,11 @@ impl Probe {
     /// # Errors
     /// Data that are too few for it.
     pub fn few(spec: &RunSpec, source: &Source) -> Result<Self, Error> {
-        let evaluation =
-            EvaluationSpec { examples: spec.evaluation.examples.min(24), head_examples: 4, ..spec.evaluation.clone() };
+        let evaluation = EvaluationSpec {
+            examples: spec.evaluation.examples.min(24),
+            head_examples: 4,
+            ..spec.evaluation.clone()
+        };
         Self::whole(&RunSpec { evaluation, ..spec.clone() }, source)
     }
 
@@ -297,7 +330,8 @@ impl Probe {
         Ok(Self { evaluation, evaluation_spec: spec.evaluation.clone() })
     }
 
-    /// The same-token ICL score and the highest prefix-matching score of the model that the engine holds.
+    /// The same-token ICL score and the highest prefix-matching score of the model that the engine
+    /// holds.
     ///
     /// # Errors
     /// The engine's and the metrics'.
@@ -305,9 +339,14 @@ impl Probe {
         let place = |source| Error::Metric { place: "a look while training".into(), source };
         let losses = engine.losses(self.evaluation.held_out.view(), &[])?;
         let fresh = engine.losses(self.evaluation.fresh.view(), &[])?;
-        let same_token = self.evaluation.same.by_example(losses.view(), fresh.view()).map_err(place)?;
+        let same_token =
+            self.evaluation.same.by_example(losses.view(), fresh.view()).map_err(place)?;
         let best = self.evaluation.evaluators.best_prefix_matching(engine)?;
-        Ok(Seen { icl_score: Some(mean_stderr(&same_token).0), prefix_matching: Some(best), ..Seen::default() })
+        Ok(Seen {
+            icl_score: Some(mean_stderr(&same_token).0),
+            prefix_matching: Some(best),
+            ..Seen::default()
+        })
     }
 
     /// Measures everything once, as a snapshot is measured, and keeps nothing.
@@ -322,7 +361,8 @@ impl Probe {
     }
 }
 
-/// How long a snapshot's measurements take, without files: one JSON line of `induction bench measure`.
+/// How long a snapshot's measurements take, without files: one JSON line of `induction bench
+/// measure`.
 #[derive(Clone, Debug, Serialize)]
 pub struct MeasureTiming {
     /// The engine.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use induction_metrics::{
-    Bump, CopyingCeiling, IclIndices, Mixture, StepConfig, StepFit, change_point, find_step, half_time, icl_score,
-    loss_bumps, loss_by_index, predicted_onset, smoothed,
+    Bump, CopyingCeiling, IclIndices, Mixture, StepConfig, StepFit, change_point, find_step,
+    half_time, icl_score, loss_bumps, loss_by_index, predicted_onset, smoothed,
 };
 use induction_model::Params;
 use induction_train::RunSpec;
@@ -25,8 +25,8 @@ const BUMPS: usize = 3;
 
 #[derive(Serialize)]
 struct Summary {
-    /// The step that the same-token ICL score makes; between its 10 % and 90 % points lies the phase-change window (paper.md,
-    /// 2.1). How well it is known over examples, the report says.
+    /// The step that the same-token ICL score makes; between its 10 % and 90 % points lies the
+    /// phase-change window (paper.md, 2.1). How well it is known over examples, the report says.
     window: Option<StepFit>,
     /// Why there is none.
     no_window: Option<String>,
@@ -52,11 +52,13 @@ struct BestHead {
     prefix_matching: f64,
     /// Training tokens at which its prefix matching is half of its last value.
     half_time_tokens: Option<f64>,
-    /// Training tokens of the first snapshot after the single change in mean that explains its prefix matching best.
+    /// Training tokens of the first snapshot after the single change in mean that explains its
+    /// prefix matching best.
     change_point_tokens: Option<u64>,
 }
 
-/// What a mixture of a bigram model and in-context matches reaches on the evaluation examples (paper.md, 9: Q2).
+/// What a mixture of a bigram model and in-context matches reaches on the evaluation examples
+/// (paper.md, 9: Q2).
 #[derive(Serialize)]
 struct Ceiling {
     loss: f64,
@@ -89,7 +91,8 @@ fn summarise(
     last: &Params,
 ) -> induction_metrics::Result<Summary> {
     // From the end of the warm-up on (paper.md, 2.1: "after warm region").
-    let searched: Vec<_> = tables.icl.iter().filter(|row| row.step >= spec.train.warmup_steps).collect();
+    let searched: Vec<_> =
+        tables.icl.iter().filter(|row| row.step >= spec.train.warmup_steps).collect();
     let tokens: Vec<u64> = searched.iter().map(|row| row.tokens).collect();
     let scores: Vec<f64> = searched.iter().map(|row| row.same_token_score).collect();
     let (window, no_window) = match find_step(&tokens, &scores, None, &StepConfig::default()) {
@@ -98,10 +101,15 @@ fn summarise(
         // Too few snapshots to have a curve: a fact about the run, not a failure.
         Err(error) => (None, Some(error.to_string())),
     };
-    let losses: Vec<f64> =
-        tables.losses.iter().filter(|row| row.step >= spec.train.warmup_steps).map(|row| row.loss).collect();
-    let mut bumps =
-        smoothed(&tokens, &losses).and_then(|(tokens, losses)| loss_bumps(&tokens, &losses)).unwrap_or_default();
+    let losses: Vec<f64> = tables
+        .losses
+        .iter()
+        .filter(|row| row.step >= spec.train.warmup_steps)
+        .map(|row| row.loss)
+        .collect();
+    let mut bumps = smoothed(&tokens, &losses)
+        .and_then(|(tokens, losses)| loss_bumps(&tokens, &losses))
+        .unwrap_or_default();
     bumps.truncate(BUMPS);
     Ok(Summary {
         observed_onset_tokens: window.map(|window| window.start_tokens()),
@@ -111,7 +119,11 @@ fn summarise(
         best_head: best_head(tables)?,
         predicted_onset_tokens: predicted_onset(spec.train.batch as u64, spec.model.n_ctx as u64),
         ceiling: ceiling(spec, source, evaluation.held_out.view(), &evaluation.indices)?,
-        copying_ceiling: ceiling_of_copying(&spec.model, last, evaluation.evaluators.random.view())?,
+        copying_ceiling: ceiling_of_copying(
+            &spec.model,
+            last,
+            evaluation.evaluators.random.view(),
+        )?,
         passes: source.passes(spec),
     })
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::heads;
 use crate::{Error, status::Seen};
 
-/// Raised whenever a measurement's definition changes, so that stored tables are made again. (A new head measure is seen
-/// by its name.)
+/// Raised whenever a measurement's definition changes, so that stored tables are made again. (A new
+/// head measure is seen by its name.)
 const MEASURES: u32 = 5;
 
 const META: &str = "meta.json";
@@ -43,8 +43,14 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
 }
 
 /// Every table's file.
-pub(super) const FILES: [&str; 6] =
-    [LossRow::FILE, IclRow::FILE, CopyRow::FILE, RandomTokenRow::FILE, HeadRow::FILE, CompositionRow::FILE];
+pub(super) const FILES: [&str; 6] = [
+    LossRow::FILE,
+    IclRow::FILE,
+    CopyRow::FILE,
+    RandomTokenRow::FILE,
+    HeadRow::FILE,
+    CompositionRow::FILE,
+];
 
 /// A line of `loss_by_index.jsonl`: what the losses of a snapshot say by index.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,11 +65,13 @@ pub(crate) struct LossRow {
     /// Where `d_loss_d_ln_index` was taken, in indices.
     pub(super) derivative_index: Vec<f64>,
     pub(super) d_loss_d_ln_index: Vec<f64>,
-    /// Loss at the last index minus loss at each: what the ICL score would be for another early index.
+    /// Loss at the last index minus loss at each: what the ICL score would be for another early
+    /// index.
     pub(super) icl_sensitivity: Vec<f64>,
 }
 
-/// A line of `icl.jsonl`. The examples are the same at every snapshot, so changes can be compared in pairs.
+/// A line of `icl.jsonl`. The examples are the same at every snapshot, so changes can be compared
+/// in pairs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct IclRow {
     pub(crate) step: u64,
@@ -71,7 +79,8 @@ pub(crate) struct IclRow {
     pub(crate) icl_score: f64,
     pub(super) stderr: f64,
     pub(super) by_example: Vec<f32>,
-    /// The score on the same tokens: their loss late in a window less that in a fresh one, where they stand early.
+    /// The score on the same tokens: their loss late in a window less that in a fresh one, where
+    /// they stand early.
     pub(crate) same_token_score: f64,
     pub(super) same_token_stderr: f64,
     pub(super) same_token_by_example: Vec<f32>,
@@ -82,7 +91,8 @@ pub(crate) struct IclRow {
     pub(super) late_slope_by_example: Vec<f32>,
 }
 
-/// A line of `copies.jsonl`: the loss of the tokens that an earlier copy in their window foretells, and that of the others.
+/// A line of `copies.jsonl`: the loss of the tokens that an earlier copy in their window foretells,
+/// and that of the others.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CopyRow {
     pub(crate) step: u64,
@@ -102,7 +112,9 @@ impl CopyRow {
     pub(super) fn new(step: u64, tokens: u64, split: &[CopySplit]) -> Self {
         let (n_foretold, n_others): (usize, usize) =
             split.iter().fold((0, 0), |(a, b), split| (a + split.n_foretold, b + split.n_others));
-        let mean = |sum: fn(&CopySplit) -> f64, n: usize| split.iter().map(sum).sum::<f64>() / n.max(1) as f64;
+        let mean = |sum: fn(&CopySplit) -> f64, n: usize| {
+            split.iter().map(sum).sum::<f64>() / n.max(1) as f64
+        };
         Self {
             step,
             tokens,
@@ -139,7 +151,8 @@ pub struct HeadRow {
     pub head: usize,
     /// What the head is at this snapshot.
     pub role: Role,
-    /// Every measure by its name; `None` where the head has none (a composition in layer 0, an error of one example).
+    /// Every measure by its name; `None` where the head has none (a composition in layer 0, an
+    /// error of one example).
     #[serde(flatten)]
     pub scores: BTreeMap<String, Option<f64>>,
 }
@@ -198,7 +211,8 @@ impl Row for CompositionRow {
 
     fn key(&self) -> [u64; 6] {
         let kind = u64::from(self.kind.bytes().next().unwrap_or_default());
-        let [a, b, c, d] = [self.to_layer, self.to_head, self.from_layer, self.from_head].map(|n| n as u64);
+        let [a, b, c, d] =
+            [self.to_layer, self.to_head, self.from_layer, self.from_head].map(|n| n as u64);
         [self.step, a, b, c, d, kind]
     }
 }
@@ -215,8 +229,8 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// The stored tables if they were made as `fresh` says, else empty ones: a table is never mixed from two definitions,
-    /// and one that cannot be read is made again from the snapshots.
+    /// The stored tables if they were made as `fresh` says, else empty ones: a table is never mixed
+    /// from two definitions, and one that cannot be read is made again from the snapshots.
     pub(super) fn read(folder: &Path, fresh: Meta) -> Self {
         let same = |tables: &Self| {
             Meta { snapshots: BTreeMap::new(), ..tables.meta.clone() } == fresh
@@ -272,15 +286,17 @@ impl Tables {
 
     /// The last measured snapshot.
     pub(super) fn last_seen(&self) -> Seen {
-        let (Some(loss), Some(icl)) = (self.losses.last(), self.icl.last()) else { return Seen::default() };
+        let (Some(loss), Some(icl)) = (self.losses.last(), self.icl.last()) else {
+            return Seen::default();
+        };
         let heads = self.heads.iter().filter(|row| row.step == loss.step);
         let best = heads.map(|row| row.score("prefix_matching")).fold(0.0, f64::max);
         let (loss, icl_score) = (Some(loss.loss), Some(icl.same_token_score));
         Seen { loss, icl_score, prefix_matching: Some(best), tokens_per_s: None }
     }
 
-    /// The tables first, the list of what they hold last: a kill between them costs what was measured since the last
-    /// write.
+    /// The tables first, the list of what they hold last: a kill between them costs what was
+    /// measured since the last write.
     pub(super) fn write(&mut self, folder: &Path) -> Result<(), Error> {
         write_rows(folder, &mut self.losses)?;
         write_rows(folder, &mut self.icl)?;
@@ -297,7 +313,11 @@ pub(crate) fn keep<R: Row>(rows: &mut Vec<R>, snapshots: &BTreeMap<u64, String>)
 }
 
 pub(crate) fn read_rows<R: Row>(folder: &Path) -> Option<Vec<R>> {
-    fs::read_to_string(folder.join(R::FILE)).ok()?.lines().map(|line| serde_json::from_str(line).ok()).collect()
+    fs::read_to_string(folder.join(R::FILE))
+        .ok()?
+        .lines()
+        .map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 pub(crate) fn write_rows<R: Row>(folder: &Path, rows: &mut [R]) -> Result<(), Error> {

@@ -1,6 +1,8 @@
 //! What a model's weights say of its heads, without running it.
 
-use induction_metrics::{BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall};
+use induction_metrics::{
+    BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall,
+};
 use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
 use ndarray::{Array2, ArrayView, ArrayView1, ArrayView2, Axis, Dimension, Ix1, Ix2, Ix3};
 use rayon::prelude::*;
@@ -28,10 +30,11 @@ pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Res
     Circuits::fold(w_e, &blocks, gain(params, "ln_final.w"), w_u)
 }
 
-/// What heads of the model can be expected to score of the copying measure on these samples `[example, token]`.
+/// What heads of the model can be expected to score of the copying measure on these samples
+/// `[example, token]`.
 ///
-/// Gains need no folding: an OV matrix takes any scale of its inputs and outputs into itself. What layer norms centre away is
-/// no direction, though.
+/// Gains need no folding: an OV matrix takes any scale of its inputs and outputs into itself. What
+/// layer norms centre away is no direction, though.
 ///
 /// # Errors
 /// Weights that are not finite.
@@ -69,13 +72,19 @@ pub(super) fn scores(
     let positions = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
     let of_head = |(layer, head): (usize, usize)| -> induction_metrics::Result<Scores> {
         let weight = |name: &str| {
-            let w = get::<Ix3>(params, &format!("blocks.{layer}.attn.{name}")).index_axis_move(ndarray::Axis(0), head);
+            let w = get::<Ix3>(params, &format!("blocks.{layer}.attn.{name}"))
+                .index_axis_move(ndarray::Axis(0), head);
             w.mapv(f64::from)
         };
         let smear = params
             .get(&format!("blocks.{layer}.attn.smear_alpha"))
             .map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[[head]])).exp()));
-        let positional = previous_position_recall(weight("W_Q").view(), weight("W_K").view(), positions.view(), smear)?;
+        let positional = previous_position_recall(
+            weight("W_Q").view(),
+            weight("W_K").view(),
+            positions.view(),
+            smear,
+        )?;
         Ok(vec![
             ("ov_copying", Some(circuits.ov_copying(layer, head)?)),
             ("qk_trace", circuits.qk_trace(layer, head, previous)?),

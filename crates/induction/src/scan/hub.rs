@@ -1,7 +1,8 @@
-//! Models on HuggingFace's hub: `hf:OWNER/NAME[/FILE.gguf][@REVISION]`, brought into the hub's own cache.
+//! Models on HuggingFace's hub: `hf:OWNER/NAME[/FILE.gguf][@REVISION]`, brought into the hub's own
+//! cache.
 //!
-//! Where it is, and what is asked, is said as everywhere: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`;
-//! `HF_HUB_OFFLINE=1` asks nobody and takes what the cache has.
+//! Where it is, and what is asked, is said as everywhere: `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`,
+//! `HF_TOKEN`; `HF_HUB_OFFLINE=1` asks nobody and takes what the cache has.
 
 #[cfg(feature = "hub")]
 mod download;
@@ -26,7 +27,8 @@ struct Place<'a> {
 /// Nothing if `text` does not begin with `hf:`.
 fn place(text: &str) -> Option<Result<Place<'_>, Error>> {
     let rest = text.strip_prefix("hf:")?;
-    let (rest, revision) = rest.split_once('@').map_or((rest, None), |(rest, revision)| (rest, Some(revision)));
+    let (rest, revision) =
+        rest.split_once('@').map_or((rest, None), |(rest, revision)| (rest, Some(revision)));
     let mut parts = rest.splitn(3, '/');
     let [owner, name, file] = [(); 3].map(|()| parts.next());
     let plain = |part: &str| {
@@ -34,23 +36,29 @@ fn place(text: &str) -> Option<Result<Place<'_>, Error>> {
         !part.is_empty() && part.chars().all(fits) && !part.starts_with('.')
     };
     let place = match (owner, name) {
-        (Some(owner), Some(name)) if plain(owner) && plain(name) => Place { owner, name, file, revision },
+        (Some(owner), Some(name)) if plain(owner) && plain(name) => {
+            Place { owner, name, file, revision }
+        }
         _ => return Some(Err(malformed(text))),
     };
     let file_fits = file.is_none_or(|file| file.ends_with(".gguf") && file.split('/').all(plain));
-    let fits = file_fits && revision.is_none_or(|revision| !revision.is_empty() && revision.split('/').all(plain));
+    let fits = file_fits
+        && revision.is_none_or(|revision| !revision.is_empty() && revision.split('/').all(plain));
     Some(if fits { Ok(place) } else { Err(malformed(text)) })
 }
 
 fn malformed(text: &str) -> Error {
-    Error::Input(format!("{text}: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME/FILE.gguf"))
+    Error::Input(format!(
+        "{text}: expected hf:OWNER/NAME, hf:OWNER/NAME@REVISION or hf:OWNER/NAME/FILE.gguf"
+    ))
 }
 
-/// Where a model lies: `hf:...` is looked up in the hub's cache, and downloaded if it is not there or has changed; any
-/// other path stays as it is.
+/// Where a model lies: `hf:...` is looked up in the hub's cache, and downloaded if it is not there
+/// or has changed; any other path stays as it is.
 ///
 /// # Errors
-/// A place that cannot be one, a hub that does not answer or does not have it; without the feature `hub`, every place.
+/// A place that cannot be one, a hub that does not answer or does not have it; without the feature
+/// `hub`, every place.
 pub fn fetch(model: &Path, screen: &Screen) -> Result<PathBuf, Error> {
     match model.to_str().and_then(place) {
         None => Ok(model.to_path_buf()),
@@ -65,10 +73,13 @@ fn bring(_: &Place<'_>, text: &str, _: &Screen) -> Result<PathBuf, Error> {
     )))
 }
 
-/// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files in it have their names.
+/// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files
+/// in it have their names.
 pub(super) fn name_in_cache(path: &Path) -> Option<String> {
     let whole = std::path::absolute(path).ok()?;
-    let snapshots = whole.ancestors().find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))?;
+    let snapshots = whole
+        .ancestors()
+        .find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))?;
     let repository = snapshots.parent()?;
     let name = repository.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
     let mut below = whole.strip_prefix(snapshots).ok()?.components();
@@ -78,14 +89,19 @@ pub(super) fn name_in_cache(path: &Path) -> Option<String> {
         let of = std::fs::read_to_string(entry.path()).ok()?;
         (of.trim() == commit).then(|| entry.file_name().to_string_lossy().into_owned())
     };
-    let refs = std::fs::read_dir(repository.join("refs")).into_iter().flatten().flatten().filter_map(named);
+    let refs = std::fs::read_dir(repository.join("refs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(named);
     let revision = match refs.min() {
         Some(name) if name == "main" => String::new(),
         Some(name) => format!("@{name}"),
         None => format!("@{}", commit.get(..8).unwrap_or(&commit)),
     };
     let file = below.as_path();
-    let file = if file.as_os_str().is_empty() { String::new() } else { format!("/{}", file.display()) };
+    let file =
+        if file.as_os_str().is_empty() { String::new() } else { format!("/{}", file.display()) };
     Some(format!("{name}{file}{revision}"))
 }
 
@@ -98,12 +114,27 @@ mod tests {
         let of = |text| place(text).map(|place| place.map_err(|e| e.to_string()));
         let whole = Place { owner: "EleutherAI", name: "pythia-70m", file: None, revision: None };
         assert_eq!(of("hf:EleutherAI/pythia-70m"), Some(Ok(whole)));
-        let step = Place { owner: "EleutherAI", name: "pythia-70m", file: None, revision: Some("step1000") };
+        let step = Place {
+            owner: "EleutherAI",
+            name: "pythia-70m",
+            file: None,
+            revision: Some("step1000"),
+        };
         assert_eq!(of("hf:EleutherAI/pythia-70m@step1000"), Some(Ok(step)));
-        let file = Place { owner: "a", name: "b", file: Some("q/c.gguf"), revision: Some("refs/pr/1") };
+        let file =
+            Place { owner: "a", name: "b", file: Some("q/c.gguf"), revision: Some("refs/pr/1") };
         assert_eq!(of("hf:a/b/q/c.gguf@refs/pr/1"), Some(Ok(file)));
         assert_eq!(of("models/a.gguf"), None);
-        for wrong in ["hf:", "hf:gpt2", "hf:a/", "hf:a/b/c.bin", "hf:a/b@", "hf:a/..", "hf:a/b/../c.gguf", "hf:a b/c"] {
+        for wrong in [
+            "hf:",
+            "hf:gpt2",
+            "hf:a/",
+            "hf:a/b/c.bin",
+            "hf:a/b@",
+            "hf:a/..",
+            "hf:a/b/../c.gguf",
+            "hf:a b/c",
+        ] {
             assert!(
                 of(wrong).is_some_and(|place| place.is_err_and(|e| e.contains("expected hf:OWNER/NAME"))),
                 "{wrong}"

@@ -36,7 +36,8 @@ pub const WINDOWS: usize = 16;
 pub struct Scan {
     /// Loss in nats of each token from the second on, given those before it.
     pub nll: Vec<f32>,
-    /// Every head's scores. `previous_token` is taken on the given tokens, the others on random ones.
+    /// Every head's scores. `previous_token` is taken on the given tokens, the others on random
+    /// ones.
     pub heads: Vec<HeadRow>,
     /// The pattern of the head asked for, `[query][key]`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +74,8 @@ impl std::str::FromStr for Patterns {
             let (layer, head) = text.split_once(':')?;
             Some(Self::Of { layer: layer.parse().ok()?, head: head.parse().ok()? })
         };
-        parse().ok_or_else(|| format!("\"{text}\": expected LAYER:HEAD, counted from 0, or \"all\""))
+        parse()
+            .ok_or_else(|| format!("\"{text}\": expected LAYER:HEAD, counted from 0, or \"all\""))
     }
 }
 
@@ -101,7 +103,10 @@ pub fn find_snapshot(model: &Path) -> Result<PathBuf, Error> {
 pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     serde_json::from_str(&text).map_err(|e| {
-        Error::Input(format!("{}: expected a JSON list of token ids, such as [0, 17, 4]: {e}", path.display()))
+        Error::Input(format!(
+            "{}: expected a JSON list of token ids, such as [0, 17, 4]: {e}",
+            path.display()
+        ))
     })
 }
 
@@ -109,7 +114,12 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
 ///
 /// # Errors
 /// Tokens that the model cannot read, a head that it does not have.
-pub fn scan(mut opened: Opened, tokens: &[u32], patterns: Patterns, device: Device) -> Result<Scan, Error> {
+pub fn scan(
+    mut opened: Opened,
+    tokens: &[u32],
+    patterns: Patterns,
+    device: Device,
+) -> Result<Scan, Error> {
     let config = &opened.config;
     if let Patterns::Of { layer, head } = patterns
         && (layer >= config.n_layers || head >= config.n_heads)
@@ -129,11 +139,17 @@ pub fn scan(mut opened: Opened, tokens: &[u32], patterns: Patterns, device: Devi
     // What weights say by themselves is said of the paper's family.
     let circuits = match config.is_paper_family() {
         true => Some(
-            circuits(config, params).map_err(|source| Error::Metric { place: opened.facts.name.clone(), source })?,
+            circuits(config, params)
+                .map_err(|source| Error::Metric { place: opened.facts.name.clone(), source })?,
         ),
         false => None,
     };
-    let evaluators = Evaluators::new(&whole::evaluation(&opened, EXAMPLES), row.clone(), opened.bos, &opened.allowed)?;
+    let evaluators = Evaluators::new(
+        &whole::evaluation(&opened, EXAMPLES),
+        row.clone(),
+        opened.bos,
+        &opened.allowed,
+    )?;
     let heads = evaluators.heads(engine.as_ref(), params, circuits.as_ref(), 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
@@ -147,7 +163,9 @@ pub fn scan(mut opened: Opened, tokens: &[u32], patterns: Patterns, device: Devi
     let (pattern, patterns) = match patterns {
         Patterns::None => (None, None),
         Patterns::Of { layer, head } => (Some(pattern_of(layer)?.swap_remove(head)), None),
-        Patterns::All => (None, Some((0..config.n_layers).map(pattern_of).collect::<Result<_, _>>()?)),
+        Patterns::All => {
+            (None, Some((0..config.n_layers).map(pattern_of).collect::<Result<_, _>>()?))
+        }
     };
     Ok(Scan { nll, heads, pattern, patterns })
 }

@@ -60,29 +60,32 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Its engine. Of a pretrained model only what takes a head to the logits stays beside it: the engine has the rest, and
-    /// twice is much.
+    /// Its engine. Of a pretrained model only what takes a head to the logits stays beside it: the
+    /// engine has the rest, and twice is much.
     ///
     /// # Errors
     /// The engine's.
     pub(super) fn engine(&mut self, device: Device) -> Result<Box<dyn Engine>, Error> {
         let engine = device.open(&self.config, &self.params)?;
         if !self.config.is_paper_family() {
-            let is_read =
-                |name: &str| name.contains(".mlp.") || ["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w));
+            let is_read = |name: &str| {
+                name.contains(".mlp.") || ["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w))
+            };
             self.params.retain(|name| !is_read(name));
         }
         Ok(engine)
     }
 }
 
-/// Opens a run's folder (its newest snapshot), a snapshot, a HuggingFace or TransformerLens folder, or a GGUF file.
+/// Opens a run's folder (its newest snapshot), a snapshot, a HuggingFace or TransformerLens folder,
+/// or a GGUF file.
 ///
 /// # Errors
 /// A file that is none of these or is damaged; a tokenizer with more tokens than the model.
 pub fn open(path: &Path) -> Result<Opened, Error> {
-    let of_ours =
-        path.join("spec.toml").is_file() || path.join("state.json").is_file() || path.join("snapshots").is_dir();
+    let of_ours = path.join("spec.toml").is_file()
+        || path.join("state.json").is_file()
+        || path.join("snapshots").is_dir();
     if !of_ours && pretrained::is_pretrained(path) {
         return open_pretrained(path);
     }
@@ -90,13 +93,17 @@ pub fn open(path: &Path) -> Result<Opened, Error> {
     let (config, params) = load_finite_model(&snapshot)?;
     let data = run_data(&snapshot);
     let facts = facts(&config, name_of(&snapshot), "induction", "F32");
-    // The model knows no token that is not its text's; of no text, any but the first, which is the start token.
+    // The model knows no token that is not its text's; of no text, any but the first, which is the
+    // start token.
     let (tokenizer, allowed): (Result<Box<dyn Tokenizer>, String>, _) = match &data {
         Some(source) => match source.tokenizer() {
             Some(tokenizer) => (Ok(Box::new(tokenizer.clone())), source.allowed_tokens()?),
             None => (Err("the run's data are synthetic".into()), source.allowed_tokens()?),
         },
-        None => (Err("no prepared data lie beside the run".into()), (1..config.d_vocab as u32).collect()),
+        None => (
+            Err("no prepared data lie beside the run".into()),
+            (1..config.d_vocab as u32).collect(),
+        ),
     };
     Ok(Opened { facts, config, params, tokenizer, bos: 0, allowed })
 }
@@ -121,7 +128,12 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
         Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
     };
     Ok(Opened {
-        facts: facts(&model.config, name_in_cache(path).unwrap_or(model.name), &model.family, &model.encoding),
+        facts: facts(
+            &model.config,
+            name_in_cache(path).unwrap_or(model.name),
+            &model.family,
+            &model.encoding,
+        ),
         config: model.config,
         params: model.params,
         tokenizer: tokenizer.map(|tokenizer| Box::new(tokenizer) as Box<dyn Tokenizer>),
@@ -130,13 +142,15 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
     })
 }
 
-/// Tokens that whole texts are made of: those that are text by themselves. Left out are special tokens (no text gives
-/// them), parts of characters, and control characters.
+/// Tokens that whole texts are made of: those that are text by themselves. Left out are special
+/// tokens (no text gives them), parts of characters, and control characters.
 fn words(tokenizer: &PretrainedTokenizer) -> Vec<u32> {
     let plain = |&id: &u32| {
         let Ok(bytes) = tokenizer.token_bytes(id) else { return false };
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
-        !text.is_empty() && !text.chars().any(char::is_control) && tokenizer.encode(text).is_ok_and(|ids| ids == [id])
+        !text.is_empty()
+            && !text.chars().any(char::is_control)
+            && tokenizer.encode(text).is_ok_and(|ids| ids == [id])
     };
     (0..tokenizer.d_vocab() as u32).filter(plain).collect()
 }
@@ -146,7 +160,8 @@ fn tokenizer_of(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Erro
     if path.is_file() {
         return gguf_tokenizer(path);
     }
-    let [json, vocab, merges] = ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| path.join(name));
+    let [json, vocab, merges] =
+        ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| path.join(name));
     if json.is_file() {
         return Ok(PretrainedTokenizer::from_json(&json).map_err(|e| e.to_string()));
     }
@@ -169,13 +184,17 @@ fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Er
             merges: file.strings(&key("merges"))?.to_vec(),
             token_types: types.into_iter().map(|kind| i32::try_from(kind).unwrap_or(-1)).collect(),
             pre: file.string_opt(&key("pre"))?.unwrap_or("default").to_string(),
-            bos: file.unsigned_opt(&key("bos_token_id"))?.map(|id| u32::try_from(id).unwrap_or(u32::MAX)),
+            bos: file
+                .unsigned_opt(&key("bos_token_id"))?
+                .map(|id| u32::try_from(id).unwrap_or(u32::MAX)),
             add_bos: file.bool_opt(&key("add_bos_token"))?,
         }))
     };
     match parts().map_err(induction_model::Error::from)? {
         Some(parts) => Ok(PretrainedTokenizer::from_parts(parts, path).map_err(|e| e.to_string())),
-        None => Ok(Err("the file has no byte-level BPE tokenizer (tokenizer.ggml.model gpt2)".into())),
+        None => {
+            Ok(Err("the file has no byte-level BPE tokenizer (tokenizer.ggml.model gpt2)".into()))
+        }
     }
 }
 
@@ -199,7 +218,9 @@ fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> Fa
 /// `RUN/snapshots/step-N` is `RUN, step-N`.
 fn name_of(snapshot: &Path) -> String {
     let whole: PathBuf = snapshot.canonicalize().unwrap_or_else(|_| snapshot.to_path_buf());
-    let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let part = |path: Option<&Path>| {
+        path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned())
+    };
     match (part(whole.parent().and_then(Path::parent)), part(Some(&whole))) {
         (Some(run), Some(step)) if step.starts_with("step-") => format!("{run}, {step}"),
         (_, Some(name)) => name,

@@ -37,12 +37,16 @@ pub fn of_models(scans: &[ModelScan]) -> String {
     match scans {
         [one] => of_model(one),
         several => {
-            let width = several.iter().map(|scan| scan.model.name.chars().count()).max().unwrap_or(0);
-            let mut text =
-                format!("{:<width$}  best prefix matching  loss, first copy  second copy  ICL score\n", "model");
+            let width =
+                several.iter().map(|scan| scan.model.name.chars().count()).max().unwrap_or(0);
+            let mut text = format!(
+                "{:<width$}  best prefix matching  loss, first copy  second copy  ICL score\n",
+                "model"
+            );
             for scan in several {
                 let best = best(scan, "prefix_matching");
-                let icl = scan.icl.as_ref().map_or("-".to_string(), |icl| format!("{:.3}", icl.score));
+                let icl =
+                    scan.icl.as_ref().map_or("-".to_string(), |icl| format!("{:.3}", icl.score));
                 let _ = writeln!(
                     text,
                     "{:<width$}  {:>5}.{:<2} {:>11.3}  {:>16.3}  {:>11.3}  {icl:>9}",
@@ -60,12 +64,16 @@ pub fn of_models(scans: &[ModelScan]) -> String {
 }
 
 fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a Head {
-    scan.heads.iter().max_by(|a, b| a.score(name).total_cmp(&b.score(name))).expect("a model has heads")
+    scan.heads
+        .iter()
+        .max_by(|a, b| a.score(name).total_cmp(&b.score(name)))
+        .expect("a model has heads")
 }
 
 fn of_model(scan: &ModelScan) -> String {
     let m = &scan.model;
-    let layers = if m.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", m.n_layers) };
+    let layers =
+        if m.n_layers == 1 { "1 layer".to_string() } else { format!("{} layers", m.n_layers) };
     let params = match m.n_params as f64 {
         few if few < 1e6 => format!("{:.0}k", few / 1e3),
         many => format!("{:.0}M", many / 1e6),
@@ -123,15 +131,20 @@ fn of_model(scan: &ModelScan) -> String {
     }
     if let Some(icl) = &scan.icl {
         let error = icl.stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
-        let _ =
-            writeln!(text, "ICL score on {} windows of {}: {:+.3}{error} nats", icl.windows(), icl.text(), icl.score);
+        let _ = writeln!(
+            text,
+            "ICL score on {} windows of {}: {:+.3}{error} nats",
+            icl.windows(),
+            icl.text(),
+            icl.score
+        );
     }
     for name in ["literal copying", "translation", "pattern matching"] {
         let rows = scan.behaviours.iter().filter(|row| row.behaviour == name);
         let Some(best) = rows.max_by(|a, b| a.share.total_cmp(&b.share)) else { continue };
-        let literal = best
-            .literal_share_among
-            .map_or_else(String::new, |share| format!(", by copying literally {:.0} %", 100.0 * share));
+        let literal = best.literal_share_among.map_or_else(String::new, |share| {
+            format!(", by copying literally {:.0} %", 100.0 * share)
+        });
         let _ = writeln!(
             text,
             "{name}: head {}.{} has {:.0} % of its attention on right places (chance {:.0} %), {:.0} % of that on places of the kind (chance {:.0} %{literal}), from {} positions",

@@ -29,12 +29,13 @@ pub struct ScanTiming {
 pub struct Rates {
     /// The loss of every token.
     pub losses: f64,
-    /// Prefix matching and attention to the previous token of every head, from all attention patterns; no logits.
+    /// Prefix matching and attention to the previous token of every head, from all attention
+    /// patterns; no logits.
     pub heads: f64,
 }
 
-/// Times loading, and both kinds of work on `sequences` rows of `length` random tokens: a start token and a block four
-/// times.
+/// Times loading, and both kinds of work on `sequences` rows of `length` random tokens: a start
+/// token and a block four times.
 ///
 /// # Errors
 /// As [`open`](super::open); lengths that hold no block or that the model cannot read.
@@ -51,13 +52,15 @@ pub fn time_scan(
     let load_s = begun.elapsed().as_secs_f64();
     let place = |source| Error::Metric { place: "random tokens".into(), source };
     let sample = PrefixMatchingSample { block: length.saturating_sub(1) / 4, repeats: 4 };
-    let tokens = sample.batch(EVALUATION_SEED, sequences, opened.bos, &opened.allowed).map_err(place)?;
+    let tokens =
+        sample.batch(EVALUATION_SEED, sequences, opened.bos, &opened.allowed).map_err(place)?;
     let losses = || engine.losses(tokens.view(), &[]).map(drop).map_err(Error::from);
     let hooks: Vec<Hook> = (0..opened.config.n_layers).map(Hook::Pattern).collect();
     let heads = || {
         let seen = engine.activations(tokens.view(), &hooks, &[])?;
         for pattern in seen.values() {
-            let pattern = pattern.view().into_dimensionality::<Ix4>().expect("patterns have rank 4");
+            let pattern =
+                pattern.view().into_dimensionality::<Ix4>().expect("patterns have rank 4");
             let matching = prefix_matching(pattern, tokens.view(), sample).map_err(place)?;
             std::hint::black_box((matching, previous_token(pattern).map_err(place)?));
         }

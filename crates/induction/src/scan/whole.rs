@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
-    IclIndices, PrefixMatchingSample, Role, RoleThresholds, icl_by_example, icl_score, loss_by_index, paired_change,
+    IclIndices, PrefixMatchingSample, Role, RoleThresholds, icl_by_example, icl_score,
+    loss_by_index, paired_change,
 };
 use induction_tokenizer::{Tokenizer, corpus};
 use induction_train::EvaluationSpec;
@@ -49,8 +50,8 @@ pub struct Settings {
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
     pub examples: usize,
-    /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the order of its merges, so
-    /// the low ones are the common ones.
+    /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the
+    /// order of its merges, so the low ones are the common ones.
     pub ids_below: Option<usize>,
 }
 
@@ -151,7 +152,8 @@ pub struct Ablation {
 /// A set of heads removed (their outputs zero, everything above free to change).
 #[derive(Debug, Serialize)]
 pub struct Removed {
-    /// `induction`; `matched`: as many random others of the same layers; `any`: as many random others.
+    /// `induction`; `matched`: as many random others of the same layers; `any`: as many random
+    /// others.
     pub kind: &'static str,
     /// `[layer, head]` of each.
     pub heads: Vec<[usize; 2]>,
@@ -163,7 +165,8 @@ pub struct Removed {
     pub second_change: f64,
     /// Over examples, paired.
     pub second_change_stderr: Option<f64>,
-    /// The ICL score; of the induction heads and the first of each other kind, where there is a text.
+    /// The ICL score; of the induction heads and the first of each other kind, where there is a
+    /// text.
     pub icl: Option<f64>,
 }
 
@@ -185,7 +188,8 @@ struct ShownHead {
 /// Measures a model. `say` is told what comes next.
 ///
 /// # Errors
-/// A text that cannot be read or is too short, or needs a tokenizer that is not there; the engine's and the metrics'.
+/// A text that cannot be read or is too short, or needs a tokenizer that is not there; the engine's
+/// and the metrics'.
 pub fn scan_model(
     mut opened: Opened,
     settings: &Settings,
@@ -193,7 +197,11 @@ pub fn scan_model(
     say: &dyn Fn(&str),
 ) -> Result<ModelScan, Error> {
     // First what can be refused: nobody waits for a minute to learn that a file is missing.
-    let text = settings.text.as_deref().map(|path| windows(path, &opened, settings.windows)).transpose()?;
+    let text = settings
+        .text
+        .as_deref()
+        .map(|path| windows(path, &opened, settings.windows))
+        .transpose()?;
     if let Some(limit) = settings.ids_below {
         opened.allowed.retain(|&id| (id as usize) < limit);
         if opened.allowed.len() < BLOCK {
@@ -232,17 +240,28 @@ pub fn scan_model(
     let shown = answers.shown.iter().map(|(prompt, maps)| {
         let mut wanted = top(&heads, SHOWN);
         let of = answers.behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
-        let best = of.max_by(|a, b| a.share.total_cmp(&b.share)).map(|row| HeadId { layer: row.layer, head: row.head });
+        let best = of
+            .max_by(|a, b| a.share.total_cmp(&b.share))
+            .map(|row| HeadId { layer: row.layer, head: row.head });
         wanted.extend(best.filter(|best| !wanted.contains(best)));
         let attention = |HeadId { layer, head }: HeadId| {
             let map = maps.attention.index_axis(Axis(0), layer);
             let map = map.index_axis(Axis(0), head);
-            let row =
-                |i: usize| map.row(i).iter().take(i + 1).map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+            let row = |i: usize| {
+                map.row(i)
+                    .iter()
+                    .take(i + 1)
+                    .map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8)
+                    .collect()
+            };
             ShownHead { layer, head, attention: (0..map.nrows()).map(row).collect() }
         };
         let tokens = prompt.tokens[..maps.attention.dim().2].to_vec();
-        Shown { behaviour: prompt.behaviour.clone(), tokens, heads: wanted.into_iter().map(attention).collect() }
+        Shown {
+            behaviour: prompt.behaviour.clone(),
+            tokens,
+            heads: wanted.into_iter().map(attention).collect(),
+        }
     });
     Ok(ModelScan {
         version: VERSION,
@@ -276,7 +295,8 @@ pub fn scan_models(
     for (k, path) in models.iter().enumerate() {
         let scan = scan_model(super::open(path)?, settings, device, say)?;
         if let Some(out) = out {
-            let folder = if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
+            let folder =
+                if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
             induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
             crate::measure::tables::write_json(&folder.join(FILE), &scan)?;
         }
@@ -298,7 +318,8 @@ pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
     induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
 }
 
-/// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold them.
+/// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold
+/// them.
 pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {
     EvaluationSpec {
         examples: 2,
@@ -314,7 +335,8 @@ pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {
     }
 }
 
-/// Every head's scores; the previous-token score is taken on the prompts' text, or on random tokens without a tokenizer.
+/// Every head's scores; the previous-token score is taken on the prompts' text, or on random tokens
+/// without a tokenizer.
 fn heads(
     engine: &dyn Engine,
     opened: &Opened,
@@ -322,10 +344,15 @@ fn heads(
     asked: &[crate::explore::prompts::Prompt],
 ) -> Result<Vec<HeadRow>, Error> {
     let evaluation = evaluation(opened, examples);
-    let mut ids: Vec<u32> = asked.iter().flat_map(|prompt| prompt.ids[1..].iter().copied()).collect();
+    let mut ids: Vec<u32> =
+        asked.iter().flat_map(|prompt| prompt.ids[1..].iter().copied()).collect();
     if ids.is_empty() {
         let mut random = opened.allowed.clone();
-        random.shuffle(&mut induction_random::stream(EVALUATION_SEED, "text for previous tokens", 0));
+        random.shuffle(&mut induction_random::stream(
+            EVALUATION_SEED,
+            "text for previous tokens",
+            0,
+        ));
         ids = random.into_iter().cycle().take(4 * evaluation.prefix_block).collect();
     }
     let length = (4 * evaluation.prefix_block).min(ids.len());
@@ -334,7 +361,8 @@ fn heads(
         .take(examples)
         .flat_map(|row| std::iter::once(opened.bos).chain(row.to_vec()))
         .collect();
-    let text = Array2::from_shape_vec((rows.len() / (length + 1), length + 1), rows).expect("rows have one length");
+    let text = Array2::from_shape_vec((rows.len() / (length + 1), length + 1), rows)
+        .expect("rows have one length");
     let evaluators = Evaluators::new(&evaluation, text, opened.bos, &opened.allowed)?;
     evaluators.heads(engine, &opened.params, None, 0, 0)
 }
@@ -351,9 +379,11 @@ fn repeats(opened: &Opened, examples: usize) -> Result<Array2<u32>, Error> {
 fn copies(losses: &Array2<f32>) -> [Vec<f64>; 2] {
     let block = losses.ncols() / 2;
     let mean = |row: ndarray::ArrayView1<f32>, from: usize, to: usize| {
-        row.iter().take(to).skip(from).map(|&loss| f64::from(loss)).sum::<f64>() / (to - from).max(1) as f64
+        row.iter().take(to).skip(from).map(|&loss| f64::from(loss)).sum::<f64>()
+            / (to - from).max(1) as f64
     };
-    let of = |from: usize, to: usize| losses.rows().into_iter().map(|row| mean(row, from, to)).collect();
+    let of =
+        |from: usize, to: usize| losses.rows().into_iter().map(|row| mean(row, from, to)).collect();
     [of(0, block), of(block + 1, 2 * block)]
 }
 
@@ -366,8 +396,8 @@ fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
 
 fn repeated(losses: &Array2<f32>) -> Result<Repeated, Error> {
     let [first, second] = copies(losses).map(|copy| mean_and_error(&copy));
-    let by_position =
-        loss_by_index(losses.view()).map_err(|source| Error::Metric { place: "losses".into(), source })?;
+    let by_position = loss_by_index(losses.view())
+        .map_err(|source| Error::Metric { place: "losses".into(), source })?;
     Ok(Repeated {
         examples: losses.nrows(),
         block: losses.ncols() / 2,
@@ -379,7 +409,8 @@ fn repeated(losses: &Array2<f32>) -> Result<Repeated, Error> {
     })
 }
 
-/// The text's name and windows of it, `[window, start and tokens]`, from as many of its documents as there are.
+/// The text's name and windows of it, `[window, start and tokens]`, from as many of its documents
+/// as there are.
 fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2<u32>), Error> {
     let tokenizer: &dyn Tokenizer = match &opened.tokenizer {
         Ok(tokenizer) => tokenizer.as_ref(),
@@ -401,7 +432,12 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2
         while !document.text.is_char_boundary(end) {
             end -= 1;
         }
-        for window in tokenizer.encode(&document.text[..end])?.chunks_exact(length).take(each).take(count - found) {
+        for window in tokenizer
+            .encode(&document.text[..end])?
+            .chunks_exact(length)
+            .take(each)
+            .take(count - found)
+        {
             rows.push(opened.bos);
             rows.extend_from_slice(window);
             found += 1;
@@ -414,11 +450,16 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2
             documents.len()
         )));
     }
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     Ok((name, Array2::from_shape_vec((found, length + 1), rows).expect("windows have one length")))
 }
 
-fn in_context(text: &str, windows: &Array2<u32>, engine: &dyn Engine) -> Result<(Icl, IclIndices), Error> {
+fn in_context(
+    text: &str,
+    windows: &Array2<u32>,
+    engine: &dyn Engine,
+) -> Result<(Icl, IclIndices), Error> {
     let place = |source| Error::Metric { place: text.to_string(), source };
     let length = windows.ncols() - 1;
     let indices = IclIndices::for_context(length).map_err(place)?;
@@ -448,7 +489,8 @@ fn top(heads: &[HeadRow], count: usize) -> Vec<HeadId> {
     sorted.into_iter().take(count).map(|row| HeadId { layer: row.layer, head: row.head }).collect()
 }
 
-/// Removes all heads that match prefixes (above the limit that roles have), then as many random others.
+/// Removes all heads that match prefixes (above the limit that roles have), then as many random
+/// others.
 fn without(
     engine: &dyn Engine,
     heads: &[HeadRow],
@@ -470,7 +512,11 @@ fn without(
     sets.extend(controls.into_iter().filter(|set| set.matched).map(|set| ("matched", set.heads)));
     for draw in 0..CONTROLS as u64 {
         let mut any = pool.clone();
-        any.shuffle(&mut induction_random::stream(EVALUATION_SEED, "control heads of any layer", draw));
+        any.shuffle(&mut induction_random::stream(
+            EVALUATION_SEED,
+            "control heads of any layer",
+            draw,
+        ));
         any.truncate(studied.len());
         any.sort();
         if any.len() == studied.len() {
@@ -479,17 +525,24 @@ fn without(
     }
     let interventions: Vec<Vec<Intervention>> = sets
         .iter()
-        .map(|(_, heads)| heads.iter().map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head }).collect())
+        .map(|(_, heads)| {
+            heads
+                .iter()
+                .map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head })
+                .collect()
+        })
         .collect();
     let [_, whole] = copies(clean);
     let mut removed = Vec::new();
     let mut seen = Vec::new();
-    // Set by set: what passes from different layers share would be kept of every layer, and take more memory than time.
+    // Set by set: what passes from different layers share would be kept of every layer, and take
+    // more memory than time.
     for ((kind, heads), set) in sets.iter().zip(&interventions) {
         let losses = engine.losses(repeats.view(), set)?;
         let [first, second] = copies(&losses);
         let place = |source| Error::Metric { place: format!("without {kind} heads"), source };
-        let (second_change, second_change_stderr) = paired_change(&whole, &second).map_err(place)?;
+        let (second_change, second_change_stderr) =
+            paired_change(&whole, &second).map_err(place)?;
         let icl = match &text {
             Some((windows, indices)) if !seen.contains(kind) => {
                 let losses = engine.losses(windows.view(), set)?;

@@ -5,8 +5,10 @@ use std::{path::Path, process::Command};
 use super::Options;
 use crate::Error;
 
-/// Variables of the job that a submission may itself be a part of; what they say is not about the new jobs.
-const OF_A_JOB: [&str; 4] = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"];
+/// Variables of the job that a submission may itself be a part of; what they say is not about the
+/// new jobs.
+const OF_A_JOB: [&str; 4] =
+    ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"];
 
 /// Parts of what Slurm says when trying again later helps.
 const LATER: [&str; 7] = [
@@ -84,7 +86,8 @@ impl Queued {
         // "CANCELLED by 1000"; "1:0" is exit code and signal.
         let state = state.split(' ').next().unwrap_or_default();
         let (code, signal) = exit.split_once(':').unwrap_or((exit, "0"));
-        let exit = 256 * code.parse::<i64>().unwrap_or_default() + signal.parse::<i64>().unwrap_or_default();
+        let exit = 256 * code.parse::<i64>().unwrap_or_default()
+            + signal.parse::<i64>().unwrap_or_default();
         Self::parse(&format!("{id}|{name}|{state}||{exit}|0|{nodes}|"))
     }
 
@@ -93,8 +96,12 @@ impl Queued {
         let mut text = self.state.clone();
         match (self.state.as_str(), self.reason.as_str()) {
             ("RUNNING" | "COMPLETING", _) => text += &format!(" on {}", self.nodes),
-            ("FAILED", _) if self.exit & 0x7f == 53 => text += ": its log could not be opened on the node",
-            ("FAILED", _) if self.exit & 0x7f != 0 => text += &format!(", signal {}", self.exit & 0x7f),
+            ("FAILED", _) if self.exit & 0x7f == 53 => {
+                text += ": its log could not be opened on the node"
+            }
+            ("FAILED", _) if self.exit & 0x7f != 0 => {
+                text += &format!(", signal {}", self.exit & 0x7f)
+            }
             ("FAILED", _) => text += &format!(", exit code {}", self.exit >> 8),
             (_, "" | "None") => {}
             (_, reason) if reason.to_lowercase().contains("held") => {
@@ -134,7 +141,8 @@ const FIELDS: &str = "JobArrayID:|,Name:|,State:|,Reason:|,exit_code:|,RestartCn
 
 /// Every task of jobs of these names that Slurm still remembers.
 pub(super) fn queue(names: &[String]) -> Result<Vec<Queued>, Error> {
-    let mut arguments: Vec<String> = ["-h", "-r", "-t", "all", "-O", FIELDS].map(str::to_string).into();
+    let mut arguments: Vec<String> =
+        ["-h", "-r", "-t", "all", "-O", FIELDS].map(str::to_string).into();
     arguments.push(format!("--name={}", names.join(",")));
     Ok(ask("squeue", &arguments)?.lines().filter_map(Queued::parse).collect())
 }
@@ -142,10 +150,14 @@ pub(super) fn queue(names: &[String]) -> Result<Vec<Queued>, Error> {
 /// Tasks of these jobs as accounting knows them; none where there is no accounting.
 pub(super) fn accounted(ids: &[String]) -> Vec<Queued> {
     let mut arguments: Vec<String> =
-        ["-n", "-X", "-P", "-o", "JobID,JobName,State,ExitCode,NodeList", "-j"].map(str::to_string).into();
+        ["-n", "-X", "-P", "-o", "JobID,JobName,State,ExitCode,NodeList", "-j"]
+            .map(str::to_string)
+            .into();
     arguments.push(ids.join(","));
-    ask("sacct", &arguments)
-        .map_or_else(|_| Vec::new(), |text| text.lines().filter_map(Queued::of_accounting).collect())
+    ask("sacct", &arguments).map_or_else(
+        |_| Vec::new(),
+        |text| text.lines().filter_map(Queued::of_accounting).collect(),
+    )
 }
 
 /// Submits; the new job's id.
@@ -157,7 +169,10 @@ pub(super) fn submit(arguments: &[String], options: &Options) -> Result<String, 
     // With several clusters the cluster's name follows.
     let id = text.trim().split(';').next().unwrap_or_default();
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Error::Input(format!("sbatch: expected a job's number, found {:?}", text.trim())));
+        return Err(Error::Input(format!(
+            "sbatch: expected a job's number, found {:?}",
+            text.trim()
+        )));
     }
     Ok(id.to_string())
 }
@@ -184,10 +199,14 @@ fn ask(program: &str, arguments: &[String]) -> Result<String, Error> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    let said = if said.is_empty() { format!("{program} ended with {}", output.status) } else { said };
+    let said =
+        said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+    let said =
+        if said.is_empty() { format!("{program} ended with {}", output.status) } else { said };
     if LATER.iter().any(|part| said.contains(part)) {
-        return Err(Error::Later(format!("Slurm does not answer ({said}): give the same command again later")));
+        return Err(Error::Later(format!(
+            "Slurm does not answer ({said}): give the same command again later"
+        )));
     }
     Err(Error::Input(said))
 }
@@ -202,13 +221,20 @@ fn explained(reason: &str, options: &Options) -> String {
     let help = if lower.contains("partition") && !lower.contains("account/partition") {
         format!("{}: `sinfo -s` lists the partitions", given("--partition", &options.partition))
     } else if lower.contains("time") {
-        format!("{}: `sinfo -o '%P %l'` shows each partition's limit", given("--time", &options.time))
+        format!(
+            "{}: `sinfo -o '%P %l'` shows each partition's limit",
+            given("--time", &options.time)
+        )
     } else if lower.contains("gres") {
         format!("{}: `sinfo -o '%P %G'` shows what nodes have", given("--gres", &options.gres))
     } else if lower.contains("account") {
-        format!("{}: `sacctmgr show associations user=$USER` lists yours", given("--account", &options.account))
+        format!(
+            "{}: `sacctmgr show associations user=$USER` lists yours",
+            given("--account", &options.account)
+        )
     } else if lower.contains("array") {
-        "the array is larger than MaxArraySize allows: split the manifest into several folders".to_string()
+        "the array is larger than MaxArraySize allows: split the manifest into several folders"
+            .to_string()
     } else {
         "the options are --partition, --gres, --time, --account and --cpus-per-task".to_string()
     };
@@ -229,7 +255,10 @@ mod tests {
         let held = "9_2|t|PENDING|launch failed requeued held|0|1||";
         assert!(of(held).contains("`scontrol release 9` lets it go on"), "{}", of(held));
         assert_eq!(of("9_1|t|FAILED|NonZeroExitCode|512|0|n2|"), "FAILED, exit code 2");
-        assert_eq!(of("9_1|t|FAILED|JobLaunchFailure|4021|0|n2|"), "FAILED: its log could not be opened on the node");
+        assert_eq!(
+            of("9_1|t|FAILED|JobLaunchFailure|4021|0|n2|"),
+            "FAILED: its log could not be opened on the node"
+        );
         assert!(Queued::parse("squeue: something else").is_none());
         let past = Queued::of_accounting("9_1|t|CANCELLED by 0|0:15|n2").unwrap();
         assert_eq!((past.state.as_str(), past.exit, past.ended()), ("CANCELLED", 15, true));

@@ -1,7 +1,9 @@
-//! A plan's runs as Slurm jobs: an array for each stage, a task for each run (docs/ARCHITECTURE.md: decisions).
+//! A plan's runs as Slurm jobs: an array for each stage, a task for each run (docs/ARCHITECTURE.md:
+//! decisions).
 //!
-//! Nothing here works on a run. [`submit`] prepares what [`crate::executor`] needs, writes scripts that call `induction run`, and hands
-//! them to `sbatch`; from then on Slurm starts tasks, and starts them again, and each goes on from what is on disk.
+//! Nothing here works on a run. [`submit`] prepares what [`crate::executor`] needs, writes scripts
+//! that call `induction run`, and hands them to `sbatch`; from then on Slurm starts tasks, and
+//! starts them again, and each goes on from what is on disk.
 
 mod client;
 mod script;
@@ -20,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use self::client::Queued;
 pub use self::script::quoted;
 use crate::{
-    Error, ablate, device::Device, executor::Task, explore, measure, plan::Manifest, progress::Screen,
-    reproduce::prepare, source::Source,
+    Error, ablate, device::Device, executor::Task, explore, measure, plan::Manifest,
+    progress::Screen, reproduce::prepare, source::Source,
 };
 
 /// What is asked of Slurm for each task; what is left out is the cluster's default.
@@ -153,7 +155,8 @@ impl Sweep {
         self.write("jobs.json", &serde_json::to_vec_pretty(jobs).expect("plain structs serialize"))
     }
 
-    /// The name of a stage's job; a stage has one for each stage that a run may still have to begin with.
+    /// The name of a stage's job; a stage has one for each stage that a run may still have to begin
+    /// with.
     fn name(&self, first: Stage, stage: Stage) -> String {
         let from = if first == Stage::Train || stage == Stage::Report {
             String::new()
@@ -167,7 +170,12 @@ impl Sweep {
     fn names(&self) -> Vec<String> {
         let mut names = vec![self.name(Stage::Train, Stage::Report)];
         for first in OF_RUNS {
-            names.extend(OF_RUNS.into_iter().filter(|stage| *stage >= first).map(|stage| self.name(first, stage)));
+            names.extend(
+                OF_RUNS
+                    .into_iter()
+                    .filter(|stage| *stage >= first)
+                    .map(|stage| self.name(first, stage)),
+            );
         }
         names
     }
@@ -189,12 +197,14 @@ pub struct Submitted {
     pub commands: Vec<String>,
 }
 
-/// Prepares a plan in `out`, as [`crate::reproduce::reproduce`] does, and submits what is not done yet; with `print`, only writes the
-/// scripts. Called again after a failure it submits the rest, and nothing twice.
+/// Prepares a plan in `out`, as [`crate::reproduce::reproduce`] does, and submits what is not done
+/// yet; with `print`, only writes the scripts. Called again after a failure it submits the rest,
+/// and nothing twice.
 ///
 /// # Errors
-/// [`Error::Later`] while jobs of this folder are in the queue or Slurm does not answer; no Slurm here, an option that it
-/// refuses, a plan with more runs than an array may have tasks; those of [`prepare`].
+/// [`Error::Later`] while jobs of this folder are in the queue or Slurm does not answer; no Slurm
+/// here, an option that it refuses, a plan with more runs than an array may have tasks; those of
+/// [`prepare`].
 pub fn submit(
     manifest: &Manifest,
     out: &Path,
@@ -229,7 +239,10 @@ pub fn submit(
         (false, Some(mut jobs)) => {
             for job in jobs.jobs.iter_mut().filter(|job| job.id.is_none()) {
                 // The answer to its submission may have been lost.
-                job.id = active.iter().find(|queued| queued.name == job.name).map(|queued| queued.id.clone());
+                job.id = active
+                    .iter()
+                    .find(|queued| queued.name == job.name)
+                    .map(|queued| queued.id.clone());
             }
             jobs
         }
@@ -257,19 +270,32 @@ pub fn submit(
             commands.push(command_line(&sweep, job, options)?);
             continue;
         }
-        // Written first: if this process is killed now, the next one knows what was meant to be submitted.
+        // Written first: if this process is killed now, the next one knows what was meant to be
+        // submitted.
         sweep.write_jobs(&jobs)?;
-        let ids: BTreeMap<&str, &str> =
-            jobs.jobs.iter().filter_map(|job| Some((job.name.as_str(), job.id.as_deref()?))).collect();
-        let after = job.after.iter().filter_map(|name| ids.get(name.as_str()).map(|id| (*id).to_string())).collect();
-        let id = client::submit(&arguments(&sweep, job, options, after)?, options).map_err(|error| {
-            let so_far = if at == 0 { String::new() } else { format!(" ({at} of {total} jobs are submitted)") };
-            match error {
-                Error::Later(reason) => Error::Later(reason + &so_far),
-                Error::Input(reason) => Error::Input(reason + &so_far),
-                other => other,
-            }
-        })?;
+        let ids: BTreeMap<&str, &str> = jobs
+            .jobs
+            .iter()
+            .filter_map(|job| Some((job.name.as_str(), job.id.as_deref()?)))
+            .collect();
+        let after = job
+            .after
+            .iter()
+            .filter_map(|name| ids.get(name.as_str()).map(|id| (*id).to_string()))
+            .collect();
+        let id =
+            client::submit(&arguments(&sweep, job, options, after)?, options).map_err(|error| {
+                let so_far = if at == 0 {
+                    String::new()
+                } else {
+                    format!(" ({at} of {total} jobs are submitted)")
+                };
+                match error {
+                    Error::Later(reason) => Error::Later(reason + &so_far),
+                    Error::Input(reason) => Error::Input(reason + &so_far),
+                    other => other,
+                }
+            })?;
         jobs.jobs[at].id = Some(id);
     }
     if !print {
@@ -287,7 +313,11 @@ fn by_job(queued: &[Queued]) -> Vec<ActiveJob> {
     for task in queued {
         *jobs.entry((&task.id, &task.name)).or_default() += usize::from(task.task.is_some());
     }
-    let job = |((id, name), tasks): ((&str, &str), usize)| ActiveJob { id: id.into(), name: name.into(), tasks };
+    let job = |((id, name), tasks): ((&str, &str), usize)| ActiveJob {
+        id: id.into(),
+        name: name.into(),
+        tasks,
+    };
     jobs.into_iter().map(job).collect()
 }
 
@@ -301,7 +331,8 @@ pub fn in_words(jobs: &[ActiveJob]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The jobs that get the tasks done, from the first stage that each of them still needs, and the report.
+/// The jobs that get the tasks done, from the first stage that each of them still needs, and the
+/// report.
 fn plan(sweep: &Sweep, tasks: &[Task]) -> Result<Jobs, Error> {
     let mut by_first: BTreeMap<Stage, Vec<usize>> = BTreeMap::new();
     for (at, task) in tasks.iter().enumerate() {
@@ -358,7 +389,8 @@ fn write_scripts(sweep: &Sweep, tasks: &[Task], options: &Options) -> Result<(),
     let here = std::env::current_dir().map_err(Error::io("the current folder"))?;
     let (program, out, here) = (utf8(&program)?, utf8(&sweep.out)?, utf8(&here)?);
     for stage in OF_RUNS.into_iter().chain([Stage::Report]) {
-        let content = script::Content { stage, options, program, out, here, sweep: &sweep.id, runs: &runs };
+        let content =
+            script::Content { stage, options, program, out, here, sweep: &sweep.id, runs: &runs };
         sweep.write(&script_name(stage), content.script().as_bytes())?;
     }
     Ok(())
@@ -378,7 +410,12 @@ fn utf8(path: &Path) -> Result<&str, Error> {
 }
 
 /// What `sbatch` is called with, but for the dependency.
-fn arguments(sweep: &Sweep, job: &Job, options: &Options, after: Vec<String>) -> Result<Vec<String>, Error> {
+fn arguments(
+    sweep: &Sweep,
+    job: &Job,
+    options: &Options,
+    after: Vec<String>,
+) -> Result<Vec<String>, Error> {
     let folder = sweep.folder();
     let folder = utf8(&folder)?;
     if folder.contains('\\') {
@@ -386,7 +423,8 @@ fn arguments(sweep: &Sweep, job: &Job, options: &Options, after: Vec<String>) ->
             "{folder}: Slurm cannot write logs below a folder with a backslash; rename it"
         )));
     }
-    let log = if job.stage == Stage::Report { "report" } else { &format!("{}-%a", job.stage.name()) };
+    let log =
+        if job.stage == Stage::Report { "report" } else { &format!("{}-%a", job.stage.name()) };
     let mut all: Vec<String> = [
         "--parsable".to_string(),
         format!("--job-name={}", job.name),
@@ -423,16 +461,20 @@ fn arguments(sweep: &Sweep, job: &Job, options: &Options, after: Vec<String>) ->
     Ok(all)
 }
 
-/// A line for a shell that submits a job and keeps its number in a variable for those that wait for it.
+/// A line for a shell that submits a job and keeps its number in a variable for those that wait for
+/// it.
 fn command_line(sweep: &Sweep, job: &Job, options: &Options) -> Result<String, Error> {
     let prefix = format!("induction-{}-", sweep.id);
     let variable = |name: &str| name.strip_prefix(&prefix).unwrap_or(name).replace('-', "_");
     // With several clusters the cluster's name follows the number.
     let after = job.after.iter().map(|name| format!("${{{}%%;*}}", variable(name))).collect();
-    let words: Vec<String> = arguments(sweep, job, options, after)?
-        .iter()
-        .map(|word| if word.starts_with("--dependency=") { format!("\"{word}\"") } else { quoted(word) })
-        .collect();
+    let words: Vec<String> =
+        arguments(sweep, job, options, after)?
+            .iter()
+            .map(|word| {
+                if word.starts_with("--dependency=") { format!("\"{word}\"") } else { quoted(word) }
+            })
+            .collect();
     Ok(format!("{}=$(sbatch {})", variable(&job.name), words.join(" ")))
 }
 
@@ -445,11 +487,14 @@ fn ranges(tasks: &[usize]) -> String {
             _ => ranges.push((task, task)),
         }
     }
-    let word = |(begin, end): &(usize, usize)| if begin == end { begin.to_string() } else { format!("{begin}-{end}") };
+    let word = |(begin, end): &(usize, usize)| {
+        if begin == end { begin.to_string() } else { format!("{begin}-{end}") }
+    };
     ranges.iter().map(word).collect::<Vec<_>>().join(",")
 }
 
-/// Whether a spec's file is the one that was submitted: a node may have another folder of that name.
+/// Whether a spec's file is the one that was submitted: a node may have another folder of that
+/// name.
 ///
 /// # Errors
 /// A file that cannot be read, or has another content.
@@ -464,11 +509,15 @@ pub fn check_spec(path: &Path, blake3: &str) -> Result<(), Error> {
     )))
 }
 
-/// What Slurm says of each run of a folder, in words, by the run's name; empty if it says nothing, or was never asked.
+/// What Slurm says of each run of a folder, in words, by the run's name; empty if it says nothing,
+/// or was never asked.
 pub fn states(out: &Path) -> BTreeMap<String, String> {
-    let Some(sweep) = out.canonicalize().ok().and_then(|out| Sweep::find(&out)) else { return BTreeMap::new() };
+    let Some(sweep) = out.canonicalize().ok().and_then(|out| Sweep::find(&out)) else {
+        return BTreeMap::new();
+    };
     let Some(jobs) = sweep.read_jobs() else { return BTreeMap::new() };
-    let mut known = if client::check().is_ok() { sweep.queue().unwrap_or_default() } else { Vec::new() };
+    let mut known =
+        if client::check().is_ok() { sweep.queue().unwrap_or_default() } else { Vec::new() };
     let forgotten: Vec<String> = jobs
         .jobs
         .iter()
@@ -482,13 +531,16 @@ pub fn states(out: &Path) -> BTreeMap<String, String> {
     for job in &jobs.jobs {
         for &task in &job.tasks {
             let Some(run) = jobs.runs.get(task) else { continue };
-            let Some(found) = known.iter().find(|q| Some(&q.id) == job.id.as_ref() && q.task == Some(task)) else {
+            let Some(found) =
+                known.iter().find(|q| Some(&q.id) == job.id.as_ref() && q.task == Some(task))
+            else {
                 continue;
             };
             // Stages come in their order; the first that has not ended well is where the run is.
             let earlier: &mut Option<(bool, String)> = states.entry(run.clone()).or_default();
             if earlier.as_ref().is_none_or(|(completed, _)| *completed) {
-                let words = format!("{} {}_{task} {}", job.stage.name(), found.id, found.describe());
+                let words =
+                    format!("{} {}_{task} {}", job.stage.name(), found.id, found.describe());
                 *earlier = Some((found.completed(), words));
             }
         }

@@ -1,8 +1,10 @@
-//! The batch scripts: what a task does around the program, whose exit code and signals say whether it starts again.
+//! The batch scripts: what a task does around the program, whose exit code and signals say whether
+//! it starts again.
 
 use super::{Options, Stage};
 
-/// Times that a task may be started again: near its time limit, because another process holds the run, because it was killed.
+/// Times that a task may be started again: near its time limit, because another process holds the
+/// run, because it was killed.
 const RESTARTS: [(&str, u32); 3] = [("near_limit", 1000), ("held", 20), ("killed", 5)];
 
 /// What a script needs to know.
@@ -41,7 +43,8 @@ impl Content<'_> {
         if self.stage == Stage::Report {
             text += "label=report\njob=$SLURM_JOB_ID\narguments=(report \"$out\")\n";
         } else {
-            text += &format!("runs=({})\nspecs=({})\n{TASK}", list(|run| &run.0), list(|run| &run.1));
+            text +=
+                &format!("runs=({})\nspecs=({})\n{TASK}", list(|run| &run.0), list(|run| &run.1));
         }
         for (name, most) in RESTARTS {
             text += &format!("{name}={most}\n");

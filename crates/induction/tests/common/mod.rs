@@ -51,7 +51,11 @@ pub fn fixtures() -> PathBuf {
 /// Standard output of a run that must succeed.
 pub fn succeed(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
-    assert!(status.success(), "{command:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
+    assert!(
+        status.success(),
+        "{command:?} ended with {status}: {}",
+        String::from_utf8_lossy(&stderr)
+    );
     String::from_utf8(stdout).unwrap()
 }
 
@@ -86,8 +90,13 @@ pub fn log_without_speed(run: &Path) -> Vec<serde_json::Value> {
 pub fn assert_same_run(a: &Path, b: &Path) {
     let names = |run: &Path| {
         let entries = std::fs::read_dir(run.join("snapshots")).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        assert!(!names.iter().any(|name| name.starts_with(".tmp-")), "leftovers in {}: {names:?}", run.display());
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(
+            !names.iter().any(|name| name.starts_with(".tmp-")),
+            "leftovers in {}: {names:?}",
+            run.display()
+        );
         names.retain(|name| !name.starts_with("damaged-"));
         names.sort();
         names
@@ -95,7 +104,8 @@ pub fn assert_same_run(a: &Path, b: &Path) {
     assert_eq!(names(a), names(b));
     for name in names(a) {
         for file in ["model.safetensors", "optim.safetensors", "config.json"] {
-            let read = |run: &Path| std::fs::read(run.join("snapshots").join(&name).join(file)).ok();
+            let read =
+                |run: &Path| std::fs::read(run.join("snapshots").join(&name).join(file)).ok();
             // Only an optimizer state can have been thinned out.
             assert!(read(a).is_some() || file.starts_with("optim"), "{name}/{file} is not there");
             assert!(read(a) == read(b), "{name}/{file} differs");
@@ -108,8 +118,10 @@ pub fn assert_same_run(a: &Path, b: &Path) {
 pub fn manifest(folder: &Path, runs: &[(&str, String)]) -> PathBuf {
     let mut text = String::from("format = 1\nname = \"test\"\n");
     for (name, spec) in runs {
-        let spec =
-            spec.trim().replace("\n[", "\n[runs.spec.").replace("name = \"tiny\"", &format!("name = \"{name}\""));
+        let spec = spec
+            .trim()
+            .replace("\n[", "\n[runs.spec.")
+            .replace("name = \"tiny\"", &format!("name = \"{name}\""));
         text += &format!("[[runs]]\nseries = [\"tiny\"]\n[runs.spec]\n{spec}\n");
     }
     let path = folder.join("plan.toml");

@@ -1,4 +1,5 @@
-//! On a real Slurm of two nodes: however a sweep is disturbed, it ends in the bits of an undisturbed one on this machine.
+//! On a real Slurm of two nodes: however a sweep is disturbed, it ends in the bits of an
+//! undisturbed one on this machine.
 
 use std::{
     fs,
@@ -21,12 +22,15 @@ fn cluster(test: impl FnOnce(&Cluster)) {
         return;
     }
     let folder = std::env::var("SLURM_TEST_FOLDER");
-    let folder =
-        folder.expect("SLURM_TEST_FOLDER is set: fixtures/slurm.sh up says how, cargo xtask ci --slurm does it");
+    let folder = folder.expect(
+        "SLURM_TEST_FOLDER is set: fixtures/slurm.sh up says how, cargo xtask ci --slurm does it",
+    );
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // Slurm takes a node out where a start failed, as after a controller's crash.
     for node in ["n1", "n2"] {
-        let _ = Command::new("scontrol").args(["update", &format!("NodeName={node}"), "State=RESUME"]).output();
+        let _ = Command::new("scontrol")
+            .args(["update", &format!("NodeName={node}"), "State=RESUME"])
+            .output();
     }
     test(&Cluster { folder });
 }
@@ -66,7 +70,9 @@ impl Reference {
 
     fn three() -> &'static Self {
         static THREE: OnceLock<Reference> = OnceLock::new();
-        THREE.get_or_init(|| Self::new(&three(TOKENS).map_each(|spec| spec.replace("every = 20", "every = 500"))))
+        THREE.get_or_init(|| {
+            Self::new(&three(TOKENS).map_each(|spec| spec.replace("every = 20", "every = 500")))
+        })
     }
 
     fn assert_equal(&self, out: &Path) {
@@ -85,7 +91,9 @@ impl Reference {
                 "prompts",
             ];
             for table in tables {
-                let read = |out: &Path| fs::read(run(out).join(format!("measurements/{table}.jsonl"))).unwrap();
+                let read = |out: &Path| {
+                    fs::read(run(out).join(format!("measurements/{table}.jsonl"))).unwrap()
+                };
                 assert!(read(&self.local) == read(out), "{name}: {table} differs");
             }
         }
@@ -136,25 +144,38 @@ impl Sweep {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let lines = text.lines().map(|line| line.split('|').map(str::to_string).collect::<Vec<_>>());
-        let of_task = lines.filter(|line| task.is_empty() || line[0].ends_with(&format!("_{task}")));
+        let lines =
+            text.lines().map(|line| line.split('|').map(str::to_string).collect::<Vec<_>>());
+        let of_task =
+            lines.filter(|line| task.is_empty() || line[0].ends_with(&format!("_{task}")));
         // Of a sweep that was submitted again the newest.
-        let number = |line: &Vec<String>| line[0].split('_').next().unwrap().parse::<u64>().unwrap();
+        let number =
+            |line: &Vec<String>| line[0].split('_').next().unwrap().parse::<u64>().unwrap();
         of_task.max_by_key(number).map(|line| (line[1].clone(), line[2].clone()))
     }
 
     fn logs(&self) -> String {
-        let mut paths: Vec<PathBuf> =
-            fs::read_dir(self.out.join("slurm/logs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<PathBuf> = fs::read_dir(self.out.join("slurm/logs"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         paths.sort();
-        paths.iter().map(|path| format!("{}:\n{}\n", path.display(), fs::read_to_string(path).unwrap())).collect()
+        paths
+            .iter()
+            .map(|path| format!("{}:\n{}\n", path.display(), fs::read_to_string(path).unwrap()))
+            .collect()
     }
 
     fn wait_until(&self, what: &str, seconds: u64, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
             let late = begun.elapsed() > Duration::from_secs(seconds);
-            assert!(!late, "no {what} within {seconds} s\n{}\n{}", slurm("squeue", &["-r", "-t", "all"]), self.logs());
+            assert!(
+                !late,
+                "no {what} within {seconds} s\n{}\n{}",
+                slurm("squeue", &["-r", "-t", "all"]),
+                self.logs()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -165,15 +186,24 @@ impl Sweep {
         self.wait_until("training under way", 60, || step.exists());
     }
 
-    /// Waits for the report, compares, and says what it took. `again`: how many starts after the first there must have been.
+    /// Waits for the report, compares, and says what it took. `again`: how many starts after the
+    /// first there must have been.
     fn end(self, what: &str, again: usize) {
         self.wait_until("report", 150, || {
             let state = self.task("report", "").map(|(state, _)| state);
-            assert!(!matches!(state.as_deref(), Some("CANCELLED" | "FAILED")), "{state:?}\n{}", self.logs());
+            assert!(
+                !matches!(state.as_deref(), Some("CANCELLED" | "FAILED")),
+                "{state:?}\n{}",
+                self.logs()
+            );
             state.as_deref() == Some("COMPLETED")
         });
         self.reference.assert_equal(&self.out);
-        let starts = self.logs().lines().filter(|line| line.contains(", start ") && !line.ends_with("start 1")).count();
+        let starts = self
+            .logs()
+            .lines()
+            .filter(|line| line.contains(", start ") && !line.ends_with("start 1"))
+            .count();
         assert!(starts >= again, "{starts} starts again, expected {again}\n{}", self.logs());
         println!(
             "slurm | {what} | {} runs equal to the last bit | {starts} starts again | {:.0} s",
@@ -240,7 +270,8 @@ fn a_program_that_slurm_lost() {
         let refused = format!("another process (process {program} on ");
         let is_refused = || {
             let logs = sweep.logs();
-            logs.contains(&refused) && logs.contains("another process holds the run: to be started again")
+            logs.contains(&refused)
+                && logs.contains("another process holds the run: to be started again")
         };
         // A task that comes back to the same node may find that Slurm has ended the old program.
         let is_gone = || !Path::new(&format!("/proc/{program}")).exists();
@@ -276,10 +307,13 @@ fn a_time_limit_that_comes_near() {
         // Slurm looks at the time twice a minute: the run is to be there still.
         signal("STOP", program);
         sweep.wait_until("notice", 50, || {
-            u64::from_str_radix(&status_of(program, "ShdPnd"), 16).is_ok_and(|pending| pending >> 14 & 1 == 1)
+            u64::from_str_radix(&status_of(program, "ShdPnd"), 16)
+                .is_ok_and(|pending| pending >> 14 & 1 == 1)
         });
         signal("CONT", program);
-        sweep.wait_until("requeue", 20, || sweep.logs().contains("the time limit is near: to be started again"));
+        sweep.wait_until("requeue", 20, || {
+            sweep.logs().contains("the time limit is near: to be started again")
+        });
         sweep.end("a time limit comes near", 1);
     });
 }
@@ -290,7 +324,10 @@ fn a_sweep_that_is_preempted() {
         let sweep = Sweep::submit(Reference::three(), &[]);
         sweep.wait_for_training("two");
         for _ in 0..2 {
-            slurm("sbatch", &["--parsable", "-p", "urgent", "--output=/dev/null", "--wrap=sleep 2"]);
+            slurm(
+                "sbatch",
+                &["--parsable", "-p", "urgent", "--output=/dev/null", "--wrap=sleep 2"],
+            );
         }
         sweep.end("pre-emption", 1);
     });
@@ -301,7 +338,8 @@ fn a_controller_that_dies() {
     cluster(|cluster| {
         let sweep = Sweep::submit(Reference::three(), &[]);
         sweep.wait_for_training("two");
-        // What came less than 5 s before a crash the controller forgets: nothing is to change meanwhile.
+        // What came less than 5 s before a crash the controller forgets: nothing is to change
+        // meanwhile.
         let begun = Instant::now();
         let mut stopped = Vec::new();
         while begun.elapsed() < Duration::from_secs(9) {
@@ -330,7 +368,10 @@ fn a_sweep_that_is_cancelled() {
         assert!(said.contains("cancelled"), "{said}");
         let submit = || {
             let mut command = induction();
-            command.args(["reproduce", "--executor", "slurm", "--manifest"]).arg(&sweep.reference.plan).arg("--out");
+            command
+                .args(["reproduce", "--executor", "slurm", "--manifest"])
+                .arg(&sweep.reference.plan)
+                .arg("--out");
             command.arg(&sweep.out).output().unwrap().status.code()
         };
         // Until the last task has stopped, the sweep is in the queue still.
@@ -349,7 +390,13 @@ fn a_run_that_fails_stops_no_other() {
             .replace("n_ctx = 24", "n_ctx = 24\nnormalization = \"none\"");
         let folder = tempfile::tempdir().unwrap();
         let (plan, out) = (manifest(folder.path(), &runs), folder.path().join("out"));
-        succeed(induction().args(["reproduce", "--executor", "slurm", "--manifest"]).arg(&plan).arg("--out").arg(&out));
+        succeed(
+            induction()
+                .args(["reproduce", "--executor", "slurm", "--manifest"])
+                .arg(&plan)
+                .arg("--out")
+                .arg(&out),
+        );
         let begun = Instant::now();
         let shown = loop {
             let shown = succeed(induction().arg("status").arg(&out));
@@ -361,7 +408,10 @@ fn a_run_that_fails_stops_no_other() {
         };
         assert!(shown.contains("slurm: train") && shown.contains("FAILED, exit code 3"), "{shown}");
         let log = fs::read_to_string(out.join("slurm/logs/train-0.log")).unwrap();
-        assert!(log.contains("failed with exit code 3") && log.contains("induction report"), "{log}");
+        assert!(
+            log.contains("failed with exit code 3") && log.contains("induction report"),
+            "{log}"
+        );
         // As the log says.
         fs::rename(out.join("runs/one"), folder.path().join("aside")).unwrap();
         succeed(induction().arg("report").arg(&out));

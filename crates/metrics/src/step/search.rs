@@ -1,25 +1,28 @@
-//! Least squares by variable projection: for each shape of a curve its two levels are a linear fit, so that only the shape
-//! is searched for, on a grid first, then from the best point of the grid.
+//! Least squares by variable projection: for each shape of a curve its two levels are a linear fit,
+//! so that only the shape is searched for, on a grid first, then from the best point of the grid.
 
 use super::{NoStep, StepConfig, StepFit, judge};
 use crate::phase::check_curve;
 use crate::{Error, Result};
 
-/// AICc of a step, of five parameters, needs more than six snapshots; with fewer than this its correction is all there is.
+/// AICc of a step, of five parameters, needs more than six snapshots; with fewer than this its
+/// correction is all there is.
 const MIN_SNAPSHOTS: usize = 8;
 const MIN_EFFECTIVE: f64 = 7.0;
 
 /// Scales of the grid, from the narrowest that snapshots can tell to the run.
 const SCALES: u32 = 8;
-/// Time constants of decays, as shares of the run: what is over before most snapshots, to what is nearly straight.
+/// Time constants of decays, as shares of the run: what is over before most snapshots, to what is
+/// nearly straight.
 const DECAYS: u32 = 24;
 const FASTEST_DECAY: f64 = 0.002;
 const SLOWEST_DECAY: f64 = 10.0;
 
 /// The search for a step among given snapshots, prepared once for any number of curves.
 ///
-/// The grid holds every snapshot and every middle between two as midpoint, at eight scales. Its shapes do not depend on the
-/// values, so they are computed here; a fit is then a sum of products for each, and a Nelder-Mead search from the best.
+/// The grid holds every snapshot and every middle between two as midpoint, at eight scales. Its
+/// shapes do not depend on the values, so they are computed here; a fit is then a sum of products
+/// for each, and a Nelder-Mead search from the best.
 #[derive(Debug, Clone)]
 pub struct StepSearch {
     config: StepConfig,
@@ -42,14 +45,17 @@ impl StepSearch {
     /// Prepares the search among snapshots of these token counts.
     ///
     /// # Errors
-    /// If the constants are not valid, tokens do not increase, or there are too few snapshots: 8, which weigh as much as 7
-    /// even ones.
+    /// If the constants are not valid, tokens do not increase, or there are too few snapshots: 8,
+    /// which weigh as much as 7 even ones.
     pub fn new(tokens: &[u64], config: &StepConfig) -> Result<Self> {
         config.validate()?;
         let n = tokens.len();
         check_curve(tokens, &vec![0.0; n])?;
         if n < MIN_SNAPSHOTS {
-            return Err(Error::Curve { expected: "have at least 8 snapshots", found: n.to_string() });
+            return Err(Error::Curve {
+                expected: "have at least 8 snapshots",
+                found: n.to_string(),
+            });
         }
         let run = (tokens[n - 1] - tokens[0]) as f64;
         let x: Vec<f64> = tokens.iter().map(|&t| (t - tokens[0]) as f64 / run).collect();
@@ -59,14 +65,18 @@ impl StepSearch {
         let effective = (n as f64).powi(2) / weights.iter().map(|w| w * w).sum::<f64>();
         if effective < MIN_EFFECTIVE {
             let found = format!("{n} that weigh as much as {effective:.1}");
-            return Err(Error::Curve { expected: "have snapshots that weigh as much as 7 even ones", found });
+            return Err(Error::Curve {
+                expected: "have snapshots that weigh as much as 7 even ones",
+                found,
+            });
         }
 
         let narrowest = (0.1 / (n - 1) as f64).ln();
         let middles = x.windows(2).map(|pair| f64::midpoint(pair[0], pair[1]));
         let midpoints: Vec<f64> = x.iter().copied().chain(middles).collect();
         let at = |midpoint: f64| {
-            (0..SCALES).map(move |k| [midpoint, narrowest * (1.0 - f64::from(k) / f64::from(SCALES - 1))])
+            (0..SCALES)
+                .map(move |k| [midpoint, narrowest * (1.0 - f64::from(k) / f64::from(SCALES - 1))])
         };
         let mut shape = vec![0.0; n];
         let mut steps = Vec::new();
@@ -112,15 +122,17 @@ impl StepSearch {
         let around = best(&self.decays, &y).unwrap_or(0.0);
         let gap = (SLOWEST_DECAY / FASTEST_DECAY).ln() / f64::from(DECAYS - 1);
         let (fastest, slowest) = (FASTEST_DECAY.ln(), SLOWEST_DECAY.ln());
-        let decayed = golden_section((around - gap).max(fastest), (around + gap).min(slowest), |at| {
-            decay(x, at, &mut shape);
-            levels(weights, &y, &shape).rss
-        });
+        let decayed =
+            golden_section((around - gap).max(fastest), (around + gap).min(slowest), |at| {
+                decay(x, at, &mut shape);
+                levels(weights, &y, &shape).rss
+            });
         let total: f64 = y.iter().zip(weights).map(|(y, w)| w * y * y).sum();
         let straight = total - product(&self.line, &y).powi(2);
 
         // What rounding leaves of a perfect fit has no logarithm to compare.
-        let rounding = f64::EPSILON.powi(2) * values.iter().map(|v| v * v).sum::<f64>() + f64::MIN_POSITIVE;
+        let rounding =
+            f64::EPSILON.powi(2) * values.iter().map(|v| v * v).sum::<f64>() + f64::MIN_POSITIVE;
         let aicc = |rss: f64, k: f64| {
             let fit = self.effective * (rss.max(rounding) / n).ln();
             fit + 2.0 * k + 2.0 * k * (k + 1.0) / (self.effective - k - 1.0)
@@ -144,8 +156,14 @@ impl StepSearch {
     ///
     /// # Errors
     /// As [`fit`](Self::fit), and if the standard error is negative or not finite.
-    pub fn find(&self, values: &[f64], stderr_of_height: Option<f64>) -> Result<std::result::Result<StepFit, NoStep>> {
-        if let Some(stderr) = stderr_of_height.filter(|stderr| !(stderr.is_finite() && *stderr >= 0.0)) {
+    pub fn find(
+        &self,
+        values: &[f64],
+        stderr_of_height: Option<f64>,
+    ) -> Result<std::result::Result<StepFit, NoStep>> {
+        if let Some(stderr) =
+            stderr_of_height.filter(|stderr| !(stderr.is_finite() && *stderr >= 0.0))
+        {
             let (expected, found) = ("finite and not negative", stderr.to_string());
             return Err(Error::Setting { name: "stderr_of_height", expected, found });
         }
@@ -187,12 +205,14 @@ fn product(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
-/// The shape centred, of length 1, times the weights: its product with centred values, squared, is what the shape
-/// explains of their sum of squares. `None` for a shape that is flat at all snapshots.
+/// The shape centred, of length 1, times the weights: its product with centred values, squared, is
+/// what the shape explains of their sum of squares. `None` for a shape that is flat at all
+/// snapshots.
 fn unit(weights: &[f64], shape: &[f64]) -> Option<Vec<f64>> {
     let mean = weighted_sum(weights, shape) / shape.len() as f64;
     let length = shape.iter().zip(weights).map(|(s, w)| w * (s - mean).powi(2)).sum::<f64>().sqrt();
-    (length > 1e-5).then(|| shape.iter().zip(weights).map(|(s, w)| w * (s - mean) / length).collect())
+    (length > 1e-5)
+        .then(|| shape.iter().zip(weights).map(|(s, w)| w * (s - mean) / length).collect())
 }
 
 /// The point of the grid whose shape explains most; `None` if none explains anything.
@@ -251,9 +271,13 @@ fn golden_section(mut low: f64, mut high: f64, mut value: impl FnMut(f64) -> f64
     at_a.min(at_b)
 }
 
-/// Nelder and Mead's simplex search in the plane, from `start` with sides of `size`. Points that are not allowed have an
-/// infinite value.
-fn nelder_mead(start: [f64; 2], size: [f64; 2], mut value: impl FnMut([f64; 2]) -> f64) -> [f64; 2] {
+/// Nelder and Mead's simplex search in the plane, from `start` with sides of `size`. Points that
+/// are not allowed have an infinite value.
+fn nelder_mead(
+    start: [f64; 2],
+    size: [f64; 2],
+    mut value: impl FnMut([f64; 2]) -> f64,
+) -> [f64; 2] {
     let mut evaluated = |at: [f64; 2]| (value(at), at);
     // A side that leaves the allowed points turns around.
     let mut corner = |at: [f64; 2], back: [f64; 2]| {
@@ -269,11 +293,13 @@ fn nelder_mead(start: [f64; 2], size: [f64; 2], mut value: impl FnMut([f64; 2]) 
     for _ in 0..120 {
         simplex.sort_by(|a, b| a.0.total_cmp(&b.0));
         let [best, middle, worst] = simplex;
-        let near = |k: usize| (middle.1[k] - best.1[k]).abs().max((worst.1[k] - best.1[k]).abs()) < 1e-5;
+        let near =
+            |k: usize| (middle.1[k] - best.1[k]).abs().max((worst.1[k] - best.1[k]).abs()) < 1e-5;
         if near(0) && near(1) || worst.0 - best.0 <= 1e-10 * best.0 && worst.0.is_finite() {
             break;
         }
-        // On the line from the worst corner through the middle of the others: 1 is the corner, 0 the middle.
+        // On the line from the worst corner through the middle of the others: 1 is the corner, 0
+        // the middle.
         let mut along = |t: f64| {
             let at = |k: usize| {
                 let centre = f64::midpoint(best.1[k], middle.1[k]);

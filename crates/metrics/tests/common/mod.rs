@@ -6,10 +6,16 @@
 use ndarray::{Array4, Axis};
 use proptest::prelude::*;
 
-/// A causal pattern `[example, head, query, key]`: random positive weights, normalised over keys up to the query.
-pub(crate) fn pattern(examples: usize, heads: usize, n: usize) -> impl Strategy<Value = Array4<f32>> {
+/// A causal pattern `[example, head, query, key]`: random positive weights, normalised over keys up
+/// to the query.
+pub(crate) fn pattern(
+    examples: usize,
+    heads: usize,
+    n: usize,
+) -> impl Strategy<Value = Array4<f32>> {
     prop::collection::vec(0.0f32..1.0, examples * heads * n * n).prop_map(move |weights| {
-        let mut pattern = Array4::from_shape_vec((examples, heads, n, n), weights).expect("sizes agree");
+        let mut pattern =
+            Array4::from_shape_vec((examples, heads, n, n), weights).expect("sizes agree");
         // Lanes come in the order of the other axes, queries fastest.
         for (lane, mut row) in pattern.lanes_mut(Axis(3)).into_iter().enumerate() {
             for (key, weight) in row.iter_mut().enumerate() {
@@ -24,11 +30,19 @@ pub(crate) fn pattern(examples: usize, heads: usize, n: usize) -> impl Strategy<
 }
 
 /// A pattern that attends from each query to one key.
-pub(crate) fn one_hot(examples: usize, heads: usize, n: usize, key: impl Fn(usize) -> usize) -> Array4<f32> {
+pub(crate) fn one_hot(
+    examples: usize,
+    heads: usize,
+    n: usize,
+    key: impl Fn(usize) -> usize,
+) -> Array4<f32> {
     Array4::from_shape_fn((examples, heads, n, n), |(_, _, q, k)| f32::from(u8::from(k == key(q))))
 }
 
 /// A pattern that attends equally to every key up to the query.
 pub(crate) fn uniform(examples: usize, heads: usize, n: usize) -> Array4<f32> {
-    Array4::from_shape_fn((examples, heads, n, n), |(_, _, q, k)| if k <= q { 1.0 / (q + 1) as f32 } else { 0.0 })
+    Array4::from_shape_fn(
+        (examples, heads, n, n),
+        |(_, _, q, k)| if k <= q { 1.0 / (q + 1) as f32 } else { 0.0 },
+    )
 }

@@ -4,17 +4,22 @@ use serde_json::{Value, json};
 
 use crate::{Error, ModelConfig, Params, params::write_safetensors_with};
 
-/// A model in a folder for HuggingFace's `AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True)`. Returns the
-/// files' names and contents.
+/// A model in a folder for HuggingFace's `AutoModelForCausalLM.from_pretrained(...,
+/// trust_remote_code=True)`. Returns the files' names and contents.
 ///
-/// No architecture of `transformers` is this family, so the folder has its own modelling code (for versions 4.5x and 5.x).
-/// Nothing is folded: `config.json` has [`ModelConfig`]'s fields, `model.safetensors` our parameters under their names, and
-/// [`pretrained::open`](crate::pretrained::open) gets both back to the bit. `tokenizer_config.json` is for a
-/// `tokenizer.json` laid beside it.
+/// No architecture of `transformers` is this family, so the folder has its own modelling code (for
+/// versions 4.5x and 5.x). Nothing is folded: `config.json` has [`ModelConfig`]'s fields,
+/// `model.safetensors` our parameters under their names, and
+/// [`pretrained::open`](crate::pretrained::open) gets both back to the bit. `tokenizer_config.json`
+/// is for a `tokenizer.json` laid beside it.
 ///
 /// # Errors
-/// [`Error::Export`] for a clamp, which that code lacks; parameters that are not this configuration's.
-pub fn export_huggingface(config: &ModelConfig, params: &Params) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
+/// [`Error::Export`] for a clamp, which that code lacks; parameters that are not this
+/// configuration's.
+pub fn export_huggingface(
+    config: &ModelConfig,
+    params: &Params,
+) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
     config.validate()?;
     config.require_paper_family("this export")?;
     params.check(config)?;
@@ -42,7 +47,8 @@ pub fn export_huggingface(config: &ModelConfig, params: &Params) -> Result<Vec<(
     ] {
         fields.insert(name.into(), value);
     }
-    // The first token of the next document ends one. No padding token: a batch's first tokens would be taken for it.
+    // The first token of the next document ends one. No padding token: a batch's first tokens would
+    // be taken for it.
     let generation = json!({"bos_token_id": 0, "eos_token_id": 0, "use_cache": false});
     let tokenizer = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -53,12 +59,18 @@ pub fn export_huggingface(config: &ModelConfig, params: &Params) -> Result<Vec<(
     });
     // What `transformers` asks for before it loads a file.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let weights = write_safetensors_with(params.iter().map(|(name, value)| (name.to_string(), value)), Some(metadata));
+    let weights = write_safetensors_with(
+        params.iter().map(|(name, value)| (name.to_string(), value)),
+        Some(metadata),
+    );
     let text = |value: Value| format!("{value:#}\n").into_bytes();
     Ok(vec![
         ("config.json", text(described)),
         ("generation_config.json", text(generation)),
-        ("configuration_induction.py", include_bytes!("../../assets/configuration_induction.py").to_vec()),
+        (
+            "configuration_induction.py",
+            include_bytes!("../../assets/configuration_induction.py").to_vec(),
+        ),
         ("modeling_induction.py", include_bytes!("../../assets/modeling_induction.py").to_vec()),
         ("model.safetensors", weights),
         ("tokenizer_config.json", text(tokenizer)),
@@ -114,7 +126,10 @@ mod tests {
             assert_eq!(back.config, config);
             assert_eq!((back.family.as_str(), back.encoding.as_str()), ("induction", "F32"));
             let bits = |params: &Params| -> Vec<(String, Vec<u32>)> {
-                params.iter().map(|(name, x)| (name.to_string(), x.iter().map(|x| x.to_bits()).collect())).collect()
+                params
+                    .iter()
+                    .map(|(name, x)| (name.to_string(), x.iter().map(|x| x.to_bits()).collect()))
+                    .collect()
             };
             assert_eq!(bits(&back.params), bits(&params));
         }
@@ -141,7 +156,10 @@ mod tests {
         let weights = file("model.safetensors");
         let (_, header) = safetensors::SafeTensors::read_metadata(weights).unwrap();
         assert_eq!(header.metadata().as_ref().unwrap()["format"], "pt");
-        assert_eq!(read_safetensors(Path::new("x"), weights).unwrap().len(), config.parameter_shapes().len());
+        assert_eq!(
+            read_safetensors(Path::new("x"), weights).unwrap().len(),
+            config.parameter_shapes().len()
+        );
         assert_eq!(json("tokenizer_config.json")["bos_token"], "<|bos|>");
     }
 
@@ -151,7 +169,10 @@ mod tests {
         let message = export_huggingface(&clamped, &parameters(&clamped)).unwrap_err().to_string();
         assert!(message.contains("cannot express a clamp"), "{message}");
         let other = ModelConfig { smeared_keys: true, ..small() };
-        assert!(matches!(export_huggingface(&other, &parameters(&small())), Err(Error::MissingParameter { .. })));
+        assert!(matches!(
+            export_huggingface(&other, &parameters(&small())),
+            Err(Error::MissingParameter { .. })
+        ));
     }
 
     #[test]

@@ -14,7 +14,11 @@ use crate::{Error, ModelConfig, Params};
 ///
 /// # Errors
 /// As there, and the system's.
-pub fn write_export_transformer_lens(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
+pub fn write_export_transformer_lens(
+    config: &ModelConfig,
+    params: &Params,
+    out: &Path,
+) -> Result<(), Error> {
     write_files(export_transformer_lens(config, params)?, out)
 }
 
@@ -22,11 +26,18 @@ pub fn write_export_transformer_lens(config: &ModelConfig, params: &Params, out:
 ///
 /// # Errors
 /// As there, and the system's.
-pub fn write_export_huggingface(config: &ModelConfig, params: &Params, out: &Path) -> Result<(), Error> {
+pub fn write_export_huggingface(
+    config: &ModelConfig,
+    params: &Params,
+    out: &Path,
+) -> Result<(), Error> {
     write_files(export_huggingface(config, params)?, out)
 }
 
-fn write_files(files: impl IntoIterator<Item = (&'static str, Vec<u8>)>, out: &Path) -> Result<(), Error> {
+fn write_files(
+    files: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
+    out: &Path,
+) -> Result<(), Error> {
     let io = |source| Error::Io { path: out.to_path_buf(), source };
     induction_files::make_folders(out).map_err(io)?;
     for (name, bytes) in files {

@@ -5,17 +5,22 @@ use serde_json::{Value, json};
 
 use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, write_safetensors};
 
-/// A model in TransformerLens' layout: `config.json` with `HookedTransformerConfig`'s field names and
-/// `model.safetensors` with its state-dict names and shapes (TransformerLens 3.x). Returns the two files' contents.
+/// A model in TransformerLens' layout: `config.json` with `HookedTransformerConfig`'s field names
+/// and `model.safetensors` with its state-dict names and shapes (TransformerLens 3.x). Returns the
+/// two files' contents.
 ///
-/// The family's positions are TransformerLens' "shortformer" positions, but for the learned gain `g` of each layer, which
-/// is folded in exactly: `LN(x) + g p = g (LN(x) / g + p)`, so layer norm's gain and bias are divided by `g`, and `W_Q`,
-/// `W_K`, `W_V` multiplied by it.
+/// The family's positions are TransformerLens' "shortformer" positions, but for the learned gain
+/// `g` of each layer, which is folded in exactly: `LN(x) + g p = g (LN(x) / g + p)`, so layer
+/// norm's gain and bias are divided by `g`, and `W_Q`, `W_K`, `W_V` multiplied by it.
 ///
 /// # Errors
-/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a gain without layer norm;
-/// [`Error::NotTheFamily`]; a configuration that is not valid; parameters that are not this configuration's.
-pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+/// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a
+/// gain without layer norm; [`Error::NotTheFamily`]; a configuration that is not valid; parameters
+/// that are not this configuration's.
+pub fn export_transformer_lens(
+    config: &ModelConfig,
+    params: &Params,
+) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     config.validate()?;
     config.require_paper_family("this export")?;
     params.check(config)?;
@@ -24,16 +29,20 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
     }
     if config.clamp.is_some() {
-        return Err(cannot("a clamp on attention patterns; use `induction scan` on the run itself".into()));
+        return Err(cannot(
+            "a clamp on attention patterns; use `induction scan` on the run itself".into(),
+        ));
     }
-    let (heads, d_model, d_head, d_vocab) = (config.n_heads, config.d_model, config.d_head, config.d_vocab);
+    let (heads, d_model, d_head, d_vocab) =
+        (config.n_heads, config.d_model, config.d_head, config.d_vocab);
     let mut state: BTreeMap<String, ArrayD<f32>> = params
         .iter()
         .filter(|(name, _)| !name.ends_with("pos_gain"))
         .map(|(name, value)| (name.to_string(), value.clone()))
         .collect();
     for l in 0..config.n_layers {
-        let gain = params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
+        let gain =
+            params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
         match config.normalization {
             Normalization::LN if !(1.0 / gain).is_finite() => {
                 return Err(cannot(format!(
@@ -41,21 +50,27 @@ pub fn export_transformer_lens(config: &ModelConfig, params: &Params) -> Result<
                 )));
             }
             Normalization::None if gain != 1.0 => {
-                return Err(cannot(format!("a positional gain of {gain} (layer {l}) in a model without layer norm")));
+                return Err(cannot(format!(
+                    "a positional gain of {gain} (layer {l}) in a model without layer norm"
+                )));
             }
             Normalization::None => {}
             Normalization::RMS => unreachable!("not of the paper's family"),
             Normalization::LN => {
                 for name in ["ln1.w", "ln1.b"] {
-                    *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /= gain;
+                    *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /=
+                        gain;
                 }
                 for name in ["W_Q", "W_K", "W_V"] {
-                    *state.get_mut(&format!("blocks.{l}.attn.{name}")).expect("attention has all") *= gain;
+                    *state
+                        .get_mut(&format!("blocks.{l}.attn.{name}"))
+                        .expect("attention has all") *= gain;
                 }
             }
         }
-        let mut zeros =
-            |name: &str, shape: &[usize]| state.insert(format!("blocks.{l}.attn.{name}"), ArrayD::zeros(IxDyn(shape)));
+        let mut zeros = |name: &str, shape: &[usize]| {
+            state.insert(format!("blocks.{l}.attn.{name}"), ArrayD::zeros(IxDyn(shape)))
+        };
         for name in ["b_Q", "b_K", "b_V"] {
             zeros(name, &[heads, d_head]);
         }
@@ -99,15 +114,31 @@ mod tests {
 
     #[test]
     fn other_configurations_and_parameters_are_refused() {
-        let config = ModelConfig { d_model: 6, n_heads: 2, d_head: 5, n_ctx: 4, d_vocab: 7, ..ModelConfig::default() };
+        let config = ModelConfig {
+            d_model: 6,
+            n_heads: 2,
+            d_head: 5,
+            n_ctx: 4,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
         let params = config.init_params(5).unwrap();
         export_transformer_lens(&config, &params).unwrap();
         let refusal = |config: ModelConfig| export_transformer_lens(&config, &params).unwrap_err();
         let deeper = ModelConfig { n_layers: config.n_layers + 1, ..config.clone() };
         assert!(matches!(refusal(deeper), Error::MissingParameter { .. }));
-        assert!(matches!(refusal(ModelConfig { d_vocab: 8, ..config.clone() }), Error::Shape { .. }));
-        assert!(matches!(refusal(ModelConfig { d_model: 7, ..config.clone() }), Error::Config { .. }));
+        assert!(matches!(
+            refusal(ModelConfig { d_vocab: 8, ..config.clone() }),
+            Error::Shape { .. }
+        ));
+        assert!(matches!(
+            refusal(ModelConfig { d_model: 7, ..config.clone() }),
+            Error::Config { .. }
+        ));
         let normalization = Normalization::RMS;
-        assert!(matches!(refusal(ModelConfig { normalization, ..config }), Error::NotTheFamily { .. }));
+        assert!(matches!(
+            refusal(ModelConfig { normalization, ..config }),
+            Error::NotTheFamily { .. }
+        ));
     }
 }

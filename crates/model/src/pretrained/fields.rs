@@ -12,7 +12,8 @@ use crate::Error;
 /// Configurations take a few KB.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// A JSON object of settings: what is read is of the right type, or refused by name. A field that is null is not there.
+/// A JSON object of settings: what is read is of the right type, or refused by name. A field that
+/// is null is not there.
 pub(super) struct Fields {
     path: PathBuf,
     /// What stands before a field's name in messages.
@@ -28,7 +29,9 @@ pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
     read.map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
     let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format(format!("larger than {MAX_BYTES} bytes: expected a model's description")));
+        return Err(format(format!(
+            "larger than {MAX_BYTES} bytes: expected a model's description"
+        )));
     }
     serde_json::from_slice(&bytes).map_err(|e| format(format!("not valid JSON: {e}")))
 }
@@ -36,8 +39,13 @@ pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
 impl Fields {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         match read_json(path)? {
-            Value::Object(values) => Ok(Self { path: path.to_path_buf(), within: String::new(), values }),
-            _ => Err(Error::Format { path: path.to_path_buf(), reason: "expected a JSON object".into() }),
+            Value::Object(values) => {
+                Ok(Self { path: path.to_path_buf(), within: String::new(), values })
+            }
+            _ => Err(Error::Format {
+                path: path.to_path_buf(),
+                reason: "expected a JSON object".into(),
+            }),
         }
     }
 
@@ -113,8 +121,10 @@ impl Fields {
     ) -> Result<T, Error> {
         let named = |name: &String| Some((name.clone(), self.get(name)?.clone()));
         let values: Map<String, Value> = names.into_iter().filter_map(named).collect();
-        serde_json::from_value(Value::Object(values))
-            .map_err(|e| Error::Format { path: self.path.clone(), reason: format!("{}{e}", self.within) })
+        serde_json::from_value(Value::Object(values)).map_err(|e| Error::Format {
+            path: self.path.clone(),
+            reason: format!("{}{e}", self.within),
+        })
     }
 
     /// An object within this one.
@@ -124,16 +134,18 @@ impl Fields {
         Ok(values.map(|values| Self { path: self.path.clone(), within, values: values.clone() }))
     }
 
-    /// Refuses a field that is set to anything but `expected`, as it would change what the model computes.
+    /// Refuses a field that is set to anything but `expected`, as it would change what the model
+    /// computes.
     pub(super) fn only(&self, field: &str, expected: &Value) -> Result<(), Error> {
         let same = |value: &Value| match (value.as_f64(), expected.as_f64()) {
             (Some(a), Some(b)) => a == b,
             _ => value == expected,
         };
         match self.get(field) {
-            Some(value) if !same(value) => {
-                Err(self.refuse(field, format!("{value} is not supported here, expected {expected} or nothing")))
-            }
+            Some(value) if !same(value) => Err(self.refuse(
+                field,
+                format!("{value} is not supported here, expected {expected} or nothing"),
+            )),
             _ => Ok(()),
         }
     }

@@ -9,7 +9,10 @@ use super::{
     recipe::{Layout, Recipe, gather},
     tensors::Tensors,
 };
-use crate::{Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary, RotaryScaling};
+use crate::{
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary,
+    RotaryScaling,
+};
 
 pub(super) fn open(path: &Path) -> Result<Pretrained, Error> {
     let file = Gguf::open(path)?;
@@ -57,7 +60,10 @@ fn configuration(file: &Gguf, family: &str) -> Result<ModelConfig, Error> {
     if let Some(value) = size_opt("attention.value_length")?
         && value != d_head
     {
-        return Err(refuse("attention.value_length", format!("{value}, expected {d_head}, as keys have")));
+        return Err(refuse(
+            "attention.value_length",
+            format!("{value}, expected {d_head}, as keys have"),
+        ));
     }
     for field in ["expert_count", "attention.sliding_window"] {
         if let Some(n) = size_opt(field)?.filter(|&n| n > 0) {
@@ -66,13 +72,18 @@ fn configuration(file: &Gguf, family: &str) -> Result<ModelConfig, Error> {
     }
     let embedding = Tensors::shape(file, "token_embd.weight").map(<[usize]>::to_vec);
     let Some(&[d_vocab, _]) = embedding.as_deref() else {
-        let reason = "tensor token_embd.weight is missing, or no matrix: expected [d_vocab, d_model]".to_string();
+        let reason =
+            "tensor token_embd.weight is missing, or no matrix: expected [d_vocab, d_model]"
+                .to_string();
         return Err(Error::Format { path: file.path().to_path_buf(), reason });
     };
     if let Some(said) = size_opt("vocab_size")?
         && said != d_vocab
     {
-        return Err(refuse("vocab_size", format!("{said}, but token_embd.weight has {d_vocab} rows")));
+        return Err(refuse(
+            "vocab_size",
+            format!("{said}, but token_embd.weight has {d_vocab} rows"),
+        ));
     }
     let has = |tensor: &str| file.tensor(tensor).is_some();
     let eps = |kind: &str| file.float(&key(&format!("attention.{kind}")));
@@ -107,7 +118,8 @@ fn configuration(file: &Gguf, family: &str) -> Result<ModelConfig, Error> {
             out_bias: has("blk.0.attn_output.bias"),
             mlp_bias: has("blk.0.ffn_down.bias"),
             unembed_bias: false,
-            parallel: family == "gptneox" && file.bool_opt(&key("use_parallel_residual"))?.unwrap_or(true),
+            parallel: family == "gptneox"
+                && file.bool_opt(&key("use_parallel_residual"))?.unwrap_or(true),
             tied_embeddings: !has("output.weight"),
         },
         ..ModelConfig::default()
@@ -120,7 +132,9 @@ fn rotary(file: &Gguf, family: &str, d_head: usize, pairs: Pairs) -> Result<Rota
         path: file.path().to_path_buf(),
         reason: format!("{}: {reason}", key(field)),
     };
-    let dim = file.unsigned_opt(&key("dimension_count"))?.map_or(d_head, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let dim = file
+        .unsigned_opt(&key("dimension_count"))?
+        .map_or(d_head, |n| usize::try_from(n).unwrap_or(usize::MAX));
     let base = file.float_opt(&key("freq_base"))?.unwrap_or(10_000.0);
     let factor = match file.float_opt(&key("scaling.factor"))? {
         Some(factor) => Some(factor),
@@ -130,9 +144,14 @@ fn rotary(file: &Gguf, family: &str, d_head: usize, pairs: Pairs) -> Result<Rota
     let scaling = match (kind, factor) {
         (Some("linear") | None, Some(factor)) => Some(RotaryScaling::Linear { factor }),
         (Some("none") | None, _) => None,
-        (Some("linear"), None) => return Err(refuse("scaling.factor", "missing, expected a number".into())),
+        (Some("linear"), None) => {
+            return Err(refuse("scaling.factor", "missing, expected a number".into()));
+        }
         (Some(other), _) => {
-            return Err(refuse("scaling.type", format!("{other:?} is not known here, expected none or linear")));
+            return Err(refuse(
+                "scaling.type",
+                format!("{other:?} is not known here, expected none or linear"),
+            ));
         }
     };
     let scaling = match file.tensor("rope_freqs.weight") {
@@ -158,7 +177,8 @@ fn recipe(config: &ModelConfig, l: usize, name: &str) -> Option<Recipe> {
     let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
     // GPT-2 and GPT-NeoX have queries, keys and values in one tensor, one after the other.
     let one = !a.gated_mlp;
-    let (of_q, of_kv) = (config.n_heads * config.d_head, config.n_key_value_heads() * config.d_head);
+    let (of_q, of_kv) =
+        (config.n_heads * config.d_head, config.n_key_value_heads() * config.d_head);
     let part = |which: &str| match (which, one) {
         ("q", true) => ("attn_qkv".to_string(), 0, of_q + 2 * of_kv),
         ("k", true) => ("attn_qkv".to_string(), of_q, of_q + 2 * of_kv),
@@ -168,11 +188,17 @@ fn recipe(config: &ModelConfig, l: usize, name: &str) -> Option<Recipe> {
     };
     let weight = |which: &str| {
         let (tensor, first, rows) = part(which);
-        in_layer(&format!("{tensor}.weight"), Layout::HeadRows { first, stride: config.d_head, rows })
+        in_layer(
+            &format!("{tensor}.weight"),
+            Layout::HeadRows { first, stride: config.d_head, rows },
+        )
     };
     let bias = |which: &str| {
         let (tensor, first, entries) = part(which);
-        in_layer(&format!("{tensor}.bias"), Layout::HeadEntries { first, stride: config.d_head, entries })
+        in_layer(
+            &format!("{tensor}.bias"),
+            Layout::HeadEntries { first, stride: config.d_head, entries },
+        )
     };
     match name {
         "embed.W_E" => outer("token_embd.weight", Layout::AsIs),

@@ -1,4 +1,5 @@
-//! HuggingFace's folders. Defaults are those of `transformers`' configuration classes, as files leave out what equals them.
+//! HuggingFace's folders. Defaults are those of `transformers`' configuration classes, as files
+//! leave out what equals them.
 
 use std::path::Path;
 
@@ -11,7 +12,10 @@ use super::{
     recipe::{Layout, Recipe, gather},
     tensors::{Safetensors, Tensors},
 };
-use crate::{Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary, RotaryScaling};
+use crate::{
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary,
+    RotaryScaling,
+};
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
     let family = fields.text("model_type")?;
@@ -21,7 +25,10 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
         "llama" | "mistral" | "qwen2" => llama(fields, family)?,
         other => {
             let known = "gpt2, gpt_neox, llama, mistral, qwen2";
-            return Err(fields.refuse("model_type", format!("{other:?} is not an architecture known here: {known}")));
+            return Err(fields.refuse(
+                "model_type",
+                format!("{other:?} is not an architecture known here: {known}"),
+            ));
         }
     };
     let tensors = Safetensors::open(folder)?;
@@ -38,7 +45,8 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
         "gpt_neox" => gpt_neox_recipe(&config, prefix, layer, name),
         _ => llama_recipe(&config, prefix, layer, name),
     };
-    // Causal masks and rotary frequencies that older versions saved, and a second copy of tied embeddings.
+    // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
+    // embeddings.
     let ignored = |name: &str| {
         let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
         mask.iter().any(|end| name.ends_with(end))
@@ -46,7 +54,13 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
             || (tied && matches!(name, "lm_head.weight" | "embed_out.weight"))
     };
     let params = gather(&config, &tensors, recipe, ignored)?;
-    Ok(Pretrained { name: name_of(folder), family: family.to_string(), encoding: tensors.encoding(), config, params })
+    Ok(Pretrained {
+        name: name_of(folder),
+        family: family.to_string(),
+        encoding: tensors.encoding(),
+        config,
+        params,
+    })
 }
 
 fn activation(fields: &Fields, field: &str, default: &str) -> Result<Activation, Error> {
@@ -55,9 +69,10 @@ fn activation(fields: &Fields, field: &str, default: &str) -> Result<Activation,
         "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Activation::GeluNew),
         "silu" | "swish" => Ok(Activation::Silu),
         "relu" => Ok(Activation::Relu),
-        other => {
-            Err(fields.refuse(field, format!("{other:?} is not known here, expected gelu, gelu_new, silu or relu")))
-        }
+        other => Err(fields.refuse(
+            field,
+            format!("{other:?} is not known here, expected gelu, gelu_new, silu or relu"),
+        )),
     }
 }
 
@@ -65,7 +80,9 @@ fn activation(fields: &Fields, field: &str, default: &str) -> Result<Activation,
 fn share(fields: &Fields, field: &str, whole: usize, parts: usize) -> Result<usize, Error> {
     match whole.checked_div(parts) {
         Some(share) if share * parts == whole => Ok(share),
-        _ => Err(fields.refuse(field, format!("{parts}, which does not divide {whole}, the width"))),
+        _ => {
+            Err(fields.refuse(field, format!("{parts}, which does not divide {whole}, the width")))
+        }
     }
 }
 
@@ -134,7 +151,8 @@ fn llama(fields: &Fields, family: &str) -> Result<ModelConfig, Error> {
     if let (true, Some(window)) = (windowed, fields.size_opt("sliding_window")?)
         && window < n_ctx
     {
-        let reason = format!("{window}: attention within a window is not supported here, expected null");
+        let reason =
+            format!("{window}: attention within a window is not supported here, expected null");
         return Err(fields.refuse("sliding_window", reason));
     }
     let attention_bias = fields.flag("attention_bias", false)?;
@@ -164,12 +182,21 @@ fn llama(fields: &Fields, family: &str) -> Result<ModelConfig, Error> {
 }
 
 /// Rotary positions: `rope_parameters` (transformers 5), or the older separate fields.
-fn rotary(fields: &Fields, d_head: usize, base_field: &str, default_share: f64) -> Result<Rotary, Error> {
+fn rotary(
+    fields: &Fields,
+    d_head: usize,
+    base_field: &str,
+    default_share: f64,
+) -> Result<Rotary, Error> {
     let parameters = fields.inner("rope_parameters")?;
     let (base, share) = match &parameters {
-        Some(new) => (new.number("rope_theta", 10_000.0)?, new.number("partial_rotary_factor", default_share)?),
+        Some(new) => (
+            new.number("rope_theta", 10_000.0)?,
+            new.number("partial_rotary_factor", default_share)?,
+        ),
         None => {
-            let share_field = if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
+            let share_field =
+                if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
             (fields.number(base_field, 10_000.0)?, fields.number(share_field, default_share)?)
         }
     };
@@ -178,12 +205,16 @@ fn rotary(fields: &Fields, d_head: usize, base_field: &str, default_share: f64) 
         None => fields.inner("rope_scaling")?,
     };
     let kind = match &scaling {
-        Some(scaling) => scaling.text_opt("rope_type")?.or(scaling.text_opt("type")?).unwrap_or("default"),
+        Some(scaling) => {
+            scaling.text_opt("rope_type")?.or(scaling.text_opt("type")?).unwrap_or("default")
+        }
         None => "default",
     };
     let scaling = match (kind, &scaling) {
         ("default", _) | (_, None) => None,
-        ("linear", Some(scaling)) => Some(RotaryScaling::Linear { factor: scaling.number("factor", f64::NAN)? }),
+        ("linear", Some(scaling)) => {
+            Some(RotaryScaling::Linear { factor: scaling.number("factor", f64::NAN)? })
+        }
         ("llama3", Some(scaling)) => Some(RotaryScaling::Llama3 {
             factor: scaling.number("factor", f64::NAN)?,
             low_freq_factor: scaling.number("low_freq_factor", f64::NAN)?,
@@ -200,7 +231,8 @@ fn rotary(fields: &Fields, d_head: usize, base_field: &str, default_share: f64) 
 
 fn gpt2_recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
     let width = config.n_heads * config.d_head;
-    let in_layer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
     let part = |part: usize| (part * width, config.d_head, 3 * width);
     let columns = |which| {
@@ -239,11 +271,17 @@ fn gpt2_recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Opti
 
 fn gpt_neox_recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
     let (d_head, all) = (config.d_head, 3 * config.n_heads * config.d_head);
-    let in_layer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
     // Head by head its query, key and value.
-    let rows = |part: usize| Layout::HeadRows { first: part * d_head, stride: 3 * d_head, rows: all };
-    let entries = |part: usize| Layout::HeadEntries { first: part * d_head, stride: 3 * d_head, entries: all };
+    let rows =
+        |part: usize| Layout::HeadRows { first: part * d_head, stride: 3 * d_head, rows: all };
+    let entries = |part: usize| Layout::HeadEntries {
+        first: part * d_head,
+        stride: 3 * d_head,
+        entries: all,
+    };
     match name {
         "embed.W_E" => outer("embed_in.weight", Layout::AsIs),
         "ln1.w" => in_layer("input_layernorm.weight", Layout::AsIs),
@@ -271,7 +309,8 @@ fn gpt_neox_recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> 
 
 fn llama_recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
     let d_head = config.d_head;
-    let in_layer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
     let (of_q, of_kv) = (config.n_heads * d_head, config.n_key_value_heads() * d_head);
     let rows = |rows| Layout::HeadRows { first: 0, stride: d_head, rows };

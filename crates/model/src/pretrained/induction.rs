@@ -1,5 +1,5 @@
-//! A model of the paper's family as `induction export --format huggingface` writes it: `config.json` has [`ModelConfig`]'s
-//! fields beside HuggingFace's, the tensors are our parameters.
+//! A model of the paper's family as `induction export --format huggingface` writes it:
+//! `config.json` has [`ModelConfig`]'s fields beside HuggingFace's, the tensors are our parameters.
 
 use std::path::Path;
 
@@ -19,7 +19,13 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
     let tensors = Safetensors::open(folder)?;
     let params = gather(&config, &tensors, recipe, |_| false)?;
     let name = name_of(folder);
-    Ok(Pretrained { name, family: "induction".into(), encoding: tensors.encoding(), config, params })
+    Ok(Pretrained {
+        name,
+        family: "induction".into(),
+        encoding: tensors.encoding(),
+        config,
+        params,
+    })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
@@ -31,9 +37,13 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
     }
     // The fields of a model of the family: all but the two above.
     let ours = serde_json::to_value(ModelConfig::default()).expect("configurations serialize");
-    let config: ModelConfig = fields.as_struct(ours.as_object().into_iter().flat_map(|ours| ours.keys()))?;
+    let config: ModelConfig =
+        fields.as_struct(ours.as_object().into_iter().flat_map(|ours| ours.keys()))?;
     if config.normalization == Normalization::RMS {
-        return Err(fields.refuse("normalization", "\"RMS\" is not supported here, expected \"LN\" or \"none\""));
+        return Err(fields.refuse(
+            "normalization",
+            "\"RMS\" is not supported here, expected \"LN\" or \"none\"",
+        ));
     }
     Ok(config)
 }

@@ -1,8 +1,9 @@
 //! Models that were trained elsewhere: HuggingFace folders, GGUF files, TransformerLens exports.
 //!
-//! Each dialect is two things: how its configuration is read, and a table that says in which tensor, and how laid out,
-//! each of our parameters stands (`recipe`). Everything is checked before a tensor's values are read: shapes
-//! against the configuration, tensors that nothing uses. A model is run as its files say, or refused.
+//! Each dialect is two things: how its configuration is read, and a table that says in which
+//! tensor, and how laid out, each of our parameters stands (`recipe`). Everything is checked before
+//! a tensor's values are read: shapes against the configuration, tensors that nothing uses. A model
+//! is run as its files say, or refused.
 
 mod fields;
 mod gguf;
@@ -31,18 +32,19 @@ pub struct Pretrained {
     pub params: Params,
 }
 
-/// Whether `path` looks like something that [`open`] reads: any file (taken for GGUF), or a folder with a
-/// `config.json`.
+/// Whether `path` looks like something that [`open`] reads: any file (taken for GGUF), or a folder
+/// with a `config.json`.
 pub fn is_pretrained(path: &Path) -> bool {
     path.is_file() || path.join("config.json").is_file()
 }
 
-/// Reads a pretrained model: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors` or its shards) of a GPT-2,
-/// GPT-NeoX, Llama, Mistral or Qwen2 model; a folder as `induction export` makes it, in either format.
+/// Reads a pretrained model: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors`
+/// or its shards) of a GPT-2, GPT-NeoX, Llama, Mistral or Qwen2 model; a folder as `induction
+/// export` makes it, in either format.
 ///
 /// # Errors
-/// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture or an option of one that
-/// is not known, a configuration that contradicts the tensors.
+/// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture
+/// or an option of one that is not known, a configuration that contradicts the tensors.
 pub fn open(path: &Path) -> Result<Pretrained, Error> {
     let config = if path.is_file() { path.to_path_buf() } else { path.join("config.json") };
     open_as(path, &config).map_err(|error| match error {
@@ -74,5 +76,7 @@ fn open_as(path: &Path, config: &Path) -> Result<Pretrained, Error> {
 /// A path's last part.
 fn name_of(path: &Path) -> String {
     let whole: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    whole.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    whole
+        .file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use super::tensors::Tensors;
 use crate::{Error, ModelConfig, Params};
 
-/// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first + h * stride`.
+/// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first +
+/// h * stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     /// In the same order; what has heads, as `W_O`, with them as part of the first axis.
@@ -63,7 +64,8 @@ impl Recipe {
     }
 }
 
-/// A parameter's layer and its name within it: `blocks.3.attn.W_Q` is `(3, "attn.W_Q")`; what is in no layer has layer 0.
+/// A parameter's layer and its name within it: `blocks.3.attn.W_Q` is `(3, "attn.W_Q")`; what is in
+/// no layer has layer 0.
 pub(super) fn split_name(name: &str) -> (usize, &str) {
     let inner = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
     match inner.and_then(|(layer, rest)| Some((layer.parse().ok()?, rest))) {
@@ -75,8 +77,8 @@ pub(super) fn split_name(name: &str) -> (usize, &str) {
 /// All parameters of `config` from `tensors`, in parallel.
 ///
 /// # Errors
-/// A tensor that is missing, that has another shape than the configuration says, or that nothing uses and `ignored` does
-/// not know.
+/// A tensor that is missing, that has another shape than the configuration says, or that nothing
+/// uses and `ignored` does not know.
 pub(super) fn gather(
     config: &ModelConfig,
     tensors: &dyn Tensors,
@@ -109,7 +111,9 @@ pub(super) fn gather(
         }
         plan.push((name, shape, recipe));
     }
-    if let Some(name) = tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name)) {
+    if let Some(name) =
+        tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name))
+    {
         return Err(format(format!(
             "tensor {name} is no part of this architecture as it is known here: the model would not be run as it was trained"
         )));
@@ -179,7 +183,8 @@ fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<f32> {
     }
 }
 
-/// Row-major `[rows, columns]` as `[columns, rows]`, block by block: one of the two is read or written across the lines.
+/// Row-major `[rows, columns]` as `[columns, rows]`, block by block: one of the two is read or
+/// written across the lines.
 fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 32;
     let mut out = vec![0.0; values.len()];
@@ -203,8 +208,9 @@ mod tests {
     fn each_layout_finds_its_entries() {
         // [out, in] with entry out * 100 + in.
         let (d_in, d_head, heads) = (5, 3, 2);
-        let linear =
-            |rows: usize| -> Vec<f32> { (0..rows * d_in).map(|i| (i / d_in * 100 + i % d_in) as f32).collect() };
+        let linear = |rows: usize| -> Vec<f32> {
+            (0..rows * d_in).map(|i| (i / d_in * 100 + i % d_in) as f32).collect()
+        };
         let layout = Layout::HeadRows { first: 3, stride: 9, rows: 18 };
         let shape = [heads, d_in, d_head];
         assert_eq!(expected_shape(&shape, layout), Some(vec![18, 5]));
@@ -212,13 +218,19 @@ mod tests {
         for h in 0..heads {
             for m in 0..d_in {
                 for i in 0..d_head {
-                    assert_eq!(found[(h * d_in + m) * d_head + i], ((3 + h * 9 + i) * 100 + m) as f32);
+                    assert_eq!(
+                        found[(h * d_in + m) * d_head + i],
+                        ((3 + h * 9 + i) * 100 + m) as f32
+                    );
                 }
             }
         }
         // The same from [in, out].
         let columns = transpose(&linear(18), 18, d_in);
-        assert_eq!(arrange(columns, &shape, Layout::HeadColumns { first: 3, stride: 9, columns: 18 }), found);
+        assert_eq!(
+            arrange(columns, &shape, Layout::HeadColumns { first: 3, stride: 9, columns: 18 }),
+            found
+        );
         // W_O [head, d_head, d_model] from [d_model, heads * d_head].
         let shape = [heads, d_head, 4];
         assert_eq!(expected_shape(&shape, Layout::Transposed), Some(vec![4, 6]));

@@ -117,16 +117,23 @@ struct Index {
 const MAX_HEADER: u64 = 100_000_000;
 
 impl Safetensors {
-    /// The weights of a model's folder: `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// The weights of a model's folder: `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
     pub(super) fn open(folder: &Path) -> Result<Self, Error> {
-        let (whole, index) = (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
+        let (whole, index) =
+            (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
         let mut found = Self { path: whole.clone(), tensors: BTreeMap::new(), files: Vec::new() };
         if whole.is_file() {
             found.add(&whole)?;
             return Ok(found);
         }
         if !index.is_file() {
-            let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt"];
+            let pickled = [
+                "pytorch_model.bin",
+                "pytorch_model.bin.index.json",
+                "model.pt",
+                "pytorch_model.pt",
+            ];
             let reason = match pickled.into_iter().find(|name| folder.join(name).exists()) {
                 Some(name) => format!(
                     "no such file, only {name}, a pickle, which can run any code and is never loaded; save the model with `save_pretrained(..., safe_serialization=True)`"
@@ -138,12 +145,15 @@ impl Safetensors {
             return Err(Error::Format { path: whole, reason });
         }
         let format = |reason: String| Error::Format { path: index.clone(), reason };
-        let parsed: Index =
-            serde_json::from_value(read_json(&index)?).map_err(|e| format(format!("weight_map: {e}")))?;
+        let parsed: Index = serde_json::from_value(read_json(&index)?)
+            .map_err(|e| format(format!("weight_map: {e}")))?;
         let names: BTreeSet<&String> = parsed.weight_map.values().collect();
         for name in names {
             // A name, not a path: nothing outside the folder is opened.
-            if name.contains(['/', '\\']) || name.starts_with('.') || !name.ends_with(".safetensors") {
+            if name.contains(['/', '\\'])
+                || name.starts_with('.')
+                || !name.ends_with(".safetensors")
+            {
                 return Err(format(format!(
                     "weight_map: {name:?} is not the name of a safetensors file in this folder"
                 )));
@@ -157,7 +167,8 @@ impl Safetensors {
             found.add(&file)?;
         }
         found.path = index.clone();
-        if let Some(name) = parsed.weight_map.keys().find(|name| !found.tensors.contains_key(*name)) {
+        if let Some(name) = parsed.weight_map.keys().find(|name| !found.tensors.contains_key(*name))
+        {
             return Err(format(format!("weight_map: tensor {name} is in none of the files")));
         }
         Ok(found)
@@ -175,7 +186,8 @@ impl Safetensors {
         file.read_exact(&mut prefix).map_err(io)?;
         if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02") {
             return Err(format(
-                "a pickle, which can run any code and is never loaded; convert it to safetensors".into(),
+                "a pickle, which can run any code and is never loaded; convert it to safetensors"
+                    .into(),
             ));
         }
         let header = u64::from_le_bytes(prefix);
@@ -200,20 +212,29 @@ impl Safetensors {
             let fits = from <= to && to <= length - base;
             if !fits {
                 let left = length - base;
-                return Err(place(format!("bytes {from} to {to} of {left}: the file is cut short, fetch it again")));
+                return Err(place(format!(
+                    "bytes {from} to {to} of {left}: the file is cut short, fetch it again"
+                )));
             }
             let Some(bytes) = bytes.filter(|&bytes| bytes as u64 == to - from) else {
-                return Err(place(format!("shape {shape:?} of {dtype:?} does not take {} bytes", to - from)));
+                return Err(place(format!(
+                    "shape {shape:?} of {dtype:?} does not take {} bytes",
+                    to - from
+                )));
             };
             ends.push([from, to]);
-            let place = Place { file: self.files.len(), start: base + from, bytes, kind: dtype, shape };
+            let place =
+                Place { file: self.files.len(), start: base + from, bytes, kind: dtype, shape };
             if self.tensors.insert(name.clone(), place).is_some() {
                 return Err(format(format!("tensor {name} is in two files")));
             }
         }
         ends.sort_unstable();
         if let Some(pair) = ends.windows(2).find(|pair| pair[0][1] > pair[1][0]) {
-            return Err(format(format!("two tensors share bytes {} to {}", pair[1][0], pair[0][1])));
+            return Err(format(format!(
+                "two tensors share bytes {} to {}",
+                pair[1][0], pair[0][1]
+            )));
         }
         self.files.push((path.to_path_buf(), file));
         Ok(())
@@ -234,26 +255,38 @@ impl Tensors for Safetensors {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let format = |path: &Path, reason: String| Error::Format { path: path.to_path_buf(), reason };
+        let format =
+            |path: &Path, reason: String| Error::Format { path: path.to_path_buf(), reason };
         let Some(place) = self.tensors.get(name) else {
             return Err(format(&self.path, format!("tensor {name} is missing")));
         };
         let (path, file) = &self.files[place.file];
         let mut bytes = vec![0; place.bytes];
-        read_exact_at(file, &mut bytes, place.start).map_err(|source| Error::Io { path: path.clone(), source })?;
+        read_exact_at(file, &mut bytes, place.start)
+            .map_err(|source| Error::Io { path: path.clone(), source })?;
         match place.kind {
             Kind::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Kind::F16 => Ok(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
-            Kind::BF16 => Ok(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect()),
-            Kind::F64 => Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect()),
-            kind => Err(format(path, format!("tensor {name} is {kind:?}: expected F32, F16, BF16 or F64"))),
+            Kind::F16 => {
+                Ok(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect())
+            }
+            Kind::BF16 => {
+                Ok(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect())
+            }
+            Kind::F64 => {
+                Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect())
+            }
+            kind => Err(format(
+                path,
+                format!("tensor {name} is {kind:?}: expected F32, F16, BF16 or F64"),
+            )),
         }
     }
 
     fn encoding(&self) -> String {
         let mut counts = BTreeMap::new();
         for place in self.tensors.values() {
-            *counts.entry(format!("{:?}", place.kind)).or_default() += place.bytes / place.kind.bytes();
+            *counts.entry(format!("{:?}", place.kind)).or_default() +=
+                place.bytes / place.kind.bytes();
         }
         most_first(counts)
     }

@@ -1,5 +1,6 @@
-//! A `HookedTransformer` of TransformerLens 3.x: `config.json` with its configuration's fields, `model.safetensors` with its
-//! state dictionary. What `induction export --format transformer-lens` writes can be read again.
+//! A `HookedTransformer` of TransformerLens 3.x: `config.json` with its configuration's fields,
+//! `model.safetensors` with its state dictionary. What `induction export --format transformer-lens`
+//! writes can be read again.
 
 use std::path::Path;
 
@@ -12,17 +13,27 @@ use super::{
     recipe::{Layout, Recipe, gather},
     tensors::{Safetensors, Tensors},
 };
-use crate::{Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary};
+use crate::{
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary,
+};
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
     let config = configuration(fields)?;
     let tensors = Safetensors::open(folder)?;
     let recipe = |layer: usize, name: &str| recipe(&config, &tensors, layer, name);
     // Constants that a state dictionary carries along.
-    let ignored = |name: &str| [".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"].iter().any(|end| name.ends_with(end));
+    let ignored = |name: &str| {
+        [".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"].iter().any(|end| name.ends_with(end))
+    };
     let params = gather(&config, &tensors, recipe, ignored)?;
     let name = name_of(folder);
-    Ok(Pretrained { name, family: "TransformerLens".into(), encoding: tensors.encoding(), config, params })
+    Ok(Pretrained {
+        name,
+        family: "TransformerLens".into(),
+        encoding: tensors.encoding(),
+        config,
+        params,
+    })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
@@ -73,7 +84,8 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
             })
         }
         other => {
-            let reason = format!("{other:?} is not known here, expected standard, shortformer or rotary");
+            let reason =
+                format!("{other:?} is not known here, expected standard, shortformer or rotary");
             return Err(fields.refuse("positional_embedding_type", reason));
         }
     };
@@ -82,7 +94,8 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
         Some("LN" | "LNPre") => Normalization::LN,
         Some("RMS" | "RMSPre") => Normalization::RMS,
         Some(other) => {
-            let reason = format!("{other:?} is not known here, expected LN, LNPre, RMS, RMSPre or null");
+            let reason =
+                format!("{other:?} is not known here, expected LN, LNPre, RMS, RMSPre or null");
             return Err(fields.refuse("normalization_type", reason));
         }
     };
@@ -93,7 +106,8 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
         Some("silu") => Activation::Silu,
         Some("relu") => Activation::Relu,
         other => {
-            let reason = format!("{other:?} is not known here, expected gelu, gelu_new, silu or relu");
+            let reason =
+                format!("{other:?} is not known here, expected gelu, gelu_new, silu or relu");
             return Err(fields.refuse("act_fn", reason));
         }
     };
@@ -132,14 +146,18 @@ fn recipe(config: &ModelConfig, tensors: &Safetensors, l: usize, name: &str) -> 
     };
     let shared = config.n_key_value_heads() != config.n_heads;
     let tensor = match name {
-        "attn.W_K" | "attn.W_V" | "attn.b_K" | "attn.b_V" if shared => whole(&name.replace("attn.", "attn._")),
+        "attn.W_K" | "attn.W_V" | "attn.b_K" | "attn.b_V" if shared => {
+            whole(&name.replace("attn.", "attn._"))
+        }
         _ => whole(name),
     };
     // A norm without gain, which folding leaves, and biases that a gated MLP lacks.
     if tensors.shape(&tensor).is_none() {
         return match name {
             "ln1.w" | "ln2.w" | "ln_final.w" => Some(Recipe::constant(1)),
-            "ln1.b" | "ln2.b" | "ln_final.b" | "mlp.b_gate" | "mlp.b_in" | "mlp.b_out" => Some(Recipe::constant(0)),
+            "ln1.b" | "ln2.b" | "ln_final.b" | "mlp.b_gate" | "mlp.b_in" | "mlp.b_out" => {
+                Some(Recipe::constant(0))
+            }
             _ => Some(Recipe::new(tensor, Layout::Whole)),
         };
     }

@@ -1,8 +1,9 @@
 //! Loss and gradients by hand, over burn's tensors and without its autodiff.
 //!
-//! Autodiff takes softmax, layer norm and the losses apart into elementwise passes over the scores, each of which writes an
-//! array as large as they are, forth and back. Here each is one operation forth and two or three back. What a device does
-//! best is chosen in one place: how the embedding's gradient is summed, and whether matrix products are taken in bfloat16.
+//! Autodiff takes softmax, layer norm and the losses apart into elementwise passes over the scores,
+//! each of which writes an array as large as they are, forth and back. Here each is one operation
+//! forth and two or three back. What a device does best is chosen in one place: how the embedding's
+//! gradient is summed, and whether matrix products are taken in bfloat16.
 
 use std::{collections::BTreeMap, f64::consts::PI};
 
@@ -11,20 +12,23 @@ use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, activa
 use super::{Attention, Block, LayerNorm, Transformer, normalized, side_by_side};
 use crate::{Clamp, ModelConfig};
 
-/// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may see; longer ones keep
-/// the matrix products long.
+/// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may
+/// see; longer ones keep the matrix products long.
 const QUERY_BLOCK: usize = 128;
 
 /// How gradients are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrainingOptions {
-    /// Take matrix products of the training pass in bfloat16; everything else, and evaluation, stays in float32.
+    /// Take matrix products of the training pass in bfloat16; everything else, and evaluation,
+    /// stays in float32.
     pub bf16: bool,
-    /// Sum the embedding's gradient as a product with one-hot rows. For devices that otherwise add in any order.
+    /// Sum the embedding's gradient as a product with one-hot rows. For devices that otherwise add
+    /// in any order.
     pub one_hot_embedding: bool,
 }
 
-/// What a layer norm's backward pass needs: the normalized input and the inverse of its standard deviation.
+/// What a layer norm's backward pass needs: the normalized input and the inverse of its standard
+/// deviation.
 struct Normed {
     hat: Tensor<2>,
     inverse: Tensor<2>,
@@ -75,8 +79,8 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// `[row, head * d_head]` -> `[example * head, pos, d_head]`, contiguous: products of many small matrices then copy
-    /// nothing.
+    /// `[row, head * d_head]` -> `[example * head, pos, d_head]`, contiguous: products of many
+    /// small matrices then copy nothing.
     fn to_heads(self, x: Tensor<2>) -> Tensor<3> {
         let Self { batch, pos, heads, d_head } = self;
         x.reshape([batch, pos, heads, d_head]).swap_dims(1, 2).reshape([batch * heads, pos, d_head])
@@ -84,7 +88,9 @@ impl Sizes {
 
     fn to_rows(self, x: Tensor<3>) -> Tensor<2> {
         let Self { batch, pos, heads, d_head } = self;
-        x.reshape([batch, heads, pos, d_head]).swap_dims(1, 2).reshape([batch * pos, heads * d_head])
+        x.reshape([batch, heads, pos, d_head])
+            .swap_dims(1, 2)
+            .reshape([batch * pos, heads * d_head])
     }
 
     fn by_example(self, x: Tensor<3>) -> Tensor<4> {
@@ -97,9 +103,10 @@ impl Sizes {
 }
 
 impl Transformer {
-    /// The sum over all targets of the loss in nats, `[1]`, and the gradient of `weight` times it: flat, one a parameter, in
-    /// the order of [`ModelConfig::parameter_shapes`]. `tokens` and `targets` are `batch` sequences of equal length, one after
-    /// the other. The model's device is one without autodiff.
+    /// The sum over all targets of the loss in nats, `[1]`, and the gradient of `weight` times it:
+    /// flat, one a parameter, in the order of [`ModelConfig::parameter_shapes`]. `tokens` and
+    /// `targets` are `batch` sequences of equal length, one after the other. The model's device is
+    /// one without autodiff.
     ///
     /// # Panics
     /// As [`forward`](Self::forward), and if there are not as many targets as tokens.
@@ -111,7 +118,11 @@ impl Transformer {
         weight: f64,
         options: TrainingOptions,
     ) -> (Tensor<1>, Vec<Tensor<1>>) {
-        assert!(batch > 0 && tokens.len().is_multiple_of(batch), "{} tokens in {batch} sequences", tokens.len());
+        assert!(
+            batch > 0 && tokens.len().is_multiple_of(batch),
+            "{} tokens in {batch} sequences",
+            tokens.len()
+        );
         assert_eq!(tokens.len(), targets.len());
         let ModelConfig { n_heads: heads, d_head, .. } = self.config;
         let pass = Pass {
@@ -137,17 +148,28 @@ impl Transformer {
         let loss = -log_probabilities.clone().gather(1, targets.clone()).sum();
 
         let hit = Tensor::<2>::full([rows, 1], -1.0, &self.device);
-        let d_logits = log_probabilities.exp().scatter(1, targets, hit, IndexingUpdateOp::Add) * weight;
+        let d_logits =
+            log_probabilities.exp().scatter(1, targets, hit, IndexingUpdateOp::Add) * weight;
         let mut found = Found::new();
         put(&mut found, "unembed.W_U".into(), pass.product(last.transpose(), d_logits.clone()));
         let d_last = pass.product(d_logits, w_u.transpose());
-        let mut dx = pass.layer_norm_back("ln_final", &self.weights.ln_final, normed, d_last, &mut found);
+        let mut dx =
+            pass.layer_norm_back("ln_final", &self.weights.ln_final, normed, d_last, &mut found);
         for (l, (block, kept)) in self.weights.blocks.iter().zip(kept).enumerate().rev() {
             dx = pass.layer_back(l, block, kept, dx, &mut found);
         }
-        put(&mut found, "embed.W_E".into(), self.embedding_gradient(ids, dx, options.one_hot_embedding));
+        put(
+            &mut found,
+            "embed.W_E".into(),
+            self.embedding_gradient(ids, dx, options.one_hot_embedding),
+        );
         let ordered = self.config.parameter_shapes().into_iter();
-        (loss, ordered.map(|(name, _)| found.remove(&name).expect("every parameter has a gradient")).collect())
+        (
+            loss,
+            ordered
+                .map(|(name, _)| found.remove(&name).expect("every parameter has a gradient"))
+                .collect(),
+        )
     }
 
     fn ids(&self, tokens: &[u32]) -> Tensor<1, Int> {
@@ -158,7 +180,8 @@ impl Transformer {
     fn embedding_gradient(&self, ids: Tensor<1, Int>, dx: Tensor<2>, one_hot: bool) -> Tensor<2> {
         let d_vocab = self.config.d_vocab;
         if one_hot {
-            let all = Tensor::<1, Int>::arange(0..d_vocab as i64, &self.device).unsqueeze_dim::<2>(1);
+            let all =
+                Tensor::<1, Int>::arange(0..d_vocab as i64, &self.device).unsqueeze_dim::<2>(1);
             let rows = all.equal(ids.unsqueeze_dim::<2>(0)).float(); // [d_vocab, row]
             return rows.matmul(dx);
         }
@@ -184,7 +207,11 @@ impl Pass<'_> {
         a.matmul(b)
     }
 
-    fn layer_norm(&self, layer_norm: &Option<LayerNorm>, x: Tensor<2>) -> (Option<Normed>, Tensor<2>) {
+    fn layer_norm(
+        &self,
+        layer_norm: &Option<LayerNorm>,
+        x: Tensor<2>,
+    ) -> (Option<Normed>, Tensor<2>) {
         let Some(LayerNorm { w, b }) = layer_norm else { return (None, x) };
         let (hat, inverse) = normalized(x, self.model.config.layer_norm_eps);
         let out = hat.clone() * w.val().unsqueeze() + b.val().unsqueeze();
@@ -199,7 +226,10 @@ impl Pass<'_> {
         dy: Tensor<2>,
         found: &mut Found,
     ) -> Tensor<2> {
-        let (Some(LayerNorm { w, .. }), Some(Normed { hat, inverse })) = (layer_norm, normed) else { return dy };
+        let (Some(LayerNorm { w, .. }), Some(Normed { hat, inverse })) = (layer_norm, normed)
+        else {
+            return dy;
+        };
         put(found, format!("{name}.w"), (dy.clone() * hat.clone()).sum_dim(0));
         put(found, format!("{name}.b"), dy.clone().sum_dim(0));
         let dy = dy * w.val().unsqueeze();
@@ -214,7 +244,8 @@ impl Pass<'_> {
         w.reshape([d_model, heads, d_head]).permute([1, 0, 2])
     }
 
-    /// Queries and keys from one product: the scaled `W_Q` beside `W_K`, `[d_model, 2 * head * d_head]`.
+    /// Queries and keys from one product: the scaled `W_Q` beside `W_K`, `[d_model, 2 * head *
+    /// d_head]`.
     fn query_key_weights(&self, attn: &Attention) -> Tensor<2> {
         let w_q = side_by_side(attn.W_Q.val()) * self.scale();
         Tensor::cat(vec![w_q, side_by_side(attn.W_K.val())], 1)
@@ -235,7 +266,8 @@ impl Pass<'_> {
         let (width, d_model) = (heads * d_head, x.dims()[1]);
         let (ln1, input) = self.layer_norm(&block.ln1, x.clone());
         let at = self.positions() * attn.pos_gain.val().unsqueeze::<3>();
-        let positioned = (input.clone().reshape([batch, pos, d_model]) + at).reshape([batch * pos, d_model]);
+        let positioned =
+            (input.clone().reshape([batch, pos, d_model]) + at).reshape([batch * pos, d_model]);
         let qk = self.product(positioned.clone(), self.query_key_weights(attn));
         let q = sizes.to_heads(qk.clone().narrow(1, 0, width));
         let k_raw = sizes.to_heads(qk.narrow(1, width, width));
@@ -243,13 +275,18 @@ impl Pass<'_> {
         let (k, k_raw) = match &attn.smear_alpha {
             Some(_) if pos > 1 => {
                 // Positions on the second axis, as the forward pass has them.
-                let smeared = self.model.smear(attn, sizes.by_example(k_raw.clone()).swap_dims(1, 2));
+                let smeared =
+                    self.model.smear(attn, sizes.by_example(k_raw.clone()).swap_dims(1, 2));
                 (sizes.together(smeared.swap_dims(1, 2)), Some(k_raw))
             }
             _ => (k_raw, None),
         };
         let (patterns, read) = self.attend(&q, &k, &v);
-        let clamped = self.model.with_clamped_reading(l, sizes.by_example(read.clone()), &sizes.by_example(v.clone()));
+        let clamped = self.model.with_clamped_reading(
+            l,
+            sizes.by_example(read.clone()),
+            &sizes.by_example(v.clone()),
+        );
         let z = sizes.to_rows(sizes.together(clamped));
         let mut x = x + self.product(z.clone(), attn.W_O.val().reshape([width, d_model]));
         let mlp = block.mlp.as_ref().map(|mlp| {
@@ -266,7 +303,8 @@ impl Pass<'_> {
     /// Blocks of queries with the keys that some query of theirs may see: `(from, to)`.
     fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator {
         let pos = self.sizes.pos;
-        (0..pos.div_ceil(QUERY_BLOCK)).map(move |at| (at * QUERY_BLOCK, ((at + 1) * QUERY_BLOCK).min(pos)))
+        (0..pos.div_ceil(QUERY_BLOCK))
+            .map(move |at| (at * QUERY_BLOCK, ((at + 1) * QUERY_BLOCK).min(pos)))
     }
 
     fn attend(&self, q: &Tensor<3>, k: &Tensor<3>, v: &Tensor<3>) -> (Vec<Tensor<3>>, Tensor<3>) {
@@ -274,11 +312,18 @@ impl Pass<'_> {
         let (mut patterns, mut read) = (Vec::new(), Vec::new());
         for (from, to) in self.blocks() {
             let queries = to - from;
-            let scores = self.product(q.clone().narrow(1, from, queries), k.clone().narrow(1, 0, to).swap_dims(1, 2));
+            let scores = self.product(
+                q.clone().narrow(1, from, queries),
+                k.clone().narrow(1, 0, to).swap_dims(1, 2),
+            );
             let mask = self.mask.clone().narrow(2, from, queries).narrow(3, 0, to);
             let scores = match mask.dims()[0] {
                 1 => scores + mask.reshape([1, queries, to]),
-                _ => (scores.reshape([batch, heads, queries, to]) + mask).reshape([batch * heads, queries, to]),
+                _ => (scores.reshape([batch, heads, queries, to]) + mask).reshape([
+                    batch * heads,
+                    queries,
+                    to,
+                ]),
             };
             let pattern = activation::softmax(scores, 2);
             read.push(self.product(pattern.clone(), v.clone().narrow(1, 0, to)));
@@ -313,7 +358,14 @@ impl Pass<'_> {
         [Tensor::cat(dq, 1), dk.expect("there is a block"), dv.expect("there is a block")]
     }
 
-    fn layer_back(&self, l: usize, block: &Block, mut kept: Kept, dx: Tensor<2>, found: &mut Found) -> Tensor<2> {
+    fn layer_back(
+        &self,
+        l: usize,
+        block: &Block,
+        mut kept: Kept,
+        dx: Tensor<2>,
+        found: &mut Found,
+    ) -> Tensor<2> {
         let (sizes, attn) = (self.sizes, &block.attn);
         let Sizes { batch, pos, heads, d_head } = sizes;
         let (width, d_model) = (heads * d_head, dx.dims()[1]);
@@ -323,23 +375,35 @@ impl Pass<'_> {
             let hidden = kept.before.clone() * kept.below.clone();
             put(found, name("W_out"), self.product(hidden.transpose(), dx.clone()));
             put(found, name("b_out"), dx.clone().sum_dim(0));
-            let density = (kept.before.clone() * kept.before.clone() * -0.5).exp() * (2.0 * PI).sqrt().recip();
+            let density = (kept.before.clone() * kept.before.clone() * -0.5).exp()
+                * (2.0 * PI).sqrt().recip();
             let slope = kept.below + kept.before * density;
             let d_before = self.product(dx.clone(), mlp.W_out.val().transpose()) * slope;
             put(found, name("W_in"), self.product(kept.input.transpose(), d_before.clone()));
             put(found, name("b_in"), d_before.clone().sum_dim(0));
             let d_input = self.product(d_before, mlp.W_in.val().transpose());
-            dx = dx + self.layer_norm_back(&format!("blocks.{l}.ln2"), &block.ln2, kept.ln2, d_input, found);
+            dx = dx
+                + self.layer_norm_back(
+                    &format!("blocks.{l}.ln2"),
+                    &block.ln2,
+                    kept.ln2,
+                    d_input,
+                    found,
+                );
         }
         let name = |name: &str| format!("blocks.{l}.attn.{name}");
         put(found, name("W_O"), self.product(kept.z.clone().transpose(), dx.clone()));
-        let dz = sizes.to_heads(self.product(dx.clone(), attn.W_O.val().reshape([width, d_model]).transpose()));
+        let dz = sizes.to_heads(
+            self.product(dx.clone(), attn.W_O.val().reshape([width, d_model]).transpose()),
+        );
         let (d_read, d_given) = self.given_back(l, dz);
         let [dq, dk, mut dv] = self.attend_back(&kept, d_read);
         if let Some(given) = d_given {
             dv = dv + given;
         }
-        let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| put(found, name("smear_alpha"), alpha));
+        let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| {
+            put(found, name("smear_alpha"), alpha)
+        });
 
         let d_qk = Tensor::cat(vec![sizes.to_rows(dq), sizes.to_rows(dk)], 1);
         let w_qk = self.product(kept.positioned.transpose(), d_qk.clone());
@@ -354,8 +418,8 @@ impl Pass<'_> {
         dx + self.layer_norm_back(&format!("blocks.{l}.ln1"), &block.ln1, kept.ln1, d_input, found)
     }
 
-    /// The gradient of what attention read, and, of a head clamped to the previous token, what goes to the values by that
-    /// way.
+    /// The gradient of what attention read, and, of a head clamped to the previous token, what goes
+    /// to the values by that way.
     fn given_back(&self, l: usize, dz: Tensor<3>) -> (Tensor<3>, Option<Tensor<3>>) {
         let Sizes { batch, pos, d_head, .. } = self.sizes;
         match self.model.config.clamp {
@@ -395,8 +459,12 @@ impl Pass<'_> {
         };
         let (raw, dk) = (sizes.by_example(raw), sizes.by_example(dk));
         let s = activation::sigmoid(learned.val());
-        let before = Tensor::cat(vec![raw.clone().narrow(2, 0, 1), raw.clone().narrow(2, 0, pos - 1)], 2);
-        let ds = (dk.clone() * (raw - before)).swap_dims(0, 1).reshape([heads, batch * pos * d_head]).sum_dim(1);
+        let before =
+            Tensor::cat(vec![raw.clone().narrow(2, 0, 1), raw.clone().narrow(2, 0, pos - 1)], 2);
+        let ds = (dk.clone() * (raw - before))
+            .swap_dims(0, 1)
+            .reshape([heads, batch * pos * d_head])
+            .sum_dim(1);
         alpha(ds.reshape([heads]) * s.clone() * (s.clone() * -1.0 + 1.0));
         let s = s.reshape([1, heads, 1, 1]);
         let to_before = dk.clone() * (s.clone() * -1.0 + 1.0);

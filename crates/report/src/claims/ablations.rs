@@ -1,4 +1,5 @@
-//! The claims about what heads cause: removed, replaced by simple patterns, cut from each other, clamped in training.
+//! The claims about what heads cause: removed, replaced by simple patterns, cut from each other,
+//! clamped in training.
 
 use super::{INDUCTION_HEAD_ABOVE, missing, need};
 use crate::cast::{Cast, HeadKind, Part, Player, THREE, TWO, TWO_GIVEN, TWO_MLP, TWO_WITHOUT};
@@ -10,8 +11,16 @@ const PLOTTED: Downstream = Downstream::PatternPreserving;
 fn ablated(cast: &Cast<'_>, part: Part) -> Result<(), String> {
     need(cast, &[part])?;
     match cast.player(part) {
-        Some(player) if !player.run.ablations.is_empty() && player.run.knockout("clean").next().is_some() => Ok(()),
-        _ => Err(format!("The {} is not ablated: ablate it (`induction ablate RUN`), then report again.", part.run())),
+        Some(player)
+            if !player.run.ablations.is_empty()
+                && player.run.knockout("clean").next().is_some() =>
+        {
+            Ok(())
+        }
+        _ => Err(format!(
+            "The {} is not ablated: ablate it (`induction ablate RUN`), then report again.",
+            part.run()
+        )),
     }
 }
 
@@ -41,7 +50,8 @@ fn names<'a>(heads: impl IntoIterator<Item = &'a HeadName>) -> String {
     heads.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What each head contributes to the same-token amount of ICL, in nats, split by what the heads are.
+/// What each head contributes to the same-token amount of ICL, in nats, split by what the heads
+/// are.
 struct Effects {
     induction: Vec<(HeadName, f64)>,
     others: Vec<(HeadName, f64)>,
@@ -49,7 +59,8 @@ struct Effects {
 
 impl Effects {
     fn new(player: &Player<'_>, effects: Vec<(HeadName, f64)>) -> Self {
-        let (induction, others) = effects.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
+        let (induction, others) =
+            effects.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
         Self { induction, others }
     }
 
@@ -66,13 +77,16 @@ impl Effects {
         let clean = player.knockout_score(player.run.knockout("clean").next()?);
         let of = player.run.knockout(fill).filter(|knockout| knockout.downstream == Some(PLOTTED));
         let effects: Vec<_> = of
-            .filter_map(|knockout| Some((*knockout.heads.first()?, player.knockout_score(knockout) - clean)))
+            .filter_map(|knockout| {
+                Some((*knockout.heads.first()?, player.knockout_score(knockout) - clean))
+            })
             .collect();
         (!effects.is_empty()).then(|| Self::new(player, effects))
     }
 
-    /// The induction heads' share of what all heads contribute. The others count together, those among them that take from
-    /// it included; where together they contribute nothing, all of it is the induction heads'.
+    /// The induction heads' share of what all heads contribute. The others count together, those
+    /// among them that take from it included; where together they contribute nothing, all of it is
+    /// the induction heads'.
     fn share(&self) -> Option<f64> {
         let sum = |heads: &[(HeadName, f64)]| heads.iter().map(|(_, effect)| effect).sum::<f64>();
         let (induction, others) = (sum(&self.induction), sum(&self.others));
@@ -81,7 +95,11 @@ impl Effects {
 
     fn show(&self) -> String {
         let each = |heads: &[(HeadName, f64)]| {
-            heads.iter().map(|(head, effect)| format!("{head} {effect:+.3}")).collect::<Vec<_>>().join(", ")
+            heads
+                .iter()
+                .map(|(head, effect)| format!("{head} {effect:+.3}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         format!("induction heads {}; others {}", each(&self.induction), each(&self.others))
     }
@@ -111,7 +129,8 @@ pub(super) fn share_with_mlps(cast: &Cast<'_>) -> Option<f64> {
 pub(super) fn others_not_helping(cast: &Cast<'_>) -> Option<f64> {
     let effects = Effects::last(cast.player(TWO)?, PLOTTED)?;
     let sparing = effects.others.iter().filter(|(_, effect)| *effect <= 0.0).count();
-    (!effects.induction.is_empty() && !effects.others.is_empty()).then(|| sparing as f64 / effects.others.len() as f64)
+    (!effects.induction.is_empty() && !effects.others.is_empty())
+        .then(|| sparing as f64 / effects.others.len() as f64)
 }
 
 /// The share at each snapshot with removals from the window's end on.
@@ -123,7 +142,12 @@ fn shares_along(player: &Player<'_>) -> Option<Vec<(u64, Option<f64>)>> {
 
 pub(super) fn least_share_along(cast: &Cast<'_>) -> Option<f64> {
     let shares = shares_along(cast.player(TWO)?)?;
-    shares.into_iter().map(|(_, share)| share).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
+    shares
+        .into_iter()
+        .map(|(_, share)| share)
+        .collect::<Option<Vec<f64>>>()?
+        .into_iter()
+        .reduce(f64::min)
 }
 
 pub(super) fn share_by_mean(cast: &Cast<'_>) -> Option<f64> {
@@ -136,7 +160,9 @@ pub(super) fn share_by_resample(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn effects_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let (Some(kept), Some(full)) = (Effects::last(two, PLOTTED), Effects::last(two, Downstream::Full)) else {
+    let (Some(kept), Some(full)) =
+        (Effects::last(two, PLOTTED), Effects::last(two, Downstream::Full))
+    else {
         return String::new();
     };
     if kept.induction.is_empty() {
@@ -151,10 +177,17 @@ pub(super) fn effects_in_words(cast: &Cast<'_>) -> String {
 }
 
 pub(super) fn along_in_words(cast: &Cast<'_>) -> String {
-    let Some(shares) = cast.player(TWO).and_then(shares_along) else { return effects_in_words(cast) };
-    let each: Vec<String> =
-        shares.iter().map(|(at, share)| format!("{} at {} tokens", shown(*share), tokens(*at as f64))).collect();
-    format!("The induction heads' share of what all heads contribute, patterns kept: {}.", each.join(", "))
+    let Some(shares) = cast.player(TWO).and_then(shares_along) else {
+        return effects_in_words(cast);
+    };
+    let each: Vec<String> = shares
+        .iter()
+        .map(|(at, share)| format!("{} at {} tokens", shown(*share), tokens(*at as f64)))
+        .collect();
+    format!(
+        "The induction heads' share of what all heads contribute, patterns kept: {}.",
+        each.join(", ")
+    )
 }
 
 pub(super) fn others_in_words(cast: &Cast<'_>) -> String {
@@ -165,7 +198,10 @@ pub(super) fn others_in_words(cast: &Cast<'_>) -> String {
             Some(format!("{}: {} ({})", part.label(), shown(effects.share()), effects.show()))
         })
         .collect();
-    format!("The induction heads' share of what all heads contribute, patterns kept. {}.", each.join(". "))
+    format!(
+        "The induction heads' share of what all heads contribute, patterns kept. {}.",
+        each.join(". ")
+    )
 }
 
 pub(super) fn fills_in_words(cast: &Cast<'_>) -> String {
@@ -202,7 +238,8 @@ pub(super) fn undoing_beyond_others(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn undoing_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let Some(mut along) = two.run.ablations.last().and_then(|last| two.before_after(PLOTTED, last)) else {
+    let Some(mut along) = two.run.ablations.last().and_then(|last| two.before_after(PLOTTED, last))
+    else {
         return format!("The {} has no change to be undone, or no induction head.", two.part.run());
     };
     along.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -253,19 +290,28 @@ pub(super) fn lost_beyond_controls(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn sets_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let Some(set) = two.run.knockout("induction-heads").next() else { return no_induction_head(two) };
+    let Some(set) = two.run.knockout("induction-heads").next() else {
+        return no_induction_head(two);
+    };
     let each = |downstream: Downstream, words: &str| {
-        let one = |name: &str| lost_under(two, name, downstream).first().map_or("none".to_string(), |&x| percent(x));
-        let range = |values: &[f64]| match (values.iter().copied().reduce(f64::min), largest(values)) {
-            (Some(low), Some(high)) => format!(
-                "{} on average over {} ({} to {})",
-                percent(values.iter().sum::<f64>() / values.len() as f64),
-                if values.len() == 1 { "1 set".to_string() } else { format!("{} sets", values.len()) },
-                percent(low),
-                percent(high)
-            ),
-            _ => "none can be drawn".to_string(),
+        let one = |name: &str| {
+            lost_under(two, name, downstream).first().map_or("none".to_string(), |&x| percent(x))
         };
+        let range =
+            |values: &[f64]| match (values.iter().copied().reduce(f64::min), largest(values)) {
+                (Some(low), Some(high)) => format!(
+                    "{} on average over {} ({} to {})",
+                    percent(values.iter().sum::<f64>() / values.len() as f64),
+                    if values.len() == 1 {
+                        "1 set".to_string()
+                    } else {
+                        format!("{} sets", values.len())
+                    },
+                    percent(low),
+                    percent(high)
+                ),
+                _ => "none can be drawn".to_string(),
+            };
         let (sort, matched) = controls(two, downstream);
         let mut text = format!(
             "{words}: without the induction heads {} is lost, without the previous-token heads {}, without as many other heads {sort} {}",
@@ -290,7 +336,8 @@ pub(super) fn sets_in_words(cast: &Cast<'_>) -> String {
 /// (removed - substituted) / (removed - whole), in mean loss.
 fn recovered(player: &Player<'_>, pattern: &str) -> Option<(HeadName, f64)> {
     // They are in the order of their scores: the first is the strongest.
-    let substitute = player.run.knockout("substitute").find(|knockout| knockout.detail == pattern)?;
+    let substitute =
+        player.run.knockout("substitute").find(|knockout| knockout.detail == pattern)?;
     let head = *substitute.heads.first()?;
     let removed = player.run.knockout("remove").find(|knockout| knockout.heads == [head])?;
     let clean = player.knockout_loss(player.run.knockout("clean").next()?);
@@ -316,7 +363,9 @@ pub(super) fn recovered_gain(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn recovered_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let head = |pattern: &str| recovered(two, pattern).map_or("none".to_string(), |(head, _)| head.to_string());
+    let head = |pattern: &str| {
+        recovered(two, pattern).map_or("none".to_string(), |(head, _)| head.to_string())
+    };
     format!(
         "Share of the loss that removing a head costs, and that a pattern made from the tokens alone wins back, the head's values and output as they are. Previous token (head {}): {}. After an earlier copy of the token (head {}): {}; of the last two tokens: {} points more. Below 0 the pattern is worse than no head; undefined means that removing the head costs nothing, or that there is no such head.",
         head("previous-token"),
@@ -337,18 +386,21 @@ fn cut_costs(player: &Player<'_>, name: &str) -> Option<Vec<(Vec<HeadName>, Stri
     Some(player.run.knockout(name).filter_map(cost).collect())
 }
 
-/// The best induction head; what cutting all previous-token heads out of its keys costs, over what removing it costs; and
-/// the largest cost of any cut that leaves this path whole.
+/// The best induction head; what cutting all previous-token heads out of its keys costs, over what
+/// removing it costs; and the largest cost of any cut that leaves this path whole.
 fn composition(player: &Player<'_>) -> Option<(HeadName, f64, f64)> {
     let to = *player.run.knockout("paths-previous-token").next()?.heads.last()?;
     let clean = player.knockout_score(player.run.knockout("clean").next()?);
     let removed = player.run.knockout("remove").find(|knockout| knockout.heads == [to])?;
     let whole = player.knockout_score(removed) - clean;
-    let (keys, beside): (Vec<_>, Vec<_>) =
-        cut_costs(player, "paths-previous-token")?.into_iter().partition(|(_, into, _)| into == "keys");
+    let (keys, beside): (Vec<_>, Vec<_>) = cut_costs(player, "paths-previous-token")?
+        .into_iter()
+        .partition(|(_, into, _)| into == "keys");
     let (previous, _, keys) = keys.into_iter().next()?;
     let single = cut_costs(player, "path")?.into_iter();
-    let elsewhere = single.filter(|(from, into, _)| into != "keys" || from.iter().all(|head| !previous.contains(head)));
+    let elsewhere = single.filter(|(from, into, _)| {
+        into != "keys" || from.iter().all(|head| !previous.contains(head))
+    });
     let others = cut_costs(player, "paths-others")?.into_iter().chain(beside).chain(elsewhere);
     let other = others.map(|(.., cost)| cost).reduce(f64::max)?;
     (whole > 0.0).then(|| (to, keys / whole, other / whole))
@@ -395,7 +447,9 @@ pub(super) fn composition_place(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn progress_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let at = |time: Option<f64>| time.map_or("at no time".to_string(), |at| format!("at {} tokens", tokens(at)));
+    let at = |time: Option<f64>| {
+        time.map_or("at no time".to_string(), |at| format!("at {} tokens", tokens(at)))
+    };
     format!(
         "The highest previous-token score below the best head is half-way {}, the highest prefix matching {}, what the best head's keys recall through K-composition {}. {}",
         at(two.previous_half_time()),
@@ -406,7 +460,8 @@ pub(super) fn progress_in_words(cast: &Cast<'_>) -> String {
 }
 
 pub(super) fn half_time_given(cast: &Cast<'_>) -> Option<f64> {
-    let half = |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
+    let half =
+        |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
     Some(half(TWO_GIVEN)? / half(TWO)?)
 }
 
@@ -415,7 +470,9 @@ pub(super) fn given_in_words(cast: &Cast<'_>) -> String {
         .into_iter()
         .filter_map(|part| {
             let player = cast.player(part)?;
-            let half = player.max_half_time().map_or("never".to_string(), |at| format!("at {} tokens", tokens(at)));
+            let half = player
+                .max_half_time()
+                .map_or("never".to_string(), |at| format!("at {} tokens", tokens(at)));
             let window = match player.window() {
                 Ok(window) => format!(
                     "its window is {} to {}",
@@ -425,16 +482,23 @@ pub(super) fn given_in_words(cast: &Cast<'_>) -> String {
                 Err(reason) => format!("there is no window: {reason}"),
             };
             let best = number(player.best_head().prefix_matching);
-            Some(format!("{}: the highest prefix matching ends at {best}, half of it {half}; {window}", part.label()))
+            Some(format!(
+                "{}: the highest prefix matching ends at {best}, half of it {half}; {window}",
+                part.label()
+            ))
         })
         .collect();
     format!("{}.", each.join(". "))
 }
 
-/// What is left of the amount without induction, as a share of the free model's, which must have gone through the change.
+/// What is left of the amount without induction, as a share of the free model's, which must have
+/// gone through the change.
 pub(super) fn share_without(cast: &Cast<'_>) -> Option<f64> {
     let two = cast.player(TWO).filter(|two| two.window().is_ok())?;
-    Some(cast.player(TWO_WITHOUT)?.last_amount() / Some(two.last_amount()).filter(|end| *end > 0.0)?)
+    Some(
+        cast.player(TWO_WITHOUT)?.last_amount()
+            / Some(two.last_amount()).filter(|end| *end > 0.0)?,
+    )
 }
 
 /// 1 if the model that may not attend so has a window, too.

@@ -1,5 +1,5 @@
-//! The claims about the change itself: what comes before and after it, how abrupt it is, and what changes with it
-//! (paper.md, 6: argument 1; 2 for smeared keys).
+//! The claims about the change itself: what comes before and after it, how abrupt it is, and what
+//! changes with it (paper.md, 6: argument 1; 2 for smeared keys).
 
 use induction_metrics::predicted_onset;
 
@@ -58,7 +58,8 @@ pub(super) fn after_warmup(cast: &Cast<'_>) -> Option<f64> {
     Some((window.start_tokens as f64 - two.warmup_tokens()) / two.run.spec.tokens as f64)
 }
 
-/// From the window's end to the start of the learning rate's decay (the run's end without one), as a share of the run.
+/// From the window's end to the start of the learning rate's decay (the run's end without one), as
+/// a share of the run.
 pub(super) fn before_decay(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
     Some((two.decay_tokens() - window.end_tokens as f64) / two.run.spec.tokens as f64)
@@ -88,7 +89,8 @@ pub(super) fn one_smeared_share(cast: &Cast<'_>) -> Option<f64> {
     share_of_two(cast, ONE_SMEARED)
 }
 
-/// Where the middle of the best head's step lies in the window of the score: 0 its start, 1 its end.
+/// Where the middle of the best head's step lies in the window of the score: 0 its start, 1 its
+/// end.
 pub(super) fn place_in_window(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
     Some(window.place(two.matching_midpoint()?))
@@ -105,14 +107,16 @@ pub(super) fn best_matching(cast: &Cast<'_>) -> Option<f64> {
     Some(cast.player(TWO)?.best_head().prefix_matching)
 }
 
-/// How deep the loss's deepest bump that overlaps the window is, beyond twice the deepest elsewhere, in nats.
+/// How deep the loss's deepest bump that overlaps the window is, beyond twice the deepest
+/// elsewhere, in nats.
 pub(super) fn bump_beyond_others(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
     let overlaps = |bump: &induction_metrics::Bump| {
         bump.start_tokens <= window.end_tokens && window.start_tokens <= bump.end_tokens
     };
     let (there, elsewhere): (Vec<_>, Vec<_>) = two.loss_bumps().into_iter().partition(overlaps);
-    let deepest = |bumps: &[induction_metrics::Bump]| bumps.iter().map(|bump| bump.depth).fold(0.0, f64::max);
+    let deepest =
+        |bumps: &[induction_metrics::Bump]| bumps.iter().map(|bump| bump.depth).fold(0.0, f64::max);
     Some(deepest(&there) - super::rules::Q7_DEPTH_RATIO * deepest(&elsewhere))
 }
 
@@ -138,7 +142,8 @@ pub(super) fn turn_beyond_one(cast: &Cast<'_>) -> Option<f64> {
 
 /// How much sooner prefix matching is half-way with smeared keys.
 pub(super) fn half_time_ratio(cast: &Cast<'_>) -> Option<f64> {
-    let half = |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
+    let half =
+        |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
     Some(half(TWO_SMEARED)? / half(TWO)?)
 }
 
@@ -153,7 +158,8 @@ pub(super) fn slope_after(cast: &Cast<'_>) -> Option<f64> {
 /// How much the loss of foretold tokens, and of the others, falls over the window, in nats.
 fn falls(cast: &Cast<'_>) -> Option<[f64; 2]> {
     let (two, window) = windowed(cast)?;
-    let (before, after) = (two.copy_losses_near(window.start_tokens)?, two.copy_losses_near(window.end_tokens)?);
+    let (before, after) =
+        (two.copy_losses_near(window.start_tokens)?, two.copy_losses_near(window.end_tokens)?);
     Some([before[0] - after[0], before[1] - after[1]])
 }
 
@@ -188,7 +194,8 @@ pub(super) fn window_in_words(cast: &Cast<'_>) -> String {
         Err(reason) => return no_window(two, reason),
     };
     let [start, end] = [window.start_tokens, window.end_tokens].map(|at| tokens(at as f64));
-    let [before, after, end_amount] = [-window.score_before, -window.score_after, two.last_amount()].map(number);
+    let [before, after, end_amount] =
+        [-window.score_before, -window.score_after, two.last_amount()].map(number);
     let paper = number(two.last_paper_amount());
     format!(
         "The same-token amount of ICL goes from {before} to {after} nats, 10 % of the way at {start} tokens and 90 % at {end}; the run ends with {end_amount} ({paper} by the paper's score, on other tokens)."
@@ -286,8 +293,9 @@ pub(super) fn turn_in_words(cast: &Cast<'_>) -> String {
     };
     let turn = |player: &Player<'_>| match player.pivot(window) {
         Some(pivot) => {
-            let shown =
-                |angle: Option<f64>| angle.map_or("undefined".to_string(), |angle| format!("{angle:.0} degrees"));
+            let shown = |angle: Option<f64>| {
+                angle.map_or("undefined".to_string(), |angle| format!("{angle:.0} degrees"))
+            };
             format!(
                 "{} turns by {} into the window, and from before it to after it by {}",
                 player.part.label(),
@@ -314,7 +322,9 @@ pub(super) fn smeared_in_words(cast: &Cast<'_>) -> String {
         .into_iter()
         .filter_map(|part| {
             let player = cast.player(part)?;
-            let half = player.max_half_time().map_or("never".to_string(), |at| format!("{} tokens", tokens(at)));
+            let half = player
+                .max_half_time()
+                .map_or("never".to_string(), |at| format!("{} tokens", tokens(at)));
             Some(format!(
                 "{} ends with {} nats of ICL and prefix matching {}, half of it at {half}",
                 part.label(),
@@ -359,7 +369,10 @@ pub(super) fn elsewhere_in_words(cast: &Cast<'_>) -> String {
                         "{}: best prefix matching {}{}, ICL {} nats",
                         player.part.label(),
                         number(player.best_head().prefix_matching),
-                        half.map_or(String::new(), |at| format!(", half-way at {} tokens", tokens(at))),
+                        half.map_or(String::new(), |at| format!(
+                            ", half-way at {} tokens",
+                            tokens(at)
+                        )),
                         number(player.last_amount())
                     )
                 })

@@ -1,4 +1,5 @@
-//! The negative controls: the same text without what induction needs. There the change must not come.
+//! The negative controls: the same text without what induction needs. There the change must not
+//! come.
 
 use super::{missing, need, no_window};
 use crate::cast::{Cast, Part, TWO, TWO_FRAGMENTS, TWO_SHUFFLED};
@@ -24,7 +25,8 @@ pub(super) fn comes(cast: &Cast<'_>) -> Result<(), String> {
     }
 }
 
-/// The highest prefix matching of any head at any time, where the model of the real text went through the change.
+/// The highest prefix matching of any head at any time, where the model of the real text went
+/// through the change.
 fn matching(cast: &Cast<'_>, part: Part) -> Option<f64> {
     cast.player(TWO)?.window().ok()?;
     Some(cast.player(part)?.max_prefix_matching().prefix_matching)
@@ -65,8 +67,8 @@ fn in_words(cast: &Cast<'_>, part: Part) -> String {
         ),
         Err(reason) => no_window(player, reason),
     };
-    let [own, real] =
-        [Some(player), cast.player(TWO)].map(|player| player.map_or(f64::NAN, |player| player.last_amount()));
+    let [own, real] = [Some(player), cast.player(TWO)]
+        .map(|player| player.map_or(f64::NAN, |player| player.last_amount()));
     format!(
         "The highest prefix matching of the {} at any time is {} (head {}.{}). It ends with {} nats of ICL on its own text, the model of the real text with {}. {window}",
         part.run(),

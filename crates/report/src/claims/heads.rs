@@ -22,10 +22,15 @@ fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player
 }
 
 /// Why a claim about the layer of some models' best heads cannot be judged.
-fn needs_heads<'c, 'a: 'c>(mut models: impl Iterator<Item = &'c Player<'a>> + Clone, of: &str) -> Result<(), String> {
+fn needs_heads<'c, 'a: 'c>(
+    mut models: impl Iterator<Item = &'c Player<'a>> + Clone,
+    of: &str,
+) -> Result<(), String> {
     let ends: Vec<String> = models
         .clone()
-        .map(|player| format!("{} {}", player.part.label(), number(player.best_head().prefix_matching)))
+        .map(|player| {
+            format!("{} {}", player.part.label(), number(player.best_head().prefix_matching))
+        })
         .collect();
     if ends.is_empty() {
         return Err(format!("No {of} is here: `reproduce --scale full` trains them."));
@@ -41,15 +46,25 @@ fn needs_heads<'c, 'a: 'c>(mut models: impl Iterator<Item = &'c Player<'a>> + Cl
 }
 
 pub(super) fn needs_deep(cast: &Cast<'_>) -> Result<(), String> {
-    needs_heads(deep(cast).collect::<Vec<_>>().into_iter(), "attention-only model of 3 layers or more")
+    needs_heads(
+        deep(cast).collect::<Vec<_>>().into_iter(),
+        "attention-only model of 3 layers or more",
+    )
 }
 
 pub(super) fn needs_deep_with_mlps(cast: &Cast<'_>) -> Result<(), String> {
-    needs_heads(deep_with_mlps(cast).collect::<Vec<_>>().into_iter(), "model of 5 or 6 layers with MLPs")
+    needs_heads(
+        deep_with_mlps(cast).collect::<Vec<_>>().into_iter(),
+        "model of 5 or 6 layers with MLPs",
+    )
 }
 
-/// The share of some models, of those with an induction head, whose best head lies so many layers from the last.
-fn share_at<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>, from_last: usize) -> Option<f64> {
+/// The share of some models, of those with an induction head, whose best head lies so many layers
+/// from the last.
+fn share_at<'c, 'a: 'c>(
+    models: impl Iterator<Item = &'c Player<'a>>,
+    from_last: usize,
+) -> Option<f64> {
     let there: Vec<bool> = models
         .filter(|player| player.has_induction_head())
         .map(|player| player.best_head().layer + 1 + from_last == player.part.n_layers)
@@ -86,10 +101,11 @@ pub(super) fn places_with_mlps_in_words(cast: &Cast<'_>) -> String {
     places(deep_with_mlps(cast))
 }
 
-/// Depth of each model with MLPs and 2 layers or more that has an induction head, and where its best head lies: 0 the
-/// bottom, 1 the top.
+/// Depth of each model with MLPs and 2 layers or more that has an induction head, and where its
+/// best head lies: 0 the bottom, 1 the top.
 fn relative_depths(cast: &Cast<'_>) -> Vec<(f64, f64)> {
-    let with_head = cast.with_mlps().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
+    let with_head =
+        cast.with_mlps().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
     with_head
         .map(|player| {
             let n = player.part.n_layers as f64;
@@ -99,7 +115,8 @@ fn relative_depths(cast: &Cast<'_>) -> Vec<(f64, f64)> {
 }
 
 pub(super) fn needs_depths(cast: &Cast<'_>) -> Result<(), String> {
-    let mut depths: Vec<u64> = relative_depths(cast).iter().map(|(depth, _)| *depth as u64).collect();
+    let mut depths: Vec<u64> =
+        relative_depths(cast).iter().map(|(depth, _)| *depth as u64).collect();
     depths.sort_unstable();
     depths.dedup();
     if depths.len() >= SIZES_FROM {
@@ -116,8 +133,10 @@ pub(super) fn rho_depth(cast: &Cast<'_>) -> Option<f64> {
 }
 
 pub(super) fn depths_in_words(cast: &Cast<'_>) -> String {
-    let each: Vec<String> =
-        relative_depths(cast).iter().map(|(depth, at)| format!("{depth} layers at {}", percent(*at))).collect();
+    let each: Vec<String> = relative_depths(cast)
+        .iter()
+        .map(|(depth, at)| format!("{depth} layers at {}", percent(*at)))
+        .collect();
     format!("Layer of the best head, from the bottom (0 %) to the top: {}.", each.join(", "))
 }
 
@@ -135,7 +154,8 @@ fn pairs<'c, 'a: 'c>(
     };
     let mut both = (Vec::new(), Vec::new());
     for (player, count) in models.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
-        let of: Vec<(f64, f64)> = player.last_heads().iter().filter_map(|head| numbers(player, head)).collect();
+        let of: Vec<(f64, f64)> =
+            player.last_heads().iter().filter_map(|head| numbers(player, head)).collect();
         both.extend((0..count).flat_map(|_| of.iter().copied()));
     }
     both
@@ -145,8 +165,8 @@ fn rho((x, y): (Vec<f64>, Vec<f64>)) -> Option<f64> {
     spearman(&x, &y).ok().flatten()
 }
 
-/// Attention-only models without smeared keys, of every seed: the trace of a smeared model's QK circuit would leave out
-/// what the smear itself brings, and the paper draws these.
+/// Attention-only models without smeared keys, of every seed: the trace of a smeared model's QK
+/// circuit would leave out what the smear itself brings, and the paper draws these.
 fn vanilla_of_every_seed<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
     cast.with_kin().filter(|player| !player.part.mlp && !player.part.smeared)
 }
@@ -157,7 +177,9 @@ fn copies(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
 }
 
 pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, cast.with_kin(), |player, head| Some((head.prefix_matching, copies(player, head)?))))
+    rho(pairs(cast, cast.with_kin(), |player, head| {
+        Some((head.prefix_matching, copies(player, head)?))
+    }))
 }
 
 pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
@@ -165,7 +187,9 @@ pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
 }
 
 pub(super) fn rho_qk(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| Some((head.prefix_matching, head.qk_trace?))))
+    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| {
+        Some((head.prefix_matching, head.qk_trace?))
+    }))
 }
 
 fn table_of((matching, copying): (Vec<f64>, Vec<f64>), copies_from: f64) -> TwoByTwo {
@@ -184,13 +208,18 @@ fn table_of((matching, copying): (Vec<f64>, Vec<f64>), copies_from: f64) -> TwoB
 
 /// Heads that match prefixes against heads that copy, by the score.
 fn copying_table(cast: &Cast<'_>) -> TwoByTwo {
-    let pairs = pairs(cast, cast.with_kin(), |player, head| Some((head.prefix_matching, copies(player, head)?)));
+    let pairs = pairs(cast, cast.with_kin(), |player, head| {
+        Some((head.prefix_matching, copies(player, head)?))
+    });
     table_of(pairs, Q15_COPIES_FROM)
 }
 
 /// The same by the OV circuit's eigenvalues.
 fn ov_table(cast: &Cast<'_>) -> TwoByTwo {
-    table_of(pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.ov_copying))), Q15_OV_FROM)
+    table_of(
+        pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.ov_copying))),
+        Q15_OV_FROM,
+    )
 }
 
 pub(super) fn p_copying(cast: &Cast<'_>) -> Option<f64> {
@@ -206,7 +235,12 @@ pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
         .players()
         .filter_map(|player| {
             let known = player.run.copying_ceiling?;
-            Some(format!("{} {} to {}", player.part.label(), number(known.chance), number(known.ceiling)))
+            Some(format!(
+                "{} {} to {}",
+                player.part.label(),
+                number(known.chance),
+                number(known.ceiling)
+            ))
         })
         .collect();
     let counted = |table: TwoByTwo, how: &str| {
@@ -229,15 +263,22 @@ pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
         .count();
     format!(
         "{}. {}. By the paper's own limit, a score above 0, {above} of the first copy; a head of this width cannot be expected to score more than its ceiling (from a head that raises all tokens alike to a perfect copier of its rank: {}).",
-        counted(copying_table(cast), "the score (half-way from chance to the ceiling of their rank)"),
-        counted(ov_table(cast), &format!("their OV circuit's eigenvalues (ratio above {Q15_OV_FROM})")),
+        counted(
+            copying_table(cast),
+            "the score (half-way from chance to the ceiling of their rank)"
+        ),
+        counted(
+            ov_table(cast),
+            &format!("their OV circuit's eigenvalues (ratio above {Q15_OV_FROM})")
+        ),
         ceilings.join("; ")
     )
 }
 
 pub(super) fn circuits_in_words(cast: &Cast<'_>) -> String {
     let heads = vanilla_of_every_seed(cast).flat_map(Player::last_heads);
-    let (all, later) = heads.fold((0, 0), |(all, later), head| (all + 1, later + usize::from(head.qk_trace.is_some())));
+    let (all, later) = heads
+        .fold((0, 0), |(all, later), head| (all + 1, later + usize::from(head.qk_trace.is_some())));
     format!(
         "Over {all} heads of attention-only models without smeared keys for copying and the OV eigenvalue ratio, and over the {later} after the first layer for prefix matching and the QK trace."
     )
@@ -260,7 +301,8 @@ pub(super) fn needs_doses(cast: &Cast<'_>) -> Result<(), String> {
 }
 
 pub(super) fn rho_dose(cast: &Cast<'_>) -> Option<f64> {
-    // Layers after the first alone: in the first no head can match prefixes, and what it costs to remove it is another matter.
+    // Layers after the first alone: in the first no head can match prefixes, and what it costs to
+    // remove it is another matter.
     let later = |player: &Player<'_>, head: &HeadScore| {
         (head.layer > 0).then(|| Some((head.prefix_matching, effect_of(player, head)?))).flatten()
     };
@@ -278,7 +320,9 @@ pub(super) fn doses_in_words(cast: &Cast<'_>) -> String {
     let each: Vec<String> = heads
         .chunks(third)
         .map(|part| {
-            let mean = |take: fn(&(f64, f64)) -> f64| part.iter().map(take).sum::<f64>() / part.len() as f64;
+            let mean = |take: fn(&(f64, f64)) -> f64| {
+                part.iter().map(take).sum::<f64>() / part.len() as f64
+            };
             format!("{:+.3} nats at prefix matching {}", mean(|x| x.1), number(mean(|x| x.0)))
         })
         .collect();
@@ -294,11 +338,13 @@ const PATTERN: &str = "pattern matching";
 /// A score with its standard error over prompts; in a bootstrap draw, one drawn from it.
 fn drawn(cast: &Cast<'_>, value: f64, stderr: Option<f64>) -> f64 {
     let Some(draw) = &cast.draw else { return value };
-    let z: f64 = StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw.index));
+    let z: f64 =
+        StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw.index));
     value + z * stderr.unwrap_or_default()
 }
 
-/// What a head would get of the attention on digits without knowing kinds: by chance, or by copying literally.
+/// What a head would get of the attention on digits without knowing kinds: by chance, or by copying
+/// literally.
 fn without_kinds(score: &PromptScore) -> f64 {
     score.literal.unwrap_or_default().max(score.among.2)
 }

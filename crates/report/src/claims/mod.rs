@@ -1,11 +1,13 @@
-//! The paper's claims, each with our pass rule and verdict: the one place where results are interpreted.
+//! The paper's claims, each with our pass rule and verdict: the one place where results are
+//! interpreted.
 //!
-//! [`RULES`] is the table: ids of paper.md, section 9, and ours. A rule is data: the numbers that decide it, and what each must
-//! be. So the same rule judges an experiment, the mean over its seeds, and each of [`DRAWS`] bootstrap draws of both; the share
-//! of the draws that agree with a verdict is how sure it is.
+//! [`RULES`] is the table: ids of paper.md, section 9, and ours. A rule is data: the numbers that
+//! decide it, and what each must be. So the same rule judges an experiment, the mean over its
+//! seeds, and each of [`DRAWS`] bootstrap draws of both; the share of the draws that agree with a
+//! verdict is how sure it is.
 //!
-//! Evaluation examples are drawn with replacement, the same ones for every snapshot and run; seeds by the t distribution that
-//! their number allows (`induction_metrics::seeds`).
+//! Evaluation examples are drawn with replacement, the same ones for every snapshot and run; seeds
+//! by the t distribution that their number allows (`induction_metrics::seeds`).
 
 mod ablations;
 mod change;
@@ -89,8 +91,8 @@ pub struct Claim {
     pub paper: &'static str,
     /// What we measured; empty if nothing could be.
     pub ours: String,
-    /// 95 % bootstrap intervals over evaluation examples (and seeds, where there are several; over models and their heads
-    /// where all heads are pooled) of the numbers that decide.
+    /// 95 % bootstrap intervals over evaluation examples (and seeds, where there are several; over
+    /// models and their heads where all heads are pooled) of the numbers that decide.
     pub interval: Option<String>,
     /// The verdict under our rule.
     pub verdict: Verdict,
@@ -115,22 +117,25 @@ const SEEDS: u64 = 2;
 
 /// Judges every claim from measured runs, and those about trained models from scans of them.
 ///
-/// The verdict is that of the mean over seeds, where a claim's runs were trained with several; the experiment that leads is
-/// chosen by its specs. Of several scanned models the largest decides, of a series its last; never a scan on some of the
-/// tokens alone.
+/// The verdict is that of the mean over seeds, where a claim's runs were trained with several; the
+/// experiment that leads is chosen by its specs. Of several scanned models the largest decides, of
+/// a series its last; never a scan on some of the tokens alone.
 pub fn claims(runs: &[Run], scans: &[Scan]) -> Vec<Claim> {
     judge(&casts(runs), &models::last_of_each(scans))
 }
 
 pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
-    let mut judged: Vec<Option<Judged<'_>>> = RULES.iter().map(|rule| Judged::of(rule, casts)).collect();
+    let mut judged: Vec<Option<Judged<'_>>> =
+        RULES.iter().map(|rule| Judged::of(rule, casts)).collect();
     draw(casts, &mut judged);
     let each = RULES.iter().zip(&judged).map(|(rule, judged)| match (rule.judge, judged) {
         (Judge::Scan(judge), _) => models::judge_one(rule, judge, scans),
         (Judge::Runs(_) | Judge::Pooled(_), Some(judged)) => judged.claim(rule),
         (Judge::Runs(experiment) | Judge::Pooled(experiment), None) => {
-            let why =
-                casts.first().map_or_else(|| missing(TWO), |lead| (experiment.needs)(lead).err().unwrap_or_default());
+            let why = casts.first().map_or_else(
+                || missing(TWO),
+                |lead| (experiment.needs)(lead).err().unwrap_or_default(),
+            );
             claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why), None, String::new())
         }
     });
@@ -166,16 +171,19 @@ impl<'c> Judged<'c> {
             return None;
         }
         let values: Vec<_> = casts.iter().map(|cast| experiment.values(cast)).collect();
-        let column = |k: usize| values.iter().map(|values: &Vec<Option<f64>>| values[k]).collect::<Vec<_>>();
+        let column =
+            |k: usize| values.iter().map(|values: &Vec<Option<f64>>| values[k]).collect::<Vec<_>>();
         let mean = (0..experiment.tests.len()).map(|k| mean_over_seeds(&column(k))).collect();
         Some(Self { experiment, casts, places, values, mean, draws: Vec::new() })
     }
 
     fn claim(&self, rule: &Rule) -> Claim {
         let verdict = self.experiment.verdict(&self.mean);
-        let agree = self.draws.iter().filter(|values| self.experiment.verdict(values) == verdict).count();
+        let agree =
+            self.draws.iter().filter(|values| self.experiment.verdict(values) == verdict).count();
         let probability = (!self.draws.is_empty()).then(|| agree as f64 / self.draws.len() as f64);
-        let intervals: Vec<Option<Interval>> = (0..self.experiment.tests.len()).map(|k| self.interval(k)).collect();
+        let intervals: Vec<Option<Interval>> =
+            (0..self.experiment.tests.len()).map(|k| self.interval(k)).collect();
         let lead = self.casts[0];
         let mut finding = Finding::new(verdict, self.show(&self.mean), (self.experiment.why)(lead));
         match probability {
@@ -188,8 +196,12 @@ impl<'c> Judged<'c> {
                     self.crossed(&intervals)
                 ));
             }
-            Some(share) => finding.notes.push(format!("{} of the draws agree with this verdict.", percent(share))),
-            None => finding.notes.push("One evaluation example: how large the noise is is unknown.".to_string()),
+            Some(share) => finding
+                .notes
+                .push(format!("{} of the draws agree with this verdict.", percent(share))),
+            None => finding
+                .notes
+                .push("One evaluation example: how large the noise is is unknown.".to_string()),
         }
         finding.notes.extend(lead.players().filter_map(unfinished));
         finding.notes.extend(reread(lead));
@@ -211,13 +223,17 @@ impl<'c> Judged<'c> {
     /// Which limits the intervals reach across.
     fn crossed(&self, intervals: &[Option<Interval>]) -> String {
         let each = self.experiment.tests.iter().zip(intervals).flat_map(|(test, interval)| {
-            let bounds = [Some(test.holds), test.weakly].into_iter().flatten().flat_map(Bound::limits);
-            let inside = move |limit: &f64| interval.is_some_and(|i| i.low < *limit && *limit < i.high);
+            let bounds =
+                [Some(test.holds), test.weakly].into_iter().flatten().flat_map(Bound::limits);
+            let inside =
+                move |limit: &f64| interval.is_some_and(|i| i.low < *limit && *limit < i.high);
             bounds.filter(inside).map(|limit| test.unit.show(limit))
         });
         match each.collect::<Vec<_>>().as_slice() {
             [] => String::new(),
-            limits => format!(" The 95 % interval reaches across the limit of {}.", limits.join(", of ")),
+            limits => {
+                format!(" The 95 % interval reaches across the limit of {}.", limits.join(", of "))
+            }
         }
     }
 
@@ -238,7 +254,12 @@ impl<'c> Judged<'c> {
             return " One seed: how far another would differ is unknown.".to_string();
         }
         let one = |(cast, values): (&&Cast<'_>, &Vec<Option<f64>>)| {
-            format!("seed {}: {}, {}", cast.seed, self.show(values), self.experiment.verdict(values).phrase())
+            format!(
+                "seed {}: {}, {}",
+                cast.seed,
+                self.show(values),
+                self.experiment.verdict(values).phrase()
+            )
         };
         let each: Vec<String> = self.casts.iter().zip(&self.values).map(one).collect();
         format!(
@@ -249,7 +270,8 @@ impl<'c> Judged<'c> {
     }
 }
 
-/// Takes every number again from [`DRAWS`] bootstrap draws: of examples within each seed, and of seeds.
+/// Takes every number again from [`DRAWS`] bootstrap draws: of examples within each seed, and of
+/// seeds.
 fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
     if !casts.first().is_some_and(Cast::has_examples) {
         return;
@@ -259,7 +281,9 @@ fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
         let draw = Draw::new(index);
         let drawn: Vec<Cast<'_>> = casts.iter().map(|cast| cast.drawn(&draw)).collect();
         let of_rule = |judged: &Option<Judged<'_>>| match judged {
-            Some(judged) => judged.places.iter().map(|&place| judged.experiment.values(&drawn[place])).collect(),
+            Some(judged) => {
+                judged.places.iter().map(|&place| judged.experiment.values(&drawn[place])).collect()
+            }
             None => Vec::new(),
         };
         judged.iter().map(of_rule).collect()
@@ -268,14 +292,19 @@ fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
     for (rule, judged) in judged.iter_mut().enumerate() {
         let Some(judged) = judged else { continue };
         let seeds = SeedDraws::new(SEEDS, all.len(), judged.values.len());
-        let column = |values: &[Vec<Option<f64>>], k: usize| values.iter().map(|values| values[k]).collect::<Vec<_>>();
+        let column = |values: &[Vec<Option<f64>>], k: usize| {
+            values.iter().map(|values| values[k]).collect::<Vec<_>>()
+        };
         let columns: Vec<Vec<Option<f64>>> = (0..judged.experiment.tests.len())
             .map(|k| {
-                let drawn: Vec<Vec<Option<f64>>> = all.iter().map(|draw| column(&draw[rule], k)).collect();
+                let drawn: Vec<Vec<Option<f64>>> =
+                    all.iter().map(|draw| column(&draw[rule], k)).collect();
                 seeds.means(&column(&judged.values, k), &drawn)
             })
             .collect();
-        judged.draws = (0..all.len()).map(|draw| columns.iter().map(|column| column[draw]).collect()).collect();
+        judged.draws = (0..all.len())
+            .map(|draw| columns.iter().map(|column| column[draw]).collect())
+            .collect();
     }
 }
 

@@ -1,8 +1,8 @@
 //! The claims about trained models, from scans of them.
 
 use super::rules::{
-    M4_ERRORS, M4_TIMES_CHANCE, M6_PREFIX_MATCHING_FROM, M6_SECOND_BELOW, M6_TIMES_CONTROL, Q23_COPYING_BELOW,
-    Q23_LAYERS_ABOVE,
+    M4_ERRORS, M4_TIMES_CHANCE, M6_PREFIX_MATCHING_FROM, M6_SECOND_BELOW, M6_TIMES_CONTROL,
+    Q23_COPYING_BELOW, Q23_LAYERS_ABOVE,
 };
 use super::{Claim, Finding, INDUCTION_HEAD_ABOVE, Rule, Verdict, claim, graded};
 use crate::load::{BEHAVIOURS, PromptScore, RemovedKind, Scan, ScanHead};
@@ -16,7 +16,9 @@ pub(crate) fn last_of_each(scans: &[Scan]) -> Vec<&Scan> {
     let mut each: Vec<&Scan> = Vec::new();
     for scan in scans {
         match each.last_mut() {
-            Some(last) if series_of(last).is_some() && series_of(last) == series_of(scan) => *last = scan,
+            Some(last) if series_of(last).is_some() && series_of(last) == series_of(scan) => {
+                *last = scan
+            }
             _ => each.push(scan),
         }
     }
@@ -28,17 +30,25 @@ pub(crate) fn series_of(scan: &Scan) -> Option<&str> {
     scan.folder.split_once('/').map(|(series, _)| series)
 }
 
-/// The largest model that can answer decides, chosen without a look at the answer; the others are told.
+/// The largest model that can answer decides, chosen without a look at the answer; the others are
+/// told.
 pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan]) -> Claim {
     let mut found: Vec<(&Scan, Finding)> = scans.iter().map(|scan| (*scan, judge(scan))).collect();
-    // A scan on some of the tokens is a variation, of which there could be many: it never speaks for a model.
+    // A scan on some of the tokens is a variation, of which there could be many: it never speaks
+    // for a model.
     let size = |(scan, finding): &(&Scan, Finding)| {
         (finding.verdict != Verdict::OutOfReach, scan.ids_below.is_none(), scan.model.n_params)
     };
     // Of equals the last: checkpoints are named in order.
     let Some(lead) = (0..found.len()).max_by_key(|&k| size(&found[k])) else {
-        let why = "No trained model is scanned: `induction scan MODEL --out DIR/models/NAME` does it.";
-        return claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why.to_string()), None, String::new());
+        let why =
+            "No trained model is scanned: `induction scan MODEL --out DIR/models/NAME` does it.";
+        return claim(
+            rule,
+            Finding::new(Verdict::OutOfReach, String::new(), why.to_string()),
+            None,
+            String::new(),
+        );
     };
     let (scan, mut finding) = found.remove(lead);
     finding.why = format!("{}: {}", scan.title(), finding.why);
@@ -46,7 +56,9 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
     let told: Vec<String> = found
         .iter()
         .filter(|(_, other)| other.verdict != Verdict::OutOfReach)
-        .map(|(scan, other)| format!("{}: {}, {}", scan.title(), other.ours, other.verdict.phrase()))
+        .map(|(scan, other)| {
+            format!("{}: {}, {}", scan.title(), other.ours, other.verdict.phrase())
+        })
         .collect();
     let others = match told.as_slice() {
         _ if finding.verdict == Verdict::OutOfReach => String::new(),
@@ -56,10 +68,12 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
     claim(rule, finding, interval, others)
 }
 
-/// Of the heads that match prefixes, the one with the largest share of its attention on a behaviour's right places.
+/// Of the heads that match prefixes, the one with the largest share of its attention on a
+/// behaviour's right places.
 pub(crate) fn best_matching<'s>(scan: &'s Scan, behaviour: &str) -> Option<&'s PromptScore> {
-    let matches =
-        |score: &&PromptScore| scan.head(score.head).is_some_and(|head| head.prefix_matching > INDUCTION_HEAD_ABOVE);
+    let matches = |score: &&PromptScore| {
+        scan.head(score.head).is_some_and(|head| head.prefix_matching > INDUCTION_HEAD_ABOVE)
+    };
     best(scan.behaviours.iter().filter(|score| score.behaviour == behaviour).filter(matches))
 }
 
@@ -89,7 +103,14 @@ fn no_head(scan: &Scan) -> Finding {
 }
 
 /// Notes that a number's interval reaches across a limit.
-fn hold_against(finding: &mut Finding, name: &str, value: f64, stderr: Option<f64>, limit: f64, shown: &str) {
+fn hold_against(
+    finding: &mut Finding,
+    name: &str,
+    value: f64,
+    stderr: Option<f64>,
+    limit: f64,
+    shown: &str,
+) {
     let reach = REACH * stderr.unwrap_or_default();
     if reach > 0.0 && (value - limit).abs() < reach {
         finding.inside_noise = true;
@@ -106,7 +127,8 @@ fn interval_of(value: f64, stderr: Option<f64>, show: fn(f64) -> String) -> Opti
 }
 
 fn intervals(parts: impl Iterator<Item = (&'static str, Option<String>)>) -> Option<String> {
-    let shown: Vec<String> = parts.filter_map(|(name, interval)| Some(format!("{name} {}", interval?))).collect();
+    let shown: Vec<String> =
+        parts.filter_map(|(name, interval)| Some(format!("{name} {}", interval?))).collect();
     (!shown.is_empty()).then(|| shown.join("; "))
 }
 
@@ -129,7 +151,9 @@ pub(super) fn m4(scan: &Scan) -> Finding {
     let held = found.iter().filter(|(_, score)| holds(score)).count();
     let ours: Vec<String> = found
         .iter()
-        .map(|(name, score)| format!("{name} {} (chance {})", percent(score.share.0), percent(score.share.2)))
+        .map(|(name, score)| {
+            format!("{name} {} (chance {})", percent(score.share.0), percent(score.share.2))
+        })
         .collect();
     let each: Vec<String> = found
         .iter()
@@ -145,22 +169,28 @@ pub(super) fn m4(scan: &Scan) -> Finding {
             )
         })
         .collect();
-    let missing: Vec<&str> =
-        BEHAVIOURS.into_iter().filter(|name| found.iter().all(|(other, _)| other != name)).collect();
+    let missing: Vec<&str> = BEHAVIOURS
+        .into_iter()
+        .filter(|name| found.iter().all(|(other, _)| other != name))
+        .collect();
     let why = format!(
         "{}. Each is the largest of {} heads with prefix matching above {}, so expect it to lie a little high.",
         each.join("; "),
         count_matching(scan),
         number(INDUCTION_HEAD_ABOVE)
     );
-    let mut finding = Finding::new(graded(held == BEHAVIOURS.len(), held > 0), ours.join(", "), why)
-        .note_if(!missing.is_empty(), || format!("Not read: {}.", missing.join(", ")));
+    let mut finding =
+        Finding::new(graded(held == BEHAVIOURS.len(), held > 0), ours.join(", "), why)
+            .note_if(!missing.is_empty(), || format!("Not read: {}.", missing.join(", ")));
     for (name, score) in &found {
         let limit = M4_TIMES_CHANCE * score.share.2;
         hold_against(&mut finding, name, score.share.0, score.share.1, limit, &percent(limit));
     }
-    finding.interval =
-        intervals(found.iter().map(|(name, score)| (*name, interval_of(score.share.0, score.share.1, percent))));
+    finding.interval = intervals(
+        found
+            .iter()
+            .map(|(name, score)| (*name, interval_of(score.share.0, score.share.1, percent))),
+    );
     finding
 }
 
@@ -175,11 +205,14 @@ pub(super) fn m6(scan: &Scan) -> Finding {
     let forms = best.prefix_matching >= M6_PREFIX_MATCHING_FROM;
     let copies = second.0 < M6_SECOND_BELOW * first.0;
     let carried = match (without, control) {
-        (Some(set), Some(control)) => set.second_change.0 > 0.0 && set.second_change.0 >= M6_TIMES_CONTROL * control,
+        (Some(set), Some(control)) => {
+            set.second_change.0 > 0.0 && set.second_change.0 >= M6_TIMES_CONTROL * control
+        }
         _ => false,
     };
     let held = [forms, copies, carried].into_iter().filter(|holds| *holds).count();
-    let losses = format!("{} and {} nats for the first and second copy", number(first.0), number(second.0));
+    let losses =
+        format!("{} and {} nats for the first and second copy", number(first.0), number(second.0));
     let layers = if matched { "of the same layers" } else { "of any layer" };
     let (change, removal) = match (without, control) {
         (Some(set), Some(control)) => (
@@ -193,7 +226,10 @@ pub(super) fn m6(scan: &Scan) -> Finding {
             ),
         ),
         (Some(_), None) => (String::new(), "there are too few other heads to remove".to_string()),
-        (None, _) => (String::new(), format!("no head matches prefixes above {}", number(INDUCTION_HEAD_ABOVE))),
+        (None, _) => (
+            String::new(),
+            format!("no head matches prefixes above {}", number(INDUCTION_HEAD_ABOVE)),
+        ),
     };
     let ours = format!("prefix matching {}; {losses}{change}", number(best.prefix_matching));
     let why = format!(
@@ -206,18 +242,39 @@ pub(super) fn m6(scan: &Scan) -> Finding {
     let mut finding = Finding::new(graded(held == 3, held > 0), ours, why);
     let limit = M6_PREFIX_MATCHING_FROM;
     let name = "prefix matching";
-    hold_against(&mut finding, name, best.prefix_matching, best.prefix_matching_stderr, limit, &number(limit));
+    hold_against(
+        &mut finding,
+        name,
+        best.prefix_matching,
+        best.prefix_matching_stderr,
+        limit,
+        &number(limit),
+    );
     let limit = M6_SECOND_BELOW * first.0;
     hold_against(&mut finding, "the second copy", second.0, second.1, limit, &number(limit));
     if let (Some(set), Some(control)) = (without, control) {
         let limit = (M6_TIMES_CONTROL * control).max(0.0);
-        hold_against(&mut finding, "the rise", set.second_change.0, set.second_change.1, limit, &number(limit));
+        hold_against(
+            &mut finding,
+            "the rise",
+            set.second_change.0,
+            set.second_change.1,
+            limit,
+            &number(limit),
+        );
     }
     finding.interval = intervals(
         [
-            ("prefix matching", interval_of(best.prefix_matching, best.prefix_matching_stderr, number)),
+            (
+                "prefix matching",
+                interval_of(best.prefix_matching, best.prefix_matching_stderr, number),
+            ),
             ("second copy", interval_of(second.0, second.1, number)),
-            ("rise", without.and_then(|set| interval_of(set.second_change.0, set.second_change.1, number))),
+            (
+                "rise",
+                without
+                    .and_then(|set| interval_of(set.second_change.0, set.second_change.1, number)),
+            ),
         ]
         .into_iter(),
     );
@@ -227,9 +284,13 @@ pub(super) fn m6(scan: &Scan) -> Finding {
 pub(super) fn q23(scan: &Scan) -> Finding {
     let n_layers = scan.model.n_layers;
     let copying = |head: &ScanHead| head.copying.unwrap_or_default();
-    let negative: Vec<&ScanHead> = scan.matching(INDUCTION_HEAD_ABOVE).filter(|head| copying(head) < 0.0).collect();
+    let negative: Vec<&ScanHead> =
+        scan.matching(INDUCTION_HEAD_ABOVE).filter(|head| copying(head) < 0.0).collect();
     let opposite = negative.iter().filter(|head| copying(head) < Q23_COPYING_BELOW).count();
-    let lowest = negative.iter().copied().reduce(|low, head| if copying(head) < copying(low) { head } else { low });
+    let lowest = negative
+        .iter()
+        .copied()
+        .reduce(|low, head| if copying(head) < copying(low) { head } else { low });
     let deep = n_layers > Q23_LAYERS_ABOVE;
     let verdict = graded(deep && opposite > 0, !negative.is_empty());
     let ours = format!("{opposite} of {} heads that match prefixes", count_matching(scan));
@@ -239,14 +300,26 @@ pub(super) fn q23(scan: &Scan) -> Finding {
         number(INDUCTION_HEAD_ABOVE),
         negative.len(),
         number(Q23_COPYING_BELOW),
-        lowest.map_or(String::new(), |head| format!(" (the lowest: head {}, {})", head.name, number(copying(head))))
+        lowest.map_or(String::new(), |head| format!(
+            " (the lowest: head {}, {})",
+            head.name,
+            number(copying(head))
+        ))
     );
     let mut finding = Finding::new(verdict, ours, why);
     if let Some(head) = lowest {
         let limit = Q23_COPYING_BELOW;
-        hold_against(&mut finding, "the lowest score", copying(head), head.copying_stderr, limit, &number(limit));
-        finding.interval =
-            intervals([("lowest score", interval_of(copying(head), head.copying_stderr, number))].into_iter());
+        hold_against(
+            &mut finding,
+            "the lowest score",
+            copying(head),
+            head.copying_stderr,
+            limit,
+            &number(limit),
+        );
+        finding.interval = intervals(
+            [("lowest score", interval_of(copying(head), head.copying_stderr, number))].into_iter(),
+        );
     }
     finding
 }

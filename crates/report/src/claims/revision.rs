@@ -1,4 +1,5 @@
-//! Which rules these are: so that a report can say whether they were fixed before the runs that they judge.
+//! Which rules these are: so that a report can say whether they were fixed before the runs that
+//! they judge.
 
 use std::fmt::Write as _;
 
@@ -6,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::RULES;
 
-/// A hash of every rule in words with its limits. A manifest keeps it from the day its runs were planned (`rules`), a report
-/// prints it beside the one that judged.
+/// A hash of every rule in words with its limits. A manifest keeps it from the day its runs were
+/// planned (`rules`), a report prints it beside the one that judged.
 pub fn revision() -> String {
     let mut text = String::new();
     for rule in RULES {

@@ -80,13 +80,15 @@ pub(super) enum Partly {
     Weakly,
 }
 
-/// A number that decides a claim. It is read off an experiment, its bootstrap resamples and its other seeds.
+/// A number that decides a claim. It is read off an experiment, its bootstrap resamples and its
+/// other seeds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Test {
     /// Names it where a rule has several.
     pub(super) name: &'static str,
     pub(super) unit: Unit,
-    /// `None` where the experiment has no such number: no window, a missing run. It then does not hold.
+    /// `None` where the experiment has no such number: no window, a missing run. It then does not
+    /// hold.
     pub(super) value: fn(&Cast<'_>) -> Option<f64>,
     pub(super) holds: Bound,
     /// Where a weaker bound makes it partly; else it must hold for that, too.
@@ -120,7 +122,10 @@ impl Bound {
 
     pub(super) fn limits(self) -> Vec<f64> {
         match self {
-            Self::Above(limit) | Self::AtLeast(limit) | Self::Below(limit) | Self::AtMost(limit) => vec![limit],
+            Self::Above(limit)
+            | Self::AtLeast(limit)
+            | Self::Below(limit)
+            | Self::AtMost(limit) => vec![limit],
             Self::Within(low, high) => vec![low, high],
             Self::Told => Vec::new(),
         }
@@ -135,8 +140,11 @@ impl Experiment {
 
     /// What the numbers say.
     pub(super) fn verdict(&self, values: &[Option<f64>]) -> Verdict {
-        let deciding = || self.tests.iter().zip(values).filter(|(test, _)| test.holds != Bound::Told);
-        let holds = |(test, value): (&Test, &Option<f64>)| value.is_some_and(|value| test.holds.contains(value));
+        let deciding =
+            || self.tests.iter().zip(values).filter(|(test, _)| test.holds != Bound::Told);
+        let holds = |(test, value): (&Test, &Option<f64>)| {
+            value.is_some_and(|value| test.holds.contains(value))
+        };
         let weakly = |(test, value): (&Test, &Option<f64>)| {
             value.is_some_and(|value| {
                 test.holds.contains(value) || test.weakly.is_some_and(|bound| bound.contains(value))

@@ -1,11 +1,12 @@
 //! The table of claims: what the paper says, our rule, and the numbers that decide.
 //!
-//! These limits stand here and nowhere else. They are fixed before the runs that they judge are trained, and are not tuned: the
-//! table's [`revision`](super::revision) is written into a plan's manifest, and the report prints it beside its own. Those about
-//! trained models (Q23, M4, M6) came after a first one, SmolLM2-135M, had been scanned: of that one they predict nothing, and
-//! say so.
+//! These limits stand here and nowhere else. They are fixed before the runs that they judge are
+//! trained, and are not tuned: the table's [`revision`](super::revision) is written into a plan's
+//! manifest, and the report prints it beside its own. Those about trained models (Q23, M4, M6) came
+//! after a first one, SmolLM2-135M, had been scanned: of that one they predict nothing, and say so.
 //!
-//! A rule must be able to fail: each is held, in a test, against runs that lack the effect (`tests/claims.rs`).
+//! A rule must be able to fail: each is held, in a test, against runs that lack the effect
+//! (`tests/claims.rs`).
 
 use super::rule::{Bound, Experiment, Judge, Partly, Rule, Test};
 use super::{Unit, ablations, change, controls, heads, models, series};
@@ -24,7 +25,8 @@ pub(super) const Q15_PREFIX_MATCHING_ABOVE: f64 = 0.1;
 /// Half-way from a head that raises all tokens alike to the ceiling of its rank.
 pub(super) const Q15_COPIES_FROM: f64 = 0.5;
 pub(super) const Q15_OV_FROM: f64 = 0.5;
-/// A head that raises all 25 tokens of the sample alike scores -0.85: only below that it does the opposite of copying.
+/// A head that raises all 25 tokens of the sample alike scores -0.85: only below that it does the
+/// opposite of copying.
 pub(super) const Q23_COPYING_BELOW: f64 = -0.9;
 pub(super) const Q23_LAYERS_ABOVE: usize = 16;
 /// How many times the attention must be what chance gives, and how many standard errors beyond it.
@@ -77,7 +79,13 @@ pub const RULES: &[Rule] = &[
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::after_in_words,
-            tests: &[graded("amount", Unit::Nats, change::amount_after, Within(0.2, 0.8), Above(0.1))],
+            tests: &[graded(
+                "amount",
+                Unit::Nats,
+                change::amount_after,
+                Within(0.2, 0.8),
+                Above(0.1),
+            )],
         }),
     },
     Rule {
@@ -127,7 +135,12 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: change::one_layer_in_words,
             tests: &[
-                test("prefix matching beyond 1 layer", Unit::Plain, change::matching_beyond_one, Above(0.3)),
+                test(
+                    "prefix matching beyond 1 layer",
+                    Unit::Plain,
+                    change::matching_beyond_one,
+                    Above(0.3),
+                ),
                 test("ICL of 1 layer", Unit::OfTwo, change::one_layer_share, Below(0.5)),
                 test("highest in 1 layer", Unit::Plain, change::one_layer_matching, Told),
             ],
@@ -153,7 +166,13 @@ pub const RULES: &[Rule] = &[
                     Within(0.0, 1.0),
                     Within(-0.5, 1.5),
                 ),
-                graded("middles apart", Unit::Share, change::midpoints_apart, Below(0.1), Below(0.2)),
+                graded(
+                    "middles apart",
+                    Unit::Share,
+                    change::midpoints_apart,
+                    Below(0.1),
+                    Below(0.2),
+                ),
                 test("ends at", Unit::Plain, change::best_matching, Above(0.3)),
             ],
         }),
@@ -171,8 +190,18 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: change::bump_in_words,
             tests: &[
-                test("deeper than twice any other", Unit::Nats, change::bump_beyond_others, Above(0.0)),
-                test("leaves 1 layer, place in the window", Unit::Plain, change::leaves_in_window, Within(0.0, 1.0)),
+                test(
+                    "deeper than twice any other",
+                    Unit::Nats,
+                    change::bump_beyond_others,
+                    Above(0.0),
+                ),
+                test(
+                    "leaves 1 layer, place in the window",
+                    Unit::Plain,
+                    change::leaves_in_window,
+                    Within(0.0, 1.0),
+                ),
             ],
         }),
     },
@@ -207,8 +236,18 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: change::smeared_in_words,
             tests: &[
-                test("ICL of 1 layer smeared", Unit::OfTwo, change::one_smeared_share, AtLeast(0.75)),
-                test("half time, smeared to vanilla", Unit::Plain, change::half_time_ratio, Below(1.0)),
+                test(
+                    "ICL of 1 layer smeared",
+                    Unit::OfTwo,
+                    change::one_smeared_share,
+                    AtLeast(0.75),
+                ),
+                test(
+                    "half time, smeared to vanilla",
+                    Unit::Plain,
+                    change::half_time_ratio,
+                    Below(1.0),
+                ),
             ],
         }),
     },
@@ -226,7 +265,12 @@ pub const RULES: &[Rule] = &[
             why: ablations::effects_in_words,
             tests: &[
                 test("share", Unit::Share, ablations::share_of_effects, Above(0.5)),
-                test("others at 0 or less", Unit::Share, ablations::others_not_helping, AtLeast(0.5)),
+                test(
+                    "others at 0 or less",
+                    Unit::Share,
+                    ablations::others_not_helping,
+                    AtLeast(0.5),
+                ),
             ],
         }),
     },
@@ -244,7 +288,12 @@ pub const RULES: &[Rule] = &[
             why: ablations::undoing_in_words,
             tests: &[
                 test("weakest induction head", Unit::Plain, ablations::weakest_undoing, Below(0.0)),
-                test("strongest, less the strongest other", Unit::Plain, ablations::undoing_beyond_others, Below(0.0)),
+                test(
+                    "strongest, less the strongest other",
+                    Unit::Plain,
+                    ablations::undoing_beyond_others,
+                    Below(0.0),
+                ),
             ],
         }),
     },
@@ -260,7 +309,13 @@ pub const RULES: &[Rule] = &[
             needs: heads::needs_deep,
             partly: Partly::Weakly,
             why: heads::places_in_words,
-            tests: &[graded("share of models", Unit::Share, heads::share_in_last_layer, AtLeast(1.0), AtLeast(0.5))],
+            tests: &[graded(
+                "share of models",
+                Unit::Share,
+                heads::share_in_last_layer,
+                AtLeast(1.0),
+                AtLeast(0.5),
+            )],
         }),
     },
     Rule {
@@ -368,7 +423,12 @@ pub const RULES: &[Rule] = &[
             why: series::advantage_in_words,
             tests: &[
                 test("share", Unit::Share, series::early_share, AtLeast(0.5)),
-                test("late advantage", Unit::Nats, series::late_advantage, AtLeast(Q18_ADVANTAGE_FROM)),
+                test(
+                    "late advantage",
+                    Unit::Nats,
+                    series::late_advantage,
+                    AtLeast(Q18_ADVANTAGE_FROM),
+                ),
             ],
         }),
     },
@@ -403,7 +463,13 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Weakly,
             why: heads::pattern_in_words,
             tests: &[
-                graded("of all attention", Unit::Share, heads::pattern_share, AtLeast(0.5), AtLeast(0.0)),
+                graded(
+                    "of all attention",
+                    Unit::Share,
+                    heads::pattern_share,
+                    AtLeast(0.5),
+                    AtLeast(0.0),
+                ),
                 test(
                     "beyond copying and chance, of that on digits",
                     Unit::Share,
@@ -426,7 +492,12 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: change::elsewhere_in_words,
             tests: &[
-                test("prefix matching beyond 1 layer", Unit::Plain, change::elsewhere_beyond_one, Above(0.3)),
+                test(
+                    "prefix matching beyond 1 layer",
+                    Unit::Plain,
+                    change::elsewhere_beyond_one,
+                    Above(0.3),
+                ),
                 test("ICL of 1 layer", Unit::OfTwo, change::elsewhere_share, Below(0.5)),
                 test("place in the window", Unit::Plain, change::elsewhere_place, Within(0.0, 1.0)),
             ],
@@ -493,7 +564,12 @@ pub const RULES: &[Rule] = &[
             why: ablations::sets_in_words,
             tests: &[
                 test("share", Unit::Share, ablations::share_lost, Above(0.5)),
-                test("beyond the largest control", Unit::Share, ablations::lost_beyond_controls, Above(0.0)),
+                test(
+                    "beyond the largest control",
+                    Unit::Share,
+                    ablations::lost_beyond_controls,
+                    Above(0.0),
+                ),
             ],
         }),
     },
@@ -509,7 +585,13 @@ pub const RULES: &[Rule] = &[
             needs: ablations::needs_ablated,
             partly: Partly::Weakly,
             why: ablations::along_in_words,
-            tests: &[graded("least share", Unit::Share, ablations::least_share_along, Above(0.5), Above(0.25))],
+            tests: &[graded(
+                "least share",
+                Unit::Share,
+                ablations::least_share_along,
+                Above(0.5),
+                Above(0.25),
+            )],
         }),
     },
     Rule {
@@ -594,7 +676,12 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: ablations::progress_in_words,
             tests: &[
-                test("previous token to prefix matching", Unit::Plain, ablations::previous_to_matching, Below(1.0)),
+                test(
+                    "previous token to prefix matching",
+                    Unit::Plain,
+                    ablations::previous_to_matching,
+                    Below(1.0),
+                ),
                 test(
                     "K-composition, place in the window",
                     Unit::Plain,
@@ -635,7 +722,12 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: controls::shuffled_in_words,
             tests: &[
-                test("highest prefix matching", Unit::Plain, controls::shuffled_matching, Below(0.15)),
+                test(
+                    "highest prefix matching",
+                    Unit::Plain,
+                    controls::shuffled_matching,
+                    Below(0.15),
+                ),
                 test("windows", Unit::Plain, controls::shuffled_window, Below(0.5)),
             ],
         }),
@@ -653,7 +745,12 @@ pub const RULES: &[Rule] = &[
             partly: Partly::Any,
             why: controls::fragments_in_words,
             tests: &[
-                test("highest prefix matching", Unit::Plain, controls::fragments_matching, Below(0.15)),
+                test(
+                    "highest prefix matching",
+                    Unit::Plain,
+                    controls::fragments_matching,
+                    Below(0.15),
+                ),
                 test("windows", Unit::Plain, controls::fragments_window, Below(0.5)),
             ],
         }),
@@ -670,7 +767,12 @@ pub const RULES: &[Rule] = &[
             needs: ablations::needs_given,
             partly: Partly::Never,
             why: ablations::given_in_words,
-            tests: &[test("half time, given to vanilla", Unit::Plain, ablations::half_time_given, Below(1.0))],
+            tests: &[test(
+                "half time, given to vanilla",
+                Unit::Plain,
+                ablations::half_time_given,
+                Below(1.0),
+            )],
         }),
     },
     Rule {

@@ -35,7 +35,8 @@ pub(super) fn spread(cast: &Cast<'_>) -> Option<f64> {
     (amounts.len() >= SIZES_FROM && mean > 0.0).then(|| variance.sqrt() / mean)
 }
 
-/// The middle one of the models' changes of the amount after their windows, as shares of their last amounts.
+/// The middle one of the models' changes of the amount after their windows, as shares of their last
+/// amounts.
 pub(super) fn drift(cast: &Cast<'_>) -> Option<f64> {
     let mut shares: Vec<f64> = changed(cast)
         .iter()
@@ -50,8 +51,10 @@ pub(super) fn drift(cast: &Cast<'_>) -> Option<f64> {
 
 pub(super) fn amounts_in_words(cast: &Cast<'_>) -> String {
     let models = changed(cast);
-    let each: Vec<String> =
-        models.iter().map(|player| format!("{} {}", player.part.label(), number(player.last_amount()))).collect();
+    let each: Vec<String> = models
+        .iter()
+        .map(|player| format!("{} {}", player.part.label(), number(player.last_amount())))
+        .collect();
     let mean = models.iter().map(|player| player.last_amount()).sum::<f64>() / models.len() as f64;
     let windows = models.iter().filter(|player| player.window().is_ok()).count();
     format!(
@@ -62,13 +65,17 @@ pub(super) fn amounts_in_words(cast: &Cast<'_>) -> String {
 }
 
 fn deepest<'c, 'a>(cast: &'c Cast<'a>) -> Option<&'c Player<'a>> {
-    cast.vanilla().filter(|player| player.part.n_layers > 2).max_by_key(|player| player.part.n_layers)
+    cast.vanilla()
+        .filter(|player| player.part.n_layers > 2)
+        .max_by_key(|player| player.part.n_layers)
 }
 
-/// How much lower the deepest model's loss is than 2 layers', around the tenth token and around the late index.
+/// How much lower the deepest model's loss is than 2 layers', around the tenth token and around the
+/// late index.
 fn advantages(cast: &Cast<'_>) -> Option<[f64; 2]> {
     let (two, deep) = (cast.player(TWO)?, deepest(cast)?);
-    let (late, half_width) = (two.evaluation("icl_late")?, two.evaluation("icl_half_width").unwrap_or_default());
+    let (late, half_width) =
+        (two.evaluation("icl_late")?, two.evaluation("icl_half_width").unwrap_or_default());
     let [first, last] = Q18_INDICES;
     let at = |indices: std::ops::RangeInclusive<usize>| {
         Some(two.last_loss_at(indices.clone())? - deep.last_loss_at(indices)?)
@@ -153,7 +160,9 @@ pub(super) fn rho_after(cast: &Cast<'_>) -> Option<f64> {
 pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
     let each: Vec<String> = slopes(cast)
         .iter()
-        .map(|(depth, before, after)| format!("{depth} layers {before:.2} before, {after:.2} after"))
+        .map(|(depth, before, after)| {
+            format!("{depth} layers {before:.2} before, {after:.2} after")
+        })
         .collect();
     format!(
         "d loss / d ln tokens in nats an e-fold: {}. Each model has its own window; a later window leaves a shorter and later span behind it.",
@@ -162,8 +171,12 @@ pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
 }
 
 pub(super) fn spread_in_words(cast: &Cast<'_>) -> String {
-    let after = drift(cast).map_or("Too few windows to say what comes after.".to_string(), |drift| {
-        format!("After its window the middle model's amount changes by {} of its end.", percent(drift))
-    });
+    let after =
+        drift(cast).map_or("Too few windows to say what comes after.".to_string(), |drift| {
+            format!(
+                "After its window the middle model's amount changes by {} of its end.",
+                percent(drift)
+            )
+        });
     format!("{} {after}", amounts_in_words(cast))
 }

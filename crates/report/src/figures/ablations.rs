@@ -1,18 +1,20 @@
 //! The figures about what heads cause: removed one by one, and clamped in training.
 
 use super::{
-    ABLATIONS, Figure, ICL, KNOCKOUTS, Line, Panel, axis, capital, colour, files, icl_band, icl_line, icl_range,
-    icl_summary, line, own_window, tokens_axis, verdicts, window_of,
+    ABLATIONS, Figure, ICL, KNOCKOUTS, Line, Panel, axis, capital, colour, files, icl_band,
+    icl_line, icl_range, icl_summary, line, own_window, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, HeadKind, Player, TWO};
 use crate::load::{AblationPoint, Downstream, HeadName};
 use crate::text::{number, rounded};
 
-/// The score and the highest prefix matching of some models beside the 2-layer one; what the second says is the caller's.
+/// The score and the highest prefix matching of some models beside the 2-layer one; what the second
+/// says is the caller's.
 pub(super) fn beside(lead: &Cast<'_>, players: &[&Player<'_>]) -> [Panel; 2] {
     let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
-    let mut matching = Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
+    let mut matching =
+        Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
     (icl.window, matching.window) = (window_of(lead), window_of(lead));
     for player in players {
         icl.bands.push(icl_band(player));
@@ -31,15 +33,19 @@ pub(super) fn beside(lead: &Cast<'_>, players: &[&Player<'_>]) -> [Panel; 2] {
 
 /// Argument 2 by intervention; nothing if no clamped model is there.
 pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> =
-        lead.everybody().filter(|player| player.part == TWO || player.part.clamp.is_some()).collect();
+    let players: Vec<&Player<'_>> = lead
+        .everybody()
+        .filter(|player| player.part == TWO || player.part.clamp.is_some())
+        .collect();
     if players.iter().all(|player| player.part.clamp.is_none()) {
         return None;
     }
     let [icl, mut matching] = beside(lead, &players);
     let ends: Vec<String> = players
         .iter()
-        .map(|player| format!("{}: {}", player.part.label(), number(player.best_head().prefix_matching)))
+        .map(|player| {
+            format!("{}: {}", player.part.label(), number(player.best_head().prefix_matching))
+        })
         .collect();
     matching.summary = format!("Highest prefix matching at the end. {}.", ends.join("; "));
     Some(Figure {
@@ -73,9 +79,16 @@ fn kind_words(kind: HeadKind) -> &'static str {
 }
 
 /// A line a head over training, by what the head ends as.
-fn kind_lines(player: &Player<'_>, value: impl Fn(&AblationPoint) -> Option<Vec<(HeadName, f64)>>) -> Vec<Line> {
-    let points: Vec<(f64, Vec<(HeadName, f64)>)> =
-        player.run.ablations.iter().filter_map(|point| Some((point.tokens as f64, value(point)?))).collect();
+fn kind_lines(
+    player: &Player<'_>,
+    value: impl Fn(&AblationPoint) -> Option<Vec<(HeadName, f64)>>,
+) -> Vec<Line> {
+    let points: Vec<(f64, Vec<(HeadName, f64)>)> = player
+        .run
+        .ablations
+        .iter()
+        .filter_map(|point| Some((point.tokens as f64, value(point)?)))
+        .collect();
     let Some((_, heads)) = points.first() else { return Vec::new() };
     let mut lines = Vec::new();
     // Induction heads last, so that they lie on top.
@@ -83,7 +96,8 @@ fn kind_lines(player: &Player<'_>, value: impl Fn(&AblationPoint) -> Option<Vec<
         let of_kind = heads.iter().enumerate().filter(|(_, (head, _))| player.kind(*head) == kind);
         for (nth, (k, (head, _))) in of_kind.enumerate() {
             let over = points.iter().map(|(tokens, heads)| (*tokens, heads[k].1));
-            let mut line = line(format!("head {head} ({})", kind_words(kind)), kind_colour(kind), over);
+            let mut line =
+                line(format!("head {head} ({})", kind_words(kind)), kind_colour(kind), over);
             (line.group, line.legend) = (format!("{} heads", kind_words(kind)), nth == 0);
             line.width = if kind == HeadKind::Induction { 3.0 } else { 1.75 };
             line.dash = if kind == HeadKind::PreviousToken { "dash" } else { "solid" };
@@ -112,17 +126,22 @@ pub(crate) fn effects_panel(player: &Player<'_>, downstream: Downstream) -> Pane
         panel.summary = format!("The {} is not ablated.", player.part.run());
         return panel;
     };
-    let (others, named): (Vec<_>, Vec<_>) =
-        effects_at(last, downstream).into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Other);
+    let (others, named): (Vec<_>, Vec<_>) = effects_at(last, downstream)
+        .into_iter()
+        .partition(|(head, _)| player.kind(*head) == HeadKind::Other);
     let mut said: Vec<String> = named
         .iter()
-        .map(|(head, effect)| format!("head {head} ({}) {effect:+.3}", kind_words(player.kind(*head))))
+        .map(|(head, effect)| {
+            format!("head {head} ({}) {effect:+.3}", kind_words(player.kind(*head)))
+        })
         .collect();
-    let ends = |choose: fn(f64, f64) -> f64| others.iter().map(|(_, effect)| *effect).reduce(choose);
+    let ends =
+        |choose: fn(f64, f64) -> f64| others.iter().map(|(_, effect)| *effect).reduce(choose);
     if let (Some(low), Some(high)) = (ends(f64::min), ends(f64::max)) {
         said.push(format!("others {low:+.3} to {high:+.3}"));
     }
-    panel.summary = format!("{} at the end: {} nats.", capital(&player.part.label()), said.join(", "));
+    panel.summary =
+        format!("{} at the end: {} nats.", capital(&player.part.label()), said.join(", "));
     panel
 }
 
@@ -157,7 +176,8 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 }
 
 pub(super) fn full_ablations(lead: &Cast<'_>) -> Figure {
-    let panels: Vec<Panel> = lead.vanilla().map(|player| effects_panel(player, Downstream::Full)).collect();
+    let panels: Vec<Panel> =
+        lead.vanilla().map(|player| effects_panel(player, Downstream::Full)).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
         id: "full-ablations",

@@ -1,4 +1,5 @@
-//! Argument 4: the heads that do literal copying, translation and pattern matching (T1, F12 to F14).
+//! Argument 4: the heads that do literal copying, translation and pattern matching (T1, F12 to
+//! F14).
 
 use super::{Axis, Colours, Figure, Heat, Panel, axis, capital, files, verdicts};
 use crate::Claim;
@@ -47,7 +48,8 @@ const BEHAVIOURS: [Behaviour; 3] = [
 
 /// T1 and F12 to F14; nothing if no model read the prompts.
 pub(super) fn behaviours(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
-    let found: Vec<_> = BEHAVIOURS.iter().filter_map(|of| Some((of, best_on(lead, of.name)?))).collect();
+    let found: Vec<_> =
+        BEHAVIOURS.iter().filter_map(|of| Some((of, best_on(lead, of.name)?))).collect();
     if found.is_empty() {
         return Vec::new();
     }
@@ -80,7 +82,8 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
     let mut said = Vec::new();
     for (of, (player, score)) in found {
         let measured = player.last_heads().iter().find(|head| head.name() == score.head);
-        let (copying, matching) = measured.map_or((f64::NAN, f64::NAN), |head| (head.copying, head.prefix_matching));
+        let (copying, matching) =
+            measured.map_or((f64::NAN, f64::NAN), |head| (head.copying, head.prefix_matching));
         table.push(vec![
             of.name.to_string(),
             format!("{} of {}", score.head, player.part.label()),
@@ -119,14 +122,23 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
     }
 }
 
-fn maps(of: &Behaviour, player: &Player<'_>, score: &PromptScore, claims: &[Claim]) -> Option<Figure> {
+fn maps(
+    of: &Behaviour,
+    player: &Player<'_>,
+    score: &PromptScore,
+    claims: &[Claim],
+) -> Option<Figure> {
     let explored = player.run.explored.as_ref()?;
     let prompt = explored.prompts.iter().find(|prompt| prompt.behaviour == of.name)?;
     let head = score.head.layer * player.run.spec.n_heads + score.head.head;
     let n = prompt.maps.positions;
     let rows = |value: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
         (0..n)
-            .map(|query| (0..n).map(|key| if key > query { 0.0 } else { rounded(value(query, key)) }).collect())
+            .map(|query| {
+                (0..n)
+                    .map(|key| if key > query { 0.0 } else { rounded(value(query, key)) })
+                    .collect()
+            })
             .collect()
     };
     let panel = |title: &str, z: Vec<Vec<f64>>, range, colours, unit| {
@@ -139,7 +151,8 @@ fn maps(of: &Behaviour, player: &Player<'_>, score: &PromptScore, claims: &[Clai
         panel
     };
     let attribution = rows(&|query, key| prompt.maps.attribution(head, query, key));
-    let largest = attribution.iter().flatten().fold(0.0f64, |largest, x| largest.max(x.abs())).max(1e-6);
+    let largest =
+        attribution.iter().flatten().fold(0.0f64, |largest, x| largest.max(x.abs())).max(1e-6);
     let panels = vec![
         panel(
             "Attention",
@@ -159,7 +172,12 @@ fn maps(of: &Behaviour, player: &Player<'_>, score: &PromptScore, claims: &[Clai
     Some(Figure {
         id: of.id,
         title: of.title,
-        drawn: format!("Head {} of the model with {}. {}", score.head, player.part.label(), of.drawn),
+        drawn: format!(
+            "Head {} of the model with {}. {}",
+            score.head,
+            player.part.label(),
+            of.drawn
+        ),
         paper: of.paper,
         here: format!(
             "{} of the attention from {} judged positions goes to right places ({} by chance), {} of that on places of the right kind ({} by chance). {}",

@@ -1,4 +1,5 @@
-//! What the paper calls unexplained curiosities (C1 to C4): how losses depend on the place in the context and on time.
+//! What the paper calls unexplained curiosities (C1 to C4): how losses depend on the place in the
+//! context and on time.
 
 use super::{Axis, Figure, LOSSES, Line, Panel, axis, colour, files, line, thinned, verdicts};
 use crate::Claim;
@@ -25,8 +26,11 @@ fn by_family(
         let mut panel = Panel::new(title, x.clone(), y.clone());
         panel.lines = players.iter().filter_map(|player| lines(player)).collect();
         let words: Vec<String> = players.iter().filter_map(|player| said(player)).collect();
-        panel.summary =
-            if words.is_empty() { format!("{title}: no model is here.") } else { format!("{}.", words.join("; ")) };
+        panel.summary = if words.is_empty() {
+            format!("{title}: no model is here.")
+        } else {
+            format!("{}.", words.join("; "))
+        };
         panel
     };
     let mut panels = vec![of("Attention-only", lead.attention_only().collect())];
@@ -67,7 +71,8 @@ fn c1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         },
         |player| {
             let by_index = last_by_index(player);
-            let early = thinned(by_index).find(|(place, _)| *place >= (by_index.len() / 10) as f64)?;
+            let early =
+                thinned(by_index).find(|(place, _)| *place >= (by_index.len() / 10) as f64)?;
             Some(format!(
                 "{}: {} nats from a tenth of the context on",
                 player.part.label(),
@@ -91,18 +96,33 @@ fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let mut panels = by_family(
         lead,
         (place_axis(), axis("loss (nats a token)")),
-        |player| Some(dashed(line(player.part.label(), colour(player.part), thinned(last_by_index(player))), player)),
+        |player| {
+            Some(dashed(
+                line(player.part.label(), colour(player.part), thinned(last_by_index(player))),
+                player,
+            ))
+        },
         |player| {
             let by_index = last_by_index(player);
             let early = by_index[(by_index.len() / 10).min(by_index.len() - 1)];
-            Some(format!("{}: {} nats, {}", player.part.label(), number(early), number(by_index[by_index.len() - 1])))
+            Some(format!(
+                "{}: {} nats, {}",
+                player.part.label(),
+                number(early),
+                number(by_index[by_index.len() - 1])
+            ))
         },
     );
     if let Some(two) = lead.player(TWO)
         && let Ok(window) = two.window()
-        && let Some(before) = two.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(window.start_tokens))
+        && let Some(before) =
+            two.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(window.start_tokens))
     {
-        let mut line = line("2 layers, as the window starts".to_string(), colour(TWO), thinned(&before.by_index));
+        let mut line = line(
+            "2 layers, as the window starts".to_string(),
+            colour(TWO),
+            thinned(&before.by_index),
+        );
         (line.dash, line.width, line.group) = ("dot", 1.5, "before".to_string());
         panels[0].lines.insert(0, line);
     }
@@ -120,7 +140,8 @@ fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 
 fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let deepest = |player: &Player<'_>| {
-        let family = lead.players().filter(|other| other.part.mlp == player.part.mlp && !other.part.smeared);
+        let family =
+            lead.players().filter(|other| other.part.mlp == player.part.mlp && !other.part.smeared);
         family.max_by_key(|other| other.part.n_layers)
     };
     let difference = |player: &Player<'_>| -> Option<Vec<f64>> {
@@ -134,7 +155,10 @@ fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         (place_axis(), axis("loss less the deepest model's (nats)")),
         |player| {
             let difference = difference(player)?;
-            Some(dashed(line(player.part.label(), colour(player.part), thinned(&difference)), player))
+            Some(dashed(
+                line(player.part.label(), colour(player.part), thinned(&difference)),
+                player,
+            ))
         },
         |player| {
             let difference = difference(player)?;
@@ -151,7 +175,8 @@ fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     Figure {
         id: "C3",
         title: "Where larger models are better",
-        drawn: "The curves of the figure before, less that of the deepest model of the family.".to_string(),
+        drawn: "The curves of the figure before, less that of the deepest model of the family."
+            .to_string(),
         paper: "Larger models gain most of their advantage within the first ten tokens; at later ones the difference stays.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q18"])),
         files: files(lead.players(), LOSSES),
@@ -168,7 +193,8 @@ fn c4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         let losses: Vec<_> = player.run.losses.iter().filter(|point| point.tokens > 0).collect();
         (NEIGHBOURS..losses.len().saturating_sub(NEIGHBOURS))
             .filter_map(|k| {
-                let (from, to) = (losses[k - NEIGHBOURS].tokens as f64, losses[k + NEIGHBOURS].tokens as f64);
+                let (from, to) =
+                    (losses[k - NEIGHBOURS].tokens as f64, losses[k + NEIGHBOURS].tokens as f64);
                 Some((losses[k].tokens as f64, player.learning_slope(from, to)?))
             })
             .collect()
@@ -177,10 +203,17 @@ fn c4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let mut panels = by_family(
         lead,
         axes,
-        |player| Some(dashed(line(player.part.label(), colour(player.part), slopes(player)), player)),
+        |player| {
+            Some(dashed(line(player.part.label(), colour(player.part), slopes(player)), player))
+        },
         |player| {
             let steepest = slopes(player).into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
-            Some(format!("{}: steepest at {} tokens, {}", player.part.label(), tokens(steepest.0), number(steepest.1)))
+            Some(format!(
+                "{}: steepest at {} tokens, {}",
+                player.part.label(),
+                tokens(steepest.0),
+                number(steepest.1)
+            ))
         },
     );
     for panel in &mut panels {

@@ -1,6 +1,8 @@
 //! The lines that several figures and the table of all models share.
 
-use super::{Axis, Band, Colours, Heat, Line, Panel, axis, capital, colour, head_colour, line, tokens_axis};
+use super::{
+    Axis, Band, Colours, Heat, Line, Panel, axis, capital, colour, head_colour, line, tokens_axis,
+};
 use crate::cast::Player;
 use crate::load::HeadScore;
 use crate::text::{number, rounded, tokens};
@@ -15,7 +17,11 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
     let icl = &player.run.icl;
     let side = |sign: f64| {
         icl.iter()
-            .map(|point| rounded(point.same_token + sign * 1.96 * point.same_token_stderr.unwrap_or_default()))
+            .map(|point| {
+                rounded(
+                    point.same_token + sign * 1.96 * point.same_token_stderr.unwrap_or_default(),
+                )
+            })
             .collect()
     };
     Band {
@@ -49,11 +55,18 @@ pub(super) fn icl_summary(player: &Player<'_>) -> String {
         }
         Err(_) => "has no phase-change window".to_string(),
     };
-    format!("{}: the score {window} and ends at {} nats.", capital(&player.part.label()), number(last.same_token))
+    format!(
+        "{}: the score {window} and ends at {} nats.",
+        capital(&player.part.label()),
+        number(last.same_token)
+    )
 }
 
 /// A line a head over training; nothing for heads that have no such score.
-pub(crate) fn head_lines(player: &Player<'_>, score: impl Fn(&HeadScore) -> Option<f64>) -> Vec<Line> {
+pub(crate) fn head_lines(
+    player: &Player<'_>,
+    score: impl Fn(&HeadScore) -> Option<f64>,
+) -> Vec<Line> {
     let spec = &player.run.spec;
     let best = player.best_head();
     (0..spec.n_layers * spec.n_heads)
@@ -61,10 +74,16 @@ pub(crate) fn head_lines(player: &Player<'_>, score: impl Fn(&HeadScore) -> Opti
         .map(|k| {
             let (layer, head) = (k / spec.n_heads, k % spec.n_heads);
             // The reader has checked that every point holds every head, in this order.
-            let points =
-                player.run.heads.iter().filter_map(|point| Some((point.tokens as f64, score(&point.heads[k])?)));
-            let mut line =
-                line(format!("head {layer}.{head}"), head_colour(layer, spec.n_layers, head, spec.n_heads), points);
+            let points = player
+                .run
+                .heads
+                .iter()
+                .filter_map(|point| Some((point.tokens as f64, score(&point.heads[k])?)));
+            let mut line = line(
+                format!("head {layer}.{head}"),
+                head_colour(layer, spec.n_layers, head, spec.n_heads),
+                points,
+            );
             line.group = format!("layer {layer}");
             line.legend = head == 0;
             line.width = if (layer, head) == (best.layer, best.head) { 3.0 } else { 1.75 };
@@ -105,18 +124,21 @@ pub(super) fn thinned(by_index: &[f64]) -> impl Iterator<Item = (f64, f64)> + '_
     })
 }
 
-/// d loss / d ln index between neighbouring bins of half an octave. The tables' bins of an eighth are too noisy to look at:
-/// a few hundred examples know each slope between them to about 0.5 nats.
+/// d loss / d ln index between neighbouring bins of half an octave. The tables' bins of an eighth
+/// are too noisy to look at: a few hundred examples know each slope between them to about 0.5 nats.
 fn half_octave_slopes(by_index: &[f64]) -> Vec<(f64, f64)> {
     let bins: Vec<(f64, f64)> = bins(by_index.len(), 2.0)
         .into_iter()
         .map(|(from, to)| {
-            let mean_ln = (from..to).map(|k| ((k + 1) as f64).ln()).sum::<f64>() / (to - from) as f64;
+            let mean_ln =
+                (from..to).map(|k| ((k + 1) as f64).ln()).sum::<f64>() / (to - from) as f64;
             (mean_ln, by_index[from..to].iter().sum::<f64>() / (to - from) as f64)
         })
         .collect();
     bins.windows(2)
-        .map(|two| (((two[0].0 + two[1].0) / 2.0).exp(), (two[1].1 - two[0].1) / (two[1].0 - two[0].0)))
+        .map(|two| {
+            (((two[0].0 + two[1].0) / 2.0).exp(), (two[1].1 - two[0].1) / (two[1].0 - two[0].0))
+        })
         .collect()
 }
 
@@ -124,7 +146,8 @@ fn half_octave_slopes(by_index: &[f64]) -> Vec<(f64, f64)> {
 pub(crate) fn bins(n: usize, an_octave: f64) -> Vec<(usize, usize)> {
     let (mut bins, mut from) = (Vec::new(), 0);
     while from < n {
-        let to = (((from + 1) as f64 * f64::exp2(1.0 / an_octave)).round() as usize - 1).clamp(from + 1, n);
+        let to = (((from + 1) as f64 * f64::exp2(1.0 / an_octave)).round() as usize - 1)
+            .clamp(from + 1, n);
         bins.push((from, to));
         from = to;
     }
@@ -133,9 +156,14 @@ pub(crate) fn bins(n: usize, an_octave: f64) -> Vec<(usize, usize)> {
 
 /// The slopes of the loss by index of every snapshot.
 pub(crate) fn derivative_panel(player: &Player<'_>) -> Panel {
-    let mut panel = Panel::new(player.part.label(), tokens_axis(), Axis { log: true, ..axis("place in the context") });
+    let mut panel = Panel::new(
+        player.part.label(),
+        tokens_axis(),
+        Axis { log: true, ..axis("place in the context") },
+    );
     let losses = &player.run.losses;
-    let slopes: Vec<Vec<(f64, f64)>> = losses.iter().map(|point| half_octave_slopes(&point.by_index)).collect();
+    let slopes: Vec<Vec<(f64, f64)>> =
+        losses.iter().map(|point| half_octave_slopes(&point.by_index)).collect();
     let Some(last) = slopes.last().filter(|last| !last.is_empty()) else {
         panel.summary = format!("{}: the context is too short for slopes.", capital(&panel.title));
         return panel;
@@ -143,14 +171,17 @@ pub(crate) fn derivative_panel(player: &Player<'_>) -> Panel {
     panel.heat = Some(Heat {
         x: losses.iter().map(|point| point.tokens as f64).collect(),
         y: last.iter().map(|(index, _)| rounded(*index)).collect(),
-        z: (0..last.len()).map(|bin| slopes.iter().map(|of| rounded(of[bin].1)).collect()).collect(),
+        z: (0..last.len())
+            .map(|bin| slopes.iter().map(|of| rounded(of[bin].1)).collect())
+            .collect(),
         // The paper's colours end there.
         range: [-0.3, 0.3],
         colours: Colours::Diverging,
         unit: "nats an e-fold of the index",
         labels: Vec::new(),
     });
-    let late: Vec<f64> = last.iter().filter(|(index, _)| *index >= 50.0).map(|(_, slope)| *slope).collect();
+    let late: Vec<f64> =
+        last.iter().filter(|(index, _)| *index >= 50.0).map(|(_, slope)| *slope).collect();
     if !late.is_empty() {
         let mean = late.iter().sum::<f64>() / late.len() as f64;
         panel.summary = format!(

@@ -1,8 +1,9 @@
-//! What goes beside the paper's figures: the score on its own tokens, the losses that copies foretell, the order in which the
-//! circuit comes, and the negative controls.
+//! What goes beside the paper's figures: the score on its own tokens, the losses that copies
+//! foretell, the order in which the circuit comes, and the negative controls.
 
 use super::{
-    Figure, HEADS, ICL, Line, Panel, ablations::beside, axis, colour, files, line, tokens_axis, verdicts, window_of,
+    Figure, HEADS, ICL, Line, Panel, ablations::beside, axis, colour, files, line, tokens_axis,
+    verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, ONE, Player, TWO};
@@ -12,12 +13,15 @@ const COPIES: &str = "copies.jsonl";
 
 /// The loss of tokens that an earlier copy foretells, and of the others.
 pub(super) fn copies(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let players: Vec<&Player<'_>> = [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
+    let players: Vec<&Player<'_>> =
+        [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
     let panel = |title: &str, which: usize| {
         let mut panel = Panel::new(title, tokens_axis(), axis("loss (nats a token)"));
         panel.window = window_of(lead);
         for player in &players {
-            let at = |tokens: u64| player.copy_losses_near(tokens).map(|losses| (tokens as f64, losses[which]));
+            let at = |tokens: u64| {
+                player.copy_losses_near(tokens).map(|losses| (tokens as f64, losses[which]))
+            };
             let points = player.run.copies.iter().filter_map(|point| at(point.tokens));
             panel.lines.push(line(player.part.label(), colour(player.part), points));
         }
@@ -55,18 +59,33 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         two.run.heads.iter().map(|point| (point.tokens as f64, value(&point.heads))).collect()
     };
     let previous = of_heads(&|heads| {
-        heads.iter().filter(|head| head.layer < best.layer).map(|head| head.previous_token).fold(0.0, f64::max)
+        heads
+            .iter()
+            .filter(|head| head.layer < best.layer)
+            .map(|head| head.previous_token)
+            .fold(0.0, f64::max)
     });
     let composition = of_heads(&|heads| {
         let own = heads.iter().find(|head| head.name() == best.name());
         own.and_then(|head| head.k_composition_recall).unwrap_or_default()
     });
-    let matching = of_heads(&|heads| heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max));
-    let score: Vec<(f64, f64)> =
-        two.run.icl.iter().zip(two.same_token()).map(|(point, score)| (point.tokens as f64, -score)).collect();
+    let matching =
+        of_heads(&|heads| heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max));
+    let score: Vec<(f64, f64)> = two
+        .run
+        .icl
+        .iter()
+        .zip(two.same_token())
+        .map(|(point, score)| (point.tokens as f64, -score))
+        .collect();
     type Curve<'c> = (&'c str, Vec<(f64, f64)>, [&'c str; 2], &'static str);
     let curves: [Curve<'_>; 4] = [
-        ("highest previous-token score below the best head", previous, ["#cc79a7", "#ff9fd0"], "dash"),
+        (
+            "highest previous-token score below the best head",
+            previous,
+            ["#cc79a7", "#ff9fd0"],
+            "dash",
+        ),
         ("best head's recall through K-composition", composition, ["#009e73", "#4fd6ac"], "dot"),
         ("highest prefix matching", matching, ["#0072b2", "#56b4e9"], "solid"),
         ("amount of in-context learning, same tokens", score, ["#d55e00", "#ff9a4d"], "solid"),
@@ -100,15 +119,23 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
 
 /// The negative controls beside the model of the real text; nothing if none is there.
 pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> =
-        lead.everybody().filter(|player| player.part == TWO || player.part.control.is_some()).collect();
+    let players: Vec<&Player<'_>> = lead
+        .everybody()
+        .filter(|player| player.part == TWO || player.part.control.is_some())
+        .collect();
     if players.iter().all(|player| player.part.control.is_none()) {
         return None;
     }
     let [icl, mut matching] = beside(lead, &players);
     let highest: Vec<String> = players
         .iter()
-        .map(|player| format!("{} {}", player.part.label(), number(player.max_prefix_matching().prefix_matching)))
+        .map(|player| {
+            format!(
+                "{} {}",
+                player.part.label(),
+                number(player.max_prefix_matching().prefix_matching)
+            )
+        })
         .collect();
     matching.summary = format!("Highest prefix matching at any time: {}.", highest.join("; "));
     Some(Figure {
@@ -123,9 +150,11 @@ pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     })
 }
 
-/// The paper's own score, on other tokens late than early: what the same-token score is to be held beside.
+/// The paper's own score, on other tokens late than early: what the same-token score is to be held
+/// beside.
 pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
-    let mut panel = Panel::new("The paper's score, on other tokens", tokens_axis(), axis("ICL score (nats)"));
+    let mut panel =
+        Panel::new("The paper's score, on other tokens", tokens_axis(), axis("ICL score (nats)"));
     panel.window = window_of(lead);
     let mut ends = Vec::new();
     for player in lead.vanilla() {
@@ -135,16 +164,21 @@ pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
     }
     for player in others.iter().flat_map(Cast::vanilla) {
         let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
-        let mut further =
-            line(format!("{}, seed {}", player.part.label(), player.run.spec.seed), colour(player.part), points);
+        let mut further = line(
+            format!("{}, seed {}", player.part.label(), player.run.spec.seed),
+            colour(player.part),
+            points,
+        );
         (further.width, further.opacity, further.legend) = (1.0, 0.6, false);
         panel.lines.push(further);
     }
-    panel.summary = format!("By the paper's score the models end with, in nats: {}.", ends.join("; "));
+    panel.summary =
+        format!("By the paper's score the models end with, in nats: {}.", ends.join("; "));
     panel
 }
 
-/// The score for every choice of the early index, at the end: how much 450 tokens more are worth to a token that has so many.
+/// The score for every choice of the early index, at the end: how much 450 tokens more are worth to
+/// a token that has so many.
 pub(super) fn sensitivity(lead: &Cast<'_>) -> Panel {
     let mut panel = Panel::new(
         "At the end, by how much context the token has anyway",
@@ -165,7 +199,10 @@ pub(super) fn sensitivity(lead: &Cast<'_>) -> Panel {
     }
     panel.summary = match said.as_slice() {
         [] => "The fresh windows are too short for indices 10 to 20 and 46 to 56.".to_string(),
-        said => format!("At indices 10 to 20, and 46 to 56, of the fresh window, in nats: {}.", said.join("; ")),
+        said => format!(
+            "At indices 10 to 20, and 46 to 56, of the fresh window, in nats: {}.",
+            said.join("; ")
+        ),
     };
     panel
 }

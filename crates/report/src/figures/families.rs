@@ -12,7 +12,8 @@ pub(super) fn families(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
 }
 
 fn scatter(player: &Player<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> Line {
-    let (x, y) = player.last_heads().iter().filter_map(of).map(|(x, y)| (rounded(x), rounded(y))).unzip();
+    let (x, y) =
+        player.last_heads().iter().filter_map(of).map(|(x, y)| (rounded(x), rounded(y))).unzip();
     let name = player.part.label();
     Line {
         group: name.clone(),
@@ -45,7 +46,11 @@ fn panel<'c, 'a: 'c>(
     panel.summary = if models.is_empty() {
         format!("{}: no model is here.", capital(&panel.title))
     } else {
-        let of = if models.len() == 1 { "1 model".to_string() } else { format!("{} models", models.len()) };
+        let of = if models.len() == 1 {
+            "1 model".to_string()
+        } else {
+            format!("{} models", models.len())
+        };
         format!("{}: {heads} heads of {of}.", capital(&panel.title))
     };
     panel
@@ -61,15 +66,21 @@ fn best_places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> Stri
         .filter(|player| player.has_induction_head())
         .map(|player| {
             let best = player.best_head();
-            format!("{} in layer {} ({})", player.part.label(), best.layer, number(best.prefix_matching))
+            format!(
+                "{} in layer {} ({})",
+                player.part.label(),
+                best.layer,
+                number(best.prefix_matching)
+            )
         })
         .collect();
     if each.is_empty() { "no head above the limit".to_string() } else { each.join(", ") }
 }
 
 fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let place =
-        |head: &HeadScore, part: Part| Some(((head.layer + 1) as f64 / part.n_layers as f64, head.prefix_matching));
+    let place = |head: &HeadScore, part: Part| {
+        Some(((head.layer + 1) as f64 / part.n_layers as f64, head.prefix_matching))
+    };
     let axes = || (unit("place of the layer (1: last)", 0.0), unit("prefix-matching score", 0.0));
     let mut panels = vec![panel("attention-only".to_string(), axes(), lead.vanilla(), place)];
     let mut here = format!("Attention-only: {}.", best_places(lead.vanilla()));
@@ -81,7 +92,8 @@ fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         panels.push(panel(format!("on {}", other.text), axes(), other.players(), place));
         here += &format!(" On {}: {}.", other.text, best_places(other.players()));
     }
-    let runs = lead.vanilla().chain(lead.with_mlps()).chain(lead.elsewhere.iter().flat_map(Cast::players));
+    let runs =
+        lead.vanilla().chain(lead.with_mlps()).chain(lead.elsewhere.iter().flat_map(Cast::players));
     Figure {
         id: "A1",
         title: "Where induction heads form",
@@ -97,7 +109,8 @@ fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 fn a2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let scores = |head: &HeadScore, _: Part| Some((head.prefix_matching, head.copying));
     let axes = || (unit("prefix-matching score", 0.0), unit("copying score", -1.0));
-    let mut panels = vec![panel("attention-only".to_string(), axes(), lead.attention_only(), scores)];
+    let mut panels =
+        vec![panel("attention-only".to_string(), axes(), lead.attention_only(), scores)];
     if lead.with_mlps().next().is_some() {
         panels.push(panel("with MLPs".to_string(), axes(), lead.with_mlps(), scores));
     }
@@ -133,9 +146,12 @@ fn a3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 
 fn a4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let axes = (unit("prefix-matching score", 0.0), axis("trace of the QK circuit"));
-    let panel = panel("attention-only, after the first layer".to_string(), axes, lead.attention_only(), |head, _| {
-        Some((head.prefix_matching, head.qk_trace?))
-    });
+    let panel = panel(
+        "attention-only, after the first layer".to_string(),
+        axes,
+        lead.attention_only(),
+        |head, _| Some((head.prefix_matching, head.qk_trace?)),
+    );
     Figure {
         id: "A4",
         title: "Prefix matching by what a head does, and by its weights",

@@ -1,4 +1,5 @@
-//! One text over training: where its tokens are predicted better after the change (F8), and two of them (F9).
+//! One text over training: where its tokens are predicted better after the change (F8), and two of
+//! them (F9).
 
 use super::{ColouredText, Figure, Panel, axis, colour, files, line, tokens_axis};
 use crate::cast::{Cast, Player, TWO};
@@ -12,8 +13,12 @@ pub(super) fn followed(lead: &Cast<'_>) -> Vec<Figure> {
     let Some(player) = lead.player(TWO) else { return Vec::new() };
     let Some(explored) = player.run.explored.as_ref() else { return Vec::new() };
     let Some((before, after)) = ends(player, explored) else { return Vec::new() };
-    let change: Vec<f64> = before.losses.iter().zip(&after.losses).map(|(a, b)| rounded(b - a)).collect();
-    vec![f8(player, explored, before, after, change.clone()), f9(player, explored, before, after, &change)]
+    let change: Vec<f64> =
+        before.losses.iter().zip(&after.losses).map(|(a, b)| rounded(b - a)).collect();
+    vec![
+        f8(player, explored, before, after, change.clone()),
+        f9(player, explored, before, after, &change),
+    ]
 }
 
 /// The snapshots A and B: the window's ends, or without one the first quarter's end and the last.
@@ -27,7 +32,13 @@ fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextPoin
     Some((near(from)?, near(to)?))
 }
 
-fn f8(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &TextPoint, change: Vec<f64>) -> Figure {
+fn f8(
+    player: &Player<'_>,
+    explored: &Explored,
+    before: &TextPoint,
+    after: &TextPoint,
+    change: Vec<f64>,
+) -> Figure {
     let mut panels = Vec::new();
     if let Some((at, path)) = player.path() {
         let mut panel = Panel::new("Where A and B lie", axis("PC1 (nats)"), axis("PC2 (nats)"));
@@ -35,13 +46,19 @@ fn f8(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &Text
         let mut whole = line(player.part.label(), colour(player.part), (0..at.len()).map(place));
         (whole.width, whole.legend) = (1.5, false);
         panel.lines.push(whole);
-        for (name, point, pair) in [("A", before, ["#c44601", "#ff9152"]), ("B", after, ["#007a5a", "#3fd0a4"])] {
+        for (name, point, pair) in
+            [("A", before, ["#c44601", "#ff9152"]), ("B", after, ["#007a5a", "#3fd0a4"])]
+        {
             let nearest = (0..at.len()).min_by_key(|&k| at[k].abs_diff(point.tokens));
             let mut dot = line(name.to_string(), pair.map(str::to_string), nearest.map(place));
             (dot.points, dot.group) = (true, name.to_string());
             panel.lines.push(dot);
         }
-        panel.summary = format!("A at {}, B at {} tokens.", tokens(before.tokens as f64), tokens(after.tokens as f64));
+        panel.summary = format!(
+            "A at {}, B at {} tokens.",
+            tokens(before.tokens as f64),
+            tokens(after.tokens as f64)
+        );
         panels.push(panel);
     }
     let better = change.iter().filter(|&&change| change < -0.5).count();
@@ -66,12 +83,23 @@ fn f8(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &Text
         ),
         files: files(std::iter::once(player), TEXT),
         panels,
-        text: Some(ColouredText { tokens: explored.tokens.clone(), values: change, limit: 4.0, unit: "nats" }),
+        text: Some(ColouredText {
+            tokens: explored.tokens.clone(),
+            values: change,
+            limit: 4.0,
+            unit: "nats",
+        }),
         ..Figure::empty()
     }
 }
 
-fn f9(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &TextPoint, change: &[f64]) -> Figure {
+fn f9(
+    player: &Player<'_>,
+    explored: &Explored,
+    before: &TextPoint,
+    after: &TextPoint,
+    change: &[f64],
+) -> Figure {
     let mut panel = Panel::new("Loss of two tokens", tokens_axis(), axis("loss (nats)"));
     panel.window = super::own_window(player);
     let extreme = |better: fn(f64, f64) -> bool| {
@@ -90,11 +118,16 @@ fn f9(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &Text
         let name = format!("token {}: {}", k + 1, shown(&explored.tokens[k]));
         let points = explored.losses.iter().map(|point| (point.tokens as f64, point.losses[k]));
         panel.lines.push(line(name.clone(), pair.map(str::to_string), points));
-        said.push(format!("{name}, {} nats at A and {} at B", number(before.losses[k]), number(after.losses[k])));
+        said.push(format!(
+            "{name}, {} nats at A and {} at B",
+            number(before.losses[k]),
+            number(after.losses[k])
+        ));
     }
     let mean = |point: &TextPoint| point.losses.iter().sum::<f64>() / point.losses.len() as f64;
     let points = explored.losses.iter().map(|point| (point.tokens as f64, mean(point)));
-    let mut all = line("mean of the text".to_string(), ["#57606a", "#aab4be"].map(str::to_string), points);
+    let mut all =
+        line("mean of the text".to_string(), ["#57606a", "#aab4be"].map(str::to_string), points);
     all.dash = "dash";
     panel.lines.push(all);
     panel.summary = format!("{}.", said.join("; "));
@@ -112,5 +145,8 @@ fn f9(player: &Player<'_>, explored: &Explored, before: &TextPoint, after: &Text
 
 /// A token between quotes, with signs for what cannot be seen.
 pub(super) fn shown(token: &str) -> String {
-    format!("\u{201c}{}\u{201d}", token.replace('\n', "\u{21b5}").replace('\t', "\u{21e5}").replace(' ', "\u{b7}"))
+    format!(
+        "\u{201c}{}\u{201d}",
+        token.replace('\n', "\u{21b5}").replace('\t', "\u{21e5}").replace(' ', "\u{b7}")
+    )
 }

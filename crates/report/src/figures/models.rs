@@ -1,10 +1,13 @@
-//! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and what is ours.
+//! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and
+//! what is ours.
 
 use std::collections::BTreeMap;
 
 use super::behaviours::with_error;
 use super::families::unit;
-use super::{Axis, Colours, Figure, Heat, Line, Panel, axis, capital, head_colour, line, thinned, verdicts};
+use super::{
+    Axis, Colours, Figure, Heat, Line, Panel, axis, capital, head_colour, line, thinned, verdicts,
+};
 use crate::Claim;
 use crate::claims::INDUCTION_HEAD_ABOVE;
 use crate::claims::models::{best_matching, best_of_all, last_of_each, series_of};
@@ -45,8 +48,11 @@ impl<'a> Models<'a> {
             Some(last) if same && scans.len() > IN_FULL => vec![last],
             _ => scans.iter().collect(),
         };
-        let series =
-            if scans.len() > 1 { vec![("in the order given".to_string(), scans.iter().collect())] } else { Vec::new() };
+        let series = if scans.len() > 1 {
+            vec![("in the order given".to_string(), scans.iter().collect())]
+        } else {
+            Vec::new()
+        };
         Self { each, series }
     }
 
@@ -63,7 +69,11 @@ impl<'a> Models<'a> {
 
     /// What a figure says of each model.
     fn said(&self, of: impl Fn(&Scan) -> String) -> String {
-        self.each.iter().map(|scan| format!("{}: {}.", self.label(scan), of(scan))).collect::<Vec<_>>().join(" ")
+        self.each
+            .iter()
+            .map(|scan| format!("{}: {}.", self.label(scan), of(scan)))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -72,9 +82,18 @@ pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
     if models.each.is_empty() {
         return Vec::new();
     }
-    let mut all = vec![facts(models), a1(models, claims), a2(models, claims), repeats(models), removed(models, claims)];
+    let mut all = vec![
+        facts(models),
+        a1(models, claims),
+        a2(models, claims),
+        repeats(models),
+        removed(models, claims),
+    ];
     all.extend(abilities(models, claims));
-    all.extend(MAPS.iter().filter_map(|(id, title, drawn, behaviour)| maps(models, id, title, drawn, behaviour)));
+    all.extend(
+        MAPS.iter()
+            .filter_map(|(id, title, drawn, behaviour)| maps(models, id, title, drawn, behaviour)),
+    );
     all.extend(by_index(models));
     all.extend(series(models));
     all
@@ -141,7 +160,10 @@ fn facts(models: &Models<'_>) -> Figure {
 }
 
 fn loss((value, stderr): (f64, Option<f64>)) -> String {
-    stderr.map_or_else(|| number(value), |stderr| format!("{} ± {}", number(value), number(1.96 * stderr)))
+    stderr.map_or_else(
+        || number(value),
+        |stderr| format!("{} ± {}", number(value), number(1.96 * stderr)),
+    )
 }
 
 /// A point a head. Heads that match prefixes have names of their own; the others go by layer.
@@ -149,7 +171,8 @@ fn scatter(scan: &Scan, of: impl Fn(&ScanHead) -> Option<(f64, f64)>) -> Vec<Lin
     let n_layers = scan.model.n_layers;
     let points = |name: String, layer: usize, points: Vec<(f64, f64)>| {
         let mut line = line(name, head_colour(layer, n_layers, 0, 1), points);
-        (line.group, line.points, line.opacity, line.legend) = (format!("layer {layer}"), true, 0.85, false);
+        (line.group, line.points, line.opacity, line.legend) =
+            (format!("layer {layer}"), true, 0.85, false);
         line
     };
     let mut named = Vec::new();
@@ -162,7 +185,9 @@ fn scatter(scan: &Scan, of: impl Fn(&ScanHead) -> Option<(f64, f64)>) -> Vec<Lin
             rest.entry(head.name.layer).or_default().push(place);
         }
     }
-    let rest = rest.into_iter().map(|(layer, places)| points(format!("layer {layer}, other heads"), layer, places));
+    let rest = rest
+        .into_iter()
+        .map(|(layer, places)| points(format!("layer {layer}, other heads"), layer, places));
     let mut lines: Vec<Line> = rest.chain(named).collect();
     // A legend of every layer would be longer than the figure.
     for layer in [0, n_layers / 2, n_layers - 1] {
@@ -245,7 +270,11 @@ const SECOND: [&str; 2] = ["#0060a8", "#5eb3f6"];
 const THIRD: [&str; 2] = ["#007a5a", "#3fd0a4"];
 const GREY: [&str; 2] = ["#57606a", "#aab4be"];
 
-fn coloured(name: impl Into<String>, colour: [&str; 2], points: impl IntoIterator<Item = (f64, f64)>) -> Line {
+fn coloured(
+    name: impl Into<String>,
+    colour: [&str; 2],
+    points: impl IntoIterator<Item = (f64, f64)>,
+) -> Line {
     line(name.into(), colour.map(str::to_string), points)
 }
 
@@ -258,15 +287,23 @@ fn repeats(models: &Models<'_>) -> Figure {
     let panel = |scan: &&Scan| {
         let (first, second) = scan.repeated.by_position.split_at(scan.repeated.block);
         let even = (scan.model.d_vocab as f64).ln();
-        let mut guess = coloured("all tokens alike", GREY, [(1.0, even), (first.len() as f64, even)]);
+        let mut guess =
+            coloured("all tokens alike", GREY, [(1.0, even), (first.len() as f64, even)]);
         (guess.dash, guess.width) = ("dot", 1.5);
-        let mut panel = Panel::new(models.label(scan), axis("place in the copy"), axis("loss (nats a token)"));
-        panel.lines =
-            vec![coloured("first copy", FIRST, places(first)), coloured("second copy", SECOND, places(second)), guess];
+        let mut panel =
+            Panel::new(models.label(scan), axis("place in the copy"), axis("loss (nats a token)"));
+        panel.lines = vec![
+            coloured("first copy", FIRST, places(first)),
+            coloured("second copy", SECOND, places(second)),
+            guess,
+        ];
         let high = first.iter().chain(second).copied().fold(even, f64::max);
         panel.y.range = Some([0.0, rounded(1.05 * high)]);
-        panel.summary =
-            format!("First copy {} nats, second {}.", number(scan.repeated.first.0), number(scan.repeated.second.0));
+        panel.summary = format!(
+            "First copy {} nats, second {}.",
+            number(scan.repeated.first.0),
+            number(scan.repeated.second.0)
+        );
         panel
     };
     Figure {
@@ -296,8 +333,11 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
         (RemovedKind::Any, "without as many others of any layer", THIRD),
     ];
     let panel = |scan: &&Scan| {
-        let mut panel =
-            Panel::new(models.label(scan), axis("first copy, nats a token"), axis("second copy, nats a token"));
+        let mut panel = Panel::new(
+            models.label(scan),
+            axis("first copy, nats a token"),
+            axis("second copy, nats a token"),
+        );
         panel.summary = "No head matches prefixes, so none was removed.".to_string();
         if scan.removed.is_empty() {
             return panel;
@@ -310,7 +350,8 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
         }
         panel.lines.retain(|line| !line.x.is_empty());
         panel.lines.iter_mut().for_each(|line| line.points = true);
-        // From 0 and alike on both axes: what lies on the diagonal gains nothing from the first copy.
+        // From 0 and alike on both axes: what lies on the diagonal gains nothing from the first
+        // copy.
         let all = panel.lines.iter().flat_map(|line| line.x.iter().chain(&line.y));
         let high = rounded(1.06 * all.copied().fold(0.0, f64::max));
         let mut even = coloured("both alike", GREY, [(0.0, 0.0), (high, high)]);
@@ -334,7 +375,9 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
 
 fn what_is_lost(scan: &Scan) -> String {
     let of = |kind: RemovedKind| scan.removed.iter().filter(move |set| set.kind == kind);
-    let Some(set) = of(RemovedKind::Induction).next() else { return "no head to remove".to_string() };
+    let Some(set) = of(RemovedKind::Induction).next() else {
+        return "no head to remove".to_string();
+    };
     let rises = |kind, of_which: &str| {
         let changes: Vec<String> = of(kind).map(|set| number(set.second_change.0)).collect();
         if changes.is_empty() {
@@ -347,7 +390,9 @@ fn what_is_lost(scan: &Scan) -> String {
     let icl = whole.zip(set.icl).map_or(String::new(), |(whole, without)| {
         let others = |kind, of_which: &str| {
             let other = of(kind).find_map(|set| set.icl);
-            other.map_or(String::new(), |score| format!(", without others {of_which} {}", number(score)))
+            other.map_or(String::new(), |score| {
+                format!(", without others {of_which} {}", number(score))
+            })
         };
         format!(
             "; the ICL score is {}, without them {}{}{}",
@@ -382,7 +427,9 @@ fn abilities(models: &Models<'_>, claims: &[Claim]) -> Option<Figure> {
         "best of all heads",
     ];
     let mut table = vec![head.map(str::to_string).to_vec()];
-    for (behaviour, scan) in BEHAVIOURS.iter().flat_map(|name| models.each.iter().map(move |scan| (*name, *scan))) {
+    for (behaviour, scan) in
+        BEHAVIOURS.iter().flat_map(|name| models.each.iter().map(move |scan| (*name, *scan)))
+    {
         let Some(best) = best_of_all(scan, behaviour) else { continue };
         let row = |score: &PromptScore| {
             let head = scan.head(score.head);
@@ -438,16 +485,33 @@ const MAPS: [(&str, &str, &str, &str); 3] = [
     ),
 ];
 
-fn maps(models: &Models<'_>, id: &'static str, title: &'static str, drawn: &str, behaviour: &str) -> Option<Figure> {
+fn maps(
+    models: &Models<'_>,
+    id: &'static str,
+    title: &'static str,
+    drawn: &str,
+    behaviour: &str,
+) -> Option<Figure> {
     let mut panels = Vec::new();
     let mut here = Vec::new();
     for scan in &models.each {
-        let Some(prompt) = scan.shown.iter().find(|prompt| prompt.behaviour == behaviour) else { continue };
+        let Some(prompt) = scan.shown.iter().find(|prompt| prompt.behaviour == behaviour) else {
+            continue;
+        };
         for (name, rows) in chosen(scan, prompt) {
-            let score = scan.behaviours.iter().find(|score| score.behaviour == behaviour && score.head == *name);
-            let said = score.map_or(String::new(), |score| format!(", {} on right places", percent(score.share.0)));
+            let score = scan
+                .behaviours
+                .iter()
+                .find(|score| score.behaviour == behaviour && score.head == *name);
+            let said = score.map_or(String::new(), |score| {
+                format!(", {} on right places", percent(score.share.0))
+            });
             let matching = scan.head(*name).map_or(f64::NAN, |head| head.prefix_matching);
-            here.push(format!("{}: head {name}, prefix matching {}{said}.", models.label(scan), number(matching)));
+            here.push(format!(
+                "{}: head {name}, prefix matching {}{said}.",
+                models.label(scan),
+                number(matching)
+            ));
             panels.push(map(format!("{}, head {name}", models.label(scan)), &prompt.tokens, rows));
         }
     }
@@ -463,14 +527,17 @@ fn maps(models: &Models<'_>, id: &'static str, title: &'static str, drawn: &str,
     })
 }
 
-/// Of the heads with attention: the one that matches prefixes best, of those that match the best here, and the best here.
+/// Of the heads with attention: the one that matches prefixes best, of those that match the best
+/// here, and the best here.
 fn chosen<'s>(scan: &Scan, prompt: &'s ScanPrompt) -> Vec<&'s (HeadName, Vec<Vec<u8>>)> {
     let matching = |name: HeadName| scan.head(name).map_or(0.0, |head| head.prefix_matching);
     let here = |name: HeadName| {
-        let score = scan.behaviours.iter().find(|s| s.behaviour == prompt.behaviour && s.head == name);
+        let score =
+            scan.behaviours.iter().find(|s| s.behaviour == prompt.behaviour && s.head == name);
         score.map_or(0.0, |score| score.share.0)
     };
-    let both = |name: HeadName| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
+    let both =
+        |name: HeadName| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
     let of: [&dyn Fn(HeadName) -> f64; 3] = [&matching, &both, &here];
     let largest = |of: &dyn Fn(HeadName) -> f64| {
         prompt.heads.iter().reduce(|best, head| if of(head.0) > of(best.0) { head } else { best })
@@ -486,10 +553,12 @@ fn chosen<'s>(scan: &Scan, prompt: &'s ScanPrompt) -> Vec<&'s (HeadName, Vec<Vec
 
 fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
     let n = tokens.len();
-    let mut panel = Panel::new(title, axis("is attended to"), Axis { down: true, ..axis("attends") });
+    let mut panel =
+        Panel::new(title, axis("is attended to"), Axis { down: true, ..axis("attends") });
     let places: Vec<f64> = (0..n).map(|k| k as f64).collect();
     // Three digits tell 255ths apart, and are half of the bytes.
-    let share = |byte: Option<&u8>| (byte.map_or(0.0, |byte| f64::from(*byte)) / 0.255).round() / 1000.0;
+    let share =
+        |byte: Option<&u8>| (byte.map_or(0.0, |byte| f64::from(*byte)) / 0.255).round() / 1000.0;
     let z = rows.iter().map(|row| (0..n).map(|key| share(row.get(key))).collect()).collect();
     panel.summary = format!("Attention of {} on {n} tokens.", panel.title);
     panel.heat = Some(Heat {
@@ -506,7 +575,8 @@ fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
 
 /// C2 of the real models; nothing if none read a text.
 fn by_index(models: &Models<'_>) -> Option<Figure> {
-    let with_text: Vec<_> = models.each.iter().filter_map(|scan| Some((*scan, scan.icl.as_ref()?))).collect();
+    let with_text: Vec<_> =
+        models.each.iter().filter_map(|scan| Some((*scan, scan.icl.as_ref()?))).collect();
     let panels: Vec<Panel> = with_text
         .iter()
         .map(|(scan, icl)| {
@@ -522,7 +592,10 @@ fn by_index(models: &Models<'_>) -> Option<Figure> {
         .map(|(scan, icl)| {
             let [late, early] = icl.indices;
             let (name, score) = (models.label(scan), loss(icl.score));
-            format!("{name}: {score} nats from index {early} to {late}, {} windows of {}.", icl.examples, icl.text)
+            format!(
+                "{name}: {score} nats from index {early} to {late}, {} windows of {}.",
+                icl.examples, icl.text
+            )
         })
         .collect();
     (!panels.is_empty()).then(|| Figure {
@@ -547,10 +620,22 @@ fn series(models: &Models<'_>) -> Option<Figure> {
             let each = members.iter().enumerate();
             each.filter_map(|(k, scan)| Some(((k + 1) as f64, of(scan)?))).collect()
         };
-        let mut heads = Panel::new(format!("Best prefix matching, {name}"), place(), axis("prefix-matching score"));
-        heads.lines.push(coloured("best head", SECOND, along(&|scan| Some(scan.best_head().prefix_matching))));
+        let mut heads = Panel::new(
+            format!("Best prefix matching, {name}"),
+            place(),
+            axis("prefix-matching score"),
+        );
+        heads.lines.push(coloured(
+            "best head",
+            SECOND,
+            along(&|scan| Some(scan.best_head().prefix_matching)),
+        ));
         heads.y.range = Some([0.0, 1.0]);
-        let mut copies = Panel::new(format!("Repeated random tokens, {name}"), place(), axis("loss (nats a token)"));
+        let mut copies = Panel::new(
+            format!("Repeated random tokens, {name}"),
+            place(),
+            axis("loss (nats a token)"),
+        );
         copies.lines = vec![
             coloured("first copy", FIRST, along(&|scan| Some(scan.repeated.first.0))),
             coloured("second copy", SECOND, along(&|scan| Some(scan.repeated.second.0))),
@@ -564,7 +649,10 @@ fn series(models: &Models<'_>) -> Option<Figure> {
         let ends = [members.first(), members.last()].into_iter().flatten();
         let told: Vec<String> = ends
             .map(|scan| {
-                let icl = scan.icl.as_ref().map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score.0)));
+                let icl = scan
+                    .icl
+                    .as_ref()
+                    .map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score.0)));
                 format!(
                     "{}: prefix matching {}, second copy {} nats{icl}",
                     scan.model.name,

@@ -1,4 +1,5 @@
-//! What a figure is made of: the one description that the page, the pictures and the files are drawn from.
+//! What a figure is made of: the one description that the page, the pictures and the files are
+//! drawn from.
 
 use serde::Serialize;
 
@@ -198,8 +199,14 @@ pub(crate) fn colour(part: Part) -> [String; 2] {
 }
 
 /// Layer 0 red, the last layer blue, as in the paper; a layer's heads differ a little in lightness.
-pub(super) fn head_colour(layer: usize, n_layers: usize, head: usize, n_heads: usize) -> [String; 2] {
-    const LIGHT: [[f64; 3]; 4] = [[190.0, 40.0, 20.0], [214.0, 118.0, 0.0], [40.0, 130.0, 140.0], [10.0, 80.0, 170.0]];
+pub(super) fn head_colour(
+    layer: usize,
+    n_layers: usize,
+    head: usize,
+    n_heads: usize,
+) -> [String; 2] {
+    const LIGHT: [[f64; 3]; 4] =
+        [[190.0, 40.0, 20.0], [214.0, 118.0, 0.0], [40.0, 130.0, 140.0], [10.0, 80.0, 170.0]];
     const DARK: [[f64; 3]; 4] =
         [[255.0, 110.0, 90.0], [255.0, 180.0, 70.0], [90.0, 205.0, 205.0], [100.0, 170.0, 255.0]];
     let place = if n_layers > 1 { layer as f64 / (n_layers - 1) as f64 } else { 0.0 };
@@ -217,7 +224,11 @@ pub(super) fn head_colour(layer: usize, n_layers: usize, head: usize, n_heads: u
     [mix(&LIGHT), mix(&DARK)]
 }
 
-pub(crate) fn line(name: String, colour: [String; 2], points: impl IntoIterator<Item = (f64, f64)>) -> Line {
+pub(crate) fn line(
+    name: String,
+    colour: [String; 2],
+    points: impl IntoIterator<Item = (f64, f64)>,
+) -> Line {
     let (x, y) = points.into_iter().map(|(x, y)| (rounded(x), rounded(y))).unzip();
     Line {
         group: name.clone(),

@@ -1,9 +1,9 @@
 //! Arguments 1 and 2: what comes at the same time (F3 to F7), and what moves together (F10).
 
 use super::{
-    Figure, HEADS, ICL, LOSSES, Line, Panel, RANDOM_TOKENS, absent, axis, capital, colour, derivative_panel, files,
-    head_lines, icl_band, icl_line, icl_range, icl_summary, line, own_window, tokens_axis, training_line, verdicts,
-    window_of,
+    Figure, HEADS, ICL, LOSSES, Line, Panel, RANDOM_TOKENS, absent, axis, capital, colour,
+    derivative_panel, files, head_lines, icl_band, icl_line, icl_range, icl_summary, line,
+    own_window, tokens_axis, training_line, verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED};
@@ -12,10 +12,14 @@ use crate::text::{number, percent, tokens};
 /// The two curves that the paper is about: in-context learning, and the heads of the 2-layer model.
 pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
     let figure = Figure { id: "brief", ..Figure::empty() };
-    let Some((lead, two)) = casts.first().and_then(|lead| Some((lead, lead.player(TWO)?))) else { return figure };
-    let players: Vec<&Player<'_>> = [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
+    let Some((lead, two)) = casts.first().and_then(|lead| Some((lead, lead.player(TWO)?))) else {
+        return figure;
+    };
+    let players: Vec<&Player<'_>> =
+        [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
     let mut icl = Panel::new("In-context learning", tokens_axis(), axis("same-token score (nats)"));
-    let mut heads = Panel::new("Heads of the 2-layer model", tokens_axis(), axis("prefix-matching score"));
+    let mut heads =
+        Panel::new("Heads of the 2-layer model", tokens_axis(), axis("prefix-matching score"));
     (icl.window, heads.window) = (window_of(lead), window_of(lead));
     for player in &players {
         icl.bands.push(icl_band(player));
@@ -27,7 +31,8 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
     heads.lines = head_lines(two, |head| Some(head.prefix_matching));
     heads.y.range = Some([0.0, 1.0]);
     let best = two.best_head();
-    heads.summary = format!("Head {} ends highest, at {}.", best.name(), number(best.prefix_matching));
+    heads.summary =
+        format!("Head {} ends highest, at {}.", best.name(), number(best.prefix_matching));
     let (after, window) = (number(-two.last_icl().same_token), two.window());
     let drawn = match window {
         Ok(window) => format!(
@@ -47,7 +52,8 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
 
 /// Thin lines: the score of the same models with other seeds.
 fn further_seeds(casts: &[Cast<'_>], of: impl Fn(Part) -> bool) -> Vec<Line> {
-    let models = casts.iter().flat_map(|cast| cast.vanilla().map(move |player| (cast.seed, player)));
+    let models =
+        casts.iter().flat_map(|cast| cast.vanilla().map(move |player| (cast.seed, player)));
     let thin = |(seed, player): (u64, &Player<'_>)| {
         let line = icl_line(player);
         let name = format!("{}, seed {seed}", player.part.label());
@@ -58,7 +64,11 @@ fn further_seeds(casts: &[Cast<'_>], of: impl Fn(Part) -> bool) -> Vec<Line> {
 
 pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
     let players: Vec<&Player<'_>> = lead.vanilla().collect();
-    let mut panel = Panel::new("Score of vanilla models, same tokens", tokens_axis(), axis("same-token score (nats)"));
+    let mut panel = Panel::new(
+        "Score of vanilla models, same tokens",
+        tokens_axis(),
+        axis("same-token score (nats)"),
+    );
     panel.window = window_of(lead);
     for player in &players {
         panel.bands.push(icl_band(player));
@@ -74,16 +84,19 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
             panel.lines.push(icl_line(player));
         }
         panel.y.range = Some(icl_range(&models));
-        panel.summary = models.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+        panel.summary =
+            models.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
         panel
     };
-    let mut panels = vec![panel, super::evidence::paper_score(lead, others), super::evidence::sensitivity(lead)];
+    let mut panels =
+        vec![panel, super::evidence::paper_score(lead, others), super::evidence::sensitivity(lead)];
     let mlps: Vec<&Player<'_>> = lead.with_mlps().collect();
     if !mlps.is_empty() {
         panels.push(further("Score of models with MLPs, same tokens".to_string(), mlps));
     }
     for other in &lead.elsewhere {
-        let (vanilla, mlps): (Vec<_>, Vec<_>) = (other.vanilla().collect(), other.with_mlps().collect());
+        let (vanilla, mlps): (Vec<_>, Vec<_>) =
+            (other.vanilla().collect(), other.with_mlps().collect());
         for (models, family) in [(vanilla, "attention-only"), (mlps, "with MLPs")] {
             if !models.is_empty() {
                 panels.push(further(format!("on {}, {family}", other.text), models));
@@ -99,7 +112,11 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
             "The in-context learning score on the same tokens (their loss at indices 490 to 512 of a window, less their loss where they stand at 40 to 62 of a fresh window; lower is more in-context learning), with its 95 % interval, against training tokens. The shaded span is the phase-change window of the 2-layer model: from 10 to 90 % of a logistic step fitted to its score.{seeds} Beside it the paper's own score, the loss at index 500 less that at 50, on other tokens, and the same-token score for every amount of context that a fresh window has."
         ),
         paper: "The 1-layer model's score stays near -0.1; with two layers or more it falls abruptly to about -0.4 and stays there.",
-        here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q1", "Q2", "Q3", "Q4", "Q17", "Q21"])),
+        here: format!(
+            "{} {}",
+            summary.join(" "),
+            verdicts(claims, &["Q1", "Q2", "Q3", "Q4", "Q17", "Q21"])
+        ),
         files: files(
             lead.players()
                 .filter(|player| !player.part.smeared)
@@ -147,8 +164,11 @@ pub(super) fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         panel.lines = head_lines(player, |head| Some(head.prefix_matching));
         let best = player.best_head();
         let name = format!("{}.{}", best.layer, best.head);
-        panel.summary =
-            format!("{}: head {name} ends highest, at {}.", capital(&part.label()), number(best.prefix_matching));
+        panel.summary = format!(
+            "{}: head {name} ends highest, at {}.",
+            capital(&part.label()),
+            number(best.prefix_matching)
+        );
         panel
     };
     let parts: Vec<Part> = [ONE, TWO]
@@ -172,7 +192,8 @@ pub(super) fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 
 pub(super) fn f6(lead: &Cast<'_>) -> Figure {
     let players: Vec<&Player<'_>> = lead.vanilla().collect();
-    let mut panel = Panel::new("Loss of vanilla models", tokens_axis(), axis("loss (nats a token)"));
+    let mut panel =
+        Panel::new("Loss of vanilla models", tokens_axis(), axis("loss (nats a token)"));
     panel.window = window_of(lead);
     for player in &players {
         panel.lines.push(training_line(player));
@@ -185,11 +206,18 @@ pub(super) fn f6(lead: &Cast<'_>) -> Figure {
         .iter()
         .map(|player| {
             let losses = &player.run.losses;
-            format!("{}: {} nats a token at the end", player.part.label(), number(losses[losses.len() - 1].loss))
+            format!(
+                "{}: {} nats a token at the end",
+                player.part.label(),
+                number(losses[losses.len() - 1].loss)
+            )
         })
         .collect();
-    panel.summary =
-        if ends.is_empty() { "No vanilla run is here.".to_string() } else { format!("{}.", ends.join("; ")) };
+    panel.summary = if ends.is_empty() {
+        "No vanilla run is here.".to_string()
+    } else {
+        format!("{}.", ends.join("; "))
+    };
     Figure {
         id: "F6",
         title: "Loss over training",
@@ -225,18 +253,24 @@ pub(super) fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     for player in lead.vanilla() {
         let Some((tokens, path)) = player.path() else { continue };
         let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
-        let mut whole = line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
+        let mut whole =
+            line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
         whole.width = 1.5;
         panel.lines.push(whole);
         if let Some(window) = window {
-            let inside = (0..tokens.len()).filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
-            let mut inside =
-                line(format!("{}, in the window", player.part.label()), colour(player.part), inside.map(place));
+            let inside = (0..tokens.len())
+                .filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
+            let mut inside = line(
+                format!("{}, in the window", player.part.label()),
+                colour(player.part),
+                inside.map(place),
+            );
             (inside.width, inside.group) = (5.0, format!("{} window", player.part.label()));
             panel.lines.push(inside);
         }
     }
-    let explained: Vec<String> = lead.explained().unwrap_or_default().iter().map(|&share| percent(share)).collect();
+    let explained: Vec<String> =
+        lead.explained().unwrap_or_default().iter().map(|&share| percent(share)).collect();
     panel.summary = if panel.lines.is_empty() {
         "The runs' random-token losses have no common plane.".to_string()
     } else {
@@ -261,8 +295,11 @@ pub(super) fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let last = players.iter().map(|player| player.run.measured_tokens() as f64).fold(0.0, f64::max);
     let panel = |part: Part| {
         let variant = if part.smeared { "" } else { ", vanilla" };
-        let mut panel =
-            Panel::new(format!("{}{variant}", part.label()), tokens_axis(), axis("same-token score (nats)"));
+        let mut panel = Panel::new(
+            format!("{}{variant}", part.label()),
+            tokens_axis(),
+            axis("same-token score (nats)"),
+        );
         panel.y.range = Some(range);
         panel.x.range = Some([0.0, last]);
         let Some(player) = lead.player(part) else {

@@ -50,12 +50,13 @@ pub struct Removal {
     pub same_token_change: f64,
     /// The same of each example.
     pub same_token_by_example: Vec<f64>,
-    /// Of each example, the change of all its losses along the direction in which the phase change moved them, in nats
-    /// squared; empty if the run has no such change.
+    /// Of each example, the change of all its losses along the direction in which the phase change
+    /// moved them, in nats squared; empty if the run has no such change.
     pub undone_by_example: Vec<f64>,
 }
 
-/// What the removals are held against: how the losses moved over the phase change (`ablations.json`).
+/// What the removals are held against: how the losses moved over the phase change
+/// (`ablations.json`).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ChangeVector {
@@ -103,23 +104,37 @@ fn optional_table(folder: &Path, name: &str) -> Result<Option<Table>, ReportErro
     if path.exists() { Table::read(path, ABLATE_AGAIN, ABLATE_AGAIN).map(Some) } else { Ok(None) }
 }
 
-pub(super) fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationPoint>, ReportError> {
+pub(super) fn load_ablations(
+    folder: &Path,
+    spec: &Spec,
+) -> Result<Vec<AblationPoint>, ReportError> {
     let Some(table) = optional_table(folder, "ablations.jsonl")? else { return Ok(Vec::new()) };
     let mut points: Vec<AblationPoint> = Vec::new();
     let (mut examples, mut undone) = (Length::default(), Length::default());
     let each = spec.n_layers * spec.n_heads * 2;
     let cut_short = |row: &Row<'_>, last: &AblationPoint| {
-        row.problem(format!("step {} ends with {} removals, expected {each}", last.step, last.removals.len()))
+        row.problem(format!(
+            "step {} ends with {} removals, expected {each}",
+            last.step,
+            last.removals.len()
+        ))
     };
     for row in table.parsed()? {
         let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        let head = HeadName { layer: row.below("layer", spec.n_layers)?, head: row.below("head", spec.n_heads)? };
+        let head = HeadName {
+            layer: row.below("layer", spec.n_layers)?,
+            head: row.below("head", spec.n_heads)?,
+        };
         let downstream = row.downstream("downstream")?;
         let begins = match points.last() {
-            Some(last) if last.removals.len() < each && (step, tokens) != (last.step, last.tokens) => {
+            Some(last)
+                if last.removals.len() < each && (step, tokens) != (last.step, last.tokens) =>
+            {
                 return Err(cut_short(&row, last));
             }
-            Some(last) if last.removals.len() == each && (step <= last.step || tokens <= last.tokens) => {
+            Some(last)
+                if last.removals.len() == each && (step <= last.step || tokens <= last.tokens) =>
+            {
                 return Err(row.problem(order_problem(step, last.step, tokens, last.tokens)));
             }
             last => last.is_none_or(|last| last.removals.len() == each),
@@ -147,9 +162,10 @@ pub(super) fn load_ablations(folder: &Path, spec: &Spec) -> Result<Vec<AblationP
         });
     }
     match points.last() {
-        Some(last) if last.removals.len() < each => {
-            Err(cut_short(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last))
-        }
+        Some(last) if last.removals.len() < each => Err(cut_short(
+            &Row { table: &table, line: table.text.lines().count(), fields: Map::new() },
+            last,
+        )),
         _ => Ok(points),
     }
 }
@@ -165,7 +181,11 @@ pub(super) fn load_change(folder: &Path) -> Result<Option<ChangeVector>, ReportE
     let Some(change) = fields.get("change").and_then(Value::as_object) else { return Ok(None) };
     let row = Row { table: &table, line: 1, fields: change.clone() };
     let squares = Length::default().same(&row, "squares")?;
-    Ok(Some(ChangeVector { before_step: row.count("before_step")?, after_step: row.count("after_step")?, squares }))
+    Ok(Some(ChangeVector {
+        before_step: row.count("before_step")?,
+        after_step: row.count("after_step")?,
+        squares,
+    }))
 }
 
 pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>, ReportError> {
@@ -184,11 +204,16 @@ pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>
         if value.is_null() {
             return Ok(knockout);
         }
-        let fields = value.as_object().ok_or_else(|| row.wrong("ablation", "an ablation or null", value))?;
+        let fields =
+            value.as_object().ok_or_else(|| row.wrong("ablation", "an ablation or null", value))?;
         let ablation = Row { table: row.table, line: row.line, fields: fields.clone() };
         let head = |value: &Value| {
             let below = |key: &str, end: usize| {
-                value.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).filter(|&n| n < end)
+                value
+                    .get(key)
+                    .and_then(Value::as_u64)
+                    .and_then(|n| usize::try_from(n).ok())
+                    .filter(|&n| n < end)
             };
             let found = below("layer", spec.n_layers).zip(below("head", spec.n_heads));
             let found = found.map(|(layer, head)| HeadName { layer, head });
@@ -198,7 +223,9 @@ pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>
         match ablation.text("kind")?.as_str() {
             "heads" => {
                 let list = ablation.field("heads", "a list of heads")?;
-                let list = list.as_array().ok_or_else(|| ablation.wrong("heads", "a list of heads", list))?;
+                let list = list
+                    .as_array()
+                    .ok_or_else(|| ablation.wrong("heads", "a list of heads", list))?;
                 knockout.heads = list.iter().map(head).collect::<Result<_, _>>()?;
                 knockout.downstream = Some(ablation.downstream("downstream")?);
                 knockout.detail = ablation.text("fill")?;
@@ -209,7 +236,9 @@ pub(super) fn load_knockouts(folder: &Path, spec: &Spec) -> Result<Vec<Knockout>
             }
             "paths" => {
                 let list = ablation.field("from", "a list of heads")?;
-                let list = list.as_array().ok_or_else(|| ablation.wrong("from", "a list of heads", list))?;
+                let list = list
+                    .as_array()
+                    .ok_or_else(|| ablation.wrong("from", "a list of heads", list))?;
                 knockout.heads = list.iter().map(head).collect::<Result<_, _>>()?;
                 knockout.heads.push(one("to")?);
                 knockout.detail = ablation.text("into")?;

@@ -1,5 +1,5 @@
-//! What exploring leaves: a text's losses over training, and what heads attend to on it and on argument 4's prompts. A
-//! run need not have it.
+//! What exploring leaves: a text's losses over training, and what heads attend to on it and on
+//! argument 4's prompts. A run need not have it.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,8 @@ pub struct Explored {
     pub tokens: Vec<String>,
     /// `text.jsonl`.
     pub losses: Vec<TextPoint>,
-    /// Step of each snapshot with maps, and the maps of the text's first positions, the start token first.
+    /// Step of each snapshot with maps, and the maps of the text's first positions, the start token
+    /// first.
     pub maps: Vec<(u64, Maps)>,
     /// Argument 4's prompts, put to the last snapshot.
     pub prompts: Vec<Prompt>,
@@ -44,7 +45,8 @@ pub struct TextPoint {
     pub losses: Vec<f64>,
 }
 
-/// Attention and logit attribution of every head on one text (docs/FORMATS.md: maps), `[layer, head, query, key]`.
+/// Attention and logit attribution of every head on one text (docs/FORMATS.md: maps), `[layer,
+/// head, query, key]`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Maps {
@@ -64,9 +66,11 @@ impl Maps {
         f64::from(self.attention[(head * self.positions + query) * self.positions + key]) / 255.0
     }
 
-    /// What head number `head` adds to the logit of the token after the query through a key, in nats.
+    /// What head number `head` adds to the logit of the token after the query through a key, in
+    /// nats.
     pub(crate) fn attribution(&self, head: usize, query: usize, key: usize) -> f64 {
-        f64::from(self.attribution[(head * self.positions + query) * self.positions + key]) * f64::from(self.unit[head])
+        f64::from(self.attribution[(head * self.positions + query) * self.positions + key])
+            * f64::from(self.unit[head])
     }
 }
 
@@ -92,13 +96,16 @@ pub struct PromptScore {
     pub behaviour: String,
     /// Which.
     pub head: HeadName,
-    /// Share of the attention that goes to right positions, its standard error over prompts, and its chance level.
+    /// Share of the attention that goes to right positions, its standard error over prompts, and
+    /// its chance level.
     pub share: (f64, Option<f64>, f64),
     /// The same of the attention on positions of the right kind.
     pub among: (f64, Option<f64>, f64),
-    /// Of the attention on positions of the right kind, what would go to right ones if the head copied literally.
+    /// Of the attention on positions of the right kind, what would go to right ones if the head
+    /// copied literally.
     pub literal: Option<f64>,
-    /// What the head adds to the right token's logit through right positions, and through all, in nats.
+    /// What the head adds to the right token's logit through right positions, and through all, in
+    /// nats.
     pub attribution: (f64, f64),
 }
 
@@ -130,7 +137,11 @@ pub(super) fn load_explored(folder: &Path, spec: &Spec) -> Result<Option<Explore
     let losses = Table::read(measurements.join("text.jsonl"), AGAIN, AGAIN)?.rows(|row| {
         let losses = length.same(row, "losses")?;
         if losses.len() != tokens.len() {
-            return Err(row.problem(format!("{} losses for the {} tokens of text.json", losses.len(), tokens.len())));
+            return Err(row.problem(format!(
+                "{} losses for the {} tokens of text.json",
+                losses.len(),
+                tokens.len()
+            )));
         }
         Ok(TextPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
     })?;
@@ -156,12 +167,18 @@ pub(super) fn load_explored(folder: &Path, spec: &Spec) -> Result<Option<Explore
         let queries = entry.get("queries").and_then(Value::as_array).ok_or_else(problem)?;
         let path = measurements.join("maps/prompts.safetensors");
         let maps = load_maps(&path, &format!(".{}", behaviour.replace(' ', "_")), spec)?;
-        let below = |value: &Value| value.as_u64().map(|n| n as usize).filter(|&n| n <= maps.positions);
+        let below =
+            |value: &Value| value.as_u64().map(|n| n as usize).filter(|&n| n <= maps.positions);
         let queries = queries
             .iter()
             .map(|query| {
                 let at = below(query.get("at")?)?;
-                let targets = query.get("targets")?.as_array()?.iter().map(below).collect::<Option<Vec<usize>>>()?;
+                let targets = query
+                    .get("targets")?
+                    .as_array()?
+                    .iter()
+                    .map(below)
+                    .collect::<Option<Vec<usize>>>()?;
                 Some((at, targets))
             })
             .collect::<Option<Vec<_>>>()
@@ -186,8 +203,8 @@ fn json(path: &Path) -> Result<Value, ReportError> {
     })
 }
 
-/// A list of tokens, each made inert. Line ends and tabs stay: they are part of a text's shape, and the page shows them
-/// by a sign.
+/// A list of tokens, each made inert. Line ends and tabs stay: they are part of a text's shape, and
+/// the page shows them by a sign.
 pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     let inert = |text: &str| {
         let kept = text.split_inclusive(['\n', '\t']);
@@ -201,29 +218,50 @@ pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 fn load_maps(path: &Path, suffix: &str, spec: &Spec) -> Result<Maps, ReportError> {
-    let bytes = fs::read(path).map_err(|source| ReportError::Read { path: path.to_path_buf(), source })?;
+    let bytes =
+        fs::read(path).map_err(|source| ReportError::Read { path: path.to_path_buf(), source })?;
     let parse = || -> Result<Maps, String> {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| visible(&error.to_string()))?;
         let tensor = |name: &str, dtype: Dtype| {
-            let tensor = file.tensor(&format!("{name}{suffix}")).map_err(|error| error.to_string())?;
-            if tensor.dtype() == dtype { Ok(tensor) } else { Err(format!("`{name}` is not {dtype:?}")) }
+            let tensor =
+                file.tensor(&format!("{name}{suffix}")).map_err(|error| error.to_string())?;
+            if tensor.dtype() == dtype {
+                Ok(tensor)
+            } else {
+                Err(format!("`{name}` is not {dtype:?}"))
+            }
         };
-        let (attention, attribution) = (tensor("attention", Dtype::U8)?, tensor("attribution", Dtype::I8)?);
+        let (attention, attribution) =
+            (tensor("attention", Dtype::U8)?, tensor("attribution", Dtype::I8)?);
         let unit = tensor("attribution_unit", Dtype::F32)?;
         let positions = attention.shape().last().copied().unwrap_or_default();
         let expected = [spec.n_layers, spec.n_heads, positions, positions];
-        if attention.shape() != expected || attribution.shape() != expected || unit.shape() != &expected[..2] {
-            return Err(format!("shape {:?}, expected {expected:?} for the spec's model", attention.shape()));
+        if attention.shape() != expected
+            || attribution.shape() != expected
+            || unit.shape() != &expected[..2]
+        {
+            return Err(format!(
+                "shape {:?}, expected {expected:?} for the spec's model",
+                attention.shape()
+            ));
         }
-        let unit: Vec<f32> =
-            unit.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let unit: Vec<f32> = unit
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         if unit.iter().any(|unit| !unit.is_finite()) {
             return Err("`attribution_unit` holds a value that is not finite".to_string());
         }
         let attribution = attribution.data().iter().map(|&byte| byte as i8).collect();
         Ok(Maps { positions, attention: attention.data().to_vec(), attribution, unit })
     };
-    parse().map_err(|problem| ReportError::Line { path: path.to_path_buf(), line: 1, problem, help: AGAIN })
+    parse().map_err(|problem| ReportError::Line {
+        path: path.to_path_buf(),
+        line: 1,
+        problem,
+        help: AGAIN,
+    })
 }
 
 fn load_scores(measurements: &Path, spec: &Spec) -> Result<Vec<PromptScore>, ReportError> {
@@ -236,9 +274,16 @@ fn load_scores(measurements: &Path, spec: &Spec) -> Result<Vec<PromptScore>, Rep
     let score = |row: &Row<'_>| {
         Ok(PromptScore {
             behaviour: visible(&row.text("behaviour")?),
-            head: HeadName { layer: row.below("layer", spec.n_layers)?, head: row.below("head", spec.n_heads)? },
+            head: HeadName {
+                layer: row.below("layer", spec.n_layers)?,
+                head: row.below("head", spec.n_heads)?,
+            },
             share: (row.number("share")?, row.stderr("share_stderr")?, row.number("chance")?),
-            among: (row.number("share_among")?, row.stderr("share_among_stderr")?, row.number("chance_among")?),
+            among: (
+                row.number("share_among")?,
+                row.stderr("share_among_stderr")?,
+                row.number("chance_among")?,
+            ),
             literal: row.optional("literal_share_among")?,
             attribution: (row.number("attribution")?, row.number("attribution_total")?),
         })

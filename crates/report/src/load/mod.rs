@@ -1,4 +1,5 @@
-//! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an unvalidated number.
+//! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an
+//! unvalidated number.
 
 mod ablations;
 mod explore;
@@ -22,8 +23,8 @@ use self::explore::load_explored;
 pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
 pub(crate) use self::scan::BEHAVIOURS;
 pub use self::scan::{
-    RemovedKind, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated, load_scan, load_scans,
-    parse_scan,
+    RemovedKind, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated,
+    load_scan, load_scans, parse_scan,
 };
 use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
 use crate::ReportError;
@@ -82,8 +83,10 @@ impl Clamp {
             "forbid-induction" => Self::ForbidInduction,
             _ => {
                 let settings = table.iter().filter(|(key, _)| *key != "kind");
-                let said: String = settings.map(|(key, value)| format!(", {key} {value}")).collect();
-                // A model's kind is copied and compared everywhere; the few words that a report has of these may stay.
+                let said: String =
+                    settings.map(|(key, value)| format!(", {key} {value}")).collect();
+                // A model's kind is copied and compared everywhere; the few words that a report has
+                // of these may stay.
                 Self::Other(Box::leak(visible(&format!("{kind}{said}")).into_boxed_str()))
             }
         }
@@ -125,7 +128,8 @@ pub struct IclPoint {
     pub stderr: Option<f64>,
     /// The score of each example, the same ones at every snapshot.
     pub by_example: Vec<f64>,
-    /// The score on the same tokens, late in a window and early in a fresh one, in nats: what claims are judged on.
+    /// The score on the same tokens, late in a window and early in a fresh one, in nats: what
+    /// claims are judged on.
     pub same_token: f64,
     /// Its standard error over examples; `None` where there was only one.
     pub same_token_stderr: Option<f64>,
@@ -209,7 +213,8 @@ pub struct HeadScore {
     pub ov_copying: f64,
     /// The trace of the QK circuit's previous-token term (paper.md, 3); `None` in layer 0.
     pub qk_trace: Option<f64>,
-    /// How often the QK circuit, reading through earlier previous-token heads, finds the token before; `None` in layer 0.
+    /// How often the QK circuit, reading through earlier previous-token heads, finds the token
+    /// before; `None` in layer 0.
     pub k_composition_recall: Option<f64>,
 }
 
@@ -255,12 +260,13 @@ pub struct Run {
     pub last_losses: Option<Array2<f32>>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
     pub heads: Vec<HeadsPoint>,
-    /// Every measure of the last snapshot in that table by name, without standard errors and means over fewer examples:
-    /// one an head, in the order of `heads`; `None` where a head has none.
+    /// Every measure of the last snapshot in that table by name, without standard errors and means
+    /// over fewer examples: one an head, in the order of `heads`; `None` where a head has none.
     pub last_measures: BTreeMap<String, Vec<Option<f64>>>,
     /// `ablations.jsonl`, each snapshot with every head; empty if the run is not ablated.
     pub ablations: Vec<AblationPoint>,
-    /// How the losses moved over the phase change; nothing if it did not come, or the run is not ablated.
+    /// How the losses moved over the phase change; nothing if it did not come, or the run is not
+    /// ablated.
     pub change: Option<ChangeVector>,
     /// `knockouts.jsonl`; empty if the run is not ablated.
     pub knockouts: Vec<Knockout>,
@@ -297,7 +303,8 @@ impl Run {
 
 const MEASURE: &str = "measure the run (`induction measure RUN`), then report again";
 const MEASURE_AGAIN: &str = "delete the table and measure the run again (`induction measure RUN`)";
-const RESUME: &str = "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
+const RESUME: &str =
+    "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
 
 /// Reads every run folder of `dir/runs`, ordered by folder name.
 ///
@@ -309,7 +316,9 @@ pub fn load_runs(dir: &Path) -> Result<Vec<Run>, ReportError> {
     let runs = dir.join("runs");
     let read = |source| ReportError::Read { path: runs.clone(), source };
     let entries = match fs::read_dir(&runs) {
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Err(ReportError::NoRuns { path: runs }),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ReportError::NoRuns { path: runs });
+        }
         entries => entries.map_err(read)?,
     };
     let mut folders = Vec::new();
@@ -337,15 +346,27 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         return Err(ReportError::Spec { path: folder.to_path_buf(), problem });
     };
     let spec_path = folder.join("spec.toml");
-    let spec_text = read(&spec_path, "this is not a run folder, or training never started; move it out of runs/")?;
+    let spec_text = read(
+        &spec_path,
+        "this is not a run folder, or training never started; move it out of runs/",
+    )?;
     let spec = parse_spec(&spec_path, &spec_text)?;
 
-    let metrics = Table::read(folder.join("metrics.jsonl"), "the run has no training log; train it again", RESUME)?;
+    let metrics = Table::read(
+        folder.join("metrics.jsonl"),
+        "the run has no training log; train it again",
+        RESUME,
+    )?;
     let metrics = metrics.rows(|row| {
-        Ok(TrainPoint { step: row.count("step")?, tokens: row.count("tokens")?, loss: row.number("loss")? })
+        Ok(TrainPoint {
+            step: row.count("step")?,
+            tokens: row.count("tokens")?,
+            loss: row.number("loss")?,
+        })
     })?;
 
-    let table = |name: &str| Table::read(folder.join("measurements").join(name), MEASURE, MEASURE_AGAIN);
+    let table =
+        |name: &str| Table::read(folder.join("measurements").join(name), MEASURE, MEASURE_AGAIN);
     let [mut examples, mut slopes, mut same, mut by_index] = [(); 4].map(|()| Length::default());
     let icl = table("icl.jsonl")?.rows(|row| {
         Ok(IclPoint {
@@ -373,7 +394,8 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     })?;
     let mut examples = Length::default();
     let copies = table("copies.jsonl")?.rows(|row| {
-        let mut of = |sums: &str, counts: &str| Ok((examples.same(row, sums)?, examples.same(row, counts)?));
+        let mut of =
+            |sums: &str, counts: &str| Ok((examples.same(row, sums)?, examples.same(row, counts)?));
         Ok(CopyPoint {
             step: row.count("step")?,
             tokens: row.count("tokens")?,
@@ -387,7 +409,8 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         Ok(RandomTokenPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
     })?;
 
-    let last_losses = losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
+    let last_losses =
+        losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
     let (heads, last_measures) = load_heads(folder, &spec)?;
     let ablations = load_ablations(folder, &spec)?;
     let change = load_change(folder)?;
@@ -396,7 +419,8 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     let made = history::load_made(folder)?;
     let meta = load_object(folder, "meta.json")?;
     let summary = load_summary(folder)?;
-    let (ceiling, copying_ceiling, passes) = (summary.ceiling, summary.copying_ceiling, summary.passes);
+    let (ceiling, copying_ceiling, passes) =
+        (summary.ceiling, summary.copying_ceiling, summary.passes);
     Ok(Run {
         folder: name.to_string(),
         spec,
@@ -427,7 +451,8 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
     if !path.exists() {
         return Ok(None);
     }
-    let bytes = fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
+    let bytes =
+        fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
     let expected = [point.by_example.len(), point.by_index.len()];
     let parse = || -> Result<Array2<f32>, String> {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| visible(&error.to_string()))?;
@@ -439,14 +464,22 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
                 tensor.shape()
             ));
         }
-        let values: Vec<f32> =
-            tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> = tensor
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
         if values.iter().any(|value| !value.is_finite()) {
             return Err("`losses` holds a value that is not finite".to_string());
         }
         Array2::from_shape_vec(expected, values).map_err(|error| error.to_string())
     };
-    parse().map(Some).map_err(|problem| ReportError::Line { path, line: 1, problem, help: MEASURE_AGAIN })
+    parse().map(Some).map_err(|problem| ReportError::Line {
+        path,
+        line: 1,
+        problem,
+        help: MEASURE_AGAIN,
+    })
 }
 
 /// One number a head, by the measure's name.
@@ -463,9 +496,10 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures),
         let head = row.below("head", spec.n_heads)?;
         match points.last() {
             Some(last) if last.step == step && last.tokens != tokens => {
-                return Err(
-                    row.problem(format!("`tokens` is {tokens}, expected {} as above for step {step}", last.tokens))
-                );
+                return Err(row.problem(format!(
+                    "`tokens` is {tokens}, expected {} as above for step {step}",
+                    last.tokens
+                )));
             }
             Some(last) if last.step == step => {}
             Some(last) if step < last.step || tokens <= last.tokens => {
@@ -481,7 +515,9 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures),
             }
         }
         if !seen.insert((layer, head)) {
-            return Err(row.problem(format!("layer {layer}, head {head} is there twice for step {step}")));
+            return Err(
+                row.problem(format!("layer {layer}, head {head} is there twice for step {step}"))
+            );
         }
         let score = HeadScore {
             layer,
@@ -502,12 +538,18 @@ fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures),
             !known.contains(&name.as_str()) && !name.ends_with("_stderr") && !name.ends_with("_10")
         });
         for (name, value) in measures {
-            let column = last_measures.entry(name.clone()).or_insert_with(|| vec![None; spec.n_layers * spec.n_heads]);
+            let column = last_measures
+                .entry(name.clone())
+                .or_insert_with(|| vec![None; spec.n_layers * spec.n_heads]);
             column[layer * spec.n_heads + head] = value.as_f64();
         }
     }
     if let Some(last) = points.last() {
-        whole(&Row { table: &table, line: table.text.lines().count(), fields: Map::new() }, last, spec)?;
+        whole(
+            &Row { table: &table, line: table.text.lines().count(), fields: Map::new() },
+            last,
+            spec,
+        )?;
     }
     for point in &mut points {
         point.heads.sort_by_key(|score| (score.layer, score.head));
@@ -521,7 +563,11 @@ fn whole(row: &Row<'_>, point: &HeadsPoint, spec: &Spec) -> Result<(), ReportErr
     if point.heads.len() == expected {
         return Ok(());
     }
-    Err(row.problem(format!("step {} ends with {} heads, expected {expected}", point.step, point.heads.len())))
+    Err(row.problem(format!(
+        "step {} ends with {} heads, expected {expected}",
+        point.step,
+        point.heads.len()
+    )))
 }
 
 fn load_object(folder: &Path, name: &str) -> Result<Map<String, Value>, ReportError> {
@@ -549,7 +595,9 @@ fn load_summary(folder: &Path) -> Result<Summary, ReportError> {
     let row = |fields: &Map<String, Value>| Row { table: &table, line: 1, fields: fields.clone() };
     let part = |key: &str| summary.get(key).and_then(Value::as_object).map(row);
     let ceiling = part("ceiling")
-        .map(|row| Ok(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? }))
+        .map(|row| {
+            Ok(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? })
+        })
         .transpose()?;
     let copying_ceiling = part("copying_ceiling")
         .map(|row| {
@@ -557,18 +605,22 @@ fn load_summary(folder: &Path) -> Result<Summary, ReportError> {
             Ok(CopyingCeiling { ceiling: of("ceiling")?, chance: of("chance")? })
         })
         .transpose()?;
-    let passes = if summary.contains_key("passes") { row(&summary).optional("passes")? } else { None };
+    let passes =
+        if summary.contains_key("passes") { row(&summary).optional("passes")? } else { None };
     Ok(Summary { ceiling, copying_ceiling, passes })
 }
 
 fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
     let problem = |problem: String| ReportError::Spec { path: path.to_path_buf(), problem };
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         problem(format!("line {line} is not TOML: {}", visible(error.message())))
     })?;
     let get = |key: &str| lookup(&table, key);
-    let missing = |key: &str, expected: &str| problem(format!("`{key}` is missing, expected {expected}"));
+    let missing =
+        |key: &str, expected: &str| problem(format!("`{key}` is missing, expected {expected}"));
     let wrong = |key: &str, expected: &str, found: &toml::Value| {
         problem(format!("`{key}` is {}, expected {expected}", visible(&found.to_string())))
     };
@@ -580,7 +632,10 @@ fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
     let whole = |key: &str, low: u64, high: u64| {
         let expected = format!("a whole number from {low} to {high}");
         let value = get(key).ok_or_else(|| missing(key, &expected))?;
-        let number = value.as_integer().and_then(|n| u64::try_from(n).ok()).filter(|n| (low..=high).contains(n));
+        let number = value
+            .as_integer()
+            .and_then(|n| u64::try_from(n).ok())
+            .filter(|n| (low..=high).contains(n));
         number.ok_or_else(|| wrong(key, &expected, value))
     };
     let size = |key: &str, low: u64, high: u64| whole(key, low, high).map(|n| n as usize);

@@ -1,4 +1,5 @@
-//! Checked reading of one JSON object: every complaint names the file, the field's place in it and what was expected.
+//! Checked reading of one JSON object: every complaint names the file, the field's place in it and
+//! what was expected.
 
 use std::path::Path;
 
@@ -31,7 +32,9 @@ impl<'a> Object<'a> {
     /// Refuses fields that a reader of this version does not know.
     pub(super) fn only(&self, keys: &[&str]) -> Result<(), ReportError> {
         match self.fields.keys().find(|key| !keys.contains(&key.as_str())) {
-            Some(key) => Err(self.problem(format!("`{}` is no field of a scan", visible(&self.name(key))))),
+            Some(key) => {
+                Err(self.problem(format!("`{}` is no field of a scan", visible(&self.name(key)))))
+            }
             None => Ok(()),
         }
     }
@@ -42,7 +45,8 @@ impl<'a> Object<'a> {
         expected: &str,
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<T, ReportError> {
-        let missing = || self.problem(format!("`{}` is missing, expected {expected}", self.name(key)));
+        let missing =
+            || self.problem(format!("`{}` is missing, expected {expected}", self.name(key)));
         let value = self.fields.get(key).ok_or_else(missing)?;
         read(value).ok_or_else(|| self.wrong(key, expected, value))
     }
@@ -54,7 +58,9 @@ impl<'a> Object<'a> {
     pub(super) fn within(&self, key: &str, low: f64, high: f64) -> Result<f64, ReportError> {
         // Scores are sums of rounded shares.
         let inside = |x: &f64| (low - 1e-6..=high + 1e-6).contains(x);
-        self.value(key, &format!("a number from {low} to {high}"), |value| finite(value).filter(inside))
+        self.value(key, &format!("a number from {low} to {high}"), |value| {
+            finite(value).filter(inside)
+        })
     }
 
     pub(super) fn optional<T>(
@@ -64,7 +70,11 @@ impl<'a> Object<'a> {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, ReportError> {
         let expected = format!("{expected} or null");
-        self.value(key, &expected, |value| if value.is_null() { Some(None) } else { read(value).map(Some) })
+        self.value(
+            key,
+            &expected,
+            |value| if value.is_null() { Some(None) } else { read(value).map(Some) },
+        )
     }
 
     pub(super) fn stderr(&self, key: &str) -> Result<Option<f64>, ReportError> {

@@ -1,4 +1,5 @@
-//! `scan.json`: what a scan of a trained model leaves (docs/FORMATS.md). A report need not have one.
+//! `scan.json`: what a scan of a trained model leaves (docs/FORMATS.md). A report need not have
+//! one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -181,7 +182,9 @@ impl Scan {
     /// The head that matches prefixes best; a scan has at least one head.
     pub(crate) fn best_head(&self) -> &ScanHead {
         let better = |best: &ScanHead, head: &ScanHead| head.prefix_matching > best.prefix_matching;
-        self.heads.iter().fold(&self.heads[0], |best, head| if better(best, head) { head } else { best })
+        self.heads
+            .iter()
+            .fold(&self.heads[0], |best, head| if better(best, head) { head } else { best })
     }
 
     /// Heads that match prefixes above a limit.
@@ -203,8 +206,8 @@ impl Scan {
     }
 }
 
-/// Reads `dir/models/NAME/scan.json` and, of series, `dir/models/NAME/FOLDER/scan.json`, ordered by folder; nothing if
-/// there is no `models`.
+/// Reads `dir/models/NAME/scan.json` and, of series, `dir/models/NAME/FOLDER/scan.json`, ordered by
+/// folder; nothing if there is no `models`.
 ///
 /// # Errors
 /// If a scan cannot be read or is damaged.
@@ -220,12 +223,14 @@ pub fn load_scans(dir: &Path) -> Result<Vec<Scan>, ReportError> {
     Ok(scans)
 }
 
-/// Reads `folder/scan.json`, or of several models that were scanned into one folder `folder/*/scan.json`, in order.
+/// Reads `folder/scan.json`, or of several models that were scanned into one folder
+/// `folder/*/scan.json`, in order.
 ///
 /// # Errors
 /// If there is none, or one cannot be read or is damaged.
 pub fn load_scan(folder: &Path) -> Result<Vec<Scan>, ReportError> {
-    let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let scans = if folder.is_dir() { scans_in(folder, &name)? } else { Vec::new() };
     if scans.is_empty() {
         return Err(ReportError::Missing { path: folder.join(FILE), help: MISSING });
@@ -247,7 +252,8 @@ fn folders(parent: &Path) -> Result<Vec<(PathBuf, String)>, ReportError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(parent).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name =
+            path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if path.is_dir() && !name.starts_with('.') {
             found.push((path, name));
         }
@@ -260,15 +266,19 @@ fn parse(path: &Path, folder: String) -> Result<Scan, ReportError> {
     parse_scan(&read(path, MISSING)?, path, folder)
 }
 
-/// Reads the text of a scan.json, which errors say to be in `path`; `folder` is its name among others.
+/// Reads the text of a scan.json, which errors say to be in `path`; `folder` is its name among
+/// others.
 ///
 /// # Errors
 /// If it is damaged.
 pub fn parse_scan(text: &str, path: &Path, folder: String) -> Result<Scan, ReportError> {
     let problem = |problem: String| ReportError::Scan { path: path.to_path_buf(), problem };
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| problem(format!("line {}: expected JSON, found {}", error.line(), json_problem(&error))))?;
-    let Value::Object(fields) = &value else { return Err(problem("expected a JSON object".to_string())) };
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        problem(format!("line {}: expected JSON, found {}", error.line(), json_problem(&error)))
+    })?;
+    let Value::Object(fields) = &value else {
+        return Err(problem("expected a JSON object".to_string()));
+    };
     let file = Object { path, at: String::new(), fields };
     // Before anything else: of another version everything else may be otherwise.
     file.value("version", "2, which this report reads (scan the model again)", |value| {
@@ -314,7 +324,8 @@ impl Object<'_> {
     }
 
     fn behaviour(&self) -> Result<String, ReportError> {
-        let known = |value: &Value| BEHAVIOURS.into_iter().find(|name| value.as_str() == Some(name));
+        let known =
+            |value: &Value| BEHAVIOURS.into_iter().find(|name| value.as_str() == Some(name));
         self.value("behaviour", &BEHAVIOURS.join(", "), known).map(str::to_string)
     }
 }
@@ -357,33 +368,51 @@ fn heads(file: &Object<'_>, model: &ScanModel) -> Result<Vec<ScanHead>, ReportEr
     for object in file.objects("heads")? {
         let name = object.head_name(model)?;
         if !seen.insert(name) {
-            return Err(object.problem(format!("`{}` is head {name}, which is there twice", object.at)));
+            return Err(
+                object.problem(format!("`{}` is head {name}, which is there twice", object.at))
+            );
         }
         // Further scores may come and go: they are numbers, and the report shows none of them.
-        for key in object.fields.keys().filter(|key| !["layer", "head", "role"].contains(&key.as_str())) {
+        for key in
+            object.fields.keys().filter(|key| !["layer", "head", "role"].contains(&key.as_str()))
+        {
             object.optional(key, "a finite number", finite)?;
         }
         heads.push(ScanHead {
             name,
-            role: object.value("role", "a head's role", |value| serde_json::from_value(value.clone()).ok())?,
+            role: object.value("role", "a head's role", |value| {
+                serde_json::from_value(value.clone()).ok()
+            })?,
             prefix_matching: object.within("prefix_matching", 0.0, 1.0)?,
             prefix_matching_stderr: object.stderr("prefix_matching_stderr")?,
-            copying: object
-                .optional("copying", "a number from -1 to 1", |value| finite(value).filter(|x| x.abs() < 1.0 + 1e-6))?,
+            copying: object.optional("copying", "a number from -1 to 1", |value| {
+                finite(value).filter(|x| x.abs() < 1.0 + 1e-6)
+            })?,
             copying_stderr: object.stderr("copying_stderr")?,
             previous_token: object.within("previous_token", 0.0, 1.0)?,
         });
     }
     let expected = model.n_layers * model.n_heads;
     if heads.len() != expected {
-        return Err(file.problem(format!("`heads` has {} entries, expected {expected}, one a head", heads.len())));
+        return Err(file.problem(format!(
+            "`heads` has {} entries, expected {expected}, one a head",
+            heads.len()
+        )));
     }
     heads.sort_by_key(|head| head.name);
     Ok(heads)
 }
 
 fn repeated(object: &Object<'_>) -> Result<ScanRepeated, ReportError> {
-    object.only(&["examples", "block", "first", "first_stderr", "second", "second_stderr", "by_position"])?;
+    object.only(&[
+        "examples",
+        "block",
+        "first",
+        "first_stderr",
+        "second",
+        "second_stderr",
+        "by_position",
+    ])?;
     let block = object.size("block", 1, 1 << 20)?;
     Ok(ScanRepeated {
         examples: object.size("examples", 1, 1 << 30)?,
@@ -408,7 +437,8 @@ fn in_context(object: &Object<'_>) -> Result<ScanIcl, ReportError> {
         "loss",
         "by_index",
     ])?;
-    let (examples, length) = (object.size("examples", 1, 1 << 30)?, object.size("length", 1, 1 << 30)?);
+    let (examples, length) =
+        (object.size("examples", 1, 1 << 30)?, object.size("length", 1, 1 << 30)?);
     object.size("half_width", 0, length)?;
     object.numbers("by_example", examples)?;
     object.number("loss")?;
@@ -427,17 +457,30 @@ fn removed(file: &Object<'_>, model: &ScanModel) -> Result<Vec<ScanRemoval>, Rep
     let sets = ablation.objects("sets")?;
     let mut all = Vec::new();
     for set in &sets {
-        set.only(&["kind", "heads", "first", "second", "second_change", "second_change_stderr", "icl"])?;
-        let kind = set.value("kind", "induction, matched or any", |value| match value.as_str()? {
-            "induction" => Some(RemovedKind::Induction),
-            "matched" => Some(RemovedKind::Matched),
-            "any" => Some(RemovedKind::Any),
-            _ => None,
-        })?;
+        set.only(&[
+            "kind",
+            "heads",
+            "first",
+            "second",
+            "second_change",
+            "second_change_stderr",
+            "icl",
+        ])?;
+        let kind =
+            set.value("kind", "induction, matched or any", |value| match value.as_str()? {
+                "induction" => Some(RemovedKind::Induction),
+                "matched" => Some(RemovedKind::Matched),
+                "any" => Some(RemovedKind::Any),
+                _ => None,
+            })?;
         let pair = |value: &Value| {
             let [layer, head] = value.as_array()?.as_slice() else { return None };
-            let below = |value: &Value, end: usize| value.as_u64().map(|n| n as usize).filter(|n| *n < end);
-            Some(HeadName { layer: below(layer, model.n_layers)?, head: below(head, model.n_heads)? })
+            let below =
+                |value: &Value, end: usize| value.as_u64().map(|n| n as usize).filter(|n| *n < end);
+            Some(HeadName {
+                layer: below(layer, model.n_layers)?,
+                head: below(head, model.n_heads)?,
+            })
         };
         let pairs = |value: &Value| value.as_array()?.iter().map(pair).collect::<Option<Vec<_>>>();
         all.push(ScanRemoval {
@@ -453,7 +496,8 @@ fn removed(file: &Object<'_>, model: &ScanModel) -> Result<Vec<ScanRemoval>, Rep
     }
     let whole = all.iter().filter(|set| set.kind == RemovedKind::Induction).count();
     if whole != 1 {
-        return Err(ablation.problem(format!("`ablation.sets` has {whole} sets of kind induction, expected 1")));
+        return Err(ablation
+            .problem(format!("`ablation.sets` has {whole} sets of kind induction, expected 1")));
     }
     Ok(all)
 }
@@ -477,7 +521,11 @@ fn behaviours(file: &Object<'_>, model: &ScanModel) -> Result<Vec<PromptScore>, 
         ])?;
         let share = |name: &str, chance: &str| {
             let stderr = object.stderr(&format!("{name}_stderr"))?;
-            Ok::<_, ReportError>((object.within(name, 0.0, 1.0)?, stderr, object.within(chance, 0.0, 1.0)?))
+            Ok::<_, ReportError>((
+                object.within(name, 0.0, 1.0)?,
+                stderr,
+                object.within(chance, 0.0, 1.0)?,
+            ))
         };
         Ok(PromptScore {
             behaviour: object.behaviour()?,
@@ -494,7 +542,9 @@ fn behaviours(file: &Object<'_>, model: &ScanModel) -> Result<Vec<PromptScore>, 
 fn shown(file: &Object<'_>, model: &ScanModel) -> Result<Vec<ScanPrompt>, ReportError> {
     let prompt = |object: &Object<'_>| {
         object.only(&["behaviour", "tokens", "heads"])?;
-        let tokens = object.value("tokens", "a list of texts", |value| texts(value).filter(|list| !list.is_empty()))?;
+        let tokens = object.value("tokens", "a list of texts", |value| {
+            texts(value).filter(|list| !list.is_empty())
+        })?;
         let rows = |value: &Value| -> Option<Vec<Vec<u8>>> {
             let byte = |value: &Value| value.as_u64().and_then(|n| u8::try_from(n).ok());
             let row = |(i, row): (usize, &Value)| {

@@ -1,4 +1,5 @@
-//! Checked reading of JSON Lines: every complaint names the file, the line, the field and what was expected.
+//! Checked reading of JSON Lines: every complaint names the file, the line, the field and what was
+//! expected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,21 @@ use crate::text::visible;
 
 pub(super) fn read(path: &Path, missing: &'static str) -> Result<String, ReportError> {
     let bytes = fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => ReportError::Missing { path: path.to_path_buf(), help: missing },
+        std::io::ErrorKind::NotFound => {
+            ReportError::Missing { path: path.to_path_buf(), help: missing }
+        }
         _ => ReportError::Read { path: path.to_path_buf(), source },
     })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
         let problem = "expected UTF-8 text, found other bytes".to_string();
-        ReportError::Line { path: path.to_path_buf(), line, problem, help: "the file is damaged: make it again" }
+        ReportError::Line {
+            path: path.to_path_buf(),
+            line,
+            problem,
+            help: "the file is damaged: make it again",
+        }
     })
 }
 
@@ -42,7 +50,11 @@ pub(super) trait Point {
 }
 
 impl Table {
-    pub(super) fn read(path: PathBuf, missing: &'static str, help: &'static str) -> Result<Self, ReportError> {
+    pub(super) fn read(
+        path: PathBuf,
+        missing: &'static str,
+        help: &'static str,
+    ) -> Result<Self, ReportError> {
         let text = read(&path, missing)?;
         Ok(Self { path, text, help })
     }
@@ -53,7 +65,12 @@ impl Table {
         match rows {
             Ok(rows) if rows.is_empty() => {
                 let problem = "the table is empty, expected at least one line".to_string();
-                Err(ReportError::Line { path: self.path.clone(), line: 1, problem, help: self.help })
+                Err(ReportError::Line {
+                    path: self.path.clone(),
+                    line: 1,
+                    problem,
+                    help: self.help,
+                })
             }
             rows => rows,
         }
@@ -83,7 +100,8 @@ impl<'a> Row<'a> {
     pub(super) fn parse(table: &'a Table, line: usize, text: &str) -> Result<Self, ReportError> {
         let mut row = Self { table, line, fields: Map::new() };
         row.fields = serde_json::from_str(text).map_err(|error| {
-            // serde_json stops at the `N` of NaN with "expected value": say what it most likely was.
+            // serde_json stops at the `N` of NaN with "expected value": say what it most likely
+            // was.
             let hint = if text.contains("NaN") || text.to_lowercase().contains("inf") {
                 " (NaN and infinity are not JSON; they point at a run that diverged)"
             } else {
@@ -95,11 +113,18 @@ impl<'a> Row<'a> {
     }
 
     pub(super) fn problem(&self, problem: String) -> ReportError {
-        ReportError::Line { path: self.table.path.clone(), line: self.line, problem, help: self.table.help }
+        ReportError::Line {
+            path: self.table.path.clone(),
+            line: self.line,
+            problem,
+            help: self.table.help,
+        }
     }
 
     pub(super) fn field(&self, key: &str, expected: &str) -> Result<&Value, ReportError> {
-        self.fields.get(key).ok_or_else(|| self.problem(format!("`{key}` is missing, expected {expected}")))
+        self.fields
+            .get(key)
+            .ok_or_else(|| self.problem(format!("`{key}` is missing, expected {expected}")))
     }
 
     pub(super) fn wrong(&self, key: &str, expected: &str, found: &Value) -> ReportError {
@@ -145,12 +170,19 @@ impl<'a> Row<'a> {
             return Ok(value);
         }
         let high = if high == f64::MAX { "upwards".to_string() } else { format!("to {high:.0}") };
-        Err(self.problem(format!("`{key}` is {value}, expected a number from {:.0} {high}", low.round() + 0.0)))
+        Err(self.problem(format!(
+            "`{key}` is {value}, expected a number from {:.0} {high}",
+            low.round() + 0.0
+        )))
     }
 
     /// A number or null.
     pub(super) fn optional(&self, key: &str) -> Result<Option<f64>, ReportError> {
-        if self.field(key, "a number or null")?.is_null() { Ok(None) } else { self.number(key).map(Some) }
+        if self.field(key, "a number or null")?.is_null() {
+            Ok(None)
+        } else {
+            self.number(key).map(Some)
+        }
     }
 
     /// A standard error. A single example has none, which is written as null or as 0.
@@ -166,7 +198,8 @@ impl<'a> Row<'a> {
         let value = self.field(key, expected)?;
         let list = value.as_array().ok_or_else(|| self.wrong(key, expected, value))?;
         let entry = |(k, entry): (usize, &Value)| {
-            finite(entry).ok_or_else(|| self.wrong(&format!("{key}[{k}]"), "a finite number", entry))
+            finite(entry)
+                .ok_or_else(|| self.wrong(&format!("{key}[{k}]"), "a finite number", entry))
         };
         list.iter().enumerate().map(entry).collect()
     }
@@ -182,13 +215,20 @@ impl Length {
         let expected = *self.0.get_or_insert(list.len());
         if list.is_empty() || list.len() != expected {
             let found = list.len();
-            return Err(row.problem(format!("`{key}` has {found} entries, expected {} as above", expected.max(1))));
+            return Err(row.problem(format!(
+                "`{key}` has {found} entries, expected {} as above",
+                expected.max(1)
+            )));
         }
         Ok(list)
     }
 
     /// The same, where every line may have an empty list.
-    pub(super) fn same_or_none(&mut self, row: &Row<'_>, key: &str) -> Result<Vec<f64>, ReportError> {
+    pub(super) fn same_or_none(
+        &mut self,
+        row: &Row<'_>,
+        key: &str,
+    ) -> Result<Vec<f64>, ReportError> {
         let list = row.numbers(key)?;
         if list.is_empty() && self.0.is_none_or(|expected| expected == 0) {
             self.0 = Some(0);
@@ -203,7 +243,9 @@ fn finite(value: &Value) -> Option<f64> {
 }
 
 pub(super) fn order_problem(step: u64, last: u64, tokens: u64, last_tokens: u64) -> String {
-    format!("step {step} ({tokens} tokens) after step {last} ({last_tokens} tokens), expected both to increase")
+    format!(
+        "step {step} ({tokens} tokens) after step {last} ({last_tokens} tokens), expected both to increase"
+    )
 }
 
 /// serde_json's message without the position, which counts from the line's own start.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    ARGUMENTS, MADE, MODELS, MODELS_LINK, NO_SCRIPT, REAL_MODELS, TITLE, analysis_section, begin, end, figure_element,
-    has_models, html, mark, models_table, unbroken, visible,
+    ARGUMENTS, MADE, MODELS, MODELS_LINK, NO_SCRIPT, REAL_MODELS, TITLE, analysis_section, begin,
+    end, figure_element, has_models, html, mark, models_table, unbroken, visible,
 };
 use crate::analysis::Series;
 use crate::compare::{Side, differ};
@@ -14,7 +14,8 @@ use crate::figures::Figure;
 pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Series]) -> String {
     let mut out = begin(TITLE);
     let real = has_models(figures).then_some(&REAL_MODELS);
-    let names: Vec<String> = sides.iter().map(|side| format!("<bdi>{}</bdi>", html(&side.name))).collect();
+    let names: Vec<String> =
+        sides.iter().map(|side| format!("<bdi>{}</bdi>", html(&side.name))).collect();
     let _ = write!(
         out,
         "<header>\n<h1>Reproductions side by side</h1>\n<p>{}. The same rules are applied to each; each has a report of its own, with its heads to explore, its settings and its data.</p>\n<nav aria-label=\"Contents\"><ul><li><a href=\"#claims\">Claims</a></li><li><a href=\"#models\">Models</a></li>{}{}<li><a href=\"#analysis-title\">All models</a></li></ul></nav>\n</header>\n<main>\n",
@@ -25,7 +26,10 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
         if real.is_some() { MODELS_LINK } else { "" },
     );
     claims(&mut out, sides, &names);
-    let _ = writeln!(out, "<section aria-labelledby=\"models\">\n<h2 id=\"models\">Models</h2>\n{MODELS}");
+    let _ = writeln!(
+        out,
+        "<section aria-labelledby=\"models\">\n<h2 id=\"models\">Models</h2>\n{MODELS}"
+    );
     for (side, name) in sides.iter().zip(&names) {
         let _ = writeln!(out, "<h3>{name}</h3>");
         models_table(&mut out, &side.casts);
@@ -40,7 +44,8 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
             html(argument.title),
             html(argument.claim)
         );
-        let of = argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
+        let of =
+            argument.figures.iter().filter_map(|id| figures.iter().find(|figure| figure.id == *id));
         of.for_each(|figure| figure_element(&mut out, figure, true));
         out.push_str("</section>\n");
     }
@@ -69,10 +74,9 @@ fn claims(out: &mut String, sides: &[Side<'_>], names: &[String]) {
         for (side, name) in sides.iter().zip(names) {
             let claim = &side.claims[k];
             let ours = if claim.ours.is_empty() { "–" } else { &claim.ours };
-            let interval = claim
-                .interval
-                .as_ref()
-                .map_or(String::new(), |text| format!("<small>{}</small>", unbroken(&html(&visible(text)))));
+            let interval = claim.interval.as_ref().map_or(String::new(), |text| {
+                format!("<small>{}</small>", unbroken(&html(&visible(text))))
+            });
             let label = name.replace("<bdi>", "").replace("</bdi>", "");
             let _ = write!(
                 out,

@@ -36,7 +36,9 @@ pub(super) fn explorer_section(out: &mut String, (models, every): &(Vec<Model>, 
     }
     let thinned = match every {
         1 => String::new(),
-        n => format!(", and one in {n} of the snapshots that have maps, counted back from the last"),
+        n => {
+            format!(", and one in {n} of the snapshots that have maps, counted back from the last")
+        }
     };
     let _ = write!(
         out,
@@ -102,7 +104,11 @@ pub(super) fn data(out: &mut String, analysis: &[Series], explorer: &[Model]) {
         models: Vec<Shown<'a>>,
     }
     let mut put = |id: &str, json: &str| {
-        let _ = writeln!(out, "<script type=\"application/json\" id=\"{id}\">{}</script>", json_for_script(json));
+        let _ = writeln!(
+            out,
+            "<script type=\"application/json\" id=\"{id}\">{}</script>",
+            json_for_script(json)
+        );
     };
     if !analysis.is_empty() {
         let groups = analysis.iter().map(|series| Group {
@@ -124,7 +130,11 @@ pub(super) fn data(out: &mut String, analysis: &[Series], explorer: &[Model]) {
     if !explorer.is_empty() {
         put("explorer-data", &serde_json::to_string(explorer).expect("texts and finite numbers"));
         for (k, model) in explorer.iter().enumerate() {
-            let _ = writeln!(out, "<script type=\"text/plain\" id=\"packed-{k}\">{}</script>", model.packed);
+            let _ = writeln!(
+                out,
+                "<script type=\"text/plain\" id=\"packed-{k}\">{}</script>",
+                model.packed
+            );
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::text::{html, number, url_segment, visible};
 
 /// Where a claim is seen, and its data where they lie beside the page.
 pub(super) fn seen_in(claim: &str, there: &BTreeSet<&str>, linked: bool) -> String {
-    let data = |id: &str| if linked { format!(" (<a href=\"figures/{id}.csv\">data</a>)") } else { String::new() };
+    let data = |id: &str| {
+        if linked { format!(" (<a href=\"figures/{id}.csv\">data</a>)") } else { String::new() }
+    };
     let rule = RULES.iter().find(|rule| rule.id == claim);
     let links: Vec<String> = rule
         .map_or(&[][..], |rule| rule.figures)
@@ -18,23 +20,35 @@ pub(super) fn seen_in(claim: &str, there: &BTreeSet<&str>, linked: bool) -> Stri
         .filter(|id| there.contains(*id))
         .map(|id| format!("<a href=\"#{id}\">{}</a>{}", figure_name(id), data(id)))
         .collect();
-    if links.is_empty() { "No figure: a run is missing.".to_string() } else { format!("Seen in {}.", links.join(", ")) }
+    if links.is_empty() {
+        "No figure: a run is missing.".to_string()
+    } else {
+        format!("Seen in {}.", links.join(", "))
+    }
 }
 
 /// "figure F3"; "before-after" has no number in the paper.
 fn figure_name(id: &str) -> String {
     let own = id.strip_prefix("R-").unwrap_or(id);
-    let numbered = own.strip_prefix(['F', 'A', 'C', 'T']).is_some_and(|rest| rest.parse::<u8>().is_ok());
+    let numbered =
+        own.strip_prefix(['F', 'A', 'C', 'T']).is_some_and(|rest| rest.parse::<u8>().is_ok());
     let word = if own.starts_with('T') { "table" } else { "figure" };
-    if numbered { format!("{word} {id}") } else { format!("\u{201c}{}\u{201d}", own.replace('-', " ")) }
+    if numbered {
+        format!("{word} {id}")
+    } else {
+        format!("\u{201c}{}\u{201d}", own.replace('-', " "))
+    }
 }
 
 /// `linked`: its files lie beside the page.
 pub(super) fn figure_element(out: &mut String, figure: &Figure, linked: bool) {
     let id = figure.id;
     let name = figure_name(id);
-    let number =
-        if name.starts_with('\u{201c}') { String::new() } else { format!(" <span class=\"soft\">({name})</span>") };
+    let number = if name.starts_with('\u{201c}') {
+        String::new()
+    } else {
+        format!(" <span class=\"soft\">({name})</span>")
+    };
     let one = if figure.panels.len() == 1 { " one" } else { "" };
     let _ = write!(
         out,
@@ -57,9 +71,14 @@ pub(super) fn figure_element(out: &mut String, figure: &Figure, linked: bool) {
             let _ = write!(out, "<h4>{}</h4>", html(&panel.title));
         }
         if panel.lines.is_empty() && panel.heat.is_none() {
-            let _ = writeln!(out, "<div class=\"blank\"><p class=\"empty\">{summary}</p></div></div>");
+            let _ =
+                writeln!(out, "<div class=\"blank\"><p class=\"empty\">{summary}</p></div></div>");
         } else {
-            let square = if panel.heat.as_ref().is_some_and(|heat| !heat.labels.is_empty()) { " square" } else { "" };
+            let square = if panel.heat.as_ref().is_some_and(|heat| !heat.labels.is_empty()) {
+                " square"
+            } else {
+                ""
+            };
             let _ = writeln!(
                 out,
                 "<div class=\"plot{square}\" id=\"{id}-{k}\" role=\"img\" aria-label=\"{}: {summary}\"></div></div>",
@@ -70,8 +89,11 @@ pub(super) fn figure_element(out: &mut String, figure: &Figure, linked: bool) {
     if !figure.panels.is_empty() {
         out.push_str("</div>\n");
     }
-    let tables: Vec<String> =
-        figure.files.iter().map(|(folder, table)| link(folder, table, &format!("{folder}/{table}"))).collect();
+    let tables: Vec<String> = figure
+        .files
+        .iter()
+        .map(|(folder, table)| link(folder, table, &format!("{folder}/{table}")))
+        .collect();
     let _ = write!(
         out,
         "<figcaption><dl>\n<dt>Drawn</dt><dd>{}</dd>\n<dt>In the paper</dt><dd>{}</dd>\n<dt>Here</dt><dd>{}</dd>\n",
@@ -139,7 +161,10 @@ fn table_element(out: &mut String, rows: &[Vec<String>]) {
 /// A link to one of a run's measurement tables, or to a scan.
 pub(super) fn link(folder: &str, table: &str, text: &str) -> String {
     let place = match table {
-        SCAN => format!("models/{}/{SCAN}", folder.split('/').map(url_segment).collect::<Vec<_>>().join("/")),
+        SCAN => format!(
+            "models/{}/{SCAN}",
+            folder.split('/').map(url_segment).collect::<Vec<_>>().join("/")
+        ),
         _ => format!("runs/{}/measurements/{table}", url_segment(folder)),
     };
     format!("<a href=\"{place}\"><bdi>{}</bdi></a>", html(&visible(text)))

@@ -1,5 +1,6 @@
 #![allow(dead_code, unreachable_pub, unused_imports)] // Shared by test binaries, each of which uses a part.
-//! Fabricated run folders: simple curves, with every number that a claim is judged on under control.
+//! Fabricated run folders: simple curves, with every number that a claim is judged on under
+//! control.
 
 mod scans;
 mod small;
@@ -36,15 +37,18 @@ pub struct Fabricated {
     pub passes: f64,
     /// Evaluation examples; of one there are no intervals, and nothing is drawn.
     pub examples: u64,
-    /// How far examples differ from each other in every score and loss, in nats, at every snapshot alike.
+    /// How far examples differ from each other in every score and loss, in nats, at every snapshot
+    /// alike.
     pub spread: f64,
-    /// How far the change of one example's score differs from that of another, in nats; it cancels in the mean.
+    /// How far the change of one example's score differs from that of another, in nats; it cancels
+    /// in the mean.
     pub change_noise: f64,
 
     // The change: of the same-token amount of ICL, and what comes with it.
     pub before: f64,
     pub after: f64,
-    /// Middle and time constant of the change, in tokens; 10 to 90 % of it take 4.4 times the latter.
+    /// Middle and time constant of the change, in tokens; 10 to 90 % of it take 4.4 times the
+    /// latter.
     pub middle: f64,
     pub width: f64,
     /// By how much the amount goes on to grow from its middle to the run's end.
@@ -59,12 +63,14 @@ pub struct Fabricated {
     // The loss.
     /// Depth of its bump in the middle of the change, in nats.
     pub bump: f64,
-    /// Where the bump is, and where the loss leaves the 1-layer curve, in tokens; in the middle of the change unless told.
+    /// Where the bump is, and where the loss leaves the 1-layer curve, in tokens; in the middle of
+    /// the change unless told.
     pub bump_at: Option<f64>,
     pub leaves_at: Option<f64>,
     /// How far all losses lie below 2 layers', in nats.
     pub ahead: f64,
-    /// What is added to the loss's slope before the change and taken from it after, in hundredths of a nat an e-fold.
+    /// What is added to the loss's slope before the change and taken from it after, in hundredths
+    /// of a nat an e-fold.
     pub slopes: [f64; 2],
 
     // Heads. Two of one layer match prefixes, the second somewhat less.
@@ -73,33 +79,39 @@ pub struct Fabricated {
     /// Prefix matching of the better one at the end, and when it is half-way, in tokens.
     pub prefix_matching: f64,
     pub head_middle: f64,
-    /// When head 0.0 becomes a previous-token head, and when the matching heads' keys come to read it.
+    /// When head 0.0 becomes a previous-token head, and when the matching heads' keys come to read
+    /// it.
     pub previous_middle: f64,
     pub composition_middle: f64,
-    /// Copying score, OV eigenvalue ratio and sign of the QK trace of heads that match prefixes; others have the negative.
+    /// Copying score, OV eigenvalue ratio and sign of the QK trace of heads that match prefixes;
+    /// others have the negative.
     pub copying: f64,
     pub ov: f64,
     pub trace: f64,
-    /// Of a head on the pattern prompts: share of all attention on right digits, of that on digits, and of that what would
-    /// be there if it copied literally; none: no text was explored.
+    /// Of a head on the pattern prompts: share of all attention on right digits, of that on digits,
+    /// and of that what would be there if it copied literally; none: no text was explored.
     pub pattern: Option<[f64; 3]>,
 
     // Ablations.
     pub ablated: bool,
-    /// What a head that matches prefixes contributes to the amount at the end, and what another does, in nats.
+    /// What a head that matches prefixes contributes to the amount at the end, and what another
+    /// does, in nats.
     pub effects: [f64; 2],
     /// What the former is multiplied by at a snapshot between the change and the end.
     pub slump: f64,
-    /// The former with heads replaced by their mean, and by their output in another example; others contribute 0.01.
+    /// The former with heads replaced by their mean, and by their output in another example; others
+    /// contribute 0.01.
     pub fills: [f64; 2],
-    /// How far removing a head that matches prefixes, and another, moves losses along the change; none: there is no change.
+    /// How far removing a head that matches prefixes, and another, moves losses along the change;
+    /// none: there is no change.
     pub undoing: Option<[f64; 2]>,
-    /// Share of the amount that is lost without all induction heads, and without a control set of the same layers.
+    /// Share of the amount that is lost without all induction heads, and without a control set of
+    /// the same layers.
     pub sets: [f64; 2],
     /// Share of the lost loss that the previous-token pattern, one matched token and two win back.
     pub recovered: [f64; 3],
-    /// Cost of cutting the previous-token head out of the keys, and of every other cut, as a share of removing the
-    /// induction head.
+    /// Cost of cutting the previous-token head out of the keys, and of every other cut, as a share
+    /// of removing the induction head.
     pub paths: [f64; 2],
 }
 
@@ -168,11 +180,25 @@ pub fn one() -> Fabricated {
 
 pub fn one_smeared() -> Fabricated {
     let (folder, middle) = ("c-1L-smeared".to_string(), 2.6e6);
-    Fabricated { folder, n_layers: 1, smeared: true, after: 0.39, middle, head_middle: middle, ..two() }
+    Fabricated {
+        folder,
+        n_layers: 1,
+        smeared: true,
+        after: 0.39,
+        middle,
+        head_middle: middle,
+        ..two()
+    }
 }
 
 pub fn two_smeared() -> Fabricated {
-    Fabricated { folder: "d-2L-smeared".to_string(), smeared: true, middle: 1.8e6, head_middle: 1.8e6, ..two() }
+    Fabricated {
+        folder: "d-2L-smeared".to_string(),
+        smeared: true,
+        middle: 1.8e6,
+        head_middle: 1.8e6,
+        ..two()
+    }
 }
 
 /// Given a previous-token head, which brings the change earlier.
@@ -202,11 +228,17 @@ pub fn unchanged() -> Fabricated {
     Fabricated { after: 0.05, prefix_matching: 0.03, bump: 0.0, undoing: None, ..two() }
 }
 
-/// A deeper attention-only model: it gains a little at every index, and learns more slowly before the change and faster
-/// after it the deeper it is.
+/// A deeper attention-only model: it gains a little at every index, and learns more slowly before
+/// the change and faster after it the deeper it is.
 pub fn deep(n_layers: usize) -> Fabricated {
     let further = n_layers as f64 - 2.0;
-    Fabricated { folder: format!("g-{n_layers}L"), n_layers, ahead: 0.1 * further, slopes: [further, further], ..two() }
+    Fabricated {
+        folder: format!("g-{n_layers}L"),
+        n_layers,
+        ahead: 0.1 * further,
+        slopes: [further, further],
+        ..two()
+    }
 }
 
 /// A model with MLPs, whose induction heads lie in the second-to-last layer if it has 5 or 6.
@@ -232,7 +264,9 @@ pub fn families() -> Vec<Fabricated> {
 
 /// The same runs with another seed.
 pub fn seed(seed: u64, runs: Vec<Fabricated>) -> Vec<Fabricated> {
-    runs.into_iter().map(|run| Fabricated { folder: format!("{}-s{seed}", run.folder), seed, ..run }).collect()
+    runs.into_iter()
+        .map(|run| Fabricated { folder: format!("{}-s{seed}", run.folder), seed, ..run })
+        .collect()
 }
 
 /// Everything that is trained: three seeds of the small models, their controls, and the families.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::TEXT;
 
-/// The scan of a model of 20 layers of 4 heads that does everything that is claimed of real models; its foreign text would
-/// like to be more than text.
+/// The scan of a model of 20 layers of 4 heads that does everything that is claimed of real models;
+/// its foreign text would like to be more than text.
 pub fn scan() -> Value {
     let scores = |layer: usize, head: usize| match (layer, head) {
         (10, 1) => (0.9, 0.8),
@@ -55,7 +55,8 @@ pub fn scan() -> Value {
             {"layer": 15, "head": 3, "attention": attention},
         ],
     });
-    let by_position: Vec<f64> = (0..100).map(|k| if k <= 50 { 11.0 } else { 1.0 + 1.0 / f64::from(k) }).collect();
+    let by_position: Vec<f64> =
+        (0..100).map(|k| if k <= 50 { 11.0 } else { 1.0 + 1.0 / f64::from(k) }).collect();
     let set = |kind: &str, heads: &[[usize; 2]], second: f64, icl: Option<f64>| {
         json!({
             "kind": kind, "heads": heads, "first": 11.2, "second": second, "second_change": second - 1.0,

@@ -1,4 +1,5 @@
-//! A run folder of a few kilobytes that holds every file that the report reads: what mutations begin with.
+//! A run folder of a few kilobytes that holds every file that the report reads: what mutations
+//! begin with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,11 +51,22 @@ pub fn small(dir: &Path) -> PathBuf {
     ] {
         let path = measurements.join(table);
         let text = fs::read_to_string(&path).expect("it was written");
-        let mut kept: Vec<Value> =
-            text.lines().take(lines).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let mut kept: Vec<Value> = text
+            .lines()
+            .take(lines)
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
         if table == "knockouts.jsonl" {
             // One of each kind is enough.
-            let kinds = ["paths-others", "path", "remove", "mean", "substitute", "induction-heads", "clean"];
+            let kinds = [
+                "paths-others",
+                "path",
+                "remove",
+                "mean",
+                "substitute",
+                "induction-heads",
+                "clean",
+            ];
             kept.retain(|row| kinds.contains(&row["name"].as_str().expect("a name")));
             kept.dedup_by_key(|row| row["name"].to_string());
         }
@@ -66,7 +78,8 @@ pub fn small(dir: &Path) -> PathBuf {
                 _ => {}
             }
         }
-        fs::write(path, kept.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("writable");
+        fs::write(path, kept.iter().map(|line| format!("{line}\n")).collect::<String>())
+            .expect("writable");
     }
     let made = json!({
         "stage": "training", "seconds": 12.5, "machine": "a machine", "version": "0.1.0", "engine": "cpu", "threads": 2,
@@ -74,7 +87,8 @@ pub fn small(dir: &Path) -> PathBuf {
     fs::write(run.join("history.jsonl"), format!("{made}\n")).expect("writable");
     fs::write(run.join("scan.json"), small_scan().to_string()).expect("writable");
     let (shape, zeros) = (vec![2, 6], vec![0; 2 * 6 * 4]);
-    let losses = TensorView::new(Dtype::F32, shape, &zeros).expect("as many bytes as the shape asks for");
+    let losses =
+        TensorView::new(Dtype::F32, shape, &zeros).expect("as many bytes as the shape asks for");
     fs::create_dir_all(measurements.join("losses")).expect("a fresh folder");
     let bytes = safetensors::serialize([("losses", losses)], None).expect("one name");
     fs::write(measurements.join("losses/step-00000025.safetensors"), bytes).expect("writable");
@@ -89,11 +103,17 @@ fn small_scan() -> Value {
     let below = |heads: &mut Value| {
         let list = heads.as_array_mut().expect("a list");
         list.retain(|head| (first..first + 2).contains(&head["layer"].as_u64().expect("a number")));
-        list.iter_mut().for_each(|head| head["layer"] = json!(head["layer"].as_u64().expect("a number") - first));
+        list.iter_mut().for_each(|head| {
+            head["layer"] = json!(head["layer"].as_u64().expect("a number") - first)
+        });
     };
     below(&mut scan["heads"]);
     below(&mut scan["behaviours"]);
-    scan["shown"].as_array_mut().expect("a list").iter_mut().for_each(|prompt| below(&mut prompt["heads"]));
+    scan["shown"]
+        .as_array_mut()
+        .expect("a list")
+        .iter_mut()
+        .for_each(|prompt| below(&mut prompt["heads"]));
     for set in scan["ablation"]["sets"].as_array_mut().expect("a list") {
         set["heads"] = json!([[0, 1], [1, 2]]);
     }

@@ -21,7 +21,9 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     let folder = dir.join("runs").join(&run.folder);
     let measurements = folder.join("measurements");
     fs::create_dir_all(&measurements).expect("a fresh folder");
-    let put = |name: &str, text: String| fs::write(measurements.join(name), text).expect("a fresh folder");
+    let put = |name: &str, text: String| {
+        fs::write(measurements.join(name), text).expect("a fresh folder")
+    };
     put("../spec.toml", spec(run));
     put("../metrics.jsonl", metrics(run));
     let table = |row: fn(&Fabricated, f64) -> Value| {
@@ -41,13 +43,16 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
         "passes": run.passes,
     });
     put("summary.json", summary.to_string());
-    let evaluation =
-        json!({"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100});
-    put("meta.json", json!({"measures": "1", "spec_hash": "00", "evaluation": evaluation}).to_string());
+    let evaluation = json!({"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100});
+    put(
+        "meta.json",
+        json!({"measures": "1", "spec_hash": "00", "evaluation": evaluation}).to_string(),
+    );
     if run.ablated {
         put("ablations.jsonl", ablations(run));
         let squares: Vec<f64> = (0..ablated_examples(run)).map(square).collect();
-        let change = run.undoing.map(|_| json!({"before_step": 250, "after_step": 350, "squares": squares}));
+        let change =
+            run.undoing.map(|_| json!({"before_step": 250, "after_step": 350, "squares": squares}));
         put("ablations.json", json!({"change": change}).to_string());
         put("knockouts.jsonl", knockouts(run));
     }
@@ -69,13 +74,25 @@ fn lines(rows: impl Iterator<Item = Value>) -> String {
 
 /// An object with the fields of another.
 fn with(mut object: Value, other: Value) -> Value {
-    let (Value::Object(fields), Value::Object(more)) = (&mut object, other) else { panic!("objects") };
+    let (Value::Object(fields), Value::Object(more)) = (&mut object, other) else {
+        panic!("objects")
+    };
     fields.extend(more);
     object
 }
 
 fn spec(run: &Fabricated) -> String {
-    let Fabricated { n_layers, d_mlp, smeared, seed, source, warmup_steps, decay_share, train_tokens, .. } = run;
+    let Fabricated {
+        n_layers,
+        d_mlp,
+        smeared,
+        seed,
+        source,
+        warmup_steps,
+        decay_share,
+        train_tokens,
+        ..
+    } = run;
     let [n_ctx, _] = CONTEXT;
     let control = run.control.map_or(String::new(), |control| format!("control = \"{control}\"\n"));
     let clamp = run.clamp.map_or(String::new(), |kind| match kind {
@@ -149,7 +166,8 @@ fn icl(run: &Fabricated, at: f64) -> Value {
         score + if run.examples > 1 { run.change_noise * noise } else { 0.0 }
     };
     let same: Vec<f64> = by_example(run, -amount, 1.0).into_iter().enumerate().map(noisy).collect();
-    let by_index: Vec<f64> = (1..=CONTEXT[1]).map(|k| -amount * (50.0 / f64::from(k)).powf(0.2)).collect();
+    let by_index: Vec<f64> =
+        (1..=CONTEXT[1]).map(|k| -amount * (50.0 / f64::from(k)).powf(0.2)).collect();
     let slope = run.late_slopes[0] + (run.late_slopes[1] - run.late_slopes[0]) * formed(run, at);
     let stderr = if run.examples > 1 { json!(0.004) } else { Value::Null };
     // The paper's score says nothing: a claim that were judged on it would fail.
@@ -171,13 +189,17 @@ fn by_index(run: &Fabricated, at: f64) -> Vec<f64> {
 fn write_losses(run: &Fabricated, measurements: &Path) {
     let (step, tokens) = snapshot(SNAPSHOTS);
     let by_index = by_index(run, tokens as f64);
-    let each = by_example(run, 0.0, 1.0).into_iter().flat_map(|apart| by_index.iter().map(move |loss| loss + apart));
+    let each = by_example(run, 0.0, 1.0)
+        .into_iter()
+        .flat_map(|apart| by_index.iter().map(move |loss| loss + apart));
     let bytes: Vec<u8> = each.flat_map(|loss| (loss as f32).to_le_bytes()).collect();
     let shape = vec![run.examples as usize, by_index.len()];
-    let losses = TensorView::new(Dtype::F32, shape, &bytes).expect("as many bytes as the shape asks for");
+    let losses =
+        TensorView::new(Dtype::F32, shape, &bytes).expect("as many bytes as the shape asks for");
     fs::create_dir_all(measurements.join("losses")).expect("a fresh folder");
     let bytes = safetensors::serialize([("losses", losses)], None).expect("one name");
-    fs::write(measurements.join(format!("losses/step-{step:08}.safetensors")), bytes).expect("a fresh folder");
+    fs::write(measurements.join(format!("losses/step-{step:08}.safetensors")), bytes)
+        .expect("a fresh folder");
 }
 
 fn loss_by_index(run: &Fabricated, at: f64) -> Value {
@@ -188,7 +210,9 @@ fn loss_by_index(run: &Fabricated, at: f64) -> Value {
 
 fn copies(run: &Fabricated, at: f64) -> Value {
     let [foretold, others] = [0, 1].map(|which| 4.0 - run.copies[which] * formed(run, at));
-    let sums = |mean: f64, n: f64| by_example(run, mean, 0.1).into_iter().map(|loss| n * loss).collect::<Vec<_>>();
+    let sums = |mean: f64, n: f64| {
+        by_example(run, mean, 0.1).into_iter().map(|loss| n * loss).collect::<Vec<_>>()
+    };
     let counts = |n: u64| vec![n; run.examples as usize];
     json!({
         "foretold_loss": foretold, "others_loss": others, "foretold_by_example": sums(foretold, 100.0),
@@ -224,10 +248,15 @@ fn heads(run: &Fabricated) -> String {
         let by = |middle: f64| sigmoid((tokens as f64 - middle) / run.width);
         let peak = [0.06, run.prefix_matching, 0.8 * run.prefix_matching, 0.06][head];
         let in_layer = layer == matching_layer(run);
-        let rise = if in_layer { (peak - 0.02).max(0.0) * by(run.head_middle) } else { 0.01 * head as f64 };
+        let rise = if in_layer {
+            (peak - 0.02).max(0.0) * by(run.head_middle)
+        } else {
+            0.01 * head as f64
+        };
         let matching = 0.02 + rise + 0.004 * noise(k * 16 + layer as u64 * 4 + head as u64);
         let sign = if in_layer && matching > 0.1 { 1.0 } else { -1.0 };
-        let previous = if (layer, head) == (0, 0) { 0.05 + 0.65 * by(run.previous_middle) } else { 0.1 };
+        let previous =
+            if (layer, head) == (0, 0) { 0.05 + 0.65 * by(run.previous_middle) } else { 0.1 };
         let reads = in_layer && (head == 1 || head == 2);
         let recall = if reads { 0.05 + 0.7 * by(run.composition_middle) } else { 0.05 };
         let later = |value: f64| if layer == 0 { Value::Null } else { json!(value) };
@@ -273,7 +302,11 @@ fn ablations(run: &Fabricated) -> String {
             let effect = if found { slump * run.effects[0] } else { run.effects[1] } * formed;
             let undone = run.undoing.map_or(Vec::new(), |[induction, other]| {
                 let share = if found { induction } else { other } * formed;
-                around(run, share).iter().enumerate().map(|(e, share)| share * square(e as u64)).collect()
+                around(run, share)
+                    .iter()
+                    .enumerate()
+                    .map(|(e, share)| share * square(e as u64))
+                    .collect()
             });
             for downstream in ["full", "pattern-preserving"] {
                 rows.push(json!({
@@ -349,24 +382,40 @@ pub const TEXT: [&str; 10] =
 
 /// A text followed at every snapshot and mapped at every tenth, and one prompt.
 fn write_explored(run: &Fabricated, [share, among, literal]: [f64; 3], measurements: &Path) {
-    let put = |name: &str, text: String| fs::write(measurements.join(name), text).expect("a fresh folder");
+    let put = |name: &str, text: String| {
+        fs::write(measurements.join(name), text).expect("a fresh folder")
+    };
     fs::create_dir_all(measurements.join("maps")).expect("a fresh folder");
     let ids: Vec<usize> = (0..TEXT.len()).collect();
-    put("text.json", json!({"name": "a text of <i>mine</i>", "ids": ids, "tokens": TEXT}).to_string());
+    put(
+        "text.json",
+        json!({"name": "a text of <i>mine</i>", "ids": ids, "tokens": TEXT}).to_string(),
+    );
     put("explore.json", "{}".to_string());
     let row = |k: u64| {
         let (step, tokens) = snapshot(k);
-        let losses: Vec<f64> = (0..TEXT.len()).map(|t| 8.0 - 0.1 * k as f64 * (t as f64 / 9.0)).collect();
+        let losses: Vec<f64> =
+            (0..TEXT.len()).map(|t| 8.0 - 0.1 * k as f64 * (t as f64 / 9.0)).collect();
         json!({"step": step, "tokens": tokens, "losses": losses})
     };
     put("text.jsonl", lines((0..=SNAPSHOTS).map(row)));
     for (step, _) in (0..=SNAPSHOTS).step_by(10).map(snapshot) {
-        write_maps(&measurements.join(format!("maps/step-{step:08}.safetensors")), "", run.n_layers, TEXT.len());
+        write_maps(
+            &measurements.join(format!("maps/step-{step:08}.safetensors")),
+            "",
+            run.n_layers,
+            TEXT.len(),
+        );
     }
     let query = json!({"at": 5, "targets": [2], "among": [2, 3]});
     let prompt = json!([{"behaviour": "pattern matching", "ids": [0, 1, 2, 3, 4, 5, 6, 7], "tokens": ["<|bos|>", "may", " frog:", "0", "blue", " pear:", "3", "\n"], "queries": [query]}]);
     put("prompts.json", prompt.to_string());
-    write_maps(&measurements.join("maps/prompts.safetensors"), ".pattern_matching", run.n_layers, 7);
+    write_maps(
+        &measurements.join("maps/prompts.safetensors"),
+        ".pattern_matching",
+        run.n_layers,
+        7,
+    );
     let row = |(layer, head): (usize, usize)| {
         let best = layer + 1 == run.n_layers && head == 1;
         let (share, among) = if best { (share, among) } else { (0.02, 0.25) };
@@ -388,7 +437,11 @@ fn write_maps(path: &Path, suffix: &str, n_layers: usize, positions: usize) {
             for key in 0..positions {
                 let seen = key <= query;
                 attention.push(if seen { (255.0 / (query + 1) as f64).round() as u8 } else { 0 });
-                attribution.push(if seen { (if key % 2 == 0 { 100i8 } else { -50 }) as u8 } else { 0 });
+                attribution.push(if seen {
+                    (if key % 2 == 0 { 100i8 } else { -50 }) as u8
+                } else {
+                    0
+                });
             }
         }
     }
@@ -400,7 +453,12 @@ fn write_maps(path: &Path, suffix: &str, n_layers: usize, positions: usize) {
         (format!("attribution_unit{suffix}"), Dtype::F32, vec![n_layers, 4], unit),
     ];
     let views = arrays.iter().map(|(name, dtype, shape, bytes)| {
-        (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape asks for"))
+        (
+            name.as_str(),
+            TensorView::new(*dtype, shape.clone(), bytes)
+                .expect("as many bytes as the shape asks for"),
+        )
     });
-    fs::write(path, safetensors::serialize(views, None).expect("unique names")).expect("a fresh folder");
+    fs::write(path, safetensors::serialize(views, None).expect("unique names"))
+        .expect("a fresh folder");
 }

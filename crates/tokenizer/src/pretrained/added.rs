@@ -24,7 +24,8 @@ pub(super) struct Added {
     pub(super) normalized: bool,
 }
 
-/// Added tokens fit the vocabulary: an id is one token's, and a token has one id. `field` names the k-th.
+/// Added tokens fit the vocabulary: an id is one token's, and a token has one id. `field` names the
+/// k-th.
 pub(super) fn check_added(
     field: impl Fn(usize) -> String,
     added: &[Added],
@@ -41,12 +42,17 @@ pub(super) fn check_added(
         if taken || !ids.insert(id) || !contents.insert(content) {
             return refuse(
                 field(k),
-                format!("{content:?} with id {id} contradicts another token, expected one id a token"),
+                format!(
+                    "{content:?} with id {id} contradicts another token, expected one id a token"
+                ),
             );
         }
     }
     if added.iter().map(|added| added.content.len()).sum::<usize>() > MAX_ADDED_BYTES {
-        return refuse(field(0), format!("it and those after it are longer than {MAX_ADDED_BYTES} bytes in all"));
+        return refuse(
+            field(0),
+            format!("it and those after it are longer than {MAX_ADDED_BYTES} bytes in all"),
+        );
     }
     Ok(())
 }
@@ -72,24 +78,32 @@ pub(super) struct Finder {
 
 impl Finder {
     pub(super) fn new(added: &[Added], normalized: bool, nfc: bool) -> Self {
-        let ours: Vec<&Added> = added.iter().filter(|added| added.normalized == normalized).collect();
+        let ours: Vec<&Added> =
+            added.iter().filter(|added| added.normalized == normalized).collect();
         if ours.iter().all(|added| added.special) {
             return Self { automaton: None, ids: Vec::new() };
         }
-        let contents = ours
-            .iter()
-            .map(|added| if normalized && nfc { composed(&added.content) } else { added.content.as_str().into() });
+        let contents = ours.iter().map(|added| {
+            if normalized && nfc { composed(&added.content) } else { added.content.as_str().into() }
+        });
         // The small kind: others trade memory for speed as they see fit.
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(contents.map(Cow::into_owned));
         let ids = ours.iter().map(|added| (!added.special).then_some(added.id)).collect();
-        Self { automaton: Some(automaton.expect("a quarter of a megabyte is far from the limits")), ids }
+        Self {
+            automaton: Some(automaton.expect("a quarter of a megabyte is far from the limits")),
+            ids,
+        }
     }
 
     /// Hands over the text piece by piece, each with its id if it is an added token.
-    pub(super) fn try_for_each(&self, text: &str, mut each: impl FnMut(&str, Option<u32>) -> Result<()>) -> Result<()> {
+    pub(super) fn try_for_each(
+        &self,
+        text: &str,
+        mut each: impl FnMut(&str, Option<u32>) -> Result<()>,
+    ) -> Result<()> {
         let mut start = 0;
         for found in self.automaton.iter().flat_map(|automaton| automaton.find_iter(text)) {
             let Some(id) = self.ids[found.pattern().as_usize()] else { continue };

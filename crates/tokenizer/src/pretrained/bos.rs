@@ -18,26 +18,37 @@ pub(super) struct Bos {
 }
 
 /// The special token that the post-processor puts before a sequence.
-pub(super) fn first_special(processor: Option<&Value>, added: &[Added]) -> Result<Option<u32>, Refusal> {
+pub(super) fn first_special(
+    processor: Option<&Value>,
+    added: &[Added],
+) -> Result<Option<u32>, Refusal> {
     let Some(processor) = processor else { return Ok(None) };
-    let kind = |processor: &Value| processor.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let kind = |processor: &Value| {
+        processor.get("type").and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
     let processors = match processor.get("processors").and_then(Value::as_array) {
         Some(processors) if kind(processor) == "Sequence" => processors.as_slice(),
         _ => std::slice::from_ref(processor),
     };
-    let Some(template) = processors.iter().find(|processor| kind(processor) == "TemplateProcessing") else {
+    let Some(template) =
+        processors.iter().find(|processor| kind(processor) == "TemplateProcessing")
+    else {
         return Ok(None);
     };
     let name = |k: usize| template.get("single")?.get(k)?.get("SpecialToken")?.get("id")?.as_str();
     let Some(first) = name(0) else { return Ok(None) };
-    let ids = template.get("special_tokens").and_then(|tokens| tokens.get(first)?.get("ids")?.as_array());
+    let ids =
+        template.get("special_tokens").and_then(|tokens| tokens.get(first)?.get("ids")?.as_array());
     let id = match (ids.map(Vec::as_slice), name(1)) {
         (Some([id]), None) => id.as_u64(),
         _ => None,
     };
     match added.iter().find(|added| added.special && Some(u64::from(added.id)) == id) {
         Some(added) => Ok(Some(added.id)),
-        None => refuse("post_processor", format!("begins with {first:?}, expected one special token with its id")),
+        None => refuse(
+            "post_processor",
+            format!("begins with {first:?}, expected one special token with its id"),
+        ),
     }
 }
 
@@ -57,7 +68,9 @@ enum NamedJson {
 /// Adds what `tokenizer_config.json` says.
 pub(super) fn configure(bytes: &[u8], described: &mut Description) -> Result<(), Refusal> {
     let config: ConfigJson = from_slice(bytes)?;
-    let Some(NamedJson::Text(name) | NamedJson::Token { content: name }) = config.bos_token else { return Ok(()) };
+    let Some(NamedJson::Text(name) | NamedJson::Token { content: name }) = config.bos_token else {
+        return Ok(());
+    };
     let added = described.added.iter().find(|added| added.content == name).map(|added| added.id);
     let id = added.or_else(|| described.vocab.get(&name).copied());
     if config.add_bos_token == Some(true) {

@@ -122,7 +122,12 @@ fn parse(bytes: &[u8]) -> Result<Description, Refusal> {
             MergeJson::Pair(left, right) => (left, right),
             MergeJson::Text(text) => match pair(&text) {
                 Some(pair) => pair,
-                None => return refuse(format!("model.merges[{rank}]"), format!("is {text:?}, expected two tokens")),
+                None => {
+                    return refuse(
+                        format!("model.merges[{rank}]"),
+                        format!("is {text:?}, expected two tokens"),
+                    );
+                }
             },
         });
     }
@@ -130,7 +135,15 @@ fn parse(bytes: &[u8]) -> Result<Description, Refusal> {
     let words = words(json.pre_tokenizer)?;
     let nfc = nfc(json.normalizer)?;
     let bos = Bos { first: first_special(json.post_processor.as_ref(), &added)?, named: None };
-    Ok(Description { vocab, merges, ignore_merges: json.model.ignore_merges, added, nfc, words, bos })
+    Ok(Description {
+        vocab,
+        merges,
+        ignore_merges: json.model.ignore_merges,
+        added,
+        nfc,
+        words,
+        bos,
+    })
 }
 
 /// Byte-level BPE, with nothing that would cut or mark words otherwise.
@@ -150,7 +163,9 @@ fn check_model(json: &TokenizerJson) -> Result<(), Refusal> {
         ("model.continuing_subword_prefix", &model.continuing_subword_prefix),
         ("model.end_of_word_suffix", &model.end_of_word_suffix),
     ];
-    if let Some((field, mark)) = marks.iter().find(|(_, mark)| mark.as_ref().is_some_and(|mark| !mark.is_empty())) {
+    if let Some((field, mark)) =
+        marks.iter().find(|(_, mark)| mark.as_ref().is_some_and(|mark| !mark.is_empty()))
+    {
         return refuse(*field, format!("is {mark:?}, expected null"));
     }
     match &json.decoder {
@@ -166,9 +181,17 @@ fn added(added: Vec<AddedJson>) -> Result<Vec<Added>, Refusal> {
     let read = |(k, json): (usize, AddedJson)| {
         // Of special tokens these do not matter: no text is searched for them.
         if !json.special && (json.single_word || json.lstrip || json.rstrip) {
-            return refuse(format!("added_tokens[{k}]"), "single_word, lstrip or rstrip is set, expected false");
+            return refuse(
+                format!("added_tokens[{k}]"),
+                "single_word, lstrip or rstrip is set, expected false",
+            );
         }
-        Ok(Added { id: json.id, content: json.content, special: json.special, normalized: json.normalized })
+        Ok(Added {
+            id: json.id,
+            content: json.content,
+            special: json.special,
+            normalized: json.normalized,
+        })
     };
     added.into_iter().enumerate().map(read).collect()
 }
@@ -177,7 +200,9 @@ fn nfc(normalizer: Option<NormalizerJson>) -> Result<bool, Refusal> {
     let Some(NormalizerJson { r#type, normalizers }) = normalizer else { return Ok(false) };
     let steps = if r#type == "Sequence" { normalizers } else { vec![TypeJson { r#type }] };
     match steps.iter().find(|step| step.r#type != "NFC") {
-        Some(other) => refuse("normalizer", format!("has {:?}, expected null or NFC", other.r#type)),
+        Some(other) => {
+            refuse("normalizer", format!("has {:?}, expected null or NFC", other.r#type))
+        }
         None => Ok(!steps.is_empty()),
     }
 }
@@ -189,9 +214,15 @@ fn words(pre_tokenizer: Option<StepJson>) -> Result<Words, Refusal> {
     };
     let last = steps.pop().filter(|step| step.r#type == "ByteLevel");
     let Some(StepJson { add_prefix_space: Some(prefix_space), use_regex, .. }) = last else {
-        return refuse("pre_tokenizer", "does not end in ByteLevel with add_prefix_space, which byte-level BPE does");
+        return refuse(
+            "pre_tokenizer",
+            "does not end in ByteLevel with add_prefix_space, which byte-level BPE does",
+        );
     };
-    let steps = steps.iter().enumerate().map(|(k, json)| step(&format!("pre_tokenizer.pretokenizers[{k}]"), json));
+    let steps = steps
+        .iter()
+        .enumerate()
+        .map(|(k, json)| step(&format!("pre_tokenizer.pretokenizers[{k}]"), json));
     let last = use_regex.unwrap_or(true).then_some(Pattern::Gpt2);
     Ok(Words { steps: steps.collect::<Result<_, _>>()?, prefix_space, last })
 }
@@ -207,11 +238,14 @@ fn step(field: &str, json: &StepJson) -> Result<Step, Refusal> {
                     format!("is {regex:?}, expected that of GPT-2, Llama 3 or Qwen2"),
                 );
             };
-            // The known patterns leave nothing between their matches, so both of these say the same.
+            // The known patterns leave nothing between their matches, so both of these say the
+            // same.
             match (json.behavior.as_deref(), json.invert.unwrap_or(false)) {
                 (Some("Isolated"), _) | (Some("Removed"), true) => Ok(Step::Pattern(pattern)),
                 (behavior, invert) => {
-                    let reason = format!("behavior {behavior:?} with invert {invert}, expected \"Isolated\"");
+                    let reason = format!(
+                        "behavior {behavior:?} with invert {invert}, expected \"Isolated\""
+                    );
                     refuse(field, reason)
                 }
             }

@@ -25,7 +25,11 @@ const MAX_QUOTED: usize = 300;
 pub(super) fn of_file(path: &Path) -> impl Fn(Refusal) -> Error {
     // A reason quotes what the file says, which may be all of its megabytes.
     let short = |text: String| text.chars().take(MAX_QUOTED).collect();
-    move |(field, reason)| Error::Pretrained { path: path.to_owned(), field: short(field), reason: short(reason) }
+    move |(field, reason)| Error::Pretrained {
+        path: path.to_owned(),
+        field: short(field),
+        reason: short(reason),
+    }
 }
 
 /// The content as JSON.
@@ -50,7 +54,9 @@ impl<'de> Deserialize<'de> for IdsByToken {
                 let mut vocab = HashMap::new();
                 while let Some((token, id)) = map.next_entry::<String, u32>()? {
                     if let Some(other) = vocab.insert(token, id) {
-                        return Err(A::Error::custom(format!("a token has the ids {other} and {id}")));
+                        return Err(A::Error::custom(format!(
+                            "a token has the ids {other} and {id}"
+                        )));
                     }
                 }
                 Ok(IdsByToken(Some(vocab)))
@@ -65,8 +71,13 @@ impl<'de> Deserialize<'de> for IdsByToken {
     }
 }
 
-/// Every token that is not an added one is written in the byte alphabet, and no two have the same id.
-pub(super) fn check_vocab(field: &str, vocab: &HashMap<String, u32>, added: &[Added]) -> Result<(), Refusal> {
+/// Every token that is not an added one is written in the byte alphabet, and no two have the same
+/// id.
+pub(super) fn check_vocab(
+    field: &str,
+    vocab: &HashMap<String, u32>,
+    added: &[Added],
+) -> Result<(), Refusal> {
     if vocab.is_empty() || vocab.len() > MAX_TOKENS {
         return refuse(field, format!("{} tokens, expected 1 to {MAX_TOKENS}", vocab.len()));
     }
@@ -81,7 +92,9 @@ pub(super) fn check_vocab(field: &str, vocab: &HashMap<String, u32>, added: &[Ad
         if !added.contains(token.as_str()) && token.chars().any(|c| !byte_of.contains_key(&c)) {
             return refuse(
                 field,
-                format!("token {id} ({token:?}) is not in the byte alphabet (SentencePiece is not read)"),
+                format!(
+                    "token {id} ({token:?}) is not in the byte alphabet (SentencePiece is not read)"
+                ),
             );
         }
     }
@@ -93,16 +106,25 @@ pub(super) fn check_token(field: &str, token: &str, id: u32) -> Result<(), Refus
         return refuse(field, format!("id {id}, expected below {MAX_TOKENS}"));
     }
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
-        return refuse(field, format!("token {id} has {} bytes, expected 1 to {MAX_TOKEN_BYTES}", token.len()));
+        return refuse(
+            field,
+            format!("token {id} has {} bytes, expected 1 to {MAX_TOKEN_BYTES}", token.len()),
+        );
     }
     Ok(())
 }
 
 /// Merges take and make tokens of `vocab`, from which special tokens must have been left out.
-pub(super) fn check_merges(field: &str, merges: &Merges, vocab: &HashMap<String, u32>) -> Result<(), Refusal> {
+pub(super) fn check_merges(
+    field: &str,
+    merges: &Merges,
+    vocab: &HashMap<String, u32>,
+) -> Result<(), Refusal> {
     for (rank, (left, right)) in merges.iter().enumerate() {
         let merged = format!("{left}{right}");
-        if let Some(unknown) = [left, right, &merged].into_iter().find(|token| !vocab.contains_key(*token)) {
+        if let Some(unknown) =
+            [left, right, &merged].into_iter().find(|token| !vocab.contains_key(*token))
+        {
             let reason = format!("{unknown:?} is not a token that texts can have, expected one");
             return refuse(format!("{field}[{rank}]"), reason);
         }

@@ -1,8 +1,9 @@
 //! How a text is cut into words before pairs are merged: the patterns of the known models.
 //!
-//! The patterns come from files, but none is run from a file: those known are here, written for an engine without look-ahead,
-//! so that no text can make one fail or run for long. All end in the same two alternatives, `\s+(?!\S)|\s+`: white space up
-//! to a word leaves its last character to the word. [`Pattern::split`] does that by hand.
+//! The patterns come from files, but none is run from a file: those known are here, written for an
+//! engine without look-ahead, so that no text can make one fail or run for long. All end in the
+//! same two alternatives, `\s+(?!\S)|\s+`: white space up to a word leaves its last character to
+//! the word. [`Pattern::split`] does that by hand.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -34,9 +35,9 @@ impl Pattern {
                 r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
                 r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
             ],
-            Self::Qwen2 => {
-                &[r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"]
-            }
+            Self::Qwen2 => &[
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+            ],
         }
     }
 
@@ -72,7 +73,8 @@ impl Pattern {
                     end -= last;
                 }
             }
-            // From `at`: a character that no alternative takes would be part of the next word, not lost.
+            // From `at`: a character that no alternative takes would be part of the next word, not
+            // lost.
             words.push(&text[at..end]);
             at = end;
         }
@@ -129,14 +131,19 @@ pub(super) struct Words {
 
 impl Words {
     /// Hands over each word in turn, until one fails.
-    pub(super) fn try_for_each<E>(&self, text: &str, mut each: impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn try_for_each<E>(
+        &self,
+        text: &str,
+        mut each: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut pieces = Vec::from_iter((!text.is_empty()).then_some(text));
         for step in &self.steps {
             pieces = pieces.into_iter().flat_map(|piece| step.split(piece)).collect();
         }
         for piece in pieces {
             let needs_space = self.prefix_space && !piece.starts_with(' ');
-            let piece = if needs_space { Cow::Owned(format!(" {piece}")) } else { Cow::Borrowed(piece) };
+            let piece =
+                if needs_space { Cow::Owned(format!(" {piece}")) } else { Cow::Borrowed(piece) };
             match self.last {
                 Some(pattern) => pattern.split(&piece).into_iter().try_for_each(&mut each)?,
                 None => each(&piece)?,
@@ -165,14 +172,20 @@ const NAMES: [&str; 7] = ["gpt-2", "gpt-neox", "olmo", "smollm", "starcoder", "q
 /// # Errors
 /// The names that are known.
 pub(super) fn named(name: &str) -> Result<Named, String> {
-    let words = |steps: &[Step], pattern| Words { steps: steps.to_vec(), prefix_space: false, last: Some(pattern) };
+    let words = |steps: &[Step], pattern| Words {
+        steps: steps.to_vec(),
+        prefix_space: false,
+        last: Some(pattern),
+    };
     let named = |words| Named { words, ..Named::default() };
     Ok(match name {
         "gpt-2" => named(words(&[], Pattern::Gpt2)),
         "gpt-neox" | "olmo" => Named { nfc: true, ..named(words(&[], Pattern::Gpt2)) },
         "smollm" | "starcoder" => named(words(&[Step::Digits { individual: true }], Pattern::Gpt2)),
         "qwen2" => Named { nfc: true, ..named(words(&[], Pattern::Qwen2)) },
-        "llama-bpe" => Named { ignore_merges: true, add_bos: true, ..named(words(&[], Pattern::Llama3)) },
+        "llama-bpe" => {
+            Named { ignore_merges: true, add_bos: true, ..named(words(&[], Pattern::Llama3)) }
+        }
         _ => return Err(format!("{name:?} is not known, expected one of {}", NAMES.join(", "))),
     })
 }

@@ -14,7 +14,9 @@ fn by_library(step: &impl PreTokenizer, text: &str) -> Vec<String> {
 
 /// Every spelling, as the library runs it.
 static LIBRARY: LazyLock<Vec<(Pattern, Split)>> = LazyLock::new(|| {
-    let spellings = Pattern::ALL.into_iter().flat_map(|pattern| pattern.spellings().iter().map(move |s| (pattern, s)));
+    let spellings = Pattern::ALL
+        .into_iter()
+        .flat_map(|pattern| pattern.spellings().iter().map(move |s| (pattern, s)));
     let compiled = spellings.map(|(pattern, spelling)| {
         let written = SplitPattern::Regex(format!("{spelling}{TAIL}"));
         (pattern, Split::new(written, SplitDelimiterBehavior::Isolated, false).unwrap())
@@ -63,7 +65,10 @@ fn every_name_listed_is_known_and_no_other() {
         assert!(named(name).is_ok(), "{name}");
     }
     let error = named("default").unwrap_err();
-    assert!(error.contains("\"default\" is not known") && error.contains("smollm, starcoder"), "{error}");
+    assert!(
+        error.contains("\"default\" is not known") && error.contains("smollm, starcoder"),
+        "{error}"
+    );
 }
 
 #[test]

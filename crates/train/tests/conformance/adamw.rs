@@ -27,7 +27,9 @@ fn ten_steps() {
         };
         let params = oracle.params("param.");
         let mut all = engines(&oracle.config, &params);
-        all.extend(devices().flat_map(|device| engines_on(device, false, true, &oracle.config, &params)));
+        all.extend(
+            devices().flat_map(|device| engines_on(device, false, true, &oracle.config, &params)),
+        );
         for engine in all {
             largest = largest.max(ten_steps_on(engine, &oracle, &spec));
         }
@@ -46,7 +48,8 @@ fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) 
     for step in 1..=oracle.adamw["steps"].as_u64().unwrap() {
         let lr = spec.lr * (step as f64 / spec.warmup_steps as f64).min(1.0);
         if let Some(device) = engine.resident() {
-            let found = device.step(oracle.tokens.view(), &optimizer.resident_step(lr, spec)).unwrap();
+            let found =
+                device.step(oracle.tokens.view(), &optimizer.resident_step(lr, spec)).unwrap();
             losses.push(found.loss);
             norms.push(found.grad_norm as f32);
             continue;
@@ -64,7 +67,8 @@ fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) 
         engine.set_params(&params).unwrap();
         let again = engine.losses(oracle.tokens.view(), &[]).unwrap();
         let largest = (&with - &again).iter().fold(0f32, |m, x| m.max(x.abs()));
-        let limit = if engine.exactness() == Exactness::Exact { 0.0 } else { equal(engine.as_ref()) };
+        let limit =
+            if engine.exactness() == Exactness::Exact { 0.0 } else { equal(engine.as_ref()) };
         assert!(f64::from(largest) <= limit, "{}: {largest:e}", engine.name());
     }
     // The case must exercise both branches of the clipping.
@@ -72,7 +76,11 @@ fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) 
     // Float32 against float64: rounding of ten steps adds up, in the norms of order 3 most.
     let of_one = tolerance(engine.as_ref());
     let close = |name: &str, found: &[f32], tolerance| oracle.close(name, found, tolerance);
-    let mut largest = close("adamw.losses", &losses, of_one).max(close("adamw.grad_norms", &norms, 10.0 * of_one));
+    let mut largest = close("adamw.losses", &losses, of_one).max(close(
+        "adamw.grad_norms",
+        &norms,
+        10.0 * of_one,
+    ));
     for (name, value) in params.iter() {
         largest = largest.max(oracle.close(&format!("adamw.param.{name}"), value, 10.0 * of_one));
     }

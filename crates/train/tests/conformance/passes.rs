@@ -28,9 +28,14 @@ fn logits_losses_and_activations() {
         let tolerance = tolerance(engine);
         let inputs = oracle.tokens.view().split_at(Axis(1), oracle.config.n_ctx).0;
         let mut largest = oracle.close("logits", &engine.logits(inputs, &[]).unwrap(), tolerance);
-        largest = largest.max(oracle.close("losses", &engine.losses(oracle.tokens.view(), &[]).unwrap(), tolerance));
+        largest = largest.max(oracle.close(
+            "losses",
+            &engine.losses(oracle.tokens.view(), &[]).unwrap(),
+            tolerance,
+        ));
         let layers = 0..oracle.config.n_layers;
-        let hooks: Vec<Hook> = layers.flat_map(|l| [Hook::Pattern(l), Hook::Z(l), Hook::ResidPost(l)]).collect();
+        let hooks: Vec<Hook> =
+            layers.flat_map(|l| [Hook::Pattern(l), Hook::Z(l), Hook::ResidPost(l)]).collect();
         for (hook, value) in engine.activations(inputs, &hooks, &[]).unwrap() {
             let name = match hook {
                 Hook::Pattern(l) => format!("pattern.{l}"),
@@ -51,12 +56,16 @@ fn every_gradient() {
         let mut gradients = Params::zeros(&oracle.config);
         let loss = engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap();
         oracle.close("loss", &[loss], tolerance);
-        let whole: f64 = gradients.iter().map(|(name, _)| norm(oracle.get(&format!("grad.{name}"))).powi(2)).sum();
+        let whole: f64 = gradients
+            .iter()
+            .map(|(name, _)| norm(oracle.get(&format!("grad.{name}"))).powi(2))
+            .sum();
         let mut largest = 0f64;
         for (name, gradient) in gradients.iter() {
             oracle.close(&format!("grad.{name}"), gradient, tolerance);
-            // A gain is one number, a sum whose terms may cancel: that of two_layer_odd_heads is 8e-4 where the whole gradient is
-            // 2.6, and PyTorch's own float32 misses it by 7e-5 of it. So nothing is held to less than a hundredth of the whole.
+            // A gain is one number, a sum whose terms may cancel: that of two_layer_odd_heads is
+            // 8e-4 where the whole gradient is 2.6, and PyTorch's own float32 misses it by 7e-5 of
+            // it. So nothing is held to less than a hundredth of the whole.
             let expected = oracle.get(&format!("grad.{name}"));
             let error = relative_error(gradient.iter().map(|&x| f64::from(x)), expected);
             let error = error * (norm(expected) / (0.01 * whole.sqrt())).min(1.0);
@@ -89,12 +98,14 @@ fn every_gradient_in_float64() {
     for case in CASES {
         let oracle = Oracle::load(case);
         let shapes = oracle.config.parameter_shapes();
-        let weights: Vec<_> = shapes.iter().map(|(name, _)| oracle.get(&format!("param.{name}"))).collect();
+        let weights: Vec<_> =
+            shapes.iter().map(|(name, _)| oracle.get(&format!("param.{name}"))).collect();
         let weights: Vec<&[f64]> = weights.iter().map(|w| w.as_slice().unwrap()).collect();
         let run = |arch: Arch| {
             let mut model = Model::<f64>::new(&oracle.config, arch).unwrap();
             model.set(&weights);
-            let mut gradients: Vec<Vec<f64>> = weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
+            let mut gradients: Vec<Vec<f64>> =
+                weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
             let mut out: Vec<&mut [f64]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
             let loss = model.loss_and_gradients(oracle.tokens.view(), &mut out);
             (loss, gradients)
@@ -102,7 +113,8 @@ fn every_gradient_in_float64() {
         let (loss, gradients) = run(Arch::new());
         assert!((loss - oracle.get("loss").iter().next().unwrap()).abs() < 1e-12);
         for ((name, _), gradient) in shapes.iter().zip(&gradients) {
-            let error = relative_error(gradient.iter().copied(), oracle.get(&format!("grad.{name}")));
+            let error =
+                relative_error(gradient.iter().copied(), oracle.get(&format!("grad.{name}")));
             assert!(error <= 1e-9, "{case}: grad.{name} is off by {error:e} of its norm");
             largest = largest.max(error);
         }
@@ -121,11 +133,18 @@ fn ablations_full_and_pattern_preserving() {
         for layer in 0..oracle.config.n_layers {
             for head in 0..oracle.config.n_heads {
                 let zero = Intervention::ZeroHead { layer, head };
-                let full = engine.losses(oracle.tokens.view(), std::slice::from_ref(&zero)).unwrap();
-                largest = largest.max(oracle.close(&format!("ablate.{layer}.{head}.full"), &full, tolerance));
-                let frozen = (0..oracle.config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
-                let preserving =
-                    engine.losses(oracle.tokens.view(), &frozen.chain([zero]).collect::<Vec<_>>()).unwrap();
+                let full =
+                    engine.losses(oracle.tokens.view(), std::slice::from_ref(&zero)).unwrap();
+                largest = largest.max(oracle.close(
+                    &format!("ablate.{layer}.{head}.full"),
+                    &full,
+                    tolerance,
+                ));
+                let frozen =
+                    (0..oracle.config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
+                let preserving = engine
+                    .losses(oracle.tokens.view(), &frozen.chain([zero]).collect::<Vec<_>>())
+                    .unwrap();
                 let name = format!("ablate.{layer}.{head}.pattern_preserving");
                 largest = largest.max(oracle.close(&name, &preserving, tolerance));
             }
@@ -145,16 +164,33 @@ fn one_forced_head_is_the_whole_pattern_replaced() {
 fn one_forced_head(oracle: &Oracle, engine: &dyn Engine) {
     let (examples, n_ctx) = (oracle.tokens.nrows(), oracle.config.n_ctx);
     let inputs = oracle.tokens.view().split_at(Axis(1), n_ctx).0;
-    let mut whole = engine.activations(inputs, &[Hook::Pattern(1)], &[]).unwrap().remove(&Hook::Pattern(1)).unwrap();
+    let mut whole = engine
+        .activations(inputs, &[Hook::Pattern(1)], &[])
+        .unwrap()
+        .remove(&Hook::Pattern(1))
+        .unwrap();
     // Head 1 attends to itself only.
-    let own = ndarray::Array3::from_shape_fn((examples, n_ctx, n_ctx), |(_, q, k)| f32::from(q == k));
+    let own =
+        ndarray::Array3::from_shape_fn((examples, n_ctx, n_ctx), |(_, q, k)| f32::from(q == k));
     whole.index_axis_mut(Axis(1), 1).assign(&own);
-    let by_head =
-        engine.losses(oracle.tokens.view(), &[Intervention::ForcePattern { layer: 1, head: 1, pattern: own }]).unwrap();
-    let by_layer =
-        engine.losses(oracle.tokens.view(), &[Intervention::Replace { hook: Hook::Pattern(1), value: whole }]).unwrap();
+    let by_head = engine
+        .losses(
+            oracle.tokens.view(),
+            &[Intervention::ForcePattern { layer: 1, head: 1, pattern: own }],
+        )
+        .unwrap();
+    let by_layer = engine
+        .losses(
+            oracle.tokens.view(),
+            &[Intervention::Replace { hook: Hook::Pattern(1), value: whole }],
+        )
+        .unwrap();
     let largest = (&by_head - &by_layer).iter().fold(0f32, |m, x| m.max(x.abs()));
-    assert!(f64::from(largest) < equal(engine), "{}: one head differs from the layer by {largest:e}", engine.name());
+    assert!(
+        f64::from(largest) < equal(engine),
+        "{}: one head differs from the layer by {largest:e}",
+        engine.name()
+    );
     let plain = engine.losses(oracle.tokens.view(), &[]).unwrap();
     assert!((&by_head - &plain).iter().any(|x| x.abs() > 1e-2));
 }

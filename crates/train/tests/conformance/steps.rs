@@ -3,8 +3,8 @@
 use induction_engine::{BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
 use induction_train::{
-    AdamW, Continue, Observer, Outcome, Quiet, RunSpec, Snapshot, StepMetrics, TrainSpec, clip_by_global_norm,
-    list_snapshots,
+    AdamW, Continue, Observer, Outcome, Quiet, RunSpec, Snapshot, StepMetrics, TrainSpec,
+    clip_by_global_norm, list_snapshots,
 };
 use ndarray::Array2;
 
@@ -38,7 +38,8 @@ fn batch(config: &ModelConfig, step: u64) -> Array2<u32> {
     examples
 }
 
-/// The loss of each step, and the weights after the last; on the device, where the engine keeps its training there.
+/// The loss of each step, and the weights after the last; on the device, where the engine keeps its
+/// training there.
 fn train(engine: &mut dyn Engine) -> (Vec<f32>, Params) {
     let config = engine.config().clone();
     let spec = TrainSpec::new(u64::MAX, BATCH, 3e-3);
@@ -73,16 +74,21 @@ fn fifty_steps_are_those_of_every_device() {
     let (ours, _) = train(&mut CpuEngine::new(&config, &params).unwrap());
     assert!(ours[49] < ours[0] - 0.1, "nothing was learned: {} to {}", ours[0], ours[49]);
     for device in devices() {
-        // Rounding differs by 1e-7 a step and grows with the steps; an error in a gradient would show in the first digits. A
-        // GPU's products may round to 10 bits, bfloat16 rounds to 8.
+        // Rounding differs by 1e-7 a step and grows with the steps; an error in a gradient would
+        // show in the first digits. A GPU's products may round to 10 bits, bfloat16 rounds to 8.
         let limits = [(false, if device.is_gpu() { 1e-2 } else { 1e-3 }), (true, 5e-2)];
         for (bf16, limit) in limits.into_iter().filter(|(bf16, _)| !bf16 || device.has_bf16()) {
             for kept in [false, true] {
                 for mut engine in engines_on(device, bf16, kept, &config, &params) {
-                    let name = format!("{}{}", engine.name(), if kept { ", kept there" } else { "" });
+                    let name =
+                        format!("{}{}", engine.name(), if kept { ", kept there" } else { "" });
                     let (theirs, _) = train(engine.as_mut());
-                    let largest = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-                    println!("| {STEPS} steps, loss from {:.3} to {:.3} | {name} | {largest:.1e} |", ours[0], ours[49]);
+                    let largest =
+                        ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                    println!(
+                        "| {STEPS} steps, loss from {:.3} to {:.3} | {name} | {largest:.1e} |",
+                        ours[0], ours[49]
+                    );
                     assert!(largest < limit, "{name}: losses differ by {largest}");
                 }
             }
@@ -119,19 +125,29 @@ impl Observer for StopAt {
     }
 }
 
-/// Training that stays on a device: what is stopped and gone on from ends where the whole run does, to the bit.
+/// Training that stays on a device: what is stopped and gone on from ends where the whole run does,
+/// to the bit.
 #[test]
 fn a_run_kept_on_a_device_goes_on_where_it_was_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let spec = RunSpec::parse(&folder.path().join("spec.toml"), SPEC).unwrap();
-    let examples =
-        |index: u64| -> Vec<u32> { (0..25).map(|at| ((index * 5 + at * at + at) % 15 + 1) as u32).collect() };
+    let examples = |index: u64| -> Vec<u32> {
+        (0..25).map(|at| ((index * 5 + at * at + at) % 15 + 1) as u32).collect()
+    };
     let engine = || {
         let params = spec.model.init_params(spec.seed).unwrap();
         BurnEngine::flex(&spec.model, &params).unwrap().kept_on_device(true)
     };
     let run = |name: &str, observer: &mut dyn Observer| {
-        induction_train::train(&spec, &examples, &mut engine(), 1, &folder.path().join(name), observer).unwrap()
+        induction_train::train(
+            &spec,
+            &examples,
+            &mut engine(),
+            1,
+            &folder.path().join(name),
+            observer,
+        )
+        .unwrap()
     };
     let last = |name: &str| {
         let run = folder.path().join(name);

@@ -1,4 +1,5 @@
-//! Files that rot: every flipped bit and every cut is seen, the snapshot set aside, an older one used.
+//! Files that rot: every flipped bit and every cut is seen, the snapshot set aside, an older one
+//! used.
 
 use std::{fs, path::Path};
 
@@ -9,9 +10,11 @@ use rand::Rng;
 
 use crate::{Listener, STEPS, assert_whole, train, undisturbed};
 
-const FILES: [&str; 5] = ["model.safetensors", "optim.safetensors", "config.json", "state.json", "MANIFEST.json"];
+const FILES: [&str; 5] =
+    ["model.safetensors", "optim.safetensors", "config.json", "state.json", "MANIFEST.json"];
 
-/// Damages a file of the newest snapshot for each seed, the same of the one before it at each tenth.
+/// Damages a file of the newest snapshot for each seed, the same of the one before it at each
+/// tenth.
 fn attack(name: &str, times: u64, damage: impl Fn(&mut Vec<u8>, &mut dyn rand::RngCore)) {
     let whole = undisturbed();
     let folder = undisturbed();
@@ -30,8 +33,13 @@ fn attack(name: &str, times: u64, damage: impl Fn(&mut Vec<u8>, &mut dyn rand::R
         train(&run, &mut listener).unwrap();
         assert_eq!(take_damaged(&run), steps.len(), "what was set aside is kept");
         for step in steps {
-            let named = |note: &String| note.contains(&format!("step-{step:08}")) && note.contains(file);
-            assert!(listener.notes.iter().any(named), "{file} of step {step}: {:?}", listener.notes);
+            let named =
+                |note: &String| note.contains(&format!("step-{step:08}")) && note.contains(file);
+            assert!(
+                listener.notes.iter().any(named),
+                "{file} of step {step}: {:?}",
+                listener.notes
+            );
         }
         assert_whole(&run, &whole.path().join("run"));
     });
@@ -40,7 +48,9 @@ fn attack(name: &str, times: u64, damage: impl Fn(&mut Vec<u8>, &mut dyn rand::R
 /// Removes the snapshots that were set aside; how many.
 fn take_damaged(run: &Path) -> usize {
     let entries = fs::read_dir(run.join("snapshots")).unwrap().map(|entry| entry.unwrap());
-    let damaged: Vec<_> = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged-")).collect();
+    let damaged: Vec<_> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged-"))
+        .collect();
     damaged.iter().for_each(|entry| fs::remove_dir_all(entry.path()).unwrap());
     damaged.len()
 }
@@ -55,5 +65,7 @@ fn every_flipped_bit_is_seen() {
 
 #[test]
 fn every_cut_is_seen() {
-    attack("snapshot files cut short", 200, |bytes, random| bytes.truncate(random.random_range(0..bytes.len())));
+    attack("snapshot files cut short", 200, |bytes, random| {
+        bytes.truncate(random.random_range(0..bytes.len()))
+    });
 }

@@ -17,14 +17,16 @@ fn a_disk_that_refuses_any_change() {
     let changes = counted.seen();
     assert!(changes > 200, "{changes}");
 
-    // Each change once, with the answers and their lasting in turn; further seeds go through the other combinations.
+    // Each change once, with the answers and their lasting in turn; further seeds go through the
+    // other combinations.
     cases("disk errors during training", changes, |seed| {
         let (at, kind) = (seed % changes, seed + seed / changes);
         let (name, error) = ANSWERS[kind as usize % ANSWERS.len()];
         let lasting = (kind / ANSWERS.len() as u64).is_multiple_of(2);
         let folder = induction_torture::scratch();
         let run = folder.path().join("run");
-        let watching = induction_files::watch(Arc::new(Faults::new(folder.path(), at, lasting, error)));
+        let watching =
+            induction_files::watch(Arc::new(Faults::new(folder.path(), at, lasting, error)));
         let mut saved = None;
         let result = train_in_pieces(&run, |step| saved = Some(step));
         drop(watching);
@@ -37,10 +39,18 @@ fn a_disk_that_refuses_any_change() {
                 assert!(message.contains(&folder), "{what}: {message}");
             }
         }
-        assert!(newest(&run) >= saved, "{what}: {saved:?} was said to be saved, {:?} is there", newest(&run));
+        assert!(
+            newest(&run) >= saved,
+            "{what}: {saved:?} was said to be saved, {:?} is there",
+            newest(&run)
+        );
         let mut listener = Listener::default();
         train(&run, &mut listener).unwrap();
-        assert!(!listener.notes.iter().any(|note| note.contains("damaged")), "{what}: {:?}", listener.notes);
+        assert!(
+            !listener.notes.iter().any(|note| note.contains("damaged")),
+            "{what}: {:?}",
+            listener.notes
+        );
         assert_whole(&run, &whole.path().join("run"));
     });
 }

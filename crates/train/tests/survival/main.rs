@@ -1,5 +1,5 @@
-//! What a run survives: power cuts, disks that fail, files that rot, numbers that are none. In process, on a tiny model; the
-//! tests of the `induction` crate kill the real program.
+//! What a run survives: power cuts, disks that fail, files that rot, numbers that are none. In
+//! process, on a tiny model; the tests of the `induction` crate kill the real program.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,8 @@ use std::{fs, path::Path};
 
 use induction_engine::{CpuEngine, Engine};
 use induction_train::{
-    Continue, Error, Observer, Outcome, RunSpec, Snapshot, StepMetrics, list_snapshots, load_model, snapshot_folder,
+    Continue, Error, Observer, Outcome, RunSpec, Snapshot, StepMetrics, list_snapshots, load_model,
+    snapshot_folder,
 };
 
 const STEPS: u64 = 40;
@@ -77,7 +78,8 @@ fn newest(run: &Path) -> Option<u64> {
     list_snapshots(run).ok()?.into_iter().rev().find(|&step| Snapshot::load(run, step).is_ok())
 }
 
-/// Asserts that a run is done and holds what an undisturbed one does; snapshots that were set aside are passed over.
+/// Asserts that a run is done and holds what an undisturbed one does; snapshots that were set aside
+/// are passed over.
 fn assert_whole(run: &Path, undisturbed: &Path) {
     let steps = list_snapshots(run).unwrap();
     assert_eq!(steps, list_snapshots(undisturbed).unwrap());
@@ -92,10 +94,17 @@ fn assert_whole(run: &Path, undisturbed: &Path) {
     }
     assert_eq!(log(run), log(undisturbed));
     let names = |folder: &Path| -> Vec<String> {
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     };
     for folder in [run.to_path_buf(), run.join("snapshots")] {
-        assert!(!names(&folder).iter().any(|name| name.starts_with(".tmp-")), "{:?}", names(&folder));
+        assert!(
+            !names(&folder).iter().any(|name| name.starts_with(".tmp-")),
+            "{:?}",
+            names(&folder)
+        );
     }
 }
 
@@ -109,6 +118,9 @@ fn log(run: &Path) -> Vec<(u64, f32, f64, f64)> {
 /// An undisturbed run in a folder of its own.
 fn undisturbed() -> tempfile::TempDir {
     let folder = induction_torture::scratch();
-    assert_eq!(train(&folder.path().join("run"), &mut Listener::default()).unwrap(), Outcome::Finished);
+    assert_eq!(
+        train(&folder.path().join("run"), &mut Listener::default()).unwrap(),
+        Outcome::Finished
+    );
     folder
 }

@@ -1,4 +1,5 @@
-//! NaN and infinities: the run stops on that step, names the parameter, and its last snapshot stays good.
+//! NaN and infinities: the run stops on that step, names the parameter, and its last snapshot stays
+//! good.
 
 use std::collections::BTreeMap;
 
@@ -82,26 +83,41 @@ fn a_number_that_is_none_stops_the_run_and_is_named() {
         spec.model.parameter_shapes().into_iter().map(|(name, _)| Some(name)).collect();
     kinds.push(None);
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
-    cases("NaN and infinities in gradients and losses", (kinds.len() * values.len()) as u64, |seed| {
-        let what = kinds[seed as usize % kinds.len()].clone();
-        let value = values[seed as usize / kinds.len() % values.len()];
-        let at = 2 + seed % (STEPS - 2);
-        let folder = induction_torture::scratch();
-        let run = folder.path().join("run");
-        let inner = CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed).unwrap()).unwrap();
-        let mut engine = Poisoned { inner, step: 0, at, what: what.clone(), value };
-        let result = induction_train::train(&spec, &example, &mut engine, 1, &run, &mut Listener::default());
-        let named = what.as_deref().unwrap_or("the loss");
-        let Err(Error::Diverged { step, what, last_good, report }) = result else { panic!("{named}: {result:?}") };
-        assert_eq!((step, what.contains(named)), (at, true), "{what}");
-        assert_eq!(newest(&run), Some(last_good));
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
-        assert_eq!(report["step"], at);
-        assert!(report["not_finite"].as_str().unwrap().contains(named), "{report}");
-        // On an engine that is well again it goes on as if nothing had been.
-        train(&run, &mut Listener::default()).unwrap();
-        assert_whole(&run, &whole.path().join("run"));
-    });
+    cases(
+        "NaN and infinities in gradients and losses",
+        (kinds.len() * values.len()) as u64,
+        |seed| {
+            let what = kinds[seed as usize % kinds.len()].clone();
+            let value = values[seed as usize / kinds.len() % values.len()];
+            let at = 2 + seed % (STEPS - 2);
+            let folder = induction_torture::scratch();
+            let run = folder.path().join("run");
+            let inner =
+                CpuEngine::new(&spec.model, &spec.model.init_params(spec.seed).unwrap()).unwrap();
+            let mut engine = Poisoned { inner, step: 0, at, what: what.clone(), value };
+            let result = induction_train::train(
+                &spec,
+                &example,
+                &mut engine,
+                1,
+                &run,
+                &mut Listener::default(),
+            );
+            let named = what.as_deref().unwrap_or("the loss");
+            let Err(Error::Diverged { step, what, last_good, report }) = result else {
+                panic!("{named}: {result:?}")
+            };
+            assert_eq!((step, what.contains(named)), (at, true), "{what}");
+            assert_eq!(newest(&run), Some(last_good));
+            let report: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+            assert_eq!(report["step"], at);
+            assert!(report["not_finite"].as_str().unwrap().contains(named), "{report}");
+            // On an engine that is well again it goes on as if nothing had been.
+            train(&run, &mut Listener::default()).unwrap();
+            assert_whole(&run, &whole.path().join("run"));
+        },
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Power cuts between any two changes: what was said to be safe is there, and training ends in the same bits.
+//! Power cuts between any two changes: what was said to be safe is there, and training ends in the
+//! same bits.
 
 use std::sync::Arc;
 
@@ -25,11 +26,19 @@ fn what_was_saved_is_there_after_a_power_cut() {
         let disk = folder.path().join("disk");
         let saved = journal.cut(point, seed, &disk).unwrap();
         let run = disk.join("run");
-        assert!(newest(&run) >= saved, "cut at {point}: {saved:?} was saved, {:?} is there", newest(&run));
+        assert!(
+            newest(&run) >= saved,
+            "cut at {point}: {saved:?} was saved, {:?} is there",
+            newest(&run)
+        );
         let mut listener = Listener::default();
         train(&run, &mut listener).unwrap();
         // Nothing half written ever gets a snapshot's name.
-        assert!(!listener.notes.iter().any(|note| note.contains("damaged")), "cut at {point}: {:?}", listener.notes);
+        assert!(
+            !listener.notes.iter().any(|note| note.contains("damaged")),
+            "cut at {point}: {:?}",
+            listener.notes
+        );
         assert_whole(&run, &whole.path().join("run"));
     });
 }

@@ -7,22 +7,24 @@ use clap_complete::Shell;
 use induction::device::Device;
 
 use crate::commands::{
-    Ablate, Bench, Cancel, Explore, Export, Measure, Pilot, Report, Reproduce, Run, Scan, Status, Train,
+    Ablate, Bench, Cancel, Explore, Export, Measure, Pilot, Report, Reproduce, Run, Scan, Status,
+    Train,
 };
 
-/// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every snapshot, and
-/// reports what becomes of the paper's claims.
+/// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every
+/// snapshot, and reports what becomes of the paper's claims.
 ///
-/// Exit codes: 0 done; 1 a bug; 2 bad input, or a disk that refuses; 3 the training diverged; 75 stopped by SIGTERM,
-/// another process holds the run, or Slurm does not answer: try again; 130 stopped by Ctrl-C.
+/// Exit codes: 0 done; 1 a bug; 2 bad input, or a disk that refuses; 3 the training diverged; 75
+/// stopped by SIGTERM, another process holds the run, or Slurm does not answer: try again; 130
+/// stopped by Ctrl-C.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Worker threads [default: all cores]. Results do not depend on it.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// What models run on: cpu (the fused engine), libtorch or libtorch:cuda:N (PyTorch's library), or burn on flex, ndarray or
-    /// cuda:N; see `induction devices`.
+    /// What models run on: cpu (the fused engine), libtorch or libtorch:cuda:N (PyTorch's library),
+    /// or burn on flex, ndarray or cuda:N; see `induction devices`.
     #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: Device,
     /// Train in bfloat16, on another device than cpu; meant for GPUs. Evaluation stays in float32.
@@ -51,7 +53,8 @@ pub(crate) enum Command {
     Ablate(Ablate),
     Report(Report),
     Scan(Scan),
-    /// What models can run on: what this build and this machine have, and how to add what is missing.
+    /// What models can run on: what this build and this machine have, and how to add what is
+    /// missing.
     Devices,
     Bench(Bench),
     Export(Export),

@@ -13,8 +13,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "reproduce",
         &[
-            ("a synthetic task, in 20 seconds", "induction reproduce --scale smoke --out out/smoke"),
-            ("what the larger one would take here", "induction reproduce --scale full --dry-run --out out/full"),
+            (
+                "a synthetic task, in 20 seconds",
+                "induction reproduce --scale smoke --out out/smoke",
+            ),
+            (
+                "what the larger one would take here",
+                "induction reproduce --scale full --dry-run --out out/full",
+            ),
             ("on your own text", "induction reproduce --corpus notes/ --out out/notes"),
             (
                 "on a cluster",
@@ -22,7 +28,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
-    ("pilot", &[("settings that show the change on another text", "induction pilot --corpus notes/ --out out/pilot")]),
+    (
+        "pilot",
+        &[(
+            "settings that show the change on another text",
+            "induction pilot --corpus notes/ --out out/pilot",
+        )],
+    ),
     (
         "status",
         &[
@@ -39,27 +51,48 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("cancel", &[("stop what Slurm was given", "induction cancel out/full")]),
     ("train", &[("or go on where it was stopped", "induction train spec.toml --out out/mine")]),
-    ("measure", &[("after training, or after a new measure was added", "induction measure out/laptop/runs/2L")]),
-    ("explore", &[("follow a text of yours", "induction explore out/laptop/runs/2L --text poem.txt")]),
+    (
+        "measure",
+        &[(
+            "after training, or after a new measure was added",
+            "induction measure out/laptop/runs/2L",
+        )],
+    ),
+    (
+        "explore",
+        &[("follow a text of yours", "induction explore out/laptop/runs/2L --text poem.txt")],
+    ),
     ("ablate", &[("what is lost without each head", "induction ablate out/laptop/runs/2L")]),
     (
         "report",
         &[
             ("again, from what is measured", "induction report out/laptop"),
             ("with a text of yours to explore", "induction report out/laptop --text poem.txt"),
-            ("two reproductions side by side", "induction report out/laptop out/seed-1 --out out/both"),
+            (
+                "two reproductions side by side",
+                "induction report out/laptop out/seed-1 --out out/both",
+            ),
         ],
     ),
     (
         "scan",
         &[
             ("a model on disk", "induction scan SmolLM2-135M-Instruct.Q4_1.gguf"),
-            ("drawn, and with the ICL score on a text", "induction scan gpt2/ --text notes/ --html gpt2.html"),
-            ("one head's attention on tokens of yours", "induction scan gpt2/ --tokens ids.json --pattern 5:1 --json"),
+            (
+                "drawn, and with the ICL score on a text",
+                "induction scan gpt2/ --text notes/ --html gpt2.html",
+            ),
+            (
+                "one head's attention on tokens of yours",
+                "induction scan gpt2/ --tokens ids.json --pattern 5:1 --json",
+            ),
         ],
     ),
     ("devices", &[("for a script", "induction devices --json")]),
-    ("bench", &[("training steps of the default model", "induction bench train --layers 2 --threads 1")]),
+    (
+        "bench",
+        &[("training steps of the default model", "induction bench train --layers 2 --threads 1")],
+    ),
     (
         "export",
         &[
@@ -75,7 +108,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "completions",
-        &[("for bash", "induction completions bash > ~/.local/share/bash-completion/completions/induction")],
+        &[(
+            "for bash",
+            "induction completions bash > ~/.local/share/bash-completion/completions/induction",
+        )],
     ),
     ("man", &[("for this user", "induction man ~/.local/share/man/man1")]),
 ];
@@ -110,7 +146,9 @@ pub(crate) fn completions(shell: Shell) -> String {
 /// The system's.
 pub(crate) fn man(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     fn write(command: &Command, folder: &Path, written: &mut Vec<PathBuf>) -> Result<(), Error> {
-        for one in command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help") {
+        for one in
+            command.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help")
+        {
             write(one, folder, written)?;
         }
         let page = clap_mangen::Man::new(command.clone());
@@ -148,7 +186,11 @@ mod tests {
             for (_, line) in *examples {
                 let words = line.split(" > ").next().unwrap_or_default().split(' ');
                 let found = command().try_get_matches_from(words);
-                assert_eq!(found.unwrap_or_else(|e| panic!("{line}: {e}")).subcommand_name(), Some(*name), "{line}");
+                assert_eq!(
+                    found.unwrap_or_else(|e| panic!("{line}: {e}")).subcommand_name(),
+                    Some(*name),
+                    "{line}"
+                );
             }
         }
     }
@@ -161,12 +203,17 @@ mod tests {
         let mut documents = vec![root.join("README.md")];
         let docs = std::fs::read_dir(root.join("docs")).expect("the documents lie in docs/");
         documents.extend(docs.flatten().map(|entry| entry.path()));
-        for document in documents.iter().filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        for document in
+            documents.iter().filter(|path| path.extension().is_some_and(|end| end == "md"))
+        {
             let text = std::fs::read_to_string(document).expect("a document is readable");
             let fenced = text.split("\n```").skip(1).step_by(2).flat_map(str::lines);
-            for line in fenced.map(|line| line.trim_start_matches("$ ").trim_start_matches("target/release/")) {
+            for line in fenced
+                .map(|line| line.trim_start_matches("$ ").trim_start_matches("target/release/"))
+            {
                 // `[--option]` in a synopsis, and what a shell makes of the rest, are not for clap.
-                let words = line.split(" # ").next().unwrap_or_default().split(['>', '|', ';', '&']).next();
+                let words =
+                    line.split(" # ").next().unwrap_or_default().split(['>', '|', ';', '&']).next();
                 let words: Vec<&str> = words.unwrap_or_default().split_whitespace().collect();
                 let is_ours = matches!(words.as_slice(), ["induction", second, ..] if second.chars().all(|c| c.is_ascii_lowercase()));
                 if is_ours && !line.contains("...") {

@@ -24,7 +24,9 @@ pub(crate) fn tell_path(json: bool, name: &str, path: &Path) -> Result<(), Error
 /// Whether standard output is a terminal that wants colours (https://no-color.org).
 pub(crate) fn colours() -> bool {
     let unset = |name| std::env::var_os(name).is_none_or(|value| value.is_empty());
-    std::io::stdout().is_terminal() && unset("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    std::io::stdout().is_terminal()
+        && unset("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 pub(crate) fn json_line(value: &impl serde::Serialize) -> String {
@@ -46,7 +48,9 @@ pub(crate) fn print_line(text: &str) -> Result<(), Error> {
 /// `println!` without its panic when the reader of a pipe has gone.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     match writeln!(std::io::stdout(), "{text}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("standard output")(e))
+        }
         _ => Ok(()),
     }
 }

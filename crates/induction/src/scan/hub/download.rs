@@ -25,12 +25,15 @@ const FILES: [&str; 7] = [
 ];
 
 pub(super) fn bring(place: &Place<'_>, text: &str, screen: &Screen) -> Result<PathBuf, Error> {
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
+    let offline =
+        std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
     let failed = |error: HFError| {
         let help = match &error {
             HFError::AuthRequired { .. } | HFError::Forbidden { .. } => "; HF_TOKEN says who asks",
             HFError::Request { .. } => "; with HF_HUB_OFFLINE=1 what was downloaded before is used",
-            HFError::LocalEntryNotFound { .. } => "; it was never downloaded, or HF_HOME is another",
+            HFError::LocalEntryNotFound { .. } => {
+                "; it was never downloaded, or HF_HOME is another"
+            }
             _ => "",
         };
         Error::Input(format!("{text}: {}{help}", one_line(&error)))
@@ -104,19 +107,28 @@ impl ProgressHandler for Shown {
         match event {
             ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
                 state.total = *total_bytes;
-                self.screen.say(&format!("{}: {:.1} MB to download", self.text, mega(*total_bytes)));
+                self.screen.say(&format!(
+                    "{}: {:.1} MB to download",
+                    self.text,
+                    mega(*total_bytes)
+                ));
             }
             ProgressEvent::Download(DownloadEvent::Progress { files }) => {
-                state.files.extend(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
+                state
+                    .files
+                    .extend(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
             }
-            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => {
+            ProgressEvent::Download(DownloadEvent::AggregateProgress {
+                bytes_completed, ..
+            }) => {
                 state.together = *bytes_completed;
             }
             _ => {}
         }
         let done = (state.files.values().sum::<u64>() + state.together).min(state.total);
         if state.last.elapsed() >= EVERY && done > 0 {
-            let left = state.begun.elapsed().as_secs_f64() * (state.total as f64 / done as f64 - 1.0);
+            let left =
+                state.begun.elapsed().as_secs_f64() * (state.total as f64 / done as f64 - 1.0);
             self.screen.say(&format!(
                 "{}: {:.0} of {:.0} MB, {left:.0} s left",
                 self.text,

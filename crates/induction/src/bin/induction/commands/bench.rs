@@ -29,7 +29,8 @@ impl Bench {
     pub(crate) fn run(&self, program: &Program) -> Result<(), Error> {
         let device = program.device;
         let of_model = |work, model: &BenchModel| -> Result<String, Error> {
-            let timing = time(device, work, &model.config(), model.batch.max(1), model.steps.max(1))?;
+            let timing =
+                time(device, work, &model.config(), model.batch.max(1), model.steps.max(1))?;
             Ok(json_line(&timing))
         };
         let of_run = |run: &PathBuf| -> Result<(RunSpec, Source), Error> {
@@ -44,7 +45,14 @@ impl Bench {
                 let (_, source) = of_run(run)?;
                 let snapshot = snapshot_folder(run, *step);
                 let steps = (*steps).max(1);
-                json_line(&time_ablate(&source, &snapshot, device, *examples, steps, losses.as_deref())?)
+                json_line(&time_ablate(
+                    &source,
+                    &snapshot,
+                    device,
+                    *examples,
+                    steps,
+                    losses.as_deref(),
+                )?)
             }
             BenchWork::Scan { model, sequences, length, steps } => {
                 json_line(&scan::time_scan(model, device, *sequences, *length, (*steps).max(1))?)
@@ -106,7 +114,8 @@ pub(crate) struct BenchAblate {
     /// Timed repetitions, after one that is not.
     #[arg(long, default_value_t = 3)]
     pub(crate) steps: usize,
-    /// Write the losses under each ablation here, to be compared with another program's (safetensors).
+    /// Write the losses under each ablation here, to be compared with another program's
+    /// (safetensors).
     #[arg(long)]
     pub(crate) losses: Option<PathBuf>,
 }

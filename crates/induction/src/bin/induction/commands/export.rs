@@ -43,16 +43,24 @@ pub(crate) enum Format {
     TransformerLens,
     /// HuggingFace transformers (4.50 to 5.x): a folder with its own modelling code.
     Huggingface,
-    /// TensorBoard: training's curves, the measurements of every snapshot, and every measure of every head.
+    /// TensorBoard: training's curves, the measurements of every snapshot, and every measure of
+    /// every head.
     Tensorboard,
 }
 
 /// The folders that were written.
-fn export(run: &Path, step: Option<u64>, format: Format, out: &Path) -> Result<Vec<PathBuf>, Error> {
+fn export(
+    run: &Path,
+    step: Option<u64>,
+    format: Format,
+    out: &Path,
+) -> Result<Vec<PathBuf>, Error> {
     let write = match format {
         Format::Tensorboard => {
             return match step {
-                Some(step) => Err(Error::Input(format!("--step {step}: TensorBoard gets all of them"))),
+                Some(step) => {
+                    Err(Error::Input(format!("--step {step}: TensorBoard gets all of them")))
+                }
                 None => tensorboard::export(run, out),
             };
         }
@@ -61,7 +69,9 @@ fn export(run: &Path, step: Option<u64>, format: Format, out: &Path) -> Result<V
     };
     let last = || list_snapshots(run).map(|steps| steps.last().copied());
     let step = step.map_or_else(last, |step| Ok(Some(step)))?;
-    let step = step.ok_or_else(|| Error::Input(format!("{}: it has no snapshot; train it first", run.display())))?;
+    let step = step.ok_or_else(|| {
+        Error::Input(format!("{}: it has no snapshot; train it first", run.display()))
+    })?;
     let (config, params) = load_model(&snapshot_folder(run, step))?;
     write(&config, &params, out)?;
     // The synthetic task has none.

@@ -87,7 +87,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         Command::Completions { shell } => {
             let script = help::completions(*shell);
             // Its tabs are part of it.
-            if program.json { show(&serde_json::json!({"script": script})) } else { print(script.trim_end()) }
+            if program.json {
+                show(&serde_json::json!({"script": script}))
+            } else {
+                print(script.trim_end())
+            }
         }
         Command::Man { out } => {
             let pages = help::man(out)?;
@@ -100,17 +104,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 impl Program {
     /// The runs of a plan in this process.
     fn local(&self, jobs: usize, threads_per_job: usize) -> Local<'_> {
-        Local { jobs, threads_per_job, device: self.device, interrupt: &self.interrupt, screen: &self.screen }
+        Local {
+            jobs,
+            threads_per_job,
+            device: self.device,
+            interrupt: &self.interrupt,
+            screen: &self.screen,
+        }
     }
 
     /// What the stages of a run work with.
-    fn context<'a>(&'a self, spec: &'a RunSpec, source: &'a Source, run: &'a Path) -> RunContext<'a> {
-        RunContext { spec, source, run, device: self.device, interrupt: &self.interrupt, screen: &self.screen }
+    fn context<'a>(
+        &'a self,
+        spec: &'a RunSpec,
+        source: &'a Source,
+        run: &'a Path,
+    ) -> RunContext<'a> {
+        RunContext {
+            spec,
+            source,
+            run,
+            device: self.device,
+            interrupt: &self.interrupt,
+            screen: &self.screen,
+        }
     }
 
     /// Refuses a plan that needs more memory than there is.
-    fn check_memory(&self, manifest: &Manifest, jobs: usize, threads_per_job: usize) -> Result<(), Error> {
-        induction::memory::check(manifest.runs.iter().map(|row| &row.spec), self.device, jobs, threads_per_job)
+    fn check_memory(
+        &self,
+        manifest: &Manifest,
+        jobs: usize,
+        threads_per_job: usize,
+    ) -> Result<(), Error> {
+        induction::memory::check(
+            manifest.runs.iter().map(|row| &row.spec),
+            self.device,
+            jobs,
+            threads_per_job,
+        )
     }
 }
 
@@ -147,7 +179,12 @@ fn devices(program: &Program) -> Result<(), Error> {
         return show(&all);
     }
     let line = |listed: &Listed| {
-        format!("{:<16} {:<6} {}", listed.device, if listed.ready { "ready" } else { "-" }, listed.note)
+        format!(
+            "{:<16} {:<6} {}",
+            listed.device,
+            if listed.ready { "ready" } else { "-" },
+            listed.note
+        )
     };
     print_line(&all.iter().map(line).collect::<Vec<_>>().join("\n"))
 }

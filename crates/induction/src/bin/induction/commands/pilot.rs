@@ -7,7 +7,8 @@ use induction::{Error, pilot, reproduce::forecast};
 use super::{Jobs, Program};
 use crate::output::{print_line, show, show_forecast};
 
-/// The search behind the defaults: small models that differ in one choice each, and a table of what they did.
+/// The search behind the defaults: small models that differ in one choice each, and a table of what
+/// they did.
 #[derive(clap::Args)]
 pub(crate) struct Pilot {
     /// The text to learn.
@@ -38,7 +39,8 @@ impl Pilot {
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
         }
         program.check_memory(&manifest, jobs, threads_per_job)?;
-        let found = pilot::pilot(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?;
+        let found =
+            pilot::pilot(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?;
         if *json {
             return show(&found);
         }

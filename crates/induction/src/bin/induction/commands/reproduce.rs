@@ -26,18 +26,20 @@ pub(crate) struct Reproduce {
     /// Work off a manifest of your own (docs/FORMATS.md) instead of a scale.
     #[arg(long, conflicts_with_all = ["scale", "clamp", "seed", "seeds", "corpus", "second_corpus", "books"])]
     manifest: Option<PathBuf>,
-    /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds time, memory, disk.
+    /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds
+    /// time, memory, disk.
     #[arg(long)]
     dry_run: bool,
-    /// Also train 2-layer models with clamped attention, which laptop and full have anyway: one has a previous-token head
-    /// from the start, one may not attend to what followed an earlier copy.
+    /// Also train 2-layer models with clamped attention, which laptop and full have anyway: one has
+    /// a previous-token head from the start, one may not attend to what followed an earlier copy.
     #[arg(long)]
     clamp: bool,
-    /// Seed of every run; the first one where there are several [default: 1 at laptop and full, whose settings come
-    /// from other seeds; else 0].
+    /// Seed of every run; the first one where there are several [default: 1 at laptop and full,
+    /// whose settings come from other seeds; else 0].
     #[arg(long)]
     seed: Option<u64>,
-    /// Seeds of the attention-only 1- and 2-layer models on the main text [default: 3 at laptop and full, else 1].
+    /// Seeds of the attention-only 1- and 2-layer models on the main text [default: 3 at laptop and
+    /// full, else 1].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
     /// The text to learn: .jsonl.zst, .jsonl, .txt, or a folder.
@@ -62,7 +64,8 @@ pub(crate) struct Reproduce {
 }
 
 impl Reproduce {
-    /// Whether jobs are submitted from here, which need not be where the device is that they run on.
+    /// Whether jobs are submitted from here, which need not be where the device is that they run
+    /// on.
     pub(crate) fn runs_elsewhere(&self) -> bool {
         matches!(self.executor, ExecutorKind::Slurm) && !self.dry_run
     }
@@ -73,29 +76,38 @@ impl Reproduce {
             return Err(Error::Input(format!("{option}: it is for --executor slurm")));
         }
         if on_slurm && self.jobs.jobs.is_some() {
-            return Err(Error::Input("--jobs: with --executor slurm, --array-limit says how many runs at once".into()));
+            return Err(Error::Input(
+                "--jobs: with --executor slurm, --array-limit says how many runs at once".into(),
+            ));
         }
         let Program { device, json, screen, .. } = program;
         let (jobs, threads_per_job) = self.jobs.shared();
-        let manifest = self.manifest.as_ref().map_or_else(|| Ok(self.plan()), |path| Manifest::read(path))?;
+        let manifest =
+            self.manifest.as_ref().map_or_else(|| Ok(self.plan()), |path| Manifest::read(path))?;
         manifest.check()?;
         if self.dry_run {
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
         }
         if on_slurm {
             let options = self.slurm.options(arguments.device, arguments.bf16);
-            let submitted = slurm::submit(&manifest, &self.out, &options, self.slurm.print, screen)?;
+            let submitted =
+                slurm::submit(&manifest, &self.out, &options, self.slurm.print, screen)?;
             return show_submitted(&submitted, &self.out, *json);
         }
         program.check_memory(&manifest, jobs, threads_per_job)?;
         screen.say(&format!("{} runs on {}", manifest.runs.len(), device.promise()));
-        show_report(&reproduce(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?, *json)
+        show_report(
+            &reproduce(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?,
+            *json,
+        )
     }
 
     /// The runs of the scale.
     fn plan(&self) -> Manifest {
-        let (main, second, books) = (self.corpus.clone(), self.second_corpus.clone(), self.books.clone());
-        let seed = self.seed.unwrap_or(u64::from(matches!(self.scale, Scale::Laptop | Scale::Full)));
+        let (main, second, books) =
+            (self.corpus.clone(), self.second_corpus.clone(), self.books.clone());
+        let seed =
+            self.seed.unwrap_or(u64::from(matches!(self.scale, Scale::Laptop | Scale::Full)));
         let mut manifest = plan(&PlanOptions {
             scale: self.scale,
             clamp: self.clamp,
@@ -123,7 +135,8 @@ pub(crate) struct SlurmOptions {
     /// The partition [default: the cluster's].
     #[arg(long)]
     partition: Option<String>,
-    /// What training needs beside cores, such as gpu:1. Later stages run on cores alone, --device is for training.
+    /// What training needs beside cores, such as gpu:1. Later stages run on cores alone, --device
+    /// is for training.
     #[arg(long)]
     gres: Option<String>,
     /// Time limit of a task. A task that comes near it saves its state and is started again.
@@ -138,8 +151,8 @@ pub(crate) struct SlurmOptions {
     /// Cores of a task, and its threads [default: 1].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     cpus_per_task: Option<u16>,
-    /// Seconds before its time limit at which a task saves its state: more than a step, or the measuring of one snapshot, takes
-    /// [default: 90].
+    /// Seconds before its time limit at which a task saves its state: more than a step, or the
+    /// measuring of one snapshot, takes [default: 90].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
     notice: Option<u16>,
     /// Only write the scripts, and print the commands that submit them.
@@ -164,9 +177,20 @@ impl SlurmOptions {
     }
 
     pub(crate) fn options(&self, device: Device, bf16: bool) -> slurm::Options {
-        let Self { partition, gres, time, array_limit, account, cpus_per_task, notice, print: _ } = self.clone();
+        let Self { partition, gres, time, array_limit, account, cpus_per_task, notice, print: _ } =
+            self.clone();
         let (cpus_per_task, notice) = (cpus_per_task.unwrap_or(1), notice.unwrap_or(90));
-        slurm::Options { partition, gres, time, account, array_limit, cpus_per_task, notice, device, bf16 }
+        slurm::Options {
+            partition,
+            gres,
+            time,
+            account,
+            array_limit,
+            cpus_per_task,
+            notice,
+            device,
+            bf16,
+        }
     }
 }
 

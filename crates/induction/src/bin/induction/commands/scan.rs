@@ -12,11 +12,11 @@ use crate::output::{print_line, show};
 
 /// Which heads of a trained model are induction heads, and what they do.
 ///
-/// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (GPT-2, GPT-NeoX, Llama, Mistral, Qwen2) or
-/// TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one on HuggingFace's hub (feature `hub`). With
-/// --tokens: the losses and head scores on those tokens. Without: head scores, losses on
-/// repeated random tokens, in-context learning on --text, what is lost without the induction heads, and argument 4's
-/// prompts.
+/// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (GPT-2, GPT-NeoX, Llama,
+/// Mistral, Qwen2) or TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one on
+/// HuggingFace's hub (feature `hub`). With --tokens: the losses and head scores on those tokens.
+/// Without: head scores, losses on repeated random tokens, in-context learning on --text, what is
+/// lost without the induction heads, and argument 4's prompts.
 #[derive(clap::Args)]
 pub(crate) struct Scan {
     /// The model; several, such as a run's snapshots, make a curve.
@@ -56,7 +56,10 @@ impl Scan {
     /// Losses and head scores on the user's tokens.
     fn on_tokens(&self, tokens: &Path, program: &Program) -> Result<(), Error> {
         let [model] = self.models.as_slice() else {
-            return Err(Error::Input(format!("--tokens: expected one model, found {}", self.models.len())));
+            return Err(Error::Input(format!(
+                "--tokens: expected one model, found {}",
+                self.models.len()
+            )));
         };
         let tokens = read_tokens(tokens)?;
         let model = scan::hub::fetch(model, &program.screen)?;
@@ -77,7 +80,9 @@ impl Scan {
         // All downloads first: nobody waits for a scan to learn that the next model is not there.
         let fetched = self.models.iter().map(|model| scan::hub::fetch(model, screen));
         let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
-        let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| screen.say(line))?;
+        let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| {
+            screen.say(line)
+        })?;
         match (json, scans.as_slice()) {
             (true, [one]) => show(one),
             (true, all) => show(&all),

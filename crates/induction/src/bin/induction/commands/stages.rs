@@ -79,7 +79,11 @@ impl Train {
         let (steps, tokens) = (spec.steps(), spec.steps() * spec.tokens_per_step());
         let on = program.device.promise();
         let said = format!("{} trained: {steps} steps in {} (on {on})", spec.name, out.display());
-        tell(program.json, &serde_json::json!({"run": out, "steps": steps, "tokens": tokens}), &said)
+        tell(
+            program.json,
+            &serde_json::json!({"run": out, "steps": steps, "tokens": tokens}),
+            &said,
+        )
     }
 }
 
@@ -101,7 +105,8 @@ impl Measure {
     }
 }
 
-/// Follow a text over the snapshots of a run, and keep what its heads attend to on it and on argument 4's prompts.
+/// Follow a text over the snapshots of a run, and keep what its heads attend to on it and on
+/// argument 4's prompts.
 #[derive(clap::Args)]
 pub(crate) struct Explore {
     /// The run's folder.
@@ -122,8 +127,8 @@ impl Explore {
     }
 }
 
-/// Remove every head of the snapshots that a run's spec says (evaluation.ablation_every), and put the last one through
-/// the other ablations.
+/// Remove every head of the snapshots that a run's spec says (evaluation.ablation_every), and put
+/// the last one through the other ablations.
 #[derive(clap::Args)]
 pub(crate) struct Ablate {
     /// The run's folder.
@@ -142,7 +147,9 @@ impl Ablate {
         ablate(&context)?;
         let effects = last_effects(&self.run)?;
         if program.json {
-            return show(&serde_json::json!({"measurements": self.run.join("measurements"), "heads": effects}));
+            return show(
+                &serde_json::json!({"measurements": self.run.join("measurements"), "heads": effects}),
+            );
         }
         let mut text = String::from(
             "change of the ICL score (nats) without the head; above 0 it contributes\nhead  role                 prefix matching      full  pattern-preserving\n",
