@@ -101,7 +101,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         match flag.as_str() {
             "--threads" => options.threads = value()?.split(',').map(str::to_string).collect(),
             "--rounds" => {
-                options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?
+                options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?;
             }
             "--device" => options.device = value()?,
             "--python" => options.python = value()?,

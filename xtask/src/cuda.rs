@@ -329,7 +329,7 @@ mod tests {
         )
         .unwrap();
         let module = |name: &str, text: &str| {
-            fs::write(ptx.join(name), format!(".target sm_90a\n{text}")).unwrap()
+            fs::write(ptx.join(name), format!(".target sm_90a\n{text}")).unwrap();
         };
         module("1.ptx", "fine");
         module("2.ptx", "fine");

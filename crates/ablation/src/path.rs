@@ -91,7 +91,7 @@ pub(crate) fn without(
             for t in (1..pos).rev() {
                 let before = read.row(t - 1).to_owned();
                 read.row_mut(t).zip_mut_with(&before, |key, &before| {
-                    *key = share * *key + (1.0 - share) * before
+                    *key = share * *key + (1.0 - share) * before;
                 });
             }
         }

@@ -33,7 +33,7 @@ fn engines(criterion: &mut Criterion) {
         });
         group.throughput(Throughput::Elements((16 * config.n_ctx) as u64));
         group.bench_function("losses", |bencher| {
-            bencher.iter(|| engine.losses(held_out.view(), &[]).unwrap())
+            bencher.iter(|| engine.losses(held_out.view(), &[]).unwrap());
         });
         let heads: Vec<[Intervention; 1]> = (0..config.n_layers)
             .flat_map(|layer| {

@@ -506,7 +506,7 @@ mod tests {
         for device in BurnDevice::KINDS {
             match (device.not_built(), device.open()) {
                 (Some(command), Err(error)) => {
-                    assert!(error.to_string().contains(command), "{error}")
+                    assert!(error.to_string().contains(command), "{error}");
                 }
                 (None, Err(error)) => {
                     let said = error.to_string();

@@ -206,7 +206,7 @@ mod tests {
             (0..4).for_each(|_| {
                 scope.spawn(|| {
                     (0..50).for_each(|i| {
-                        assert_eq!(caught(|| panic!("{i}")), Err::<(), _>(i.to_string()))
+                        assert_eq!(caught(|| panic!("{i}")), Err::<(), _>(i.to_string()));
                     });
                 });
             });

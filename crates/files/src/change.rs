@@ -153,9 +153,9 @@ pub(crate) fn remove_all(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            remove_all(&entry.path())?
+            remove_all(&entry.path())?;
         } else {
-            remove(&entry.path())?
+            remove(&entry.path())?;
         }
     }
     make(Change::RemoveFolder(folder), || fs::remove_dir(folder))

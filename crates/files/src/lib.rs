@@ -149,9 +149,9 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
-                change::remove_all(&path)?
+                change::remove_all(&path)?;
             } else {
-                change::remove(&path)?
+                change::remove(&path)?;
             }
         }
     }

@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(timed(run.path(), "training", Device::Cpu, || 1), 1);
         assert!(!run.path().join("history.jsonl").exists());
         timed(run.path(), "training", Device::Cpu, || {
-            std::thread::sleep(std::time::Duration::from_millis(600))
+            std::thread::sleep(std::time::Duration::from_millis(600));
         });
         let text = std::fs::read_to_string(run.path().join("history.jsonl")).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();

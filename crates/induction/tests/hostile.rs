@@ -40,7 +40,7 @@ fn manifests() {
     let read = |path: &Path| {
         let read = Manifest::read(path);
         read.inspect(|manifest| {
-            assert_eq!(&Manifest::parse(path, &manifest.to_toml()).unwrap(), manifest)
+            assert_eq!(&Manifest::parse(path, &manifest.to_toml()).unwrap(), manifest);
         })
     };
     let path = folder.path().join("manifest.toml");

@@ -136,7 +136,7 @@ fn what_is_submitted() {
     for (n, stage) in ["train", "measure", "ablate"].into_iter().enumerate() {
         let lines = of(n + 1);
         let has = |line: &str| {
-            assert!(lines.lines().any(|found| found == line), "{stage}: no {line} in {lines}")
+            assert!(lines.lines().any(|found| found == line), "{stage}: no {line} in {lines}");
         };
         has(&format!("--job-name=induction-{}-{stage}", token(&out)));
         has(&format!("--output={logs}/{stage}-%a.log"));

@@ -111,7 +111,18 @@ fn row_by_row(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((USED * D_MODEL) as u64));
     group.bench_function("layer norm", |bencher| {
         bencher.iter(|| {
-            layer_norm(arch, black_box(&x), ROWS, USED, D_MODEL, &w, &b, 1e-5, &mut stats, &mut out)
+            layer_norm(
+                arch,
+                black_box(&x),
+                ROWS,
+                USED,
+                D_MODEL,
+                &w,
+                &b,
+                1e-5,
+                &mut stats,
+                &mut out,
+            );
         });
     });
     group.bench_function("layer norm, backward", |bencher| {
@@ -162,7 +173,7 @@ fn row_by_row(criterion: &mut Criterion) {
     };
     group.throughput(Throughput::Elements(1 << 18));
     group.bench_function("adamw", |bencher| {
-        bencher.iter(|| adamw(arch, step, &mut p, black_box(&g), &mut m, &mut v))
+        bencher.iter(|| adamw(arch, step, &mut p, black_box(&g), &mut m, &mut v));
     });
 }
 

@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     println!("\nhook points, TransformerLens' names, of layer 0 for instance:");
     hooks.chunks(4).for_each(|hooks| {
-        println!("  {}", hooks.iter().map(Hook::to_string).collect::<Vec<_>>().join(", "))
+        println!("  {}", hooks.iter().map(Hook::to_string).collect::<Vec<_>>().join(", "));
     });
 
     // Letters are tokens. Nothing is known of "quickly"; from its second copy on, what followed

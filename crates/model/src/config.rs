@@ -168,7 +168,7 @@ impl ModelConfig {
         for l in 0..self.n_layers {
             norm(&mut shapes, format!("blocks.{l}.ln1"));
             let mut add = |name: &str, shape: &[usize]| {
-                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()))
+                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
             };
             add("attn.W_Q", &[n_heads, d_model, d_head]);
             add("attn.W_K", &[kv, d_model, d_head]);
@@ -193,7 +193,7 @@ impl ModelConfig {
             }
             norm(&mut shapes, format!("blocks.{l}.ln2"));
             let mut add = |name: &str, shape: &[usize]| {
-                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()))
+                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
             };
             if a.gated_mlp {
                 add("mlp.W_gate", &[d_model, d_mlp]);

@@ -141,7 +141,7 @@ impl Browser {
         let params = &event["params"];
         match event["method"].as_str().unwrap_or_default() {
             "Runtime.exceptionThrown" => {
-                self.complaints.push(params["exceptionDetails"].to_string())
+                self.complaints.push(params["exceptionDetails"].to_string());
             }
             "Runtime.consoleAPICalled"
                 if params["type"] == "error" || params["type"] == "warning" =>

@@ -869,7 +869,7 @@ fn a_damaged_scan_is_named() {
     let pop = |scan: &mut Value| drop(scan["heads"].as_array_mut().expect("a list").pop());
     refused(&pop, &["`heads` has 79 entries, expected 80"]);
     let short = |scan: &mut Value| {
-        drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop())
+        drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop());
     };
     refused(&short, &["`repeated.by_position`", "a list of 100 finite numbers"]);
     refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);

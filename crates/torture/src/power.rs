@@ -159,7 +159,7 @@ impl Disk {
         match event {
             Recorded::MakeFolder(path) => self.put(path, Node::folder()),
             Recorded::Create(path) => {
-                self.put(path, Node::File { durable: Vec::new(), now: Vec::new() })
+                self.put(path, Node::File { durable: Vec::new(), now: Vec::new() });
             }
             Recorded::Append(path, bytes) => self.file(path).1.extend_from_slice(bytes),
             Recorded::Cut(path, length) => self.file(path).1.truncate(*length as usize),

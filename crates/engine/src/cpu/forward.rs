@@ -618,7 +618,7 @@ pub(super) fn norm<'a, T: Real>(
             layer_norm(arch, input, sizes.rows, sizes.used, d, w, b, eps, stats, out);
         }
         Normalization::RMS => {
-            rms_norm(arch, input, sizes.rows, sizes.used, d, gain_and_bias, eps, out)
+            rms_norm(arch, input, sizes.rows, sizes.used, d, gain_and_bias, eps, out);
         }
     }
     out

@@ -332,7 +332,7 @@ impl Place {
         match self {
             Self::Plain { start, len } => buffer[start..start + len].copy_from_slice(source),
             Self::Matrix { start, columns, rows } => {
-                panels::pack(source, columns, &mut buffer[start..], rows, 0)
+                panels::pack(source, columns, &mut buffer[start..], rows, 0);
             }
             Self::Reads { start } => {
                 for (h, source) in source.chunks_exact(dims.d_model * dims.d_head).enumerate() {
@@ -368,7 +368,7 @@ impl Place {
         match self {
             Self::Plain { start, len } => out.copy_from_slice(&buffer[start..start + len]),
             Self::Matrix { start, columns, rows } => {
-                panels::unpack(&buffer[start..], rows, 0, columns, out)
+                panels::unpack(&buffer[start..], rows, 0, columns, out);
             }
             Self::Reads { start } => {
                 for (h, out) in out.chunks_exact_mut(dims.d_model * dims.d_head).enumerate() {

@@ -165,7 +165,7 @@ impl<T: Real> Model<T> {
                     let mut outs = outs.iter_mut();
                     let block = &buffer[layout.layer_at(l)];
                     layout.visit_layer(|place| {
-                        place.unpack(dims, block, outs.next().expect("counted"))
+                        place.unpack(dims, block, outs.next().expect("counted"));
                     });
                 },
             );

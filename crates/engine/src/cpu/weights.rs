@@ -49,7 +49,7 @@ impl<T: Real> Weights<T> {
                 |(block, sources)| {
                     let mut sources = sources.iter();
                     layout.visit_layer(|place| {
-                        place.pack(dims, sources.next().expect("counted"), block)
+                        place.pack(dims, sources.next().expect("counted"), block);
                     });
                 },
             );
@@ -57,7 +57,7 @@ impl<T: Real> Weights<T> {
         rayon::join(|| layout.embedding().pack(dims, before[0], embed), pack_layers);
         let mut sources = last.iter();
         layout.visit_final(|place| {
-            place.pack(dims, sources.next().expect("counted"), &mut self.packed)
+            place.pack(dims, sources.next().expect("counted"), &mut self.packed);
         });
         if dims.architecture.tied_embeddings {
             let (embed, rest) = self.packed.split_at_mut(layout.embed.end);

@@ -97,10 +97,10 @@ impl Queued {
         match (self.state.as_str(), self.reason.as_str()) {
             ("RUNNING" | "COMPLETING", _) => text += &format!(" on {}", self.nodes),
             ("FAILED", _) if self.exit & 0x7f == 53 => {
-                text += ": its log could not be opened on the node"
+                text += ": its log could not be opened on the node";
             }
             ("FAILED", _) if self.exit & 0x7f != 0 => {
-                text += &format!(", signal {}", self.exit & 0x7f)
+                text += &format!(", signal {}", self.exit & 0x7f);
             }
             ("FAILED", _) => text += &format!(", exit code {}", self.exit >> 8),
             (_, "" | "None") => {}

@@ -402,7 +402,7 @@ impl Pass<'_> {
             dv = dv + given;
         }
         let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| {
-            put(found, name("smear_alpha"), alpha)
+            put(found, name("smear_alpha"), alpha);
         });
 
         let d_qk = Tensor::cat(vec![sizes.to_rows(dq), sizes.to_rows(dk)], 1);

@@ -17,7 +17,7 @@ pub(crate) fn last_of_each(scans: &[Scan]) -> Vec<&Scan> {
     for scan in scans {
         match each.last_mut() {
             Some(last) if series_of(last).is_some() && series_of(last) == series_of(scan) => {
-                *last = scan
+                *last = scan;
             }
             _ => each.push(scan),
         }

@@ -104,7 +104,7 @@ fn small_scan() -> Value {
         let list = heads.as_array_mut().expect("a list");
         list.retain(|head| (first..first + 2).contains(&head["layer"].as_u64().expect("a number")));
         list.iter_mut().for_each(|head| {
-            head["layer"] = json!(head["layer"].as_u64().expect("a number") - first)
+            head["layer"] = json!(head["layer"].as_u64().expect("a number") - first);
         });
     };
     below(&mut scan["heads"]);

@@ -22,7 +22,7 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     let measurements = folder.join("measurements");
     fs::create_dir_all(&measurements).expect("a fresh folder");
     let put = |name: &str, text: String| {
-        fs::write(measurements.join(name), text).expect("a fresh folder")
+        fs::write(measurements.join(name), text).expect("a fresh folder");
     };
     put("../spec.toml", spec(run));
     put("../metrics.jsonl", metrics(run));
@@ -383,7 +383,7 @@ pub const TEXT: [&str; 10] =
 /// A text followed at every snapshot and mapped at every tenth, and one prompt.
 fn write_explored(run: &Fabricated, [share, among, literal]: [f64; 3], measurements: &Path) {
     let put = |name: &str, text: String| {
-        fs::write(measurements.join(name), text).expect("a fresh folder")
+        fs::write(measurements.join(name), text).expect("a fresh folder");
     };
     fs::create_dir_all(measurements.join("maps")).expect("a fresh folder");
     let ids: Vec<usize> = (0..TEXT.len()).collect();

@@ -66,6 +66,6 @@ fn every_flipped_bit_is_seen() {
 #[test]
 fn every_cut_is_seen() {
     attack("snapshot files cut short", 200, |bytes, random| {
-        bytes.truncate(random.random_range(0..bytes.len()))
+        bytes.truncate(random.random_range(0..bytes.len()));
     });
 }

@@ -81,7 +81,7 @@ impl Scan {
         let fetched = self.models.iter().map(|model| scan::hub::fetch(model, screen));
         let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
         let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| {
-            screen.say(line)
+            screen.say(line);
         })?;
         match (json, scans.as_slice()) {
             (true, [one]) => show(one),
