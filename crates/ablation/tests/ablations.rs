@@ -388,15 +388,23 @@ proptest! {
             ablations.push(Ablation::Path { from: head(0, 1), to: head(2, 0), into });
             ablations.push(Ablation::Paths { from: vec![head(0, 1), head(1, 0)], to: head(2, 0), into });
         }
-        let cpu = CpuEngine::new(&config, &params).unwrap();
-        let burn = BurnEngine::flex(&config, &params).unwrap();
-        let run = |engine: &dyn Engine| {
-            losses_under(&Inputs { engine, params: &params, examples: examples.view() }, &ablations).unwrap()
+        let run = |engine: &dyn Engine, params: &Params| {
+            losses_under(&Inputs { engine, params, examples: examples.view() }, &ablations).unwrap().ablated
         };
-        let (cpu, burn) = (run(&cpu), run(&burn));
-        for ((a, b), ablation) in cpu.ablated.iter().zip(&burn.ablated).zip(&ablations) {
+        let cpu = run(&CpuEngine::new(&config, &params).unwrap(), &params);
+        let burn = run(&BurnEngine::flex(&config, &params).unwrap(), &params);
+        // How much the last bit of the weights decides: with weights as large as these patterns can hang
+        // on nearly equal scores, and two ways of rounding then differ by more.
+        let mut moved = params.clone();
+        for (_, weights) in moved.iter_mut() {
+            weights.iter_mut().enumerate().for_each(|(i, x)| *x *= 1.0 + f32::EPSILON * ((i % 3) as f32 - 1.0));
+        }
+        let moved = run(&CpuEngine::new(&config, &moved).unwrap(), &moved);
+        for (((a, b), moved), ablation) in cpu.iter().zip(&burn).zip(&moved).zip(&ablations) {
+            let by_rounding = (a - moved).iter().fold(0f32, |largest, x| largest.max(x.abs()));
+            let allowed = 2e-4 + 20.0 * by_rounding;
             for (a, b) in a.iter().zip(b) {
-                prop_assert!((a - b).abs() <= 1e-3 * (1.0 + b.abs()), "{:?}: {} is not {}", ablation, a, b);
+                prop_assert!((a - b).abs() <= allowed * (1.0 + b.abs()), "{:?}: {} is not {}", ablation, a, b);
             }
         }
     }
