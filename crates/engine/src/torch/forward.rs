@@ -222,7 +222,9 @@ impl Family {
         if let Some(mlp) = &block.mlp {
             let hidden = (self.layer_norm(block.ln2.as_ref(), &x).matmul(&mlp.w_in) + &mlp.b_in)
                 .gelu("none");
-            x = x + tap(taps, Hook::MlpOut(l), hidden.matmul(&mlp.w_out) + &mlp.b_out);
+            let mlp_out = tap(taps, Hook::MlpOut(l), hidden.matmul(&mlp.w_out) + &mlp.b_out);
+            // Not in place: the way back needs what the norm read.
+            x = &x + mlp_out;
         }
         tap(taps, Hook::ResidPost(l), x)
     }
@@ -298,7 +300,7 @@ impl Family {
                 let rows = Tensor::eye(inputs.pos, (pattern.kind(), self.device));
                 let rows =
                     rows.index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
-                let _ = pattern.narrow(1, head, 1).copy_(
+                pattern.narrow(1, head, 1).copy_(
                     &rows
                         .view([1, 1, inputs.pos, inputs.pos])
                         .expand_as(&pattern.narrow(1, head, 1)),
