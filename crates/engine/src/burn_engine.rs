@@ -7,6 +7,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenat
 use crate::{
     BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep,
     Stepped, check_tokens, failure, intervention::check_hook, intervention::with_frozen_patterns,
+    split,
 };
 
 /// An [`Engine`] on a burn device.
@@ -329,14 +330,6 @@ fn guarded<T>(on: BurnDevice, work: impl FnOnce() -> Result<T, Error>) -> Result
         return work();
     }
     failure::caught(work).unwrap_or_else(|reason| Err(on.failed(&reason)))
-}
-
-/// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.
-fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
-    let pos = examples.ncols().saturating_sub(1);
-    let (inputs, _) = examples.split_at(Axis(1), pos);
-    let (_, targets) = examples.split_at(Axis(1), examples.ncols() - pos);
-    (inputs, targets)
 }
 
 fn flat(tokens: ArrayView2<u32>) -> Vec<u32> {

@@ -295,3 +295,12 @@ fn check_tokens(config: &ModelConfig, tokens: ArrayView2<u32>, read: usize) -> R
     }
     Ok(())
 }
+
+/// `[example, pos + 1]` into what is read and what is predicted, `[example, pos]` each.
+#[cfg(feature = "burn")]
+fn split(examples: ArrayView2<u32>) -> (ArrayView2<u32>, ArrayView2<u32>) {
+    let pos = examples.ncols().saturating_sub(1);
+    let (inputs, _) = examples.split_at(ndarray::Axis(1), pos);
+    let (_, targets) = examples.split_at(ndarray::Axis(1), examples.ncols() - pos);
+    (inputs, targets)
+}

@@ -8,30 +8,7 @@ use induction_model::{
 use ndarray::ArrayView2;
 use tch::{Device, Kind, Tensor};
 
-/// Sees, and may replace, the activations at the hook points that it asks for, in the shapes that
-/// [`Hook`] gives.
-pub(super) trait Tap {
-    /// Whether the activation at `hook` should be shown.
-    fn wants(&self, hook: Hook) -> bool;
-    /// The returned value takes the activation's place.
-    fn at(&mut self, hook: Hook, value: Tensor) -> Tensor;
-}
-
-/// A [`Tap`] that asks for nothing.
-pub(super) struct NoTap;
-
-impl Tap for NoTap {
-    fn wants(&self, _: Hook) -> bool {
-        false
-    }
-    fn at(&mut self, _: Hook, value: Tensor) -> Tensor {
-        value
-    }
-}
-
-fn tap(tap: &mut dyn Tap, hook: Hook, value: Tensor) -> Tensor {
-    if tap.wants(hook) { tap.at(hook, value) } else { value }
-}
+use super::taps::{Tap, tap};
 
 /// Weights as the pass multiplies by them.
 pub(super) struct Weights {
@@ -72,7 +49,7 @@ struct Mlp {
 }
 
 impl Weights {
-    /// From `leaves` in the configuration's order and the shapes of [`device_shape`].
+    /// From `leaves` in the configuration's order and the shapes of the device.
     pub(super) fn new(config: &ModelConfig, leaves: &[Tensor]) -> Self {
         let names = config.parameter_shapes().into_iter().map(|(name, _)| name);
         let mut by_name: HashMap<String, &Tensor> = names.zip(leaves).collect();
@@ -109,28 +86,6 @@ impl Weights {
                 .then(|| LayerNorm { w: take("ln_final.w"), b: take("ln_final.b") }),
         }
     }
-}
-
-/// A parameter's shape on the device: all heads side by side, so that one product serves them.
-pub(super) fn device_shape(name: &str, shape: &[usize]) -> Vec<i64> {
-    let shape: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
-    match (shape.as_slice(), name.rsplit('.').next()) {
-        (&[heads, d_model, d_head], Some("W_Q" | "W_K" | "W_V")) => vec![d_model, heads * d_head],
-        (&[heads, d_head, d_model], Some("W_O")) => vec![heads * d_head, d_model],
-        _ => shape,
-    }
-}
-
-/// Whether the device's order of a parameter's numbers is the host's with the first two axes
-/// exchanged.
-pub(super) fn exchanged(name: &str) -> bool {
-    ["W_Q", "W_K", "W_V"].iter().any(|end| name.ends_with(end))
-}
-
-/// Parameters that stay float32 where the others are bfloat16: few numbers that many activations
-/// are multiplied by.
-pub(super) fn stays_float32(name: &str) -> bool {
-    name.ends_with("pos_gain") || name.ends_with("smear_alpha")
 }
 
 /// What the pass needs beside weights and tokens.

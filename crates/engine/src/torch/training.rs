@@ -1,0 +1,189 @@
+//! Gradients, and steps that stay on the device.
+
+use induction_model::Params;
+use ndarray::{ArrayView2, Axis, Slice};
+use tch::{Kind, Tensor, no_grad_guard};
+
+use super::{
+    TorchEngine,
+    forward::Weights,
+    guarded,
+    state::{State, fill, part, row, to_host, upload},
+    taps::NoTap,
+};
+use crate::{Engine, Error, ParameterKind, Resident, ResidentStep, Stepped, check_tokens, split};
+
+/// The state of training on the device.
+pub(super) struct Training {
+    /// A row each, like the weights.
+    pub(super) moments: [Tensor; 2],
+    /// One a parameter.
+    pub(super) kinds: Vec<ParameterKind>,
+}
+
+/// What [`TorchEngine::unembed_and_back`] finds.
+struct Unembedded {
+    /// Sum of the losses in nats, `[1]`.
+    loss: Tensor,
+    /// Its derivative by what is unembedded, `[row, d_model]`, and by the unembedding, `[d_model,
+    /// d_vocab]` in float32.
+    d_h: Tensor,
+    d_unembed: Tensor,
+}
+
+impl TorchEngine {
+    /// The sum of the losses in nats, `[1]`, its gradient, all parameters in a row like the
+    /// weights, and the weight that makes means of both.
+    pub(super) fn loss_and_gradient(
+        &self,
+        state: &State,
+        examples: ArrayView2<u32>,
+    ) -> Result<(Tensor, Tensor, f64), Error> {
+        let (rows, pos) = (examples.nrows(), examples.ncols().saturating_sub(1));
+        check_tokens(&self.config, examples, pos)?;
+        let weight = 1.0 / (rows * pos) as f64;
+        let group = self.on.training_sequences(&self.config, pos);
+        // A batch that is too large for the device at once is taken in parts, whose gradients are
+        // added in order.
+        let parts = (0..rows).step_by(group).map(|from| {
+            let part = examples.slice_axis(Axis(0), Slice::from(from..(from + group).min(rows)));
+            self.part_of_gradient(state, part)
+        });
+        let (loss, gradient) =
+            parts.reduce(|(a, b), (c, d)| (a + c, b + d)).expect("there is at least one example");
+        Ok((loss, gradient, weight))
+    }
+
+    fn part_of_gradient(&self, state: &State, examples: ArrayView2<u32>) -> (Tensor, Tensor) {
+        let (read, targets) = split(examples);
+        let weights = Weights::new(&self.config, state.leaves());
+        let family = &state.family;
+        let inputs = family.inputs(read);
+        let mut x = family.embedded(&weights, &inputs, &mut NoTap);
+        for l in 0..self.config.n_layers {
+            x = family.layer(l, &weights, &x, &inputs, &mut NoTap);
+        }
+        let h = family.final_norm(&weights, &x).flatten(0, 1); // [row, d_model]
+        let targets = family.ids(targets).flatten(0, 1).unsqueeze(1);
+        let Unembedded { loss, d_h, d_unembed } =
+            self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
+        // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is
+        // what was found.
+        let found = Tensor::run_backward(&[(&h * d_h).sum(None)], state.leaves(), false, false);
+        let _no_grad = no_grad_guard();
+        let gradient = state.weights.zeros_like();
+        for (at, (found, (parameter, &place))) in
+            found.iter().zip(state.parameters.iter().zip(&state.places)).enumerate()
+        {
+            let mut view = part(&gradient, place, &parameter.size());
+            if at + 1 == state.parameters.len() {
+                view.copy_(&d_unembed); // the last parameter
+            } else if found.defined() {
+                view.copy_(found);
+            } // else it took no part
+        }
+        (loss, gradient)
+    }
+
+    /// The unembedding, the losses and the way back through both: by hand, so that logits are
+    /// written down once and in parts.
+    fn unembed_and_back(&self, h: &Tensor, unembed: &Tensor, targets: &Tensor) -> Unembedded {
+        let _no_grad = no_grad_guard();
+        let (rows, at_once) = (h.size()[0], self.rows_at_once());
+        let mut d_hs = Vec::new();
+        let mut sums: Option<(Tensor, Tensor)> = None;
+        for from in (0..rows).step_by(at_once as usize) {
+            let part = |x: &Tensor| x.narrow(0, from, at_once.min(rows - from));
+            let (h, targets) = (part(h), part(targets));
+            // The derivative of a loss by the logits: probabilities, less 1 at the target.
+            let mut d_logits = h.matmul(unembed).softmax(1, None);
+            let right = d_logits.gather(1, &targets, false).to_kind(Kind::Float);
+            let loss = -right.clamp_min(f64::from(f32::MIN_POSITIVE)).log().sum(None).view([1]);
+            let _ = d_logits.scatter_(1, &targets, &(right - 1.0).to_kind(self.kind));
+            d_hs.push(d_logits.matmul(&unembed.transpose(0, 1)));
+            let d_unembed = h.transpose(0, 1).matmul(&d_logits).to_kind(Kind::Float);
+            sums = Some(match sums {
+                Some((a, b)) => (a + loss, b + d_unembed),
+                None => (loss, d_unembed),
+            });
+        }
+        let (loss, d_unembed) = sums.expect("there is at least one row");
+        let d_h = if d_hs.len() == 1 { d_hs.remove(0) } else { Tensor::cat(&d_hs, 0) };
+        Unembedded { loss, d_h, d_unembed }
+    }
+}
+
+impl Resident for TorchEngine {
+    fn load(
+        &mut self,
+        params: &Params,
+        moments: [&Params; 2],
+        kinds: &[ParameterKind],
+    ) -> Result<(), Error> {
+        for params in moments {
+            params.check(&self.config)?;
+        }
+        self.set_params(params)?;
+        guarded(self.on, || {
+            let mut state = self.state();
+            let device = state.family.device;
+            let moments = moments.map(|moment| upload(&row(moment), device));
+            state.training = Some(Training { moments, kinds: kinds.to_vec() });
+            Ok(())
+        })
+    }
+
+    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error> {
+        guarded(self.on, || {
+            let mut state = self.state();
+            let (loss, mut gradient, weight) = self.loss_and_gradient(&state, examples)?;
+            let _no_grad = no_grad_guard();
+            let State { weights, places, parameters, training, .. } = &mut *state;
+            let Training { moments: [m, v], kinds } = training.as_mut().expect("load comes first");
+            let norm = gradient.norm() * weight;
+            let clip = ((&norm + 1e-6).reciprocal() * step.clip_norm).clamp_max(1.0);
+            let _ = gradient.g_mul_(&(clip * weight));
+            let [beta1, beta2] = step.betas;
+            let _ = m.lerp_(&gradient, 1.0 - beta1);
+            let _ = v.lerp_(&gradient.square(), 1.0 - beta2);
+            // As m / c1 / (sqrt(v / c2) + eps) * lr, with few passes over the row.
+            let root_of_c2 = step.corrections[1].sqrt();
+            let mut divisor = v.sqrt();
+            let _ = divisor.g_add_scalar_(step.eps * root_of_c2);
+            let _ = divisor.g_mul_scalar_(-step.corrections[0] / (step.lr * root_of_c2));
+            for ((parameter, &place), kind) in parameters.iter_mut().zip(&*places).zip(kinds) {
+                if kind.lr_scale != 1.0 {
+                    let _ = part(&divisor, place, &parameter.size())
+                        .g_mul_scalar_(kind.lr_scale.recip());
+                }
+                if kind.decays && step.weight_decay != 0.0 {
+                    let _ = parameter.g_mul_scalar_(1.0 - step.lr * step.weight_decay);
+                }
+            }
+            let _ = weights.addcdiv_(m, &divisor);
+            let found = Tensor::cat(&[loss, norm.view([1]), weights.norm().view([1])], 0);
+            state.round();
+            let found = to_host(&found);
+            Ok(Stepped {
+                loss: (f64::from(found[0]) * weight) as f32,
+                grad_norm: f64::from(found[1]),
+                weights_squared: f64::from(found[2]).powi(2),
+            })
+        })
+    }
+
+    fn fetch(&self, params: &mut Params, moments: [&mut Params; 2]) -> Result<(), Error> {
+        guarded(self.on, || {
+            let state = self.state();
+            let training = state.training.as_ref().expect("load comes first");
+            let [m, v] = moments;
+            for (row, to) in
+                [(&state.weights, params), (&training.moments[0], m), (&training.moments[1], v)]
+            {
+                to.check(&self.config)?;
+                fill(to, &to_host(row));
+            }
+            Ok(())
+        })
+    }
+}
