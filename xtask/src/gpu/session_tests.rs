@@ -32,9 +32,13 @@ case "$name $*" in
         [[ $* == *--bf16* ]] && products=bfloat16
         echo "{\"engine\": \"$name\", \"products\": \"$products\", \"tokens_per_s\": 1000000}" ;;
     *' reproduce '*)
+        said="$*"
+        [ -f "${said##*--corpus }" ] || exit 8
         while [ "$1" != --out ]; do shift; done
         mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
     conformance-*)
+        oracle="$CARGO_MANIFEST_DIR/../../fixtures/oracle"
+        [ -f "$oracle/two_layer.json" ] && [ -f "$oracle/two_layer.safetensors" ] || exit 8
         device=cuda:0
         [[ $name == *libtorch ]] && device=libtorch:cuda:0
         [[ ${FAKE_LOST:-} == *"$name"* ]] && device=cpu # all that the tests found
