@@ -1,7 +1,7 @@
 //! A run's spec.
 #![no_main]
 
-use induction::train::RunSpec;
+use induction::records::RunSpec;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

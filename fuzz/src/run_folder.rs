@@ -10,7 +10,7 @@ mod common;
 
 /// What the report reads of a run, and a scan; an input's first byte says which of them the rest
 /// is.
-pub const FILES: [&str; 19] = common::SMALL;
+pub const FILES: [&str; common::SMALL.len()] = common::SMALL;
 
 /// A small sound run in `folder`, and a scan beside it; the folder of the run.
 pub fn sound(folder: &Path) -> PathBuf {

@@ -9,14 +9,12 @@ use rayon::prelude::*;
 
 use crate::{HeadId, Reads};
 
-impl Reads {
-    /// Where it is read in a layer.
-    pub(crate) fn hook(self, layer: usize) -> Hook {
-        match self {
-            Self::Queries => Hook::Q(layer),
-            Self::Keys => Hook::K(layer),
-            Self::Values => Hook::V(layer),
-        }
+/// Where what a head of a layer reads is found.
+pub(crate) fn read_at(reads: Reads, layer: usize) -> Hook {
+    match reads {
+        Reads::Queries => Hook::Q(layer),
+        Reads::Keys => Hook::K(layer),
+        Reads::Values => Hook::V(layer),
     }
 }
 
@@ -189,7 +187,7 @@ mod tests {
             let clean = engine.activations(tokens.view(), &hooks, &[]).unwrap();
             let cut = [Reads::Queries, Reads::Keys, Reads::Values].map(|into| {
                 let value = without(&config, &params, &clean, &from, to, into);
-                Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }
+                Intervention::ReplaceHead { hook: read_at(into, to.layer), head: to.head, value }
             });
             let removed: Vec<_> =
                 from.iter().map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head }).collect();

@@ -1,26 +1,14 @@
+//! Ideal patterns, made from the tokens alone (paper.md, 9: R1).
+
+use induction_records::IdealPattern;
 use ndarray::{Array2, ArrayView1};
-use serde::{Deserialize, Serialize};
 
-/// A pattern made from the tokens alone (paper.md, 9: R1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdealPattern {
-    /// See [`previous_token_pattern`].
-    PreviousToken,
-    /// See [`induction_pattern`], with one token that must match.
-    InductionOneToken,
-    /// See [`induction_pattern`], with two.
-    InductionTwoTokens,
-}
-
-impl IdealPattern {
-    /// What it is on these tokens, `[query, key]`; rows are causal shares that sum to 1.
-    pub fn on(self, tokens: ArrayView1<u32>) -> Array2<f32> {
-        match self {
-            Self::PreviousToken => previous_token_pattern(tokens.len()),
-            Self::InductionOneToken => induction_pattern(tokens, 1),
-            Self::InductionTwoTokens => induction_pattern(tokens, 2),
-        }
+/// An ideal pattern on these tokens, `[query, key]`; rows are causal shares that sum to 1.
+pub fn ideal_pattern(pattern: IdealPattern, tokens: ArrayView1<u32>) -> Array2<f32> {
+    match pattern {
+        IdealPattern::PreviousToken => previous_token_pattern(tokens.len()),
+        IdealPattern::InductionOneToken => induction_pattern(tokens, 1),
+        IdealPattern::InductionTwoTokens => induction_pattern(tokens, 2),
     }
 }
 

@@ -9,8 +9,9 @@ use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4, Slice, concatenate};
 use rand::Rng;
 
 use crate::{
-    Ablation, Downstream, Error, Fill, HeadId, Reads, frozen_above,
-    path::{Clean, input_of, without},
+    Ablation, Downstream, Error, Fill, HeadId, Reads, canonical, check, frozen_above,
+    ideal_pattern,
+    path::{Clean, input_of, read_at, without},
 };
 
 /// Examples whose activations and patterns are held at once: the patterns of one ablation of eight
@@ -48,12 +49,12 @@ pub struct Losses {
 pub fn losses_under(inputs: &Inputs, ablations: &[Ablation]) -> Result<Losses, Error> {
     let Inputs { engine, examples, .. } = *inputs;
     let config = engine.config();
-    ablations.iter().try_for_each(|ablation| ablation.check(config))?;
+    ablations.iter().try_for_each(|ablation| check(ablation, config))?;
     let mut distinct: Vec<Ablation> = Vec::new();
     let place: Vec<usize> = ablations
         .iter()
         .map(|ablation| {
-            let ablation = ablation.canonical(config);
+            let ablation = canonical(ablation, config);
             distinct.iter().position(|other| *other == ablation).unwrap_or_else(|| {
                 distinct.push(ablation);
                 distinct.len() - 1
@@ -193,7 +194,7 @@ impl<'a> Run<'a> {
         let config = self.inputs.engine.config();
         let cut = |from: &[HeadId], to: HeadId, into: Reads| {
             let value = without(config, self.inputs.params, clean, from, to, into);
-            vec![Intervention::ReplaceHead { hook: into.hook(to.layer), head: to.head, value }]
+            vec![Intervention::ReplaceHead { hook: read_at(into, to.layer), head: to.head, value }]
         };
         match ablation {
             Ablation::Heads { heads, fill, downstream } => {
@@ -235,7 +236,7 @@ impl<'a> Run<'a> {
                 let pos = tokens.ncols();
                 let mut all = Array3::zeros((tokens.nrows(), pos, pos));
                 for (mut out, row) in all.outer_iter_mut().zip(tokens.rows()) {
-                    out.assign(&pattern.on(row));
+                    out.assign(&ideal_pattern(*pattern, row));
                 }
                 vec![Intervention::ForcePattern {
                     layer: head.layer,

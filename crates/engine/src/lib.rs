@@ -103,16 +103,6 @@ pub enum Exactness {
     Statistical,
 }
 
-/// Reads an [`Engine::name`] from a file. Folders of earlier versions have `burn-flex` for `flex`,
-/// and so on.
-///
-/// # Errors
-/// Something that is not a string.
-pub fn engine_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name: String = serde::Deserialize::deserialize(deserializer)?;
-    Ok(name.strip_prefix("burn-").map_or_else(|| name.clone(), str::to_string))
-}
-
 /// Something that runs one model.
 pub trait Engine: Sync {
     /// The device it runs on, as `--device` names it, and ` bf16` after it where training

@@ -41,9 +41,10 @@ use std::fs;
 use induction::{
     device::Device,
     interrupt::Interrupt,
-    measure::{HeadRow, measure},
+    measure::measure,
     plan::{Corpora, PlanOptions, Scale, plan},
     progress::Screen,
+    records::HeadRow,
     source::Source,
     stages::RunContext,
     training,

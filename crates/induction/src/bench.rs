@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use induction_engine::library_sgemm;
 use induction_model::ModelConfig;
-use induction_train::{AdamW, Learner, TrainSpec};
+use induction_records::TrainSpec;
+use induction_train::{AdamW, Learner};
 use ndarray::Array2;
 use rand::Rng;
 use serde::Serialize;

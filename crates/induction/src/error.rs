@@ -31,6 +31,9 @@ pub enum Error {
         /// The measurement's reason.
         source: induction_metrics::Error,
     },
+    /// A file of a run or of a scan.
+    #[error(transparent)]
+    Records(#[from] induction_records::Error),
     /// The report.
     #[error(transparent)]
     Report(#[from] induction_report::ReportError),

@@ -12,7 +12,8 @@ use std::{
     },
 };
 
-use induction_train::{RunSpec, is_finished, thin_weights};
+use induction_records::RunSpec;
+use induction_train::{is_finished, thin_weights};
 
 use crate::{
     Error,

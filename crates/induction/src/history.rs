@@ -3,24 +3,10 @@
 
 use std::{io::Write as _, path::Path, time::Instant};
 
-use induction_engine::Exactness;
 use induction_files::AppendFile;
-use serde::Serialize;
+use induction_records::HistoryRow;
 
 use crate::device::Device;
-
-/// A line: a stage that had something to do.
-#[derive(Serialize)]
-struct Line<'a> {
-    stage: &'a str,
-    seconds: f64,
-    /// Processor, cores and memory, operating system.
-    machine: String,
-    version: &'static str,
-    engine: String,
-    exactness: Exactness,
-    threads: usize,
-}
 
 /// Runs a stage and adds its line, whether it ended well or not. A stage that found all done adds
 /// none: it is told by its time, half a second.
@@ -31,12 +17,22 @@ pub(crate) fn timed<T>(run: &Path, stage: &str, device: Device, work: impl FnOnc
     if seconds > 0.5 && run.is_dir() {
         let threads = rayon::current_num_threads();
         let version = env!("CARGO_PKG_VERSION");
-        let (engine, exactness) = (device.name(), device.exactness());
+        let engine = device.name();
+        let exactness = serde_json::to_value(device.exactness()).ok();
+        let exactness = exactness.and_then(|word| word.as_str().map(str::to_string));
         let seconds = (seconds * 10.0).round() / 10.0;
-        let line = Line { stage, seconds, machine: machine(), version, engine, exactness, threads };
-        let text = serde_json::to_string(&line).expect("plain structs serialize") + "\n";
+        let row = HistoryRow {
+            stage: stage.to_string(),
+            seconds,
+            machine: machine(),
+            version: version.to_string(),
+            engine: Some(engine),
+            exactness,
+            threads,
+        };
+        let text = serde_json::to_string(&row).expect("plain structs serialize") + "\n";
         // A run is worth more than its history.
-        if let Ok(mut file) = AppendFile::open(&run.join("history.jsonl")) {
+        if let Ok(mut file) = AppendFile::open(&run.join(HistoryRow::FILE)) {
             let _ = file.write_all(text.as_bytes());
         }
     }

@@ -67,6 +67,7 @@ pub use induction_ablation as ablation;
 pub use induction_engine as engine;
 pub use induction_metrics as metrics;
 pub use induction_model as model;
+pub use induction_records as records;
 pub use induction_report as report;
 pub use induction_tokenizer as tokenizer;
 pub use induction_train as train;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use induction_engine::{BurnDevice, gpus};
-use induction_train::RunSpec;
+use induction_records::RunSpec;
 
 use crate::{Error, device::Device, plan::corpus, predict::Cost};
 

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use induction_metrics::{IclIndices, half_time};
 use induction_model::ModelConfig;
-use induction_train::{FORMAT, RunSpec};
+use induction_records::{FORMAT, HeadRow, IclRow, LossRow, RunSpec, read_rows};
 use serde::Serialize;
 
 use crate::{
     Error,
     executor::{Executor, Task},
-    measure::tables::{HeadRow, IclRow, LossRow, read_rows},
     plan::{Base, Manifest, Row, Scale},
     progress::Screen,
     reproduce::prepare,
@@ -163,15 +162,9 @@ pub fn pilot(
 
 fn outcome(task: &Task) -> Result<Outcome, Error> {
     let folder = task.run.join("measurements");
-    let damaged = || {
-        Error::Input(format!(
-            "{}: its tables are not whole; measure the run again",
-            folder.display()
-        ))
-    };
-    let heads: Vec<HeadRow> = read_rows(&folder).ok_or_else(damaged)?;
-    let icl: Vec<IclRow> = read_rows(&folder).ok_or_else(damaged)?;
-    let losses: Vec<LossRow> = read_rows(&folder).ok_or_else(damaged)?;
+    let heads: Vec<HeadRow> = read_rows(&folder)?;
+    let icl: Vec<IclRow> = read_rows(&folder)?;
+    let losses: Vec<LossRow> = read_rows(&folder)?;
     let steps = task.spec.snapshot_steps();
     let best_at = |step: u64| {
         let of = heads.iter().filter(|row| row.step == step);
@@ -190,15 +183,17 @@ fn outcome(task: &Task) -> Result<Outcome, Error> {
     let (tokens, best): (Vec<u64>, Vec<f64>) =
         steps.iter().map(|&step| (step * task.spec.tokens_per_step(), best_at(step).0)).unzip();
     let (end, layer) = best_at(task.spec.steps());
-    let (Some(icl), Some(loss)) = (icl.last(), losses.last()) else { return Err(damaged()) };
+    let [icl, loss] =
+        [icl.last().map(|row| row.same_token_score), losses.last().map(|row| row.loss)]
+            .map(|last| last.expect("a table that was read has a line"));
     Ok(Outcome {
         name: task.spec.name.clone(),
         tokens: task.spec.steps() * task.spec.tokens_per_step(),
         prefix_matching: [best_at(near(1.0 / 3.0)).0, best_at(near(2.0 / 3.0)).0, end],
         layer,
         half_time: half_time(&tokens, &best).ok().flatten().filter(|_| end > 0.1),
-        icl_score: icl.same_token_score,
-        loss: loss.loss,
+        icl_score: icl,
+        loss,
     })
 }
 
@@ -209,7 +204,7 @@ mod tests {
     /// Two tiny models through the search itself: the table holds what their measurements say.
     #[test]
     fn the_search_writes_its_tables() {
-        use induction_train::DataSpec;
+        use induction_records::DataSpec;
 
         let folder = tempfile::tempdir().unwrap();
         let mut runs = plan(Path::new("text"), 0, TOKENS).runs;

@@ -12,7 +12,7 @@ use std::{
 
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
-use induction_train::{
+use induction_records::{
     Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
 };
 use serde::{Deserialize, Serialize};

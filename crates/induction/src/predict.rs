@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
 use induction_model::ModelConfig;
-use induction_train::{AdamW, DataSpec, Learner, RunSpec};
+use induction_records::{DataSpec, RunSpec};
+use induction_train::{AdamW, Learner};
 use ndarray::Array2;
 use serde::Serialize;
 

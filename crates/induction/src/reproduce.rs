@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use induction_records::{DataSpec, RunSpec};
 use induction_report::Report;
-use induction_train::{DataSpec, RunSpec, is_finished};
+use induction_train::is_finished;
 use serde::Serialize;
 
 use crate::{

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens};
+use induction_records::{Control, DataSpec, RunSpec};
 use induction_tokenizer::{
     BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, TrainingOrder, example, prepare,
     shuffled,
 };
-use induction_train::{Control, DataSpec, Examples, RunSpec};
+use induction_train::Examples;
 use ndarray::Array2;
 
 use crate::Error;

@@ -9,7 +9,8 @@ use std::{
 use induction_engine::Engine;
 use induction_files::Lease;
 use induction_model::{ModelConfig, Params};
-use induction_train::{RunSpec, load_model, manifest_hash, snapshot_folder};
+use induction_records::RunSpec;
+use induction_train::{load_model, manifest_hash, snapshot_folder};
 
 use crate::{
     Error,
@@ -143,11 +144,6 @@ pub(crate) fn drive(
     result?;
     progress.finish();
     Ok(())
-}
-
-/// The file of a snapshot in a folder that has one for each.
-pub(crate) fn step_file(step: u64) -> String {
-    format!("step-{step:08}.safetensors")
 }
 
 /// What tells the content of each of a run's snapshots from any other, by step.

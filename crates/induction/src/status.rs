@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use induction_train::RunSpec;
+use induction_records::RunSpec;
 
 use crate::{
     Error,

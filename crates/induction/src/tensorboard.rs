@@ -11,16 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use induction_train::StepMetrics;
+use induction_records::{HeadRow, IclRow, LossRow, RandomTokenRow, StepRow, read_rows};
 
-use crate::{
-    Error,
-    measure::{
-        HeadRow,
-        tables::{IclRow, LossRow, RandomTokenRow, read_rows},
-    },
-    reproduce::runs_of,
-};
+use crate::{Error, reproduce::runs_of};
 
 /// TensorBoard takes whatever has `tfevents` in its name. One name, so that exporting again
 /// replaces the file.
@@ -64,7 +57,7 @@ fn events(run: &Path) -> Result<Vec<u8>, Error> {
     let mut seconds = BTreeMap::from([(0, 0.0)]);
     let (mut so_far, mut tokens) = (0.0, 0);
     for (at, line) in text.lines().enumerate() {
-        let line: StepMetrics = serde_json::from_str(line).map_err(|e| {
+        let line: StepRow = serde_json::from_str(line).map_err(|e| {
             let help = "the same `induction train` cuts a damaged end off";
             Error::Input(format!("{}, line {}: {e}; {help}", path.display(), at + 1))
         })?;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use induction_report::{acts, visible};
+use induction_records::{acts, visible};
 
 /// Characters of a message: a file's line may be quoted in it, and be a megabyte long.
 const LONGEST: usize = 4000;

@@ -1,7 +1,8 @@
 //! One run, trained in its folder.
 
 use induction_engine::Engine;
-use induction_train::{Continue, Observer, Outcome, StepMetrics, train};
+use induction_records::StepRow;
+use induction_train::{Continue, Observer, Outcome, train};
 
 use crate::{
     Error,
@@ -22,7 +23,7 @@ struct Watch<'a> {
 }
 
 impl Observer for Watch<'_> {
-    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+    fn step(&mut self, metrics: &StepRow) -> Continue {
         let (loss, tokens_per_s) = (Some(f64::from(metrics.loss)), Some(metrics.tokens_per_s));
         self.progress.at(metrics.step, || Seen { loss, tokens_per_s, ..self.seen.clone() });
         if self.interrupt.signal().is_some() { Continue::Stop } else { Continue::Yes }

@@ -14,7 +14,8 @@ use induction::{
     executor::{Part, Task, run},
     interrupt::Interrupt,
     progress::Screen,
-    train::{Error as TrainError, RunSpec},
+    records::RunSpec,
+    train::Error as TrainError,
 };
 
 const BEAT: Duration = Duration::from_millis(40);

@@ -14,7 +14,7 @@ use induction::{
     executor::{Part, Task, run},
     interrupt::Interrupt,
     progress::Screen,
-    train::RunSpec,
+    records::RunSpec,
 };
 use induction_random::stream;
 use induction_torture::{ANSWERS, Faults, Recorder, cases};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{TINY, fixtures, induction, spec, succeed};
-use induction::report::acts;
+use induction::records::acts;
 use serde_json::{Value, json};
 
 /// A title, a colour, the same as one character of Latin-1, a cleared line, reordered text, hidden

@@ -9,6 +9,7 @@ use crate::{Error, ModelConfig};
 /// 2), this changes what one head, or one kind of attention, may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", try_from = "Written")]
+#[non_exhaustive]
 pub enum Clamp {
     /// This head attends to the previous position alone, position 0 to itself, whatever its queries
     /// and keys say.

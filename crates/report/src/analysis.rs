@@ -1,5 +1,6 @@
 //! The Model Analysis Table (paper.md, 8): every model, by series, in nine rows.
 
+use induction_records::Downstream;
 use serde::Serialize;
 
 use crate::cast::{Cast, ONE, ONE_SMEARED, Player, TWO, TWO_SMEARED};
@@ -8,7 +9,6 @@ use crate::figures::{
     effects_panel, head_lines, icl_band, icl_line, icl_range, line, own_window, tokens_axis,
     training_line,
 };
-use crate::load::Downstream;
 use crate::text::{number, rounded};
 
 /// A row of the table: its name, and what it shows.
@@ -86,7 +86,7 @@ fn loss_range(players: &[&Player<'_>]) -> [f64; 2] {
     let mut values: Vec<f64> = players
         .iter()
         .flat_map(|player| &player.run.losses)
-        .flat_map(|point| &point.by_index)
+        .flat_map(|point| &point.loss_by_index)
         .copied()
         .collect();
     values.sort_by(f64::total_cmp);
@@ -166,14 +166,16 @@ fn by_place(player: &Player<'_>, range: [f64; 2]) -> Panel {
     let mut panel =
         Panel::new("", tokens_axis(), Axis { log: true, ..axis("place in the context") });
     let losses = &player.run.losses;
-    let bins = bins(losses[0].by_index.len(), 4.0);
+    let bins = bins(losses[0].loss_by_index.len(), 4.0);
     let mean = |of: &[f64]| rounded(of.iter().sum::<f64>() / of.len() as f64);
     panel.heat = Some(Heat {
         x: losses.iter().map(|point| point.tokens as f64).collect(),
         y: bins.iter().map(|&(from, to)| rounded(((from + 1) as f64 * to as f64).sqrt())).collect(),
         z: bins
             .iter()
-            .map(|&(from, to)| losses.iter().map(|point| mean(&point.by_index[from..to])).collect())
+            .map(|&(from, to)| {
+                losses.iter().map(|point| mean(&point.loss_by_index[from..to])).collect()
+            })
             .collect(),
         range,
         colours: Colours::Sequential,

@@ -3,15 +3,52 @@
 //! A part is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a
 //! run's name.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use induction_metrics::{Pca, pca};
+use induction_model::Clamp;
+use induction_records::{BehaviourScores, Control, DataSpec};
 use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::Run;
-use crate::load::{Clamp, Control, PromptScore};
 pub(crate) use crate::player::{COMPONENTS, Draw, HeadKind, Player, Window};
 use crate::text::visible;
+
+/// How a part's attention is clamped, in training and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Clamped {
+    /// One head attends to the previous token.
+    PreviousToken,
+    /// No head attends to what followed an earlier copy of the current token.
+    ForbidInduction,
+    /// In another way, that no claim is about: its kind and settings, as in "window, width 8".
+    Other(&'static str),
+}
+
+impl Clamped {
+    fn of(clamp: Clamp) -> Self {
+        match clamp {
+            Clamp::PreviousToken { .. } => Self::PreviousToken,
+            Clamp::ForbidInduction => Self::ForbidInduction,
+            other => Self::Other(in_words(other)),
+        }
+    }
+}
+
+/// A clamp's kind and settings, as in "window, width 8".
+fn in_words(clamp: Clamp) -> &'static str {
+    let fields = serde_json::to_value(clamp).unwrap_or_default();
+    let value = |value: &serde_json::Value| {
+        value.as_str().map_or_else(|| value.to_string(), str::to_string)
+    };
+    let all = fields.as_object().into_iter().flatten();
+    let settings = all.filter(|(key, _)| *key != "kind");
+    let said: String = settings.map(|(key, of)| format!(", {key} {}", value(of))).collect();
+    let kind = fields.get("kind").map_or_else(String::new, value);
+    // A part is copied and compared everywhere; the few words that a report has of these may stay.
+    Box::leak(visible(&format!("{kind}{said}")).into_boxed_str())
+}
 
 /// Depth and variant of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,11 +56,11 @@ pub(crate) struct Part {
     pub(crate) mlp: bool,
     pub(crate) n_layers: usize,
     pub(crate) smeared: bool,
-    pub(crate) clamp: Option<Clamp>,
+    pub(crate) clamp: Option<Clamped>,
     pub(crate) control: Option<Control>,
 }
 
-const fn part(n_layers: usize, smeared: bool, clamp: Option<Clamp>) -> Part {
+const fn part(n_layers: usize, smeared: bool, clamp: Option<Clamped>) -> Part {
     Part { mlp: false, n_layers, smeared, clamp, control: None }
 }
 pub(crate) const ONE: Part = part(1, false, None);
@@ -33,9 +70,9 @@ pub(crate) const THREE: Part = part(3, false, None);
 pub(crate) const ONE_SMEARED: Part = part(1, true, None);
 pub(crate) const TWO_SMEARED: Part = part(2, true, None);
 /// Given a previous-token head from the start.
-pub(crate) const TWO_GIVEN: Part = part(2, false, Some(Clamp::PreviousToken));
+pub(crate) const TWO_GIVEN: Part = part(2, false, Some(Clamped::PreviousToken));
 /// Forbidden to attend to what followed an earlier copy.
-pub(crate) const TWO_WITHOUT: Part = part(2, false, Some(Clamp::ForbidInduction));
+pub(crate) const TWO_WITHOUT: Part = part(2, false, Some(Clamped::ForbidInduction));
 /// On text without order.
 pub(crate) const TWO_SHUFFLED: Part = Part { control: Some(Control::Shuffled), ..TWO };
 /// On text in which nothing repeats.
@@ -50,11 +87,11 @@ impl Part {
     pub(crate) fn of(run: &Run) -> Self {
         let spec = &run.spec;
         Self {
-            mlp: spec.d_mlp > 0,
-            n_layers: spec.n_layers,
-            smeared: spec.smeared_keys,
-            clamp: spec.clamp,
-            control: spec.control,
+            mlp: spec.model.d_mlp > 0,
+            n_layers: spec.model.n_layers,
+            smeared: spec.model.smeared_keys,
+            clamp: spec.model.clamp.map(Clamped::of),
+            control: spec.data.control(),
         }
     }
 
@@ -72,10 +109,10 @@ impl Part {
             None => layers,
         };
         match (self.smeared, self.clamp) {
-            (_, Some(Clamp::PreviousToken)) => format!("{layers}, given a previous-token head"),
-            (_, Some(Clamp::ForbidInduction)) => format!("{layers}, forbidden induction"),
-            (false, Some(Clamp::Other(said))) => format!("{layers}, {said}"),
-            (true, Some(Clamp::Other(said))) => format!("{layers}, smeared keys, {said}"),
+            (_, Some(Clamped::PreviousToken)) => format!("{layers}, given a previous-token head"),
+            (_, Some(Clamped::ForbidInduction)) => format!("{layers}, forbidden induction"),
+            (false, Some(Clamped::Other(said))) => format!("{layers}, {said}"),
+            (true, Some(Clamped::Other(said))) => format!("{layers}, smeared keys, {said}"),
             (true, None) => format!("{layers}, smeared keys"),
             (false, None) => layers,
         }
@@ -84,9 +121,9 @@ impl Part {
     /// "2-layer smeared-key run"
     pub(crate) fn run(self) -> String {
         let variant = match (self.smeared, self.clamp) {
-            (_, Some(Clamp::PreviousToken)) => "previous-token-clamped (`reproduce --clamp`)",
-            (_, Some(Clamp::ForbidInduction)) => "induction-forbidden (`reproduce --clamp`)",
-            (_, Some(Clamp::Other(said))) => said,
+            (_, Some(Clamped::PreviousToken)) => "previous-token-clamped (`reproduce --clamp`)",
+            (_, Some(Clamped::ForbidInduction)) => "induction-forbidden (`reproduce --clamp`)",
+            (_, Some(Clamped::Other(said))) => said,
             (true, None) => "smeared-key",
             (false, None) => "vanilla",
         };
@@ -183,15 +220,15 @@ impl<'a> Cast<'a> {
 pub(crate) fn best_on<'c, 'a>(
     lead: &'c Cast<'a>,
     behaviour: &str,
-) -> Option<(&'c Player<'a>, &'a PromptScore)> {
+) -> Option<(&'c Player<'a>, &'a BehaviourScores)> {
     let of = |player: &'c Player<'a>| {
         let run = player.run;
         let scores = run.explored.iter().flat_map(|explored| &explored.scores);
         scores.filter(|score| score.behaviour == behaviour).map(move |score| (player, score))
     };
-    let mut best: Option<(&Player<'a>, &PromptScore)> = None;
+    let mut best: Option<(&Player<'a>, &BehaviourScores)> = None;
     for (player, score) in lead.players().flat_map(of) {
-        if best.is_none_or(|(_, so_far)| score.share.0 > so_far.share.0) {
+        if best.is_none_or(|(_, so_far)| score.share > so_far.share) {
             best = Some((player, score));
         }
     }
@@ -208,7 +245,12 @@ pub(crate) fn best_on<'c, 'a>(
 pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     let mut candidates: Vec<(Part, &Run)> = runs.iter().map(|run| (Part::of(run), run)).collect();
     candidates.sort_by_key(|(part, run)| {
-        (*part != TWO, run.spec.source != "corpus", run.spec.seed, run.folder.as_str())
+        (
+            *part != TWO,
+            !matches!(run.spec.data, DataSpec::Corpus { .. }),
+            run.spec.seed,
+            run.folder.as_str(),
+        )
     });
     let Some(&(_, lead)) = candidates.first() else {
         return Vec::new();
@@ -286,21 +328,21 @@ fn elsewhere(mut others: Vec<(Part, &Run)>, seed: u64) -> Vec<Cast<'_>> {
 /// What tells data apart: the text's hash with how it is split, wherever the text lies; else the
 /// whole section. A negative control learns from the same data, less something.
 fn data_of(run: &Run) -> String {
-    let mut data = run.spec.table.get("data").cloned().unwrap_or(toml::Value::Boolean(false));
-    if let Some(table) = data.as_table_mut() {
-        table.remove("control");
-        if table.contains_key("blake3") {
-            table.remove("path");
+    let mut data = run.spec.data.clone();
+    if let DataSpec::Corpus { path, blake3, control, .. } = &mut data {
+        *control = None;
+        if blake3.is_some() {
+            *path = PathBuf::new();
         }
     }
-    data.to_string()
+    format!("{data:?}")
 }
 
 /// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`
 fn text_of(run: &Run) -> String {
-    let path =
-        run.spec.table.get("data").and_then(|data| data.get("path")).and_then(toml::Value::as_str);
-    let Some(path) = path else { return "synthetic".to_string() };
+    let DataSpec::Corpus { path, .. } = &run.spec.data else { return "synthetic".to_string() };
+    let path = path.to_string_lossy();
+    let path = path.as_ref();
     let name = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path);
     visible(name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name))
 }
@@ -319,4 +361,16 @@ fn joint_pca<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<Pca> {
         row.zip_mut_with(&ArrayView1::from(losses), |to, &from| *to = from as f32);
     }
     pca(rows.view(), COMPONENTS).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clamp_that_no_claim_is_about_is_told_by_its_settings() {
+        let clamp = Clamp::PreviousToken { layer: 0, head: 1 };
+        assert_eq!(in_words(clamp), "previous-token, head 1, layer 0");
+        assert_eq!(in_words(Clamp::ForbidInduction), "forbid-induction");
+    }
 }

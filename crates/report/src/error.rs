@@ -14,14 +14,6 @@ pub enum ReportError {
         /// What the operating system said.
         source: std::io::Error,
     },
-    /// A file that every run folder holds is not there.
-    #[error("{} is missing: {help}", show(path))]
-    Missing {
-        /// Where it was expected.
-        path: PathBuf,
-        /// How to get it.
-        help: &'static str,
-    },
     /// The report folder holds no run.
     #[error(
         "no run in {}: expected folders runs/NAME, each with a spec.toml; train and measure a run first",
@@ -31,34 +23,30 @@ pub enum ReportError {
         /// The folder that was searched.
         path: PathBuf,
     },
-    /// A run's spec is not TOML or lacks a value that the report needs.
-    #[error("{}: {problem}; the spec is written by training and must not be edited", show(path))]
-    Spec {
-        /// The spec.
+    /// A folder among the runs has no spec.
+    #[error(
+        "{} is missing: this is not a run folder, or training never started; move it out of runs/",
+        show(path)
+    )]
+    NoSpec {
+        /// Where it was expected.
         path: PathBuf,
-        /// What is wrong, with the field or the line.
-        problem: String,
     },
-    /// A line of a table is damaged.
-    #[error("{}, line {line}: {problem}; {help}", show(path))]
-    Line {
-        /// The table.
+    /// A run folder's name is not text.
+    #[error("{}: the run folder's name is not UTF-8 text: rename the folder", show(path))]
+    Name {
+        /// The folder.
         path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong, with the field.
-        problem: String,
-        /// What to do.
-        help: &'static str,
     },
-    /// A scan of a trained model is damaged, or of another version.
-    #[error("{}: {problem}; scan the model again (`induction scan MODEL --out DIR`)", show(path))]
-    Scan {
-        /// The scan.
+    /// There is no scan.
+    #[error("{} is missing: scan a model first (`induction scan MODEL --out DIR`)", show(path))]
+    NoScan {
+        /// Where it was expected.
         path: PathBuf,
-        /// What is wrong, with the field.
-        problem: String,
     },
+    /// A file of a run or of a scan is missing, damaged or of another version.
+    #[error(transparent)]
+    Records(#[from] induction_records::Error),
     /// A result could not be written. The previous one, if any, is untouched.
     #[error("cannot write {}: {source}; the previous file, if any, is untouched", show(path))]
     Write {

@@ -4,12 +4,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use induction_records::Downstream;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde::Serialize;
 
 use crate::cast::{Cast, Player};
 use crate::figures::own_window;
-use crate::load::{Downstream, Explored, Maps};
+use crate::load::{Explored, Maps};
 
 /// Steps between none and all of the attention, and between 0 and a head's largest attribution:
 /// what the eye can tell apart. The tables hold finer ones, in three times the bytes.
@@ -177,15 +178,15 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
         thousandths,
     );
     bytes.maps("", &kept.iter().map(|(_, maps)| maps).collect::<Vec<_>>());
-    let heads = spec.n_layers * spec.n_heads;
+    let heads = spec.model.n_layers * spec.model.n_heads;
     let scores: [fn(&crate::HeadScore) -> f64; 3] =
         [|head| head.prefix_matching, |head| head.copying, |head| head.previous_token];
     let mut all = Vec::new();
     for score in scores {
-        run.heads.iter().for_each(|point| all.extend(point.heads.iter().map(score)));
+        run.heads.iter().for_each(|point| all.extend(point.rows.iter().map(score)));
     }
     bytes.floats("scores", vec![scores.len(), run.heads.len(), heads], all);
-    let removals = run.ablations.iter().flat_map(|point| &point.removals);
+    let removals = run.ablations.iter().flat_map(|point| &point.rows);
     let effects = removals.filter(|removal| removal.downstream == Downstream::PatternPreserving);
     bytes.floats(
         "effects",
@@ -198,8 +199,8 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
     let place = |step: u64| explored.losses.iter().position(|point| point.step == step);
     Model {
         label: label.to_string(),
-        layers: spec.n_layers,
-        heads: spec.n_heads,
+        layers: spec.model.n_layers,
+        heads: spec.model.n_heads,
         text: explored.text.clone(),
         tokens: explored.tokens.clone(),
         snapshots: explored.losses.iter().map(|point| point.tokens).collect(),

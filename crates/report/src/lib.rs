@@ -22,51 +22,14 @@
 //!
 //! # Example
 //!
-//! ```
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::fs;
-//!
-//! let dir = tempfile::tempdir()?;
-//! let run = dir.path().join("runs/two-layers");
-//! fs::create_dir_all(run.join("measurements"))?;
-//! fs::write(
-//!     run.join("spec.toml"),
-//!     "name = 'two-layers'\nseed = 0\n[data]\nsource = 'repeats'\n[model]\nn_layers = 2\nn_heads = 1\nn_ctx = 2\n[train]\ntokens = 8\n",
-//! )?;
-//! fs::write(run.join("metrics.jsonl"), "{\"step\": 1, \"tokens\": 8, \"loss\": 2.0}\n")?;
-//! for (table, line) in [
-//!     (
-//!         "icl.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "icl_score": -0.01, "stderr": 0.02, "by_example": [0.01, -0.03], "same_token_score": -0.01, "same_token_stderr": 0.02, "same_token_by_example": [0.01, -0.03], "same_token_by_index": [-0.01], "late_slope_by_example": [0.0, 0.1]}"#,
-//!     ),
-//!     (
-//!         "copies.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "foretold_loss": 2.0, "others_loss": 2.1, "foretold_by_example": [2.0, 4.0], "others_by_example": [2.1, 2.1], "n_foretold_by_example": [1, 2], "n_others_by_example": [1, 1]}"#,
-//!     ),
-//!     (
-//!         "loss_by_index.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "loss": 2.0, "loss_by_index": [2.1, 1.9], "by_example": [2.2, 1.8]}"#,
-//!     ),
-//!     ("random_tokens.jsonl", r#"{"step": 1, "tokens": 8, "loss": 2.0, "losses": [2.2, 1.8]}"#),
-//!     (
-//!         "heads.jsonl",
-//!         r#"{"step": 1, "tokens": 8, "layer": 0, "head": 0, "prefix_matching": 0.1, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.5, "ov_copying": 0.2, "qk_trace": null, "k_composition_recall": null}
-//! {"step": 1, "tokens": 8, "layer": 1, "head": 0, "prefix_matching": 0.2, "prefix_matching_stderr": 0.01, "copying": 0.1, "previous_token": 0.1, "ov_copying": 0.2, "qk_trace": 3.0, "k_composition_recall": 0.5}"#,
-//!     ),
-//!     ("meta.json", "{}"),
-//!     ("summary.json", "{}"),
-//! ] {
-//!     fs::write(run.join("measurements").join(table), line)?;
+//! ```no_run
+//! // Of a folder that `induction reproduce` made, or of any with run folders in `runs/`.
+//! let report = induction_report::build("out/laptop".as_ref())?;
+//! for claim in &report.claims {
+//!     println!("{} {}: {}", claim.id, claim.title, claim.verdict.word());
 //! }
-//!
-//! let report = induction_report::build(dir.path())?;
-//! assert!(report.page.is_file());
-//! // One snapshot shows no phase change, and without the other runs some claims cannot be judged.
-//! assert_eq!(report.claims[0].verdict, induction_report::Verdict::Not);
-//! assert_eq!(report.claims[4].verdict, induction_report::Verdict::OutOfReach);
-//! assert!(induction_report::table(&report.claims, 100, false).contains("out-of-reach"));
-//! # Ok(())
-//! # }
+//! println!("{}", report.page.display());
+//! # Ok::<(), induction_report::ReportError>(())
 //! ```
 //!
 //! # Features
@@ -100,14 +63,10 @@ use std::path::{Path, PathBuf};
 pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
 pub use load::{
-    AblationPoint, Ceiling, ChangeVector, Clamp, Control, CopyPoint, Downstream, Explored,
-    HeadName, HeadScore, HeadsPoint, IclPoint, Knockout, LossPoint, Maps, Prompt, PromptScore,
-    RandomTokenPoint, Removal, RemovedKind, Run, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt,
-    ScanRemoval, ScanRepeated, Spec, TextPoint, TrainPoint, load_run, load_runs, load_scan,
-    load_scans, parse_scan,
+    AblationPoint, Explored, HeadScore, HeadsPoint, Maps, Point, Prompt, Run, Scan, load_run,
+    load_runs, load_scan, load_scans, parse_scan, scan_of,
 };
 pub use terminal::table;
-pub use text::{acts, visible};
 
 /// What [`build`] made.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,7 +117,7 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
         let folder = dir.join(name);
         induction_files::make_folders(&folder)
             .map_err(|source| ReportError::Write { path: folder.clone(), source })?;
-        Ok(folder)
+        Ok::<PathBuf, ReportError>(folder)
     };
     let series = folder("series")?;
     write(&series.join("pca.jsonl"), &series::pca_rows(&casts))?;
@@ -209,7 +168,7 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
         let name = dir
             .file_name()
             .map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
-        let name = visible(&name);
+        let name = text::visible(&name);
         analysis.iter_mut().for_each(|series| series.title = format!("{name}: {}", series.title));
         sides.push(compare::Side { name, casts, claims, figures, analysis });
     }
@@ -233,7 +192,7 @@ pub fn scan_page(scans: &[Scan]) -> String {
     let mut claims = claims::judge(&[], &models.each);
     claims.retain(|claim| arguments::REAL_MODELS.rests_on(claim.id));
     let figures = figures::models(&models, &claims);
-    let mut names: Vec<&str> = scans.iter().map(|scan| scan.model.name.as_str()).collect();
+    let mut names: Vec<&str> = scans.iter().map(|scan| scan.found.model.name.as_str()).collect();
     names.dedup();
     page::scanned(&names, &claims, &figures)
 }
@@ -292,7 +251,7 @@ fn command(dir: &Path, runs: &[Run]) -> String {
     if seeds.len() != usual_seeds {
         command += &format!(" --seeds {}", seeds.len());
     }
-    if !judged && runs.iter().any(|run| run.spec.clamp.is_some()) {
+    if !judged && runs.iter().any(|run| run.spec.model.clamp.is_some()) {
         command += " --clamp";
     }
     command

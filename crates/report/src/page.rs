@@ -388,12 +388,8 @@ fn argument_section(
 fn repeat_section(out: &mut String, parts: &Parts<'_>) {
     let seeds: BTreeSet<u64> = parts.runs.iter().map(|run| run.spec.seed).collect();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let engines: BTreeSet<String> = parts
-        .runs
-        .iter()
-        .filter_map(|run| run.meta.get("engine").and_then(serde_json::Value::as_str))
-        .map(visible)
-        .collect();
+    let engines: BTreeSet<String> =
+        parts.runs.iter().map(|run| run.meta.engine.as_str()).map(visible).collect();
     let engines: Vec<String> = engines.into_iter().collect();
     let mut rows = vec![
         ("Command", format!("<code>{}</code>", html(&visible(parts.command)))),
@@ -462,7 +458,7 @@ fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
         let tables = ["loss_by_index.jsonl", "icl.jsonl", "heads.jsonl", "meta.json"]
             .map(|table| link(&run.folder, table, table));
         let segment = url_segment(&run.folder);
-        let meta = serde_json::to_string_pretty(&run.meta).expect("it was read from JSON");
+        let meta = serde_json::to_string_pretty(&run.meta).expect("plain structs serialize");
         let _ = write!(
             out,
             r#"<details class="run"><summary><b><bdi>{name}</bdi></b> <span class="soft">– {part}; seed {seed}, {seen} of {planned} tokens</span></summary>
@@ -477,7 +473,7 @@ fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
             part = html(&part),
             seed = run.spec.seed,
             seen = tokens(run.measured_tokens() as f64),
-            planned = tokens(run.spec.tokens as f64),
+            planned = tokens(run.spec.train.tokens as f64),
             tables = tables.join(", "),
             spec = html(&visible_lines(&run.spec_text)),
             meta = html(&visible_lines(&meta)),

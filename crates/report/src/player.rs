@@ -15,15 +15,14 @@ use induction_metrics::{
     Bump, Pca, Pivot, StepConfig, StepDirection, StepFit, StepSearch, divergence, half_time,
     loss_bumps, mean_stderr, pivot, resample, smoothed,
 };
+use induction_records::{AblationRow, Downstream, HeadId, IclRow, KnockoutRow};
 use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
 use crate::cast::Part;
 use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
-use crate::load::{
-    AblationPoint, Downstream, HeadName, HeadScore, IclPoint, Knockout, Removal, lookup,
-};
+use crate::load::{AblationPoint, HeadScore};
 
 /// Seed of the bootstrap.
 const SEED: u64 = 0;
@@ -214,7 +213,7 @@ impl<'a> Player<'a> {
     /// snapshots, over the run's examples; a fit's height is known about as well.
     fn height_error(&self, tokens: &[u64], scores: &[f64]) -> Option<f64> {
         let third = (scores.len() / 3).max(1);
-        let searched: Vec<&IclPoint> = self
+        let searched: Vec<&IclRow> = self
             .run
             .icl
             .iter()
@@ -222,7 +221,7 @@ impl<'a> Player<'a> {
             .collect();
         let (early, late) =
             (searched.get(..third)?, searched.get(searched.len().checked_sub(third)?..)?);
-        let over = |points: &[&IclPoint], e: usize| {
+        let over = |points: &[&IclRow], e: usize| {
             points.iter().map(|point| point.same_token_by_example[e]).sum::<f64>()
                 / points.len() as f64
         };
@@ -235,7 +234,7 @@ impl<'a> Player<'a> {
     }
 
     /// The last snapshot's ICL.
-    pub(crate) fn last_icl(&self) -> &'a IclPoint {
+    pub(crate) fn last_icl(&self) -> &'a IclRow {
         &self.run.icl[self.run.icl.len() - 1]
     }
 
@@ -275,15 +274,21 @@ impl<'a> Player<'a> {
     pub(crate) fn copy_losses_near(&self, tokens: u64) -> Option<[f64; 2]> {
         let near = self.run.copies.iter().min_by_key(|point| point.tokens.abs_diff(tokens))?;
         let draw = self.draw.as_ref();
-        let of = |(sums, counts): &(Vec<f64>, Vec<f64>)| sum(draw, sums) / sum(draw, counts);
-        Some([of(&near.foretold), of(&near.others)])
+        let of = |sums: &[f64], counts: &[u32]| {
+            let counts: Vec<f64> = counts.iter().copied().map(f64::from).collect();
+            sum(draw, sums) / sum(draw, &counts)
+        };
+        Some([
+            of(&near.foretold_by_example, &near.n_foretold_by_example),
+            of(&near.others_by_example, &near.n_others_by_example),
+        ])
     }
 
     /// The last snapshot's loss at some context indices (from 1), the mean over them.
     pub(crate) fn last_loss_at(&self, indices: std::ops::RangeInclusive<usize>) -> Option<f64> {
         let columns = indices.start().checked_sub(1)?..*indices.end();
         let values: Vec<f64> = match &self.draw {
-            None => self.run.losses.last()?.by_index.get(columns)?.to_vec(),
+            None => self.run.losses.last()?.loss_by_index.get(columns)?.to_vec(),
             Some(draw) => {
                 let losses = self.run.last_losses.as_ref()?;
                 let column = |k: usize| {
@@ -360,7 +365,7 @@ impl<'a> Player<'a> {
 
     /// The heads at the last snapshot, as they were measured.
     pub(crate) fn last_heads(&self) -> &'a [HeadScore] {
-        &self.run.heads[self.run.heads.len() - 1].heads
+        &self.run.heads[self.run.heads.len() - 1].rows
     }
 
     /// A head's prefix matching at a snapshot. Snapshots share the evaluator's tokens, so a draw
@@ -398,7 +403,7 @@ impl<'a> Player<'a> {
 
     /// The highest prefix-matching score of any head at any snapshot.
     pub(crate) fn max_prefix_matching(&self) -> HeadScore {
-        let all = self.run.heads.iter().flat_map(|point| point.heads.iter().enumerate());
+        let all = self.run.heads.iter().flat_map(|point| point.rows.iter().enumerate());
         let scored = all.map(|(k, score)| HeadScore {
             prefix_matching: self.prefix_matching(k, score),
             ..*score
@@ -421,7 +426,7 @@ impl<'a> Player<'a> {
                 .run
                 .heads
                 .iter()
-                .map(|point| (point.tokens, self.prefix_matching(best, &point.heads[best])))
+                .map(|point| (point.tokens, self.prefix_matching(best, &point.rows[best])))
                 .unzip();
             let (tokens, values) = self.searched(&tokens, &values);
             let rising = StepConfig { direction: StepDirection::Rising, ..StepConfig::default() };
@@ -467,14 +472,14 @@ impl<'a> Player<'a> {
 
     fn half_time_of(&self, value: impl Fn(&[HeadScore]) -> f64) -> Option<f64> {
         let (tokens, values): (Vec<_>, Vec<_>) =
-            self.run.heads.iter().map(|point| (point.tokens, value(&point.heads))).unzip();
+            self.run.heads.iter().map(|point| (point.tokens, value(&point.rows))).unzip();
         // The reader has checked what half_time asks for, so an error can only mean "none".
         half_time(&tokens, &values).ok().flatten()
     }
 
     /// What a head ends as, the same in every draw: the ablations were chosen by it.
-    pub(crate) fn kind(&self, head: HeadName) -> HeadKind {
-        match self.last_heads().iter().find(|score| score.name() == head) {
+    pub(crate) fn kind(&self, head: HeadId) -> HeadKind {
+        match self.last_heads().iter().find(|score| score.id() == head) {
             Some(score) if score.prefix_matching > INDUCTION_HEAD_ABOVE => HeadKind::Induction,
             Some(score) if score.previous_token > PREVIOUS_TOKEN_HEAD_ABOVE => {
                 HeadKind::PreviousToken
@@ -490,14 +495,11 @@ impl<'a> Player<'a> {
         &self,
         point: &AblationPoint,
         downstream: Downstream,
-    ) -> Vec<(HeadName, f64)> {
-        let effect = |removal: &Removal| (removal.head, self.mean(&removal.same_token_by_example));
-        point
-            .removals
-            .iter()
-            .filter(|removal| removal.downstream == downstream)
-            .map(effect)
-            .collect()
+    ) -> Vec<(HeadId, f64)> {
+        let effect = |removal: &AblationRow| {
+            (removal.id(), self.mean(&removal.same_token_change_by_example))
+        };
+        point.rows.iter().filter(|removal| removal.downstream == downstream).map(effect).collect()
     }
 
     /// How each head's removal moves all tokens' losses along the direction in which the change
@@ -507,29 +509,24 @@ impl<'a> Player<'a> {
         &self,
         downstream: Downstream,
         point: &AblationPoint,
-    ) -> Option<Vec<(HeadName, f64)>> {
+    ) -> Option<Vec<(HeadId, f64)>> {
         let change = self.run.change.as_ref()?;
         let squares = sum(self.draw.as_ref(), &change.squares);
-        let along = |removal: &Removal| {
+        let along = |removal: &AblationRow| {
             let dot =
                 sum(self.draw.as_ref(), removal.undone_by_example.get(..change.squares.len())?);
-            Some((removal.head, dot / squares))
+            Some((removal.id(), dot / squares))
         };
-        point
-            .removals
-            .iter()
-            .filter(|removal| removal.downstream == downstream)
-            .map(along)
-            .collect()
+        point.rows.iter().filter(|removal| removal.downstream == downstream).map(along).collect()
     }
 
     /// The same-token score of the last snapshot under a knockout.
-    pub(crate) fn knockout_score(&self, knockout: &Knockout) -> f64 {
+    pub(crate) fn knockout_score(&self, knockout: &KnockoutRow) -> f64 {
         self.mean(&knockout.same_token_by_example)
     }
 
     /// The mean loss of the last snapshot under a knockout.
-    pub(crate) fn knockout_loss(&self, knockout: &Knockout) -> f64 {
+    pub(crate) fn knockout_loss(&self, knockout: &KnockoutRow) -> f64 {
         self.mean(&knockout.loss_by_example)
     }
 
@@ -545,24 +542,17 @@ impl<'a> Player<'a> {
 
     /// Tokens seen when the learning rate had warmed up.
     pub(crate) fn warmup_tokens(&self) -> f64 {
-        self.run.spec.warmup_steps as f64 * self.step_tokens()
+        self.run.spec.train.warmup_steps as f64 * self.step_tokens()
     }
 
     /// Tokens seen when the learning rate begins to fall; the run's end if it does not.
     pub(crate) fn decay_tokens(&self) -> f64 {
-        self.run.spec.tokens as f64 * (1.0 - self.run.spec.decay_share)
+        self.run.spec.train.tokens as f64 * (1.0 - self.run.spec.train.decay_share)
     }
 
     /// Tokens a step; every step has as many.
     pub(crate) fn step_tokens(&self) -> f64 {
         let last = &self.run.metrics[self.run.metrics.len() - 1];
         last.tokens as f64 / last.step.max(1) as f64
-    }
-
-    /// A number of the spec's evaluation.
-    pub(crate) fn evaluation(&self, name: &str) -> Option<usize> {
-        let value = lookup(&self.run.spec.table, &format!("evaluation.{name}"))
-            .and_then(toml::Value::as_integer)?;
-        usize::try_from(value).ok()
     }
 }

@@ -4,7 +4,6 @@
 use toml::Value;
 
 use crate::Run;
-use crate::load::lookup;
 use crate::text::visible;
 
 /// A row of the table of settings.
@@ -63,7 +62,7 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Seeds",
         paper: "one run a model",
-        ours: "The first seed decides the verdicts; further ones of the 1- and 2-layer models widen the intervals and are told beside.",
+        ours: "Verdicts are those of the mean over seeds, where a claim's runs were trained with several: the 1- and 2-layer attention-only models, with and without smeared keys.",
         keys: &["seed"],
     },
     Row {
@@ -75,8 +74,13 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Learning rate",
         paper: "warm-up over the first 1.5 billion tokens; peak and decay not stated",
-        ours: "Constant after a linear warm-up, of steps; the positional gains learn at a share of it.",
-        keys: &["train.lr", "train.warmup_steps", "train.pos_gain_lr_scale"],
+        ours: "Constant after a linear warm-up, of steps, until it falls linearly over a last share of the steps; the positional gains learn at a share of it.",
+        keys: &[
+            "train.lr",
+            "train.warmup_steps",
+            "train.decay_share",
+            "train.pos_gain_lr_scale",
+        ],
     },
     Row {
         name: "Weight decay",
@@ -123,13 +127,13 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Phase-change window",
         paper: "\"based on the derivative of the in-context learning score\"; no formula",
-        ours: "After the warm-up, the steepest lasting descent of the smoothed score, as far as its slope stays above a share of its peak; its drop must be at least 3 standard errors of the change between two snapshots on the same examples.",
+        ours: "From the end of the warm-up on, the step of a logistic curve fitted to the same-token score, from 10 % to 90 % of its height. It must describe the score better than a straight line and than a decay do, and be higher than 3 standard errors.",
         keys: &[],
     },
     Row {
         name: "Intervals",
         paper: "none",
-        ours: "95 % percentile intervals of 1,000 bootstrap resamples of the evaluation examples, the same ones for every snapshot and run; windows, angles and bumps are found again in each. Head scores vary by their standard errors. With several seeds, each resample takes the next.",
+        ours: "95 % percentile intervals of 1,000 bootstrap resamples of the evaluation examples, the same ones for every snapshot and run; windows, angles and bumps are found again in each. Head scores vary by their standard errors. With several seeds, each draw moves their mean as Student's t of their number allows.",
         keys: &[],
     },
     Row {
@@ -159,7 +163,7 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Control heads",
         paper: "none",
-        ours: "Heads that end as neither induction nor previous-token heads (both by a score above 0.3). Control sets have as many heads as there are induction heads, of the same layers first, up to 20 sets, drawn by a fixed seed.",
+        ours: "Heads that end with prefix matching below 0.1 and a previous-token score of at most 0.3. Control sets have as many heads as there are induction heads, of the same layers first, up to 50 sets, drawn by a fixed seed.",
         keys: &[],
     },
     Row {
@@ -178,17 +182,21 @@ const ROWS: [Row; 25] = [
 
 /// The table of settings for the runs of the report.
 pub(crate) fn settings(runs: &[Run]) -> Vec<Setting> {
+    let specs: Vec<(String, toml::Table)> = runs
+        .iter()
+        .filter_map(|run| Some((run.label(), toml::Table::try_from(&run.spec).ok()?)))
+        .collect();
     ROWS.iter()
-        .map(|row| Setting { name: row.name, paper: row.paper, ours: ours(row, runs) })
+        .map(|row| Setting { name: row.name, paper: row.paper, ours: ours(row, &specs) })
         .collect()
 }
 
-fn ours(row: &Row, runs: &[Run]) -> String {
+fn ours(row: &Row, specs: &[(String, toml::Table)]) -> String {
     let mut parts: Vec<String> = Vec::new();
     if !row.ours.is_empty() {
         parts.push(row.ours.to_string());
     }
-    let values: Vec<String> = row.keys.iter().filter_map(|key| value(key, runs)).collect();
+    let values: Vec<String> = row.keys.iter().filter_map(|key| value(key, specs)).collect();
     if !values.is_empty() {
         parts.push(format!("{}.", values.join("; ")));
     }
@@ -196,11 +204,9 @@ fn ours(row: &Row, runs: &[Run]) -> String {
 }
 
 /// `lr = 0.001`, or each run's value where they differ; nothing where no spec has the key.
-fn value(key: &str, runs: &[Run]) -> Option<String> {
-    let shown: Vec<(String, String)> = runs
-        .iter()
-        .filter_map(|run| Some((run.label(), show(lookup(&run.spec.table, key)?))))
-        .collect();
+fn value(key: &str, specs: &[(String, toml::Table)]) -> Option<String> {
+    let shown: Vec<(&String, String)> =
+        specs.iter().filter_map(|(run, spec)| Some((run, show(lookup(spec, key)?)))).collect();
     let name = key.rsplit('.').next().unwrap_or(key);
     let (_, first) = shown.first()?;
     if shown.iter().all(|(_, value)| value == first) {
@@ -238,4 +244,14 @@ fn thousands(number: i64) -> String {
         groups
     };
     format!("{sign}{}", groups.join(","))
+}
+
+/// The value at a dotted path such as `train.lr`.
+fn lookup<'a>(table: &'a toml::Table, path: &str) -> Option<&'a toml::Value> {
+    let mut keys = path.split('.');
+    let mut value = table.get(keys.next()?)?;
+    for key in keys {
+        value = value.as_table()?.get(key)?;
+    }
+    Some(value)
 }

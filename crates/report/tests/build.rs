@@ -186,11 +186,11 @@ fn hostile_names_and_specs_are_inert() {
     let name = "<script>alert(1)<!-- \"'&\u{1b}[31m\u{202e}#?%";
     write_all(dir.path(), &exact(vec![Fabricated { folder: name.to_string(), ..two() }, one()]));
     let spec = dir.path().join("runs").join(name).join("spec.toml");
-    let hostile =
-        "\nnote = \"</script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\"\n";
+    let hostile = "\n# </script><script>alert(2)</script><img src=x onerror=alert(3)> \u{202e}\n";
     fs::write(&spec, read(&spec).replace("[data]", &format!("{hostile}[data]"))).expect("writable");
     let meta = dir.path().join("runs").join(name).join("measurements/meta.json");
-    fs::write(&meta, r#"{"measures": "</script><b>\u001b[1m\u202e"}"#).expect("writable");
+    let engine = r#""engine":"</script><b>\u001b[1m\u202e""#;
+    fs::write(&meta, read(&meta).replace("\"engine\":\"cpu\"", engine)).expect("writable");
 
     let report = build(dir.path()).expect("hostile, but sound");
     let page = read(&report.page);
@@ -230,7 +230,7 @@ fn plotly_mentions() -> usize {
 
 #[test]
 fn a_damaged_line_is_named() {
-    let cases: [(&str, usize, &str, &[&str]); 11] = [
+    let text: [(&str, usize, &str, &[&str]); 3] = [
         ("metrics.jsonl", 3, r#"{"step": 3, "tok"#, &["metrics.jsonl, line 3", "JSON object"]),
         (
             "metrics.jsonl",
@@ -238,60 +238,68 @@ fn a_damaged_line_is_named() {
             r#"{"step": 7, "tokens": 70000, "loss": NaN}"#,
             &["metrics.jsonl, line 7", "diverged"],
         ),
-        (
-            "metrics.jsonl",
-            9,
-            r#"{"step": 2, "tokens": 90000, "loss": 1}"#,
-            &["line 9", "after step 8", "increase"],
-        ),
+        ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
+    ];
+    for (file, line, text, parts) in text {
+        let dir = folder();
+        let run = write(dir.path(), &two());
+        damage(&run.join(file), line, text.as_bytes());
+        expect_error(dir.path(), parts);
+    }
+    let fields: [(&str, usize, Value, &[&str]); 8] = [
+        ("metrics.jsonl", 9, json!({"step": 2}), &["line 9", "after step 8", "increase"]),
         (
             "measurements/icl.jsonl",
             5,
-            r#"{"step": 40, "tokens": 400000, "icl_score": null, "stderr": 0}"#,
+            json!({"icl_score": null}),
             &["icl.jsonl, line 5", "`icl_score` is null", "finite"],
         ),
         (
             "measurements/icl.jsonl",
             5,
-            r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": -1}"#,
+            json!({"stderr": -1}),
             &["icl.jsonl, line 5", "`stderr` is -1", "from 0"],
         ),
         (
             "measurements/icl.jsonl",
             5,
-            r#"{"step": 40, "tokens": 400000, "icl_score": 0, "stderr": 1, "by_example": [1, 2]}"#,
+            json!({"by_example": [1, 2]}),
             &["icl.jsonl, line 5", "`by_example` has 2 entries, expected 16"],
         ),
-        ("measurements/icl.jsonl", 5, "", &["icl.jsonl, line 5", "JSON object"]),
         (
             "measurements/copies.jsonl",
             2,
-            r#"{"step": 10, "tokens": 100000, "foretold_by_example": [1, 2]}"#,
-            &["copies.jsonl, line 2", "`foretold_by_example` has 2 entries, expected 16"],
+            json!({"others_by_example": [1, 2]}),
+            &["copies.jsonl, line 2", "`others_by_example` has 2 entries, expected 16"],
         ),
         (
             "measurements/loss_by_index.jsonl",
             2,
-            r#"{"step": 10, "tokens": 100000, "loss": 1, "loss_by_index": [1, 2]}"#,
+            json!({"loss_by_index": [1, 2]}),
             &["loss_by_index.jsonl, line 2", "2 entries, expected 512"],
         ),
         (
             "measurements/heads.jsonl",
-            4,
-            r#"{"step": 0, "tokens": 0, "layer": 9, "head": 0, "prefix_matching": 0, "prefix_matching_stderr": 0}"#,
-            &["heads.jsonl, line 4", "`layer` is 9", "below 2"],
+            8,
+            json!({"layer": 9}),
+            &["heads.jsonl, line 8", "head 9.3, expected head 1.3", "2 layers of 4 heads"],
         ),
         (
             "measurements/heads.jsonl",
             4,
-            r#"{"step": 0, "tokens": 0, "layer": 0, "head": 3, "prefix_matching": 1.5, "prefix_matching_stderr": 0}"#,
+            json!({"prefix_matching": 1.5}),
             &["heads.jsonl, line 4", "`prefix_matching` is 1.5", "from 0 to 1"],
         ),
     ];
-    for (file, line, text, parts) in cases {
+    for (file, line, change, parts) in fields {
         let dir = folder();
-        let run = write(dir.path(), &two());
-        damage(&run.join(file), line, text.as_bytes());
+        let path = write(dir.path(), &two()).join(file);
+        let text = read(&path);
+        let mut row: Value =
+            serde_json::from_str(text.lines().nth(line - 1).expect("a line")).expect("JSON");
+        let change = change.as_object().expect("an object").clone();
+        row.as_object_mut().expect("an object").extend(change);
+        damage(&path, line, row.to_string().as_bytes());
         expect_error(dir.path(), parts);
     }
 }
@@ -306,7 +314,11 @@ fn other_bytes_than_text_are_named() {
 
 #[test]
 fn a_missing_head_is_named() {
-    for (gone, line) in [(3, "line 8"), (328, "line 327")] {
+    for (gone, line, what) in [
+        (3, "line 3", "head 0.3, expected head 0.2"),
+        (8, "line 8", "step 0 ends with 7 lines, expected 8"),
+        (328, "line 327", "7 lines, expected 8"),
+    ] {
         let dir = folder();
         let run = write(dir.path(), &two());
         let path = run.join("measurements/heads.jsonl");
@@ -314,14 +326,14 @@ fn a_missing_head_is_named() {
         let kept: Vec<&str> =
             text.lines().enumerate().filter(|(k, _)| k + 1 != gone).map(|(_, line)| line).collect();
         fs::write(&path, kept.join("\n")).expect("writable");
-        expect_error(dir.path(), &["heads.jsonl", line, "7 heads, expected 8"]);
+        expect_error(dir.path(), &["heads.jsonl", line, what]);
     }
     let dir = folder();
     let run = write(dir.path(), &two());
     let path = run.join("measurements/heads.jsonl");
     let first = read(&path).lines().next().expect("a line").to_string();
     damage(&path, 2, first.as_bytes());
-    expect_error(dir.path(), &["heads.jsonl, line 2", "layer 0, head 0 is there twice"]);
+    expect_error(dir.path(), &["heads.jsonl, line 2", "step 0 at [0, 0, 0, 0, 0] is there twice"]);
 }
 
 #[test]
@@ -345,15 +357,14 @@ fn a_damaged_ablation_is_named() {
         &swap("\"full\"", "\"fuller\""),
         sweep,
         1,
-        &["ablations.jsonl, line 1", "full or pattern-preserving"],
+        &[
+            "ablations.jsonl, line 1",
+            "`downstream`: unknown variant `fuller`",
+            "`pattern-preserving`",
+        ],
     );
-    row(
-        &swap("\"full\"", "\"pattern-preserving\""),
-        sweep,
-        1,
-        &["line 1", "expected head 0.0, full"],
-    );
-    row(&swap("\"head\":0", "\"head\":9"), sweep, 1, &["line 1", "`head` is 9"]);
+    row(&swap("\"full\"", "\"pattern-preserving\""), sweep, 1, &["line 2", "is there twice"]);
+    row(&swap("\"head\":3", "\"head\":9"), sweep, 16, &["line 16", "head 1.9, expected head 1.3"]);
     row(
         &swap("same_token_change_by_example\":[", "same_token_change_by_example\":[1.0,"),
         sweep,
@@ -377,7 +388,7 @@ fn a_damaged_ablation_is_named() {
         &swap("\"step\":0", "\"step\":5"),
         sweep,
         16,
-        &["line 16", "step 0 ends with 15 removals, expected 16"],
+        &["line 16", "step 5 (0 tokens) after step 0", "expected both to increase"],
     );
     row(
         &swap("\"before_step\":", "\"x\":"),
@@ -396,13 +407,13 @@ fn a_damaged_ablation_is_named() {
         &swap("\"kind\":\"heads\"", "\"kind\":\"head\""),
         knockouts,
         2,
-        &["line 2", "heads, substitute, path or paths"],
+        &["line 2", "unknown variant `head`", "`substitute`"],
     );
     row(
         &swap("\"layer\":1", "\"layer\":7"),
         knockouts,
         2,
-        &["line 2", "a layer and a head of the model"],
+        &["line 2", "head 7.1, expected one of a model of 2 layers of 4 heads"],
     );
     row(
         &swap("\"same_token_by_example\"", "\"icl\""),
@@ -483,25 +494,13 @@ fn missing_and_empty_files_are_named() {
 #[test]
 fn a_damaged_spec_names_its_field() {
     for (from, to, parts) in [
-        ("seed = 0", "seed = -1", &["spec.toml", "`seed` is -1", "from 0"][..]),
-        ("seed = 0\n", "", &["`seed` is missing"]),
-        ("n_layers = 2", "n_layers = \"two\"", &["`model.n_layers`", "from 1 to 1024"]),
-        (
-            "smeared_keys = false",
-            "smeared_keys = 0",
-            &["`model.smeared_keys` is 0", "true or false"],
-        ),
-        ("[train]", "[train", &["line 19 is not TOML"]),
-        (
-            "[model]",
-            "control = \"shuffle\"\n[model]",
-            &["`data.control` is \"shuffle\"", "shuffled or fragments"],
-        ),
-        (
-            "decay_share = 0.1",
-            "decay_share = 1.0",
-            &["`train.decay_share` is 1.0", "from 0 to below 1"],
-        ),
+        ("seed = 0", "seed = -1", &["spec.toml", "seed = -1", "a whole number from 0"][..]),
+        ("seed = 0\n", "", &["missing field `seed`"]),
+        ("n_layers = 2", "n_layers = \"two\"", &["n_layers = \"two\"", "a whole number from 0"]),
+        ("smeared_keys = false", "smeared_keys = 0", &["smeared_keys = 0", "a boolean"]),
+        ("[train]", "[train", &["line 21"]),
+        ("[model]", "control = \"shuffle\"\n[model]", &["`shuffle`", "`shuffled` or `fragments`"]),
+        ("decay_share = 0.1", "decay_share = 1.0", &["train.decay_share = 1", "from 0 to below 1"]),
     ] {
         let dir = folder();
         let run = write(dir.path(), &two());
@@ -557,11 +556,15 @@ fn damaged_maps_and_texts_are_named() {
         (
             "text.json",
             b"{\"name\": 1}",
-            &["text.json, line 1", "a name and a list of tokens", "explore the run again"],
+            &[
+                "text.json, line 1",
+                "`name` is integer `1`, expected a text",
+                "explore the run again",
+            ],
         ),
         (
             "text.json",
-            b"{\"name\": \"a\", \"tokens\": [\"b\"]}",
+            b"{\"name\": \"a\", \"ids\": [1], \"tokens\": [\"b\"]}",
             &["text.jsonl, line 1", "10 losses for the 1 tokens"],
         ),
         (
@@ -572,13 +575,13 @@ fn damaged_maps_and_texts_are_named() {
         (
             "prompts.json",
             b"[{\"behaviour\": \"pattern matching\"}]",
-            &["prompts.json", "expected prompts"],
+            &["prompts.json", "`[0].ids` is missing"],
         ),
-        ("prompts.json", b"[", &["prompts.json, line 1", "expected JSON"]),
+        ("prompts.json", b"[", &["prompts.json, line 1", "expected a JSON"]),
         (
             "prompts.jsonl",
             b"{\"behaviour\": \"a\", \"layer\": 7}",
-            &["prompts.jsonl, line 1", "`layer` is 7"],
+            &["prompts.jsonl, line 1", "`step` is missing"],
         ),
     ];
     for (file, bytes, parts) in cases {
@@ -846,22 +849,28 @@ fn a_damaged_scan_is_named() {
         &|scan| scan["version"] = json!(9),
         &["tiny", "scan.json: `version` is 9, expected 2", "scan the model again"],
     );
-    refused(&|scan| scan["more"] = json!(1), &["`more` is no field of a scan"]);
-    refused(&|scan| scan["repeated"]["more"] = json!(1), &["`repeated.more` is no field"]);
+    refused(&|scan| scan["more"] = json!(1), &["unknown field `more`"]);
+    refused(
+        &|scan| scan["repeated"]["more"] = json!(1),
+        &["`repeated.more`: unknown field `more`"],
+    );
     refused(
         &|scan| scan["model"]["n_layers"] = json!(0),
         &["`model.n_layers` is 0, expected a whole number from 1 to"],
     );
-    refused(&|scan| scan["model"]["name"] = json!(5), &["`model.name` is 5, expected a text"]);
+    refused(
+        &|scan| scan["model"]["name"] = json!(5),
+        &["`model.name` is integer `5`, expected a text"],
+    );
     refused(
         &|scan| scan["heads"][3]["prefix_matching"] = json!(1.5),
         &["`heads[3].prefix_matching` is 1.5"],
     );
     refused(
         &|scan| scan["heads"][3]["some_other_score"] = json!("a"),
-        &["`heads[3].some_other_score`", "finite number"],
+        &["`heads[3]`: `some_other_score` is \"a\", expected a number or null"],
     );
-    refused(&|scan| scan["heads"][3]["role"] = json!("king"), &["`heads[3].role` is \"king\""]);
+    refused(&|scan| scan["heads"][3]["role"] = json!("king"), &["`heads[3]`: `role` is \"king\""]);
     refused(
         &|scan| scan["heads"][3]["head"] = json!(2),
         &["`heads[3]` is head 0.2, which is there twice"],
@@ -871,7 +880,7 @@ fn a_damaged_scan_is_named() {
     let short = |scan: &mut Value| {
         drop(scan["repeated"]["by_position"].as_array_mut().expect("a list").pop());
     };
-    refused(&short, &["`repeated.by_position`", "a list of 100 finite numbers"]);
+    refused(&short, &["`repeated.by_position` has 99 entries, expected 100"]);
     refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);
     refused(
         &|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"),
@@ -883,36 +892,38 @@ fn a_damaged_scan_is_named() {
     );
     refused(
         &|scan| scan["ablation"]["sets"][0]["heads"] = json!([[99, 0]]),
-        &["`ablation.sets[0].heads`", "of the model"],
+        &["`ablation.sets[0].heads` is of head 99.0 of a model of 20 layers"],
     );
     refused(
         &|scan| scan["behaviours"][5]["share"] = json!(-0.1),
-        &["`behaviours[5].share` is -0.1"],
+        &["behaviours[5]: `share` is -0.1"],
     );
     refused(
         &|scan| scan["behaviours"][5]["behaviour"] = json!("x"),
-        &["`behaviours[5].behaviour` is \"x\""],
+        &["behaviours[5]: `behaviour` is \"x\""],
     );
     refused(
         &|scan| scan["shown"][0]["heads"][0]["attention"][1] = json!([255]),
-        &["`shown[0].heads[0].attention`"],
+        &["`shown[0].heads`: the attention of head 11.2 is not 10 rows of 1, 2, .. entries"],
     );
     refused(
         &|scan| scan["shown"][0]["heads"][0]["attention"][0] = json!([256]),
-        &["10 rows of 1, 2, .. entries"],
+        &[
+            "`shown[0].heads[0].attention[0][0]` is integer `256`, expected a whole number from 0 to 255",
+        ],
     );
     refused(
         &|scan| scan["shown"][0]["tokens"][0] = json!(0),
-        &["`shown[0].tokens`", "a list of texts"],
+        &["`shown[0].tokens[0]` is integer `0`, expected a text"],
     );
 
     let dir = folder();
     write_all(dir.path(), &[one()]);
     let scan = write_scan(dir.path(), "tiny", &scan()).join("scan.json");
     fs::write(&scan, "{\n\"version\": NaN").expect("writable");
-    expect_error(dir.path(), &["scan.json: line 2: expected JSON"]);
-    fs::write(&scan, "[1]").expect("writable");
-    expect_error(dir.path(), &["scan.json: expected a JSON object"]);
+    expect_error(dir.path(), &["scan.json: line 2: expected a JSON object"]);
+    fs::write(&scan, "1").expect("writable");
+    expect_error(dir.path(), &["scan.json: line 1: expected a JSON object"]);
     fs::write(&scan, b"{\xff").expect("writable");
     expect_error(dir.path(), &["scan.json", "UTF-8"]);
 }

@@ -402,23 +402,16 @@ fn parts_are_told_by_content() {
     }
     let clean = judged(&runs);
     assert_eq!(clean, judged(&exact(all())));
-    // A run on other data has a claim of its own and touches no other; nor does a clamp that none
-    // is about, or a control.
-    let synthetic = Fabricated {
-        folder: "0-synthetic".to_string(),
-        source: "repeats".to_string(),
-        after: 3.0,
-        ..two()
-    };
-    let window =
-        Fabricated { folder: "0-window".to_string(), clamp: Some("window"), after: 3.0, ..two() };
+    // A run on other data has a claim of its own and touches no other; nor does a control.
+    let synthetic =
+        Fabricated { folder: "0-synthetic".to_string(), text: None, after: 3.0, ..two() };
     let control = Fabricated { after: 3.0, ..shuffled() };
-    runs.extend(exact(vec![synthetic, window, control]));
+    runs.extend(exact(vec![synthetic, control]));
     let others = |claims: Vec<Claim>| {
         claims.into_iter().filter(|claim| !["Q21", "N1"].contains(&claim.id)).collect::<Vec<_>>()
     };
     assert_eq!(others(judged(&runs)), others(clean));
-    let apart = vec![Fabricated { source: "repeats".to_string(), ..one() }, two()];
+    let apart = vec![Fabricated { text: None, ..one() }, two()];
     expect(&exactly(apart, "Q5"), OutOfReach, "on this data is missing");
     expect(
         &exactly(vec![Fabricated { d_mlp: 512, ..two() }], "Q1"),

@@ -28,7 +28,8 @@
 #![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use induction_engine::{CpuEngine, Engine};
-use induction_train::{Continue, Error, Observer, RunSpec, StepMetrics, list_snapshots, train};
+use induction_records::{RunSpec, StepRow};
+use induction_train::{Continue, Error, Observer, list_snapshots, train};
 use ndarray::{Array2, Axis};
 use rand::Rng;
 
@@ -48,7 +49,7 @@ struct Watch {
 }
 
 impl Observer for Watch {
-    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+    fn step(&mut self, metrics: &StepRow) -> Continue {
         if metrics.step == self.stop_at { Continue::Stop } else { Continue::Yes }
     }
 

@@ -4,7 +4,7 @@ use induction_model::{ModelConfig, Params};
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-use crate::TrainSpec;
+use induction_records::TrainSpec;
 
 /// AdamW as PyTorch defines it, its state keyed by parameter name, on the host: the same arithmetic
 /// for every device.
@@ -139,7 +139,25 @@ pub(crate) fn sum_of_squares(params: &Params) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::tests::tiny;
+    use induction_model::ModelConfig;
+
+    struct Tiny {
+        model: ModelConfig,
+        train: TrainSpec,
+    }
+
+    fn tiny() -> Tiny {
+        let model = ModelConfig {
+            n_layers: 1,
+            d_model: 8,
+            n_heads: 2,
+            d_head: 4,
+            n_ctx: 12,
+            d_vocab: 9,
+            ..ModelConfig::default()
+        };
+        Tiny { model, train: TrainSpec::new(480, 2, 1e-2) }
+    }
 
     #[test]
     fn first_step_is_lr_times_sign() {

@@ -5,24 +5,9 @@ use induction_files::{Holder, LeaseError};
 /// What can go wrong while training.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A spec that cannot be read.
-    #[error("{path}: {reason}")]
-    Spec {
-        /// The file, or "spec" for one that is not from a file.
-        path: PathBuf,
-        /// The place and what was expected.
-        reason: String,
-    },
-    /// A value outside its range.
-    #[error("{field} = {found}: expected {expected}")]
-    Field {
-        /// Section and field, as in the file.
-        field: &'static str,
-        /// The value found.
-        found: String,
-        /// The allowed values, in words.
-        expected: String,
-    },
+    /// A spec that cannot be read, or a value of one outside its range.
+    #[error(transparent)]
+    Spec(#[from] induction_records::Error),
     /// The run folder belongs to another spec.
     #[error(
         "{path} holds a run with another spec ({difference}): choose another folder, or remove this one"

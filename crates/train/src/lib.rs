@@ -1,6 +1,6 @@
 //! Training: optimizer, schedule, loop, snapshots, resume, metric log.
 //!
-//! A run is one validated [`RunSpec`] and nothing else. The learning rate, the order of examples,
+//! A run is one validated [`RunSpec`](induction_records::RunSpec) and nothing else. The learning rate, the order of examples,
 //! the steps that are kept are pure functions of it, so [`train`] can be killed at any instant and
 //! called again: it goes on from the newest snapshot that verifies and ends in the same bits.
 //!
@@ -10,7 +10,8 @@
 //!
 //! ```
 //! use induction_engine::CpuEngine;
-//! use induction_train::{Outcome, Quiet, RunSpec, list_snapshots, train};
+//! use induction_records::RunSpec;
+//! use induction_train::{Outcome, Quiet, list_snapshots, train};
 //!
 //! let spec = RunSpec::parse("tiny.toml".as_ref(), r#"
 //!     format = 1
@@ -38,17 +39,12 @@ mod error;
 mod log;
 mod run;
 mod snapshot;
-mod spec;
 mod step;
 
 pub use adamw::{AdamW, Clip, clip_by_global_norm};
 pub use error::Error;
-pub use log::StepMetrics;
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};
 pub use snapshot::{
     Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights,
-};
-pub use spec::{
-    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
 };
 pub use step::{Learner, Step};

@@ -4,26 +4,9 @@ use std::{
 };
 
 use induction_files::AppendFile;
-use serde::{Deserialize, Serialize};
+use induction_records::StepRow;
 
 use crate::Error;
-
-/// One line of `metrics.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepMetrics {
-    /// The step, from 1.
-    pub step: u64,
-    /// Tokens learned from so far.
-    pub tokens: u64,
-    /// Loss of the step's batch before the update, nats a token.
-    pub loss: f32,
-    /// Learning rate.
-    pub lr: f64,
-    /// Global gradient norm before clipping.
-    pub grad_norm: f64,
-    /// Speed of this step. The only value that differs between two runs of one spec.
-    pub tokens_per_s: f64,
-}
 
 /// The metric log: appended to at each step, made durable before each snapshot, cut back to a
 /// snapshot's length on resume.
@@ -52,7 +35,7 @@ impl MetricLog {
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file), length })
     }
 
-    pub(crate) fn append(&mut self, metrics: &StepMetrics) -> Result<(), Error> {
+    pub(crate) fn append(&mut self, metrics: &StepRow) -> Result<(), Error> {
         let mut line = serde_json::to_vec(metrics).expect("numbers and fixed keys");
         line.push(b'\n');
         self.file.write_all(&line).map_err(Error::io(&self.path))?;
@@ -80,14 +63,8 @@ mod tests {
     #[test]
     fn damaged_logs_are_resumed_or_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let line = StepMetrics {
-            step: 1,
-            tokens: 48,
-            loss: 2.5,
-            lr: 0.01,
-            grad_norm: 1.5,
-            tokens_per_s: 1e5,
-        };
+        let line =
+            StepRow { step: 1, tokens: 48, loss: 2.5, lr: 0.01, grad_norm: 1.5, tokens_per_s: 1e5 };
         let original = format!("{}\n", serde_json::to_string(&line).unwrap()).repeat(20);
         let length = original.len() as u64 * 3 / 4;
         let path = folder.path().join("metrics.jsonl");

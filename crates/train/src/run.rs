@@ -6,10 +6,11 @@ use std::{
 
 use induction_engine::Engine;
 use induction_files::Lease;
+use induction_records::{FORMAT, RunSpec, StepRow};
 use ndarray::Array2;
 
 use crate::{
-    AdamW, Error, FORMAT, Learner, RunSpec, Snapshot, State, Step, StepMetrics, list_snapshots,
+    AdamW, Error, Learner, Snapshot, State, Step, list_snapshots,
     log::MetricLog,
     snapshot::{is_thinned, thin},
     snapshot_folder,
@@ -36,7 +37,7 @@ impl<F: Fn(u64) -> Vec<u32>> Examples for F {
 /// Hears of a run's progress and may stop it.
 pub trait Observer {
     /// After each step. Returning [`Continue::Stop`] saves the state and ends the run.
-    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+    fn step(&mut self, metrics: &StepRow) -> Continue {
         let _ = metrics;
         Continue::Yes
     }
@@ -153,10 +154,10 @@ pub fn train(
         }
 
         let tokens_per_s = (spec.tokens_per_step() as f64 / begun.elapsed().as_secs_f64()).round();
-        let metrics = StepMetrics {
+        let metrics = StepRow {
             step,
             tokens: step * spec.tokens_per_step(),
-            loss,
+            loss: f64::from(loss),
             lr,
             grad_norm,
             tokens_per_s,

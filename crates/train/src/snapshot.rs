@@ -5,9 +5,10 @@ use std::{
 };
 
 use induction_model::{ModelConfig, Params, read_safetensors, write_safetensors};
+use induction_records::RunSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, Error, RunSpec};
+use crate::{AdamW, Error};
 
 const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
@@ -23,7 +24,7 @@ const RESUMABLE: usize = 3;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// [`crate::FORMAT`].
+    /// [`induction_records::FORMAT`].
     pub format: u32,
     /// Optimizer steps taken.
     pub step: u64,
@@ -31,12 +32,12 @@ pub struct State {
     pub tokens: u64,
     /// The run's seed.
     pub seed: u64,
-    /// [`crate::RunSpec::training_hash`].
+    /// [`RunSpec::training_hash`].
     pub spec_hash: String,
     /// Version of the program that took it.
     pub code_version: String,
     /// Engine and device.
-    #[serde(deserialize_with = "induction_engine::engine_name")]
+    #[serde(deserialize_with = "induction_records::engine_name")]
     pub engine: String,
     /// Threads it used.
     pub threads: usize,
@@ -184,12 +185,12 @@ impl Snapshot {
             }
         }
         let state: State = from_json(&folder, STATE, &files)?;
-        if state.step != step || state.format != crate::FORMAT {
+        if state.step != step || state.format != induction_records::FORMAT {
             let reason = format!(
                 "step {} in format {}: expected step {step} in format {}",
                 state.step,
                 state.format,
-                crate::FORMAT
+                induction_records::FORMAT
             );
             return Err(Error::Damaged { path: folder.join(STATE), reason });
         }

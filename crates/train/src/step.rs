@@ -1,8 +1,9 @@
 use induction_engine::Engine;
 use induction_model::Params;
+use induction_records::TrainSpec;
 use ndarray::ArrayView2;
 
-use crate::{AdamW, Error, TrainSpec, adamw::sum_of_squares, clip_by_global_norm};
+use crate::{AdamW, Error, adamw::sum_of_squares, clip_by_global_norm};
 
 /// What learns: weights, the optimizer's state, and the place for gradients.
 ///

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use induction_train::RunSpec;
+use induction_records::RunSpec;
 use toml::{Table, Value};
 
 const REPEATS: &str = include_str!("hostile.toml");

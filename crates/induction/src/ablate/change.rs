@@ -5,28 +5,11 @@ use std::{fs, path::Path};
 
 use induction_metrics::{StepConfig, find_step};
 use induction_model::read_safetensors;
-use induction_train::RunSpec;
+use induction_records::{Change, IclRow, Row, RunSpec, read_rows, step_file};
 use ndarray::{Array2, Axis, Ix2, Slice};
-use serde::{Deserialize, Serialize};
 
 use super::held::examples_of;
-use crate::{
-    Error,
-    measure::tables::{IclRow, Row, read_rows},
-    stages::step_file,
-};
-
-/// How training changed the losses while the same-token score made its step: the before-and-after
-/// vector (paper.md, 2), over every token of the ablations' examples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Change {
-    /// The last kept snapshot at or before the step's start.
-    pub(super) before_step: u64,
-    /// The first at or after its end.
-    pub(super) after_step: u64,
-    /// Of each example, the squared change of its losses, summed over indices; in nats squared.
-    pub(super) squares: Vec<f32>,
-}
+use crate::Error;
 
 /// The change of a measured run, and the differences that it is made of, `[example, index]`;
 /// nothing if the same-token score makes no step after the warm-up.
@@ -55,9 +38,8 @@ pub(super) fn change(
     let shape = [examples_of(&spec.evaluation), spec.model.n_ctx];
     let [before, after] = [before_step, after_step].map(|step| losses_at(folder, step, shape));
     let difference = after? - before?;
-    let square = |row: ndarray::ArrayView1<f32>| {
-        row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() as f32
-    };
+    let square =
+        |row: ndarray::ArrayView1<f32>| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
     let squares = difference.outer_iter().map(square).collect();
     Ok(Some((Change { before_step, after_step, squares }, difference)))
 }

@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use induction_ablation::{Downstream, HeadId};
+use induction_records::{AblationRow, HeadRow, read_rows};
 use serde::Serialize;
 
-use super::{knockouts::heads_at, sweep::AblationRow};
-use crate::{
-    Error,
-    measure::{HeadRow, tables::read_rows},
-};
+use super::knockouts::heads_at;
+use crate::Error;
 
 /// What the last snapshot's same-token ICL score loses without a head.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +44,7 @@ pub fn last_effects(run: &Path) -> Result<Vec<HeadEffect>, Error> {
         rows.iter().find(of).map_or(f64::NAN, |row| row.same_token_change)
     };
     let effect = |row: HeadRow| {
-        let head = HeadId { layer: row.layer, head: row.head };
+        let head = row.id();
         let role =
             serde_json::to_value(row.role).ok().and_then(|role| role.as_str().map(str::to_string));
         HeadEffect {

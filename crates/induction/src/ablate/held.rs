@@ -4,7 +4,7 @@ use induction_ablation::{Ablation, Inputs, Losses, losses_under};
 use induction_engine::Engine;
 use induction_metrics::{IclIndices, SameToken, icl_by_example};
 use induction_model::Params;
-use induction_train::EvaluationSpec;
+use induction_records::EvaluationSpec;
 use ndarray::Array2;
 
 use crate::{Error, measure::indices_of, source::Source};

@@ -6,24 +6,15 @@ use induction_ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads
 use induction_engine::Engine;
 use induction_metrics::{Role, RoleThresholds, mean_stderr};
 use induction_model::{ModelConfig, Params};
+use induction_records::{HeadRow, KnockoutRow, Row, read_rows};
 use ndarray::Axis;
-use serde::Serialize;
 
 use super::{
     heads_of,
     held::{Held, Scores, mean},
     sweep::KINDS,
 };
-use crate::{
-    Error,
-    measure::{
-        HeadRow, single,
-        tables::{Row, read_rows},
-    },
-    source::EVALUATION_SEED,
-};
-
-pub(super) const FILE: &str = "knockouts.jsonl";
+use crate::{Error, source::EVALUATION_SEED};
 
 /// Control sets that are drawn beside the induction heads, if there are as many different ones.
 const CONTROL_SETS: usize = 50;
@@ -37,22 +28,6 @@ const CONTROL_BELOW: f64 = 0.1;
 const PREVIOUS_TOKEN_PATTERNS: &[IdealPattern] = &[IdealPattern::PreviousToken];
 const INDUCTION_PATTERNS: &[IdealPattern] =
     &[IdealPattern::InductionOneToken, IdealPattern::InductionTwoTokens];
-
-/// A line of `knockouts.jsonl`: the last snapshot under one ablation.
-#[derive(Serialize)]
-struct Knockout {
-    step: u64,
-    tokens: u64,
-    name: &'static str,
-    /// Nothing for the whole model.
-    ablation: Option<Ablation>,
-    loss: f64,
-    icl_score: f64,
-    same_token_score: f64,
-    loss_by_example: Vec<f32>,
-    icl_by_example: Vec<f32>,
-    same_token_by_example: Vec<f32>,
-}
 
 /// The heads of the last snapshot as they were measured.
 pub(super) fn heads_at(folder: &Path, step: u64) -> Result<Vec<HeadRow>, Error> {
@@ -74,11 +49,10 @@ pub(super) fn knockouts(
     config: &ModelConfig,
     heads: &[HeadRow],
 ) -> Vec<(&'static str, Option<Ablation>)> {
-    let id = |row: &HeadRow| HeadId { layer: row.layer, head: row.head };
     let ordered = |roles: &[Role], score: &str| -> Vec<HeadId> {
         let mut of: Vec<&HeadRow> = heads.iter().filter(|row| roles.contains(&row.role)).collect();
         of.sort_by(|a, b| b.score(score).total_cmp(&a.score(score)));
-        of.into_iter().map(id).collect()
+        of.into_iter().map(HeadRow::id).collect()
     };
     let induction = ordered(
         &[Role::Induction, Role::AntiCopyingPrefix, Role::PrefixMatching],
@@ -90,7 +64,7 @@ pub(super) fn knockouts(
     let others: Vec<HeadId> = heads
         .iter()
         .filter(|row| row.score("prefix_matching") < CONTROL_BELOW && !attends_before(row))
-        .map(id)
+        .map(HeadRow::id)
         .collect();
 
     let mut all = vec![("clean", None)];
@@ -135,7 +109,7 @@ pub(super) fn knockouts(
         let (before, rest): (Vec<&HeadRow>, Vec<&HeadRow>) =
             heads.iter().filter(|row| row.layer < to.layer).partition(attends_before);
         for (name, from) in [("paths-previous-token", before), ("paths-others", rest)] {
-            let from: Vec<HeadId> = from.into_iter().map(id).collect();
+            let from: Vec<HeadId> = from.into_iter().map(HeadRow::id).collect();
             if !from.is_empty() {
                 for into in [Reads::Queries, Reads::Keys, Reads::Values] {
                     add(name, Ablation::Paths { from: from.clone(), to, into });
@@ -146,22 +120,21 @@ pub(super) fn knockouts(
     all
 }
 
-/// The lines of the table.
-pub(super) fn knockout_lines(
+/// The rows of the table.
+pub(super) fn knockout_rows(
     engine: &dyn Engine,
     params: &Params,
     held: &Held,
     named: Vec<(&'static str, Option<Ablation>)>,
     step: u64,
     tokens: u64,
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<KnockoutRow>, Error> {
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let ablations: Vec<Ablation> =
         named.iter().filter_map(|(_, ablation)| ablation.clone()).collect();
     let losses = held.under(engine, params, &ablations)?;
     let mut ablated = losses.ablated();
-    let mut text = Vec::new();
-    for (name, ablation) in named {
+    let rows = named.into_iter().map(|(name, ablation)| {
         let of = if ablation.is_some() {
             ablated.next().expect("one an ablation")
         } else {
@@ -169,22 +142,21 @@ pub(super) fn knockout_lines(
         };
         let Scores { icl, same_token } = held.scores(of).map_err(place)?;
         let [long, _] = of;
-        let row = Knockout {
+        let by_example = long.mean_axis(Axis(1)).expect("n_ctx is at least 1");
+        Ok(KnockoutRow {
             step,
             tokens,
-            name,
+            name: name.to_string(),
             ablation,
             loss: mean(long),
             icl_score: mean_stderr(&icl).0,
             same_token_score: mean_stderr(&same_token).0,
-            loss_by_example: long.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec(),
-            icl_by_example: single(&icl),
-            same_token_by_example: single(&same_token),
-        };
-        serde_json::to_writer(&mut text, &row).expect("plain structs serialize");
-        text.push(b'\n');
-    }
-    Ok(text)
+            loss_by_example: by_example.mapv(f64::from).to_vec(),
+            icl_by_example: icl,
+            same_token_by_example: same_token,
+        })
+    });
+    rows.collect()
 }
 
 #[cfg(test)]

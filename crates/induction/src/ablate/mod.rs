@@ -10,29 +10,28 @@ mod timing;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use induction_ablation::{HeadId, single_heads};
 use induction_model::{ModelConfig, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec};
+use induction_records::{
+    AblatedFrom, AblationRow, KnockoutRow, RunSpec, Stage, read_json, read_rows, step_file,
+    write_json, write_rows,
+};
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 
 use self::{
-    change::{Change, change},
+    change::change,
     held::Held,
-    knockouts::{heads_at, knockout_lines, knockouts},
-    sweep::{AblationRow, KINDS, loss_changes, sweep_rows},
+    knockouts::{heads_at, knockout_rows, knockouts},
+    sweep::{KINDS, loss_changes, sweep_rows},
 };
 use crate::{
     Error,
-    measure::tables::{keep, read_rows, write_json, write_rows},
-    stages::{
-        OverSnapshots, RunContext, Snapshot, check_weights, drive, manifest_hashes, step_file,
-    },
-    status::Stage,
+    measure::tables::keep,
+    stages::{OverSnapshots, RunContext, Snapshot, check_weights, drive, manifest_hashes},
+    status,
 };
 
 pub use self::{
@@ -40,26 +39,9 @@ pub use self::{
     timing::{AblateTiming, time_ablate},
 };
 
-/// Raised whenever an ablation's definition changes, so that stored tables are made again.
+/// Raised whenever an ablation's definition changes, so that stored tables are made again. (A new
+/// ablation of the last snapshot is seen by itself.)
 const VERSION: u32 = 2;
-
-const META: &str = "ablations.json";
-
-/// `ablations.json`: what the tables were made with, and from which snapshots.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Meta {
-    version: u32,
-    spec_hash: String,
-    #[serde(deserialize_with = "induction_engine::engine_name")]
-    engine: String,
-    evaluation: EvaluationSpec,
-    /// What the removals are held against; nothing if the run makes no step.
-    change: Option<Change>,
-    /// Hash of each snapshot's manifest, by step.
-    snapshots: BTreeMap<u64, String>,
-    /// That of the snapshot that `knockouts.jsonl` is about.
-    knockouts: Option<String>,
-}
 
 /// Removes every head of each snapshot that the spec says and that this was not yet done for, then
 /// puts the last snapshot through sets of heads, other fills, ideal patterns and cut paths. Tables
@@ -82,7 +64,7 @@ pub fn ablate(context: &RunContext<'_>) -> Result<(), Error> {
     let (missing, last) = (left.missing.clone(), (!left.knockouts_done).then_some(last));
     let held = Held::new(&spec.evaluation, source)?;
     let mut ablating = Ablating { spec, held, left, folder: context.measurements(), by_index };
-    drive(context, &lease, engine.as_mut(), Stage::Ablating, &missing, last, &mut ablating)
+    drive(context, &lease, engine.as_mut(), status::Stage::Ablating, &missing, last, &mut ablating)
 }
 
 /// The stage in work.
@@ -107,32 +89,31 @@ impl OverSnapshots for Ablating<'_> {
         let bytes = write_safetensors([("loss_changes".to_string(), &changes)]);
         let path = self.by_index.join(step_file(at.step));
         induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
-        self.left.meta.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
+        self.left.made.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
         Ok(())
     }
 
     fn last(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
         let heads = heads_at(&self.folder, at.step)?;
         let named = knockouts(&self.spec.model, &heads);
-        let lines = knockout_lines(at.engine, at.params, &self.held, named, at.step, at.tokens)?;
+        let mut rows = knockout_rows(at.engine, at.params, &self.held, named, at.step, at.tokens)?;
         at.lease.check()?;
-        let path = self.folder.join(knockouts::FILE);
-        induction_files::write_atomic(&path, &lines).map_err(Error::io(path))?;
-        self.left.meta.knockouts = self.left.hashes.get(&at.step).cloned();
+        write_rows(&self.folder, &mut rows)?;
+        self.left.made.knockouts = self.left.hashes.get(&at.step).cloned();
         Ok(())
     }
 
     fn write(&mut self) -> Result<(), Error> {
         write_rows(&self.folder, &mut self.left.rows)?;
-        write_json(&self.folder.join(META), &self.left.meta)
+        Ok(write_json(&self.folder.join(AblatedFrom::FILE), &self.left.made)?)
     }
 }
 
 /// What of a run is removed, and what is not.
 struct Left {
-    meta: Meta,
+    made: AblatedFrom,
     rows: Vec<AblationRow>,
-    /// What training did to the losses over `meta.change`, `[example, index]` in nats.
+    /// What training did to the losses over `made.change`, `[example, index]` in nats.
     change: Option<Array2<f32>>,
     /// Of the manifest of every snapshot that heads are removed from.
     hashes: BTreeMap<u64, String>,
@@ -145,7 +126,7 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let steps = spec.ablation_steps();
     let hashes = manifest_hashes(run, &steps)?;
     let (change, difference) = change(spec, &folder)?.unzip();
-    let fresh = Meta {
+    let fresh = AblatedFrom {
         version: VERSION,
         spec_hash: spec.training_hash(),
         engine: engine.to_string(),
@@ -154,17 +135,27 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
         snapshots: BTreeMap::new(),
         knockouts: None,
     };
-    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
+    let (mut made, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let by_index = folder.join("ablations");
-    meta.snapshots.retain(|step, hash| {
+    made.snapshots.retain(|step, hash| {
         hashes.get(step) == Some(hash) && by_index.join(step_file(*step)).exists()
     });
-    keep(&mut rows, &meta.snapshots);
-    let missing = steps.iter().copied().filter(|step| !meta.snapshots.contains_key(step)).collect();
-    let of_last = steps.last().and_then(|last| hashes.get(last));
-    let knockouts_done = meta.knockouts.as_ref() == of_last
-        && (of_last.is_none() || folder.join(knockouts::FILE).exists());
-    Ok(Left { meta, rows, change: difference, hashes, missing, knockouts_done })
+    keep(&mut rows, &made.snapshots);
+    let missing = steps.iter().copied().filter(|step| !made.snapshots.contains_key(step)).collect();
+    let knockouts_done = steps.last().is_none_or(|last| {
+        made.knockouts.as_ref() == hashes.get(last) && knockouts_are_current(spec, &folder, *last)
+    });
+    Ok(Left { made, rows, change: difference, hashes, missing, knockouts_done })
+}
+
+/// Whether the table of knockouts has every ablation that would be made today, and none that is no
+/// more.
+fn knockouts_are_current(spec: &RunSpec, folder: &Path, last: u64) -> bool {
+    let Ok(rows) = read_rows::<KnockoutRow>(folder) else { return false };
+    let Ok(heads) = heads_at(folder, last) else { return false };
+    let asked = knockouts(&spec.model, &heads);
+    let found = rows.iter().map(|row| (row.name.as_str(), row.ablation.as_ref()));
+    asked.iter().map(|(name, ablation)| (*name, ablation.as_ref())).eq(found)
 }
 
 /// Whether [`ablate`] with that engine would find nothing to do.
@@ -174,10 +165,11 @@ pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
 }
 
 /// The tables that are there, if they were made as `fresh` says.
-fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<AblationRow>)> {
-    let meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
-    let same = Meta { snapshots: BTreeMap::new(), knockouts: None, ..meta.clone() } == *fresh;
-    same.then_some((meta, read_rows(folder)?))
+fn stored(folder: &Path, fresh: &AblatedFrom) -> Option<(AblatedFrom, Vec<AblationRow>)> {
+    let made: AblatedFrom = read_json(&folder.join(AblatedFrom::FILE), Stage::Ablating).ok()?;
+    let same =
+        AblatedFrom { snapshots: BTreeMap::new(), knockouts: None, ..made.clone() } == *fresh;
+    same.then_some((made, read_rows(folder).ok()?))
 }
 
 fn heads_of(config: &ModelConfig) -> impl Iterator<Item = HeadId> + use<> {

@@ -3,50 +3,17 @@
 use induction_ablation::{Downstream, HeadId, Losses};
 use induction_metrics::{loss_by_index, paired_change};
 use induction_model::ModelConfig;
+use induction_records::AblationRow;
 use ndarray::{Array2, Array4, Axis};
-use serde::{Deserialize, Serialize};
 
 use super::{
     heads_of,
     held::{Held, Under, mean},
 };
-use crate::{Error, measure::tables::Row};
+use crate::Error;
 
 /// The kinds of the sweep, in the order of the tables.
 pub(super) const KINDS: [Downstream; 2] = [Downstream::Full, Downstream::PatternPreserving];
-
-/// A line of `ablations.jsonl`: one head of one snapshot, removed by zero.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct AblationRow {
-    pub(super) step: u64,
-    pub(super) tokens: u64,
-    pub(super) layer: usize,
-    pub(super) head: usize,
-    pub(super) downstream: Downstream,
-    /// ICL score without the head minus the score with it: above 0 the head contributes (paper.md,
-    /// 2).
-    pub(super) icl_change: f64,
-    pub(super) icl_change_stderr: Option<f64>,
-    /// Mean loss without the head minus the loss with it.
-    pub(super) loss_change: f64,
-    pub(super) icl_change_by_example: Vec<f32>,
-    /// The same of the score on the same tokens.
-    pub(super) same_token_change: f64,
-    pub(super) same_token_change_stderr: Option<f64>,
-    pub(super) same_token_change_by_example: Vec<f32>,
-    /// Of each example, the product of what the removal does to its losses with what training did
-    /// to them over the [`Change`], summed over indices, in nats squared: below 0 the removal
-    /// undoes it. Empty without a change.
-    pub(super) undone_by_example: Vec<f32>,
-}
-
-impl Row for AblationRow {
-    const FILE: &'static str = "ablations.jsonl";
-
-    fn key(&self) -> [u64; 6] {
-        [self.step, self.layer as u64, self.head as u64, self.downstream as u64, 0, 0]
-    }
-}
 
 /// The rows of one snapshot, from losses under [`single_heads`] in both kinds.
 pub(super) fn sweep_rows(
@@ -89,17 +56,17 @@ pub(super) fn sweep_rows(
         .collect()
 }
 
-fn changes(with: &[f64], without: &[f64]) -> Vec<f32> {
-    with.iter().zip(without).map(|(with, without)| (without - with) as f32).collect()
+fn changes(with: &[f64], without: &[f64]) -> Vec<f64> {
+    with.iter().zip(without).map(|(with, without)| without - with).collect()
 }
 
 /// Of each example, the product of `change` with the losses' change from `clean` to `ablated`,
 /// summed over indices; all are `[example, index]`.
-fn along(change: &Array2<f32>, clean: &Array2<f32>, ablated: &Array2<f32>) -> Vec<f32> {
+fn along(change: &Array2<f32>, clean: &Array2<f32>, ablated: &Array2<f32>) -> Vec<f64> {
     let rows = change.outer_iter().zip(clean.outer_iter()).zip(ablated.outer_iter());
     rows.map(|((change, clean), ablated)| {
         let each = change.iter().zip(clean).zip(ablated);
-        each.map(|((&x, &a), &b)| f64::from(x) * (f64::from(b) - f64::from(a))).sum::<f64>() as f32
+        each.map(|((&x, &a), &b)| f64::from(x) * (f64::from(b) - f64::from(a))).sum::<f64>()
     })
     .collect()
 }
@@ -165,7 +132,7 @@ mod tests {
         let row = &rows[of];
         assert_eq!((row.layer, row.head, row.downstream), (0, 1, Downstream::Full));
         for (found, expected) in row.same_token_change_by_example.iter().zip(&expected) {
-            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
         }
         assert!((row.same_token_change - expected.iter().sum::<f64>() / 5.0).abs() < 1e-9);
         assert!(
@@ -174,7 +141,7 @@ mod tests {
         );
         // Along itself, it is its own square.
         for (found, change) in row.undone_by_example.iter().zip(change.outer_iter()) {
-            let square: f32 = change.iter().map(|x| x * x).sum();
+            let square: f64 = change.iter().map(|&x| f64::from(x * x)).sum();
             assert!(
                 (found - square).abs() < 1e-4 * square && square > 0.0,
                 "{found} is not {square}"

@@ -5,75 +5,11 @@ use std::path::Path;
 use induction_engine::Engine;
 use induction_metrics::mean_stderr;
 use induction_model::Params;
+use induction_records::{BEHAVIOURS, BehaviourScores, Prompt, PromptRow, write_json, write_rows};
 use ndarray::{Array3, ArrayView3, Axis};
-use serde::{Deserialize, Serialize};
 
-use super::{
-    maps::{Maps, write_maps},
-    prompts::{BEHAVIOURS, Prompt},
-};
-use crate::{
-    Error,
-    measure::tables::{Row, write_json, write_rows},
-};
-
-pub(super) const PROMPTS: &str = "prompts.json";
-
-/// A line of `prompts.jsonl`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct PromptRow {
-    step: u64,
-    tokens: u64,
-    #[serde(flatten)]
-    behaviour: Behaviour,
-}
-
-/// A head on the prompts of one behaviour, each share the mean over prompts of the mean over their
-/// queries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Behaviour {
-    /// `literal copying`, `translation` or `pattern matching`.
-    pub behaviour: String,
-    /// From 0.
-    pub layer: usize,
-    /// From 0.
-    pub head: usize,
-    /// Of the query's attention, what goes to right positions.
-    pub share: f64,
-    /// Over prompts; nothing of one.
-    pub share_stderr: Option<f64>,
-    /// The same with attention spread evenly over all earlier positions.
-    pub chance: f64,
-    /// Of the attention on positions of the right kind, what goes to right ones.
-    pub share_among: f64,
-    /// Over prompts; nothing of one.
-    pub share_among_stderr: Option<f64>,
-    /// The same with attention spread evenly over them.
-    pub chance_among: f64,
-    /// The same with attention spread over them by how many tokens the words before them share with
-    /// the words before the query (evenly where none shares any): what copying literally would
-    /// reach, without any pattern. Nothing but for `pattern matching`, whose answer literal copying
-    /// can guess.
-    pub literal_share_among: Option<f64>,
-    /// How many positions are judged, over all prompts.
-    pub queries: usize,
-    /// What the head adds to the right token's logit through right positions, in nats.
-    pub attribution: f64,
-    /// What it adds to it through all positions.
-    pub attribution_total: f64,
-}
-
-impl Row for PromptRow {
-    const FILE: &'static str = "prompts.jsonl";
-
-    fn key(&self) -> [u64; 6] {
-        let behaviour = BEHAVIOURS
-            .iter()
-            .position(|name| *name == self.behaviour.behaviour)
-            .unwrap_or(BEHAVIOURS.len());
-        [self.step, behaviour as u64, self.behaviour.layer as u64, self.behaviour.head as u64, 0, 0]
-    }
-}
+use super::maps::{Maps, write_maps};
+use crate::Error;
 
 /// `prompts.json`, `prompts.jsonl` and the maps of the first prompt of each behaviour.
 pub(super) fn ask(
@@ -86,20 +22,20 @@ pub(super) fn ask(
 ) -> Result<(), Error> {
     let Answers { behaviours, shown } = answers(engine, params, prompts)?;
     let mut rows: Vec<PromptRow> =
-        behaviours.into_iter().map(|behaviour| PromptRow { step, tokens, behaviour }).collect();
+        behaviours.into_iter().map(|scores| PromptRow { step, tokens, scores }).collect();
     let maps = shown
         .iter()
         .map(|(prompt, maps)| (format!(".{}", prompt.behaviour.replace(' ', "_")), maps));
     write_maps(&folder.join("maps/prompts.safetensors"), maps)?;
     let prompts: Vec<&Prompt> = shown.iter().map(|(prompt, _)| prompt).collect();
-    write_json(&folder.join(PROMPTS), &prompts)?;
-    write_rows(folder, &mut rows)
+    write_json(&folder.join(Prompt::FILE), &prompts)?;
+    Ok(write_rows(folder, &mut rows)?)
 }
 
 /// What a model's heads do on prompts.
 pub(crate) struct Answers {
     /// Every head on every behaviour.
-    pub(crate) behaviours: Vec<Behaviour>,
+    pub(crate) behaviours: Vec<BehaviourScores>,
     /// The first prompt of each behaviour.
     pub(crate) shown: Vec<(Prompt, Maps)>,
 }
@@ -128,7 +64,11 @@ pub(crate) fn answers(
 }
 
 /// Every head on the prompts of one behaviour, from [`prompt_scores`] of each.
-fn behaviours(behaviour: &str, prompts: &[&Prompt], scores: &[Array3<f64>]) -> Vec<Behaviour> {
+fn behaviours(
+    behaviour: &str,
+    prompts: &[&Prompt],
+    scores: &[Array3<f64>],
+) -> Vec<BehaviourScores> {
     let Some(one) = scores.first() else { return Vec::new() };
     let (layers, heads, _) = one.dim();
     let queries = prompts.iter().map(|prompt| prompt.asked().count()).sum();
@@ -143,7 +83,7 @@ fn behaviours(behaviour: &str, prompts: &[&Prompt], scores: &[Array3<f64>]) -> V
             mean_stderr(&scores.iter().map(|scores| scores[[layer, head, k]]).collect::<Vec<f64>>())
         };
         let ((share, share_stderr), (share_among, share_among_stderr)) = (over(0), over(2));
-        Behaviour {
+        BehaviourScores {
             behaviour: behaviour.to_string(),
             layer,
             head,
@@ -198,11 +138,12 @@ fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
 
 #[cfg(test)]
 mod tests {
+    use induction_records::Query;
     use induction_tokenizer::{BpeTokenizer, Document, Tokenizer};
     use ndarray::Array4;
 
     use super::*;
-    use crate::explore::prompts::{self, prompts};
+    use crate::explore::prompts::prompts;
 
     #[test]
     fn shares_and_chances_are_counted() {
@@ -215,7 +156,7 @@ mod tests {
             row.into_iter().enumerate().for_each(|(key, share)| attention[[0, 0, at, key]] = share);
         }
         let maps = Maps { attribution: attention.mapv(|x| 2.0 * x), attention };
-        let query = |at, targets: &[usize], among: &[usize]| prompts::Query {
+        let query = |at, targets: &[usize], among: &[usize]| Query {
             at,
             targets: targets.to_vec(),
             among: among.to_vec(),
@@ -247,7 +188,7 @@ mod tests {
     }
 
     /// A head whose attention from each judged position is `on(query)`, `[key]`.
-    fn head(prompt: &Prompt, on: &dyn Fn(&prompts::Query) -> Vec<f32>) -> Maps {
+    fn head(prompt: &Prompt, on: &dyn Fn(&Query) -> Vec<f32>) -> Maps {
         let positions = prompt.ids.len() - 1;
         let mut attention = Array4::zeros((1, 1, positions, positions));
         for query in prompt.asked() {
@@ -258,7 +199,7 @@ mod tests {
         Maps { attribution: attention.clone(), attention }
     }
 
-    fn as_found(all: &[Prompt], on: &dyn Fn(&Prompt, &prompts::Query) -> Vec<f32>) -> Behaviour {
+    fn as_found(all: &[Prompt], on: &dyn Fn(&Prompt, &Query) -> Vec<f32>) -> BehaviourScores {
         let all: Vec<&Prompt> =
             all.iter().filter(|prompt| prompt.behaviour == "pattern matching").collect();
         let scores: Vec<Array3<f64>> = all

@@ -13,24 +13,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use induction_train::{RunSpec, snapshot_folder};
-use serde::{Deserialize, Serialize};
+use induction_records::{
+    ExploredFrom, FollowedText, Prompt, PromptRow, Row, RunSpec, Stage, TextRow, read_json,
+    read_rows, step_file, write_json, write_rows,
+};
+use induction_train::snapshot_folder;
 
 use self::{
-    answers::{PROMPTS, PromptRow, ask},
+    answers::ask,
     maps::{Maps, write_maps},
     prompts::prompts,
     text::Text,
 };
 use crate::{
     Error,
-    measure::tables::{Row, keep, read_rows, write_json, write_rows},
+    measure::tables::keep,
     source::Source,
-    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes, step_file},
-    status::Stage,
+    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
+    status,
 };
 
-pub use self::answers::Behaviour;
 pub(crate) use self::answers::answers;
 
 /// Positions of the text that maps are kept of, the start token among them. A page holds the maps
@@ -42,42 +44,6 @@ const VERSION: u32 = 2;
 
 /// The same of the prompts alone, which can be put again to a run whose maps cannot be made again.
 const PROMPTS_VERSION: u32 = 1;
-
-const META: &str = "explore.json";
-
-/// `explore.json`: what the maps were made with, and from which snapshots.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Meta {
-    version: u32,
-    /// Not there before there was one.
-    #[serde(default)]
-    prompts_version: u32,
-    spec_hash: String,
-    #[serde(deserialize_with = "induction_engine::engine_name")]
-    engine: String,
-    /// Hash of the text's tokens.
-    text: String,
-    /// Hash of each snapshot's manifest, by step.
-    snapshots: BTreeMap<u64, String>,
-    /// That of the snapshot that the prompts were put to.
-    prompts: Option<String>,
-}
-
-/// A line of `text.jsonl`: the loss of each token of the text (`text.json`), from the first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct TextRow {
-    step: u64,
-    tokens: u64,
-    losses: Vec<f32>,
-}
-
-impl Row for TextRow {
-    const FILE: &'static str = "text.jsonl";
-
-    fn key(&self) -> [u64; 6] {
-        [self.step, 0, 0, 0, 0, 0]
-    }
-}
 
 /// Follows a text over every kept snapshot whose weights are there, keeps every head's maps at
 /// those whose weights will stay, and puts the prompts to the last one. `text`: a file; without one
@@ -98,17 +64,25 @@ pub fn explore(context: &RunContext<'_>, text: Option<&Path>) -> Result<(), Erro
         return Ok(());
     }
     let mut exploring = Exploring { context, text, left, folder, maps };
-    if exploring.left.meta.snapshots.is_empty() {
+    if exploring.left.made.snapshots.is_empty() {
         // Another text's maps would be taken for this one's.
         exploring.remove_maps()?;
-        exploring.left.meta.prompts = None;
+        exploring.left.made.prompts = None;
         exploring.write()?;
     }
     exploring.text.write(&exploring.folder, source)?;
     let left = &exploring.left;
-    let last = (!left.asked || left.meta.prompts.is_none()).then_some(left.last);
+    let last = (!left.asked || left.made.prompts.is_none()).then_some(left.last);
     let missing = left.missing.clone();
-    drive(context, &lease, engine.as_mut(), Stage::Exploring, &missing, last, &mut exploring)
+    drive(
+        context,
+        &lease,
+        engine.as_mut(),
+        status::Stage::Exploring,
+        &missing,
+        last,
+        &mut exploring,
+    )
 }
 
 /// The stage in work.
@@ -134,7 +108,8 @@ impl Exploring<'_> {
 
 impl OverSnapshots for Exploring<'_> {
     fn snapshot(&mut self, at: &Snapshot<'_>) -> Result<(), Error> {
-        let losses = at.engine.losses(self.text.tokens.view(), &[])?.iter().copied().collect();
+        let losses = at.engine.losses(self.text.tokens.view(), &[])?;
+        let losses = losses.iter().map(|&loss| f64::from(loss)).collect();
         self.left.rows.push(TextRow { step: at.step, tokens: at.tokens, losses });
         at.lease.check()?;
         if self.context.spec.weight_steps().contains(&at.step) {
@@ -142,7 +117,7 @@ impl OverSnapshots for Exploring<'_> {
             let found = Maps::of(at.engine, at.params, &tokens, &format!("step {}", at.step))?;
             write_maps(&self.maps.join(step_file(at.step)), [(String::new(), &found)].into_iter())?;
         }
-        self.left.meta.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
+        self.left.made.snapshots.insert(at.step, self.left.hashes[&at.step].clone());
         Ok(())
     }
 
@@ -155,19 +130,19 @@ impl OverSnapshots for Exploring<'_> {
             .map_or_else(Vec::new, |tokenizer| prompts(tokenizer, n_ctx));
         at.lease.check()?;
         ask(at.engine, at.params, &prompts, &self.folder, at.step, at.tokens)?;
-        self.left.meta.prompts = self.left.hashes.get(&at.step).cloned();
+        self.left.made.prompts = self.left.hashes.get(&at.step).cloned();
         Ok(())
     }
 
     fn write(&mut self) -> Result<(), Error> {
         write_rows(&self.folder, &mut self.left.rows)?;
-        write_json(&self.folder.join(META), &self.left.meta)
+        Ok(write_json(&self.folder.join(ExploredFrom::FILE), &self.left.made)?)
     }
 }
 
 /// What of a run is explored, and what is not.
 struct Left {
-    meta: Meta,
+    made: ExploredFrom,
     rows: Vec<TextRow>,
     /// Of every kept snapshot's manifest.
     hashes: BTreeMap<u64, String>,
@@ -180,7 +155,7 @@ struct Left {
 
 fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, Error> {
     let folder = run.join("measurements");
-    let fresh = Meta {
+    let fresh = ExploredFrom {
         version: VERSION,
         prompts_version: PROMPTS_VERSION,
         spec_hash: spec.training_hash(),
@@ -189,26 +164,26 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
         snapshots: BTreeMap::new(),
         prompts: None,
     };
-    let (mut meta, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
+    let (mut made, mut rows) = stored(&folder, &fresh).unwrap_or((fresh, Vec::new()));
     let (steps, mapped) = (spec.snapshot_steps(), spec.weight_steps());
     let hashes = manifest_hashes(run, &steps)?;
     let complete =
         |step: &u64| !mapped.contains(step) || folder.join("maps").join(step_file(*step)).exists();
-    meta.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
-    keep(&mut rows, &meta.snapshots);
+    made.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
+    keep(&mut rows, &made.snapshots);
     // Of the others the weights may be gone: they have been thinned.
     let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
     let missing = steps
         .iter()
         .copied()
-        .filter(|step| !meta.snapshots.contains_key(step) && there(step))
+        .filter(|step| !made.snapshots.contains_key(step) && there(step))
         .collect();
     let last = steps[steps.len() - 1];
-    let asked = meta.prompts.as_ref() == hashes.get(&last)
-        && [text::FILE, PROMPTS, PromptRow::FILE, "maps/prompts.safetensors"]
+    let asked = made.prompts.as_ref() == hashes.get(&last)
+        && [FollowedText::FILE, Prompt::FILE, PromptRow::FILE, "maps/prompts.safetensors"]
             .iter()
             .all(|name| folder.join(name).exists());
-    Ok(Left { meta, rows, hashes, last, missing, asked })
+    Ok(Left { made, rows, hashes, last, missing, asked })
 }
 
 /// Whether [`explore`] of the last text with that engine would find nothing to do.
@@ -219,12 +194,13 @@ pub(crate) fn is_done(spec: &RunSpec, source: &Source, run: &Path, engine: &str)
 }
 
 /// The table that is there, if it was made as `fresh` says.
-fn stored(folder: &Path, fresh: &Meta) -> Option<(Meta, Vec<TextRow>)> {
-    let mut meta: Meta = serde_json::from_slice(&fs::read(folder.join(META)).ok()?).ok()?;
-    if meta.prompts_version != fresh.prompts_version {
-        meta.prompts_version = fresh.prompts_version;
-        meta.prompts = None;
+fn stored(folder: &Path, fresh: &ExploredFrom) -> Option<(ExploredFrom, Vec<TextRow>)> {
+    let mut made: ExploredFrom =
+        read_json(&folder.join(ExploredFrom::FILE), Stage::Exploring).ok()?;
+    if made.prompts_version != fresh.prompts_version {
+        made.prompts_version = fresh.prompts_version;
+        made.prompts = None;
     }
-    let same = Meta { snapshots: BTreeMap::new(), prompts: None, ..meta.clone() } == *fresh;
-    same.then_some((meta, read_rows(folder)?))
+    let same = ExploredFrom { snapshots: BTreeMap::new(), prompts: None, ..made.clone() } == *fresh;
+    same.then_some((made, read_rows(folder).ok()?))
 }

@@ -11,46 +11,11 @@ use std::{
 };
 
 use induction_random::stream;
+use induction_records::{BEHAVIOURS, Prompt, Query};
 use induction_tokenizer::Tokenizer;
 use rand::{Rng, seq::IndexedRandom};
-use serde::{Deserialize, Serialize};
 
 use crate::source::EVALUATION_SEED;
-
-/// A behaviour's prompts, as tokens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Prompt {
-    /// `literal copying`, `translation` or `pattern matching`.
-    pub(crate) behaviour: String,
-    /// Token ids, the start token first.
-    pub(crate) ids: Vec<u32>,
-    /// Each for a reader's eyes.
-    pub(crate) tokens: Vec<String>,
-    /// Where attention is judged.
-    pub(crate) queries: Vec<Query>,
-}
-
-/// A position before something that can be known from earlier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Query {
-    /// The position that attends.
-    pub(crate) at: usize,
-    /// Where the answer can be found, ascending.
-    pub(crate) targets: Vec<usize>,
-    /// All positions of the targets' kind, right and wrong; chance is taken among these, too.
-    pub(crate) among: Vec<usize>,
-    /// Of the attention on `among`, what would go to targets if it went to each place by how many
-    /// different tokens the words before it share with the words before the query; evenly where
-    /// none shares any. Nothing where no words are marked.
-    pub(crate) literal: Option<f64>,
-}
-
-impl Prompt {
-    /// The queries that are asked: the last token is a target alone, and predicts nothing.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = &Query> {
-        self.queries.iter().filter(|query| query.at + 1 < self.ids.len())
-    }
-}
 
 /// Marked text. A mark is asked for from its second appearance of `what` on, if it is judged; its
 /// targets are the earlier marks of the same `what`, among the earlier marks of another group.
@@ -149,9 +114,6 @@ impl Marked {
         })
     }
 }
-
-/// Names of the behaviours, in the paper's order.
-pub(crate) const BEHAVIOURS: [&str; 3] = ["literal copying", "translation", "pattern matching"];
 
 /// All prompts that fit a context, behaviour by behaviour.
 pub(crate) fn prompts(tokenizer: &dyn Tokenizer, n_ctx: usize) -> Vec<Prompt> {

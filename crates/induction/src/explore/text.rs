@@ -2,30 +2,17 @@
 
 use std::{fs, path::Path};
 
+use induction_records::{FollowedText, write_json};
 use induction_tokenizer::Tokenizer;
 use ndarray::Array2;
-use serde::{Deserialize, Serialize};
 
-use crate::{Error, measure::tables::write_json, source::Source};
-
-pub(super) const FILE: &str = "text.json";
+use crate::{Error, source::Source};
 
 /// The chosen text.
 pub(super) struct Text {
     /// `[1, length + 1]`, the start token first.
     pub(super) tokens: Array2<u32>,
     name: String,
-}
-
-/// `text.json`: what the entries of `text.jsonl` are the losses of.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    /// A file, or which held-out example.
-    name: String,
-    /// Token ids without the start token.
-    ids: Vec<u32>,
-    /// Each token for a reader's eyes: its text, or its number where the data have no text.
-    tokens: Vec<String>,
 }
 
 impl Text {
@@ -61,10 +48,10 @@ impl Text {
             ids.truncate(n_ctx);
             return Ok(Self::new(file.display().to_string(), source.bos(), ids));
         }
-        let stored = || -> Option<Stored> {
-            serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
+        let stored = || -> Option<FollowedText> {
+            serde_json::from_slice(&fs::read(folder.join(FollowedText::FILE)).ok()?).ok()
         };
-        let fits = |stored: &Stored| {
+        let fits = |stored: &FollowedText| {
             (1..=n_ctx).contains(&stored.ids.len())
                 && stored
                     .ids
@@ -97,7 +84,8 @@ impl Text {
             }
             None => ids.iter().map(u32::to_string).collect(),
         };
-        write_json(&folder.join(FILE), &Stored { name: self.name.clone(), ids, tokens })
+        let text = FollowedText { name: self.name.clone(), ids, tokens };
+        Ok(write_json(&folder.join(FollowedText::FILE), &text)?)
     }
 }
 

@@ -12,13 +12,12 @@ use induction_metrics::{
     prefix_matching_literal, previous_token, role,
 };
 use induction_model::{Hook, Params};
-use induction_train::EvaluationSpec;
+use induction_records::{EvaluationSpec, HeadRow, NamedScores};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix4, Slice, concatenate};
 use rayon::prelude::*;
 
 use super::{
     direct::{DirectPath, value_logits},
-    tables::HeadRow,
     weights,
 };
 use crate::{Error, source::EVALUATION_SEED};
@@ -125,11 +124,14 @@ const MEASURES: &[Measure] = &[
     },
 ];
 
-/// Whether a head's scores have every measure of today, and none that is no more.
-pub(super) fn is_current(scores: &BTreeMap<String, Option<f64>>) -> bool {
-    let names = MEASURES.iter().flat_map(|measure| measure.names);
-    let found = scores.keys().filter_map(|name| name.strip_suffix("_10"));
-    names.copied().collect::<BTreeSet<_>>() == found.collect()
+/// Whether a head's scores have every measure of today, from activations and from weights, and none
+/// that is no more.
+pub(super) fn is_current(scores: &NamedScores) -> bool {
+    let names = MEASURES.iter().flat_map(|measure| measure.names).copied();
+    let names = names.chain(weights::MEASURES.iter().map(|measure| measure.name));
+    let told = |name: &&str| !name.ends_with("_stderr") && !name.ends_with("_10");
+    let found = scores.keys().map(String::as_str).filter(told);
+    names.collect::<BTreeSet<_>>() == found.collect()
 }
 
 /// Two tables from what `take` says of each head, example by example, from pattern, direct-path

@@ -20,12 +20,15 @@ use induction_metrics::{
     loss_by_index, loss_derivative, mean_stderr, random_token_losses,
 };
 use induction_model::{Params, write_safetensors};
-use induction_train::{EvaluationSpec, RunSpec, snapshot_folder};
+use induction_records::{
+    EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Summary, step_file,
+};
+use induction_train::snapshot_folder;
 use ndarray::{Array2, Axis};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 
-use self::tables::{CopyRow, IclRow, LossRow, Meta, RandomTokenRow, Tables};
+use self::tables::{Tables, copy_row, nothing_yet};
 use crate::{
     Error,
     bench::median,
@@ -33,12 +36,12 @@ use crate::{
     source::{EVALUATION_SEED, Source},
     stages::{
         OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model,
-        manifest_hashes, step_file,
+        manifest_hashes,
     },
     status::{Seen, Stage},
 };
 
-pub use self::{heads::Evaluators, tables::HeadRow, weights::circuits};
+pub use self::{heads::Evaluators, weights::circuits};
 
 /// What a run's snapshots are measured on: the same for all of them, and for all models of the same
 /// data and context.
@@ -111,13 +114,13 @@ impl Evaluation {
             loss_derivative(&by_index).map_err(place)?.into_iter().unzip();
         let loss = by_index.iter().sum::<f64>() / by_index.len() as f64;
         let icl_sensitivity = icl_sensitivity(&by_index).map_err(place)?;
-        let by_example = losses.mean_axis(Axis(1)).expect("n_ctx is at least 1").to_vec();
+        let by_example = losses.mean_axis(Axis(1)).expect("n_ctx is at least 1");
         tables.losses.push(LossRow {
             step,
             tokens,
             loss,
             loss_by_index: by_index,
-            by_example,
+            by_example: by_example.mapv(f64::from).to_vec(),
             derivative_index,
             d_loss_d_ln_index,
             icl_sensitivity,
@@ -132,21 +135,22 @@ impl Evaluation {
             step,
             tokens,
             icl_score: icl.score,
-            stderr: icl.stderr.unwrap_or(0.0),
-            by_example: single(&by_example),
+            stderr: icl.stderr,
+            by_example,
             same_token_score,
-            same_token_stderr: same_token_stderr.unwrap_or(0.0),
-            same_token_by_example: single(&same_token),
+            same_token_stderr,
+            same_token_by_example: same_token,
             same_token_by_index: self.same.by_index(losses.view(), fresh.view()).map_err(place)?,
             late_slope: slopes.iter().sum::<f64>() / slopes.len() as f64,
-            late_slope_by_example: single(&slopes),
+            late_slope_by_example: slopes,
         });
 
         let split = copy_split(losses.view(), self.held_out.view()).map_err(place)?;
-        tables.copies.push(CopyRow::new(step, tokens, &split));
+        tables.copies.push(copy_row(step, tokens, &split));
 
         let random = random_token_losses(losses.view(), EVALUATION_SEED).map_err(place)?;
-        let mean = random.iter().map(|&loss| f64::from(loss)).sum::<f64>() / random.len() as f64;
+        let random: Vec<f64> = random.into_iter().map(f64::from).collect();
+        let mean = random.iter().sum::<f64>() / random.len() as f64;
         tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
 
         let circuits = circuits(engine.config(), params).map_err(place)?;
@@ -244,7 +248,7 @@ impl OverSnapshots for Measuring<'_> {
         at.lease.check()?;
         let bytes = write_safetensors([("losses".to_string(), &losses.into_dyn())]);
         induction_files::write_atomic(&path, &bytes).map_err(Error::io(path))?;
-        self.tables.meta.snapshots.insert(at.step, self.hashes[&at.step].clone());
+        self.tables.made.snapshots.insert(at.step, self.hashes[&at.step].clone());
         Ok(())
     }
 
@@ -270,14 +274,14 @@ struct Left {
 
 fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let folder = run.join("measurements");
-    let fresh = Meta::new(spec.training_hash(), engine.to_string(), spec.evaluation.clone());
+    let fresh = nothing_yet(spec.training_hash(), engine.to_string(), spec.evaluation.clone());
     let mut tables = Tables::read(&folder, fresh);
     let steps = spec.snapshot_steps();
     let hashes = manifest_hashes(run, &steps)?;
     tables.keep_only(&hashes);
     let losses = folder.join("losses");
     let there = |step: &u64| {
-        tables.meta.snapshots.contains_key(step) && losses.join(step_file(*step)).exists()
+        tables.made.snapshots.contains_key(step) && losses.join(step_file(*step)).exists()
     };
     let missing: Vec<u64> = steps.into_iter().filter(|step| !there(step)).collect();
     // Tables of an earlier build may have no Parquet beside them.
@@ -286,7 +290,7 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
         tables::FILES.iter().all(|table| folder.join(table).with_extension("parquet").exists());
     #[cfg(not(feature = "parquet"))]
     let complete = true;
-    let done = missing.is_empty() && complete && folder.join(summary::FILE).exists();
+    let done = missing.is_empty() && complete && folder.join(Summary::FILE).exists();
     Ok(Left { tables, hashes, missing, done })
 }
 
@@ -355,7 +359,7 @@ impl Probe {
     /// The engine's and the metrics'.
     pub fn time(&self, engine: &dyn Engine, params: &Params) -> Result<(), Error> {
         let name = engine.name().to_string();
-        let fresh = Meta::new(String::new(), name, self.evaluation_spec.clone());
+        let fresh = nothing_yet(String::new(), name, self.evaluation_spec.clone());
         let mut tables = Tables::new(fresh);
         self.evaluation.measure(engine, params, 0, 0, &mut tables).map(|_| ())
     }
@@ -390,7 +394,8 @@ pub fn time_measure(
     let (config, params) = load_finite_model(&snapshot_folder(run, step))?;
     let engine = device.open(&config, &params)?;
     let evaluation = Evaluation::new(&spec.evaluation, source)?;
-    let fresh = Meta::new(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
+    let fresh =
+        nothing_yet(spec.training_hash(), engine.name().to_string(), spec.evaluation.clone());
     let place = |source| Error::Metric { place: format!("step {step}"), source };
     let (mut whole, mut weights) = (Vec::new(), Vec::new());
     // The first warms up.
@@ -415,10 +420,6 @@ pub fn time_measure(
         snapshot_s: median(whole),
         weights_s: median(weights),
     })
-}
-
-pub(crate) fn single(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&value| value as f32).collect()
 }
 
 /// The inputs of the first `count` examples, `[count, n_ctx]`.

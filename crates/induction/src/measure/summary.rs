@@ -3,72 +3,18 @@
 use std::path::Path;
 
 use induction_metrics::{
-    Bump, CopyingCeiling, IclIndices, Mixture, StepConfig, StepFit, change_point, find_step,
-    half_time, icl_score, loss_bumps, loss_by_index, predicted_onset, smoothed,
+    IclIndices, Mixture, StepConfig, change_point, find_step, half_time, icl_score, loss_bumps,
+    loss_by_index, predicted_onset, smoothed,
 };
 use induction_model::Params;
-use induction_train::RunSpec;
+use induction_records::{BestHead, CeilingOfText, RunSpec, Summary, write_json};
 use ndarray::ArrayView2;
-use serde::Serialize;
 
-use super::{
-    Evaluation,
-    tables::{Tables, write_json},
-    weights::ceiling as ceiling_of_copying,
-};
+use super::{Evaluation, tables::Tables, weights::ceiling as ceiling_of_copying};
 use crate::{Error, source::Source};
-
-pub(super) const FILE: &str = "summary.json";
 
 /// Departures from convexity that are told; the rest are smaller.
 const BUMPS: usize = 3;
-
-#[derive(Serialize)]
-struct Summary {
-    /// The step that the same-token ICL score makes; between its 10 % and 90 % points lies the
-    /// phase-change window (paper.md, 2.1). How well it is known over examples, the report says.
-    window: Option<StepFit>,
-    /// Why there is none.
-    no_window: Option<String>,
-    /// Where the held-out loss, smoothed, lies above its convex envelope; the deepest first.
-    loss_bumps: Vec<Bump>,
-    /// The head that ends with the highest prefix matching.
-    best_head: BestHead,
-    /// Training tokens at which in-context learning begins: the window's start.
-    observed_onset_tokens: Option<f64>,
-    /// The same by the published law 10^5.7 sqrt(batch x context).
-    predicted_onset_tokens: f64,
-    ceiling: Ceiling,
-    /// What heads of the last snapshot can be expected to score of the copying measure.
-    copying_ceiling: CopyingCeiling,
-    /// How often each token of the text was read, on average; nothing for endless data.
-    passes: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct BestHead {
-    layer: usize,
-    head: usize,
-    prefix_matching: f64,
-    /// Training tokens at which its prefix matching is half of its last value.
-    half_time_tokens: Option<f64>,
-    /// Training tokens of the first snapshot after the single change in mean that explains its
-    /// prefix matching best.
-    change_point_tokens: Option<u64>,
-}
-
-/// What a mixture of a bigram model and in-context matches reaches on the evaluation examples
-/// (paper.md, 9: Q2).
-#[derive(Serialize)]
-struct Ceiling {
-    loss: f64,
-    icl_score: f64,
-    stderr: Option<f64>,
-    loss_by_index: Vec<f64>,
-    /// The bigram model alone.
-    bigram_loss: f64,
-    bigram_icl_score: f64,
-}
 
 pub(super) fn write(
     folder: &Path,
@@ -80,7 +26,7 @@ pub(super) fn write(
 ) -> Result<(), Error> {
     let place = |source| Error::Metric { place: folder.display().to_string(), source };
     let summary = summarise(spec, source, evaluation, tables, last).map_err(place)?;
-    write_json(&folder.join(FILE), &summary)
+    Ok(write_json(&folder.join(Summary::FILE), &summary)?)
 }
 
 fn summarise(
@@ -154,13 +100,13 @@ fn ceiling(
     source: &Source,
     examples: ArrayView2<u32>,
     indices: &IclIndices,
-) -> induction_metrics::Result<Ceiling> {
+) -> induction_metrics::Result<CeilingOfText> {
     let (training, windows) = source.training_sample();
     let mixture = Mixture::fit(spec.model.d_vocab, &training, windows.view())?;
     let (losses, bigram) = (mixture.losses(examples)?, mixture.bigram_losses(examples)?);
     let icl = icl_score(losses.view(), indices)?;
     let by_index = loss_by_index(losses.view())?;
-    Ok(Ceiling {
+    Ok(CeilingOfText {
         loss: by_index.mean().unwrap_or(f64::NAN),
         icl_score: icl.score,
         stderr: icl.stderr,

@@ -4,10 +4,9 @@ use induction_metrics::{
     BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall,
 };
 use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
+use induction_records::CompositionRow;
 use ndarray::{Array2, ArrayView, ArrayView1, ArrayView2, Axis, Dimension, Ix1, Ix2, Ix3};
 use rayon::prelude::*;
-
-use super::tables::CompositionRow;
 
 /// A head's measures by name.
 pub(super) type Scores = Vec<(&'static str, Option<f64>)>;
@@ -62,6 +61,58 @@ pub(super) fn ceiling(
     copying_ceiling(w_e.view(), w_u.view(), config.d_head, &samples)
 }
 
+/// A head, and what its measures are taken from.
+pub(super) struct OfHead<'a> {
+    params: &'a Params,
+    circuits: &'a Circuits,
+    /// Of every position, `[pos, d_model]`.
+    positions: ArrayView2<'a, f64>,
+    /// Each head's previous-token score, `[layer][head]`.
+    previous: &'a [Vec<f64>],
+    layer: usize,
+    head: usize,
+}
+
+/// A measure of a head that is taken from weights.
+pub(super) struct WeightMeasure {
+    pub(super) name: &'static str,
+    take: fn(&OfHead<'_>) -> induction_metrics::Result<Option<f64>>,
+}
+
+pub(super) const MEASURES: &[WeightMeasure] = &[
+    WeightMeasure {
+        name: "ov_copying",
+        take: |of| of.circuits.ov_copying(of.layer, of.head).map(Some),
+    },
+    WeightMeasure {
+        name: "qk_trace",
+        take: |of| of.circuits.qk_trace(of.layer, of.head, of.previous),
+    },
+    WeightMeasure { name: "previous_position_recall", take: positional_recall },
+    WeightMeasure {
+        name: "k_composition_recall",
+        take: |of| of.circuits.k_composition_recall(of.layer, of.head, of.previous),
+    },
+    WeightMeasure {
+        name: "ov_copy_recall",
+        take: |of| of.circuits.ov_copy_recall(of.layer, of.head).map(Some),
+    },
+];
+
+fn positional_recall(of: &OfHead<'_>) -> induction_metrics::Result<Option<f64>> {
+    let weight = |name: &str| {
+        let w = get::<Ix3>(of.params, &format!("blocks.{}.attn.{name}", of.layer))
+            .index_axis_move(Axis(0), of.head);
+        w.mapv(f64::from)
+    };
+    let smear = of
+        .params
+        .get(&format!("blocks.{}.attn.smear_alpha", of.layer))
+        .map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[[of.head]])).exp()));
+    let (queries, keys) = (weight("W_Q"), weight("W_K"));
+    previous_position_recall(queries.view(), keys.view(), of.positions, smear).map(Some)
+}
+
 /// `[layer][head]`; `previous` is each head's previous-token score.
 pub(super) fn scores(
     config: &ModelConfig,
@@ -71,27 +122,9 @@ pub(super) fn scores(
 ) -> induction_metrics::Result<Vec<Vec<Scores>>> {
     let positions = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
     let of_head = |(layer, head): (usize, usize)| -> induction_metrics::Result<Scores> {
-        let weight = |name: &str| {
-            let w = get::<Ix3>(params, &format!("blocks.{layer}.attn.{name}"))
-                .index_axis_move(ndarray::Axis(0), head);
-            w.mapv(f64::from)
-        };
-        let smear = params
-            .get(&format!("blocks.{layer}.attn.smear_alpha"))
-            .map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[[head]])).exp()));
-        let positional = previous_position_recall(
-            weight("W_Q").view(),
-            weight("W_K").view(),
-            positions.view(),
-            smear,
-        )?;
-        Ok(vec![
-            ("ov_copying", Some(circuits.ov_copying(layer, head)?)),
-            ("qk_trace", circuits.qk_trace(layer, head, previous)?),
-            ("previous_position_recall", Some(positional)),
-            ("k_composition_recall", circuits.k_composition_recall(layer, head, previous)?),
-            ("ov_copy_recall", Some(circuits.ov_copy_recall(layer, head)?)),
-        ])
+        let positions = positions.view();
+        let of = OfHead { params, circuits, positions, previous, layer, head };
+        MEASURES.iter().map(|measure| Ok((measure.name, (measure.take)(&of)?))).collect()
     };
     let places: Vec<(usize, usize)> =
         (0..config.n_layers).flat_map(|l| (0..config.n_heads).map(move |h| (l, h))).collect();

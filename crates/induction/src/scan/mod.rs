@@ -9,6 +9,7 @@ mod whole;
 use std::path::{Path, PathBuf};
 
 use induction_model::Hook;
+use induction_records::HeadRow;
 use induction_train::{list_snapshots, snapshot_folder};
 use ndarray::Array2;
 use serde::Serialize;
@@ -16,13 +17,13 @@ use serde::Serialize;
 use crate::{
     Error,
     device::Device,
-    measure::{Evaluators, HeadRow, circuits},
+    measure::{Evaluators, circuits},
 };
 
 pub use self::{
-    opened::{Facts, Opened, open},
+    opened::{Opened, open},
     time::{ScanTiming, time_scan},
-    whole::{ModelScan, Settings, scan_model, scan_models, write_page},
+    whole::{Settings, scan_model, scan_models, write_page},
 };
 
 /// Examples of each head evaluator, as in the paper.

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use induction_engine::Engine;
 use induction_model::{ModelConfig, Params, pretrained};
+use induction_records::{ModelFacts, RunSpec};
 use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
-use induction_train::RunSpec;
-use serde::{Deserialize, Serialize};
 
 use super::{find_snapshot, hub::name_in_cache};
 use crate::{
@@ -16,40 +15,10 @@ use crate::{
     stages::load_finite_model,
 };
 
-/// What a scan says of the model itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Facts {
-    /// The file's or folder's name.
-    pub name: String,
-    /// Its kind: `llama`, `gpt2`, ..., `induction` for one of ours.
-    pub family: String,
-    /// The encodings of its weights.
-    pub encoding: String,
-    /// Blocks.
-    pub n_layers: usize,
-    /// Query heads a layer.
-    pub n_heads: usize,
-    /// Heads that keys and values have.
-    pub n_key_value_heads: usize,
-    /// Width of the residual stream.
-    pub d_model: usize,
-    /// Width of a head.
-    pub d_head: usize,
-    /// Hidden width of the MLP, 0 without.
-    pub d_mlp: usize,
-    /// Tokens.
-    pub d_vocab: usize,
-    /// Longest sequence.
-    pub n_ctx: usize,
-    /// Learned scalars.
-    pub n_params: usize,
-}
-
 /// A model with all that a scan needs of it.
 pub struct Opened {
     /// What it is.
-    pub facts: Facts,
+    pub facts: ModelFacts,
     pub(super) config: ModelConfig,
     pub(super) params: Params,
     pub(super) tokenizer: Result<Box<dyn Tokenizer>, String>,
@@ -198,8 +167,8 @@ fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Er
     }
 }
 
-fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> Facts {
-    Facts {
+fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> ModelFacts {
+    ModelFacts {
         name,
         family: family.to_string(),
         encoding: encoding.to_string(),
@@ -211,7 +180,7 @@ fn facts(config: &ModelConfig, name: String, family: &str, encoding: &str) -> Fa
         d_mlp: config.d_mlp,
         d_vocab: config.d_vocab,
         n_ctx: config.n_ctx,
-        n_params: config.n_params(),
+        n_params: config.n_params() as u64,
     }
 }
 

@@ -3,11 +3,9 @@
 use std::fmt::Write;
 
 use induction_metrics::RoleThresholds;
+use induction_records::{ModelScan, RemovedKind, ScanHead};
 
-use super::{
-    Scan,
-    whole::{Head, ModelScan},
-};
+use super::Scan;
 
 /// Heads in the table.
 const ROWS: usize = 12;
@@ -63,7 +61,7 @@ pub fn of_models(scans: &[ModelScan]) -> String {
     }
 }
 
-fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a Head {
+fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a ScanHead {
     scan.heads
         .iter()
         .max_by(|a, b| a.score(name).total_cmp(&b.score(name)))
@@ -82,7 +80,7 @@ fn of_model(scan: &ModelScan) -> String {
         "{}: {}, {layers} of {} heads, d_model {}, {params} parameters ({})\n\n",
         m.name, m.family, m.n_heads, m.d_model, m.encoding
     );
-    let mut heads: Vec<&Head> = scan.heads.iter().collect();
+    let mut heads: Vec<&ScanHead> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
     text += "layer head  prefix matching  induction pattern  copying  previous token  depth\n";
     for head in heads.iter().take(ROWS) {
@@ -116,9 +114,9 @@ fn of_model(scan: &ModelScan) -> String {
     );
     for removed in scan.ablation.iter().flat_map(|ablation| &ablation.sets) {
         let what = match removed.kind {
-            "induction" => "these heads",
-            "matched" => "as many others of the same layers",
-            _ => "as many others of any layer",
+            RemovedKind::Induction => "these heads",
+            RemovedKind::Matched => "as many others of the same layers",
+            RemovedKind::Any => "as many others of any layer",
         };
         let icl = removed.icl.map_or_else(String::new, |icl| format!("; ICL score {icl:+.3}"));
         let _ = writeln!(
@@ -134,9 +132,7 @@ fn of_model(scan: &ModelScan) -> String {
         let _ = writeln!(
             text,
             "ICL score on {} windows of {}: {:+.3}{error} nats",
-            icl.windows(),
-            icl.text(),
-            icl.score
+            icl.examples, icl.text, icl.score
         );
     }
     for name in ["literal copying", "translation", "pattern matching"] {

@@ -1,33 +1,29 @@
 //! Everything that is measured of a model that is there: `scan.json` (docs/FORMATS.md).
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
-    IclIndices, PrefixMatchingSample, Role, RoleThresholds, icl_by_example, icl_score,
-    loss_by_index, paired_change,
+    IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score, loss_by_index,
+    paired_change,
+};
+use induction_records::{
+    BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
+    RemovedKind, RepeatedLosses, ScanHead, ShownHead, ShownPrompt, write_json,
 };
 use induction_tokenizer::{Tokenizer, corpus};
-use induction_train::EvaluationSpec;
 use ndarray::{Array2, Axis};
 use rand::seq::SliceRandom;
-use serde::Serialize;
 
-use super::opened::{Facts, Opened};
+use super::opened::Opened;
 use crate::{
     Error,
     device::Device,
-    explore::{Behaviour, answers, prompts::prompts},
-    measure::{Evaluators, HeadRow},
+    explore::{answers, prompts::prompts},
+    measure::Evaluators,
     source::EVALUATION_SEED,
 };
-
-/// Raised whenever a definition here changes.
-const VERSION: u32 = 2;
-
-/// The file's name.
-const FILE: &str = "scan.json";
 
 /// Tokens of the block that is repeated once, for the losses of the first and the second copy.
 const BLOCK: usize = 50;
@@ -53,136 +49,6 @@ pub struct Settings {
     /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the
     /// order of its merges, so the low ones are the common ones.
     pub ids_below: Option<usize>,
-}
-
-/// `scan.json`.
-#[derive(Debug, Serialize)]
-pub struct ModelScan {
-    version: u32,
-    /// The model.
-    pub model: Facts,
-    engine: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ids_below: Option<usize>,
-    /// Every head.
-    pub heads: Vec<Head>,
-    /// Losses on repeated random tokens.
-    pub repeated: Repeated,
-    /// In-context learning on a text.
-    pub icl: Option<Icl>,
-    /// Without its induction heads.
-    pub ablation: Option<Ablation>,
-    /// Every head on argument 4's prompts; empty without a tokenizer.
-    pub behaviours: Vec<Behaviour>,
-    shown: Vec<Shown>,
-}
-
-/// One head's scores.
-#[derive(Debug, Serialize)]
-pub struct Head {
-    /// From 0.
-    pub layer: usize,
-    /// From 0.
-    pub head: usize,
-    /// What it is.
-    pub role: Role,
-    /// Every measure by its name.
-    #[serde(flatten)]
-    pub scores: BTreeMap<String, Option<f64>>,
-}
-
-impl Head {
-    /// A measure by name; NaN if the head has none.
-    pub fn score(&self, name: &str) -> f64 {
-        self.scores.get(name).copied().flatten().unwrap_or(f64::NAN)
-    }
-}
-
-/// Losses in nats on `[start, block, the block again]`, means over examples.
-#[derive(Debug, Serialize)]
-pub struct Repeated {
-    examples: usize,
-    block: usize,
-    /// Of the first copy.
-    pub first: f64,
-    first_stderr: Option<f64>,
-    /// Of the second, but for its first token, which nothing foretells.
-    pub second: f64,
-    second_stderr: Option<f64>,
-    by_position: Vec<f64>,
-}
-
-/// In-context learning on windows of a text.
-#[derive(Debug, Serialize)]
-pub struct Icl {
-    text: String,
-    examples: usize,
-    length: usize,
-    early: usize,
-    late: usize,
-    half_width: usize,
-    /// Loss at the late index less that at the early one, nats.
-    pub score: f64,
-    /// Over examples.
-    pub stderr: Option<f64>,
-    by_example: Vec<f64>,
-    loss: f64,
-    by_index: Vec<f64>,
-}
-
-impl Icl {
-    /// How many windows.
-    pub fn windows(&self) -> usize {
-        self.examples
-    }
-
-    /// The text's name.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
-/// What is lost without some heads.
-#[derive(Debug, Serialize)]
-pub struct Ablation {
-    /// The induction heads first.
-    pub sets: Vec<Removed>,
-}
-
-/// A set of heads removed (their outputs zero, everything above free to change).
-#[derive(Debug, Serialize)]
-pub struct Removed {
-    /// `induction`; `matched`: as many random others of the same layers; `any`: as many random
-    /// others.
-    pub kind: &'static str,
-    /// `[layer, head]` of each.
-    pub heads: Vec<[usize; 2]>,
-    /// Loss of the first copy of repeated random tokens, nats.
-    pub first: f64,
-    /// Of the second.
-    pub second: f64,
-    /// By how much the second rises.
-    pub second_change: f64,
-    /// Over examples, paired.
-    pub second_change_stderr: Option<f64>,
-    /// The ICL score; of the induction heads and the first of each other kind, where there is a
-    /// text.
-    pub icl: Option<f64>,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    behaviour: String,
-    tokens: Vec<String>,
-    heads: Vec<ShownHead>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownHead {
-    layer: usize,
-    head: usize,
-    /// Row `i` has the attention on `0..=i`, in 255ths.
-    attention: Vec<Vec<u8>>,
 }
 
 /// Measures a model. `say` is told what comes next.
@@ -240,9 +106,7 @@ pub fn scan_model(
     let shown = answers.shown.iter().map(|(prompt, maps)| {
         let mut wanted = top(&heads, SHOWN);
         let of = answers.behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
-        let best = of
-            .max_by(|a, b| a.share.total_cmp(&b.share))
-            .map(|row| HeadId { layer: row.layer, head: row.head });
+        let best = of.max_by(|a, b| a.share.total_cmp(&b.share)).map(BehaviourScores::id);
         wanted.extend(best.filter(|best| !wanted.contains(best)));
         let attention = |HeadId { layer, head }: HeadId| {
             let map = maps.attention.index_axis(Axis(0), layer);
@@ -257,14 +121,14 @@ pub fn scan_model(
             ShownHead { layer, head, attention: (0..map.nrows()).map(row).collect() }
         };
         let tokens = prompt.tokens[..maps.attention.dim().2].to_vec();
-        Shown {
+        ShownPrompt {
             behaviour: prompt.behaviour.clone(),
             tokens,
             heads: wanted.into_iter().map(attention).collect(),
         }
     });
     Ok(ModelScan {
-        version: VERSION,
+        version: ModelScan::VERSION,
         engine: engine.name().to_string(),
         ids_below: settings.ids_below,
         repeated,
@@ -274,7 +138,7 @@ pub fn scan_model(
         behaviours: answers.behaviours,
         heads: heads
             .into_iter()
-            .map(|HeadRow { layer, head, role, scores, .. }| Head { layer, head, role, scores })
+            .map(|HeadRow { layer, head, role, scores, .. }| ScanHead { layer, head, role, scores })
             .collect(),
         model: opened.facts,
     })
@@ -298,7 +162,7 @@ pub fn scan_models(
             let folder =
                 if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
             induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
-            crate::measure::tables::write_json(&folder.join(FILE), &scan)?;
+            write_json(&folder.join(ModelScan::FILE), &scan)?;
         }
         scans.push(scan);
     }
@@ -310,11 +174,11 @@ pub fn scan_models(
 /// # Errors
 /// The report's, and a file that cannot be written.
 pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
-    let parsed = scans.iter().map(|scan| {
-        let text = serde_json::to_string(scan).expect("results serialize");
-        Ok(induction_report::parse_scan(&text, Path::new(FILE), scan.model.name.clone())?)
-    });
-    let page = induction_report::scan_page(&parsed.collect::<Result<Vec<_>, Error>>()?);
+    let scans: Vec<_> = scans
+        .iter()
+        .map(|scan| induction_report::scan_of(scan.clone(), scan.model.name.clone()))
+        .collect();
+    let page = induction_report::scan_page(&scans);
     induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
 }
 
@@ -341,7 +205,7 @@ fn heads(
     engine: &dyn Engine,
     opened: &Opened,
     examples: usize,
-    asked: &[crate::explore::prompts::Prompt],
+    asked: &[Prompt],
 ) -> Result<Vec<HeadRow>, Error> {
     let evaluation = evaluation(opened, examples);
     let mut ids: Vec<u32> =
@@ -394,11 +258,11 @@ fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
 }
 
-fn repeated(losses: &Array2<f32>) -> Result<Repeated, Error> {
+fn repeated(losses: &Array2<f32>) -> Result<RepeatedLosses, Error> {
     let [first, second] = copies(losses).map(|copy| mean_and_error(&copy));
     let by_position = loss_by_index(losses.view())
         .map_err(|source| Error::Metric { place: "losses".into(), source })?;
-    Ok(Repeated {
+    Ok(RepeatedLosses {
         examples: losses.nrows(),
         block: losses.ncols() / 2,
         first: first.0,
@@ -459,14 +323,14 @@ fn in_context(
     text: &str,
     windows: &Array2<u32>,
     engine: &dyn Engine,
-) -> Result<(Icl, IclIndices), Error> {
+) -> Result<(IclOnText, IclIndices), Error> {
     let place = |source| Error::Metric { place: text.to_string(), source };
     let length = windows.ncols() - 1;
     let indices = IclIndices::for_context(length).map_err(place)?;
     let losses = engine.losses(windows.view(), &[])?;
     let score = icl_score(losses.view(), &indices).map_err(place)?;
     let by_index = loss_by_index(losses.view()).map_err(place)?.to_vec();
-    let icl = Icl {
+    let icl = IclOnText {
         text: text.to_string(),
         examples: windows.nrows(),
         length,
@@ -486,7 +350,7 @@ fn in_context(
 fn top(heads: &[HeadRow], count: usize) -> Vec<HeadId> {
     let mut sorted: Vec<&HeadRow> = heads.iter().collect();
     sorted.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
-    sorted.into_iter().take(count).map(|row| HeadId { layer: row.layer, head: row.head }).collect()
+    sorted.into_iter().take(count).map(HeadRow::id).collect()
 }
 
 /// Removes all heads that match prefixes (above the limit that roles have), then as many random
@@ -497,19 +361,20 @@ fn without(
     repeats: &Array2<u32>,
     clean: &Array2<f32>,
     text: Option<(&Array2<u32>, IclIndices)>,
-) -> Result<Option<Ablation>, Error> {
+) -> Result<Option<Removals>, Error> {
     let limit = RoleThresholds::default().prefix_matching;
     let matches = |row: &&HeadRow| row.score("prefix_matching") > limit;
-    let id = |row: &HeadRow| HeadId { layer: row.layer, head: row.head };
-    let mut studied: Vec<HeadId> = heads.iter().filter(matches).map(id).collect();
-    let pool: Vec<HeadId> = heads.iter().filter(|row| !matches(row)).map(id).collect();
+    let mut studied: Vec<HeadId> = heads.iter().filter(matches).map(HeadRow::id).collect();
+    let pool: Vec<HeadId> = heads.iter().filter(|row| !matches(row)).map(HeadRow::id).collect();
     studied.sort();
     if studied.is_empty() {
         return Ok(None);
     }
-    let mut sets = vec![("induction", studied.clone())];
+    let mut sets = vec![(RemovedKind::Induction, studied.clone())];
     let controls = control_sets(&studied, &pool, CONTROLS, EVALUATION_SEED);
-    sets.extend(controls.into_iter().filter(|set| set.matched).map(|set| ("matched", set.heads)));
+    sets.extend(
+        controls.into_iter().filter(|set| set.matched).map(|set| (RemovedKind::Matched, set.heads)),
+    );
     for draw in 0..CONTROLS as u64 {
         let mut any = pool.clone();
         any.shuffle(&mut induction_random::stream(
@@ -520,7 +385,7 @@ fn without(
         any.truncate(studied.len());
         any.sort();
         if any.len() == studied.len() {
-            sets.push(("any", any));
+            sets.push((RemovedKind::Any, any));
         }
     }
     let interventions: Vec<Vec<Intervention>> = sets
@@ -540,7 +405,7 @@ fn without(
     for ((kind, heads), set) in sets.iter().zip(&interventions) {
         let losses = engine.losses(repeats.view(), set)?;
         let [first, second] = copies(&losses);
-        let place = |source| Error::Metric { place: format!("without {kind} heads"), source };
+        let place = |source| Error::Metric { place: format!("without heads ({kind:?})"), source };
         let (second_change, second_change_stderr) =
             paired_change(&whole, &second).map_err(place)?;
         let icl = match &text {
@@ -551,8 +416,8 @@ fn without(
             _ => None,
         };
         seen.push(*kind);
-        removed.push(Removed {
-            kind,
+        removed.push(RemovedHeads {
+            kind: *kind,
             heads: heads.iter().map(|head| [head.layer, head.head]).collect(),
             first: mean_and_error(&first).0,
             second: mean_and_error(&second).0,
@@ -561,5 +426,5 @@ fn without(
             icl,
         });
     }
-    Ok(Some(Ablation { sets: removed }))
+    Ok(Some(Removals { sets: removed }))
 }

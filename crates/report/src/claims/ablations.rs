@@ -1,9 +1,11 @@
 //! The claims about what heads cause: removed, replaced by simple patterns, cut from each other,
 //! clamped in training.
 
+use induction_records::{Ablation, Downstream, HeadId, IdealPattern, KnockoutRow, Reads};
+
 use super::{INDUCTION_HEAD_ABOVE, missing, need};
 use crate::cast::{Cast, HeadKind, Part, Player, THREE, TWO, TWO_GIVEN, TWO_MLP, TWO_WITHOUT};
-use crate::load::{AblationPoint, Downstream, HeadName, Knockout};
+use crate::load::AblationPoint;
 use crate::text::{number, percent, tokens};
 
 const PLOTTED: Downstream = Downstream::PatternPreserving;
@@ -46,19 +48,19 @@ fn no_induction_head(player: &Player<'_>) -> String {
     format!("No head of the {} ends above {}.", player.part.run(), number(INDUCTION_HEAD_ABOVE))
 }
 
-fn names<'a>(heads: impl IntoIterator<Item = &'a HeadName>) -> String {
+fn names<'a>(heads: impl IntoIterator<Item = &'a HeadId>) -> String {
     heads.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What each head contributes to the same-token amount of ICL, in nats, split by what the heads
 /// are.
 struct Effects {
-    induction: Vec<(HeadName, f64)>,
-    others: Vec<(HeadName, f64)>,
+    induction: Vec<(HeadId, f64)>,
+    others: Vec<(HeadId, f64)>,
 }
 
 impl Effects {
-    fn new(player: &Player<'_>, effects: Vec<(HeadName, f64)>) -> Self {
+    fn new(player: &Player<'_>, effects: Vec<(HeadId, f64)>) -> Self {
         let (induction, others) =
             effects.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
         Self { induction, others }
@@ -75,10 +77,11 @@ impl Effects {
     /// The same where a head is replaced by its mean, or by what it writes in another example.
     fn filled(player: &Player<'_>, fill: &str) -> Option<Self> {
         let clean = player.knockout_score(player.run.knockout("clean").next()?);
-        let of = player.run.knockout(fill).filter(|knockout| knockout.downstream == Some(PLOTTED));
+        let of =
+            player.run.knockout(fill).filter(|knockout| knockout.downstream() == Some(PLOTTED));
         let effects: Vec<_> = of
             .filter_map(|knockout| {
-                Some((*knockout.heads.first()?, player.knockout_score(knockout) - clean))
+                Some((*knockout.heads().first()?, player.knockout_score(knockout) - clean))
             })
             .collect();
         (!effects.is_empty()).then(|| Self::new(player, effects))
@@ -88,13 +91,13 @@ impl Effects {
     /// among them that take from it included; where together they contribute nothing, all of it is
     /// the induction heads'.
     fn share(&self) -> Option<f64> {
-        let sum = |heads: &[(HeadName, f64)]| heads.iter().map(|(_, effect)| effect).sum::<f64>();
+        let sum = |heads: &[(HeadId, f64)]| heads.iter().map(|(_, effect)| effect).sum::<f64>();
         let (induction, others) = (sum(&self.induction), sum(&self.others));
         (induction > 0.0).then(|| induction / (induction + others.max(0.0)))
     }
 
     fn show(&self) -> String {
-        let each = |heads: &[(HeadName, f64)]| {
+        let each = |heads: &[(HeadId, f64)]| {
             heads
                 .iter()
                 .map(|(head, effect)| format!("{head} {effect:+.3}"))
@@ -221,7 +224,7 @@ fn along(player: &Player<'_>) -> Option<(Vec<f64>, Vec<f64>)> {
     let along = player.before_after(PLOTTED, player.run.ablations.last()?)?;
     let (induction, others): (Vec<_>, Vec<_>) =
         along.into_iter().partition(|(head, _)| player.kind(*head) == HeadKind::Induction);
-    let values = |heads: Vec<(HeadName, f64)>| heads.into_iter().map(|(_, along)| along).collect();
+    let values = |heads: Vec<(HeadId, f64)>| heads.into_iter().map(|(_, along)| along).collect();
     Some((values(induction), values(others)))
 }
 
@@ -257,13 +260,13 @@ pub(super) fn undoing_in_words(cast: &Cast<'_>) -> String {
 }
 
 /// The share of the amount of ICL that is lost under a knockout.
-fn lost(player: &Player<'_>, knockout: &Knockout) -> Option<f64> {
+fn lost(player: &Player<'_>, knockout: &KnockoutRow) -> Option<f64> {
     let clean = player.knockout_score(player.run.knockout("clean").next()?);
     (clean < 0.0).then(|| (player.knockout_score(knockout) - clean) / -clean)
 }
 
 fn lost_under(player: &Player<'_>, name: &str, downstream: Downstream) -> Vec<f64> {
-    let of = player.run.knockout(name).filter(|knockout| knockout.downstream == Some(downstream));
+    let of = player.run.knockout(name).filter(|knockout| knockout.downstream() == Some(downstream));
     of.filter_map(|knockout| lost(player, knockout)).collect()
 }
 
@@ -327,79 +330,87 @@ pub(super) fn sets_in_words(cast: &Cast<'_>) -> String {
     };
     format!(
         "Share of the same-token amount of ICL that is lost at the last snapshot; induction heads {}. {}. {}. A negative share means more ICL than before.",
-        names(&set.heads),
+        names(&set.heads()),
         each(Downstream::PatternPreserving, "Patterns kept"),
         each(Downstream::Full, "Everything above free to change")
     )
 }
 
 /// (removed - substituted) / (removed - whole), in mean loss.
-fn recovered(player: &Player<'_>, pattern: &str) -> Option<(HeadName, f64)> {
+fn recovered(player: &Player<'_>, pattern: IdealPattern) -> Option<(HeadId, f64)> {
     // They are in the order of their scores: the first is the strongest.
-    let substitute =
-        player.run.knockout("substitute").find(|knockout| knockout.detail == pattern)?;
-    let head = *substitute.heads.first()?;
-    let removed = player.run.knockout("remove").find(|knockout| knockout.heads == [head])?;
+    let (substitute, head) =
+        player.run.knockout("substitute").find_map(|knockout| match knockout.ablation {
+            Some(Ablation::Substitute { head, pattern: of }) if of == pattern => {
+                Some((knockout, head))
+            }
+            _ => None,
+        })?;
+    let removed = player.run.knockout("remove").find(|knockout| knockout.heads() == [head])?;
     let clean = player.knockout_loss(player.run.knockout("clean").next()?);
     let (removed, substituted) = (player.knockout_loss(removed), player.knockout_loss(substitute));
     (removed > clean).then(|| (head, (removed - substituted) / (removed - clean)))
 }
 
-fn recovered_share(cast: &Cast<'_>, pattern: &str) -> Option<f64> {
+fn recovered_share(cast: &Cast<'_>, pattern: IdealPattern) -> Option<f64> {
     recovered(cast.player(TWO)?, pattern).map(|(_, share)| share)
 }
 
 pub(super) fn recovered_previous(cast: &Cast<'_>) -> Option<f64> {
-    recovered_share(cast, "previous-token")
+    recovered_share(cast, IdealPattern::PreviousToken)
 }
 
 pub(super) fn recovered_one(cast: &Cast<'_>) -> Option<f64> {
-    recovered_share(cast, "induction-one-token")
+    recovered_share(cast, IdealPattern::InductionOneToken)
 }
 
 pub(super) fn recovered_gain(cast: &Cast<'_>) -> Option<f64> {
-    Some(recovered_share(cast, "induction-two-tokens")? - recovered_one(cast)?)
+    Some(recovered_share(cast, IdealPattern::InductionTwoTokens)? - recovered_one(cast)?)
 }
 
 pub(super) fn recovered_in_words(cast: &Cast<'_>) -> String {
     let Some(two) = cast.player(TWO) else { return missing(TWO) };
-    let head = |pattern: &str| {
+    let head = |pattern: IdealPattern| {
         recovered(two, pattern).map_or("none".to_string(), |(head, _)| head.to_string())
     };
     format!(
         "Share of the loss that removing a head costs, and that a pattern made from the tokens alone wins back, the head's values and output as they are. Previous token (head {}): {}. After an earlier copy of the token (head {}): {}; of the last two tokens: {} points more. Below 0 the pattern is worse than no head; undefined means that removing the head costs nothing, or that there is no such head.",
-        head("previous-token"),
+        head(IdealPattern::PreviousToken),
         shown(recovered_previous(cast)),
-        head("induction-one-token"),
+        head(IdealPattern::InductionOneToken),
         shown(recovered_one(cast)),
         recovered_gain(cast).map_or("undefined".to_string(), |gain| format!("{:.0}", 100.0 * gain)),
     )
 }
 
 /// What each cut costs in same-token ICL, in nats: what it cut, into what.
-fn cut_costs(player: &Player<'_>, name: &str) -> Option<Vec<(Vec<HeadName>, String, f64)>> {
+fn cut_costs(player: &Player<'_>, name: &str) -> Option<Vec<(Vec<HeadId>, Reads, f64)>> {
     let clean = player.knockout_score(player.run.knockout("clean").next()?);
-    let cost = |knockout: &Knockout| {
-        let (_, from) = knockout.heads.split_last()?;
-        Some((from.to_vec(), knockout.detail.clone(), player.knockout_score(knockout) - clean))
+    let cost = |knockout: &KnockoutRow| {
+        let (from, into) = match knockout.ablation.as_ref()? {
+            Ablation::Path { from, into, .. } => (vec![*from], *into),
+            Ablation::Paths { from, into, .. } => (from.clone(), *into),
+            _ => return None,
+        };
+        Some((from, into, player.knockout_score(knockout) - clean))
     };
     Some(player.run.knockout(name).filter_map(cost).collect())
 }
 
 /// The best induction head; what cutting all previous-token heads out of its keys costs, over what
 /// removing it costs; and the largest cost of any cut that leaves this path whole.
-fn composition(player: &Player<'_>) -> Option<(HeadName, f64, f64)> {
-    let to = *player.run.knockout("paths-previous-token").next()?.heads.last()?;
+fn composition(player: &Player<'_>) -> Option<(HeadId, f64, f64)> {
+    let to = *player.run.knockout("paths-previous-token").next()?.heads().last()?;
     let clean = player.knockout_score(player.run.knockout("clean").next()?);
-    let removed = player.run.knockout("remove").find(|knockout| knockout.heads == [to])?;
+    let removed = player.run.knockout("remove").find(|knockout| knockout.heads() == [to])?;
     let whole = player.knockout_score(removed) - clean;
     let (keys, beside): (Vec<_>, Vec<_>) = cut_costs(player, "paths-previous-token")?
         .into_iter()
-        .partition(|(_, into, _)| into == "keys");
+        .partition(|(_, into, _)| *into == Reads::Keys);
     let (previous, _, keys) = keys.into_iter().next()?;
     let single = cut_costs(player, "path")?.into_iter();
     let elsewhere = single.filter(|(from, into, _)| {
-        into != "keys" || from.iter().all(|head| !previous.contains(head))
+        *into != Reads::Keys || from.iter().all(|head| !previous.contains(head))
     });
     let others = cut_costs(player, "paths-others")?.into_iter().chain(beside).chain(elsewhere);
     let other = others.map(|(.., cost)| cost).reduce(f64::max)?;

@@ -49,20 +49,20 @@ pub(super) fn share_formed(cast: &Cast<'_>) -> Option<f64> {
 }
 
 pub(super) fn window_width(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(two, window)| window.width() / two.run.spec.tokens as f64)
+    windowed(cast).map(|(two, window)| window.width() / two.run.spec.train.tokens as f64)
 }
 
 /// From the warm-up's end to the window's start, as a share of the run.
 pub(super) fn after_warmup(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
-    Some((window.start_tokens as f64 - two.warmup_tokens()) / two.run.spec.tokens as f64)
+    Some((window.start_tokens as f64 - two.warmup_tokens()) / two.run.spec.train.tokens as f64)
 }
 
 /// From the window's end to the start of the learning rate's decay (the run's end without one), as
 /// a share of the run.
 pub(super) fn before_decay(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
-    Some((two.decay_tokens() - window.end_tokens as f64) / two.run.spec.tokens as f64)
+    Some((two.decay_tokens() - window.end_tokens as f64) / two.run.spec.train.tokens as f64)
 }
 
 /// How much higher the best head of 2 layers ends than any head of 1 layer ever stands.
@@ -100,7 +100,7 @@ pub(super) fn place_in_window(cast: &Cast<'_>) -> Option<f64> {
 pub(super) fn midpoints_apart(cast: &Cast<'_>) -> Option<f64> {
     let (two, window) = windowed(cast)?;
     let middle = f64::midpoint(window.start_tokens as f64, window.end_tokens as f64);
-    Some((two.matching_midpoint()? - middle).abs() / two.run.spec.tokens as f64)
+    Some((two.matching_midpoint()? - middle).abs() / two.run.spec.train.tokens as f64)
 }
 
 pub(super) fn best_matching(cast: &Cast<'_>) -> Option<f64> {
@@ -203,10 +203,10 @@ pub(super) fn window_in_words(cast: &Cast<'_>) -> String {
 }
 
 pub(super) fn after_in_words(cast: &Cast<'_>) -> String {
-    let ceiling = cast.player(TWO).and_then(|two| two.run.ceiling).map_or(String::new(), |ceiling| {
+    let ceiling = cast.player(TWO).map_or(String::new(), |two| {
         format!(
             " For scale: a mixture of a bigram model and in-context matches, fitted on the training text, gains {} nats on the same examples by the paper's score.",
-            number(-ceiling.icl_score)
+            number(-two.run.ceiling.icl_score)
         )
     });
     window_in_words(cast) + &ceiling

@@ -1,12 +1,13 @@
 //! The claims about heads at the end of training: where they lie, and how their scores go together.
 
 use induction_metrics::{TwoByTwo, resample, spearman};
+use induction_records::{BehaviourScores, Downstream};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::INDUCTION_HEAD_ABOVE;
 use super::rules::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
 use crate::cast::{Cast, Player, best_on};
-use crate::load::{Downstream, HeadScore, PromptScore};
+use crate::load::HeadScore;
 use crate::text::{number, percent};
 
 /// Seed of the draws of models.
@@ -173,7 +174,7 @@ fn vanilla_of_every_seed<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c
 
 /// Where a head's copying score lies between chance and the ceiling of its rank.
 fn copies(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
-    player.run.copying_ceiling?.share(head.copying)
+    player.run.copying_ceiling.share(head.copying)
 }
 
 pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
@@ -233,14 +234,9 @@ pub(super) fn p_ov(cast: &Cast<'_>) -> Option<f64> {
 pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
     let ceilings: Vec<String> = cast
         .players()
-        .filter_map(|player| {
-            let known = player.run.copying_ceiling?;
-            Some(format!(
-                "{} {} to {}",
-                player.part.label(),
-                number(known.chance),
-                number(known.ceiling)
-            ))
+        .map(|player| {
+            let known = player.run.copying_ceiling;
+            format!("{} {} to {}", player.part.label(), number(known.chance), number(known.ceiling))
         })
         .collect();
     let counted = |table: TwoByTwo, how: &str| {
@@ -288,7 +284,7 @@ pub(super) fn circuits_in_words(cast: &Cast<'_>) -> String {
 fn effect_of(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
     let last = player.run.ablations.last()?;
     let effects = player.removal_effects(last, Downstream::PatternPreserving);
-    effects.into_iter().find(|(name, _)| *name == head.name()).map(|(_, effect)| effect)
+    effects.into_iter().find(|(name, _)| *name == head.id()).map(|(_, effect)| effect)
 }
 
 fn doses<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
@@ -345,8 +341,8 @@ fn drawn(cast: &Cast<'_>, value: f64, stderr: Option<f64>) -> f64 {
 
 /// What a head would get of the attention on digits without knowing kinds: by chance, or by copying
 /// literally.
-fn without_kinds(score: &PromptScore) -> f64 {
-    score.literal.unwrap_or_default().max(score.among.2)
+fn without_kinds(score: &BehaviourScores) -> f64 {
+    score.literal_share_among.unwrap_or_default().max(score.chance_among)
 }
 
 pub(super) fn needs_prompts(cast: &Cast<'_>) -> Result<(), String> {
@@ -360,12 +356,12 @@ pub(super) fn needs_prompts(cast: &Cast<'_>) -> Result<(), String> {
 
 pub(super) fn pattern_share(cast: &Cast<'_>) -> Option<f64> {
     let (_, score) = best_on(cast, PATTERN)?;
-    Some(drawn(cast, score.share.0, score.share.1))
+    Some(drawn(cast, score.share, score.share_stderr))
 }
 
 pub(super) fn pattern_beyond_literal(cast: &Cast<'_>) -> Option<f64> {
     let (_, score) = best_on(cast, PATTERN)?;
-    Some(drawn(cast, score.among.0, score.among.1) - without_kinds(score))
+    Some(drawn(cast, score.share_among, score.share_among_stderr) - without_kinds(score))
 }
 
 pub(super) fn pattern_in_words(cast: &Cast<'_>) -> String {
@@ -374,11 +370,11 @@ pub(super) fn pattern_in_words(cast: &Cast<'_>) -> String {
         "On lines whose two words are both new, head {} of {} gives {} of its attention to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them, {} if it copied literally). It is the largest of {} heads, so expect it to lie a little high.",
         score.head,
         player.part.label(),
-        percent(score.share.0),
-        percent(score.share.2),
-        percent(score.among.0),
-        percent(score.among.2),
-        score.literal.map_or("unknown".to_string(), percent),
+        percent(score.share),
+        percent(score.chance),
+        percent(score.share_among),
+        percent(score.chance_among),
+        score.literal_share_among.map_or("unknown".to_string(), percent),
         cast.players().map(|player| player.last_heads().len()).sum::<usize>()
     )
 }

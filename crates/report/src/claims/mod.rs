@@ -429,7 +429,7 @@ fn no_window(player: &Player<'_>, reason: &str) -> String {
 }
 
 fn unfinished(player: &Player<'_>) -> Option<String> {
-    let (seen, planned) = (player.run.measured_tokens(), player.run.spec.tokens);
+    let (seen, planned) = (player.run.measured_tokens(), player.run.spec.train.tokens);
     // The last snapshot can fall short of the budget by the remainder of one step.
     (seen as f64 + player.step_tokens() < planned as f64).then(|| {
         let [seen, planned] = [seen, planned].map(|count| tokens(count as f64));

@@ -1,11 +1,13 @@
 //! The claims about trained models, from scans of them.
 
+use induction_records::{BEHAVIOURS, BehaviourScores, RemovedKind, ScanHead};
+
 use super::rules::{
     M4_ERRORS, M4_TIMES_CHANCE, M6_PREFIX_MATCHING_FROM, M6_SECOND_BELOW, M6_TIMES_CONTROL,
     Q23_COPYING_BELOW, Q23_LAYERS_ABOVE,
 };
 use super::{Claim, Finding, INDUCTION_HEAD_ABOVE, Rule, Verdict, claim, graded};
-use crate::load::{BEHAVIOURS, PromptScore, RemovedKind, Scan, ScanHead};
+use crate::load::Scan;
 use crate::text::{number, percent};
 
 /// How many standard errors an interval of 95 % reaches to each side.
@@ -37,7 +39,11 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
     // A scan on some of the tokens is a variation, of which there could be many: it never speaks
     // for a model.
     let size = |(scan, finding): &(&Scan, Finding)| {
-        (finding.verdict != Verdict::OutOfReach, scan.ids_below.is_none(), scan.model.n_params)
+        (
+            finding.verdict != Verdict::OutOfReach,
+            scan.found.ids_below.is_none(),
+            scan.found.model.n_params,
+        )
     };
     // Of equals the last: checkpoints are named in order.
     let Some(lead) = (0..found.len()).max_by_key(|&k| size(&found[k])) else {
@@ -70,20 +76,20 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
 
 /// Of the heads that match prefixes, the one with the largest share of its attention on a
 /// behaviour's right places.
-pub(crate) fn best_matching<'s>(scan: &'s Scan, behaviour: &str) -> Option<&'s PromptScore> {
-    let matches = |score: &&PromptScore| {
-        scan.head(score.head).is_some_and(|head| head.prefix_matching > INDUCTION_HEAD_ABOVE)
+pub(crate) fn best_matching<'s>(scan: &'s Scan, behaviour: &str) -> Option<&'s BehaviourScores> {
+    let matches = |score: &&BehaviourScores| {
+        scan.head(score.id()).is_some_and(|head| head.prefix_matching() > INDUCTION_HEAD_ABOVE)
     };
-    best(scan.behaviours.iter().filter(|score| score.behaviour == behaviour).filter(matches))
+    best(scan.found.behaviours.iter().filter(|score| score.behaviour == behaviour).filter(matches))
 }
 
 /// The same of all heads.
-pub(crate) fn best_of_all<'s>(scan: &'s Scan, behaviour: &str) -> Option<&'s PromptScore> {
-    best(scan.behaviours.iter().filter(|score| score.behaviour == behaviour))
+pub(crate) fn best_of_all<'s>(scan: &'s Scan, behaviour: &str) -> Option<&'s BehaviourScores> {
+    best(scan.found.behaviours.iter().filter(|score| score.behaviour == behaviour))
 }
 
-fn best<'s>(scores: impl Iterator<Item = &'s PromptScore>) -> Option<&'s PromptScore> {
-    scores.reduce(|best, score| if score.share.0 > best.share.0 { score } else { best })
+fn best<'s>(scores: impl Iterator<Item = &'s BehaviourScores>) -> Option<&'s BehaviourScores> {
+    scores.reduce(|best, score| if score.share > best.share { score } else { best })
 }
 
 fn count_matching(scan: &Scan) -> usize {
@@ -96,8 +102,8 @@ fn no_head(scan: &Scan) -> Finding {
     let why = format!(
         "no head's prefix matching is above {}; the best is that of head {}, {}.",
         number(INDUCTION_HEAD_ABOVE),
-        best.name,
-        number(best.prefix_matching)
+        best.id(),
+        number(best.prefix_matching())
     );
     Finding::new(Verdict::Not, "no head that matches prefixes".to_string(), why)
 }
@@ -133,26 +139,26 @@ fn intervals(parts: impl Iterator<Item = (&'static str, Option<String>)>) -> Opt
 }
 
 pub(super) fn m4(scan: &Scan) -> Finding {
-    if scan.behaviours.is_empty() {
+    if scan.found.behaviours.is_empty() {
         let why = "its heads did not read the prompts: they need a tokenizer, and a context that holds them.";
         return Finding::new(Verdict::OutOfReach, String::new(), why.to_string());
     }
     if count_matching(scan) == 0 {
         return no_head(scan);
     }
-    let found: Vec<(&'static str, &PromptScore)> =
+    let found: Vec<(&'static str, &BehaviourScores)> =
         BEHAVIOURS.iter().filter_map(|name| Some((*name, best_matching(scan, name)?))).collect();
-    let beyond = |score: &PromptScore| score.among.0 - score.among.2;
-    let holds = |score: &PromptScore| {
-        score.share.0 > M4_TIMES_CHANCE * score.share.2
+    let beyond = |score: &BehaviourScores| score.share_among - score.chance_among;
+    let holds = |score: &BehaviourScores| {
+        score.share > M4_TIMES_CHANCE * score.chance
             // Of one prompt nothing is known of the noise.
-            && score.among.1.is_some_and(|stderr| beyond(score) > M4_ERRORS * stderr)
+            && score.share_among_stderr.is_some_and(|stderr| beyond(score) > M4_ERRORS * stderr)
     };
     let held = found.iter().filter(|(_, score)| holds(score)).count();
     let ours: Vec<String> = found
         .iter()
         .map(|(name, score)| {
-            format!("{name} {} (chance {})", percent(score.share.0), percent(score.share.2))
+            format!("{name} {} (chance {})", percent(score.share), percent(score.chance))
         })
         .collect();
     let each: Vec<String> = found
@@ -162,10 +168,10 @@ pub(super) fn m4(scan: &Scan) -> Finding {
                 "{name} {}, head {}: {} of its attention on right places ({} by chance), of that on places of the kind {} ({} by chance)",
                 if holds(score) { "holds" } else { "does not hold" },
                 score.head,
-                percent(score.share.0),
-                percent(score.share.2),
-                percent(score.among.0),
-                percent(score.among.2)
+                percent(score.share),
+                percent(score.chance),
+                percent(score.share_among),
+                percent(score.chance_among)
             )
         })
         .collect();
@@ -183,45 +189,45 @@ pub(super) fn m4(scan: &Scan) -> Finding {
         Finding::new(graded(held == BEHAVIOURS.len(), held > 0), ours.join(", "), why)
             .note_if(!missing.is_empty(), || format!("Not read: {}.", missing.join(", ")));
     for (name, score) in &found {
-        let limit = M4_TIMES_CHANCE * score.share.2;
-        hold_against(&mut finding, name, score.share.0, score.share.1, limit, &percent(limit));
+        let limit = M4_TIMES_CHANCE * score.chance;
+        hold_against(&mut finding, name, score.share, score.share_stderr, limit, &percent(limit));
     }
     finding.interval = intervals(
         found
             .iter()
-            .map(|(name, score)| (*name, interval_of(score.share.0, score.share.1, percent))),
+            .map(|(name, score)| (*name, interval_of(score.share, score.share_stderr, percent))),
     );
     finding
 }
 
 pub(super) fn m6(scan: &Scan) -> Finding {
     let best = scan.best_head();
-    let (first, second) = (scan.repeated.first, scan.repeated.second);
-    let of_kind = |kind: RemovedKind| scan.removed.iter().filter(move |set| set.kind == kind);
+    let (first, second) = (scan.found.repeated.first, scan.found.repeated.second);
+    let of_kind = |kind: RemovedKind| scan.removed().iter().filter(move |set| set.kind == kind);
     let without = of_kind(RemovedKind::Induction).next();
     let matched = of_kind(RemovedKind::Matched).next().is_some();
     let kind = if matched { RemovedKind::Matched } else { RemovedKind::Any };
-    let control = of_kind(kind).map(|set| set.second_change.0).reduce(f64::max);
-    let forms = best.prefix_matching >= M6_PREFIX_MATCHING_FROM;
-    let copies = second.0 < M6_SECOND_BELOW * first.0;
+    let control = of_kind(kind).map(|set| set.second_change).reduce(f64::max);
+    let forms = best.prefix_matching() >= M6_PREFIX_MATCHING_FROM;
+    let copies = second < M6_SECOND_BELOW * first;
     let carried = match (without, control) {
         (Some(set), Some(control)) => {
-            set.second_change.0 > 0.0 && set.second_change.0 >= M6_TIMES_CONTROL * control
+            set.second_change > 0.0 && set.second_change >= M6_TIMES_CONTROL * control
         }
         _ => false,
     };
     let held = [forms, copies, carried].into_iter().filter(|holds| *holds).count();
     let losses =
-        format!("{} and {} nats for the first and second copy", number(first.0), number(second.0));
+        format!("{} and {} nats for the first and second copy", number(first), number(second));
     let layers = if matched { "of the same layers" } else { "of any layer" };
     let (change, removal) = match (without, control) {
         (Some(set), Some(control)) => (
-            format!("; without {} heads {} more", set.heads.len(), number(set.second_change.0)),
+            format!("; without {} heads {} more", set.heads.len(), number(set.second_change)),
             format!(
                 "without the {} heads with prefix matching above {} the second copy costs {} nats more, without as many random heads {layers} {} at most",
                 set.heads.len(),
                 number(INDUCTION_HEAD_ABOVE),
-                number(set.second_change.0),
+                number(set.second_change),
                 number(control)
             ),
         ),
@@ -231,11 +237,11 @@ pub(super) fn m6(scan: &Scan) -> Finding {
             format!("no head matches prefixes above {}", number(INDUCTION_HEAD_ABOVE)),
         ),
     };
-    let ours = format!("prefix matching {}; {losses}{change}", number(best.prefix_matching));
+    let ours = format!("prefix matching {}; {losses}{change}", number(best.prefix_matching()));
     let why = format!(
         "head {} matches prefixes best, {} (at least {} asked); repeated random tokens cost {losses} (less than {} of the first asked); {removal} (at least {M6_TIMES_CONTROL:.0} times asked).",
-        best.name,
-        number(best.prefix_matching),
+        best.id(),
+        number(best.prefix_matching()),
         number(M6_PREFIX_MATCHING_FROM),
         percent(M6_SECOND_BELOW)
     );
@@ -245,20 +251,27 @@ pub(super) fn m6(scan: &Scan) -> Finding {
     hold_against(
         &mut finding,
         name,
-        best.prefix_matching,
-        best.prefix_matching_stderr,
+        best.prefix_matching(),
+        best.measure("prefix_matching_stderr"),
         limit,
         &number(limit),
     );
-    let limit = M6_SECOND_BELOW * first.0;
-    hold_against(&mut finding, "the second copy", second.0, second.1, limit, &number(limit));
+    let limit = M6_SECOND_BELOW * first;
+    hold_against(
+        &mut finding,
+        "the second copy",
+        second,
+        scan.found.repeated.second_stderr,
+        limit,
+        &number(limit),
+    );
     if let (Some(set), Some(control)) = (without, control) {
         let limit = (M6_TIMES_CONTROL * control).max(0.0);
         hold_against(
             &mut finding,
             "the rise",
-            set.second_change.0,
-            set.second_change.1,
+            set.second_change,
+            set.second_change_stderr,
             limit,
             &number(limit),
         );
@@ -267,13 +280,14 @@ pub(super) fn m6(scan: &Scan) -> Finding {
         [
             (
                 "prefix matching",
-                interval_of(best.prefix_matching, best.prefix_matching_stderr, number),
+                interval_of(best.prefix_matching(), best.measure("prefix_matching_stderr"), number),
             ),
-            ("second copy", interval_of(second.0, second.1, number)),
+            ("second copy", interval_of(second, scan.found.repeated.second_stderr, number)),
             (
                 "rise",
-                without
-                    .and_then(|set| interval_of(set.second_change.0, set.second_change.1, number)),
+                without.and_then(|set| {
+                    interval_of(set.second_change, set.second_change_stderr, number)
+                }),
             ),
         ]
         .into_iter(),
@@ -282,8 +296,8 @@ pub(super) fn m6(scan: &Scan) -> Finding {
 }
 
 pub(super) fn q23(scan: &Scan) -> Finding {
-    let n_layers = scan.model.n_layers;
-    let copying = |head: &ScanHead| head.copying.unwrap_or_default();
+    let n_layers = scan.found.model.n_layers;
+    let copying = |head: &ScanHead| head.copying().unwrap_or_default();
     let negative: Vec<&ScanHead> =
         scan.matching(INDUCTION_HEAD_ABOVE).filter(|head| copying(head) < 0.0).collect();
     let opposite = negative.iter().filter(|head| copying(head) < Q23_COPYING_BELOW).count();
@@ -302,7 +316,7 @@ pub(super) fn q23(scan: &Scan) -> Finding {
         number(Q23_COPYING_BELOW),
         lowest.map_or(String::new(), |head| format!(
             " (the lowest: head {}, {})",
-            head.name,
+            head.id(),
             number(copying(head))
         ))
     );
@@ -313,12 +327,13 @@ pub(super) fn q23(scan: &Scan) -> Finding {
             &mut finding,
             "the lowest score",
             copying(head),
-            head.copying_stderr,
+            head.measure("copying_stderr"),
             limit,
             &number(limit),
         );
         finding.interval = intervals(
-            [("lowest score", interval_of(copying(head), head.copying_stderr, number))].into_iter(),
+            [("lowest score", interval_of(copying(head), head.measure("copying_stderr"), number))]
+                .into_iter(),
         );
     }
     finding

@@ -75,7 +75,7 @@ fn deepest<'c, 'a>(cast: &'c Cast<'a>) -> Option<&'c Player<'a>> {
 fn advantages(cast: &Cast<'_>) -> Option<[f64; 2]> {
     let (two, deep) = (cast.player(TWO)?, deepest(cast)?);
     let (late, half_width) =
-        (two.evaluation("icl_late")?, two.evaluation("icl_half_width").unwrap_or_default());
+        (two.run.spec.evaluation.icl_late, two.run.spec.evaluation.icl_half_width);
     let [first, last] = Q18_INDICES;
     let at = |indices: std::ops::RangeInclusive<usize>| {
         Some(two.last_loss_at(indices.clone())? - deep.last_loss_at(indices)?)

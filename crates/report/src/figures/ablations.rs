@@ -1,12 +1,14 @@
 //! The figures about what heads cause: removed one by one, and clamped in training.
 
+use induction_records::{Downstream, HeadId};
+
 use super::{
     ABLATIONS, Figure, ICL, KNOCKOUTS, Line, Panel, axis, capital, colour, files, icl_band,
     icl_line, icl_range, icl_summary, line, own_window, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
 use crate::cast::{Cast, HeadKind, Player, TWO};
-use crate::load::{AblationPoint, Downstream, HeadName};
+use crate::load::AblationPoint;
 use crate::text::{number, rounded};
 
 /// The score and the highest prefix matching of some models beside the 2-layer one; what the second
@@ -20,7 +22,7 @@ pub(super) fn beside(lead: &Cast<'_>, players: &[&Player<'_>]) -> [Panel; 2] {
         icl.bands.push(icl_band(player));
         icl.lines.push(icl_line(player));
         let points = player.run.heads.iter().map(|point| {
-            let best = point.heads.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
+            let best = point.rows.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
             (point.tokens as f64, best)
         });
         matching.lines.push(line(player.part.label(), colour(player.part), points));
@@ -81,9 +83,9 @@ fn kind_words(kind: HeadKind) -> &'static str {
 /// A line a head over training, by what the head ends as.
 fn kind_lines(
     player: &Player<'_>,
-    value: impl Fn(&AblationPoint) -> Option<Vec<(HeadName, f64)>>,
+    value: impl Fn(&AblationPoint) -> Option<Vec<(HeadId, f64)>>,
 ) -> Vec<Line> {
-    let points: Vec<(f64, Vec<(HeadName, f64)>)> = player
+    let points: Vec<(f64, Vec<(HeadId, f64)>)> = player
         .run
         .ablations
         .iter()
@@ -107,9 +109,9 @@ fn kind_lines(
     lines
 }
 
-fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadName, f64)> {
-    let of = point.removals.iter().filter(|removal| removal.downstream == downstream);
-    of.map(|removal| (removal.head, removal.same_token_change)).collect()
+fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadId, f64)> {
+    let of = point.rows.iter().filter(|removal| removal.downstream == downstream);
+    of.map(|removal| (removal.id(), removal.same_token_change)).collect()
 }
 
 /// How the ICL score changes without each head, over training.

@@ -1,10 +1,12 @@
 //! Argument 4: the heads that do literal copying, translation and pattern matching (T1, F12 to
 //! F14).
 
+use induction_records::BehaviourScores;
+
 use super::{Axis, Colours, Figure, Heat, Panel, axis, capital, files, verdicts};
 use crate::Claim;
 use crate::cast::{Cast, Player, best_on};
-use crate::load::{Prompt, PromptScore};
+use crate::load::Prompt;
 use crate::text::{number, percent, rounded};
 
 const PROMPTS: &str = "prompts.jsonl";
@@ -65,7 +67,7 @@ pub(super) fn with_error(share: f64, stderr: Option<f64>) -> String {
     }
 }
 
-fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> Figure {
+fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim]) -> Figure {
     let head = [
         "behaviour",
         "head here",
@@ -81,7 +83,7 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
     let mut table = vec![head.map(str::to_string).to_vec()];
     let mut said = Vec::new();
     for (of, (player, score)) in found {
-        let measured = player.last_heads().iter().find(|head| head.name() == score.head);
+        let measured = player.last_heads().iter().find(|head| head.id() == score.id());
         let (copying, matching) =
             measured.map_or((f64::NAN, f64::NAN), |head| (head.copying, head.prefix_matching));
         table.push(vec![
@@ -89,11 +91,11 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
             format!("{} of {}", score.head, player.part.label()),
             number(copying),
             number(matching),
-            with_error(score.share.0, score.share.1),
-            percent(score.share.2),
-            with_error(score.among.0, score.among.1),
-            percent(score.among.2),
-            format!("{} nats", number(score.attribution.0)),
+            with_error(score.share, score.share_stderr),
+            percent(score.chance),
+            with_error(score.share_among, score.share_among_stderr),
+            percent(score.chance_among),
+            format!("{} nats", number(score.attribution)),
             of.head.to_string(),
         ]);
         said.push(format!(
@@ -101,8 +103,8 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
             capital(of.name),
             score.head,
             player.part.label(),
-            percent(score.share.0),
-            percent(score.share.2)
+            percent(score.share),
+            percent(score.chance)
         ));
     }
     Figure {
@@ -125,12 +127,12 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &PromptScore))], claims: &[Claim]) -> 
 fn maps(
     of: &Behaviour,
     player: &Player<'_>,
-    score: &PromptScore,
+    score: &BehaviourScores,
     claims: &[Claim],
 ) -> Option<Figure> {
     let explored = player.run.explored.as_ref()?;
     let prompt = explored.prompts.iter().find(|prompt| prompt.behaviour == of.name)?;
-    let head = score.head.layer * player.run.spec.n_heads + score.head.head;
+    let head = score.layer * player.run.spec.model.n_heads + score.head;
     let n = prompt.maps.positions;
     let rows = |value: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
         (0..n)
@@ -183,9 +185,9 @@ fn maps(
             "{} of the attention from {} judged positions goes to right places ({} by chance), {} of that on places of the right kind ({} by chance). {}",
             percent(on_this(prompt, head)),
             prompt.queries.len(),
-            percent(score.share.2),
-            percent(score.among.0),
-            percent(score.among.2),
+            percent(score.chance),
+            percent(score.share_among),
+            percent(score.chance_among),
             verdicts(claims, &["Q20"])
         ),
         files: files(std::iter::once(player), PROMPTS),

@@ -47,7 +47,7 @@ fn dashed(mut line: Line, player: &Player<'_>) -> Line {
 }
 
 fn last_by_index<'a>(player: &Player<'a>) -> &'a [f64] {
-    &player.run.losses[player.run.losses.len() - 1].by_index
+    &player.run.losses[player.run.losses.len() - 1].loss_by_index
 }
 
 fn summaries(panels: &[Panel]) -> String {
@@ -121,7 +121,7 @@ fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         let mut line = line(
             "2 layers, as the window starts".to_string(),
             colour(TWO),
-            thinned(&before.by_index),
+            thinned(&before.loss_by_index),
         );
         (line.dash, line.width, line.group) = ("dot", 1.5, "before".to_string());
         panels[0].lines.insert(0, line);

@@ -9,7 +9,7 @@ use crate::text::{number, rounded, tokens};
 
 /// The in-context learning score on the same tokens.
 pub(crate) fn icl_line(player: &Player<'_>) -> Line {
-    let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.same_token));
+    let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.same_token_score));
     line(player.part.label(), colour(player.part), points)
 }
 
@@ -19,7 +19,8 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
         icl.iter()
             .map(|point| {
                 rounded(
-                    point.same_token + sign * 1.96 * point.same_token_stderr.unwrap_or_default(),
+                    point.same_token_score
+                        + sign * 1.96 * point.same_token_stderr.unwrap_or_default(),
                 )
             })
             .collect()
@@ -35,7 +36,8 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
 
 /// From a little above 0 to a little below the lowest score, at least to the paper's -0.4.
 pub(crate) fn icl_range(players: &[&Player<'_>]) -> [f64; 2] {
-    let scores = || players.iter().flat_map(|player| &player.run.icl).map(|point| point.same_token);
+    let scores =
+        || players.iter().flat_map(|player| &player.run.icl).map(|point| point.same_token_score);
     let low = scores().fold(-0.45, f64::min);
     let high = scores().fold(0.0, f64::max);
     let margin = 0.06 * (high - low);
@@ -58,7 +60,7 @@ pub(super) fn icl_summary(player: &Player<'_>) -> String {
     format!(
         "{}: the score {window} and ends at {} nats.",
         capital(&player.part.label()),
-        number(last.same_token)
+        number(last.same_token_score)
     )
 }
 
@@ -69,19 +71,19 @@ pub(crate) fn head_lines(
 ) -> Vec<Line> {
     let spec = &player.run.spec;
     let best = player.best_head();
-    (0..spec.n_layers * spec.n_heads)
-        .filter(|&k| player.run.heads.iter().all(|point| score(&point.heads[k]).is_some()))
+    (0..spec.model.n_layers * spec.model.n_heads)
+        .filter(|&k| player.run.heads.iter().all(|point| score(&point.rows[k]).is_some()))
         .map(|k| {
-            let (layer, head) = (k / spec.n_heads, k % spec.n_heads);
+            let (layer, head) = (k / spec.model.n_heads, k % spec.model.n_heads);
             // The reader has checked that every point holds every head, in this order.
             let points = player
                 .run
                 .heads
                 .iter()
-                .filter_map(|point| Some((point.tokens as f64, score(&point.heads[k])?)));
+                .filter_map(|point| Some((point.tokens as f64, score(&point.rows[k])?)));
             let mut line = line(
                 format!("head {layer}.{head}"),
-                head_colour(layer, spec.n_layers, head, spec.n_heads),
+                head_colour(layer, spec.model.n_layers, head, spec.model.n_heads),
                 points,
             );
             line.group = format!("layer {layer}");
@@ -163,7 +165,7 @@ pub(crate) fn derivative_panel(player: &Player<'_>) -> Panel {
     );
     let losses = &player.run.losses;
     let slopes: Vec<Vec<(f64, f64)>> =
-        losses.iter().map(|point| half_octave_slopes(&point.by_index)).collect();
+        losses.iter().map(|point| half_octave_slopes(&point.loss_by_index)).collect();
     let Some(last) = slopes.last().filter(|last| !last.is_empty()) else {
         panel.summary = format!("{}: the context is too short for slopes.", capital(&panel.title));
         return panel;

@@ -56,7 +56,7 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
     let mut panel = Panel::new("2 layers", tokens_axis(), axis("share of the end"));
     panel.window = window_of(lead);
     let of_heads = |value: &dyn Fn(&[crate::load::HeadScore]) -> f64| -> Vec<(f64, f64)> {
-        two.run.heads.iter().map(|point| (point.tokens as f64, value(&point.heads))).collect()
+        two.run.heads.iter().map(|point| (point.tokens as f64, value(&point.rows))).collect()
     };
     let previous = of_heads(&|heads| {
         heads
@@ -66,7 +66,7 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
             .fold(0.0, f64::max)
     });
     let composition = of_heads(&|heads| {
-        let own = heads.iter().find(|head| head.name() == best.name());
+        let own = heads.iter().find(|head| head.id() == best.id());
         own.and_then(|head| head.k_composition_recall).unwrap_or_default()
     });
     let matching =
@@ -107,7 +107,7 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         title: "The circuit as it forms",
         drawn: format!(
             "Of the 2-layer model, each as a share of its value at the end: the highest previous-token score below head {} (which ends with the highest prefix matching), how often that head's keys, reading through the previous-token heads, tell the token before (from the weights alone), the highest prefix matching, and the amount of in-context learning.",
-            best.name()
+            best.id()
         ),
         paper: "Not shown over training; the circuit of argument 5 needs the previous-token head.",
         here: format!("{} {}", panel.summary, verdicts(claims, &["K2"])),
@@ -158,12 +158,12 @@ pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
     panel.window = window_of(lead);
     let mut ends = Vec::new();
     for player in lead.vanilla() {
-        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
+        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
         panel.lines.push(line(player.part.label(), colour(player.part), points));
-        ends.push(format!("{} {}", player.part.label(), number(player.last_icl().score)));
+        ends.push(format!("{} {}", player.part.label(), number(player.last_icl().icl_score)));
     }
     for player in others.iter().flat_map(Cast::vanilla) {
-        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.score));
+        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
         let mut further = line(
             format!("{}, seed {}", player.part.label(), player.run.spec.seed),
             colour(player.part),

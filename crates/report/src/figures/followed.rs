@@ -1,9 +1,11 @@
 //! One text over training: where its tokens are predicted better after the change (F8), and two of
 //! them (F9).
 
+use induction_records::TextRow;
+
 use super::{ColouredText, Figure, Panel, axis, colour, files, line, tokens_axis};
 use crate::cast::{Cast, Player, TWO};
-use crate::load::{Explored, TextPoint};
+use crate::load::Explored;
 use crate::text::{number, rounded, tokens};
 
 const TEXT: &str = "text.jsonl";
@@ -22,7 +24,7 @@ pub(super) fn followed(lead: &Cast<'_>) -> Vec<Figure> {
 }
 
 /// The snapshots A and B: the window's ends, or without one the first quarter's end and the last.
-fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextPoint, &'a TextPoint)> {
+fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextRow, &'a TextRow)> {
     let last = explored.losses.last()?;
     let (from, to) = match player.window() {
         Ok(window) => (window.start_tokens, window.end_tokens),
@@ -35,8 +37,8 @@ fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextPoin
 fn f8(
     player: &Player<'_>,
     explored: &Explored,
-    before: &TextPoint,
-    after: &TextPoint,
+    before: &TextRow,
+    after: &TextRow,
     change: Vec<f64>,
 ) -> Figure {
     let mut panels = Vec::new();
@@ -96,8 +98,8 @@ fn f8(
 fn f9(
     player: &Player<'_>,
     explored: &Explored,
-    before: &TextPoint,
-    after: &TextPoint,
+    before: &TextRow,
+    after: &TextRow,
     change: &[f64],
 ) -> Figure {
     let mut panel = Panel::new("Loss of two tokens", tokens_axis(), axis("loss (nats)"));
@@ -124,7 +126,7 @@ fn f9(
             number(after.losses[k])
         ));
     }
-    let mean = |point: &TextPoint| point.losses.iter().sum::<f64>() / point.losses.len() as f64;
+    let mean = |point: &TextRow| point.losses.iter().sum::<f64>() / point.losses.len() as f64;
     let points = explored.losses.iter().map(|point| (point.tokens as f64, mean(point)));
     let mut all =
         line("mean of the text".to_string(), ["#57606a", "#aab4be"].map(str::to_string), points);

@@ -1,6 +1,10 @@
 //! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and
 //! what is ours.
 
+use induction_records::{
+    BEHAVIOURS, BehaviourScores, HeadId, IclOnText, RemovedKind, ScanHead, ShownHead, ShownPrompt,
+};
+
 use std::collections::BTreeMap;
 
 use super::behaviours::with_error;
@@ -11,8 +15,8 @@ use super::{
 use crate::Claim;
 use crate::claims::INDUCTION_HEAD_ABOVE;
 use crate::claims::models::{best_matching, best_of_all, last_of_each, series_of};
-use crate::load::{BEHAVIOURS, HeadName, PromptScore, RemovedKind, Scan, ScanHead, ScanPrompt};
-use crate::text::{number, percent, rounded, tokens};
+use crate::load::Scan;
+use crate::text::{number, percent, rounded, tokens, visible};
 
 /// The table behind every figure of this module.
 pub(crate) const SCAN: &str = "scan.json";
@@ -60,7 +64,7 @@ impl<'a> Models<'a> {
     fn label(&self, scan: &Scan) -> String {
         let same = self.each.iter().filter(|other| other.title() == scan.title()).count();
         let name = scan.title();
-        if same > 1 { format!("{name} ({})", crate::visible(&scan.folder)) } else { name }
+        if same > 1 { format!("{name} ({})", visible(&scan.folder)) } else { name }
     }
 
     fn files(&self) -> Vec<(String, &'static str)> {
@@ -113,7 +117,7 @@ fn facts(models: &Models<'_>) -> Figure {
     ];
     let mut table = vec![head.map(str::to_string).to_vec()];
     for scan in &models.each {
-        let m = &scan.model;
+        let m = &scan.found.model;
         let keys = if m.n_key_value_heads == m.n_heads {
             String::new()
         } else {
@@ -123,17 +127,20 @@ fn facts(models: &Models<'_>) -> Figure {
         let matching = scan.matching(INDUCTION_HEAD_ABOVE).count();
         table.push(vec![
             models.label(scan),
-            format!("{}; {}; {}", m.family, m.encoding, scan.engine),
+            format!("{}; {}; {}", m.family, m.encoding, scan.found.engine),
             tokens(m.n_params as f64),
             format!("{} of {}{keys}", m.n_layers, m.n_heads),
             format!(
                 "{}, heads {}, MLP {}, vocabulary {}, context {}",
                 m.d_model, m.d_head, m.d_mlp, m.d_vocab, m.n_ctx
             ),
-            format!("{matching} of {}", scan.heads.len()),
-            format!("{}, {}", best.name, number(best.prefix_matching)),
-            format!("{}, {} nats", loss(scan.repeated.first), loss(scan.repeated.second)),
-            scan.icl.as_ref().map_or("no text".to_string(), |icl| loss(icl.score)),
+            format!("{matching} of {}", scan.found.heads.len()),
+            format!("{}, {}", best.id(), number(best.prefix_matching())),
+            format!("{}, {} nats", first_copy(scan), second_copy(scan)),
+            scan.found
+                .icl
+                .as_ref()
+                .map_or("no text".to_string(), |icl| loss(icl.score, icl.stderr)),
         ]);
     }
     Figure {
@@ -145,7 +152,7 @@ fn facts(models: &Models<'_>) -> Figure {
         ),
         paper: "Its own models, up to 40 layers and 13 billion parameters.",
         here: models.said(|scan| {
-            let role = |role| scan.heads.iter().filter(|head| head.role == role).count();
+            let role = |role| scan.found.heads.iter().filter(|head| head.role == role).count();
             format!(
                 "{} induction heads, {} that match prefixes and have a negative copying score, {} previous-token heads",
                 role(induction_metrics::Role::Induction),
@@ -159,7 +166,15 @@ fn facts(models: &Models<'_>) -> Figure {
     }
 }
 
-fn loss((value, stderr): (f64, Option<f64>)) -> String {
+fn first_copy(scan: &Scan) -> String {
+    loss(scan.found.repeated.first, scan.found.repeated.first_stderr)
+}
+
+fn second_copy(scan: &Scan) -> String {
+    loss(scan.found.repeated.second, scan.found.repeated.second_stderr)
+}
+
+fn loss(value: f64, stderr: Option<f64>) -> String {
     stderr.map_or_else(
         || number(value),
         |stderr| format!("{} ± {}", number(value), number(1.96 * stderr)),
@@ -168,7 +183,7 @@ fn loss((value, stderr): (f64, Option<f64>)) -> String {
 
 /// A point a head. Heads that match prefixes have names of their own; the others go by layer.
 fn scatter(scan: &Scan, of: impl Fn(&ScanHead) -> Option<(f64, f64)>) -> Vec<Line> {
-    let n_layers = scan.model.n_layers;
+    let n_layers = scan.found.model.n_layers;
     let points = |name: String, layer: usize, points: Vec<(f64, f64)>| {
         let mut line = line(name, head_colour(layer, n_layers, 0, 1), points);
         (line.group, line.points, line.opacity, line.legend) =
@@ -177,12 +192,12 @@ fn scatter(scan: &Scan, of: impl Fn(&ScanHead) -> Option<(f64, f64)>) -> Vec<Lin
     };
     let mut named = Vec::new();
     let mut rest: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
-    for head in &scan.heads {
+    for head in &scan.found.heads {
         let Some(place) = of(head) else { continue };
-        if head.prefix_matching > INDUCTION_HEAD_ABOVE {
-            named.push(points(format!("head {}", head.name), head.name.layer, vec![place]));
+        if head.prefix_matching() > INDUCTION_HEAD_ABOVE {
+            named.push(points(format!("head {}", head.id()), head.layer, vec![place]));
         } else {
-            rest.entry(head.name.layer).or_default().push(place);
+            rest.entry(head.layer).or_default().push(place);
         }
     }
     let rest = rest
@@ -206,7 +221,7 @@ fn scatters(
     let panel = |scan: &&Scan| {
         let mut panel = Panel::new(models.label(scan), x.clone(), y.clone());
         panel.lines = scatter(scan, |head| of(scan, head));
-        panel.summary = format!("{} heads.", scan.heads.len());
+        panel.summary = format!("{} heads.", scan.found.heads.len());
         panel
     };
     models.each.iter().map(panel).collect()
@@ -224,7 +239,7 @@ fn a1(models: &Models<'_>, claims: &[Claim]) -> Figure {
             models.said(|scan| {
                 let places: Vec<f64> = scan
                     .matching(INDUCTION_HEAD_ABOVE)
-                    .map(|head| (head.name.layer + 1) as f64 / scan.model.n_layers as f64)
+                    .map(|head| (head.layer + 1) as f64 / scan.found.model.n_layers as f64)
                     .collect();
                 let first = places.iter().copied().fold(f64::MAX, f64::min);
                 let last = places.iter().copied().fold(f64::MIN, f64::max);
@@ -237,7 +252,7 @@ fn a1(models: &Models<'_>, claims: &[Claim]) -> Figure {
         ),
         files: models.files(),
         panels: scatters(models, axes, |scan, head| {
-            Some(((head.name.layer + 1) as f64 / scan.model.n_layers as f64, head.prefix_matching))
+            Some(((head.layer + 1) as f64 / scan.found.model.n_layers as f64, head.prefix_matching()))
         }),
         ..Figure::empty()
     }
@@ -254,13 +269,13 @@ fn a2(models: &Models<'_>, claims: &[Claim]) -> Figure {
             "{} {}",
             models.said(|scan| {
                 let matching: Vec<&ScanHead> = scan.matching(INDUCTION_HEAD_ABOVE).collect();
-                let copying = matching.iter().filter(|head| head.copying.is_some_and(|score| score > 0.0)).count();
+                let copying = matching.iter().filter(|head| head.copying().is_some_and(|score| score > 0.0)).count();
                 format!("of {} heads that match prefixes {copying} have a copying score above 0", matching.len())
             }),
             verdicts(claims, &["Q23"])
         ),
         files: models.files(),
-        panels: scatters(models, axes, |_, head| Some((head.prefix_matching, head.copying?))),
+        panels: scatters(models, axes, |_, head| Some((head.prefix_matching(), head.copying()?))),
         ..Figure::empty()
     }
 }
@@ -285,8 +300,8 @@ fn places(values: &[f64]) -> impl Iterator<Item = (f64, f64)> + '_ {
 
 fn repeats(models: &Models<'_>) -> Figure {
     let panel = |scan: &&Scan| {
-        let (first, second) = scan.repeated.by_position.split_at(scan.repeated.block);
-        let even = (scan.model.d_vocab as f64).ln();
+        let (first, second) = scan.found.repeated.by_position.split_at(scan.found.repeated.block);
+        let even = (scan.found.model.d_vocab as f64).ln();
         let mut guess =
             coloured("all tokens alike", GREY, [(1.0, even), (first.len() as f64, even)]);
         (guess.dash, guess.width) = ("dot", 1.5);
@@ -301,8 +316,8 @@ fn repeats(models: &Models<'_>) -> Figure {
         panel.y.range = Some([0.0, rounded(1.05 * high)]);
         panel.summary = format!(
             "First copy {} nats, second {}.",
-            number(scan.repeated.first.0),
-            number(scan.repeated.second.0)
+            number(scan.found.repeated.first),
+            number(scan.found.repeated.second)
         );
         panel
     };
@@ -314,10 +329,10 @@ fn repeats(models: &Models<'_>) -> Figure {
         here: models.said(|scan| {
             format!(
                 "{} nats a token the first time, {} the second ({} examples of {} tokens)",
-                loss(scan.repeated.first),
-                loss(scan.repeated.second),
-                scan.repeated.examples,
-                scan.repeated.block
+                first_copy(scan),
+                second_copy(scan),
+                scan.found.repeated.examples,
+                scan.found.repeated.block
             )
         }),
         files: models.files(),
@@ -339,13 +354,13 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
             axis("second copy, nats a token"),
         );
         panel.summary = "No head matches prefixes, so none was removed.".to_string();
-        if scan.removed.is_empty() {
+        if scan.removed().is_empty() {
             return panel;
         }
-        let whole = (scan.repeated.first.0, scan.repeated.second.0);
+        let whole = (scan.found.repeated.first, scan.found.repeated.second);
         panel.lines.push(coloured("the whole model", GREY, [whole]));
         for (kind, name, colour) in kinds {
-            let sets = scan.removed.iter().filter(|set| set.kind == kind);
+            let sets = scan.removed().iter().filter(|set| set.kind == kind);
             panel.lines.push(coloured(name, colour, sets.map(|set| (set.first, set.second))));
         }
         panel.lines.retain(|line| !line.x.is_empty());
@@ -374,19 +389,19 @@ fn removed(models: &Models<'_>, claims: &[Claim]) -> Figure {
 }
 
 fn what_is_lost(scan: &Scan) -> String {
-    let of = |kind: RemovedKind| scan.removed.iter().filter(move |set| set.kind == kind);
+    let of = |kind: RemovedKind| scan.removed().iter().filter(move |set| set.kind == kind);
     let Some(set) = of(RemovedKind::Induction).next() else {
         return "no head to remove".to_string();
     };
     let rises = |kind, of_which: &str| {
-        let changes: Vec<String> = of(kind).map(|set| number(set.second_change.0)).collect();
+        let changes: Vec<String> = of(kind).map(|set| number(set.second_change)).collect();
         if changes.is_empty() {
             String::new()
         } else {
             format!(", without as many others {of_which} by {}", changes.join(" / "))
         }
     };
-    let whole = scan.icl.as_ref().map(|icl| icl.score.0);
+    let whole = scan.found.icl.as_ref().map(|icl| icl.score);
     let icl = whole.zip(set.icl).map_or(String::new(), |(whole, without)| {
         let others = |kind, of_which: &str| {
             let other = of(kind).find_map(|set| set.icl);
@@ -405,7 +420,7 @@ fn what_is_lost(scan: &Scan) -> String {
     format!(
         "without {} heads the second copy's loss rises by {} nats, to {}{}{}{icl}",
         set.heads.len(),
-        loss(set.second_change),
+        loss(set.second_change, set.second_change_stderr),
         number(set.second),
         rises(RemovedKind::Matched, "of the same layers"),
         rises(RemovedKind::Any, "of any layer")
@@ -431,19 +446,19 @@ fn abilities(models: &Models<'_>, claims: &[Claim]) -> Option<Figure> {
         BEHAVIOURS.iter().flat_map(|name| models.each.iter().map(move |scan| (*name, *scan)))
     {
         let Some(best) = best_of_all(scan, behaviour) else { continue };
-        let row = |score: &PromptScore| {
-            let head = scan.head(score.head);
+        let row = |score: &BehaviourScores| {
+            let head = scan.head(score.id());
             vec![
                 format!("{behaviour}, {}", models.label(scan)),
                 score.head.to_string(),
-                head.map_or("–".to_string(), |head| number(head.prefix_matching)),
-                head.and_then(|head| head.copying).map_or("–".to_string(), number),
-                with_error(score.share.0, score.share.1),
-                percent(score.share.2),
-                with_error(score.among.0, score.among.1),
-                percent(score.among.2),
-                format!("{} nats", number(score.attribution.0)),
-                format!("{}, {}", best.head, percent(best.share.0)),
+                head.map_or("–".to_string(), |head| number(head.prefix_matching())),
+                head.and_then(|head| head.copying()).map_or("–".to_string(), number),
+                with_error(score.share, score.share_stderr),
+                percent(score.chance),
+                with_error(score.share_among, score.share_among_stderr),
+                percent(score.chance_among),
+                format!("{} nats", number(score.attribution)),
+                format!("{}, {}", best.id(), percent(best.share)),
             ]
         };
         table.push(row(best_matching(scan, behaviour).unwrap_or(best)));
@@ -495,24 +510,31 @@ fn maps(
     let mut panels = Vec::new();
     let mut here = Vec::new();
     for scan in &models.each {
-        let Some(prompt) = scan.shown.iter().find(|prompt| prompt.behaviour == behaviour) else {
+        let Some(prompt) = scan.found.shown.iter().find(|prompt| prompt.behaviour == behaviour)
+        else {
             continue;
         };
-        for (name, rows) in chosen(scan, prompt) {
+        for head in chosen(scan, prompt) {
+            let name = head.id();
             let score = scan
+                .found
                 .behaviours
                 .iter()
-                .find(|score| score.behaviour == behaviour && score.head == *name);
+                .find(|score| score.behaviour == behaviour && score.id() == name);
             let said = score.map_or(String::new(), |score| {
-                format!(", {} on right places", percent(score.share.0))
+                format!(", {} on right places", percent(score.share))
             });
-            let matching = scan.head(*name).map_or(f64::NAN, |head| head.prefix_matching);
+            let matching = scan.head(name).map_or(f64::NAN, ScanHead::prefix_matching);
             here.push(format!(
                 "{}: head {name}, prefix matching {}{said}.",
                 models.label(scan),
                 number(matching)
             ));
-            panels.push(map(format!("{}, head {name}", models.label(scan)), &prompt.tokens, rows));
+            panels.push(map(
+                format!("{}, head {name}", models.label(scan)),
+                &prompt.tokens,
+                &head.attention,
+            ));
         }
     }
     (!panels.is_empty()).then(|| Figure {
@@ -529,22 +551,27 @@ fn maps(
 
 /// Of the heads with attention: the one that matches prefixes best, of those that match the best
 /// here, and the best here.
-fn chosen<'s>(scan: &Scan, prompt: &'s ScanPrompt) -> Vec<&'s (HeadName, Vec<Vec<u8>>)> {
-    let matching = |name: HeadName| scan.head(name).map_or(0.0, |head| head.prefix_matching);
-    let here = |name: HeadName| {
-        let score =
-            scan.behaviours.iter().find(|s| s.behaviour == prompt.behaviour && s.head == name);
-        score.map_or(0.0, |score| score.share.0)
+fn chosen<'s>(scan: &Scan, prompt: &'s ShownPrompt) -> Vec<&'s ShownHead> {
+    let matching = |name: HeadId| scan.head(name).map_or(0.0, ScanHead::prefix_matching);
+    let here = |name: HeadId| {
+        let score = scan
+            .found
+            .behaviours
+            .iter()
+            .find(|s| s.behaviour == prompt.behaviour && s.id() == name);
+        score.map_or(0.0, |score| score.share)
     };
-    let both =
-        |name: HeadName| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
-    let of: [&dyn Fn(HeadName) -> f64; 3] = [&matching, &both, &here];
-    let largest = |of: &dyn Fn(HeadName) -> f64| {
-        prompt.heads.iter().reduce(|best, head| if of(head.0) > of(best.0) { head } else { best })
+    let both = |name: HeadId| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
+    let of: [&dyn Fn(HeadId) -> f64; 3] = [&matching, &both, &here];
+    let largest = |of: &dyn Fn(HeadId) -> f64| {
+        prompt
+            .heads
+            .iter()
+            .reduce(|best, head| if of(head.id()) > of(best.id()) { head } else { best })
     };
-    let mut all: Vec<&(HeadName, Vec<Vec<u8>>)> = Vec::new();
+    let mut all: Vec<&ShownHead> = Vec::new();
     for head in of.into_iter().filter_map(largest) {
-        if all.iter().all(|other| other.0 != head.0) {
+        if all.iter().all(|other| other.id() != head.id()) {
             all.push(head);
         }
     }
@@ -576,22 +603,22 @@ fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
 /// C2 of the real models; nothing if none read a text.
 fn by_index(models: &Models<'_>) -> Option<Figure> {
     let with_text: Vec<_> =
-        models.each.iter().filter_map(|scan| Some((*scan, scan.icl.as_ref()?))).collect();
+        models.each.iter().filter_map(|scan| Some((*scan, scan.found.icl.as_ref()?))).collect();
     let panels: Vec<Panel> = with_text
         .iter()
         .map(|(scan, icl)| {
             let place = Axis { log: true, ..axis("place in the context (tokens)") };
             let mut panel = Panel::new(models.label(scan), place, axis("loss (nats a token)"));
             panel.lines.push(coloured(icl.text.clone(), SECOND, thinned(&icl.by_index)));
-            panel.summary = format!("ICL score {} nats.", number(icl.score.0));
+            panel.summary = format!("ICL score {} nats.", number(icl.score));
             panel
         })
         .collect();
     let said: Vec<String> = with_text
         .iter()
         .map(|(scan, icl)| {
-            let [late, early] = icl.indices;
-            let (name, score) = (models.label(scan), loss(icl.score));
+            let IclOnText { late, early, .. } = icl;
+            let (name, score) = (models.label(scan), loss(icl.score, icl.stderr));
             format!(
                 "{name}: {score} nats from index {early} to {late}, {} windows of {}.",
                 icl.examples, icl.text
@@ -614,7 +641,7 @@ fn by_index(models: &Models<'_>) -> Option<Figure> {
 fn series(models: &Models<'_>) -> Option<Figure> {
     let (mut panels, mut here) = (Vec::new(), Vec::new());
     for (name, members) in &models.series {
-        let name = crate::visible(name);
+        let name = visible(name);
         let place = || axis("place in the series");
         let along = |of: &dyn Fn(&Scan) -> Option<f64>| -> Vec<(f64, f64)> {
             let each = members.iter().enumerate();
@@ -628,7 +655,7 @@ fn series(models: &Models<'_>) -> Option<Figure> {
         heads.lines.push(coloured(
             "best head",
             SECOND,
-            along(&|scan| Some(scan.best_head().prefix_matching)),
+            along(&|scan| Some(scan.best_head().prefix_matching())),
         ));
         heads.y.range = Some([0.0, 1.0]);
         let mut copies = Panel::new(
@@ -637,11 +664,11 @@ fn series(models: &Models<'_>) -> Option<Figure> {
             axis("loss (nats a token)"),
         );
         copies.lines = vec![
-            coloured("first copy", FIRST, along(&|scan| Some(scan.repeated.first.0))),
-            coloured("second copy", SECOND, along(&|scan| Some(scan.repeated.second.0))),
+            coloured("first copy", FIRST, along(&|scan| Some(scan.found.repeated.first))),
+            coloured("second copy", SECOND, along(&|scan| Some(scan.found.repeated.second))),
         ];
         let mut icl = Panel::new(format!("ICL score, {name}"), place(), axis("ICL score (nats)"));
-        let scores = along(&|scan| Some(scan.icl.as_ref()?.score.0));
+        let scores = along(&|scan| Some(scan.found.icl.as_ref()?.score));
         icl.summary = "No text was given to these scans.".to_string();
         if !scores.is_empty() {
             icl.lines.push(coloured("ICL score", SECOND, scores));
@@ -650,14 +677,15 @@ fn series(models: &Models<'_>) -> Option<Figure> {
         let told: Vec<String> = ends
             .map(|scan| {
                 let icl = scan
+                    .found
                     .icl
                     .as_ref()
-                    .map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score.0)));
+                    .map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score)));
                 format!(
                     "{}: prefix matching {}, second copy {} nats{icl}",
-                    scan.model.name,
-                    number(scan.best_head().prefix_matching),
-                    number(scan.repeated.second.0)
+                    scan.found.model.name,
+                    number(scan.best_head().prefix_matching()),
+                    number(scan.found.repeated.second)
                 )
             })
             .collect();

@@ -1,10 +1,11 @@
 //! What a figure is made of: the one description that the page, the pictures and the files are
 //! drawn from.
 
+use induction_records::Control;
 use serde::Serialize;
 
+use crate::cast::Clamped;
 use crate::cast::Part;
-use crate::load::{Clamp, Control};
 use crate::text::rounded;
 
 /// A figure of the page.
@@ -171,9 +172,9 @@ pub(crate) fn tokens_axis() -> Axis {
 pub(crate) fn colour(part: Part) -> [String; 2] {
     if let Some(clamp) = part.clamp {
         let pair = match clamp {
-            Clamp::PreviousToken => ["#d6489a", "#ff86c8"],
-            Clamp::ForbidInduction => ["#57606a", "#aab4be"],
-            Clamp::Other(_) => ["#8a5a2b", "#d9a066"],
+            Clamped::PreviousToken => ["#d6489a", "#ff86c8"],
+            Clamped::ForbidInduction => ["#57606a", "#aab4be"],
+            Clamped::Other(_) => ["#8a5a2b", "#d9a066"],
         };
         return pair.map(str::to_string);
     }

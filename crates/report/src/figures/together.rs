@@ -32,18 +32,18 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
     heads.y.range = Some([0.0, 1.0]);
     let best = two.best_head();
     heads.summary =
-        format!("Head {} ends highest, at {}.", best.name(), number(best.prefix_matching));
-    let (after, window) = (number(-two.last_icl().same_token), two.window());
+        format!("Head {} ends highest, at {}.", best.id(), number(best.prefix_matching));
+    let (after, window) = (number(-two.last_icl().same_token_score), two.window());
     let drawn = match window {
         Ok(window) => format!(
             "Between {} and {} training tokens (shaded) the 2-layer model learns to use its context (left: further down is more; {after} nats at the end), and in the same span head {} learns to find what followed the current token before (right).",
             tokens(window.start_tokens as f64),
             tokens(window.end_tokens as f64),
-            best.name()
+            best.id()
         ),
         Err(_) => format!(
             "In these runs the 2-layer model's use of its context (left) has no phase-change window; it ends at {after} nats. Right: how much each head attends to what followed the current token before; head {} ends highest.",
-            best.name()
+            best.id()
         ),
     };
     let seeds = if casts.len() > 1 { " Thin lines are further seeds." } else { "" };

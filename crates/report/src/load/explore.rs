@@ -4,15 +4,15 @@
 use std::fs;
 use std::path::Path;
 
+use induction_records::{
+    BEHAVIOURS, BehaviourScores, ExploredFrom, FollowedText, Prompt as StoredPrompt, PromptRow,
+    Row, RunSpec, Stage, TextRow, read_json, read_rows, step_file,
+};
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
 
-use super::table::{Length, Point, Row, Table};
-use super::{HeadName, Spec, read};
+use super::{check_head, damaged};
 use crate::ReportError;
 use crate::text::visible;
-
-const AGAIN: &str = "explore the run again (`induction explore RUN`)";
 
 /// What a run's heads do on a text and on prompts.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,26 +23,14 @@ pub struct Explored {
     /// Its tokens, made visible, without the start token.
     pub tokens: Vec<String>,
     /// `text.jsonl`.
-    pub losses: Vec<TextPoint>,
+    pub losses: Vec<TextRow>,
     /// Step of each snapshot with maps, and the maps of the text's first positions, the start token
     /// first.
     pub maps: Vec<(u64, Maps)>,
     /// Argument 4's prompts, put to the last snapshot.
     pub prompts: Vec<Prompt>,
-    /// `prompts.jsonl`.
-    pub scores: Vec<PromptScore>,
-}
-
-/// A line of `text.jsonl`.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct TextPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// The loss of each token of the text, in nats.
-    pub losses: Vec<f64>,
+    /// What every head does on them.
+    pub scores: Vec<BehaviourScores>,
 }
 
 /// Attention and logit attribution of every head on one text (docs/FORMATS.md: maps), `[layer,
@@ -88,136 +76,110 @@ pub struct Prompt {
     pub maps: Maps,
 }
 
-/// A line of `prompts.jsonl`: a head on the prompts of one behaviour.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct PromptScore {
-    /// `literal copying`, `translation` or `pattern matching`.
-    pub behaviour: String,
-    /// Which.
-    pub head: HeadName,
-    /// Share of the attention that goes to right positions, its standard error over prompts, and
-    /// its chance level.
-    pub share: (f64, Option<f64>, f64),
-    /// The same of the attention on positions of the right kind.
-    pub among: (f64, Option<f64>, f64),
-    /// Of the attention on positions of the right kind, what would go to right ones if the head
-    /// copied literally.
-    pub literal: Option<f64>,
-    /// What the head adds to the right token's logit through right positions, and through all, in
-    /// nats.
-    pub attribution: (f64, f64),
-}
-
-impl Point for TextPoint {
-    fn at(&self) -> (u64, u64) {
-        (self.step, self.tokens)
-    }
-}
-
-pub(super) fn load_explored(folder: &Path, spec: &Spec) -> Result<Option<Explored>, ReportError> {
-    let measurements = folder.join("measurements");
-    let place = measurements.join("text.json");
-    if !measurements.join("explore.json").exists() || !place.exists() {
+pub(super) fn load_explored(
+    tables: &Path,
+    spec: &RunSpec,
+) -> Result<Option<Explored>, ReportError> {
+    let place = tables.join(FollowedText::FILE);
+    if !tables.join(ExploredFrom::FILE).exists() || !place.exists() {
         return Ok(None);
     }
-    let chosen = json(&place)?;
-    let damaged = |path: &Path, problem: &str| ReportError::Line {
-        path: path.to_path_buf(),
-        line: 1,
-        problem: problem.to_string(),
-        help: AGAIN,
-    };
-    let name = chosen.get("name").and_then(Value::as_str);
-    let tokens = chosen.get("tokens").and_then(texts);
-    let Some((name, tokens)) = name.zip(tokens).filter(|(_, tokens)| !tokens.is_empty()) else {
-        return Err(damaged(&place, "expected a name and a list of tokens"));
-    };
-    let mut length = Length::default();
-    let losses = Table::read(measurements.join("text.jsonl"), AGAIN, AGAIN)?.rows(|row| {
-        let losses = length.same(row, "losses")?;
-        if losses.len() != tokens.len() {
-            return Err(row.problem(format!(
-                "{} losses for the {} tokens of text.json",
-                losses.len(),
-                tokens.len()
-            )));
-        }
-        Ok(TextPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
-    })?;
+    let wrong =
+        |path: &Path, problem: &str| damaged(path, 1, problem.to_string(), Stage::Exploring);
+    let text: FollowedText = read_json(&place, Stage::Exploring)?;
+    let losses: Vec<TextRow> = read_rows(tables)?;
+    if let Some(row) = losses.iter().find(|row| row.losses.len() != text.tokens.len()) {
+        let (found, expected) = (row.losses.len(), text.tokens.len());
+        let problem = format!("{found} losses for the {expected} tokens of {}", FollowedText::FILE);
+        return Err(wrong(&tables.join(TextRow::FILE), &problem));
+    }
     let mut maps = Vec::new();
-    for point in &losses {
-        let path = measurements.join(format!("maps/step-{:08}.safetensors", point.step));
+    for row in &losses {
+        let path = tables.join("maps").join(step_file(row.step));
         if path.exists() {
             let found = load_maps(&path, "", spec)?;
-            if found.positions > tokens.len() {
-                return Err(damaged(&path, "the maps are of more positions than the text has"));
+            if found.positions > text.tokens.len() {
+                return Err(wrong(&path, "the maps are of more positions than the text has"));
             }
-            maps.push((point.step, found));
+            maps.push((row.step, found));
         }
     }
-    let scores = load_scores(&measurements, spec)?;
-    let place = measurements.join("prompts.json");
-    let mut prompts = Vec::new();
-    let listed = if place.exists() { json(&place)? } else { Value::Array(Vec::new()) };
-    for entry in listed.as_array().into_iter().flatten() {
-        let problem = || damaged(&place, "expected prompts with a behaviour, tokens and queries");
-        let behaviour = entry.get("behaviour").and_then(Value::as_str).ok_or_else(problem)?;
-        let tokens = entry.get("tokens").and_then(texts).ok_or_else(problem)?;
-        let queries = entry.get("queries").and_then(Value::as_array).ok_or_else(problem)?;
-        let path = measurements.join("maps/prompts.safetensors");
-        let maps = load_maps(&path, &format!(".{}", behaviour.replace(' ', "_")), spec)?;
-        let below =
-            |value: &Value| value.as_u64().map(|n| n as usize).filter(|&n| n <= maps.positions);
-        let queries = queries
-            .iter()
-            .map(|query| {
-                let at = below(query.get("at")?)?;
-                let targets = query
-                    .get("targets")?
-                    .as_array()?
-                    .iter()
-                    .map(below)
-                    .collect::<Option<Vec<usize>>>()?;
-                Some((at, targets))
-            })
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(problem)?;
-        if tokens.len() != maps.positions + 1 {
-            return Err(damaged(&path, "the maps are of another prompt than prompts.json"));
+    Ok(Some(Explored {
+        text: visible(&text.name),
+        tokens: text.tokens.iter().map(|token| inert(token)).collect(),
+        losses,
+        maps,
+        prompts: load_prompts(tables, spec)?,
+        scores: load_scores(tables, spec)?,
+    }))
+}
+
+fn load_prompts(tables: &Path, spec: &RunSpec) -> Result<Vec<Prompt>, ReportError> {
+    let place = tables.join(StoredPrompt::FILE);
+    if !place.exists() {
+        return Ok(Vec::new());
+    }
+    let stored: Vec<StoredPrompt> = read_json(&place, Stage::Exploring)?;
+    let path = tables.join("maps/prompts.safetensors");
+    let prompt = |stored: StoredPrompt| {
+        let wrong = |path: &Path, problem: String| Err(damaged(path, 1, problem, Stage::Exploring));
+        if !BEHAVIOURS.contains(&stored.behaviour.as_str()) {
+            let found = visible(&stored.behaviour);
+            let expected = BEHAVIOURS.join(", ");
+            return wrong(&place, format!("`behaviour` is {found:?}, expected {expected}"));
+        }
+        let suffix = format!(".{}", stored.behaviour.replace(' ', "_"));
+        let maps = load_maps(&path, &suffix, spec)?;
+        if stored.tokens.len() != maps.positions + 1 {
+            return wrong(&path, "the maps are of another prompt than prompts.json".to_string());
+        }
+        let positions =
+            stored.queries.iter().flat_map(|query| query.targets.iter().chain([&query.at]));
+        if let Some(at) = positions.into_iter().find(|&&at| at > maps.positions) {
+            let length = stored.tokens.len();
+            return wrong(
+                &place,
+                format!("a query at position {at} of a prompt of {length} tokens"),
+            );
         }
         // The last position predicts nothing.
-        let queries = queries.into_iter().filter(|(at, _)| *at < maps.positions).collect();
-        prompts.push(Prompt { behaviour: visible(behaviour), tokens, queries, maps });
-    }
-    Ok(Some(Explored { text: visible(name), tokens, losses, maps, prompts, scores }))
-}
-
-fn json(path: &Path) -> Result<Value, ReportError> {
-    let text = read(path, AGAIN)?;
-    serde_json::from_str(&text).map_err(|error| ReportError::Line {
-        path: path.to_path_buf(),
-        line: error.line().max(1),
-        problem: "expected JSON".to_string(),
-        help: AGAIN,
-    })
-}
-
-/// A list of tokens, each made inert. Line ends and tabs stay: they are part of a text's shape, and
-/// the page shows them by a sign.
-pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
-    let inert = |text: &str| {
-        let kept = text.split_inclusive(['\n', '\t']);
-        kept.map(|part| match part.strip_suffix(['\n', '\t']) {
-            Some(before) => visible(before) + &part[before.len()..],
-            None => visible(part),
+        let asked = stored.queries.into_iter().filter(|query| query.at < maps.positions);
+        Ok(Prompt {
+            behaviour: stored.behaviour,
+            tokens: stored.tokens.iter().map(|token| inert(token)).collect(),
+            queries: asked.map(|query| (query.at, query.targets)).collect(),
+            maps,
         })
-        .collect::<String>()
     };
-    value.as_array()?.iter().map(|token| token.as_str().map(inert)).collect()
+    stored.into_iter().map(prompt).collect()
 }
 
-fn load_maps(path: &Path, suffix: &str, spec: &Spec) -> Result<Maps, ReportError> {
+fn load_scores(tables: &Path, spec: &RunSpec) -> Result<Vec<BehaviourScores>, ReportError> {
+    let path = tables.join(PromptRow::FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<PromptRow> = read_rows(tables)?;
+    let scores = rows.into_iter().enumerate().map(|(k, row)| {
+        check_head(row.scores.id(), spec)
+            .map_err(|problem| damaged(&path, k + 1, problem, Stage::Exploring))?;
+        Ok(row.scores)
+    });
+    scores.collect()
+}
+
+/// A token made inert. Line ends and tabs stay: they are part of a text's shape, and the page shows
+/// them by a sign.
+pub(super) fn inert(token: &str) -> String {
+    let kept = token.split_inclusive(['\n', '\t']);
+    kept.map(|part| match part.strip_suffix(['\n', '\t']) {
+        Some(before) => visible(before) + &part[before.len()..],
+        None => visible(part),
+    })
+    .collect()
+}
+
+fn load_maps(path: &Path, suffix: &str, spec: &RunSpec) -> Result<Maps, ReportError> {
     let bytes =
         fs::read(path).map_err(|source| ReportError::Read { path: path.to_path_buf(), source })?;
     let parse = || -> Result<Maps, String> {
@@ -235,7 +197,7 @@ fn load_maps(path: &Path, suffix: &str, spec: &Spec) -> Result<Maps, ReportError
             (tensor("attention", Dtype::U8)?, tensor("attribution", Dtype::I8)?);
         let unit = tensor("attribution_unit", Dtype::F32)?;
         let positions = attention.shape().last().copied().unwrap_or_default();
-        let expected = [spec.n_layers, spec.n_heads, positions, positions];
+        let expected = [spec.model.n_layers, spec.model.n_heads, positions, positions];
         if attention.shape() != expected
             || attribution.shape() != expected
             || unit.shape() != &expected[..2]
@@ -256,37 +218,5 @@ fn load_maps(path: &Path, suffix: &str, spec: &Spec) -> Result<Maps, ReportError
         let attribution = attribution.data().iter().map(|&byte| byte as i8).collect();
         Ok(Maps { positions, attention: attention.data().to_vec(), attribution, unit })
     };
-    parse().map_err(|problem| ReportError::Line {
-        path: path.to_path_buf(),
-        line: 1,
-        problem,
-        help: AGAIN,
-    })
-}
-
-fn load_scores(measurements: &Path, spec: &Spec) -> Result<Vec<PromptScore>, ReportError> {
-    let path = measurements.join("prompts.jsonl");
-    // Empty for data without text.
-    if fs::metadata(&path).map_or(true, |file| file.len() == 0) {
-        return Ok(Vec::new());
-    }
-    let table = Table::read(path, AGAIN, AGAIN)?;
-    let score = |row: &Row<'_>| {
-        Ok(PromptScore {
-            behaviour: visible(&row.text("behaviour")?),
-            head: HeadName {
-                layer: row.below("layer", spec.n_layers)?,
-                head: row.below("head", spec.n_heads)?,
-            },
-            share: (row.number("share")?, row.stderr("share_stderr")?, row.number("chance")?),
-            among: (
-                row.number("share_among")?,
-                row.stderr("share_among_stderr")?,
-                row.number("chance_among")?,
-            ),
-            literal: row.optional("literal_share_among")?,
-            attribution: (row.number("attribution")?, row.number("attribution_total")?),
-        })
-    };
-    table.parsed()?.iter().map(score).collect()
+    parse().map_err(|problem| damaged(path, 1, problem, Stage::Exploring))
 }

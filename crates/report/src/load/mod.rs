@@ -1,199 +1,30 @@
 //! Run folders into [`Run`]s. Everything is checked here, so that nothing downstream meets an
-//! unvalidated number.
+//! unvalidated number. What the files are, `induction-records` says.
 
-mod ablations;
 mod explore;
 mod history;
-mod object;
 mod scan;
-mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use induction_metrics::CopyingCeiling;
+use induction_records::{
+    AblatedFrom, AblationRow, CeilingOfText, Change, CopyRow, Downstream, HeadId, HeadRow, IclRow,
+    KnockoutRow, LossRow, MEASUREMENTS, MeasuredFrom, RandomTokenRow, Row, RunSpec, SPEC, Stage,
+    StepRow, Summary, read_json, read_rows, step_file,
+};
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::{Map, Value};
 
-pub use self::ablations::{AblationPoint, ChangeVector, Downstream, HeadName, Knockout, Removal};
-use self::ablations::{load_ablations, load_change, load_knockouts};
 use self::explore::load_explored;
-pub use self::explore::{Explored, Maps, Prompt, PromptScore, TextPoint};
-pub(crate) use self::scan::BEHAVIOURS;
-pub use self::scan::{
-    RemovedKind, Scan, ScanHead, ScanIcl, ScanModel, ScanPrompt, ScanRemoval, ScanRepeated,
-    load_scan, load_scans, parse_scan,
-};
-use self::table::{Length, Point, Row, Table, json_problem, order_problem, read};
+pub use self::explore::{Explored, Maps, Prompt};
+pub use self::scan::{Scan, load_scan, load_scans, parse_scan, scan_of};
 use crate::ReportError;
 use crate::text::visible;
 
-/// What the report needs to know of a run's spec; every other key is only displayed.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Spec {
-    /// The run's name.
-    pub name: String,
-    /// Its seed.
-    pub seed: u64,
-    /// `corpus` or `repeats`.
-    pub source: String,
-    /// Number of blocks.
-    pub n_layers: usize,
-    /// Hidden width of the MLP; 0 for an attention-only model.
-    pub d_mlp: usize,
-    /// Heads in each block.
-    pub n_heads: usize,
-    /// Longest sequence, in tokens.
-    pub n_ctx: usize,
-    /// Whether keys are smeared (paper.md, 1.4).
-    pub smeared_keys: bool,
-    /// How the model's attention is clamped, if it is.
-    pub clamp: Option<Clamp>,
-    /// What was taken out of its text, if anything: a negative control.
-    pub control: Option<Control>,
-    /// Training tokens the run was given.
-    pub tokens: u64,
-    /// Optimizer steps of learning-rate warm-up.
-    pub warmup_steps: u64,
-    /// Share of the steps, the last ones, over which the learning rate falls.
-    pub decay_share: f64,
-    /// The whole spec.
-    pub table: toml::Table,
-}
-
-/// How a model's attention is clamped, in training and after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Clamp {
-    /// One head attends to the previous token.
-    PreviousToken,
-    /// No head attends to what followed an earlier copy of the current token.
-    ForbidInduction,
-    /// In another way, that no claim is about: its kind and settings, as in "window, width 8".
-    Other(&'static str),
-}
-
-impl Clamp {
-    /// From `[model.clamp]`, whose `kind` the caller has found.
-    fn of(kind: &str, table: &toml::Table) -> Self {
-        match kind {
-            "previous-token" => Self::PreviousToken,
-            "forbid-induction" => Self::ForbidInduction,
-            _ => {
-                let settings = table.iter().filter(|(key, _)| *key != "kind");
-                let said: String =
-                    settings.map(|(key, value)| format!(", {key} {value}")).collect();
-                // A model's kind is copied and compared everywhere; the few words that a report has
-                // of these may stay.
-                Self::Other(Box::leak(visible(&format!("{kind}{said}")).into_boxed_str()))
-            }
-        }
-    }
-}
-
-/// What a negative control learns from: the same text without what induction needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Control {
-    /// Each document's tokens in random order.
-    Shuffled,
-    /// Windows made of short pieces from all over the text.
-    Fragments,
-}
-
-/// A line of `metrics.jsonl`: one optimizer step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct TrainPoint {
-    /// Counted from 1.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// The training batch's loss, in nats a token.
-    pub loss: f64,
-}
-
-/// A line of `icl.jsonl`.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct IclPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// Loss late in the context minus loss early in it, in nats (paper.md, 2).
-    pub score: f64,
-    /// Its standard error over examples; `None` where there was only one.
-    pub stderr: Option<f64>,
-    /// The score of each example, the same ones at every snapshot.
-    pub by_example: Vec<f64>,
-    /// The score on the same tokens, late in a window and early in a fresh one, in nats: what
-    /// claims are judged on.
-    pub same_token: f64,
-    /// Its standard error over examples; `None` where there was only one.
-    pub same_token_stderr: Option<f64>,
-    /// The score of each example.
-    pub same_token_by_example: Vec<f64>,
-    /// The same at every index of the fresh window.
-    pub same_token_by_index: Vec<f64>,
-    /// d loss / d ln index over the indices from the early one on, of each example, in nats.
-    pub late_slope_by_example: Vec<f64>,
-}
-
-/// A line of `loss_by_index.jsonl`.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct LossPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// Held-out loss, the mean over the context.
-    pub loss: f64,
-    /// Held-out loss of the (k+1)-th token of an example.
-    pub by_index: Vec<f64>,
-    /// Mean loss of each example.
-    pub by_example: Vec<f64>,
-}
-
-/// A line of `copies.jsonl`: losses by whether an earlier copy in the window foretells the token.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct CopyPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// Losses of each example's foretold tokens, summed, in nats; and how many these are.
-    pub foretold: (Vec<f64>, Vec<f64>),
-    /// The same of the others.
-    pub others: (Vec<f64>, Vec<f64>),
-}
-
-/// A line of `random_tokens.jsonl`.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct RandomTokenPoint {
-    /// The snapshot's step.
-    pub step: u64,
-    /// Training tokens seen.
-    pub tokens: u64,
-    /// The loss of one fixed random token of each example (paper.md, 1.5).
-    pub losses: Vec<f64>,
-}
-
-/// What a bigram with in-context matches gains on the same text (`summary.json`).
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct Ceiling {
-    /// Its ICL score in nats.
-    pub icl_score: f64,
-    /// The standard error over examples.
-    pub stderr: Option<f64>,
-}
-
-/// One head's scores at one snapshot.
+/// One head's scores at one snapshot: of a line of `heads.jsonl`, what the report judges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct HeadScore {
@@ -219,22 +50,50 @@ pub struct HeadScore {
 }
 
 impl HeadScore {
-    pub(crate) fn name(&self) -> HeadName {
-        HeadName { layer: self.layer, head: self.head }
+    pub(crate) fn id(&self) -> HeadId {
+        HeadId { layer: self.layer, head: self.head }
+    }
+
+    /// The scores of a row, or what it lacks.
+    fn of(row: &HeadRow) -> Result<Self, String> {
+        let score = |name: &str| {
+            row.scores.get(name).copied().ok_or_else(|| format!("`{name}` is missing"))
+        };
+        let number = |name: &str| {
+            score(name)?.ok_or_else(|| format!("`{name}` is null, expected a finite number"))
+        };
+        Ok(Self {
+            layer: row.layer,
+            head: row.head,
+            prefix_matching: number("prefix_matching")?,
+            // A single example has none, which was once written as 0.
+            prefix_matching_stderr: score("prefix_matching_stderr")?.filter(|&error| error > 0.0),
+            copying: number("copying")?,
+            previous_token: number("previous_token")?,
+            ov_copying: number("ov_copying")?,
+            qk_trace: score("qk_trace")?,
+            k_composition_recall: score("k_composition_recall")?,
+        })
     }
 }
 
-/// The lines of `heads.jsonl` of one snapshot, ordered by layer and head.
+/// What a table with several lines a snapshot says of one.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct HeadsPoint {
+pub struct Point<T> {
     /// The snapshot's step.
     pub step: u64,
     /// Training tokens seen.
     pub tokens: u64,
-    /// Every head of the model, once.
-    pub heads: Vec<HeadScore>,
+    /// Its lines, in order.
+    pub rows: Vec<T>,
 }
+
+/// Every head of a snapshot, by layer and head.
+pub type HeadsPoint = Point<HeadScore>;
+
+/// Every head of a snapshot removed in both ways, by layer and head, full first.
+pub type AblationPoint = Point<AblationRow>;
 
 /// A trained and measured run.
 #[derive(Debug, Clone, PartialEq)]
@@ -243,19 +102,19 @@ pub struct Run {
     /// The folder's name under `runs/`, as it is on disk.
     pub folder: String,
     /// The spec.
-    pub spec: Spec,
+    pub spec: RunSpec,
     /// The spec's text.
     pub spec_text: String,
     /// `metrics.jsonl`, at least one line.
-    pub metrics: Vec<TrainPoint>,
+    pub metrics: Vec<StepRow>,
     /// `icl.jsonl`, at least one line.
-    pub icl: Vec<IclPoint>,
+    pub icl: Vec<IclRow>,
     /// `loss_by_index.jsonl`, at least one line, each with as many entries.
-    pub losses: Vec<LossPoint>,
+    pub losses: Vec<LossRow>,
     /// `copies.jsonl`, at least one line, each with as many entries.
-    pub copies: Vec<CopyPoint>,
+    pub copies: Vec<CopyRow>,
     /// `random_tokens.jsonl`, at least one line, each with as many entries.
-    pub random_tokens: Vec<RandomTokenPoint>,
+    pub random_tokens: Vec<RandomTokenRow>,
     /// Every loss of the last snapshot, `[example, index]`, if they were kept.
     pub last_losses: Option<Array2<f32>>,
     /// `heads.jsonl`, at least one snapshot, each with every head.
@@ -267,21 +126,21 @@ pub struct Run {
     pub ablations: Vec<AblationPoint>,
     /// How the losses moved over the phase change; nothing if it did not come, or the run is not
     /// ablated.
-    pub change: Option<ChangeVector>,
+    pub change: Option<Change>,
     /// `knockouts.jsonl`; empty if the run is not ablated.
-    pub knockouts: Vec<Knockout>,
+    pub knockouts: Vec<KnockoutRow>,
     /// What its heads do on a text and on prompts, if that was looked at.
     pub explored: Option<Explored>,
     /// What trained it, where and for how long, in words, if that was kept.
     pub made: Option<String>,
-    /// The ceiling of the run's data, if it was measured.
-    pub ceiling: Option<Ceiling>,
-    /// What heads of this width can reach of the copying score, if that was measured.
-    pub copying_ceiling: Option<CopyingCeiling>,
+    /// What a bigram with in-context matches gains on the same text.
+    pub ceiling: CeilingOfText,
+    /// What heads of this width can reach of the copying score.
+    pub copying_ceiling: CopyingCeiling,
     /// How often each token of the text was read, on average; `None` for endless data.
     pub passes: Option<f64>,
     /// `meta.json`: what the tables were made with.
-    pub meta: Map<String, Value>,
+    pub meta: MeasuredFrom,
 }
 
 impl Run {
@@ -291,20 +150,15 @@ impl Run {
     }
 
     /// The knockouts of a name, in the order of the table.
-    pub(crate) fn knockout<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Knockout> {
+    pub(crate) fn knockout<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a KnockoutRow> {
         self.knockouts.iter().filter(move |knockout| knockout.name == name)
     }
 
     /// Training tokens at the last measured snapshot.
     pub fn measured_tokens(&self) -> u64 {
-        self.icl.last().map_or(0, |point| point.tokens)
+        self.icl.last().map_or(0, |row| row.tokens)
     }
 }
-
-const MEASURE: &str = "measure the run (`induction measure RUN`), then report again";
-const MEASURE_AGAIN: &str = "delete the table and measure the run again (`induction measure RUN`)";
-const RESUME: &str =
-    "resume the run from its last snapshot (`induction train`), which cuts a damaged tail off";
 
 /// Reads every run folder of `dir/runs`, ordered by folder name.
 ///
@@ -342,118 +196,51 @@ pub fn load_runs(dir: &Path) -> Result<Vec<Run>, ReportError> {
 /// If one of its files is missing or damaged.
 pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
     let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
-        let problem = "the run folder's name is not UTF-8 text: rename the folder".to_string();
-        return Err(ReportError::Spec { path: folder.to_path_buf(), problem });
+        return Err(ReportError::Name { path: folder.to_path_buf() });
     };
-    let spec_path = folder.join("spec.toml");
-    let spec_text = read(
-        &spec_path,
-        "this is not a run folder, or training never started; move it out of runs/",
-    )?;
-    let spec = parse_spec(&spec_path, &spec_text)?;
-
-    let metrics = Table::read(
-        folder.join("metrics.jsonl"),
-        "the run has no training log; train it again",
-        RESUME,
-    )?;
-    let metrics = metrics.rows(|row| {
-        Ok(TrainPoint {
-            step: row.count("step")?,
-            tokens: row.count("tokens")?,
-            loss: row.number("loss")?,
-        })
+    let spec_path = folder.join(SPEC);
+    let spec_text = fs::read_to_string(&spec_path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => ReportError::NoSpec { path: spec_path.clone() },
+        _ => ReportError::Read { path: spec_path.clone(), source },
     })?;
-
-    let table =
-        |name: &str| Table::read(folder.join("measurements").join(name), MEASURE, MEASURE_AGAIN);
-    let [mut examples, mut slopes, mut same, mut by_index] = [(); 4].map(|()| Length::default());
-    let icl = table("icl.jsonl")?.rows(|row| {
-        Ok(IclPoint {
-            step: row.count("step")?,
-            tokens: row.count("tokens")?,
-            score: row.number("icl_score")?,
-            stderr: row.stderr("stderr")?,
-            by_example: examples.same(row, "by_example")?,
-            same_token: row.number("same_token_score")?,
-            same_token_stderr: row.stderr("same_token_stderr")?,
-            same_token_by_example: same.same(row, "same_token_by_example")?,
-            same_token_by_index: by_index.same(row, "same_token_by_index")?,
-            late_slope_by_example: slopes.same(row, "late_slope_by_example")?,
-        })
-    })?;
-    let (mut entries, mut examples) = (Length::default(), Length::default());
-    let losses = table("loss_by_index.jsonl")?.rows(|row| {
-        Ok(LossPoint {
-            step: row.count("step")?,
-            tokens: row.count("tokens")?,
-            loss: row.number("loss")?,
-            by_index: entries.same(row, "loss_by_index")?,
-            by_example: examples.same(row, "by_example")?,
-        })
-    })?;
-    let mut examples = Length::default();
-    let copies = table("copies.jsonl")?.rows(|row| {
-        let mut of =
-            |sums: &str, counts: &str| Ok((examples.same(row, sums)?, examples.same(row, counts)?));
-        Ok(CopyPoint {
-            step: row.count("step")?,
-            tokens: row.count("tokens")?,
-            foretold: of("foretold_by_example", "n_foretold_by_example")?,
-            others: of("others_by_example", "n_others_by_example")?,
-        })
-    })?;
-    let mut examples = Length::default();
-    let random_tokens = table("random_tokens.jsonl")?.rows(|row| {
-        let losses = examples.same(row, "losses")?;
-        Ok(RandomTokenPoint { step: row.count("step")?, tokens: row.count("tokens")?, losses })
-    })?;
-
-    let last_losses =
-        losses.last().map_or(Ok(None), |point: &LossPoint| load_losses(folder, point))?;
-    let (heads, last_measures) = load_heads(folder, &spec)?;
-    let ablations = load_ablations(folder, &spec)?;
-    let change = load_change(folder)?;
-    let knockouts = load_knockouts(folder, &spec)?;
-    let explored = load_explored(folder, &spec)?;
-    let made = history::load_made(folder)?;
-    let meta = load_object(folder, "meta.json")?;
-    let summary = load_summary(folder)?;
-    let (ceiling, copying_ceiling, passes) =
-        (summary.ceiling, summary.copying_ceiling, summary.passes);
+    let spec = RunSpec::parse(&spec_path, &spec_text)?;
+    let tables = folder.join(MEASUREMENTS);
+    let losses: Vec<LossRow> = read_rows(&tables)?;
+    let (heads, last_measures) = load_heads(&tables, &spec)?;
+    let summary: Summary = read_json(&tables.join(Summary::FILE), Stage::Measuring)?;
     Ok(Run {
         folder: name.to_string(),
-        spec,
-        spec_text,
-        metrics,
-        icl,
+        metrics: read_rows(folder)?,
+        icl: read_rows(&tables)?,
+        copies: read_rows(&tables)?,
+        random_tokens: read_rows(&tables)?,
+        last_losses: losses.last().map_or(Ok(None), |row| load_losses(&tables, row))?,
         losses,
-        copies,
-        random_tokens,
-        last_losses,
         heads,
         last_measures,
-        ablations,
-        change,
-        knockouts,
-        explored,
-        made,
-        ceiling,
-        copying_ceiling,
-        passes,
-        meta,
+        ablations: load_ablations(&tables, &spec)?,
+        change: load_change(&tables)?,
+        knockouts: load_knockouts(&tables, &spec)?,
+        explored: load_explored(&tables, &spec)?,
+        made: history::load_made(folder)?,
+        ceiling: summary.ceiling,
+        copying_ceiling: summary.copying_ceiling,
+        passes: summary.passes,
+        meta: read_json(&tables.join(MeasuredFrom::FILE), Stage::Measuring)?,
+        spec,
+        spec_text,
     })
 }
 
 /// The losses of one snapshot; `None` if they are not there.
-fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, ReportError> {
-    let path = folder.join(format!("measurements/losses/step-{:08}.safetensors", point.step));
+fn load_losses(tables: &Path, row: &LossRow) -> Result<Option<Array2<f32>>, ReportError> {
+    let path = tables.join("losses").join(step_file(row.step));
     if !path.exists() {
         return Ok(None);
     }
     let bytes =
         fs::read(&path).map_err(|source| ReportError::Read { path: path.clone(), source })?;
-    let expected = [point.by_example.len(), point.by_index.len()];
+    let expected = [row.by_example.len(), row.loss_by_index.len()];
     let parse = || -> Result<Array2<f32>, String> {
         let file = SafeTensors::deserialize(&bytes).map_err(|error| visible(&error.to_string()))?;
         let tensor = file.tensor("losses").map_err(|error| error.to_string())?;
@@ -474,223 +261,126 @@ fn load_losses(folder: &Path, point: &LossPoint) -> Result<Option<Array2<f32>>, 
         }
         Array2::from_shape_vec(expected, values).map_err(|error| error.to_string())
     };
-    parse().map(Some).map_err(|problem| ReportError::Line {
-        path,
-        line: 1,
-        problem,
-        help: MEASURE_AGAIN,
-    })
+    parse().map(Some).map_err(|problem| damaged(&path, 1, problem, Stage::Measuring))
+}
+
+fn damaged(path: &Path, line: usize, problem: String, stage: Stage) -> ReportError {
+    induction_records::Error::Line { path: path.to_path_buf(), line, problem, stage }.into()
 }
 
 /// One number a head, by the measure's name.
 type Measures = BTreeMap<String, Vec<Option<f64>>>;
 
-fn load_heads(folder: &Path, spec: &Spec) -> Result<(Vec<HeadsPoint>, Measures), ReportError> {
-    let table = Table::read(folder.join("measurements/heads.jsonl"), MEASURE, MEASURE_AGAIN)?;
-    let mut points: Vec<HeadsPoint> = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut last_measures = Measures::new();
-    for row in table.parsed()? {
-        let (step, tokens) = (row.count("step")?, row.count("tokens")?);
-        let layer = row.below("layer", spec.n_layers)?;
-        let head = row.below("head", spec.n_heads)?;
-        match points.last() {
-            Some(last) if last.step == step && last.tokens != tokens => {
-                return Err(row.problem(format!(
-                    "`tokens` is {tokens}, expected {} as above for step {step}",
-                    last.tokens
-                )));
-            }
-            Some(last) if last.step == step => {}
-            Some(last) if step < last.step || tokens <= last.tokens => {
-                return Err(row.problem(order_problem(step, last.step, tokens, last.tokens)));
-            }
-            last => {
-                if let Some(last) = last {
-                    whole(&row, last, spec)?;
-                }
-                seen.clear();
-                last_measures.clear();
-                points.push(HeadsPoint { step, tokens, heads: Vec::new() });
-            }
+fn load_heads(tables: &Path, spec: &RunSpec) -> Result<(Vec<HeadsPoint>, Measures), ReportError> {
+    let rows: Vec<HeadRow> = read_rows(tables)?;
+    let points = by_snapshot(tables, spec, rows, &[()], |row| (row.id(), ()))?;
+    let mut measures = Measures::new();
+    for row in points.last().map_or(&[][..], |point| &point.rows) {
+        let averages = row
+            .scores
+            .iter()
+            .filter(|(name, _)| !name.ends_with("_stderr") && !name.ends_with("_10"));
+        for (name, value) in averages {
+            let heads = spec.model.n_layers * spec.model.n_heads;
+            let column = measures.entry(name.clone()).or_insert_with(|| vec![None; heads]);
+            column[row.layer * spec.model.n_heads + row.head] = *value;
         }
-        if !seen.insert((layer, head)) {
-            return Err(
-                row.problem(format!("layer {layer}, head {head} is there twice for step {step}"))
+    }
+    let path = tables.join(HeadRow::FILE);
+    let mut line = 0;
+    let scored = points.into_iter().map(|Point { step, tokens, rows }| {
+        let scores = rows.iter().map(|row| {
+            line += 1;
+            HeadScore::of(row).map_err(|problem| damaged(&path, line, problem, Stage::Measuring))
+        });
+        Ok(Point { step, tokens, rows: scores.collect::<Result<_, ReportError>>()? })
+    });
+    Ok((scored.collect::<Result<_, ReportError>>()?, measures))
+}
+
+fn load_ablations(tables: &Path, spec: &RunSpec) -> Result<Vec<AblationPoint>, ReportError> {
+    if !tables.join(AblationRow::FILE).exists() {
+        return Ok(Vec::new());
+    }
+    let kinds = [Downstream::Full, Downstream::PatternPreserving];
+    by_snapshot(tables, spec, read_rows(tables)?, &kinds, |row: &AblationRow| {
+        (row.id(), row.downstream)
+    })
+}
+
+/// The rows of a table by snapshot. Refuses one that lacks a head or a kind, or has one that the
+/// model has not: a maximum over some of them would pass for one over all.
+fn by_snapshot<T: Row, K: PartialEq + Copy>(
+    tables: &Path,
+    spec: &RunSpec,
+    rows: Vec<T>,
+    kinds: &[K],
+    of: impl Fn(&T) -> (HeadId, K),
+) -> Result<Vec<Point<T>>, ReportError> {
+    let [layers, heads] = [spec.model.n_layers, spec.model.n_heads];
+    let each = layers * heads * kinds.len();
+    let wrong = |line, problem| Err(damaged(&tables.join(T::FILE), line, problem, T::STAGE));
+    let short = |point: &Point<T>| {
+        format!("step {} ends with {} lines, expected {each}", point.step, point.rows.len())
+    };
+    let mut points: Vec<Point<T>> = Vec::new();
+    let all = rows.len();
+    for (k, row) in rows.into_iter().enumerate() {
+        let (step, tokens) = row.at();
+        match points.last() {
+            Some(last) if last.step == step => {}
+            Some(last) if last.rows.len() < each => return wrong(k + 1, short(last)),
+            _ => points.push(Point { step, tokens, rows: Vec::new() }),
+        }
+        let Some(point) = points.last_mut() else { continue };
+        let at = point.rows.len();
+        let (head, kind) = of(&row);
+        let expected = HeadId { layer: at / kinds.len() / heads, head: at / kinds.len() % heads };
+        if (head, kind) != (expected, kinds[at % kinds.len()]) {
+            return wrong(
+                k + 1,
+                format!(
+                    "head {head}, expected head {expected} in this place of a model of {layers} layers of {heads} heads"
+                ),
             );
         }
-        let score = HeadScore {
-            layer,
-            head,
-            prefix_matching: row.in_range("prefix_matching", -1e-6, 1.0 + 1e-6)?,
-            prefix_matching_stderr: row.stderr("prefix_matching_stderr")?,
-            copying: row.in_range("copying", -1.0 - 1e-6, 1.0 + 1e-6)?,
-            previous_token: row.in_range("previous_token", -1e-6, 1.0 + 1e-6)?,
-            ov_copying: row.in_range("ov_copying", -1.0 - 1e-6, 1.0 + 1e-6)?,
-            qk_trace: row.optional("qk_trace")?,
-            k_composition_recall: row.optional("k_composition_recall")?,
-        };
-        if let Some(point) = points.last_mut() {
-            point.heads.push(score);
-        }
-        let known = ["step", "tokens", "layer", "head", "role"];
-        let measures = row.fields.iter().filter(|(name, _)| {
-            !known.contains(&name.as_str()) && !name.ends_with("_stderr") && !name.ends_with("_10")
-        });
-        for (name, value) in measures {
-            let column = last_measures
-                .entry(name.clone())
-                .or_insert_with(|| vec![None; spec.n_layers * spec.n_heads]);
-            column[layer * spec.n_heads + head] = value.as_f64();
-        }
+        point.rows.push(row);
     }
-    if let Some(last) = points.last() {
-        whole(
-            &Row { table: &table, line: table.text.lines().count(), fields: Map::new() },
-            last,
-            spec,
-        )?;
+    match points.last() {
+        Some(last) if last.rows.len() < each => wrong(all, short(last)),
+        _ => Ok(points),
     }
-    for point in &mut points {
-        point.heads.sort_by_key(|score| (score.layer, score.head));
-    }
-    Ok((points, last_measures))
 }
 
-/// Refuses a snapshot that lacks heads: a maximum over some of them would pass for one over all.
-fn whole(row: &Row<'_>, point: &HeadsPoint, spec: &Spec) -> Result<(), ReportError> {
-    let expected = spec.n_layers * spec.n_heads;
-    if point.heads.len() == expected {
+fn load_change(tables: &Path) -> Result<Option<Change>, ReportError> {
+    let path = tables.join(AblatedFrom::FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let made: AblatedFrom = read_json(&path, Stage::Ablating)?;
+    Ok(made.change)
+}
+
+fn load_knockouts(tables: &Path, spec: &RunSpec) -> Result<Vec<KnockoutRow>, ReportError> {
+    let path = tables.join(KnockoutRow::FILE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<KnockoutRow> = read_rows(tables)?;
+    for (k, row) in rows.iter().enumerate() {
+        for head in row.heads() {
+            check_head(head, spec)
+                .map_err(|problem| damaged(&path, k + 1, problem, Stage::Ablating))?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Refuses a head that the spec's model has not.
+fn check_head(head: HeadId, spec: &RunSpec) -> Result<(), String> {
+    let [layers, heads] = [spec.model.n_layers, spec.model.n_heads];
+    if head.layer < layers && head.head < heads {
         return Ok(());
     }
-    Err(row.problem(format!(
-        "step {} ends with {} heads, expected {expected}",
-        point.step,
-        point.heads.len()
-    )))
+    Err(format!("head {head}, expected one of a model of {layers} layers of {heads} heads"))
 }
-
-fn load_object(folder: &Path, name: &str) -> Result<Map<String, Value>, ReportError> {
-    let path = folder.join("measurements").join(name);
-    let text = read(&path, MEASURE)?;
-    serde_json::from_str(&text).map_err(|error| ReportError::Line {
-        path,
-        line: error.line().max(1),
-        problem: format!("expected a JSON object, found {}", json_problem(&error)),
-        help: MEASURE_AGAIN,
-    })
-}
-
-/// What the report reads of `summary.json`.
-struct Summary {
-    ceiling: Option<Ceiling>,
-    copying_ceiling: Option<CopyingCeiling>,
-    passes: Option<f64>,
-}
-
-fn load_summary(folder: &Path) -> Result<Summary, ReportError> {
-    let summary = load_object(folder, "summary.json")?;
-    let path = folder.join("measurements/summary.json");
-    let table = Table { path, text: String::new(), help: MEASURE_AGAIN };
-    let row = |fields: &Map<String, Value>| Row { table: &table, line: 1, fields: fields.clone() };
-    let part = |key: &str| summary.get(key).and_then(Value::as_object).map(row);
-    let ceiling = part("ceiling")
-        .map(|row| {
-            Ok(Ceiling { icl_score: row.number("icl_score")?, stderr: row.stderr("stderr")? })
-        })
-        .transpose()?;
-    let copying_ceiling = part("copying_ceiling")
-        .map(|row| {
-            let of = |key: &str| row.in_range(key, -1.0 - 1e-6, 1.0 + 1e-6);
-            Ok(CopyingCeiling { ceiling: of("ceiling")?, chance: of("chance")? })
-        })
-        .transpose()?;
-    let passes =
-        if summary.contains_key("passes") { row(&summary).optional("passes")? } else { None };
-    Ok(Summary { ceiling, copying_ceiling, passes })
-}
-
-fn parse_spec(path: &Path, text: &str) -> Result<Spec, ReportError> {
-    let problem = |problem: String| ReportError::Spec { path: path.to_path_buf(), problem };
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        problem(format!("line {line} is not TOML: {}", visible(error.message())))
-    })?;
-    let get = |key: &str| lookup(&table, key);
-    let missing =
-        |key: &str, expected: &str| problem(format!("`{key}` is missing, expected {expected}"));
-    let wrong = |key: &str, expected: &str, found: &toml::Value| {
-        problem(format!("`{key}` is {}, expected {expected}", visible(&found.to_string())))
-    };
-    let string = |key: &str| match get(key) {
-        Some(toml::Value::String(value)) => Ok(value.clone()),
-        Some(found) => Err(wrong(key, "a text", found)),
-        None => Err(missing(key, "a text")),
-    };
-    let whole = |key: &str, low: u64, high: u64| {
-        let expected = format!("a whole number from {low} to {high}");
-        let value = get(key).ok_or_else(|| missing(key, &expected))?;
-        let number = value
-            .as_integer()
-            .and_then(|n| u64::try_from(n).ok())
-            .filter(|n| (low..=high).contains(n));
-        number.ok_or_else(|| wrong(key, &expected, value))
-    };
-    let size = |key: &str, low: u64, high: u64| whole(key, low, high).map(|n| n as usize);
-    Ok(Spec {
-        name: string("name")?,
-        seed: whole("seed", 0, i64::MAX as u64)?,
-        source: string("data.source")?,
-        n_layers: size("model.n_layers", 1, 1024)?,
-        d_mlp: if get("model.d_mlp").is_some() { size("model.d_mlp", 0, 1 << 18)? } else { 0 },
-        n_heads: size("model.n_heads", 1, 1024)?,
-        n_ctx: size("model.n_ctx", 1, 1 << 20)?,
-        smeared_keys: match get("model.smeared_keys") {
-            None => false,
-            Some(toml::Value::Boolean(value)) => *value,
-            Some(found) => return Err(wrong("model.smeared_keys", "true or false", found)),
-        },
-        clamp: match get("model.clamp") {
-            None => None,
-            Some(toml::Value::Table(clamp)) => Some(Clamp::of(&string("model.clamp.kind")?, clamp)),
-            Some(found) => return Err(wrong("model.clamp", "a table", found)),
-        },
-        control: match get("data.control") {
-            None => None,
-            Some(toml::Value::String(word)) if word == "shuffled" => Some(Control::Shuffled),
-            Some(toml::Value::String(word)) if word == "fragments" => Some(Control::Fragments),
-            Some(found) => return Err(wrong("data.control", "shuffled or fragments", found)),
-        },
-        tokens: whole("train.tokens", 1, i64::MAX as u64)?,
-        warmup_steps: if get("train.warmup_steps").is_some() {
-            whole("train.warmup_steps", 0, i64::MAX as u64)?
-        } else {
-            0
-        },
-        decay_share: match get("train.decay_share") {
-            None => 0.0,
-            Some(found) => found
-                .as_float()
-                .filter(|share| (0.0..1.0).contains(share))
-                .ok_or_else(|| wrong("train.decay_share", "a number from 0 to below 1", found))?,
-        },
-        table: table.clone(),
-    })
-}
-
-/// The value at a dotted path such as `train.lr`.
-pub(crate) fn lookup<'a>(table: &'a toml::Table, path: &str) -> Option<&'a toml::Value> {
-    let mut keys = path.split('.');
-    let mut value = table.get(keys.next()?)?;
-    for key in keys {
-        value = value.as_table()?.get(key)?;
-    }
-    Some(value)
-}
-
-macro_rules! point {
-    ($($name:ident),*) => { $(impl Point for $name { fn at(&self) -> (u64, u64) { (self.step, self.tokens) } })* };
-}
-point!(TrainPoint, IclPoint, LossPoint, CopyPoint, RandomTokenPoint);

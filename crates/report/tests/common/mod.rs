@@ -26,7 +26,8 @@ pub struct Fabricated {
     pub smeared: bool,
     pub d_mlp: usize,
     pub seed: u64,
-    pub source: String,
+    /// The path of its text; none: random blocks that repeat.
+    pub text: Option<&'static str>,
     /// Kind of the model's clamp.
     pub clamp: Option<&'static str>,
     /// What was taken out of its text.
@@ -122,7 +123,7 @@ pub fn two() -> Fabricated {
         smeared: false,
         d_mlp: 0,
         seed: 0,
-        source: "corpus".to_string(),
+        text: Some("text.txt"),
         clamp: None,
         control: None,
         warmup_steps: 50,
@@ -249,7 +250,7 @@ pub fn mlp(n_layers: usize) -> Fabricated {
 
 /// The same model on another text.
 pub fn elsewhere(run: Fabricated) -> Fabricated {
-    Fabricated { folder: format!("i-{}", run.folder), source: "elsewhere".into(), ..run }
+    Fabricated { folder: format!("i-{}", run.folder), text: Some("elsewhere.txt"), ..run }
 }
 
 /// The whole experiment of the first scale.

@@ -38,25 +38,24 @@ pub fn write(dir: &Path, run: &Fabricated) -> PathBuf {
     put("copies.jsonl", table(copies));
     put("random_tokens.jsonl", table(random_tokens));
     put("heads.jsonl", heads(run));
-    let summary = json!({
-        "ceiling": {"icl_score": -0.5, "stderr": 0.01}, "copying_ceiling": {"ceiling": 0.7, "chance": -0.1},
-        "passes": run.passes,
+    put("summary.json", summary(run).to_string());
+    let made = json!({
+        "spec_hash": "00", "engine": "cpu", "snapshots": {},
+        "evaluation": {"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5},
     });
-    put("summary.json", summary.to_string());
-    let evaluation = json!({"examples": 500, "icl_early": 50, "icl_late": 500, "icl_half_width": 5, "head_examples": 100});
-    put(
-        "meta.json",
-        json!({"measures": "1", "spec_hash": "00", "evaluation": evaluation}).to_string(),
-    );
+    put("meta.json", with(made.clone(), json!({"measures": 5})).to_string());
     if run.ablated {
         put("ablations.jsonl", ablations(run));
         let squares: Vec<f64> = (0..ablated_examples(run)).map(square).collect();
         let change =
             run.undoing.map(|_| json!({"before_step": 250, "after_step": 350, "squares": squares}));
-        put("ablations.json", json!({"change": change}).to_string());
+        let of_ablations = json!({"version": 2, "change": change, "knockouts": null});
+        put("ablations.json", with(made.clone(), of_ablations).to_string());
         put("knockouts.jsonl", knockouts(run));
     }
     if let Some(pattern) = run.pattern {
+        let of_maps = json!({"version": 2, "text": "00", "prompts": null});
+        put("explore.json", with(made, of_maps).to_string());
         write_explored(run, pattern, &measurements);
     }
     folder
@@ -81,13 +80,29 @@ fn with(mut object: Value, other: Value) -> Value {
     object
 }
 
+fn summary(run: &Fabricated) -> Value {
+    json!({
+        "window": null, "no_window": "not looked for", "loss_bumps": [],
+        "best_head": {
+            "layer": 0, "head": 1, "prefix_matching": run.prefix_matching, "half_time_tokens": null,
+            "change_point_tokens": null,
+        },
+        "observed_onset_tokens": null, "predicted_onset_tokens": 5e7,
+        "ceiling": {
+            "loss": 3.0, "icl_score": -0.5, "stderr": 0.01, "loss_by_index": [], "bigram_loss": 4.0,
+            "bigram_icl_score": 0.0,
+        },
+        "copying_ceiling": {"ceiling": 0.7, "chance": -0.1}, "passes": run.passes,
+    })
+}
+
 fn spec(run: &Fabricated) -> String {
     let Fabricated {
         n_layers,
         d_mlp,
         smeared,
         seed,
-        source,
+        text,
         warmup_steps,
         decay_share,
         train_tokens,
@@ -95,12 +110,16 @@ fn spec(run: &Fabricated) -> String {
     } = run;
     let [n_ctx, _] = CONTEXT;
     let control = run.control.map_or(String::new(), |control| format!("control = \"{control}\"\n"));
+    let data = match *text {
+        Some(path) => format!("source = \"corpus\"\npath = \"{path}\"\n"),
+        None => "source = \"repeats\"\nmin_period = 8\nmax_period = 64\n".to_string(),
+    };
     let clamp = run.clamp.map_or(String::new(), |kind| match kind {
         "previous-token" => format!("\n[model.clamp]\nkind = \"{kind}\"\nlayer = 0\nhead = 0\n"),
         _ => format!("\n[model.clamp]\nkind = \"{kind}\"\n"),
     });
     format!(
-        "name = \"{n_layers}L\"\nseed = {seed}\n\n[data]\nsource = \"{source}\"\n{control}\n[model]\nn_layers = {n_layers}\nd_model = 128\nn_heads = 4\nd_head = 32\nd_mlp = {d_mlp}\nn_ctx = {n_ctx}\nd_vocab = 4096\nnormalization = \"LN\"\nsmeared_keys = {smeared}\npos_gain_init = [1.0, 0.1]\n\n[train]\ntokens = {train_tokens}\nbatch = 20\nlr = 0.002\nweight_decay = 0.01\nwarmup_steps = {warmup_steps}\ndecay_share = {decay_share:?}\n\n[snapshots]\nevery = 10\n\n[evaluation]\nexamples = 500\nicl_early = 50\nicl_late = 500\nicl_half_width = 5\nhead_examples = 100\n{clamp}"
+        "format = 1\nname = \"{n_layers}L\"\nseed = {seed}\n\n[data]\n{data}{control}\n[model]\nn_layers = {n_layers}\nd_model = 128\nn_heads = 4\nd_head = 32\nd_mlp = {d_mlp}\nn_ctx = {n_ctx}\nd_vocab = 4096\nnormalization = \"LN\"\nsmeared_keys = {smeared}\npos_gain_init = [1.0, 0.1]\n\n[train]\ntokens = {train_tokens}\nbatch = 20\nlr = 0.002\nweight_decay = 0.01\nwarmup_steps = {warmup_steps}\ndecay_share = {decay_share:?}\n\n[snapshots]\nevery = 10\n\n[evaluation]\nexamples = 500\nicl_early = 50\nicl_late = 500\nicl_half_width = 5\nhead_examples = 100\n{clamp}"
     )
 }
 
@@ -174,6 +193,7 @@ fn icl(run: &Fabricated, at: f64) -> Value {
     json!({
         "icl_score": -0.3, "stderr": stderr, "by_example": by_example(run, -0.3, 1.0), "same_token_score": -amount,
         "same_token_stderr": stderr, "same_token_by_example": same, "same_token_by_index": by_index,
+        "late_slope": slope,
         "late_slope_by_example": by_example(run, slope, 0.1),
     })
 }
@@ -205,7 +225,10 @@ fn write_losses(run: &Fabricated, measurements: &Path) {
 fn loss_by_index(run: &Fabricated, at: f64) -> Value {
     let by_index = by_index(run, at);
     let mean = by_index.iter().sum::<f64>() / by_index.len() as f64;
-    json!({"loss": mean, "loss_by_index": by_index, "by_example": by_example(run, mean, 1.0)})
+    json!({
+        "loss": mean, "loss_by_index": by_index, "by_example": by_example(run, mean, 1.0),
+        "derivative_index": [], "d_loss_d_ln_index": [], "icl_sensitivity": [],
+    })
 }
 
 fn copies(run: &Fabricated, at: f64) -> Value {
@@ -261,7 +284,7 @@ fn heads(run: &Fabricated) -> String {
         let recall = if reads { 0.05 + 0.7 * by(run.composition_middle) } else { 0.05 };
         let later = |value: f64| if layer == 0 { Value::Null } else { json!(value) };
         json!({
-            "step": step, "tokens": tokens, "layer": layer, "head": head, "prefix_matching": matching,
+            "step": step, "tokens": tokens, "layer": layer, "head": head, "role": "other", "prefix_matching": matching,
             "prefix_matching_stderr": 0.003, "copying": sign * run.copying + 0.01 * matching,
             "previous_token": previous, "ov_copying": sign * run.ov + 0.01 * matching,
             "qk_trace": later(500.0 * run.trace * matching), "k_composition_recall": later(recall),
@@ -391,7 +414,6 @@ fn write_explored(run: &Fabricated, [share, among, literal]: [f64; 3], measureme
         "text.json",
         json!({"name": "a text of <i>mine</i>", "ids": ids, "tokens": TEXT}).to_string(),
     );
-    put("explore.json", "{}".to_string());
     let row = |k: u64| {
         let (step, tokens) = snapshot(k);
         let losses: Vec<f64> =
@@ -423,7 +445,7 @@ fn write_explored(run: &Fabricated, [share, among, literal]: [f64; 3], measureme
             "step": 1000, "tokens": RUN_TOKENS, "behaviour": "pattern matching", "layer": layer, "head": head,
             "share": share, "share_stderr": 0.01, "chance": 0.1, "share_among": among, "share_among_stderr": 0.01,
             "chance_among": 0.25, "literal_share_among": if best { json!(literal) } else { Value::Null },
-            "attribution": 0.5, "attribution_total": 0.7,
+            "queries": 12, "attribution": 0.5, "attribution_total": 0.7,
         })
     };
     put("prompts.jsonl", lines(each_head(run).map(row)));

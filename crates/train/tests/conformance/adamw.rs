@@ -2,7 +2,8 @@
 
 use induction_engine::{Engine, Exactness};
 use induction_model::Params;
-use induction_train::{AdamW, TrainSpec, clip_by_global_norm};
+use induction_records::TrainSpec;
+use induction_train::{AdamW, clip_by_global_norm};
 
 use crate::oracle::{CASES, Oracle, devices, engines, engines_on, equal, tolerance};
 

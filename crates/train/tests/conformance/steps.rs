@@ -2,10 +2,8 @@
 
 use induction_engine::{BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
-use induction_train::{
-    AdamW, Continue, Observer, Outcome, Quiet, RunSpec, Snapshot, StepMetrics, TrainSpec,
-    clip_by_global_norm, list_snapshots,
-};
+use induction_records::{RunSpec, StepRow, TrainSpec};
+use induction_train::{AdamW, Continue, Observer, Outcome, Quiet, Snapshot, clip_by_global_norm, list_snapshots};
 use ndarray::Array2;
 
 use crate::oracle::{devices, engines_on};
@@ -120,7 +118,7 @@ prefix_block = 5\n";
 struct StopAt(u64);
 
 impl Observer for StopAt {
-    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+    fn step(&mut self, metrics: &StepRow) -> Continue {
         if metrics.step == self.0 { Continue::Stop } else { Continue::Yes }
     }
 }

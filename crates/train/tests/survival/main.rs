@@ -11,10 +11,8 @@ mod power;
 use std::{fs, path::Path};
 
 use induction_engine::{CpuEngine, Engine};
-use induction_train::{
-    Continue, Error, Observer, Outcome, RunSpec, Snapshot, StepMetrics, list_snapshots, load_model,
-    snapshot_folder,
-};
+use induction_records::{RunSpec, StepRow};
+use induction_train::{Continue, Error, Observer, Outcome, Snapshot, list_snapshots, load_model, snapshot_folder};
 
 const STEPS: u64 = 40;
 
@@ -41,7 +39,7 @@ struct Listener<'a> {
 }
 
 impl Observer for Listener<'_> {
-    fn step(&mut self, metrics: &StepMetrics) -> Continue {
+    fn step(&mut self, metrics: &StepRow) -> Continue {
         if metrics.step == self.stop_at { Continue::Stop } else { Continue::Yes }
     }
     fn snapshot(&mut self, step: u64, _: &dyn Engine) -> Result<(), Error> {
@@ -109,9 +107,9 @@ fn assert_whole(run: &Path, undisturbed: &Path) {
 }
 
 /// The metric log without the speeds.
-fn log(run: &Path) -> Vec<(u64, f32, f64, f64)> {
+fn log(run: &Path) -> Vec<(u64, f64, f64, f64)> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<StepMetrics>(line).unwrap());
+    let lines = text.lines().map(|line| serde_json::from_str::<StepRow>(line).unwrap());
     lines.map(|line| (line.step, line.loss, line.lr, line.grad_norm)).collect()
 }
 

@@ -9,9 +9,10 @@ use induction::{
     bench::{Work, time},
     measure::time_measure,
     model::ModelConfig,
+    records::RunSpec,
     scan,
     source::{Source, data_of},
-    train::{RunSpec, snapshot_folder},
+    train::snapshot_folder,
 };
 
 use super::Program;

@@ -18,9 +18,10 @@ use induction::{
     interrupt::Interrupt,
     plan::Manifest,
     progress::Screen,
+    records::RunSpec,
     source::{Source, data_of},
     stages::RunContext,
-    train::{RunSpec, is_finished},
+    train::is_finished,
 };
 
 use crate::{

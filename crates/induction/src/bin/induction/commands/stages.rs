@@ -8,9 +8,10 @@ use induction::{
     executor::{self, Part, Task},
     explore::explore,
     measure::measure,
-    memory, slurm,
+    memory,
+    records::RunSpec,
+    slurm,
     source::Source,
-    train::RunSpec,
     training,
 };
 

@@ -1,9 +1,21 @@
+//! What one run depends on: `spec.toml`.
+
+mod data;
+mod evaluation;
+mod train;
+
 use std::path::{Path, PathBuf};
 
 use induction_model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+
+pub use self::{
+    data::{Control, DataSpec},
+    evaluation::EvaluationSpec,
+    train::TrainSpec,
+};
 
 /// The version of the spec and of the run folder; another one is refused.
 pub const FORMAT: u32 = 1;
@@ -30,250 +42,12 @@ pub struct RunSpec {
     pub evaluation: EvaluationSpec,
 }
 
-/// Where training text comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "source", rename_all = "lowercase", try_from = "Written")]
-pub enum DataSpec {
-    /// Text, byte-level BPE of `model.d_vocab` tokens, held out by document.
-    Corpus {
-        /// A `.jsonl`, `.jsonl.zst` or `.txt` file, or a folder of text files.
-        path: PathBuf,
-        /// Share of the text that is held out.
-        held_out: f64,
-        /// Hash of the documents; filled in when the spec is resolved, checked when it is given.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        blake3: Option<String>,
-        /// What is taken from the text, to see what is learned without it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        control: Option<Control>,
-    },
-    /// The synthetic task: random blocks of random length, repeated.
-    Repeats {
-        /// Shortest block.
-        min_period: usize,
-        /// Longest block.
-        max_period: usize,
-    },
-}
-
-/// A text from which something is taken that induction heads need: negative controls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Control {
-    /// The tokens of each document in random order, the same for all runs: the same unigrams, no
-    /// order to predict by.
-    Shuffled,
-    /// Windows made of pieces of 12 to 16 tokens from all over the text: the same n-grams, and
-    /// nothing that comes again in a window but by chance.
-    Fragments,
-}
-
-/// Data as files have them. serde forgets where a field stands while it looks for the variant, this
-/// does not.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    source: WrittenSource,
-    path: Option<PathBuf>,
-    held_out: Option<f64>,
-    blake3: Option<String>,
-    control: Option<Control>,
-    min_period: Option<usize>,
-    max_period: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WrittenSource {
-    Corpus,
-    Repeats,
-}
-
-impl TryFrom<Written> for DataSpec {
-    type Error = String;
-
-    fn try_from(written: Written) -> Result<Self, String> {
-        let Written { source, path, held_out, blake3, control, min_period, max_period } = written;
-        let missing = |field: &str| format!("missing field `{field}`");
-        let surplus =
-            |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
-                Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
-                None => Ok(()),
-            };
-        match source {
-            WrittenSource::Corpus => {
-                surplus(
-                    &[("min_period", min_period.is_some()), ("max_period", max_period.is_some())],
-                    "corpus",
-                )?;
-                Ok(Self::Corpus {
-                    path: path.ok_or_else(|| missing("path"))?,
-                    held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
-                    blake3,
-                    control,
-                })
-            }
-            WrittenSource::Repeats => {
-                let of_text = [
-                    ("path", path.is_some()),
-                    ("held_out", held_out.is_some()),
-                    ("blake3", blake3.is_some()),
-                    ("control", control.is_some()),
-                ];
-                surplus(&of_text, "repeats")?;
-                Ok(Self::Repeats {
-                    min_period: min_period.ok_or_else(|| missing("min_period"))?,
-                    max_period: max_period.ok_or_else(|| missing("max_period"))?,
-                })
-            }
-        }
-    }
-}
-
-const DEFAULT_HELD_OUT: f64 = 0.1;
-
-/// Optimizer and schedule: AdamW with PyTorch's semantics; lr is constant between a linear warm-up
-/// and, if asked for, a linear decay at the end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainSpec {
-    /// Token budget; rounded up to whole steps.
-    pub tokens: u64,
-    /// Sequences a step.
-    pub batch: usize,
-    /// Learning rate after the warm-up.
-    pub lr: f64,
-    /// Steps over which lr rises linearly.
-    #[serde(default = "default_warmup_steps")]
-    pub warmup_steps: u64,
-    /// Share of the steps, the last ones, over which lr falls linearly towards 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub decay_share: f64,
-    /// AdamW's beta1.
-    #[serde(default = "default_beta1")]
-    pub beta1: f64,
-    /// AdamW's beta2.
-    #[serde(default = "default_beta2")]
-    pub beta2: f64,
-    /// AdamW's epsilon.
-    #[serde(default = "default_eps")]
-    pub eps: f64,
-    /// Decoupled weight decay, on the weight matrices (`W_*`) only.
-    #[serde(default = "default_weight_decay")]
-    pub weight_decay: f64,
-    /// Share of `lr` that the positional gains learn with.
-    #[serde(default = "default_pos_gain_lr_scale")]
-    pub pos_gain_lr_scale: f64,
-    /// Largest global gradient norm.
-    #[serde(default = "default_clip_norm")]
-    pub clip_norm: f64,
-}
-
-fn default_warmup_steps() -> u64 {
-    50
-}
-/// A run without a decay is written, and known by its hash, as before there was one.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(share: &f64) -> bool {
-    *share == 0.0
-}
-fn default_beta1() -> f64 {
-    0.9
-}
-fn default_beta2() -> f64 {
-    0.98
-}
-fn default_eps() -> f64 {
-    1e-8
-}
-fn default_weight_decay() -> f64 {
-    0.01
-}
-fn default_pos_gain_lr_scale() -> f64 {
-    0.1
-}
-fn default_clip_norm() -> f64 {
-    1.0
-}
-
-impl TrainSpec {
-    /// The defaults for everything else.
-    pub fn new(tokens: u64, batch: usize, lr: f64) -> Self {
-        Self {
-            tokens,
-            batch,
-            lr,
-            warmup_steps: default_warmup_steps(),
-            decay_share: 0.0,
-            beta1: default_beta1(),
-            beta2: default_beta2(),
-            eps: default_eps(),
-            weight_decay: default_weight_decay(),
-            pos_gain_lr_scale: default_pos_gain_lr_scale(),
-            clip_norm: default_clip_norm(),
-        }
-    }
-}
-
 /// Which steps are kept: 0 and the powers of two below `every`, its multiples, and the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotSpec {
     /// Distance of the later snapshots, in steps.
     pub every: u64,
-}
-
-/// The evaluation (paper.md, 1.5, 2, 3, 10).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvaluationSpec {
-    /// Held-out examples of `n_ctx` tokens; the same for every snapshot and model.
-    pub examples: usize,
-    /// Early index of the ICL score, from 1 (the paper's 50).
-    pub icl_early: usize,
-    /// Late index of the ICL score (the paper's 500).
-    pub icl_late: usize,
-    /// Each index is averaged over this many neighbours on both sides.
-    pub icl_half_width: usize,
-    /// Examples of each head evaluator; the mean over the paper's 10, the first ones, is given
-    /// beside that of all.
-    #[serde(default = "default_head_examples")]
-    pub head_examples: usize,
-    /// Examples on which heads are removed: the first of `examples`, or all if there are fewer.
-    #[serde(default = "default_ablation_examples")]
-    pub ablation_examples: usize,
-    /// Heads are removed at every n-th kept snapshot, counted back from the last; 0: never.
-    #[serde(default = "default_ablation_every")]
-    pub ablation_every: usize,
-    /// Once all is measured, weights stay with every n-th kept snapshot, counted back from the
-    /// last; 1: with all.
-    #[serde(default = "default_weights_every")]
-    pub weights_every: usize,
-    /// Distinct random tokens in a block of the prefix-matching evaluator.
-    #[serde(default = "default_prefix_block")]
-    pub prefix_block: usize,
-    /// Times that the block stands there.
-    #[serde(default = "default_prefix_repeats")]
-    pub prefix_repeats: usize,
-}
-
-fn default_head_examples() -> usize {
-    100
-}
-fn default_ablation_examples() -> usize {
-    128
-}
-fn default_ablation_every() -> usize {
-    1
-}
-fn default_weights_every() -> usize {
-    1
-}
-fn default_prefix_block() -> usize {
-    25
-}
-fn default_prefix_repeats() -> usize {
-    4
 }
 
 /// What is wrong with a spec's or manifest's TOML, with the types as its reader knows them.
@@ -507,7 +281,7 @@ impl RunSpec {
     }
 
     /// The first line in which two specs' training differs, in words; for messages.
-    pub(crate) fn difference(&self, other: &Self) -> String {
+    pub fn difference(&self, other: &Self) -> String {
         let lines = |spec: &Self| spec.to_toml().lines().map(str::to_string).collect::<Vec<_>>();
         let (ours, theirs) = (lines(self), lines(other));
         theirs

@@ -1,0 +1,59 @@
+//! What is kept on disk, once: every file of a run's folder and of a scan as a Rust type, which
+//! those who write it and those who read it share (docs/FORMATS.md has them in words).
+//!
+//! - [`RunSpec`] is what one run depends on, `spec.toml`.
+//! - [`Row`] is a line of one of the tables of `measurements/`; [`read_rows`] and [`write_rows`]
+//!   are the way in and out. Reading is strict: each complaint names the file, the line, the field,
+//!   what was expected and what to do.
+//! - [`Ablation`] is an intervention on a model in the words of the field, as data.
+//! - [`ModelScan`] is what a scan of a trained model leaves, `scan.json`.
+//!
+//! Nothing here runs a model or judges a number.
+//!
+//! ```
+//! use induction_records::{RandomTokenRow, Row, read_rows, write_rows};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let mut rows = vec![RandomTokenRow { step: 1, tokens: 48, loss: 2.0, losses: vec![2.25, 1.75] }];
+//! write_rows(folder.path(), &mut rows)?;
+//! assert_eq!(read_rows::<RandomTokenRow>(folder.path())?, rows);
+//!
+//! // A table that was damaged is refused by the place of the damage.
+//! let table = folder.path().join(RandomTokenRow::FILE);
+//! std::fs::write(&table, r#"{"step": 1, "tokens": 48, "loss": null, "losses": [2.25]}"#)?;
+//! let error = read_rows::<RandomTokenRow>(folder.path()).unwrap_err().to_string();
+//! assert!(error.contains("line 1: `loss` is null, expected a finite number"), "{error}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod ablation;
+mod error;
+mod folder;
+mod inert;
+mod read;
+mod scan;
+mod single;
+mod spec;
+mod tables;
+mod write;
+
+pub use ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads};
+pub use error::{Error, Stage};
+pub use folder::{MEASUREMENTS, SPEC, step_file};
+pub use inert::{acts, visible};
+pub use read::{Row, parse_rows, read_json, read_rows};
+pub use scan::{
+    IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
+    ScanHead, ShownHead, ShownPrompt,
+};
+pub use spec::{
+    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
+};
+use tables::heads;
+pub use tables::{
+    AblatedFrom, AblationRow, BEHAVIOURS, BehaviourScores, BestHead, CeilingOfText, Change,
+    CompositionRow, CopyRow, ExploredFrom, FollowedText, HeadRow, HistoryRow, IclRow, KnockoutRow,
+    LossRow, MeasuredFrom, NamedScores, Prompt, PromptRow, Query, RandomTokenRow, StepRow, Summary,
+    TextRow, engine_name,
+};
+pub use write::{write_json, write_rows};
