@@ -394,13 +394,13 @@ fn a_damaged_ablation_is_named() {
         &swap("\"before_step\":", "\"x\":"),
         "ablations.json",
         1,
-        &["ablations.json, line 1", "`before_step` is missing"],
+        &["ablations.json, line 1", "`change.before_step` is missing"],
     );
     row(
         &swap("\"squares\":[", "\"squares\":[null,"),
         "ablations.json",
         1,
-        &["ablations.json", "`squares[0]` is null"],
+        &["ablations.json", "`change.squares[0]` is null"],
     );
     let knockouts = "knockouts.jsonl";
     row(

@@ -368,7 +368,7 @@ pub(super) fn pattern_in_words(cast: &Cast<'_>) -> String {
     let Some((player, score)) = best_on(cast, PATTERN) else { return String::new() };
     format!(
         "On lines whose two words are both new, head {} of {} gives {} of its attention to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them, {} if it copied literally). It is the largest of {} heads, so expect it to lie a little high.",
-        score.head,
+        score.id(),
         player.part.label(),
         percent(score.share),
         percent(score.chance),

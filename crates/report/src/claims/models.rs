@@ -167,7 +167,7 @@ pub(super) fn m4(scan: &Scan) -> Finding {
             format!(
                 "{name} {}, head {}: {} of its attention on right places ({} by chance), of that on places of the kind {} ({} by chance)",
                 if holds(score) { "holds" } else { "does not hold" },
-                score.head,
+                score.id(),
                 percent(score.share),
                 percent(score.chance),
                 percent(score.share_among),

@@ -88,7 +88,7 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
             measured.map_or((f64::NAN, f64::NAN), |head| (head.copying, head.prefix_matching));
         table.push(vec![
             of.name.to_string(),
-            format!("{} of {}", score.head, player.part.label()),
+            format!("{} of {}", score.id(), player.part.label()),
             number(copying),
             number(matching),
             with_error(score.share, score.share_stderr),
@@ -101,7 +101,7 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
         said.push(format!(
             "{}: head {} of {}, {} of its attention (chance {})",
             capital(of.name),
-            score.head,
+            score.id(),
             player.part.label(),
             percent(score.share),
             percent(score.chance)
@@ -149,7 +149,7 @@ fn maps(
         let places: Vec<f64> = (0..n).map(|k| k as f64).collect();
         let labels = prompt.tokens[..n].to_vec();
         panel.heat = Some(Heat { x: places.clone(), y: places, z, range, colours, unit, labels });
-        panel.summary = format!("{title} of head {} on {n} tokens.", score.head);
+        panel.summary = format!("{title} of head {} on {n} tokens.", score.id());
         panel
     };
     let attribution = rows(&|query, key| prompt.maps.attribution(head, query, key));
@@ -176,7 +176,7 @@ fn maps(
         title: of.title,
         drawn: format!(
             "Head {} of the model with {}. {}",
-            score.head,
+            score.id(),
             player.part.label(),
             of.drawn
         ),

@@ -450,7 +450,7 @@ fn abilities(models: &Models<'_>, claims: &[Claim]) -> Option<Figure> {
             let head = scan.head(score.id());
             vec![
                 format!("{behaviour}, {}", models.label(scan)),
-                score.head.to_string(),
+                score.id().to_string(),
                 head.map_or("–".to_string(), |head| number(head.prefix_matching())),
                 head.and_then(|head| head.copying()).map_or("–".to_string(), number),
                 with_error(score.share, score.share_stderr),

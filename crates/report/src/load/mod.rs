@@ -335,6 +335,9 @@ fn by_snapshot<T: Row, K: PartialEq + Copy>(
         let Some(point) = points.last_mut() else { continue };
         let at = point.rows.len();
         let (head, kind) = of(&row);
+        if at == each {
+            return wrong(k + 1, format!("a further line of step {step}, expected {each}"));
+        }
         let expected = HeadId { layer: at / kinds.len() / heads, head: at / kinds.len() % heads };
         if (head, kind) != (expected, kinds[at % kinds.len()]) {
             return wrong(
