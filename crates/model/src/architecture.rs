@@ -5,7 +5,7 @@ use crate::{Error, ModelConfig, Normalization};
 /// What pretrained models do otherwise than the paper's family, which is the default in every
 /// field.
 ///
-/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2 and
+/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2, Qwen3 and
 /// TransformerLens' attention-only models. Such models are run and measured (by the CPU engine);
 /// only the paper's family is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct Architecture {
     pub gated_mlp: bool,
     /// Biases `b_Q`, `b_K`, `b_V`.
     pub qkv_bias: bool,
+    /// Queries and keys of each head divided by their root mean square and times the gains `q_norm`
+    /// and `k_norm`, before positions turn them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub qk_norm: bool,
     /// The bias `b_O`.
     pub out_bias: bool,
     /// Biases of the MLP: `b_in`, `b_out` and, if there is a gate, `b_gate`.
@@ -42,6 +46,7 @@ impl Default for Architecture {
             act_fn: Activation::Gelu,
             gated_mlp: false,
             qkv_bias: false,
+            qk_norm: false,
             out_bias: false,
             mlp_bias: true,
             unembed_bias: false,
@@ -49,6 +54,12 @@ impl Default for Architecture {
             tied_embeddings: false,
         }
     }
+}
+
+/// A model without an option is written as before there was one.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How positions get into a model.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, Clamp, Error, Positions};
+use crate::{Architecture, Clamp, Error};
 
 /// What normalizes the residual stream before each sublayer and before the unembedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,83 +146,6 @@ impl ModelConfig {
     /// True for a model without MLPs.
     pub fn attn_only(&self) -> bool {
         self.d_mlp == 0
-    }
-
-    /// Name and shape of every parameter, in the one order used everywhere: files, optimizer,
-    /// gradients.
-    pub fn parameter_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let Self { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *self;
-        let (kv, a) = (self.n_key_value_heads(), &self.architecture);
-        let mut shapes = vec![("embed.W_E".to_string(), vec![d_vocab, d_model])];
-        if matches!(a.positions, Positions::Learned | Positions::Shortformer) {
-            shapes.push(("pos_embed.W_pos".to_string(), vec![self.n_ctx, d_model]));
-        }
-        let norm = |shapes: &mut Vec<(String, Vec<usize>)>, name: String| {
-            if self.normalization != Normalization::None {
-                shapes.push((format!("{name}.w"), vec![d_model]));
-            }
-            if self.normalization == Normalization::LN {
-                shapes.push((format!("{name}.b"), vec![d_model]));
-            }
-        };
-        for l in 0..self.n_layers {
-            norm(&mut shapes, format!("blocks.{l}.ln1"));
-            let mut add = |name: &str, shape: &[usize]| {
-                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
-            };
-            add("attn.W_Q", &[n_heads, d_model, d_head]);
-            add("attn.W_K", &[kv, d_model, d_head]);
-            add("attn.W_V", &[kv, d_model, d_head]);
-            if a.qkv_bias {
-                add("attn.b_Q", &[n_heads, d_head]);
-                add("attn.b_K", &[kv, d_head]);
-                add("attn.b_V", &[kv, d_head]);
-            }
-            add("attn.W_O", &[n_heads, d_head, d_model]);
-            if a.out_bias {
-                add("attn.b_O", &[d_model]);
-            }
-            if a.positions == Positions::Sinusoidal {
-                add("attn.pos_gain", &[1]);
-            }
-            if self.smeared_keys {
-                add("attn.smear_alpha", &[n_heads]);
-            }
-            if d_mlp == 0 {
-                continue;
-            }
-            norm(&mut shapes, format!("blocks.{l}.ln2"));
-            let mut add = |name: &str, shape: &[usize]| {
-                shapes.push((format!("blocks.{l}.{name}"), shape.to_vec()));
-            };
-            if a.gated_mlp {
-                add("mlp.W_gate", &[d_model, d_mlp]);
-            }
-            if a.gated_mlp && a.mlp_bias {
-                add("mlp.b_gate", &[d_mlp]);
-            }
-            add("mlp.W_in", &[d_model, d_mlp]);
-            if a.mlp_bias {
-                add("mlp.b_in", &[d_mlp]);
-            }
-            add("mlp.W_out", &[d_mlp, d_model]);
-            if a.mlp_bias {
-                add("mlp.b_out", &[d_model]);
-            }
-        }
-        norm(&mut shapes, "ln_final".to_string());
-        if !a.tied_embeddings {
-            shapes.push(("unembed.W_U".into(), vec![d_model, d_vocab]));
-        }
-        if a.unembed_bias {
-            shapes.push(("unembed.b_U".into(), vec![d_vocab]));
-        }
-        shapes
-    }
-
-    /// Number of learned scalars.
-    pub fn n_params(&self) -> usize {
-        self.parameter_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 }
 

@@ -40,6 +40,7 @@
 //! Runnable: `cargo run -p induction-model --example hand_built`.
 
 mod architecture;
+mod blocks;
 mod clamp;
 mod config;
 mod error;
@@ -54,6 +55,7 @@ pub mod pretrained;
 mod transformer;
 
 pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, RotaryScaling};
+pub use blocks::{Axes, Parameter};
 pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;

@@ -345,6 +345,11 @@ impl<T: Real> Model<T> {
         if let Some((bias, _)) = biases {
             add_bias(arch, qk, rows, used, bias, None);
         }
+        if !at.qk_norm.is_empty() {
+            let gains = &weights[at.qk_norm.clone()];
+            self.norm_heads(sizes, &mut qk[..of_q], &gains[..gains.len() / 2], &mut scratch.out);
+            self.norm_heads(sizes, &mut qk[of_q..], &gains[gains.len() / 2..], &mut scratch.out);
+        }
         if !turns.is_empty() {
             for head in qk.chunks_exact_mut(dims.head_panels * rows * PANEL) {
                 rotate(head, rows, used, &self.layout.rotary_pairs, turns);
@@ -352,6 +357,16 @@ impl<T: Real> Model<T> {
         }
         if dims.smeared {
             self.smear(l, sizes, &layer.qkv[of_q..of_q + of_k], &mut layer.smeared);
+        }
+    }
+
+    /// Divides each head's row by its root mean square and multiplies it with a gain.
+    fn norm_heads(&self, sizes: Sizes, heads: &mut [T], gain: &[T], copy: &mut Vec<T>) {
+        let (Sizes { used, rows }, dims) = (sizes, &self.layout.dims);
+        for head in heads.chunks_exact_mut(dims.head_panels * rows * PANEL) {
+            copy.clear();
+            copy.extend_from_slice(head);
+            rms_norm(self.arch, copy, rows, used, dims.d_head, gain, self.eps, head);
         }
     }
 

@@ -1,7 +1,9 @@
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use induction_kernels::{PANEL, Real, panels};
-use induction_model::{Architecture, ModelConfig, Normalization, Positions, Rotary};
+use induction_model::{
+    Architecture, Axes, ModelConfig, Normalization, Parameter, Positions, Rotary,
+};
 
 /// The sizes of a model, with what padding makes of them.
 #[derive(Clone, Debug)]
@@ -59,24 +61,33 @@ impl Dims {
         panels::count(self.d_mlp) * PANEL
     }
 
-    /// Rows of panels that a norm's parameters take: gain and bias, or gain.
-    fn norm_rows(&self) -> usize {
-        match self.normalization {
-            Normalization::LN => 2,
-            Normalization::RMS => 1,
-            Normalization::None => 0,
+    /// Elements that a parameter takes.
+    fn stored(&self, parameter: &Parameter) -> usize {
+        let shape = &parameter.shape;
+        match parameter.axes {
+            Axes::Numbers => shape[0],
+            Axes::Row => panels::count(shape[0]) * PANEL,
+            // A gradient is made in tiles of 8 rows.
+            Axes::Matrix => panels::len(shape[0].next_multiple_of(8), shape[1]),
+            Axes::HeadsRead => panels::len(self.model_rows, shape[0] * self.head_panels * PANEL),
+            Axes::HeadsBias => shape[0] * self.head_panels * PANEL,
+            Axes::HeadsWrite => panels::len(self.heads_width, shape[2]),
         }
     }
 
-    /// A norm's parameters, one row each.
-    fn norm(&self, start: usize) -> impl Iterator<Item = Place> + use<> {
-        let (columns, width) = (self.d_model, self.model_width());
-        let count = self.norm_rows();
-        (0..count).map(move |which| Place::Matrix {
-            start: start + which * width,
-            columns,
-            rows: 1,
-        })
+    /// Where a parameter stands that begins at `start`.
+    fn place(&self, parameter: &Parameter, start: usize) -> Place {
+        let shape = &parameter.shape;
+        match parameter.axes {
+            Axes::Numbers => Place::Plain { start, len: shape[0] },
+            Axes::Row => Place::Matrix { start, columns: shape[0], rows: 1 },
+            Axes::Matrix => {
+                Place::Matrix { start, columns: shape[1], rows: shape[0].next_multiple_of(8) }
+            }
+            Axes::HeadsRead => Place::Reads { start },
+            Axes::HeadsBias => Place::HeadRows { start },
+            Axes::HeadsWrite => Place::Writes { start },
+        }
     }
 
     /// Whether queries and keys read other inputs than values do: the same with positions.
@@ -104,7 +115,7 @@ impl Dims {
 
 /// Where each parameter stands in one flat buffer of panels. Weights and gradients share it, so
 /// groups of gradients are summed as whole buffers: `[embedding | layer 0 | layer 1 | ... | final
-/// norm, unembedding]`.
+/// norm, unembedding]`, each in the order of the model's list of parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) dims: Dims,
@@ -124,88 +135,137 @@ pub(super) struct Layout {
     pub(super) rotary_pairs: Vec<(usize, usize)>,
     pub(super) rotary_frequencies: Vec<f64>,
     pub(super) len: usize,
+    /// Parameters before those of the first layer: the embedding, and learned positions.
+    pub(super) before: usize,
+    /// The parameters of a layer, in order; places count from the layer's beginning.
+    pub(super) of_layer: Vec<Place>,
+    /// The parameters after the last layer, in order; places count from the buffer's beginning.
+    pub(super) after: Vec<Place>,
 }
 
-/// The same within a layer, from the layer's beginning.
+/// The same within a layer, from the layer's beginning; what the model has not is empty.
 #[derive(Clone, Debug)]
 pub(super) struct LayerLayout {
     pub(super) ln1: Range<usize>,
     /// `[d_model, heads_width]` for queries, `[d_model, kv_width]` for keys and for values.
     pub(super) qkv: Range<usize>,
-    /// Their biases, one row; empty without.
+    /// Their biases, one row.
     pub(super) b_qkv: Range<usize>,
+    /// What queries and keys are normalized by, a row each.
+    pub(super) qk_norm: Range<usize>,
     /// `[heads_width, d_model]`.
     pub(super) o: Range<usize>,
-    /// Empty without a bias.
     pub(super) b_o: Range<usize>,
-    /// One number, or none.
+    /// One number.
     pub(super) pos_gain: Range<usize>,
     /// One a head.
     pub(super) smear: Range<usize>,
     pub(super) ln2: Range<usize>,
-    /// `[d_model, d_mlp]` and a bias, which is zero where the model has none; empty without a gate.
+    /// `[d_model, d_mlp]` and a bias, which is zero where a model with a gate has none.
     pub(super) w_gate: Range<usize>,
     pub(super) b_gate: Range<usize>,
-    /// `[d_model, d_mlp]`, and a bias as above.
+    /// `[d_model, d_mlp]` and a bias, which is zero where the model has none.
     pub(super) w_in: Range<usize>,
     pub(super) b_in: Range<usize>,
     /// `[d_mlp, d_model]`.
     pub(super) w_out: Range<usize>,
-    /// Empty without a bias.
     pub(super) b_out: Range<usize>,
 }
 
-/// Hands out one range after the other.
-struct Ranges(usize);
+/// Parameters one after the other.
+struct Row {
+    /// Where each is, by its name.
+    ranges: BTreeMap<&'static str, Range<usize>>,
+    places: Vec<Place>,
+    end: usize,
+}
 
-impl Ranges {
+impl Row {
+    fn new(dims: &Dims, parameters: &[Parameter], start: usize) -> Self {
+        let mut row = Self { ranges: BTreeMap::new(), places: Vec::new(), end: start };
+        for parameter in parameters {
+            row.places.push(dims.place(parameter, row.end));
+            let range = row.take(dims.stored(parameter));
+            row.ranges.insert(parameter.name, range);
+        }
+        row
+    }
+
+    /// More room at the end.
     fn take(&mut self, len: usize) -> Range<usize> {
-        self.0 += len;
-        self.0 - len..self.0
+        self.end += len;
+        self.end - len..self.end
+    }
+
+    /// Where a parameter is; empty if there is none.
+    fn at(&self, name: &str) -> Range<usize> {
+        self.ranges.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Where parameters are that follow each other, as far as there are any.
+    fn span(&self, names: &[&str]) -> Range<usize> {
+        let all = || names.iter().filter_map(|name| self.ranges.get(name));
+        let (first, last) = (all().next(), all().next_back());
+        first.zip(last).map_or(0..0, |(first, last)| first.start..last.end)
     }
 }
 
 impl Layout {
     pub(super) fn new(config: &ModelConfig) -> Self {
         let dims = Dims::new(config);
-        let norm = dims.norm_rows() * dims.model_width();
-        let has = |condition: bool, len: usize| if condition { len } else { 0 };
-        let (a, mlp) = (&dims.architecture, dims.d_mlp > 0);
-        let rotary = if let Positions::Rotary(rotary) = &a.positions { Some(rotary) } else { None };
-        let qkv_width = dims.heads_width + 2 * dims.kv_width;
-        let mut within = Ranges(0);
-        let layer = LayerLayout {
-            ln1: within.take(norm),
-            qkv: within.take(panels::len(dims.model_rows, qkv_width)),
-            b_qkv: within.take(has(a.qkv_bias, qkv_width)),
-            o: within.take(panels::len(dims.heads_width, dims.d_model)),
-            b_o: within.take(has(a.out_bias, dims.model_width())),
-            pos_gain: within.take(has(a.positions == Positions::Sinusoidal, 1)),
-            smear: within.take(has(dims.smeared, dims.n_heads)),
-            ln2: within.take(has(mlp, norm)),
-            w_gate: within.take(has(a.gated_mlp, panels::len(dims.model_rows, dims.d_mlp))),
-            b_gate: within.take(has(a.gated_mlp, dims.mlp_width())),
-            w_in: within.take(panels::len(dims.model_rows, dims.d_mlp)),
-            b_in: within.take(dims.mlp_width()),
-            w_out: within.take(has(mlp, panels::len(dims.mlp_rows, dims.d_model))),
-            b_out: within.take(has(mlp && a.mlp_bias, dims.model_width())),
+        let mut within = Row::new(&dims, &config.block_parameters(), 0);
+        let mlp = |gated: bool| dims.d_mlp > 0 && (!gated || dims.architecture.gated_mlp);
+        // A bias is added with the nonlinearity, so there is one to add.
+        let mut bias = |name: &str, there: bool| match within.at(name) {
+            none if none.is_empty() && there => within.take(dims.mlp_width()),
+            there => there,
         };
-        let mut whole = Ranges(0);
+        let (b_in, b_gate) = (bias("mlp.b_in", mlp(false)), bias("mlp.b_gate", mlp(true)));
+        let layer = LayerLayout {
+            ln1: within.span(&["ln1.w", "ln1.b"]),
+            qkv: within.span(&["attn.W_Q", "attn.W_K", "attn.W_V"]),
+            b_qkv: within.span(&["attn.b_Q", "attn.b_K", "attn.b_V"]),
+            qk_norm: within.span(&["attn.q_norm.w", "attn.k_norm.w"]),
+            o: within.at("attn.W_O"),
+            b_o: within.at("attn.b_O"),
+            pos_gain: within.at("attn.pos_gain"),
+            smear: within.at("attn.smear_alpha"),
+            ln2: within.span(&["ln2.w", "ln2.b"]),
+            w_gate: within.at("mlp.W_gate"),
+            b_gate,
+            w_in: within.at("mlp.W_in"),
+            b_in,
+            w_out: within.at("mlp.W_out"),
+            b_out: within.at("mlp.b_out"),
+        };
+        // Looked up, not multiplied with: no rows beside its own. Learned positions are added from a
+        // buffer of their own.
+        let embed = panels::len(dims.d_vocab, dims.d_model);
+        let first_after = embed + config.n_layers * within.end;
+        let mut after = Row::new(&dims, &config.parameters_after(), first_after);
+        let mut unembed = after.at("unembed.W_U");
+        if unembed.is_empty() {
+            unembed = after.take(panels::len(dims.model_rows, dims.d_vocab));
+        }
+        let rotary = match &dims.architecture.positions {
+            Positions::Rotary(rotary) => Some(rotary),
+            _ => None,
+        };
         Self {
-            embed: whole.take(panels::len(dims.d_vocab, dims.d_model)),
+            embed: 0..embed,
             n_layers: config.n_layers,
-            layer_len: within.0,
-            ln_final: {
-                whole.take(config.n_layers * within.0);
-                whole.take(norm)
-            },
-            unembed: whole.take(panels::len(dims.model_rows, dims.d_vocab)),
-            b_u: whole.take(has(a.unembed_bias, panels::count(dims.d_vocab) * PANEL)),
+            layer_len: within.end,
+            layer,
+            ln_final: after.span(&["ln_final.w", "ln_final.b"]),
+            unembed,
+            b_u: after.at("unembed.b_U"),
             rotary_pairs: rotary
                 .map_or(Vec::new(), |r| (0..r.dim / 2).map(|i| r.pair(i)).collect()),
             rotary_frequencies: rotary.map_or(Vec::new(), Rotary::frequencies),
-            len: whole.0,
-            layer,
+            len: after.end,
+            before: config.parameters_before().len(),
+            of_layer: within.places,
+            after: after.places,
             dims,
         }
     }
@@ -214,90 +274,6 @@ impl Layout {
     pub(super) fn layer_at(&self, l: usize) -> Range<usize> {
         let start = self.embed.end + l * self.layer_len;
         start..start + self.layer_len
-    }
-
-    /// Parameters that a layer has in [`ModelConfig::parameter_shapes`].
-    pub(super) fn parameters_per_layer(&self) -> usize {
-        let mut count = 0;
-        self.visit_layer(|_| count += 1);
-        count
-    }
-
-    /// Parameters before those of the first layer: the embedding, and learned positions.
-    pub(super) fn parameters_before_layers(&self) -> usize {
-        1 + usize::from(matches!(
-            self.dims.architecture.positions,
-            Positions::Learned | Positions::Shortformer
-        ))
-    }
-
-    /// What stands where: calls `visit` for each parameter of a layer in the order of
-    /// [`ModelConfig::parameter_shapes`], with its place in the layer's buffer.
-    pub(super) fn visit_layer(&self, mut visit: impl FnMut(Place)) {
-        let (dims, at) = (&self.dims, &self.layer);
-        let row = |start: usize, columns: usize| Place::Matrix { start, columns, rows: 1 };
-        dims.norm(at.ln1.start).for_each(&mut visit);
-        let (a, qkv, b_qkv) = (&dims.architecture, at.qkv.start, at.b_qkv.start);
-        let of_queries = panels::len(dims.model_rows, dims.heads_width);
-        let of_keys = panels::len(dims.model_rows, dims.kv_width);
-        for start in [qkv, qkv + of_queries, qkv + of_queries + of_keys] {
-            visit(Place::Reads { start });
-        }
-        if a.qkv_bias {
-            for start in [b_qkv, b_qkv + dims.heads_width, b_qkv + dims.heads_width + dims.kv_width]
-            {
-                visit(Place::HeadRows { start });
-            }
-        }
-        visit(Place::Writes { start: at.o.start });
-        if a.out_bias {
-            visit(row(at.b_o.start, dims.d_model));
-        }
-        if !at.pos_gain.is_empty() {
-            visit(Place::Plain { start: at.pos_gain.start, len: 1 });
-        }
-        if dims.smeared {
-            visit(Place::Plain { start: at.smear.start, len: dims.n_heads });
-        }
-        if dims.d_mlp == 0 {
-            return;
-        }
-        dims.norm(at.ln2.start).for_each(&mut visit);
-        if a.gated_mlp {
-            visit(Place::Matrix {
-                start: at.w_gate.start,
-                columns: dims.d_mlp,
-                rows: dims.model_rows,
-            });
-        }
-        if a.gated_mlp && a.mlp_bias {
-            visit(row(at.b_gate.start, dims.d_mlp));
-        }
-        visit(Place::Matrix { start: at.w_in.start, columns: dims.d_mlp, rows: dims.model_rows });
-        if a.mlp_bias {
-            visit(row(at.b_in.start, dims.d_mlp));
-        }
-        visit(Place::Matrix { start: at.w_out.start, columns: dims.d_model, rows: dims.mlp_rows });
-        if a.mlp_bias {
-            visit(row(at.b_out.start, dims.d_model));
-        }
-    }
-
-    /// The parameters of the final norm and the unembedding, likewise; places count from the
-    /// buffer's beginning.
-    pub(super) fn visit_final(&self, mut visit: impl FnMut(Place)) {
-        let dims = &self.dims;
-        dims.norm(self.ln_final.start).for_each(&mut visit);
-        if !dims.architecture.tied_embeddings {
-            visit(Place::Matrix {
-                start: self.unembed.start,
-                columns: dims.d_vocab,
-                rows: dims.model_rows,
-            });
-        }
-        if dims.architecture.unembed_bias {
-            visit(Place::Matrix { start: self.b_u.start, columns: dims.d_vocab, rows: 1 });
-        }
     }
 
     /// The embedding.

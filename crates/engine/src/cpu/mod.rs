@@ -94,7 +94,7 @@ impl<T: Real> Model<T> {
     /// # Panics
     /// If there are too few arrays, or one is too short.
     pub fn set(&mut self, parameters: &[&[T]]) {
-        if self.layout.parameters_before_layers() == 2 {
+        if self.layout.before == 2 {
             panels::pack(
                 parameters[1],
                 self.layout.dims.d_model,
@@ -158,22 +158,20 @@ impl<T: Real> Model<T> {
     fn unpack(&self, buffer: &[T], out: &mut [&mut [T]]) {
         let (layout, dims) = (&self.layout, &self.layout.dims);
         let (embedding, rest) = out.split_first_mut().expect("a model has an embedding");
-        let (layers, last) = rest.split_at_mut(layout.n_layers * layout.parameters_per_layer());
+        let (layers, last) = rest.split_at_mut(layout.n_layers * layout.of_layer.len());
         let unpack_layers = || {
-            layers.par_chunks_exact_mut(layout.parameters_per_layer()).enumerate().for_each(
-                |(l, outs)| {
-                    let mut outs = outs.iter_mut();
-                    let block = &buffer[layout.layer_at(l)];
-                    layout.visit_layer(|place| {
-                        place.unpack(dims, block, outs.next().expect("counted"));
-                    });
-                },
-            );
+            layers.par_chunks_exact_mut(layout.of_layer.len()).enumerate().for_each(|(l, outs)| {
+                let block = &buffer[layout.layer_at(l)];
+                for (place, out) in layout.of_layer.iter().zip(outs) {
+                    place.unpack(dims, block, out);
+                }
+            });
         };
         let unpack_ends = || {
             layout.embedding().unpack(dims, buffer, embedding);
-            let mut last = last.iter_mut();
-            layout.visit_final(|place| place.unpack(dims, buffer, last.next().expect("counted")));
+            for (place, out) in layout.after.iter().zip(last) {
+                place.unpack(dims, buffer, out);
+            }
         };
         rayon::join(unpack_ends, unpack_layers);
     }

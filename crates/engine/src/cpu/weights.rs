@@ -39,26 +39,24 @@ impl<T: Real> Weights<T> {
     pub(super) fn set(&mut self, layout: &Layout, parameters: &[&[T]]) {
         let dims = &layout.dims;
         self.is_transposed = false;
-        let (before, rest) = parameters.split_at(layout.parameters_before_layers());
-        let (layers, last) = rest.split_at(layout.n_layers * layout.parameters_per_layer());
+        let (before, rest) = parameters.split_at(layout.before);
+        let (layers, last) = rest.split_at(layout.n_layers * layout.of_layer.len());
         let (embed, buffer) = self.packed.split_at_mut(layout.embed.end);
         let (blocks, _) = buffer.split_at_mut(layout.n_layers * layout.layer_len);
         let pack_layers = || {
-            let sources = layers.par_chunks_exact(layout.parameters_per_layer());
+            let sources = layers.par_chunks_exact(layout.of_layer.len());
             blocks.par_chunks_exact_mut(layout.layer_len).zip(sources).for_each(
                 |(block, sources)| {
-                    let mut sources = sources.iter();
-                    layout.visit_layer(|place| {
-                        place.pack(dims, sources.next().expect("counted"), block);
-                    });
+                    for (place, source) in layout.of_layer.iter().zip(sources) {
+                        place.pack(dims, source, block);
+                    }
                 },
             );
         };
         rayon::join(|| layout.embedding().pack(dims, before[0], embed), pack_layers);
-        let mut sources = last.iter();
-        layout.visit_final(|place| {
-            place.pack(dims, sources.next().expect("counted"), &mut self.packed);
-        });
+        for (place, source) in layout.after.iter().zip(last) {
+            place.pack(dims, source, &mut self.packed);
+        }
         if dims.architecture.tied_embeddings {
             let (embed, rest) = self.packed.split_at_mut(layout.embed.end);
             let unembed =
