@@ -5,178 +5,184 @@ use std::path::Path;
 use induction_gguf::Gguf;
 
 use super::{
-    Pretrained, name_of,
+    Pretrained,
+    families::{FAMILIES, GgufFamily},
+    name_of,
     recipe::{Layout, Recipe, gather},
     tensors::Tensors,
 };
-use crate::{
-    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary,
-    RotaryScaling,
-};
+use crate::{Architecture, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
 
 pub(super) fn open(path: &Path) -> Result<Pretrained, Error> {
     let file = Gguf::open(path)?;
-    let family = file.string("general.architecture")?.to_string();
-    let config = match family.as_str() {
-        "llama" | "qwen2" | "gpt2" | "gptneox" => configuration(&file, &family)?,
-        other => {
-            let reason = format!(
-                "general.architecture: {other:?} is not an architecture known here: llama, qwen2, gpt2, gptneox"
-            );
-            return Err(Error::Format { path: path.to_path_buf(), reason });
-        }
+    let architecture = file.string("general.architecture")?.to_string();
+    let known = FAMILIES.iter().filter_map(|family| family.gguf.as_ref());
+    let Some(family) = known.clone().find(|family| family.architecture == architecture) else {
+        let known: Vec<&str> = known.map(|family| family.architecture).collect();
+        let reason = format!(
+            "general.architecture: {architecture:?} is not an architecture known here: {}",
+            known.join(", ")
+        );
+        return Err(Error::Format { path: path.to_path_buf(), reason });
     };
-    let recipe = |layer: usize, name: &str| recipe(&config, layer, name);
+    let header = Header { file: &file, architecture: family.architecture };
+    let config = (family.config)(&header, header.common()?)?;
+    let recipe = |layer: usize, name: &str| recipe(&config, family, layer, name);
     let params = gather(&config, &file, recipe, |name| name == "rope_freqs.weight")?;
     let name = name_of(path);
-    Ok(Pretrained { name, family, encoding: file.encoding(), config, params })
+    Ok(Pretrained { name, family: architecture, encoding: file.encoding(), config, params })
 }
 
-fn configuration(file: &Gguf, family: &str) -> Result<ModelConfig, Error> {
-    let key = |field: &str| format!("{family}.{field}");
-    let refuse = |field: &str, reason: String| Error::Format {
-        path: file.path().to_path_buf(),
-        reason: format!("{}: {reason}", key(field)),
-    };
-    let size_opt = |field: &str| -> Result<Option<usize>, Error> {
-        let Some(n) = file.unsigned_opt(&key(field))? else { return Ok(None) };
+/// A file's metadata on its architecture.
+pub(super) struct Header<'a> {
+    file: &'a Gguf,
+    architecture: &'static str,
+}
+
+impl Header<'_> {
+    fn key(&self, field: &str) -> String {
+        format!("{}.{field}", self.architecture)
+    }
+
+    fn refuse(&self, field: &str, reason: String) -> Error {
+        let reason = format!("{}: {reason}", self.key(field));
+        Error::Format { path: self.file.path().to_path_buf(), reason }
+    }
+
+    fn size_opt(&self, field: &str) -> Result<Option<usize>, Error> {
+        let Some(n) = self.file.unsigned_opt(&self.key(field))? else { return Ok(None) };
         let fits = usize::try_from(n).ok().filter(|&n| n <= 1 << 31);
-        fits.map(Some).ok_or_else(|| refuse(field, format!("{n}, expected at most 2^31")))
-    };
-    let size = |field: &str| -> Result<usize, Error> {
-        size_opt(field)?.ok_or_else(|| refuse(field, "missing, expected a whole number".into()))
-    };
-    let (d_model, n_heads) = (size("embedding_length")?, size("attention.head_count")?);
-    let d_head = match size_opt("attention.key_length")? {
-        Some(d_head) => d_head,
-        None if n_heads > 0 && d_model.is_multiple_of(n_heads) => d_model / n_heads,
-        None => {
-            return Err(refuse(
-                "attention.head_count",
-                format!("{n_heads}, which does not divide {d_model}, the width"),
-            ));
-        }
-    };
-    if let Some(value) = size_opt("attention.value_length")?
-        && value != d_head
-    {
-        return Err(refuse(
-            "attention.value_length",
-            format!("{value}, expected {d_head}, as keys have"),
-        ));
+        fits.map(Some).ok_or_else(|| self.refuse(field, format!("{n}, expected at most 2^31")))
     }
-    for field in ["expert_count", "attention.sliding_window"] {
-        if let Some(n) = size_opt(field)?.filter(|&n| n > 0) {
-            return Err(refuse(field, format!("{n} is not supported here, expected nothing")));
-        }
-    }
-    let embedding = Tensors::shape(file, "token_embd.weight").map(<[usize]>::to_vec);
-    let Some(&[d_vocab, _]) = embedding.as_deref() else {
-        let reason =
-            "tensor token_embd.weight is missing, or no matrix: expected [d_vocab, d_model]"
-                .to_string();
-        return Err(Error::Format { path: file.path().to_path_buf(), reason });
-    };
-    if let Some(said) = size_opt("vocab_size")?
-        && said != d_vocab
-    {
-        return Err(refuse(
-            "vocab_size",
-            format!("{said}, but token_embd.weight has {d_vocab} rows"),
-        ));
-    }
-    let has = |tensor: &str| file.tensor(tensor).is_some();
-    let eps = |kind: &str| file.float(&key(&format!("attention.{kind}")));
-    let llama_like = matches!(family, "llama" | "qwen2");
-    let eps = if llama_like { eps("layer_norm_rms_epsilon")? } else { eps("layer_norm_epsilon")? };
-    let positions = match family {
-        "gpt2" => Positions::Learned,
-        // Queries and keys of Llama models are written in an order that makes pairs neighbours.
-        "llama" => Positions::Rotary(rotary(file, family, d_head, Pairs::Adjacent)?),
-        _ => Positions::Rotary(rotary(file, family, d_head, Pairs::Half)?),
-    };
-    Ok(ModelConfig {
-        n_layers: size("block_count")?,
-        d_model,
-        n_heads,
-        d_head,
-        d_mlp: size("feed_forward_length")?,
-        n_ctx: size("context_length")?,
-        d_vocab,
-        normalization: if llama_like { Normalization::RMS } else { Normalization::LN },
-        layer_norm_eps: eps,
-        architecture: Architecture {
-            positions,
-            n_key_value_heads: size_opt("attention.head_count_kv")?.unwrap_or(n_heads),
-            act_fn: match family {
-                "gpt2" => Activation::GeluNew,
-                "gptneox" => Activation::Gelu,
-                _ => Activation::Silu,
-            },
-            gated_mlp: llama_like,
-            qkv_bias: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
-            out_bias: has("blk.0.attn_output.bias"),
-            mlp_bias: has("blk.0.ffn_down.bias"),
-            unembed_bias: false,
-            parallel: family == "gptneox"
-                && file.bool_opt(&key("use_parallel_residual"))?.unwrap_or(true),
-            tied_embeddings: !has("output.weight"),
-        },
-        ..ModelConfig::default()
-    })
-}
 
-fn rotary(file: &Gguf, family: &str, d_head: usize, pairs: Pairs) -> Result<Rotary, Error> {
-    let key = |field: &str| format!("{family}.rope.{field}");
-    let refuse = |field: &str, reason: String| Error::Format {
-        path: file.path().to_path_buf(),
-        reason: format!("{}: {reason}", key(field)),
-    };
-    let dim = file
-        .unsigned_opt(&key("dimension_count"))?
-        .map_or(d_head, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let base = file.float_opt(&key("freq_base"))?.unwrap_or(10_000.0);
-    let factor = match file.float_opt(&key("scaling.factor"))? {
-        Some(factor) => Some(factor),
-        None => file.float_opt(&key("scale_linear"))?,
-    };
-    let kind = file.string_opt(&key("scaling.type"))?;
-    let scaling = match (kind, factor) {
-        (Some("linear") | None, Some(factor)) => Some(RotaryScaling::Linear { factor }),
-        (Some("none") | None, _) => None,
-        (Some("linear"), None) => {
-            return Err(refuse("scaling.factor", "missing, expected a number".into()));
-        }
-        (Some(other), _) => {
-            return Err(refuse(
-                "scaling.type",
-                format!("{other:?} is not known here, expected none or linear"),
+    fn size(&self, field: &str) -> Result<usize, Error> {
+        self.size_opt(field)?
+            .ok_or_else(|| self.refuse(field, "missing, expected a whole number".into()))
+    }
+
+    /// A number that must be there.
+    pub(super) fn number(&self, field: &str) -> Result<f64, Error> {
+        Ok(self.file.float(&self.key(field))?)
+    }
+
+    /// True or false.
+    pub(super) fn flag(&self, field: &str, default: bool) -> Result<bool, Error> {
+        Ok(self.file.bool_opt(&self.key(field))?.unwrap_or(default))
+    }
+
+    /// What all families say alike: sizes, and the biases that there are.
+    fn common(&self) -> Result<ModelConfig, Error> {
+        let file = self.file;
+        let (d_model, n_heads) =
+            (self.size("embedding_length")?, self.size("attention.head_count")?);
+        let d_head = match self.size_opt("attention.key_length")? {
+            Some(d_head) => d_head,
+            None if n_heads > 0 && d_model.is_multiple_of(n_heads) => d_model / n_heads,
+            None => {
+                return Err(self.refuse(
+                    "attention.head_count",
+                    format!("{n_heads}, which does not divide {d_model}, the width"),
+                ));
+            }
+        };
+        if let Some(value) = self.size_opt("attention.value_length")?
+            && value != d_head
+        {
+            return Err(self.refuse(
+                "attention.value_length",
+                format!("{value}, expected {d_head}, as keys have"),
             ));
         }
-    };
-    let scaling = match file.tensor("rope_freqs.weight") {
-        None => scaling,
-        Some(tensor) if tensor.elements() == dim / 2 && scaling.is_none() => {
-            Some(RotaryScaling::Divisors { by: file.read("rope_freqs.weight")? })
+        for field in ["expert_count", "attention.sliding_window"] {
+            if let Some(n) = self.size_opt(field)?.filter(|&n| n > 0) {
+                return Err(
+                    self.refuse(field, format!("{n} is not supported here, expected nothing"))
+                );
+            }
         }
-        Some(tensor) => {
-            let reason = format!(
-                "tensor rope_freqs.weight has {} values, expected {}, and no other scaling beside it",
-                tensor.elements(),
-                dim / 2
-            );
+        let embedding = Tensors::shape(file, "token_embd.weight").map(<[usize]>::to_vec);
+        let Some(&[d_vocab, _]) = embedding.as_deref() else {
+            let reason =
+                "tensor token_embd.weight is missing, or no matrix: expected [d_vocab, d_model]"
+                    .to_string();
             return Err(Error::Format { path: file.path().to_path_buf(), reason });
+        };
+        if let Some(said) = self.size_opt("vocab_size")?
+            && said != d_vocab
+        {
+            return Err(self.refuse(
+                "vocab_size",
+                format!("{said}, but token_embd.weight has {d_vocab} rows"),
+            ));
         }
-    };
-    Ok(Rotary { dim, base, pairs, scaling })
+        let has = |tensor: &str| file.tensor(tensor).is_some();
+        Ok(ModelConfig {
+            n_layers: self.size("block_count")?,
+            d_model,
+            n_heads,
+            d_head,
+            d_mlp: self.size("feed_forward_length")?,
+            n_ctx: self.size("context_length")?,
+            d_vocab,
+            architecture: Architecture {
+                n_key_value_heads: self.size_opt("attention.head_count_kv")?.unwrap_or(n_heads),
+                qkv_bias: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
+                out_bias: has("blk.0.attn_output.bias"),
+                mlp_bias: has("blk.0.ffn_down.bias"),
+                tied_embeddings: !has("output.weight"),
+                ..Architecture::default()
+            },
+            ..ModelConfig::default()
+        })
+    }
+
+    /// Rotary positions.
+    pub(super) fn rotary(&self, d_head: usize, pairs: Pairs) -> Result<Rotary, Error> {
+        let dim = self
+            .file
+            .unsigned_opt(&self.key("rope.dimension_count"))?
+            .map_or(d_head, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let base = self.file.float_opt(&self.key("rope.freq_base"))?.unwrap_or(10_000.0);
+        let factor = match self.file.float_opt(&self.key("rope.scaling.factor"))? {
+            Some(factor) => Some(factor),
+            None => self.file.float_opt(&self.key("rope.scale_linear"))?,
+        };
+        let kind = self.file.string_opt(&self.key("rope.scaling.type"))?;
+        let scaling = match (kind, factor) {
+            (Some("linear") | None, Some(factor)) => Some(RotaryScaling::Linear { factor }),
+            (Some("none") | None, _) => None,
+            (Some("linear"), None) => {
+                return Err(self.refuse("rope.scaling.factor", "missing, expected a number".into()));
+            }
+            (Some(other), _) => {
+                return Err(self.refuse(
+                    "rope.scaling.type",
+                    format!("{other:?} is not known here, expected none or linear"),
+                ));
+            }
+        };
+        let scaling = match self.file.tensor("rope_freqs.weight") {
+            None => scaling,
+            Some(tensor) if tensor.elements() == dim / 2 && scaling.is_none() => {
+                Some(RotaryScaling::Divisors { by: self.file.read("rope_freqs.weight")? })
+            }
+            Some(tensor) => {
+                let reason = format!(
+                    "tensor rope_freqs.weight has {} values, expected {}, and no other scaling beside it",
+                    tensor.elements(),
+                    dim / 2
+                );
+                return Err(Error::Format { path: self.file.path().to_path_buf(), reason });
+            }
+        };
+        Ok(Rotary { dim, base, pairs, scaling })
+    }
 }
 
-fn recipe(config: &ModelConfig, l: usize, name: &str) -> Option<Recipe> {
-    let a = &config.architecture;
+fn recipe(config: &ModelConfig, family: &GgufFamily, l: usize, name: &str) -> Option<Recipe> {
     let in_layer = |tensor: &str, layout| Some(Recipe::new(format!("blk.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
-    // GPT-2 and GPT-NeoX have queries, keys and values in one tensor, one after the other.
-    let one = !a.gated_mlp;
+    let one = family.one_qkv;
     let (of_q, of_kv) =
         (config.n_heads * config.d_head, config.n_key_value_heads() * config.d_head);
     let part = |which: &str| match (which, one) {
@@ -211,6 +217,8 @@ fn recipe(config: &ModelConfig, l: usize, name: &str) -> Option<Recipe> {
         "attn.b_Q" => bias("q"),
         "attn.b_K" => bias("k"),
         "attn.b_V" => bias("v"),
+        "attn.q_norm.w" => in_layer("attn_q_norm.weight", Layout::AsIs),
+        "attn.k_norm.w" => in_layer("attn_k_norm.weight", Layout::AsIs),
         "attn.W_O" => in_layer("attn_output.weight", Layout::Transposed),
         "attn.b_O" => in_layer("attn_output.bias", Layout::AsIs),
         "ln2.w" => in_layer("ffn_norm.weight", Layout::AsIs),

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use ndarray::{Ix1, Ix2};
 use serde_json::json;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     tensors::{Safetensors, Tensors},
 };
 use crate::{
-    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions, Rotary,
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Params, Positions, Rotary,
 };
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
@@ -25,7 +26,10 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
     let ignored = |name: &str| {
         [".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"].iter().any(|end| name.ends_with(end))
     };
-    let params = gather(&config, &tensors, recipe, ignored)?;
+    let mut params = gather(&config, &tensors, recipe, ignored)?;
+    if config.architecture.gated_mlp {
+        move_gated_biases(&config, &mut params);
+    }
     let name = name_of(folder);
     Ok(Pretrained {
         name,
@@ -42,7 +46,6 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
         ("use_local_attn", json!(false)),
         ("scale_attn_by_inverse_layer_idx", json!(false)),
         ("attention_dir", json!("causal")),
-        ("use_qk_norm", json!(false)),
         ("use_logn_attn", json!(false)),
         ("post_embedding_ln", json!(false)),
         ("use_normalization_before_and_after", json!(false)),
@@ -127,6 +130,7 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
             act_fn,
             gated_mlp: !attn_only && fields.flag("gated_mlp", false)?,
             qkv_bias: true,
+            qk_norm: fields.flag("use_qk_norm", false)?,
             out_bias: true,
             mlp_bias: true,
             unembed_bias: true,
@@ -136,6 +140,26 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
         },
         ..ModelConfig::default()
     })
+}
+
+/// TransformerLens adds `b_in` of a gated MLP after the gate, `(act(x W_gate) * (x W_in) + b_in)
+/// W_out + b_out`, others before it: what it then writes is a part of `b_out`.
+fn move_gated_biases(config: &ModelConfig, params: &mut Params) {
+    for layer in 0..config.n_layers {
+        let name = |part: &str| format!("blocks.{layer}.mlp.{part}");
+        let parts = [name("b_in"), name("W_out")].map(|name| params.get(&name).cloned());
+        let [Some(b_in), Some(w_out)] = parts else { continue };
+        let row = b_in.into_dimensionality::<Ix1>().expect("a bias is a row").mapv(f64::from);
+        let w_out = w_out.into_dimensionality::<Ix2>().expect("a matrix").mapv(f64::from);
+        if let Some(b_out) = params.get_mut(&name("b_out")) {
+            for (out, moved) in b_out.iter_mut().zip(row.dot(&w_out)) {
+                *out = (f64::from(*out) + moved) as f32;
+            }
+        }
+        if let Some(b_in) = params.get_mut(&name("b_in")) {
+            b_in.fill(0.0);
+        }
+    }
 }
 
 /// Names and shapes are ours.

@@ -1,0 +1,135 @@
+//! Llama, and what others share with it.
+
+use super::{Family, GgufFamily, HuggingFace};
+use crate::{
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions,
+    pretrained::{
+        fields::Fields,
+        gguf::Header,
+        huggingface::{activation, rotary, share},
+        recipe::{Layout, Recipe},
+    },
+};
+
+pub(super) const FAMILY: Family = Family {
+    huggingface: HuggingFace {
+        model_type: "llama",
+        prefixes: PREFIXES,
+        config: |fields| config(fields, Defaults { n_ctx: 2048, d_head: None }),
+        recipe,
+    },
+    gguf: Some(GgufFamily {
+        architecture: "llama",
+        // Queries and keys are written in an order that makes pairs neighbours.
+        config: |header, common| gguf(header, common, Pairs::Adjacent),
+        one_qkv: false,
+    }),
+};
+
+pub(super) const PREFIXES: &[&str] = &["model."];
+
+/// What a family's configuration has where its file says nothing.
+pub(super) struct Defaults {
+    pub(super) n_ctx: usize,
+    /// `d_model / n_heads` without.
+    pub(super) d_head: Option<usize>,
+}
+
+pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig, Error> {
+    let (d_model, n_heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+    let d_head = match fields.size_opt("head_dim")?.or(defaults.d_head) {
+        Some(d_head) => d_head,
+        None => share(fields, "num_attention_heads", d_model, n_heads)?,
+    };
+    let n_ctx = fields.size_opt("max_position_embeddings")?.unwrap_or(defaults.n_ctx);
+    if fields.flag("use_sliding_window", false)? {
+        refuse_window(fields, n_ctx)?;
+    }
+    let attention_bias = fields.flag("attention_bias", false)?;
+    Ok(ModelConfig {
+        n_layers: fields.size("num_hidden_layers")?,
+        d_model,
+        n_heads,
+        d_head,
+        d_mlp: fields.size("intermediate_size")?,
+        n_ctx,
+        d_vocab: fields.size("vocab_size")?,
+        normalization: Normalization::RMS,
+        layer_norm_eps: fields.number("rms_norm_eps", 1e-6)?,
+        architecture: Architecture {
+            positions: Positions::Rotary(rotary(fields, d_head, "rope_theta", 1.0)?),
+            n_key_value_heads: fields.size_opt("num_key_value_heads")?.unwrap_or(n_heads),
+            act_fn: activation(fields, "hidden_act", "silu")?,
+            gated_mlp: true,
+            qkv_bias: attention_bias,
+            out_bias: attention_bias,
+            mlp_bias: fields.flag("mlp_bias", false)?,
+            tied_embeddings: fields.flag("tie_word_embeddings", false)?,
+            ..Architecture::default()
+        },
+        ..ModelConfig::default()
+    })
+}
+
+/// Refuses attention within a window. One as long as the context leaves nothing out.
+pub(super) fn refuse_window(fields: &Fields, n_ctx: usize) -> Result<(), Error> {
+    match fields.size_opt("sliding_window")? {
+        Some(window) if window < n_ctx => Err(fields.refuse(
+            "sliding_window",
+            format!("{window}: attention within a window is not supported here, expected null"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn gguf(
+    header: &Header<'_>,
+    common: ModelConfig,
+    pairs: Pairs,
+) -> Result<ModelConfig, Error> {
+    Ok(ModelConfig {
+        normalization: Normalization::RMS,
+        layer_norm_eps: header.number("attention.layer_norm_rms_epsilon")?,
+        architecture: Architecture {
+            positions: Positions::Rotary(header.rotary(common.d_head, pairs)?),
+            act_fn: Activation::Silu,
+            gated_mlp: true,
+            ..common.architecture
+        },
+        ..common
+    })
+}
+
+pub(super) fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let d_head = config.d_head;
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
+    let (of_q, of_kv) = (config.n_heads * d_head, config.n_key_value_heads() * d_head);
+    let rows = |rows| Layout::HeadRows { first: 0, stride: d_head, rows };
+    let entries = |entries| Layout::HeadEntries { first: 0, stride: d_head, entries };
+    match name {
+        "embed.W_E" => outer("embed_tokens.weight", Layout::AsIs),
+        "ln1.w" => in_layer("input_layernorm.weight", Layout::AsIs),
+        "attn.W_Q" => in_layer("self_attn.q_proj.weight", rows(of_q)),
+        "attn.W_K" => in_layer("self_attn.k_proj.weight", rows(of_kv)),
+        "attn.W_V" => in_layer("self_attn.v_proj.weight", rows(of_kv)),
+        "attn.b_Q" => in_layer("self_attn.q_proj.bias", entries(of_q)),
+        "attn.b_K" => in_layer("self_attn.k_proj.bias", entries(of_kv)),
+        "attn.b_V" => in_layer("self_attn.v_proj.bias", entries(of_kv)),
+        "attn.q_norm.w" => in_layer("self_attn.q_norm.weight", Layout::AsIs),
+        "attn.k_norm.w" => in_layer("self_attn.k_norm.weight", Layout::AsIs),
+        "attn.W_O" => in_layer("self_attn.o_proj.weight", Layout::Transposed),
+        "attn.b_O" => in_layer("self_attn.o_proj.bias", Layout::AsIs),
+        "ln2.w" => in_layer("post_attention_layernorm.weight", Layout::AsIs),
+        "mlp.W_gate" => in_layer("mlp.gate_proj.weight", Layout::Transposed),
+        "mlp.b_gate" => in_layer("mlp.gate_proj.bias", Layout::AsIs),
+        "mlp.W_in" => in_layer("mlp.up_proj.weight", Layout::Transposed),
+        "mlp.b_in" => in_layer("mlp.up_proj.bias", Layout::AsIs),
+        "mlp.W_out" => in_layer("mlp.down_proj.weight", Layout::Transposed),
+        "mlp.b_out" => in_layer("mlp.down_proj.bias", Layout::AsIs),
+        "ln_final.w" => outer("norm.weight", Layout::AsIs),
+        "unembed.W_U" => Some(Recipe::new("lm_head.weight", Layout::Transposed)),
+        _ => None,
+    }
+}

@@ -1,0 +1,26 @@
+//! Qwen2: Llama with biases where heads read.
+
+use super::{
+    Family, GgufFamily, HuggingFace,
+    llama::{Defaults, PREFIXES, config, gguf, recipe},
+};
+use crate::{Architecture, ModelConfig, Pairs};
+
+pub(super) const FAMILY: Family = Family {
+    huggingface: HuggingFace {
+        model_type: "qwen2",
+        prefixes: PREFIXES,
+        config: |fields| {
+            let llama = config(fields, Defaults { n_ctx: 2048, d_head: None })?;
+            let architecture =
+                Architecture { qkv_bias: true, out_bias: false, ..llama.architecture };
+            Ok(ModelConfig { architecture, ..llama })
+        },
+        recipe,
+    },
+    gguf: Some(GgufFamily {
+        architecture: "qwen2",
+        config: |header, common| gguf(header, common, Pairs::Half),
+        one_qkv: false,
+    }),
+};
