@@ -393,8 +393,8 @@ proptest! {
         };
         let cpu = run(&CpuEngine::new(&config, &params).unwrap(), &params);
         let burn = run(&BurnEngine::flex(&config, &params).unwrap(), &params);
-        // How much the last bit of the weights decides: with weights as large as these patterns can hang
-        // on nearly equal scores, and two ways of rounding then differ by more.
+        // How much the last bit of the weights decides: with weights as large as these patterns can
+        // hang on nearly equal scores, and two ways of rounding then differ by more.
         let mut moved = params.clone();
         for (_, weights) in moved.iter_mut() {
             weights.iter_mut().enumerate().for_each(|(i, x)| *x *= 1.0 + f32::EPSILON * ((i % 3) as f32 - 1.0));

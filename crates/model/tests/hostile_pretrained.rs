@@ -62,6 +62,11 @@ fn lists_of_shards() {
 }
 
 #[test]
+fn configurations_with_normed_queries_and_keys() {
+    survives("qwen3", "config.json", None);
+}
+
+#[test]
 fn gguf_files() {
     survives("llama_gqa_gguf_q4_0", "model.gguf", Some(2000));
 }

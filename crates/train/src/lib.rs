@@ -1,8 +1,9 @@
 //! Training: optimizer, schedule, loop, snapshots, resume, metric log.
 //!
-//! A run is one validated [`RunSpec`](induction_records::RunSpec) and nothing else. The learning rate, the order of examples,
-//! the steps that are kept are pure functions of it, so [`train`] can be killed at any instant and
-//! called again: it goes on from the newest snapshot that verifies and ends in the same bits.
+//! A run is one validated [`RunSpec`](induction_records::RunSpec) and nothing else. The learning
+//! rate, the order of examples, the steps that are kept are pure functions of it, so [`train`] can
+//! be killed at any instant and called again: it goes on from the newest snapshot that verifies and
+//! ends in the same bits.
 //!
 //! This crate knows no corpus and no device: it asks for examples by index ([`Examples`]) and for
 //! gradients through [`induction_engine::Engine`]. It prints nothing; an [`Observer`] hears of each

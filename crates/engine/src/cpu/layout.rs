@@ -238,8 +238,8 @@ impl Layout {
             w_out: within.at("mlp.W_out"),
             b_out: within.at("mlp.b_out"),
         };
-        // Looked up, not multiplied with: no rows beside its own. Learned positions are added from a
-        // buffer of their own.
+        // Looked up, not multiplied with: no rows beside its own. Learned positions are added from
+        // a buffer of their own.
         let embed = panels::len(dims.d_vocab, dims.d_model);
         let first_after = embed + config.n_layers * within.end;
         let mut after = Row::new(&dims, &config.parameters_after(), first_after);

@@ -1,9 +1,9 @@
 //! Models that were trained elsewhere: HuggingFace folders, GGUF files, TransformerLens exports.
 //!
 //! Each family (`families`) is two things: how its configuration is read, and a table that says in
-//! which tensor, and how laid out, each of our parameters stands (`recipe`). Everything is checked before
-//! a tensor's values are read: shapes against the configuration, tensors that nothing uses. A model
-//! is run as its files say, or refused.
+//! which tensor, and how laid out, each of our parameters stands (`recipe`). Everything is checked
+//! before a tensor's values are read: shapes against the configuration, tensors that nothing uses.
+//! A model is run as its files say, or refused.
 
 mod families;
 mod fields;
@@ -40,8 +40,8 @@ pub fn is_pretrained(path: &Path) -> bool {
 }
 
 /// Reads a pretrained model: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors`
-/// or its shards) of a GPT-2, GPT-NeoX, Llama, Mistral, Qwen2 or Qwen3 model; a folder as `induction
-/// export` makes it, in either format.
+/// or its shards) of a GPT-2, GPT-NeoX, Llama, Mistral, Qwen2 or Qwen3 model; a folder as
+/// `induction export` makes it, in either format.
 ///
 /// # Errors
 /// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture

@@ -118,7 +118,8 @@ impl Row for AblationRow {
     }
 }
 
-/// A line of `knockouts.jsonl`: the last snapshot under one ablation. Losses and scores are in nats.
+/// A line of `knockouts.jsonl`: the last snapshot under one ablation. Losses and scores are in
+/// nats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnockoutRow {
     /// The snapshot's step.

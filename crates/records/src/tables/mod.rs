@@ -1,4 +1,5 @@
-//! The tables of a run, and the files of one JSON value beside them: a type for each (docs/FORMATS.md).
+//! The tables of a run, and the files of one JSON value beside them: a type for each
+//! (docs/FORMATS.md).
 
 mod ablated;
 mod explored;

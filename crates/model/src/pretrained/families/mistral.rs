@@ -1,5 +1,5 @@
-//! Mistral: Llama with a window, which is refused where it is shorter than the context. In GGUF files
-//! it is a Llama.
+//! Mistral: Llama with a window, which is refused where it is shorter than the context. In GGUF
+//! files it is a Llama.
 
 use super::{
     Family, HuggingFace,

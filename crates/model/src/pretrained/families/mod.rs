@@ -1,5 +1,5 @@
-//! What is known of each family of models, a file a family: how its configuration is read, and which
-//! tensor holds which parameter, in HuggingFace's files and in GGUF's.
+//! What is known of each family of models, a file a family: how its configuration is read, and
+//! which tensor holds which parameter, in HuggingFace's files and in GGUF's.
 
 mod gpt2;
 mod gpt_neox;
