@@ -43,7 +43,7 @@ use induction::{
     interrupt::Interrupt,
     measure::measure,
     plan::{Corpora, PlanOptions, Scale, plan},
-    progress::Screen,
+    progress::{Console, Screen},
     records::HeadRow,
     source::Source,
     stages::RunContext,
@@ -64,14 +64,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let source = Source::open(&mut spec, &folder.path().join("data"))?;
-    let (interrupt, screen) = (Interrupt::listen()?, Screen::new(true));
+    let console = Console { interrupt: Interrupt::listen()?, screen: Screen::new(true) };
     let context = RunContext {
         spec: &spec,
         source: &source,
         run: &run,
         device: Device::Cpu,
-        interrupt: &interrupt,
-        screen: &screen,
+        caller: &console,
     };
     training::run(&context)?;
     measure(&context)?;

@@ -5,39 +5,18 @@ use std::{
     process::ExitCode,
 };
 
-/// Any error of any stage.
+use induction_study::{Error as StudyError, Signal};
+
+/// Any error of any command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Training.
+    /// A stage.
     #[error(transparent)]
-    Train(#[from] induction_train::Error),
-    /// The corpus or the tokenizer.
-    #[error(transparent)]
-    Tokenizer(#[from] induction_tokenizer::Error),
-    /// The model.
-    #[error(transparent)]
-    Model(#[from] induction_model::Error),
-    /// The engine.
-    #[error(transparent)]
-    Engine(#[from] induction_engine::Error),
-    /// The ablations.
-    #[error(transparent)]
-    Ablation(#[from] induction_ablation::Error),
-    /// A measurement.
-    #[error("{place}: {source}")]
-    Metric {
-        /// The run and snapshot.
-        place: String,
-        /// The measurement's reason.
-        source: induction_metrics::Error,
-    },
-    /// A file of a run or of a scan.
-    #[error(transparent)]
-    Records(#[from] induction_records::Error),
+    Study(#[from] StudyError),
     /// The report.
     #[error(transparent)]
     Report(#[from] induction_report::ReportError),
-    /// An input that no stage can use.
+    /// An input that no command can use.
     #[error("{0}")]
     Input(String),
     /// Nothing is wrong with the input, but it cannot be done now.
@@ -51,34 +30,27 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Stopped by a signal, with the state saved; the same command goes on.
-    #[error("stopped by {0}; the same command goes on from here")]
-    Interrupted(Signal),
 }
 
-/// The signals that stop a run cleanly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Ctrl-C.
-    Interrupt,
-    /// What a scheduler sends before it takes the machine away.
-    Terminate,
+/// What stages pass on from the crates below them.
+macro_rules! of_a_stage {
+    ($($error:ty),*) => { $(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Study(error.into())
+            }
+        }
+    )* };
 }
-
-impl std::fmt::Display for Signal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Interrupt => "Ctrl-C",
-            Self::Terminate => "SIGTERM",
-        })
-    }
-}
-
-impl From<induction_files::LeaseError> for Error {
-    fn from(error: induction_files::LeaseError) -> Self {
-        Self::Train(error.into())
-    }
-}
+of_a_stage!(
+    induction_ablation::Error,
+    induction_engine::Error,
+    induction_files::LeaseError,
+    induction_model::Error,
+    induction_records::Error,
+    induction_tokenizer::Error,
+    induction_train::Error
+);
 
 impl Error {
     /// A run that something was asked of which needs it trained.
@@ -95,27 +67,26 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
-    /// Says where: a metric knows its arrays, not the file that they came from.
-    pub(crate) fn at(self, path: &std::path::Path) -> Self {
+    /// The signal that stopped the work, if one did.
+    pub fn interrupted(&self) -> Option<Signal> {
         match self {
-            Self::Metric { source, .. } => {
-                Self::Metric { place: path.display().to_string(), source }
-            }
-            other => other,
+            Self::Study(StudyError::Interrupted(signal)) => Some(*signal),
+            _ => None,
         }
     }
 
     /// The exit code: 2 bad input (or a machine that refuses, such as a full disk), 3 diverged, 75
     /// try again, 130 interrupted. 1 is left to bugs.
     pub fn exit_code(&self) -> ExitCode {
+        use induction_train::Error::{Diverged, Locked, Lost};
         ExitCode::from(match self {
-            Self::Train(induction_train::Error::Diverged { .. }) => 3,
-            Self::Train(
-                induction_train::Error::Locked { .. } | induction_train::Error::Lost(_),
+            Self::Study(StudyError::Train(Diverged { .. })) => 3,
+            Self::Study(
+                StudyError::Train(Locked { .. } | Lost(_))
+                | StudyError::Interrupted(Signal::Terminate),
             )
-            | Self::Interrupted(Signal::Terminate)
             | Self::Later(_) => 75,
-            Self::Interrupted(Signal::Interrupt) => 130,
+            Self::Study(StudyError::Interrupted(Signal::Interrupt)) => 130,
             _ => 2,
         })
     }

@@ -12,22 +12,17 @@ use std::{
     },
 };
 
-use induction_records::RunSpec;
+use induction_records::{RunSpec, Stage};
+use induction_study::{
+    Error as StudyError, ablate::ablate, device::Device, explore::explore, history::timed,
+    measure::measure, source::Source, stages::RunContext, training,
+};
 use induction_train::{is_finished, thin_weights};
 
 use crate::{
     Error,
-    ablate::ablate,
-    device::Device,
-    explore::explore,
-    history::timed,
-    interrupt::Interrupt,
-    measure::measure,
-    progress::Screen,
-    source::Source,
-    stages::RunContext,
-    status::{Stage, Status},
-    training,
+    progress::Console,
+    status::{State, Status},
 };
 
 /// One run, and where it belongs.
@@ -79,10 +74,8 @@ pub struct Local<'a> {
     pub threads_per_job: usize,
     /// What the models run on.
     pub device: Device,
-    /// Ends all of them.
-    pub interrupt: &'a Interrupt,
-    /// Where they show their progress.
-    pub screen: &'a Screen,
+    /// Who they work for.
+    pub console: &'a Console,
 }
 
 impl Executor for Local<'_> {
@@ -91,12 +84,12 @@ impl Executor for Local<'_> {
         let failures = Mutex::new(Vec::new());
         let work = || {
             while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match run(task, Part::All, self.device, self.interrupt, self.screen) {
+                match run(task, Part::All, self.device, self.console) {
                     Ok(()) => done(task),
                     Err(error) => {
                         let name = task.spec.name.clone();
-                        if !matches!(error, Error::Interrupted(_)) {
-                            self.screen.note(&format!("{name} failed: {error}"));
+                        if error.interrupted().is_none() {
+                            self.console.screen.note(&format!("{name} failed: {error}"));
                         }
                         failures
                             .lock()
@@ -126,39 +119,33 @@ impl Executor for Local<'_> {
 /// not done; its folder's `status.json` says how it went.
 ///
 /// # Errors
-/// Any stage's, a part that another one must come before, [`Error::Interrupted`] after a signal;
+/// Any stage's, a part that another one must come before, [`StudyError::Interrupted`] after a signal;
 /// what is done stays done.
-pub fn run(
-    task: &Task,
-    part: Part,
-    device: Device,
-    interrupt: &Interrupt,
-    screen: &Screen,
-) -> Result<(), Error> {
-    interrupt.check()?;
+pub fn run(task: &Task, part: Part, device: Device, console: &Console) -> Result<(), Error> {
+    console.interrupt.check()?;
     let takes = |wanted: Part| part == Part::All || part == wanted;
     let mut spec = task.spec.clone();
     let mut stages = || -> Result<(), Error> {
         let source = Source::open(&mut spec, &task.data)?;
         let run = &task.run;
         let trained = is_finished(&spec, run)?;
-        let context = RunContext { spec: &spec, source: &source, run, device, interrupt, screen };
+        let context = RunContext { spec: &spec, source: &source, run, device, caller: console };
         if takes(Part::Train) {
             // The report tells of this line, so a second call must not add one.
             if trained {
                 training::run(&context)?;
             } else {
-                timed(run, "training", device, || training::run(&context))?;
+                timed(run, Stage::Training, device, || training::run(&context))?;
             }
         } else if !trained {
             return Err(Error::unfinished(run));
         }
         if takes(Part::Measure) {
-            timed(run, "measuring", device, || measure(&context))?;
+            timed(run, Stage::Measuring, device, || measure(&context))?;
         }
         if takes(Part::Ablate) {
-            timed(run, "ablating", device, || ablate(&context))?;
-            timed(run, "exploring", device, || explore(&context, None))?;
+            timed(run, Stage::Ablating, device, || ablate(&context))?;
+            timed(run, Stage::Exploring, device, || explore(&context, None))?;
             let _lease = context.lease()?;
             thin_weights(&spec, run)?;
         }
@@ -169,22 +156,22 @@ pub fn run(
     match &result {
         Ok(()) => {
             // A run that waits for its next part has lost nothing.
-            let stage = if takes(Part::Ablate) { Stage::Done } else { Stage::Waiting };
+            let state = if takes(Part::Ablate) { State::Done } else { State::Waiting };
             Status {
-                seen: crate::measure::last_seen(&task.run),
-                ..Status::new(stage, steps, steps)
+                seen: induction_study::measure::last_seen(&task.run),
+                ..Status::new(state, steps, steps)
             }
             .write(&task.run);
         }
         // The last state stands: it says where the run was stopped.
-        Err(Error::Interrupted(_)) => {}
+        Err(error) if error.interrupted().is_some() => {}
         // Another process works on it and writes its own.
-        Err(Error::Train(
+        Err(Error::Study(StudyError::Train(
             induction_train::Error::Locked { .. } | induction_train::Error::Lost(_),
-        )) => {}
+        ))) => {}
         Err(error) => {
             let reason = Some(error.to_string());
-            Status { reason, ..Status::new(Stage::Failed, 0, steps) }.write(&task.run);
+            Status { reason, ..Status::new(State::Failed, 0, steps) }.write(&task.run);
         }
     }
     result

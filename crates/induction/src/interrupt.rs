@@ -7,7 +7,9 @@ use std::sync::{
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::{Error, error::Signal};
+use induction_study::{Error as StudyError, Signal};
+
+use crate::Error;
 
 /// Set once by the first signal. A second Ctrl-C ends the process at once, as usual; a second
 /// SIGTERM does nothing more, since a scheduler sends one to all processes of a job, and the job's
@@ -45,8 +47,8 @@ impl Interrupt {
     /// An error once a signal came.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`StudyError::Interrupted`].
     pub fn check(&self) -> Result<(), Error> {
-        self.signal().map_or(Ok(()), |signal| Err(Error::Interrupted(signal)))
+        self.signal().map_or(Ok(()), |signal| Err(StudyError::Interrupted(signal).into()))
     }
 }

@@ -38,29 +38,20 @@
 //!
 //! Runnable: `cargo run -p induction --example phase_change`.
 
-pub mod ablate;
-pub mod bench;
-pub mod device;
 pub mod error;
 pub mod executor;
-pub mod explore;
-mod history;
+pub mod hub;
 pub mod interrupt;
-pub mod measure;
 pub mod memory;
 pub mod pilot;
 pub mod plan;
 pub mod predict;
 pub mod progress;
 pub mod reproduce;
-pub mod scan;
 pub mod slurm;
-pub mod source;
-pub mod stages;
 pub mod status;
 pub mod tensorboard;
 pub mod terminal;
-pub mod training;
 
 pub use error::Error;
 pub use induction_ablation as ablation;
@@ -69,5 +60,8 @@ pub use induction_metrics as metrics;
 pub use induction_model as model;
 pub use induction_records as records;
 pub use induction_report as report;
+pub use induction_study::{
+    self as study, ablate, bench, device, explore, measure, scan, source, stages, training,
+};
 pub use induction_tokenizer as tokenizer;
 pub use induction_train as train;

@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use induction_engine::{BurnDevice, gpus};
 use induction_records::RunSpec;
+use induction_study::device::Device;
 
-use crate::{Error, device::Device, plan::corpus, predict::Cost};
+use crate::{Error, plan::corpus, predict::Cost};
 
 /// Bytes of a float32.
 const NUMBER: f64 = 4.0;

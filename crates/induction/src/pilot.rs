@@ -228,16 +228,11 @@ mod tests {
             ) = (4, 2, 5);
         }
         let manifest = Manifest { format: FORMAT, name: "pilot".into(), rules: None, runs };
-        let (interrupt, screen) = (crate::interrupt::Interrupt::default(), Screen::new(true));
+        let console = crate::progress::Console::quiet();
         let device = crate::device::Device::Cpu;
-        let executor = crate::executor::Local {
-            jobs: 2,
-            threads_per_job: 1,
-            device,
-            interrupt: &interrupt,
-            screen: &screen,
-        };
-        let found = pilot(&manifest, folder.path(), &executor, &screen).unwrap();
+        let executor =
+            crate::executor::Local { jobs: 2, threads_per_job: 1, device, console: &console };
+        let found = pilot(&manifest, folder.path(), &executor, &console.screen).unwrap();
         let names: Vec<&str> = found.runs.iter().map(|run| run.name.as_str()).collect();
         assert_eq!(names, ["2L-lr-0.0025", "2L-lr-0.005"]);
         let run = &found.runs[0];

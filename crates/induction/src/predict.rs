@@ -10,19 +10,18 @@ use std::time::Instant;
 use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
 use induction_model::ModelConfig;
 use induction_records::{DataSpec, RunSpec};
-use induction_train::{AdamW, Learner};
-use ndarray::Array2;
-use serde::Serialize;
-
-use crate::{
-    Error,
+use induction_study::{
     bench::{forward_flop_per_token, median},
     device::Device,
     explore::MAP_TOKENS,
     measure::{Probe, indices_of},
-    plan::Manifest,
     source::Source,
 };
+use induction_train::{AdamW, Learner};
+use ndarray::Array2;
+use serde::Serialize;
+
+use crate::{Error, plan::Manifest};
 
 /// Entries of a head's maps on the three prompts that are kept: a few hundred tokens for the
 /// pattern, fewer for the others.

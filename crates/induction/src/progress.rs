@@ -8,8 +8,12 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use induction_records::Stage;
+use induction_study::{Caller, Progress as OfStage, Seen, Signal};
+
 use crate::{
-    status::{Heartbeat, Seen, Stage, Status},
+    interrupt::Interrupt,
+    status::{Heartbeat, State, Status},
     terminal,
 };
 
@@ -59,9 +63,38 @@ impl Screen {
     }
 }
 
+/// A terminal that stages are called from: shows their progress, and stops them by a signal.
+#[derive(Clone)]
+pub struct Console {
+    /// Where progress is shown.
+    pub screen: Screen,
+    /// Whether a signal came.
+    pub interrupt: Interrupt,
+}
+
+impl Console {
+    /// Shows no progress, and hears no signal.
+    pub fn quiet() -> Self {
+        Self { screen: Screen::new(true), interrupt: Interrupt::default() }
+    }
+}
+
+impl Caller for Console {
+    fn begin(&self, name: &str, run: &Path, stage: Stage, total: u64) -> Box<dyn OfStage> {
+        Box::new(Progress::new(&self.screen, name, run, stage, total))
+    }
+
+    fn note(&self, message: &str) {
+        self.screen.note(message);
+    }
+
+    fn signal(&self) -> Option<Signal> {
+        self.interrupt.signal()
+    }
+}
+
 /// The progress of one stage of one run.
-pub struct Progress {
-    screen: Screen,
+struct Progress {
     bar: ProgressBar,
     label: String,
     total: u64,
@@ -77,15 +110,14 @@ pub struct Progress {
 
 impl Progress {
     /// A stage of `total` steps of the run in a folder, where its state is kept, too.
-    pub fn new(screen: &Screen, name: &str, run: &Path, stage: Stage, total: u64) -> Self {
+    fn new(screen: &Screen, name: &str, run: &Path, stage: Stage, total: u64) -> Self {
         let label = match stage {
             Stage::Training => format!("{name}: training"),
             Stage::Measuring => format!("{name}: measuring"),
             Stage::Ablating => format!("{name}: removing heads"),
             Stage::Exploring => format!("{name}: reading texts"),
-            Stage::Waiting | Stage::Done | Stage::Failed => name.to_string(),
         };
-        Status::new(stage, 0, total).write(run);
+        Status::new(State::Working(stage), 0, total).write(run);
         let bar = match screen.show {
             Show::Bars => screen.bars.add(ProgressBar::new(total)),
             Show::Lines | Show::Nothing => ProgressBar::hidden(),
@@ -98,7 +130,6 @@ impl Progress {
         bar.set_prefix(label.clone());
         let last_line = (screen.show == Show::Lines).then(Instant::now);
         Self {
-            screen: screen.clone(),
             bar,
             label,
             total,
@@ -111,9 +142,10 @@ impl Progress {
             _heartbeat: Heartbeat::new(run),
         }
     }
+}
 
-    /// Step `at` is done.
-    pub fn at(&mut self, at: u64, seen: impl FnOnce() -> Seen) {
+impl OfStage for Progress {
+    fn at(&mut self, at: u64, seen: &dyn Fn() -> Seen) {
         let first = *self.first.get_or_insert_with(|| {
             // What was done before this process says nothing of its speed.
             self.bar.set_position(at);
@@ -142,20 +174,14 @@ impl Progress {
             let status = Status {
                 seconds_left: Some(left.round()),
                 seen,
-                ..Status::new(self.stage, at, self.total)
+                ..Status::new(State::Working(self.stage), at, self.total)
             };
             status.write(&self.run);
             self.last_status = Instant::now();
         }
     }
 
-    /// A line that stays.
-    pub fn note(&self, message: &str) {
-        self.screen.note(message);
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
+    fn finish(&mut self) {
         self.bar.finish_and_clear();
     }
 }

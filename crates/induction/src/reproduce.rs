@@ -9,18 +9,17 @@ use std::{
 
 use induction_records::{DataSpec, RunSpec};
 use induction_report::Report;
+use induction_study::{device::Device, source::Source};
 use induction_train::is_finished;
 use serde::Serialize;
 
 use crate::{
     Error,
-    device::Device,
     executor::{Executor, Task},
     memory::{self, bytes},
     plan::{Manifest, corpus},
     predict::{Cost, FamilyRates, Rates, Stages, makespan},
     progress::Screen,
-    source::Source,
     status::duration,
 };
 

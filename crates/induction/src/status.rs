@@ -10,7 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use induction_records::RunSpec;
+use induction_records::{RunSpec, Stage};
+use induction_study::Seen;
 
 use crate::{
     Error,
@@ -18,56 +19,52 @@ use crate::{
     reproduce::{MANIFEST, runs_of},
 };
 
-/// What a run is doing; `status.json` in its folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
+/// What becomes of a run: `stage` in its `status.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
     /// Nothing yet.
     Waiting,
-    /// Learning.
-    Training,
-    /// Its snapshots are measured.
-    Measuring,
-    /// Its heads are removed.
-    Ablating,
-    /// Its attention over texts is kept.
-    Exploring,
+    /// A stage is in work.
+    Working(Stage),
     /// All done.
     Done,
     /// Ended by an error; tried again by the next call.
     Failed,
 }
 
-/// What was seen of a model last, by a stage of its run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Seen {
-    /// Loss in nats a token: of the last training batch, or held out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub loss: Option<f64>,
-    /// Training speed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokens_per_s: Option<f64>,
-    /// ICL score in nats; during training from a few examples, so within about 0.2.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub icl_score: Option<f64>,
-    /// Highest prefix-matching score of a head.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix_matching: Option<f64>,
+impl State {
+    const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Working(Stage::Training),
+        Self::Working(Stage::Measuring),
+        Self::Working(Stage::Ablating),
+        Self::Working(Stage::Exploring),
+        Self::Done,
+        Self::Failed,
+    ];
+
+    /// As files and tables have it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Working(stage) => stage.word(),
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
 }
 
-impl std::fmt::Display for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parts: Vec<String> = [
-            self.loss.map(|x| format!("loss {x:.3}")),
-            self.icl_score.map(|x| format!("ICL {x:+.2}")),
-            self.prefix_matching.map(|x| format!("best prefix matching {x:.2}")),
-            self.tokens_per_s.map(|x| format!("{x:.0} tokens/s")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        f.write_str(&parts.join("  "))
+impl Serialize for State {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(from)?;
+        let known = Self::ALL.into_iter().find(|state| state.word() == word);
+        known.ok_or_else(|| serde::de::Error::custom(format!("{word:?} is no state of a run")))
     }
 }
 
@@ -76,7 +73,7 @@ impl std::fmt::Display for Seen {
 #[serde(deny_unknown_fields)]
 pub struct Status {
     /// What it is doing.
-    pub stage: Stage,
+    pub stage: State,
     /// Steps or snapshots done.
     pub at: u64,
     /// Of how many.
@@ -125,7 +122,7 @@ impl Heartbeat {
 
 impl Status {
     /// A state of which no more is known.
-    pub fn new(stage: Stage, at: u64, of: u64) -> Self {
+    pub fn new(stage: State, at: u64, of: u64) -> Self {
         Self { stage, at, of, seconds_left: None, seen: Seen::default(), reason: None }
     }
 
@@ -179,8 +176,8 @@ pub fn status(dir: &Path) -> Result<Vec<RunStatus>, Error> {
     let mut slurm = crate::slurm::states(dir);
     let of = |(run, spec): (PathBuf, RunSpec)| {
         let status =
-            Status::read(&run).unwrap_or_else(|| Status::new(Stage::Waiting, 0, spec.steps()));
-        let works = !matches!(status.stage, Stage::Waiting | Stage::Done | Stage::Failed);
+            Status::read(&run).unwrap_or_else(|| Status::new(State::Waiting, 0, spec.steps()));
+        let works = matches!(status.stage, State::Working(_));
         let live = works && is_fresh(&run.join(FILE));
         let slurm = slurm.remove(&spec.name);
         RunStatus { name: spec.name, status, live, slurm }
@@ -199,13 +196,8 @@ pub fn table(runs: &[RunStatus]) -> String {
     let mut text = format!("{:<22} {:<10} {:>13} {:>8}  last seen\n", "run", "stage", "at", "left");
     for RunStatus { name, status, live, slurm } in runs {
         let stage = match (status.stage, live) {
-            (Stage::Training | Stage::Measuring | Stage::Ablating | Stage::Exploring, false) => {
-                "stopped".to_string()
-            }
-            (stage, _) => serde_json::to_value(stage)
-                .ok()
-                .and_then(|v| v.as_str().map(str::to_string))
-                .unwrap_or_default(),
+            (State::Working(_), false) => "stopped",
+            (state, _) => state.word(),
         };
         let at = format!("{}/{}", status.at, status.of);
         let left = status.seconds_left.filter(|_| *live).map_or(String::new(), duration);
@@ -218,8 +210,8 @@ pub fn table(runs: &[RunStatus]) -> String {
             text += &format!("{:22}   slurm: {slurm}\n", "");
         }
     }
-    let count = |stage: Stage| runs.iter().filter(|run| run.status.stage == stage).count();
-    let (done, failed) = (count(Stage::Done), count(Stage::Failed));
+    let count = |stage: State| runs.iter().filter(|run| run.status.stage == stage).count();
+    let (done, failed) = (count(State::Done), count(State::Failed));
     text + &format!("{done} of {} done, {failed} failed", runs.len())
 }
 
@@ -245,7 +237,7 @@ mod tests {
     #[test]
     fn a_state_comes_back_from_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let mut status = Status::new(Stage::Failed, 3, 7);
+        let mut status = Status::new(State::Failed, 3, 7);
         status.reason = Some("the disk is full".into());
         status.seen.icl_score = Some(-0.25);
         status.write(folder.path());
@@ -263,7 +255,7 @@ mod tests {
     #[test]
     fn liveness_is_the_age_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        Status::new(Stage::Ablating, 0, 3).write(folder.path());
+        Status::new(State::Working(Stage::Ablating), 0, 3).write(folder.path());
         let path = folder.path().join(FILE);
         assert!(is_fresh(&path));
         let aged = |seconds| {

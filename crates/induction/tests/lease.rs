@@ -12,9 +12,9 @@ use induction::{
     Error,
     device::Device,
     executor::{Part, Task, run},
-    interrupt::Interrupt,
-    progress::Screen,
+    progress::Console,
     records::RunSpec,
+    study::Error as StudyError,
     train::Error as TrainError,
 };
 
@@ -27,7 +27,7 @@ fn task(root: &Path) -> Task {
 }
 
 fn work(task: &Task, part: Part) -> Result<(), Error> {
-    run(task, part, Device::default(), &Interrupt::default(), &Screen::new(true))
+    run(task, part, Device::default(), &Console::quiet())
 }
 
 /// Lets another host take the run over once `sign` is there; what the part ends with.
@@ -71,7 +71,7 @@ fn whoever_lost_a_run_writes_no_more() {
         ),
     ] {
         let result = lose(&task, part, &task.run.join(sign));
-        let Err(error @ Error::Train(TrainError::Lost(_))) = result else {
+        let Err(error @ Error::Study(StudyError::Train(TrainError::Lost(_)))) = result else {
             panic!("{part:?}: {result:?}")
         };
         assert_eq!(

@@ -12,8 +12,7 @@ use induction::{
     device::Device,
     error::Error,
     executor::{Part, Task, run},
-    interrupt::Interrupt,
-    progress::Screen,
+    progress::Console,
     records::RunSpec,
 };
 use induction_random::stream;
@@ -35,9 +34,7 @@ fn task(root: &Path) -> Task {
 fn work(task: &Task) -> Result<(), Error> {
     // One thread: what is recorded is then in the order of what is done.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| {
-        run(task, Part::All, Device::default(), &Interrupt::default(), &Screen::new(true))
-    })
+    pool.install(|| run(task, Part::All, Device::default(), &Console::quiet()))
 }
 
 /// What a run is for: the tables and maps that were measured. Each list of what a table was made

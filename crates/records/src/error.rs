@@ -16,6 +16,16 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// The stage in a word, as `status.json` and `history.jsonl` have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Training => "training",
+            Self::Measuring => "measuring",
+            Self::Ablating => "ablating",
+            Self::Exploring => "exploring",
+        }
+    }
+
     /// What to do about a table that is not there.
     fn make(self) -> &'static str {
         match self {

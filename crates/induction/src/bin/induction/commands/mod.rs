@@ -17,7 +17,7 @@ use induction::{
     executor::Local,
     interrupt::Interrupt,
     plan::Manifest,
-    progress::Screen,
+    progress::{Console, Screen},
     records::RunSpec,
     source::{Source, data_of},
     stages::RunContext,
@@ -45,8 +45,7 @@ pub(crate) use self::{
 pub(crate) struct Program {
     pub(crate) device: Device,
     pub(crate) json: bool,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) screen: Screen,
+    pub(crate) console: Console,
 }
 
 /// Does what is asked for.
@@ -59,8 +58,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let program = Program {
         device: if arguments.bf16 { arguments.device.with_bf16()? } else { arguments.device },
         json: arguments.json,
-        interrupt: Interrupt::listen().map_err(Error::io("signal handlers"))?,
-        screen: Screen::new(arguments.quiet || arguments.json),
+        console: Console {
+            interrupt: Interrupt::listen().map_err(Error::io("signal handlers"))?,
+            screen: Screen::new(arguments.quiet || arguments.json),
+        },
     };
     let needs_device = match &arguments.command {
         Command::Reproduce(reproduce) => !reproduce.runs_elsewhere(),
@@ -105,13 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 impl Program {
     /// The runs of a plan in this process.
     fn local(&self, jobs: usize, threads_per_job: usize) -> Local<'_> {
-        Local {
-            jobs,
-            threads_per_job,
-            device: self.device,
-            interrupt: &self.interrupt,
-            screen: &self.screen,
-        }
+        Local { jobs, threads_per_job, device: self.device, console: &self.console }
     }
 
     /// What the stages of a run work with.
@@ -121,14 +116,7 @@ impl Program {
         source: &'a Source,
         run: &'a Path,
     ) -> RunContext<'a> {
-        RunContext {
-            spec,
-            source,
-            run,
-            device: self.device,
-            interrupt: &self.interrupt,
-            screen: &self.screen,
-        }
+        RunContext { spec, source, run, device: self.device, caller: &self.console }
     }
 
     /// Refuses a plan that needs more memory than there is.

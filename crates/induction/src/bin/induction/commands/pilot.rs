@@ -32,7 +32,8 @@ pub(crate) struct Pilot {
 
 impl Pilot {
     pub(crate) fn run(&self, program: &Program) -> Result<(), Error> {
-        let Program { device, json, screen, .. } = program;
+        let Program { device, json, console, .. } = program;
+        let screen = &console.screen;
         let (jobs, threads_per_job) = self.jobs.shared();
         let manifest = pilot::plan(&self.corpus, self.seed, self.tokens);
         if self.dry_run {

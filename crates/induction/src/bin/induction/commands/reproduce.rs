@@ -80,7 +80,8 @@ impl Reproduce {
                 "--jobs: with --executor slurm, --array-limit says how many runs at once".into(),
             ));
         }
-        let Program { device, json, screen, .. } = program;
+        let Program { device, json, console, .. } = program;
+        let screen = &console.screen;
         let (jobs, threads_per_job) = self.jobs.shared();
         let manifest =
             self.manifest.as_ref().map_or_else(|| Ok(self.plan()), |path| Manifest::read(path))?;

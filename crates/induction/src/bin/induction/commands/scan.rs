@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use induction::{
-    Error,
+    Error, hub,
+    records::ModelScan,
+    report,
     scan::{self, Patterns, Settings, read_tokens, scan_models},
 };
 
@@ -62,7 +64,7 @@ impl Scan {
             )));
         };
         let tokens = read_tokens(tokens)?;
-        let model = scan::hub::fetch(model, &program.screen)?;
+        let model = hub::fetch(model, &program.console.screen)?;
         let patterns = self.pattern.unwrap_or(Patterns::None);
         let result = scan::scan(scan::open(&model)?, &tokens, patterns, program.device)?;
         if program.json { show(&result) } else { print_line(&scan::text::of_tokens(&result)) }
@@ -76,9 +78,10 @@ impl Scan {
             examples: scan::EXAMPLES,
             ids_below: self.ids_below,
         };
-        let Program { device, json, screen, .. } = program;
+        let Program { device, json, console, .. } = program;
+        let screen = &console.screen;
         // All downloads first: nobody waits for a scan to learn that the next model is not there.
-        let fetched = self.models.iter().map(|model| scan::hub::fetch(model, screen));
+        let fetched = self.models.iter().map(|model| hub::fetch(model, screen));
         let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
         let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| {
             screen.say(line);
@@ -89,6 +92,14 @@ impl Scan {
             (false, all) => print_line(&scan::text::of_models(all)),
         }?;
         // Last: what was found is not lost with a page that cannot be written.
-        self.html.as_ref().map_or(Ok(()), |path| scan::write_page(&scans, path))
+        self.html.as_ref().map_or(Ok(()), |path| write_page(&scans, path))
     }
+}
+
+/// Writes the page about these models.
+fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
+    let scans: Vec<_> =
+        scans.iter().map(|scan| report::scan_of(scan.clone(), scan.model.name.clone())).collect();
+    let page = report::scan_page(&scans);
+    induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
 }

@@ -42,14 +42,14 @@ impl Run {
         if let Some(expected) = &self.blake3 {
             slurm::check_spec(&self.spec, expected)?;
         }
-        let Program { device, json, interrupt, screen } = program;
+        let Program { device, json, console } = program;
         let spec = RunSpec::read(&self.spec)?;
         memory::check(std::iter::once(&spec), *device, 1, rayon::current_num_threads())?;
         let data = self.data.clone().unwrap_or_else(|| self.out.join("data"));
         let source = Source::open(&mut spec.clone(), &data)?;
-        source.notes().iter().for_each(|note| screen.note(note));
+        source.notes().iter().for_each(|note| console.screen.note(note));
         let task = Task { spec, run: self.out.clone(), data };
-        executor::run(&task, self.stage, *device, interrupt, screen)?;
+        executor::run(&task, self.stage, *device, console)?;
         let what = if self.stage == Part::All { "" } else { ": its part" };
         let said = format!("{}{what} is done (on {})", self.out.display(), device.promise());
         tell(*json, &serde_json::json!({"run": self.out}), &said)
@@ -75,7 +75,7 @@ impl Train {
         let mut spec = RunSpec::read(&self.spec)?;
         memory::check(std::iter::once(&spec), program.device, 1, rayon::current_num_threads())?;
         let source = Source::open(&mut spec, self.data.as_ref().unwrap_or(&out.join("data")))?;
-        source.notes().iter().for_each(|note| program.screen.note(note));
+        source.notes().iter().for_each(|note| program.console.screen.note(note));
         training::run(&program.context(&spec, &source, out))?;
         let (steps, tokens) = (spec.steps(), spec.steps() * spec.tokens_per_step());
         let on = program.device.promise();

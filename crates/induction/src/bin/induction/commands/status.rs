@@ -28,7 +28,7 @@ impl Status {
             }
             let Some(seconds) = self.watch else { return Ok(()) };
             std::thread::sleep(std::time::Duration::from_secs(seconds));
-            program.interrupt.check()?;
+            program.console.interrupt.check()?;
         }
     }
 }

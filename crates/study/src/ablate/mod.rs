@@ -31,7 +31,6 @@ use crate::{
     Error,
     measure::tables::keep,
     stages::{OverSnapshots, RunContext, Snapshot, check_weights, drive, manifest_hashes},
-    status,
 };
 
 pub use self::{
@@ -64,7 +63,7 @@ pub fn ablate(context: &RunContext<'_>) -> Result<(), Error> {
     let (missing, last) = (left.missing.clone(), (!left.knockouts_done).then_some(last));
     let held = Held::new(&spec.evaluation, source)?;
     let mut ablating = Ablating { spec, held, left, folder: context.measurements(), by_index };
-    drive(context, &lease, engine.as_mut(), status::Stage::Ablating, &missing, last, &mut ablating)
+    drive(context, &lease, engine.as_mut(), Stage::Ablating, &missing, last, &mut ablating)
 }
 
 /// The stage in work.
@@ -159,7 +158,7 @@ fn knockouts_are_current(spec: &RunSpec, folder: &Path, last: u64) -> bool {
 }
 
 /// Whether [`ablate`] with that engine would find nothing to do.
-pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
+pub fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
     spec.ablation_steps().is_empty()
         || left(spec, run, engine).is_ok_and(|left| left.missing.is_empty() && left.knockouts_done)
 }

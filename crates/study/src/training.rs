@@ -1,32 +1,31 @@
 //! One run, trained in its folder.
 
 use induction_engine::Engine;
-use induction_records::StepRow;
+use induction_records::{Stage, StepRow};
 use induction_train::{Continue, Observer, Outcome, train};
 
 use crate::{
     Error,
-    interrupt::Interrupt,
+    caller::{Caller, Progress, Seen, check},
     measure::Probe,
-    progress::Progress,
     stages::RunContext,
-    status::{Seen, Stage},
 };
 
 struct Watch<'a> {
-    progress: Progress,
+    progress: Box<dyn Progress>,
     /// `None` where the data are too few for it.
     probe: Option<Probe>,
     /// What the probe saw at the last snapshot.
     seen: Seen,
-    interrupt: &'a Interrupt,
+    caller: &'a dyn Caller,
 }
 
 impl Observer for Watch<'_> {
     fn step(&mut self, metrics: &StepRow) -> Continue {
-        let (loss, tokens_per_s) = (Some(f64::from(metrics.loss)), Some(metrics.tokens_per_s));
-        self.progress.at(metrics.step, || Seen { loss, tokens_per_s, ..self.seen.clone() });
-        if self.interrupt.signal().is_some() { Continue::Stop } else { Continue::Yes }
+        let (loss, tokens_per_s) = (Some(metrics.loss), Some(metrics.tokens_per_s));
+        let seen = &self.seen;
+        self.progress.at(metrics.step, &|| Seen { loss, tokens_per_s, ..seen.clone() });
+        if self.caller.signal().is_some() { Continue::Stop } else { Continue::Yes }
     }
 
     fn snapshot(&mut self, _: u64, engine: &dyn Engine) -> Result<(), induction_train::Error> {
@@ -37,7 +36,7 @@ impl Observer for Watch<'_> {
     }
 
     fn note(&mut self, message: &str) {
-        self.progress.note(message);
+        self.caller.note(message);
     }
 }
 
@@ -46,11 +45,11 @@ impl Observer for Watch<'_> {
 /// # Errors
 /// See [`induction_train::train`]; [`Error::Interrupted`] after a signal, with the state saved.
 pub fn run(context: &RunContext<'_>) -> Result<(), Error> {
-    let RunContext { spec, source, run, interrupt, screen, .. } = *context;
+    let RunContext { spec, source, run, caller, .. } = *context;
     let mut engine = context.engine()?;
-    let progress = Progress::new(screen, &spec.name, run, Stage::Training, spec.steps());
+    let progress = caller.begin(&spec.name, run, Stage::Training, spec.steps());
     let mut watch =
-        Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), interrupt };
+        Watch { progress, probe: Probe::few(spec, source).ok(), seen: Seen::default(), caller };
     let threads = rayon::current_num_threads();
     let outcome = train(spec, source, engine.as_mut(), threads, run, &mut watch);
     watch.progress.finish();
@@ -62,6 +61,6 @@ pub fn run(context: &RunContext<'_>) -> Result<(), Error> {
     }
     match outcome? {
         Outcome::Finished => Ok(()),
-        Outcome::Stopped { .. } => interrupt.check(),
+        Outcome::Stopped { .. } => check(caller),
     }
 }

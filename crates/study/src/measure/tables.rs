@@ -9,7 +9,7 @@ use induction_records::{
 };
 
 use super::heads;
-use crate::{Error, status::Seen};
+use crate::{Error, caller::Seen};
 
 /// Raised whenever a measurement's definition changes, so that stored tables are made again. (A new
 /// measure of heads is seen by its name, be it from activations or from weights.)

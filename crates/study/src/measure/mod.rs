@@ -21,7 +21,7 @@ use induction_metrics::{
 };
 use induction_model::{Params, write_safetensors};
 use induction_records::{
-    EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Summary, step_file,
+    EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Stage, Summary, step_file,
 };
 use induction_train::snapshot_folder;
 use ndarray::{Array2, Axis};
@@ -32,13 +32,13 @@ use self::tables::{Tables, copy_row, nothing_yet};
 use crate::{
     Error,
     bench::median,
+    caller::Seen,
     device::Device,
     source::{EVALUATION_SEED, Source},
     stages::{
         OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model,
         manifest_hashes,
     },
-    status::{Seen, Stage},
 };
 
 pub use self::{heads::Evaluators, weights::circuits};
@@ -170,10 +170,7 @@ impl Evaluation {
 ///
 /// # Errors
 /// Indices that do not fit the context.
-pub(crate) fn indices_of(
-    spec: &EvaluationSpec,
-    n_ctx: usize,
-) -> Result<(IclIndices, SameToken), Error> {
+pub fn indices_of(spec: &EvaluationSpec, n_ctx: usize) -> Result<(IclIndices, SameToken), Error> {
     let indices =
         IclIndices { early: spec.icl_early, late: spec.icl_late, half_width: spec.icl_half_width };
     let same = SameToken::new(&indices, n_ctx).map_err(in_examples)?;
@@ -295,12 +292,12 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
 }
 
 /// Whether [`measure`] with that engine would find nothing to do.
-pub(crate) fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
+pub fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
     left(spec, run, engine).is_ok_and(|left| left.done)
 }
 
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.
-pub(crate) fn last_seen(run: &Path) -> Seen {
+pub fn last_seen(run: &Path) -> Seen {
     Tables::stored(&run.join("measurements"))
         .map_or_else(Seen::default, |tables| tables.last_seen())
 }

@@ -30,7 +30,6 @@ use crate::{
     measure::tables::keep,
     source::Source,
     stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
-    status,
 };
 
 pub(crate) use self::answers::answers;
@@ -74,15 +73,7 @@ pub fn explore(context: &RunContext<'_>, text: Option<&Path>) -> Result<(), Erro
     let left = &exploring.left;
     let last = (!left.asked || left.made.prompts.is_none()).then_some(left.last);
     let missing = left.missing.clone();
-    drive(
-        context,
-        &lease,
-        engine.as_mut(),
-        status::Stage::Exploring,
-        &missing,
-        last,
-        &mut exploring,
-    )
+    drive(context, &lease, engine.as_mut(), Stage::Exploring, &missing, last, &mut exploring)
 }
 
 /// The stage in work.
@@ -187,7 +178,7 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
 }
 
 /// Whether [`explore`] of the last text with that engine would find nothing to do.
-pub(crate) fn is_done(spec: &RunSpec, source: &Source, run: &Path, engine: &str) -> bool {
+pub fn is_done(spec: &RunSpec, source: &Source, run: &Path, engine: &str) -> bool {
     Text::open(None, &run.join("measurements"), source, spec.model.n_ctx)
         .and_then(|text| left(spec, run, &text, engine))
         .is_ok_and(|left| left.missing.is_empty() && left.asked)

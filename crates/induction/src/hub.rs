@@ -73,38 +73,6 @@ fn bring(_: &Place<'_>, text: &str, _: &Screen) -> Result<PathBuf, Error> {
     )))
 }
 
-/// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files
-/// in it have their names.
-pub(super) fn name_in_cache(path: &Path) -> Option<String> {
-    let whole = std::path::absolute(path).ok()?;
-    let snapshots = whole
-        .ancestors()
-        .find(|ancestor| ancestor.file_name().is_some_and(|name| name == "snapshots"))?;
-    let repository = snapshots.parent()?;
-    let name = repository.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
-    let mut below = whole.strip_prefix(snapshots).ok()?.components();
-    let commit = below.next()?.as_os_str().to_str()?.to_string();
-    // The branch or tag that it was asked for by; `main` goes without saying.
-    let named = |entry: std::fs::DirEntry| {
-        let of = std::fs::read_to_string(entry.path()).ok()?;
-        (of.trim() == commit).then(|| entry.file_name().to_string_lossy().into_owned())
-    };
-    let refs = std::fs::read_dir(repository.join("refs"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(named);
-    let revision = match refs.min() {
-        Some(name) if name == "main" => String::new(),
-        Some(name) => format!("@{name}"),
-        None => format!("@{}", commit.get(..8).unwrap_or(&commit)),
-    };
-    let file = below.as_path();
-    let file =
-        if file.as_os_str().is_empty() { String::new() } else { format!("/{}", file.display()) };
-    Some(format!("{name}{file}{revision}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,5 @@
 //! What a model's heads do: on given tokens ([`scan`]), or everything ([`scan_model`]).
 
-pub mod hub;
 mod opened;
 pub mod text;
 mod time;
@@ -23,7 +22,7 @@ use crate::{
 pub use self::{
     opened::{Opened, open},
     time::{ScanTiming, time_scan},
-    whole::{Settings, scan_model, scan_models, write_page},
+    whole::{Settings, scan_model, scan_models},
 };
 
 /// Examples of each head evaluator, as in the paper.

@@ -169,19 +169,6 @@ pub fn scan_models(
     Ok(scans)
 }
 
-/// Writes the page about these models (the report's `scan_page`).
-///
-/// # Errors
-/// The report's, and a file that cannot be written.
-pub fn write_page(scans: &[ModelScan], path: &Path) -> Result<(), Error> {
-    let scans: Vec<_> = scans
-        .iter()
-        .map(|scan| induction_report::scan_of(scan.clone(), scan.model.name.clone()))
-        .collect();
-    let page = induction_report::scan_page(&scans);
-    induction_files::write_atomic(path, page.as_bytes()).map_err(Error::io(path))
-}
-
 /// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold
 /// them.
 pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {

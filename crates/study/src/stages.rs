@@ -9,16 +9,14 @@ use std::{
 use induction_engine::Engine;
 use induction_files::Lease;
 use induction_model::{ModelConfig, Params};
-use induction_records::RunSpec;
+use induction_records::{RunSpec, Stage};
 use induction_train::{load_model, manifest_hash, snapshot_folder};
 
 use crate::{
     Error,
+    caller::{Caller, Seen, check},
     device::Device,
-    interrupt::Interrupt,
-    progress::{Progress, Screen},
     source::Source,
-    status::{Seen, Stage},
 };
 
 /// Tables are written at least this often; a kill costs what was found since.
@@ -35,10 +33,8 @@ pub struct RunContext<'a> {
     pub run: &'a Path,
     /// What its models run on.
     pub device: Device,
-    /// Ends the stage.
-    pub interrupt: &'a Interrupt,
-    /// Where it shows its progress.
-    pub screen: &'a Screen,
+    /// Who it works for.
+    pub caller: &'a dyn Caller,
 }
 
 impl RunContext<'_> {
@@ -55,8 +51,8 @@ impl RunContext<'_> {
     }
 
     /// The right to write in the run's folder.
-    pub(crate) fn lease(&self) -> Result<Lease, Error> {
-        Ok(Lease::take(self.run, &mut |note| self.screen.note(note))?)
+    pub fn lease(&self) -> Result<Lease, Error> {
+        Ok(Lease::take(self.run, &mut |note| self.caller.note(note))?)
     }
 
     /// An engine for the run's models, which holds the untrained one.
@@ -112,14 +108,14 @@ pub(crate) fn drive(
     last: Option<u64>,
     work: &mut dyn OverSnapshots,
 ) -> Result<(), Error> {
-    let RunContext { spec, run, interrupt, screen, .. } = context;
+    let RunContext { spec, run, caller, .. } = *context;
     let total = steps.len() as u64 + u64::from(last.is_some());
-    let mut progress = Progress::new(screen, &spec.name, run, stage, total);
+    let mut progress = caller.begin(&spec.name, run, stage, total);
     let mut written = Instant::now();
     let mut all = || -> Result<(), Error> {
         let each = steps.iter().map(|&step| (step, false)).chain(last.map(|step| (step, true)));
         for (done, (step, is_last)) in each.enumerate() {
-            interrupt.check()?;
+            check(caller)?;
             let params = load_params(spec, run, step)?;
             engine.set_params(&params)?;
             let tokens = step * spec.tokens_per_step();
@@ -134,7 +130,7 @@ pub(crate) fn drive(
                 work.write()?;
                 written = Instant::now();
             }
-            progress.at(done as u64 + 1, || work.seen());
+            progress.at(done as u64 + 1, &|| work.seen());
         }
         Ok(())
     };

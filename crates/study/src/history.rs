@@ -4,13 +4,13 @@
 use std::{io::Write as _, path::Path, time::Instant};
 
 use induction_files::AppendFile;
-use induction_records::HistoryRow;
+use induction_records::{HistoryRow, Stage};
 
 use crate::device::Device;
 
 /// Runs a stage and adds its line, whether it ended well or not. A stage that found all done adds
 /// none: it is told by its time, half a second.
-pub(crate) fn timed<T>(run: &Path, stage: &str, device: Device, work: impl FnOnce() -> T) -> T {
+pub fn timed<T>(run: &Path, stage: Stage, device: Device, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let result = work();
     let seconds = begun.elapsed().as_secs_f64();
@@ -22,7 +22,7 @@ pub(crate) fn timed<T>(run: &Path, stage: &str, device: Device, work: impl FnOnc
         let exactness = exactness.and_then(|word| word.as_str().map(str::to_string));
         let seconds = (seconds * 10.0).round() / 10.0;
         let row = HistoryRow {
-            stage: stage.to_string(),
+            stage: stage.word().to_string(),
             seconds,
             machine: machine(),
             version: version.to_string(),
@@ -63,9 +63,9 @@ mod tests {
     #[test]
     fn what_takes_time_is_kept() {
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(timed(run.path(), "training", Device::Cpu, || 1), 1);
+        assert_eq!(timed(run.path(), Stage::Training, Device::Cpu, || 1), 1);
         assert!(!run.path().join("history.jsonl").exists());
-        timed(run.path(), "training", Device::Cpu, || {
+        timed(run.path(), Stage::Training, Device::Cpu, || {
             std::thread::sleep(std::time::Duration::from_millis(600));
         });
         let text = std::fs::read_to_string(run.path().join("history.jsonl")).unwrap();
