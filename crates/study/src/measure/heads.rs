@@ -127,11 +127,14 @@ const MEASURES: &[Measure] = &[
 /// Whether a head's scores have every measure of today, from activations and from weights, and none
 /// that is no more.
 pub(super) fn is_current(scores: &NamedScores) -> bool {
-    let names = MEASURES.iter().flat_map(|measure| measure.names).copied();
-    let names = names.chain(weights::MEASURES.iter().map(|measure| measure.name));
-    let told = |name: &&str| !name.ends_with("_stderr") && !name.ends_with("_10");
-    let found = scores.keys().map(String::as_str).filter(told);
-    names.collect::<BTreeSet<_>>() == found.collect()
+    let names = scores.keys().map(String::as_str);
+    // Of a measure from activations there is the mean over ten examples, too.
+    let found: BTreeSet<&str> = names.clone().filter_map(|name| name.strip_suffix("_10")).collect();
+    let extra = |name: &str| name.ends_with("_stderr") || name.ends_with("_10");
+    let of_weights = names.filter(|name| !extra(name) && !found.contains(name));
+    found == MEASURES.iter().flat_map(|measure| measure.names).copied().collect()
+        && of_weights.collect::<BTreeSet<_>>()
+            == weights::MEASURES.iter().map(|measure| measure.name).collect()
 }
 
 /// Two tables from what `take` says of each head, example by example, from pattern, direct-path
@@ -359,4 +362,28 @@ fn summarise<'a>(
 
 fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
     array.view().into_dimensionality::<Ix4>().expect("patterns and values have rank 4")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_other_measures_are_not_current() {
+        let from_activations = MEASURES.iter().flat_map(|measure| measure.names);
+        let three = |name: &&str| ["", "_stderr", "_10"].map(|end| format!("{name}{end}"));
+        let from_weights = weights::MEASURES.iter().map(|measure| measure.name.to_string());
+        let scores: NamedScores =
+            from_activations.flat_map(three).chain(from_weights).map(|name| (name, None)).collect();
+        assert!(is_current(&scores));
+        for name in ["copying_10", "ov_copying", "previous_position_recall"] {
+            let mut lacks = scores.clone();
+            lacks.remove(name).unwrap();
+            assert!(!is_current(&lacks), "without {name}");
+            let renamed = NamedScores::from([(format!("older_{name}"), None)]);
+            assert!(!is_current(&lacks.into_iter().chain(renamed).collect()), "older {name}");
+            let more = scores.clone().into_iter().chain([(format!("older_{name}"), None)]);
+            assert!(!is_current(&more.collect()), "beside an older {name}");
+        }
+    }
 }
