@@ -119,8 +119,8 @@ impl Executor for Local<'_> {
 /// not done; its folder's `status.json` says how it went.
 ///
 /// # Errors
-/// Any stage's, a part that another one must come before, [`StudyError::Interrupted`] after a signal;
-/// what is done stays done.
+/// Any stage's, a part that another one must come before, [`StudyError::Interrupted`] after a
+/// signal; what is done stays done.
 pub fn run(task: &Task, part: Part, device: Device, console: &Console) -> Result<(), Error> {
     console.interrupt.check()?;
     let takes = |wanted: Part| part == Part::All || part == wanted;

@@ -75,12 +75,7 @@ const ROWS: [Row; 25] = [
         name: "Learning rate",
         paper: "warm-up over the first 1.5 billion tokens; peak and decay not stated",
         ours: "Constant after a linear warm-up, of steps, until it falls linearly over a last share of the steps; the positional gains learn at a share of it.",
-        keys: &[
-            "train.lr",
-            "train.warmup_steps",
-            "train.decay_share",
-            "train.pos_gain_lr_scale",
-        ],
+        keys: &["train.lr", "train.warmup_steps", "train.decay_share", "train.pos_gain_lr_scale"],
     },
     Row {
         name: "Weight decay",

@@ -1,7 +1,7 @@
 //! What is asked of models: measures from activations and from weights, ablations, prompts.
 //!
-//! - [`measure`](measure::measure), [`ablate`](ablate::ablate) and [`explore`](explore::explore) ask
-//!   it of every kept snapshot of a run, each in one pass, and write the tables of
+//! - [`measure`](measure::measure), [`ablate`](ablate::ablate) and [`explore`](explore::explore)
+//!   ask it of every kept snapshot of a run, each in one pass, and write the tables of
 //!   docs/FORMATS.md; [`training`] makes the snapshots.
 //! - [`scan`] asks it of a model that was trained elsewhere.
 //! - [`source`] is where their examples come from, [`device`] what they run on.

@@ -9,10 +9,10 @@ use std::{
 };
 
 use induction_model::ModelConfig;
+use induction_records::{FORMAT, RunSpec};
 use induction_torture::{
     Tally, attack, bounded, cases, digits_changed, memory_limit, mutated, write,
 };
-use induction_records::{FORMAT, RunSpec};
 use induction_train::{AdamW, CODE_VERSION, Snapshot, State, load_model, snapshot_folder};
 use serde_json::{Value, json};
 

@@ -3,7 +3,9 @@
 use induction_engine::{BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
 use induction_records::{RunSpec, StepRow, TrainSpec};
-use induction_train::{AdamW, Continue, Observer, Outcome, Quiet, Snapshot, clip_by_global_norm, list_snapshots};
+use induction_train::{
+    AdamW, Continue, Observer, Outcome, Quiet, Snapshot, clip_by_global_norm, list_snapshots,
+};
 use ndarray::Array2;
 
 use crate::oracle::{devices, engines_on};

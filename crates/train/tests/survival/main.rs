@@ -12,7 +12,9 @@ use std::{fs, path::Path};
 
 use induction_engine::{CpuEngine, Engine};
 use induction_records::{RunSpec, StepRow};
-use induction_train::{Continue, Error, Observer, Outcome, Snapshot, list_snapshots, load_model, snapshot_folder};
+use induction_train::{
+    Continue, Error, Observer, Outcome, Snapshot, list_snapshots, load_model, snapshot_folder,
+};
 
 const STEPS: u64 = 40;
 
