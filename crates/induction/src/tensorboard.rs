@@ -67,7 +67,7 @@ fn events(run: &Path) -> Result<Vec<u8>, Error> {
         tokens = line.tokens;
         seconds.insert(line.step, so_far);
         let scalars = [
-            ("train/loss", f64::from(line.loss)),
+            ("train/loss", line.loss),
             ("train/lr", line.lr),
             ("train/grad_norm", line.grad_norm),
             ("train/tokens_per_s", line.tokens_per_s),
