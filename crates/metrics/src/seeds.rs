@@ -29,7 +29,7 @@
 //!   examples moves them.
 //!
 //! How often 95 % intervals of 1000 draws hold the mean over all seeds: 2000 simulated experiments
-//! of 3 seeds on 200 examples, `tests/seeds.rs`; with 2 and 5 seeds, between 91 % and 99 %, and 94
+//! of 3 seeds on 200 examples, `tests/all/seeds.rs`; with 2 and 5 seeds, between 91 % and 99 %, and 94
 //! % and 98 %.
 //!
 //! | the seeds' standard deviation of the mean | these draws | seeds resampled |

@@ -32,7 +32,7 @@
 //! power laws, at most 2.4 % are taken for a step, and none with white errors. With a coefficient
 //! of 0.8 it is up to 14 % of lines. Steps of ten errors' height whose 10 % to 90 % take up to a
 //! fifth of the run are found in over 95 %; slower ones less surely: over a third of the run, in 81
-//! % (`tests/step.rs`).
+//! % (`tests/all/step.rs`).
 //!
 //! A drift beside the step is no part of the model, and shifts its midpoint towards the drift: by
 //! 1.7 % of the run where the curve goes on falling by a third of the height after the step.

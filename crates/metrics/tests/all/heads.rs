@@ -1,9 +1,7 @@
 //! Previous-token and prefix-matching scores, against explicit loops and closed forms.
 
-mod common;
-
+use crate::common::{one_hot, pattern, uniform};
 use approx::assert_relative_eq;
-use common::{one_hot, pattern, uniform};
 use induction_metrics::{Error, HeadScores, PrefixMatchingSample};
 use ndarray::{Array2, Array4, ArrayView2, ArrayView4};
 use proptest::prelude::*;

@@ -1,9 +1,7 @@
 //! Logit attribution by source position, against explicit loops and closed forms.
 
-mod common;
-
+use crate::common::{one_hot, pattern, uniform};
 use approx::assert_relative_eq;
-use common::{one_hot, pattern, uniform};
 use induction_metrics::{
     Attribution, Error, PrefixMatchingSample, attribution_scores, logit_attribution,
     prefix_matching,

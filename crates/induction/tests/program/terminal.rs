@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::{
     fs,
     path::Path,
     process::{Command, Output},
 };
 
-use common::{TINY, fixtures, induction, spec, succeed};
+use crate::common::{TINY, fixtures, induction, spec, succeed};
 use induction::records::acts;
 use serde_json::{Value, json};
 

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::{fs, path::PathBuf};
 
-use common::{TINY, fail, fixtures, induction, spec, succeed};
+use crate::common::{TINY, fail, fixtures, induction, spec, succeed};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

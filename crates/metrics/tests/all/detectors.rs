@@ -1,9 +1,7 @@
 //! The head detector, against TransformerLens' own numbers, explicit loops and closed forms.
 
-mod common;
-
+use crate::common::{one_hot, pattern, uniform};
 use approx::assert_relative_eq;
-use common::{one_hot, pattern, uniform};
 use induction_metrics::{
     DetectionPattern, DetectorOptions, Error, PrefixMatchingSample, detect_heads,
     detection_pattern, previous_token,

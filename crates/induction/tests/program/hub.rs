@@ -3,8 +3,6 @@
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
@@ -13,7 +11,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use common::{fail, fixtures, induction, succeed};
+use crate::common::{fail, fixtures, induction, succeed};
 use serde_json::{Value, json};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

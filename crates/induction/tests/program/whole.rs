@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-mod common;
-
 use std::{
     collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
 
-use common::{TINY, fail, induction, spec, succeed};
+use crate::common::{TINY, fail, induction, spec, succeed};
 use serde_json::Value;
 
 fn rows(path: &Path) -> Vec<Value> {

@@ -1,9 +1,7 @@
 //! The copying score, against explicit loops and closed forms.
 
-mod common;
-
+use crate::common::{pattern, uniform};
 use approx::assert_relative_eq;
-use common::{pattern, uniform};
 use induction_metrics::{Copying, Error, copying};
 use ndarray::{Array3, Axis};
 use proptest::prelude::*;

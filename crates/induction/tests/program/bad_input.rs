@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::{path::Path, process::Command};
 
-use common::{TINY, assert_same_run, fail, induction, spec, succeed};
+use crate::common::{TINY, assert_same_run, fail, induction, spec, succeed};
 
 fn train(folder: &Path, text: &str) -> Command {
     let mut command = induction();

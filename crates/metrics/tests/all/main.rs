@@ -1,0 +1,22 @@
+//! Every test of the crate from outside, as one program: linking each by itself would take longer than
+//! all of them run.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod attribution;
+mod ceiling;
+mod circuits;
+mod common;
+mod copying;
+mod copying_ceiling;
+mod curves;
+mod detectors;
+mod direct_path;
+mod heads;
+mod losses;
+mod phase;
+mod roles;
+mod same_token;
+mod sample;
+mod seeds;
+mod statistics;
+mod step;
