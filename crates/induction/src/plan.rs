@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// The manifest's file in a reproduction's folder.
+pub const MANIFEST: &str = "manifest.toml";
+
 /// How much to reproduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scale {
@@ -493,6 +496,23 @@ impl Base {
         }
         spec
     }
+}
+
+/// The run folders of a reproduction, by name.
+///
+/// # Errors
+/// A folder that does not hold `runs/`.
+pub fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = std::fs::read_dir(dir.join("runs")).map_err(|_| {
+        Error::Input(format!(
+            "{}: expected a reproduction's folder, which holds runs/",
+            dir.display()
+        ))
+    })?;
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    folders.retain(|folder| folder.join("spec.toml").exists());
+    folders.sort();
+    Ok(folders)
 }
 
 #[cfg(test)]

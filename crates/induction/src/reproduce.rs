@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -17,14 +17,11 @@ use crate::{
     Error,
     executor::{Executor, Task},
     memory::{self, bytes},
-    plan::{Manifest, corpus},
+    plan::{MANIFEST, Manifest, corpus},
     predict::{Cost, FamilyRates, Rates, Stages, makespan},
     progress::Screen,
     status::duration,
 };
-
-/// The manifest's file in a reproduction's folder.
-pub const MANIFEST: &str = "manifest.toml";
 
 /// What the report takes beside the runs, in bytes: the page's script and figures.
 const REPORT_BYTES: f64 = 12e6;
@@ -134,23 +131,6 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
         .into_iter()
         .map(|row| Task { run: runs.join(&row.spec.name), data: data.clone(), spec: row.spec })
         .collect())
-}
-
-/// The run folders of a reproduction, by name.
-///
-/// # Errors
-/// A folder that does not hold `runs/`.
-pub fn runs_of(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = std::fs::read_dir(dir.join("runs")).map_err(|_| {
-        Error::Input(format!(
-            "{}: expected a reproduction's folder, which holds runs/",
-            dir.display()
-        ))
-    })?;
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    folders.retain(|folder| folder.join("spec.toml").exists());
-    folders.sort();
-    Ok(folders)
 }
 
 /// Sorts the runs so that the first seed's come first: of those the pair that a first report

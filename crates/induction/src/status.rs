@@ -15,8 +15,7 @@ use induction_study::Seen;
 
 use crate::{
     Error,
-    plan::Manifest,
-    reproduce::{MANIFEST, runs_of},
+    plan::{MANIFEST, Manifest, runs_of},
 };
 
 /// What becomes of a run: `stage` in its `status.json`.

@@ -13,7 +13,7 @@ use std::{
 
 use induction_records::{HeadRow, IclRow, LossRow, RandomTokenRow, StepRow, read_rows};
 
-use crate::{Error, reproduce::runs_of};
+use crate::{Error, plan::runs_of};
 
 /// TensorBoard takes whatever has `tfevents` in its name. One name, so that exporting again
 /// replaces the file.

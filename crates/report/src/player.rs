@@ -21,7 +21,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
 use crate::cast::Part;
-use crate::claims::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
+use crate::claims::limits::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
 use crate::load::{AblationPoint, HeadScore};
 
 /// Seed of the bootstrap.

@@ -3,7 +3,7 @@
 use induction_model::{ModelConfig, Params};
 use tch::{Device, Kind, Tensor};
 
-use super::{forward::Family, training::Training};
+use super::{forward::Family, taps::upload, training::Training};
 
 pub(super) struct State {
     pub(super) family: Family,
@@ -126,10 +126,6 @@ pub(super) fn fill(params: &mut Params, row: &[f32]) {
         }
         value.iter_mut().zip(&row[place..]).for_each(|(to, &from)| *to = from);
     }
-}
-
-pub(super) fn upload(row: &[f32], device: Device) -> Tensor {
-    Tensor::from_slice(row).to_device(device)
 }
 
 pub(super) fn to_host(tensor: &Tensor) -> Vec<f32> {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use induction_model::Hook;
 use tch::{Device, Tensor};
 
-use super::state::upload;
 use crate::Intervention;
 
 /// Sees, and may replace, the activations at the hook points that it asks for, in the shapes that
@@ -111,4 +110,8 @@ pub(super) fn first_layer(hook: Hook) -> Option<usize> {
 
 pub(super) fn is_frozen(intervention: &Intervention) -> bool {
     matches!(intervention, Intervention::FreezePatterns { .. })
+}
+
+pub(super) fn upload(row: &[f32], device: Device) -> Tensor {
+    Tensor::from_slice(row).to_device(device)
 }

@@ -8,8 +8,8 @@ use super::{
     TorchEngine,
     forward::Weights,
     guarded,
-    state::{State, fill, part, row, to_host, upload},
-    taps::NoTap,
+    state::{State, fill, part, row, to_host},
+    taps::{NoTap, upload},
 };
 use crate::{Engine, Error, ParameterKind, Resident, ResidentStep, Stepped, check_tokens, split};
 

@@ -117,7 +117,7 @@ pub(super) fn bump_beyond_others(cast: &Cast<'_>) -> Option<f64> {
     let (there, elsewhere): (Vec<_>, Vec<_>) = two.loss_bumps().into_iter().partition(overlaps);
     let deepest =
         |bumps: &[induction_metrics::Bump]| bumps.iter().map(|bump| bump.depth).fold(0.0, f64::max);
-    Some(deepest(&there) - super::rules::Q7_DEPTH_RATIO * deepest(&elsewhere))
+    Some(deepest(&there) - super::limits::Q7_DEPTH_RATIO * deepest(&elsewhere))
 }
 
 /// Where in the window the loss leaves 1 layer's.

@@ -5,7 +5,7 @@ use induction_records::{BehaviourScores, Downstream};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::INDUCTION_HEAD_ABOVE;
-use super::rules::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
+use super::limits::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
 use crate::cast::{Cast, Player, best_on};
 use crate::load::HeadScore;
 use crate::text::{number, percent};

@@ -13,6 +13,7 @@ mod ablations;
 mod change;
 mod controls;
 mod heads;
+pub(crate) mod limits;
 pub(crate) mod models;
 mod revision;
 mod rule;
@@ -28,10 +29,10 @@ use crate::cast::{Cast, Draw, Part, Player, TWO, casts};
 use crate::load::{Run, Scan};
 use crate::text::{number, percent, tokens};
 
+pub(crate) use limits::INDUCTION_HEAD_ABOVE;
 pub use revision::revision;
 pub use rule::Rule;
 pub use rules::RULES;
-pub(crate) use rules::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use induction_records::{BEHAVIOURS, BehaviourScores, RemovedKind, ScanHead};
 
-use super::rules::{
+use super::limits::{
     M4_ERRORS, M4_TIMES_CHANCE, M6_PREFIX_MATCHING_FROM, M6_SECOND_BELOW, M6_TIMES_CONTROL,
     Q23_COPYING_BELOW, Q23_LAYERS_ABOVE,
 };

@@ -2,8 +2,8 @@
 
 use induction_metrics::spearman;
 
+use super::limits::{Q18_ADVANTAGE_FROM, Q18_INDICES, SIZES_FROM};
 use super::need;
-use super::rules::{Q18_ADVANTAGE_FROM, Q18_INDICES, SIZES_FROM};
 use crate::cast::{Cast, Player, TWO};
 use crate::text::{number, percent};
 

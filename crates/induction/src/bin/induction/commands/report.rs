@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use induction::{Error, explore::explore, report, reproduce::runs_of};
+use induction::{Error, explore::explore, plan::runs_of, report};
 
 use super::{Program, finished};
 use crate::output::{show_report, tell_path};
