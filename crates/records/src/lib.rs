@@ -25,6 +25,8 @@
 //! assert!(error.contains("line 1: `loss` is null, expected a finite number"), "{error}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Runnable: `cargo run -p induction-records --example best_heads -- RUN`.
 
 mod ablation;
 mod error;

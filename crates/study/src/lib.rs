@@ -14,6 +14,8 @@
 //! Off by default, since it takes minutes to build.
 //!
 //! - `parquet`: every measurement table as Parquet, too.
+//!
+//! Runnable: `cargo run -p induction-study --example ask_a_model`.
 
 pub mod ablate;
 pub mod bench;
