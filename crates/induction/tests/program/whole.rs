@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use crate::common::{TINY, fail, induction, spec, succeed};
@@ -37,7 +37,8 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     reproduce.args(["reproduce", "--scale", "smoke", "--out"]).arg(&out);
     let begun = Instant::now();
     let printed = succeed(&mut reproduce);
-    println!("smoke took {:.0} s", begun.elapsed().as_secs_f64());
+    let whole = begun.elapsed();
+    println!("smoke took {:.0} s", whole.as_secs_f64());
     assert!(printed.contains("report.html"), "{printed}");
 
     let run = |name: &str| out.join("runs").join(name);
@@ -91,11 +92,9 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     let first = (read("report.html"), read("claims.json"));
     let begun = Instant::now();
     succeed(&mut reproduce);
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "nothing was left to do, but it took {:?}",
-        begun.elapsed()
-    );
+    let again = begun.elapsed();
+    // Of the first call: other tests keep the cores busy, too. What is left is the report.
+    assert!(again < whole / 2, "nothing was left to do, but it took {again:?} of {whole:?}");
     assert!(
         first == (read("report.html"), read("claims.json")),
         "the same runs must give the same report"
