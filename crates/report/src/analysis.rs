@@ -3,7 +3,7 @@
 use induction_records::Downstream;
 use serde::Serialize;
 
-use crate::cast::{Cast, ONE, ONE_SMEARED, Player, TWO, TWO_SMEARED};
+use crate::experiment::{Experiment, ONE, ONE_SMEARED, TWO, TWO_SMEARED, Trained};
 use crate::figures::{
     Axis, Colours, Heat, Panel, axis, before_after_panel, bins, capital, colour, derivative_panel,
     effects_panel, head_lines, icl_band, icl_line, icl_range, line, own_window, tokens_axis,
@@ -47,45 +47,45 @@ pub(crate) struct Column {
 
 /// All series: the families, the smeared keys with their controls, other texts, other seeds,
 /// clamped models.
-pub(crate) fn analysis(casts: &[Cast<'_>]) -> Vec<Series> {
-    let Some((lead, others)) = casts.split_first() else { return Vec::new() };
+pub(crate) fn analysis(experiments: &[Experiment<'_>]) -> Vec<Series> {
+    let Some((lead, others)) = experiments.split_first() else { return Vec::new() };
     let mut all = Vec::new();
-    let mut add = |title: String, players: Vec<&Player<'_>>| {
-        if !players.is_empty() {
-            let range = loss_range(&players);
-            let models = players.iter().map(|player| column(player, range)).collect();
+    let mut add = |title: String, trained: Vec<&Trained<'_>>| {
+        if !trained.is_empty() {
+            let range = loss_range(&trained);
+            let models = trained.iter().map(|model| column(model, range)).collect();
             all.push(Series { title, models });
         }
     };
     add("Attention-only".to_string(), lead.vanilla().collect());
     add("With MLPs".to_string(), lead.with_mlps().collect());
-    let smeared: Vec<&Player<'_>> = [ONE, ONE_SMEARED, TWO, TWO_SMEARED]
+    let smeared: Vec<&Trained<'_>> = [ONE, ONE_SMEARED, TWO, TWO_SMEARED]
         .into_iter()
-        .filter_map(|part| lead.player(part))
+        .filter_map(|part| lead.model(part))
         .collect();
-    if smeared.iter().any(|player| player.part.smeared) {
+    if smeared.iter().any(|model| model.variant.smeared) {
         add("Smeared keys, with controls".to_string(), smeared);
     }
     add(
         "Clamped attention".to_string(),
-        lead.everybody().filter(|player| player.part.clamp.is_some()).collect(),
+        lead.everybody().filter(|model| model.variant.clamp.is_some()).collect(),
     );
     for other in &lead.elsewhere {
         add(format!("On {}, attention-only", other.text), other.vanilla().collect());
         add(format!("On {}, with MLPs", other.text), other.with_mlps().collect());
     }
     for other in others {
-        add(format!("Seed {}", other.seed), other.players().collect());
+        add(format!("Seed {}", other.seed), other.trained().collect());
     }
     all
 }
 
 /// Colours of the loss by place: from the lowest loss to where most of the first descent is over,
 /// for a whole series.
-fn loss_range(players: &[&Player<'_>]) -> [f64; 2] {
-    let mut values: Vec<f64> = players
+fn loss_range(trained: &[&Trained<'_>]) -> [f64; 2] {
+    let mut values: Vec<f64> = trained
         .iter()
-        .flat_map(|player| &player.run.losses)
+        .flat_map(|model| &model.run.losses)
         .flat_map(|point| &point.loss_by_index)
         .copied()
         .collect();
@@ -96,61 +96,63 @@ fn loss_range(players: &[&Player<'_>]) -> [f64; 2] {
     [rounded(at(0.02)), rounded(at(0.75))]
 }
 
-fn column(player: &Player<'_>, range: [f64; 2]) -> Column {
-    let window = own_window(player);
+fn column(model: &Trained<'_>, range: [f64; 2]) -> Column {
+    let window = own_window(model);
     let mut panels = vec![
-        path(player),
-        loss(player),
-        by_place(player, range),
-        derivative_panel(player),
-        icl(player),
-        heads(player, "prefix-matching score", |head| Some(head.prefix_matching)),
-        heads(player, "trace of the QK circuit", |head| head.qk_trace),
-        before_after_panel(player),
-        effects_panel(player, Downstream::PatternPreserving),
+        path(model),
+        loss(model),
+        by_place(model, range),
+        derivative_panel(model),
+        icl(model),
+        heads(model, "prefix-matching score", |head| Some(head.prefix_matching)),
+        heads(model, "trace of the QK circuit", |head| head.qk_trace),
+        before_after_panel(model),
+        effects_panel(model, Downstream::PatternPreserving),
     ];
     panels[5].y.range = Some([0.0, 1.0]);
     for (panel, (row, _)) in panels.iter_mut().zip(ROWS) {
-        panel.title = format!("{row}: {}", player.part.label());
+        panel.title = format!("{row}: {}", model.variant.label());
         // Time is on the other axis of none but the first.
         if panel.x.tokens {
             panel.window = window;
         }
     }
-    Column { label: player.part.label(), panels }
+    Column { label: model.variant.label(), panels }
 }
 
-fn path(player: &Player<'_>) -> Panel {
+fn path(model: &Trained<'_>) -> Panel {
     let mut panel = Panel::new("", axis("PC1 (nats)"), axis("PC2 (nats)"));
-    let Some((tokens, path)) = player.path() else {
+    let Some((tokens, path)) = model.path() else {
         panel.summary = "Not in a plane with others: its text is another.".to_string();
         return panel;
     };
     let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
-    let mut whole = line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
+    let mut whole =
+        line(model.variant.label(), colour(model.variant), (0..tokens.len()).map(place));
     whole.width = 1.5;
     panel.lines.push(whole);
-    if let Ok(window) = player.window() {
+    if let Ok(window) = model.window() {
         let inside = (0..tokens.len())
             .filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
-        let mut inside = line("in the window".to_string(), colour(player.part), inside.map(place));
+        let mut inside =
+            line("in the window".to_string(), colour(model.variant), inside.map(place));
         inside.width = 5.0;
         panel.lines.push(inside);
     }
     panel
 }
 
-fn loss(player: &Player<'_>) -> Panel {
+fn loss(model: &Trained<'_>) -> Panel {
     let mut panel = Panel::new("", tokens_axis(), axis("loss (nats a token)"));
-    let points = player.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
+    let points = model.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
     panel.lines =
-        vec![training_line(player), line("held out".to_string(), colour(player.part), points)];
+        vec![training_line(model), line("held out".to_string(), colour(model.variant), points)];
     // What comes before is the first descent, off the top in the paper, too.
-    let late = player
+    let late = model
         .run
         .losses
         .iter()
-        .filter(|point| point.tokens as f64 >= 0.02 * player.run.measured_tokens() as f64);
+        .filter(|point| point.tokens as f64 >= 0.02 * model.run.measured_tokens() as f64);
     let (low, high) = late.fold((f64::MAX, f64::MIN), |(low, high), point| {
         (low.min(point.loss), high.max(point.loss))
     });
@@ -162,10 +164,10 @@ fn loss(player: &Player<'_>) -> Panel {
 }
 
 /// Bins of a quarter of an octave.
-fn by_place(player: &Player<'_>, range: [f64; 2]) -> Panel {
+fn by_place(model: &Trained<'_>, range: [f64; 2]) -> Panel {
     let mut panel =
         Panel::new("", tokens_axis(), Axis { log: true, ..axis("place in the context") });
-    let losses = &player.run.losses;
+    let losses = &model.run.losses;
     let bins = bins(losses[0].loss_by_index.len(), 4.0);
     let mean = |of: &[f64]| rounded(of.iter().sum::<f64>() / of.len() as f64);
     panel.heat = Some(Heat {
@@ -185,21 +187,21 @@ fn by_place(player: &Player<'_>, range: [f64; 2]) -> Panel {
     panel
 }
 
-fn icl(player: &Player<'_>) -> Panel {
+fn icl(model: &Trained<'_>) -> Panel {
     let mut panel = Panel::new("", tokens_axis(), axis("ICL score (nats)"));
-    panel.bands.push(icl_band(player));
-    panel.lines.push(icl_line(player));
-    panel.y.range = Some(icl_range(&[player]));
+    panel.bands.push(icl_band(model));
+    panel.lines.push(icl_line(model));
+    panel.y.range = Some(icl_range(&[model]));
     panel
 }
 
 fn heads(
-    player: &Player<'_>,
+    model: &Trained<'_>,
     title: &'static str,
     score: fn(&crate::HeadScore) -> Option<f64>,
 ) -> Panel {
     let mut panel = Panel::new("", tokens_axis(), axis(title));
-    panel.lines = head_lines(player, score);
+    panel.lines = head_lines(model, score);
     if panel.lines.is_empty() {
         panel.summary = "One layer has nothing to compose with.".to_string();
     }

@@ -1,7 +1,7 @@
 //! Several reproductions - scales, seeds, texts - side by side: claims by claim, figure by figure.
 
 use crate::analysis::Series;
-use crate::cast::Cast;
+use crate::experiment::Experiment;
 use crate::figures::Figure;
 use crate::{Claim, Verdict};
 
@@ -9,7 +9,7 @@ use crate::{Claim, Verdict};
 pub(crate) struct Side<'a> {
     /// Its folder's name.
     pub(crate) name: String,
-    pub(crate) casts: Vec<Cast<'a>>,
+    pub(crate) experiments: Vec<Experiment<'a>>,
     pub(crate) claims: Vec<Claim>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) analysis: Vec<Series>,

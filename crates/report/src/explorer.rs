@@ -8,7 +8,7 @@ use induction_records::Downstream;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde::Serialize;
 
-use crate::cast::{Cast, Player};
+use crate::experiment::{Experiment, Trained};
 use crate::figures::own_window;
 use crate::load::{Explored, Maps};
 
@@ -113,30 +113,30 @@ impl Bytes {
 /// Every model with a text, and of how many snapshots one with maps is kept. Models of other texts
 /// and seeds have the maps of their last snapshot, and no prompts. `limit`: characters that all
 /// packed numbers may take; maps of fewer snapshots are kept if they would take more.
-pub(crate) fn explorer(casts: &[Cast<'_>], limit: usize) -> (Vec<Model>, usize) {
-    let Some((lead, others)) = casts.split_first() else { return (Vec::new(), 1) };
-    let mut players: Vec<(String, &Player<'_>, bool)> = Vec::new();
-    players.extend(lead.everybody().map(|player| (player.part.label(), player, true)));
+pub(crate) fn explorer(experiments: &[Experiment<'_>], limit: usize) -> (Vec<Model>, usize) {
+    let Some((lead, others)) = experiments.split_first() else { return (Vec::new(), 1) };
+    let mut trained: Vec<(String, &Trained<'_>, bool)> = Vec::new();
+    trained.extend(lead.everybody().map(|model| (model.variant.label(), model, true)));
     for other in &lead.elsewhere {
-        let on = |player: &Player<'_>| format!("{}, on {}", player.part.label(), other.text);
-        players.extend(other.everybody().map(|player| (on(player), player, false)));
+        let on = |model: &Trained<'_>| format!("{}, on {}", model.variant.label(), other.text);
+        trained.extend(other.everybody().map(|model| (on(model), model, false)));
     }
     for other in others {
-        let of = |player: &Player<'_>| format!("{}, seed {}", player.part.label(), other.seed);
-        players.extend(other.everybody().map(|player| (of(player), player, false)));
+        let of = |model: &Trained<'_>| format!("{}, seed {}", model.variant.label(), other.seed);
+        trained.extend(other.everybody().map(|model| (of(model), model, false)));
     }
-    let with_text: Vec<_> = players
+    let with_text: Vec<_> = trained
         .into_iter()
-        .filter_map(|(label, player, leads)| {
-            Some((label, player, player.run.explored.as_ref()?, leads))
+        .filter_map(|(label, model, leads)| {
+            Some((label, model, model.run.explored.as_ref()?, leads))
         })
         .collect();
     let most =
         with_text.iter().map(|(_, _, explored, _)| explored.maps.len()).max().unwrap_or(1).max(1);
     let at = |every: usize| -> Vec<Model> {
         let each = with_text.iter();
-        let each = each.map(|(label, player, explored, leads)| {
-            model(label, player, explored, leads.then_some(every))
+        let each = each.map(|(label, model, explored, leads)| {
+            describe(label, model, explored, leads.then_some(every))
         });
         each.collect()
     };
@@ -160,8 +160,8 @@ fn thousandth(x: f64) -> f64 {
 
 /// `every`: one map in so many, counted back from the last; without it only the last, and no
 /// prompts.
-fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<usize>) -> Model {
-    let (run, spec) = (player.run, &player.run.spec);
+fn describe(label: &str, model: &Trained<'_>, explored: &Explored, every: Option<usize>) -> Model {
+    let (run, spec) = (model.run, &model.run.spec);
     let mut kept: Vec<&(u64, Maps)> =
         explored.maps.iter().rev().step_by(every.unwrap_or(usize::MAX)).collect();
     let prompts: &[_] = if every.is_some() { &explored.prompts } else { &[] };
@@ -205,7 +205,7 @@ fn model(label: &str, player: &Player<'_>, explored: &Explored, every: Option<us
         tokens: explored.tokens.clone(),
         snapshots: explored.losses.iter().map(|point| point.tokens).collect(),
         maps: kept.iter().filter_map(|(step, _)| place(*step)).collect(),
-        window: own_window(player),
+        window: own_window(model),
         scored: run.heads.iter().map(|point| point.tokens).collect(),
         removed: run.ablations.iter().map(|point| point.tokens).collect(),
         measures: run

@@ -25,7 +25,7 @@ pub(crate) use panel::{
 pub(crate) use together::brief;
 use together::{f3, f4, f5, f6, f7, f10};
 
-use crate::cast::{Cast, Part, Player, TWO};
+use crate::experiment::{Experiment, TWO, Trained, Variant};
 use crate::{Claim, Run};
 
 const ICL: &str = "icl.jsonl";
@@ -37,8 +37,8 @@ const RANDOM_TOKENS: &str = "random_tokens.jsonl";
 
 /// Every figure, for the experiments of the report (the first leads; the others are its further
 /// seeds).
-pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
-    let Some((lead, others)) = casts.split_first() else {
+pub(crate) fn figures(experiments: &[Experiment<'_>], claims: &[Claim]) -> Vec<Figure> {
+    let Some((lead, others)) = experiments.split_first() else {
         return Vec::new();
     };
     let mut all = vec![
@@ -65,7 +65,7 @@ pub(crate) fn figures(casts: &[Cast<'_>], claims: &[Claim]) -> Vec<Figure> {
     all
 }
 
-fn absent(part: Part) -> String {
+fn absent(part: Variant) -> String {
     format!("The {} on this data is missing.", part.run())
 }
 
@@ -74,12 +74,12 @@ pub(crate) fn capital(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-fn window_of(lead: &Cast<'_>) -> Option<[f64; 2]> {
-    own_window(lead.player(TWO)?)
+fn window_of(lead: &Experiment<'_>) -> Option<[f64; 2]> {
+    own_window(lead.model(TWO)?)
 }
 
-pub(crate) fn own_window(player: &Player<'_>) -> Option<[f64; 2]> {
-    let window = player.window().ok()?;
+pub(crate) fn own_window(model: &Trained<'_>) -> Option<[f64; 2]> {
+    let window = model.window().ok()?;
     Some([window.start_tokens as f64, window.end_tokens as f64])
 }
 
@@ -92,15 +92,15 @@ fn verdicts(claims: &[Claim], ids: &[&str]) -> String {
 }
 
 fn files<'a>(
-    players: impl Iterator<Item = &'a Player<'a>>,
+    trained: impl Iterator<Item = &'a Trained<'a>>,
     table: &'static str,
 ) -> Vec<(String, &'static str)> {
-    let is_there = |player: &&Player<'_>| match table {
-        ABLATIONS => !player.run.ablations.is_empty(),
-        KNOCKOUTS => !player.run.knockouts.is_empty(),
+    let is_there = |model: &&Trained<'_>| match table {
+        ABLATIONS => !model.run.ablations.is_empty(),
+        KNOCKOUTS => !model.run.knockouts.is_empty(),
         _ => true,
     };
-    players.filter(is_there).map(|player| folder(player.run, table)).collect()
+    trained.filter(is_there).map(|model| folder(model.run, table)).collect()
 }
 
 fn folder(run: &Run, table: &'static str) -> (String, &'static str) {

@@ -42,21 +42,21 @@
 
 mod analysis;
 mod arguments;
-mod cast;
 mod claims;
 mod compare;
 mod error;
+mod experiment;
 mod explorer;
 mod export;
 mod figures;
 mod load;
 mod markdown;
 mod page;
-mod player;
 mod series;
 mod settings;
 mod terminal;
 mod text;
+mod trained;
 
 use std::path::{Path, PathBuf};
 
@@ -108,10 +108,10 @@ pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
 
 fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     let scans = load_scans(dir)?;
-    let casts = cast::casts(runs);
+    let experiments = experiment::experiments(runs);
     let models = figures::Models::of_folders(&scans);
-    let claims = claims::judge(&casts, &models.each);
-    let mut figures = figures::figures(&casts, &claims);
+    let claims = claims::judge(&experiments, &models.each);
+    let mut figures = figures::figures(&experiments, &claims);
     figures.extend(figures::models(&models, &claims));
     let folder = |name: &str| {
         let folder = dir.join(name);
@@ -120,23 +120,23 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
         Ok::<PathBuf, ReportError>(folder)
     };
     let series = folder("series")?;
-    write(&series.join("pca.jsonl"), &series::pca_rows(&casts))?;
-    write(&series.join("models.jsonl"), &series::model_rows(&casts))?;
+    write(&series.join("pca.jsonl"), &series::pca_rows(&experiments))?;
+    write(&series.join("models.jsonl"), &series::model_rows(&experiments))?;
     write_figures(&folder("figures")?, &figures)?;
     let rules = markdown::Rules { planned: planned_rules(dir) };
     let mut parts = page::Parts {
         runs,
-        casts: &casts,
+        experiments: &experiments,
         claims: &claims,
         figures: &figures,
-        brief: figures::brief(&casts),
-        analysis: analysis::analysis(&casts),
+        brief: figures::brief(&experiments),
+        analysis: analysis::analysis(&experiments),
         explorer: (Vec::new(), 1),
         command: &command(dir, runs),
         rules: &rules,
     };
     let without = page::page(&parts).len();
-    parts.explorer = explorer::explorer(&casts, PAGE_BYTES.saturating_sub(without));
+    parts.explorer = explorer::explorer(&experiments, PAGE_BYTES.saturating_sub(without));
     let html = page::page(&parts);
     let mut json =
         serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
@@ -144,7 +144,7 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     let report =
         Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
     write(&report.claims_file, &json)?;
-    write(&dir.join("claims.md"), &markdown::markdown(&casts, &report.claims, &rules))?;
+    write(&dir.join("claims.md"), &markdown::markdown(&experiments, &report.claims, &rules))?;
     write(&report.page, &html)?;
     Ok(report)
 }
@@ -159,18 +159,18 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
     let loaded = loaded.collect::<Result<Vec<_>, ReportError>>()?;
     let mut sides = Vec::new();
     for (dir, (runs, scans)) in dirs.iter().zip(&loaded) {
-        let casts = cast::casts(runs);
+        let experiments = experiment::experiments(runs);
         let models = figures::Models::of_folders(scans);
-        let claims = claims::judge(&casts, &models.each);
-        let mut figures = figures::figures(&casts, &claims);
+        let claims = claims::judge(&experiments, &models.each);
+        let mut figures = figures::figures(&experiments, &claims);
         figures.extend(figures::models(&models, &claims));
-        let mut analysis = analysis::analysis(&casts);
+        let mut analysis = analysis::analysis(&experiments);
         let name = dir
             .file_name()
             .map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned());
         let name = text::visible(&name);
         analysis.iter_mut().for_each(|series| series.title = format!("{name}: {}", series.title));
-        sides.push(compare::Side { name, casts, claims, figures, analysis });
+        sides.push(compare::Side { name, experiments, claims, figures, analysis });
     }
     let figures = compare::merged(&mut sides);
     let analysis: Vec<analysis::Series> =

@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::cast::Cast;
 use crate::claims::DECIDED_FROM;
+use crate::experiment::Experiment;
 use crate::series::models;
 use crate::text::{number, percent, tokens, visible};
 use crate::{Claim, RULES, Verdict};
 
 /// The table of claims, what is open with its reason and the experiment that would decide it, and
 /// the models.
-pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim], rules: &Rules) -> String {
+pub(crate) fn markdown(experiments: &[Experiment<'_>], claims: &[Claim], rules: &Rules) -> String {
     let mut out = String::from(
         "## Claims\n\n| | claim | paper | ours | 95 % interval | verdict | draws that agree |\n|---|---|---|---|---|---|---|\n",
     );
@@ -36,7 +36,7 @@ pub(crate) fn markdown(casts: &[Cast<'_>], claims: &[Claim], rules: &Rules) -> S
         );
     }
     out += "\n## Models\n\n| model | text, seed | tokens | same-token score at the end | window | best head, prefix matching | half-way | the change |\n|---|---|---|---|---|---|---|---|\n";
-    for row in models(casts) {
+    for row in models(experiments) {
         let span =
             |[start, end]: [u64; 2]| format!("{} to {}", tokens(start as f64), tokens(end as f64));
         let _ = writeln!(

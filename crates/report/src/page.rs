@@ -16,8 +16,8 @@ use self::explore::{analysis_section, data, explorer_section};
 use self::figures::{figure_element, link, seen_in};
 use crate::analysis::Series;
 use crate::arguments::{ARGUMENTS, Argument, REAL_MODELS};
-use crate::cast::{Cast, Player};
 use crate::claims::DECIDED_FROM;
+use crate::experiment::{Experiment, Trained};
 use crate::explorer::Model;
 use crate::figures::Figure;
 use crate::markdown::Rules;
@@ -45,7 +45,7 @@ pub(crate) use models::scanned;
 /// What a page is made of.
 pub(crate) struct Parts<'a> {
     pub(crate) runs: &'a [Run],
-    pub(crate) casts: &'a [Cast<'a>],
+    pub(crate) experiments: &'a [Experiment<'a>],
     pub(crate) claims: &'a [Claim],
     pub(crate) figures: &'a [Figure],
     /// The result in one picture.
@@ -69,7 +69,7 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
     claims_section(&mut out, parts.claims, parts.figures, Some(&made));
     out.push_str("<section aria-labelledby=\"models\">\n<h2 id=\"models\">Models</h2>\n");
     out.push_str(MODELS);
-    models_table(&mut out, parts.casts);
+    models_table(&mut out, parts.experiments);
     out.push_str("</section>\n");
     out.push_str(NO_SCRIPT);
     for argument in &ARGUMENTS {
@@ -82,7 +82,7 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
     explorer_section(&mut out, &parts.explorer);
     settings_section(&mut out, parts.runs);
     repeat_section(&mut out, parts);
-    runs_section(&mut out, parts.runs, parts.casts);
+    runs_section(&mut out, parts.runs, parts.experiments);
     out.push_str("</main>\n");
     let figures: Vec<&Figure> = parts.figures.iter().chain([&parts.brief]).collect();
     end(out, &figures, &parts.analysis, &parts.explorer.0, MADE)
@@ -156,7 +156,7 @@ fn end(
 }
 
 fn header(out: &mut String, parts: &Parts<'_>) {
-    let (casts, claims) = (parts.casts, parts.claims);
+    let (experiments, claims) = (parts.experiments, parts.claims);
     let mut tally = String::new();
     for verdict in [Verdict::Reproduced, Verdict::Partly, Verdict::Not, Verdict::OutOfReach] {
         let count = claims.iter().filter(|claim| claim.verdict == verdict).count();
@@ -164,13 +164,13 @@ fn header(out: &mut String, parts: &Parts<'_>) {
             let _ = writeln!(tally, "<li><b>{count}</b> {}</li>", mark(verdict));
         }
     }
-    let lead = match casts.first() {
-        Some(cast) => {
-            let names: Vec<String> = cast
-                .players()
-                .map(|player| format!("{} ({})", player.part.label(), player.run.label()))
+    let lead = match experiments.first() {
+        Some(experiment) => {
+            let names: Vec<String> = experiment
+                .trained()
+                .map(|model| format!("{} ({})", model.variant.label(), model.run.label()))
                 .collect();
-            let seeds = match casts.len() {
+            let seeds = match experiments.len() {
                 1 => String::new(),
                 n => format!(
                     " Repeated with {} further {}.",
@@ -178,7 +178,7 @@ fn header(out: &mut String, parts: &Parts<'_>) {
                     if n == 2 { "seed" } else { "seeds" }
                 ),
             };
-            let elsewhere: Vec<String> = cast
+            let elsewhere: Vec<String> = experiment
                 .elsewhere
                 .iter()
                 .map(|other| format!("{} on {}", other.everybody().count(), other.text))
@@ -191,8 +191,8 @@ fn header(out: &mut String, parts: &Parts<'_>) {
             format!(
                 "Models compared here: {}; seed {}, text {}.{seeds}{elsewhere}",
                 names.join(", "),
-                cast.seed,
-                cast.text
+                experiment.seed,
+                experiment.text
             )
         }
         None => "There are no runs, so no claim can be judged.".to_string(),
@@ -280,7 +280,7 @@ fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: 
         };
         let _ = write!(
             out,
-            r#"<tr id="{id}"><th scope="row"><span class="id">{id}</span>{title}</th>
+            r#"<tr id="claim-{id}"><th scope="row"><span class="id">{id}</span>{title}</th>
 <td data-label="Paper"><span>{paper}</span></td><td data-label="Ours"><span>{ours}</span></td><td data-label="Interval"><span>{interval}</span></td><td data-label="Verdict">{mark}{agree}</td></tr>
 <tr class="more"><td colspan="5"><details><summary>Why; our rule; data and command</summary><p>{why}</p><p>Rule: {rule}</p><p>{seen}{made}</p></details></td></tr>
 "#,
@@ -309,14 +309,14 @@ fn claims_section(out: &mut String, claims: &[Claim], figures: &[Figure], made: 
 const MODELS: &str = "<p class=\"soft\">Every model, and whether its change came within the tokens that it was given. The change: a phase-change window of the ICL score, and a head with prefix matching above 0.3 at the end. One seed, one line.</p>\n";
 
 /// What became of each model, whether the change came or not.
-fn models_table(out: &mut String, casts: &[Cast<'_>]) {
+fn models_table(out: &mut String, experiments: &[Experiment<'_>]) {
     out.push_str(
         r#"<table class="models cards">
 <thead><tr><th scope="col">Model</th><th scope="col">Text, seed</th><th scope="col">Tokens</th><th scope="col">ICL score at the end</th><th scope="col">Window</th><th scope="col">Best head, prefix matching</th><th scope="col">Half-way</th><th scope="col">The change</th></tr></thead>
 <tbody>
 "#,
     );
-    for row in models(casts) {
+    for row in models(experiments) {
         let span = row.window.map_or("none".to_string(), |[start, end]| {
             format!("{} to {}", tokens(start as f64), tokens(end as f64))
         });
@@ -370,7 +370,7 @@ fn argument_section(
             .map_or(String::new(), |interval| format!(" (95 %: {interval})"));
         let _ = writeln!(
             out,
-            "<li><a href=\"#{id}\">{id}</a> {}: {} {}</li>",
+            "<li><a href=\"#claim-{id}\">{id}</a> {}: {} {}</li>",
             html(claim.title),
             unbroken(&html(&visible(&format!("{ours}{interval}")))),
             mark(claim.verdict),
@@ -442,17 +442,17 @@ fn settings_section(out: &mut String, runs: &[Run]) {
     out.push_str("</tbody>\n</table>\n</section>\n");
 }
 
-fn runs_section(out: &mut String, runs: &[Run], casts: &[Cast<'_>]) {
+fn runs_section(out: &mut String, runs: &[Run], experiments: &[Experiment<'_>]) {
     out.push_str("<section aria-labelledby=\"runs\">\n<h2 id=\"runs\">Runs and data</h2>\n");
     for run in runs {
-        let part = casts.iter().enumerate().find_map(|(k, cast)| {
-            let is_it = |player: &&Player<'_>| std::ptr::eq(player.run, run);
-            if let Some(player) = cast.everybody().find(is_it) {
+        let part = experiments.iter().enumerate().find_map(|(k, experiment)| {
+            let is_it = |model: &&Trained<'_>| std::ptr::eq(model.run, run);
+            if let Some(model) = experiment.everybody().find(is_it) {
                 let role = if k == 0 { "decides the verdicts" } else { "further seed" };
-                return Some(format!("{}; {role}", player.part.label()));
+                return Some(format!("{}; {role}", model.variant.label()));
             }
-            let player = cast.elsewhere.iter().flat_map(Cast::everybody).find(is_it)?;
-            Some(format!("{}; other text", player.part.label()))
+            let model = experiment.elsewhere.iter().flat_map(Experiment::everybody).find(is_it)?;
+            Some(format!("{}; other text", model.variant.label()))
         });
         let part = part.unwrap_or_else(|| "not part of any claim: a duplicate".to_string());
         let tables = ["loss_by_index.jsonl", "icl.jsonl", "heads.jsonl", "meta.json"]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::cast::{Cast, Player};
+use crate::experiment::{Experiment, Trained};
 
 /// A line of `series/pca.jsonl`: a snapshot's place in the plane of the joint PCA (paper.md, 2).
 #[derive(Serialize)]
@@ -19,20 +19,20 @@ struct PcaRow<'a> {
 }
 
 /// The lines of `series/pca.jsonl`; none if the runs have no plane in common.
-pub(crate) fn pca_rows(casts: &[Cast<'_>]) -> String {
+pub(crate) fn pca_rows(experiments: &[Experiment<'_>]) -> String {
     let mut text = String::new();
-    for cast in casts {
-        let explained = cast.explained().unwrap_or_default();
-        for player in cast.players() {
-            let Some((tokens, path)) = player.path() else { continue };
+    for experiment in experiments {
+        let explained = experiment.explained().unwrap_or_default();
+        for model in experiment.trained() {
+            let Some((tokens, path)) = model.path() else { continue };
             for (tokens, place) in tokens.into_iter().zip(path.rows()) {
                 let row = PcaRow {
-                    run: &player.run.folder,
-                    seed: player.run.spec.seed,
+                    run: &model.run.folder,
+                    seed: model.run.spec.seed,
                     tokens,
                     pc1: place[0],
                     pc2: place[1],
-                    in_window: player
+                    in_window: model
                         .window()
                         .is_ok_and(|w| (w.start_tokens..=w.end_tokens).contains(&tokens)),
                     explained,
@@ -96,17 +96,17 @@ pub(crate) struct ModelRow {
 }
 
 /// Every model of every experiment: the leading one, its seeds, other texts.
-pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
-    let row = |cast: &Cast<'_>, player: &Player<'_>| {
-        let (best, last) = (player.best_head(), player.last_icl());
-        let window = player.window().ok().map(|window| [window.start_tokens, window.end_tokens]);
-        let head = player.has_induction_head();
+pub(crate) fn models(experiments: &[Experiment<'_>]) -> Vec<ModelRow> {
+    let row = |experiment: &Experiment<'_>, model: &Trained<'_>| {
+        let (best, last) = (model.best_head(), model.last_icl());
+        let window = model.window().ok().map(|window| [window.start_tokens, window.end_tokens]);
+        let head = model.has_induction_head();
         ModelRow {
-            run: player.run.label(),
-            model: player.part.label(),
-            text: cast.text.clone(),
-            seed: player.run.spec.seed,
-            tokens: player.run.measured_tokens(),
+            run: model.run.label(),
+            model: model.variant.label(),
+            text: experiment.text.clone(),
+            seed: model.run.spec.seed,
+            tokens: model.run.measured_tokens(),
             icl_score: last.icl_score,
             icl_stderr: last.stderr.unwrap_or_default(),
             same_token_score: last.same_token_score,
@@ -114,7 +114,7 @@ pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
             window,
             best_head: best.id().to_string(),
             prefix_matching: best.prefix_matching,
-            half_time: player.max_half_time().filter(|_| head),
+            half_time: model.max_half_time().filter(|_| head),
             change: match (window.is_some(), head) {
                 (true, true) => Change::Came,
                 (false, true) => Change::HeadOnly,
@@ -123,13 +123,16 @@ pub(crate) fn models(casts: &[Cast<'_>]) -> Vec<ModelRow> {
             },
         }
     };
-    let every = casts.iter().chain(casts.iter().flat_map(|cast| &cast.elsewhere));
-    every.flat_map(|cast| cast.everybody().map(move |player| row(cast, player))).collect()
+    let every =
+        experiments.iter().chain(experiments.iter().flat_map(|experiment| &experiment.elsewhere));
+    every
+        .flat_map(|experiment| experiment.everybody().map(move |model| row(experiment, model)))
+        .collect()
 }
 
 /// The lines of `series/models.jsonl`.
-pub(crate) fn model_rows(casts: &[Cast<'_>]) -> String {
-    let rows = models(casts);
+pub(crate) fn model_rows(experiments: &[Experiment<'_>]) -> String {
+    let rows = models(experiments);
     rows.iter()
         .map(|row| serde_json::to_string(row).expect("plain structs serialize") + "\n")
         .collect()

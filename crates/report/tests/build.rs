@@ -115,6 +115,31 @@ fn claims_json_has_the_documented_shape() {
     assert_eq!(list[6]["verdict"], "out-of-reach");
 }
 
+/// Claims and figures have names of their own, some the same: a link must lead to the one it means.
+#[test]
+fn no_two_things_of_a_page_have_one_name_and_every_link_leads_somewhere() {
+    let dir = folder();
+    write_all(dir.path(), &common::everything());
+    let page = read(&build(dir.path()).expect("sound runs").page);
+    let (mut names, mut links) = (Vec::new(), Vec::new());
+    // Our own script and Plotly's write names of their own.
+    for part in
+        page.split("<script").map(|part| part.split("</script>").next_back().unwrap_or(part))
+    {
+        let after = |start: &str| {
+            let each = part.split(start).skip(1).filter_map(|rest| rest.split('"').next());
+            each.map(str::to_string).collect::<Vec<_>>()
+        };
+        names.extend(after(" id=\""));
+        links.extend(after("href=\"#"));
+    }
+    names.sort();
+    let twice: Vec<_> = names.windows(2).filter(|two| two[0] == two[1]).collect();
+    assert!(names.len() > 100 && twice.is_empty(), "{twice:?}");
+    let lost: Vec<_> = links.iter().filter(|link| names.binary_search(link).is_err()).collect();
+    assert!(links.len() > 50 && lost.is_empty(), "{lost:?}");
+}
+
 #[test]
 fn the_page_loads_nothing_and_links_to_its_tables() {
     let dir = folder();

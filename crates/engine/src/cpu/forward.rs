@@ -360,7 +360,8 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// Divides each head's row by its root mean square and multiplies it with a gain.
+    /// Divides each head's row by its root mean square and multiplies it with a gain. Few models do.
+    #[inline(never)]
     fn norm_heads(&self, sizes: Sizes, heads: &mut [T], gain: &[T], copy: &mut Vec<T>) {
         let (Sizes { used, rows }, dims) = (sizes, &self.layout.dims);
         for head in heads.chunks_exact_mut(dims.head_panels * rows * PANEL) {

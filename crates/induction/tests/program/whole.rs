@@ -2,11 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use crate::common::{TINY, fail, induction, spec, succeed};
 use serde_json::Value;

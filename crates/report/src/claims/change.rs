@@ -4,23 +4,23 @@
 use induction_metrics::predicted_onset;
 
 use super::{INDUCTION_HEAD_ABOVE, missing, need, no_window};
-use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED, Window};
+use crate::experiment::{Experiment, ONE, ONE_SMEARED, TWO, TWO_SMEARED, Trained, Variant, Window};
 use crate::text::{number, percent, tokens};
 
-pub(super) fn needs_two(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO])
+pub(super) fn needs_two(experiment: &Experiment<'_>) -> Result<(), String> {
+    need(experiment, &[TWO])
 }
 
-pub(super) fn needs_one_and_two(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO, ONE])
+pub(super) fn needs_one_and_two(experiment: &Experiment<'_>) -> Result<(), String> {
+    need(experiment, &[TWO, ONE])
 }
 
-pub(super) fn needs_smeared(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO, ONE_SMEARED, TWO_SMEARED])
+pub(super) fn needs_smeared(experiment: &Experiment<'_>) -> Result<(), String> {
+    need(experiment, &[TWO, ONE_SMEARED, TWO_SMEARED])
 }
 
-pub(super) fn needs_other_text(cast: &Cast<'_>) -> Result<(), String> {
-    let Some(second) = cast.elsewhere.first() else {
+pub(super) fn needs_other_text(experiment: &Experiment<'_>) -> Result<(), String> {
+    let Some(second) = experiment.elsewhere.first() else {
         return Err(
             "All runs are on one text: `reproduce --scale full` trains the families on a second one.".to_string()
         );
@@ -29,88 +29,88 @@ pub(super) fn needs_other_text(cast: &Cast<'_>) -> Result<(), String> {
 }
 
 /// The 2-layer run and its window.
-fn windowed<'c, 'a>(cast: &'c Cast<'a>) -> Option<(&'c Player<'a>, &'c Window)> {
-    let two = cast.player(TWO)?;
+fn windowed<'c, 'a>(experiment: &'c Experiment<'a>) -> Option<(&'c Trained<'a>, &'c Window)> {
+    let two = experiment.model(TWO)?;
     Some((two, two.window().ok()?))
 }
 
-pub(super) fn amount_before(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(_, window)| -window.score_before)
+pub(super) fn amount_before(experiment: &Experiment<'_>) -> Option<f64> {
+    windowed(experiment).map(|(_, window)| -window.score_before)
 }
 
-pub(super) fn amount_after(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(_, window)| -window.score_after)
+pub(super) fn amount_after(experiment: &Experiment<'_>) -> Option<f64> {
+    windowed(experiment).map(|(_, window)| -window.score_after)
 }
 
-pub(super) fn share_formed(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn share_formed(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     let end = two.last_amount();
     (end > 0.0).then(|| (window.score_before - window.score_after) / end)
 }
 
-pub(super) fn window_width(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(two, window)| window.width() / two.run.spec.train.tokens as f64)
+pub(super) fn window_width(experiment: &Experiment<'_>) -> Option<f64> {
+    windowed(experiment).map(|(two, window)| window.width() / two.run.spec.train.tokens as f64)
 }
 
 /// From the warm-up's end to the window's start, as a share of the run.
-pub(super) fn after_warmup(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn after_warmup(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     Some((window.start_tokens as f64 - two.warmup_tokens()) / two.run.spec.train.tokens as f64)
 }
 
 /// From the window's end to the start of the learning rate's decay (the run's end without one), as
 /// a share of the run.
-pub(super) fn before_decay(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn before_decay(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     Some((two.decay_tokens() - window.end_tokens as f64) / two.run.spec.train.tokens as f64)
 }
 
 /// How much higher the best head of 2 layers ends than any head of 1 layer ever stands.
-pub(super) fn matching_beyond_one(cast: &Cast<'_>) -> Option<f64> {
-    let (one, two) = (cast.player(ONE)?, cast.player(TWO)?);
+pub(super) fn matching_beyond_one(experiment: &Experiment<'_>) -> Option<f64> {
+    let (one, two) = (experiment.model(ONE)?, experiment.model(TWO)?);
     Some(two.best_head().prefix_matching - one.max_prefix_matching().prefix_matching)
 }
 
-pub(super) fn one_layer_matching(cast: &Cast<'_>) -> Option<f64> {
-    cast.player(ONE).map(|one| one.max_prefix_matching().prefix_matching)
+pub(super) fn one_layer_matching(experiment: &Experiment<'_>) -> Option<f64> {
+    experiment.model(ONE).map(|one| one.max_prefix_matching().prefix_matching)
 }
 
 /// One run's last amount as a share of 2 layers', which must have gone through the change.
-fn share_of_two(cast: &Cast<'_>, part: Part) -> Option<f64> {
-    let (two, _) = windowed(cast)?;
-    Some(cast.player(part)?.last_amount() / Some(two.last_amount()).filter(|end| *end > 0.0)?)
+fn share_of_two(experiment: &Experiment<'_>, part: Variant) -> Option<f64> {
+    let (two, _) = windowed(experiment)?;
+    Some(experiment.model(part)?.last_amount() / Some(two.last_amount()).filter(|end| *end > 0.0)?)
 }
 
-pub(super) fn one_layer_share(cast: &Cast<'_>) -> Option<f64> {
-    share_of_two(cast, ONE)
+pub(super) fn one_layer_share(experiment: &Experiment<'_>) -> Option<f64> {
+    share_of_two(experiment, ONE)
 }
 
-pub(super) fn one_smeared_share(cast: &Cast<'_>) -> Option<f64> {
-    share_of_two(cast, ONE_SMEARED)
+pub(super) fn one_smeared_share(experiment: &Experiment<'_>) -> Option<f64> {
+    share_of_two(experiment, ONE_SMEARED)
 }
 
 /// Where the middle of the best head's step lies in the window of the score: 0 its start, 1 its
 /// end.
-pub(super) fn place_in_window(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn place_in_window(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     Some(window.place(two.matching_midpoint()?))
 }
 
 /// How far the middles of the two steps are apart, as a share of the run.
-pub(super) fn midpoints_apart(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn midpoints_apart(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     let middle = f64::midpoint(window.start_tokens as f64, window.end_tokens as f64);
     Some((two.matching_midpoint()? - middle).abs() / two.run.spec.train.tokens as f64)
 }
 
-pub(super) fn best_matching(cast: &Cast<'_>) -> Option<f64> {
-    Some(cast.player(TWO)?.best_head().prefix_matching)
+pub(super) fn best_matching(experiment: &Experiment<'_>) -> Option<f64> {
+    Some(experiment.model(TWO)?.best_head().prefix_matching)
 }
 
 /// How deep the loss's deepest bump that overlaps the window is, beyond twice the deepest
 /// elsewhere, in nats.
-pub(super) fn bump_beyond_others(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
+pub(super) fn bump_beyond_others(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
     let overlaps = |bump: &induction_metrics::Bump| {
         bump.start_tokens <= window.end_tokens && window.start_tokens <= bump.end_tokens
     };
@@ -121,74 +121,74 @@ pub(super) fn bump_beyond_others(cast: &Cast<'_>) -> Option<f64> {
 }
 
 /// Where in the window the loss leaves 1 layer's.
-pub(super) fn leaves_in_window(cast: &Cast<'_>) -> Option<f64> {
-    let (two, window) = windowed(cast)?;
-    Some(window.place(two.leaves(cast.player(ONE)?)?))
+pub(super) fn leaves_in_window(experiment: &Experiment<'_>) -> Option<f64> {
+    let (two, window) = windowed(experiment)?;
+    Some(window.place(two.leaves(experiment.model(ONE)?)?))
 }
 
 /// How much the path turns into the window.
-fn turn(cast: &Cast<'_>, part: Part) -> Option<f64> {
-    let (_, window) = windowed(cast)?;
-    cast.player(part)?.pivot(window)?.before_inside
+fn turn(experiment: &Experiment<'_>, part: Variant) -> Option<f64> {
+    let (_, window) = windowed(experiment)?;
+    experiment.model(part)?.pivot(window)?.before_inside
 }
 
-pub(super) fn turn_of_two(cast: &Cast<'_>) -> Option<f64> {
-    turn(cast, TWO)
+pub(super) fn turn_of_two(experiment: &Experiment<'_>) -> Option<f64> {
+    turn(experiment, TWO)
 }
 
-pub(super) fn turn_beyond_one(cast: &Cast<'_>) -> Option<f64> {
-    Some(turn(cast, TWO)? - turn(cast, ONE)?)
+pub(super) fn turn_beyond_one(experiment: &Experiment<'_>) -> Option<f64> {
+    Some(turn(experiment, TWO)? - turn(experiment, ONE)?)
 }
 
 /// How much sooner prefix matching is half-way with smeared keys.
-pub(super) fn half_time_ratio(cast: &Cast<'_>) -> Option<f64> {
+pub(super) fn half_time_ratio(experiment: &Experiment<'_>) -> Option<f64> {
     let half =
-        |part| cast.player(part).filter(|player| player.has_induction_head())?.max_half_time();
+        |part| experiment.model(part).filter(|model| model.has_induction_head())?.max_half_time();
     Some(half(TWO_SMEARED)? / half(TWO)?)
 }
 
-pub(super) fn slope_before(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(two, window)| two.late_slope_near(window.start_tokens))
+pub(super) fn slope_before(experiment: &Experiment<'_>) -> Option<f64> {
+    windowed(experiment).map(|(two, window)| two.late_slope_near(window.start_tokens))
 }
 
-pub(super) fn slope_after(cast: &Cast<'_>) -> Option<f64> {
-    windowed(cast).map(|(two, window)| two.late_slope_near(window.end_tokens))
+pub(super) fn slope_after(experiment: &Experiment<'_>) -> Option<f64> {
+    windowed(experiment).map(|(two, window)| two.late_slope_near(window.end_tokens))
 }
 
 /// How much the loss of foretold tokens, and of the others, falls over the window, in nats.
-fn falls(cast: &Cast<'_>) -> Option<[f64; 2]> {
-    let (two, window) = windowed(cast)?;
+fn falls(experiment: &Experiment<'_>) -> Option<[f64; 2]> {
+    let (two, window) = windowed(experiment)?;
     let (before, after) =
         (two.copy_losses_near(window.start_tokens)?, two.copy_losses_near(window.end_tokens)?);
     Some([before[0] - after[0], before[1] - after[1]])
 }
 
-pub(super) fn foretold_fall(cast: &Cast<'_>) -> Option<f64> {
-    falls(cast).map(|[foretold, _]| foretold)
+pub(super) fn foretold_fall(experiment: &Experiment<'_>) -> Option<f64> {
+    falls(experiment).map(|[foretold, _]| foretold)
 }
 
-pub(super) fn others_share_of_fall(cast: &Cast<'_>) -> Option<f64> {
-    let [foretold, others] = falls(cast)?;
+pub(super) fn others_share_of_fall(experiment: &Experiment<'_>) -> Option<f64> {
+    let [foretold, others] = falls(experiment)?;
     (foretold > 0.0).then(|| others / foretold)
 }
 
-pub(super) fn elsewhere_place(cast: &Cast<'_>) -> Option<f64> {
-    place_in_window(cast.elsewhere.first()?)
+pub(super) fn elsewhere_place(experiment: &Experiment<'_>) -> Option<f64> {
+    place_in_window(experiment.elsewhere.first()?)
 }
 
-pub(super) fn elsewhere_share(cast: &Cast<'_>) -> Option<f64> {
-    one_layer_share(cast.elsewhere.first()?)
+pub(super) fn elsewhere_share(experiment: &Experiment<'_>) -> Option<f64> {
+    one_layer_share(experiment.elsewhere.first()?)
 }
 
-pub(super) fn elsewhere_beyond_one(cast: &Cast<'_>) -> Option<f64> {
-    matching_beyond_one(cast.elsewhere.first()?)
+pub(super) fn elsewhere_beyond_one(experiment: &Experiment<'_>) -> Option<f64> {
+    matching_beyond_one(experiment.elsewhere.first()?)
 }
 
 // What was seen, in sentences.
 
 /// The window of the 2-layer run, or why there is none.
-pub(super) fn window_in_words(cast: &Cast<'_>) -> String {
-    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+pub(super) fn window_in_words(experiment: &Experiment<'_>) -> String {
+    let Some(two) = experiment.model(TWO) else { return missing(TWO) };
     let window = match two.window() {
         Ok(window) => window,
         Err(reason) => return no_window(two, reason),
@@ -202,30 +202,32 @@ pub(super) fn window_in_words(cast: &Cast<'_>) -> String {
     )
 }
 
-pub(super) fn after_in_words(cast: &Cast<'_>) -> String {
-    let ceiling = cast.player(TWO).map_or(String::new(), |two| {
+pub(super) fn after_in_words(experiment: &Experiment<'_>) -> String {
+    let ceiling = experiment.model(TWO).map_or(String::new(), |two| {
         format!(
             " For scale: a mixture of a bigram model and in-context matches, fitted on the training text, gains {} nats on the same examples by the paper's score.",
             number(-two.run.ceiling.icl_score)
         )
     });
-    window_in_words(cast) + &ceiling
+    window_in_words(experiment) + &ceiling
 }
 
-pub(super) fn schedule_in_words(cast: &Cast<'_>) -> String {
-    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+pub(super) fn schedule_in_words(experiment: &Experiment<'_>) -> String {
+    let Some(two) = experiment.model(TWO) else { return missing(TWO) };
     let onset = predicted_onset(two.step_tokens().round() as u64, 1);
     format!(
         "{} The warm-up ends at {} tokens, the decay begins at {}. (The law published for other models, 10^5.7 sqrt(batch x context), has the change begin at {}.)",
-        window_in_words(cast),
+        window_in_words(experiment),
         tokens(two.warmup_tokens()),
         tokens(two.decay_tokens()),
         tokens(onset)
     )
 }
 
-pub(super) fn one_layer_in_words(cast: &Cast<'_>) -> String {
-    let (Some(one), Some(two)) = (cast.player(ONE), cast.player(TWO)) else { return missing(ONE) };
+pub(super) fn one_layer_in_words(experiment: &Experiment<'_>) -> String {
+    let (Some(one), Some(two)) = (experiment.model(ONE), experiment.model(TWO)) else {
+        return missing(ONE);
+    };
     let best = one.max_prefix_matching();
     let window = match one.window() {
         Ok(window) => format!(
@@ -247,8 +249,8 @@ pub(super) fn one_layer_in_words(cast: &Cast<'_>) -> String {
     )
 }
 
-pub(super) fn heads_in_words(cast: &Cast<'_>) -> String {
-    let Some(two) = cast.player(TWO) else { return missing(TWO) };
+pub(super) fn heads_in_words(experiment: &Experiment<'_>) -> String {
+    let Some(two) = experiment.model(TWO) else { return missing(TWO) };
     let best = two.best_head();
     let step = match two.matching_midpoint() {
         Some(at) => format!("the middle of its step is at {} tokens", tokens(at)),
@@ -261,12 +263,14 @@ pub(super) fn heads_in_words(cast: &Cast<'_>) -> String {
         number(best.prefix_matching),
         if two.has_induction_head() { "above" } else { "below" },
         number(INDUCTION_HEAD_ABOVE),
-        window_in_words(cast)
+        window_in_words(experiment)
     )
 }
 
-pub(super) fn bump_in_words(cast: &Cast<'_>) -> String {
-    let (Some(two), Some(one)) = (cast.player(TWO), cast.player(ONE)) else { return missing(ONE) };
+pub(super) fn bump_in_words(experiment: &Experiment<'_>) -> String {
+    let (Some(two), Some(one)) = (experiment.model(TWO), experiment.model(ONE)) else {
+        return missing(ONE);
+    };
     let bumps = two.loss_bumps();
     let bump = match bumps.as_slice() {
         [] => "The smoothed loss is convex throughout.".to_string(),
@@ -282,33 +286,35 @@ pub(super) fn bump_in_words(cast: &Cast<'_>) -> String {
         Some(at) => format!("Half of the final gap to 1 layer is there at {} tokens.", tokens(at)),
         None => "The loss does not end below 1 layer's.".to_string(),
     };
-    format!("{bump} {left} {}", window_in_words(cast))
+    format!("{bump} {left} {}", window_in_words(experiment))
 }
 
-pub(super) fn turn_in_words(cast: &Cast<'_>) -> String {
-    let (Some(two), Some(one)) = (cast.player(TWO), cast.player(ONE)) else { return missing(ONE) };
+pub(super) fn turn_in_words(experiment: &Experiment<'_>) -> String {
+    let (Some(two), Some(one)) = (experiment.model(TWO), experiment.model(ONE)) else {
+        return missing(ONE);
+    };
     let window = match two.window() {
         Ok(window) => window,
         Err(reason) => return no_window(two, reason),
     };
-    let turn = |player: &Player<'_>| match player.pivot(window) {
+    let turn = |model: &Trained<'_>| match model.pivot(window) {
         Some(pivot) => {
             let shown = |angle: Option<f64>| {
                 angle.map_or("undefined".to_string(), |angle| format!("{angle:.0} degrees"))
             };
             format!(
                 "{} turns by {} into the window, and from before it to after it by {}",
-                player.part.label(),
+                model.variant.label(),
                 shown(pivot.before_inside),
                 shown(pivot.before_after)
             )
         }
         None => format!(
             "{} has no path of half a window's width between the warm-up and the window, and after it",
-            player.part.label()
+            model.variant.label()
         ),
     };
-    let explained = cast.explained().unwrap_or_default().iter().sum::<f64>();
+    let explained = experiment.explained().unwrap_or_default().iter().sum::<f64>();
     format!(
         "In the plane of the joint PCA, {}; {}. The plane holds {} of the variance of all snapshots.",
         turn(two),
@@ -317,63 +323,63 @@ pub(super) fn turn_in_words(cast: &Cast<'_>) -> String {
     )
 }
 
-pub(super) fn smeared_in_words(cast: &Cast<'_>) -> String {
+pub(super) fn smeared_in_words(experiment: &Experiment<'_>) -> String {
     let each: Vec<String> = [ONE_SMEARED, TWO, TWO_SMEARED]
         .into_iter()
         .filter_map(|part| {
-            let player = cast.player(part)?;
-            let half = player
+            let model = experiment.model(part)?;
+            let half = model
                 .max_half_time()
                 .map_or("never".to_string(), |at| format!("{} tokens", tokens(at)));
             Some(format!(
                 "{} ends with {} nats of ICL and prefix matching {}, half of it at {half}",
                 part.label(),
-                number(player.last_amount()),
-                number(player.best_head().prefix_matching)
+                number(model.last_amount()),
+                number(model.best_head().prefix_matching)
             ))
         })
         .collect();
     format!("{}.", each.join("; "))
 }
 
-pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
-    match (slope_before(cast), slope_after(cast)) {
+pub(super) fn slopes_in_words(experiment: &Experiment<'_>) -> String {
+    match (slope_before(experiment), slope_after(experiment)) {
         (Some(before), Some(after)) => format!(
             "The loss changes by {before:.3} nats an e-fold of the index at the window's start and by {after:.3} at its end."
         ),
-        _ => window_in_words(cast),
+        _ => window_in_words(experiment),
     }
 }
 
-pub(super) fn falls_in_words(cast: &Cast<'_>) -> String {
-    match falls(cast) {
+pub(super) fn falls_in_words(experiment: &Experiment<'_>) -> String {
+    match falls(experiment) {
         Some([foretold, others]) => format!(
             "Over the window the loss of tokens that an earlier copy in their window foretells falls by {} nats, that of the others by {}.",
             number(foretold),
             number(others)
         ),
-        None => window_in_words(cast),
+        None => window_in_words(experiment),
     }
 }
 
-pub(super) fn elsewhere_in_words(cast: &Cast<'_>) -> String {
-    let each: Vec<String> = cast
+pub(super) fn elsewhere_in_words(experiment: &Experiment<'_>) -> String {
+    let each: Vec<String> = experiment
         .elsewhere
         .iter()
         .map(|other| {
             let models: Vec<String> = other
-                .players()
-                .map(|player| {
-                    let half = player.max_half_time().filter(|_| player.has_induction_head());
+                .trained()
+                .map(|model| {
+                    let half = model.max_half_time().filter(|_| model.has_induction_head());
                     format!(
                         "{}: best prefix matching {}{}, ICL {} nats",
-                        player.part.label(),
-                        number(player.best_head().prefix_matching),
+                        model.variant.label(),
+                        number(model.best_head().prefix_matching),
                         half.map_or(String::new(), |at| format!(
                             ", half-way at {} tokens",
                             tokens(at)
                         )),
-                        number(player.last_amount())
+                        number(model.last_amount())
                     )
                 })
                 .collect();

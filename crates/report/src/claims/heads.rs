@@ -6,7 +6,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::INDUCTION_HEAD_ABOVE;
 use super::limits::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
-use crate::cast::{Cast, Player, best_on};
+use crate::experiment::{Experiment, Trained, best_on};
 use crate::load::HeadScore;
 use crate::text::{number, percent};
 
@@ -14,29 +14,29 @@ use crate::text::{number, percent};
 const SEED: u64 = 1;
 
 /// Vanilla models of 3 layers or more. Of two layers only the second can hold an induction head.
-fn deep<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
-    cast.vanilla().filter(|player| player.part.n_layers >= 3)
+fn deep<'c, 'a>(experiment: &'c Experiment<'a>) -> impl Iterator<Item = &'c Trained<'a>> {
+    experiment.vanilla().filter(|model| model.variant.n_layers >= 3)
 }
 
-fn deep_with_mlps<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
-    cast.with_mlps().filter(|player| (5..=6).contains(&player.part.n_layers))
+fn deep_with_mlps<'c, 'a>(experiment: &'c Experiment<'a>) -> impl Iterator<Item = &'c Trained<'a>> {
+    experiment.with_mlps().filter(|model| (5..=6).contains(&model.variant.n_layers))
 }
 
 /// Why a claim about the layer of some models' best heads cannot be judged.
 fn needs_heads<'c, 'a: 'c>(
-    mut models: impl Iterator<Item = &'c Player<'a>> + Clone,
+    mut models: impl Iterator<Item = &'c Trained<'a>> + Clone,
     of: &str,
 ) -> Result<(), String> {
     let ends: Vec<String> = models
         .clone()
-        .map(|player| {
-            format!("{} {}", player.part.label(), number(player.best_head().prefix_matching))
+        .map(|model| {
+            format!("{} {}", model.variant.label(), number(model.best_head().prefix_matching))
         })
         .collect();
     if ends.is_empty() {
         return Err(format!("No {of} is here: `reproduce --scale full` trains them."));
     }
-    if models.any(Player::has_induction_head) {
+    if models.any(Trained::has_induction_head) {
         return Ok(());
     }
     Err(format!(
@@ -46,16 +46,16 @@ fn needs_heads<'c, 'a: 'c>(
     ))
 }
 
-pub(super) fn needs_deep(cast: &Cast<'_>) -> Result<(), String> {
+pub(super) fn needs_deep(experiment: &Experiment<'_>) -> Result<(), String> {
     needs_heads(
-        deep(cast).collect::<Vec<_>>().into_iter(),
+        deep(experiment).collect::<Vec<_>>().into_iter(),
         "attention-only model of 3 layers or more",
     )
 }
 
-pub(super) fn needs_deep_with_mlps(cast: &Cast<'_>) -> Result<(), String> {
+pub(super) fn needs_deep_with_mlps(experiment: &Experiment<'_>) -> Result<(), String> {
     needs_heads(
-        deep_with_mlps(cast).collect::<Vec<_>>().into_iter(),
+        deep_with_mlps(experiment).collect::<Vec<_>>().into_iter(),
         "model of 5 or 6 layers with MLPs",
     )
 }
@@ -63,61 +63,62 @@ pub(super) fn needs_deep_with_mlps(cast: &Cast<'_>) -> Result<(), String> {
 /// The share of some models, of those with an induction head, whose best head lies so many layers
 /// from the last.
 fn share_at<'c, 'a: 'c>(
-    models: impl Iterator<Item = &'c Player<'a>>,
+    models: impl Iterator<Item = &'c Trained<'a>>,
     from_last: usize,
 ) -> Option<f64> {
     let there: Vec<bool> = models
-        .filter(|player| player.has_induction_head())
-        .map(|player| player.best_head().layer + 1 + from_last == player.part.n_layers)
+        .filter(|model| model.has_induction_head())
+        .map(|model| model.best_head().layer + 1 + from_last == model.variant.n_layers)
         .collect();
     let count = there.iter().filter(|&&there| there).count();
     (!there.is_empty()).then(|| count as f64 / there.len() as f64)
 }
 
-pub(super) fn share_in_last_layer(cast: &Cast<'_>) -> Option<f64> {
-    share_at(deep(cast), 0)
+pub(super) fn share_in_last_layer(experiment: &Experiment<'_>) -> Option<f64> {
+    share_at(deep(experiment), 0)
 }
 
-pub(super) fn share_in_second_to_last_layer(cast: &Cast<'_>) -> Option<f64> {
-    share_at(deep_with_mlps(cast), 1)
+pub(super) fn share_in_second_to_last_layer(experiment: &Experiment<'_>) -> Option<f64> {
+    share_at(deep_with_mlps(experiment), 1)
 }
 
 /// "3 layers: head 2.3, prefix matching 0.69" of each.
-fn places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> String {
+fn places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Trained<'a>>) -> String {
     let each: Vec<String> = models
-        .map(|player| {
-            let best = player.best_head();
-            let (label, score) = (player.part.label(), number(best.prefix_matching));
+        .map(|model| {
+            let best = model.best_head();
+            let (label, score) = (model.variant.label(), number(best.prefix_matching));
             format!("{label}: head {}.{}, prefix matching {score}", best.layer, best.head)
         })
         .collect();
     format!("{} (layers count from 0).", each.join("; "))
 }
 
-pub(super) fn places_in_words(cast: &Cast<'_>) -> String {
-    places(deep(cast))
+pub(super) fn places_in_words(experiment: &Experiment<'_>) -> String {
+    places(deep(experiment))
 }
 
-pub(super) fn places_with_mlps_in_words(cast: &Cast<'_>) -> String {
-    places(deep_with_mlps(cast))
+pub(super) fn places_with_mlps_in_words(experiment: &Experiment<'_>) -> String {
+    places(deep_with_mlps(experiment))
 }
 
 /// Depth of each model with MLPs and 2 layers or more that has an induction head, and where its
 /// best head lies: 0 the bottom, 1 the top.
-fn relative_depths(cast: &Cast<'_>) -> Vec<(f64, f64)> {
-    let with_head =
-        cast.with_mlps().filter(|player| player.part.n_layers > 1 && player.has_induction_head());
+fn relative_depths(experiment: &Experiment<'_>) -> Vec<(f64, f64)> {
+    let with_head = experiment
+        .with_mlps()
+        .filter(|model| model.variant.n_layers > 1 && model.has_induction_head());
     with_head
-        .map(|player| {
-            let n = player.part.n_layers as f64;
-            (n, player.best_head().layer as f64 / (n - 1.0))
+        .map(|model| {
+            let n = model.variant.n_layers as f64;
+            (n, model.best_head().layer as f64 / (n - 1.0))
         })
         .collect()
 }
 
-pub(super) fn needs_depths(cast: &Cast<'_>) -> Result<(), String> {
+pub(super) fn needs_depths(experiment: &Experiment<'_>) -> Result<(), String> {
     let mut depths: Vec<u64> =
-        relative_depths(cast).iter().map(|(depth, _)| *depth as u64).collect();
+        relative_depths(experiment).iter().map(|(depth, _)| *depth as u64).collect();
     depths.sort_unstable();
     depths.dedup();
     if depths.len() >= SIZES_FROM {
@@ -129,12 +130,12 @@ pub(super) fn needs_depths(cast: &Cast<'_>) -> Result<(), String> {
     ))
 }
 
-pub(super) fn rho_depth(cast: &Cast<'_>) -> Option<f64> {
-    rho(relative_depths(cast).into_iter().unzip())
+pub(super) fn rho_depth(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(relative_depths(experiment).into_iter().unzip())
 }
 
-pub(super) fn depths_in_words(cast: &Cast<'_>) -> String {
-    let each: Vec<String> = relative_depths(cast)
+pub(super) fn depths_in_words(experiment: &Experiment<'_>) -> String {
+    let each: Vec<String> = relative_depths(experiment)
         .iter()
         .map(|(depth, at)| format!("{depth} layers at {}", percent(*at)))
         .collect();
@@ -143,20 +144,20 @@ pub(super) fn depths_in_words(cast: &Cast<'_>) -> String {
 
 /// Two numbers of every head of some models at the last snapshot, or of a draw among these models.
 fn pairs<'c, 'a: 'c>(
-    cast: &'c Cast<'a>,
-    models: impl Iterator<Item = &'c Player<'a>>,
-    numbers: impl Fn(&'c Player<'a>, &HeadScore) -> Option<(f64, f64)>,
+    experiment: &'c Experiment<'a>,
+    models: impl Iterator<Item = &'c Trained<'a>>,
+    numbers: impl Fn(&'c Trained<'a>, &HeadScore) -> Option<(f64, f64)>,
 ) -> (Vec<f64>, Vec<f64>) {
     let models: Vec<_> = models.collect();
     // Heads of one model are no independent witnesses: models are drawn, with all their heads.
-    let counts = match &cast.draw {
+    let counts = match &experiment.draw {
         None => vec![1; models.len()],
         Some(draw) => resample(SEED, draw.index, models.len()),
     };
     let mut both = (Vec::new(), Vec::new());
-    for (player, count) in models.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+    for (model, count) in models.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
         let of: Vec<(f64, f64)> =
-            player.last_heads().iter().filter_map(|head| numbers(player, head)).collect();
+            model.last_heads().iter().filter_map(|head| numbers(model, head)).collect();
         both.extend((0..count).flat_map(|_| of.iter().copied()));
     }
     both
@@ -168,27 +169,31 @@ fn rho((x, y): (Vec<f64>, Vec<f64>)) -> Option<f64> {
 
 /// Attention-only models without smeared keys, of every seed: the trace of a smeared model's QK
 /// circuit would leave out what the smear itself brings, and the paper draws these.
-fn vanilla_of_every_seed<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
-    cast.with_kin().filter(|player| !player.part.mlp && !player.part.smeared)
+fn vanilla_of_every_seed<'c, 'a>(
+    experiment: &'c Experiment<'a>,
+) -> impl Iterator<Item = &'c Trained<'a>> {
+    experiment.with_kin().filter(|model| !model.variant.mlp && !model.variant.smeared)
 }
 
 /// Where a head's copying score lies between chance and the ceiling of its rank.
-fn copies(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
-    player.run.copying_ceiling.share(head.copying)
+fn copies(model: &Trained<'_>, head: &HeadScore) -> Option<f64> {
+    model.run.copying_ceiling.share(head.copying)
 }
 
-pub(super) fn rho_copying(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, cast.with_kin(), |player, head| {
-        Some((head.prefix_matching, copies(player, head)?))
+pub(super) fn rho_copying(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(pairs(experiment, experiment.with_kin(), |model, head| {
+        Some((head.prefix_matching, copies(model, head)?))
     }))
 }
 
-pub(super) fn rho_ov(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| Some((head.copying, head.ov_copying))))
+pub(super) fn rho_ov(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(pairs(experiment, vanilla_of_every_seed(experiment), |_, head| {
+        Some((head.copying, head.ov_copying))
+    }))
 }
 
-pub(super) fn rho_qk(cast: &Cast<'_>) -> Option<f64> {
-    rho(pairs(cast, vanilla_of_every_seed(cast), |_, head| {
+pub(super) fn rho_qk(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(pairs(experiment, vanilla_of_every_seed(experiment), |_, head| {
         Some((head.prefix_matching, head.qk_trace?))
     }))
 }
@@ -208,35 +213,42 @@ fn table_of((matching, copying): (Vec<f64>, Vec<f64>), copies_from: f64) -> TwoB
 }
 
 /// Heads that match prefixes against heads that copy, by the score.
-fn copying_table(cast: &Cast<'_>) -> TwoByTwo {
-    let pairs = pairs(cast, cast.with_kin(), |player, head| {
-        Some((head.prefix_matching, copies(player, head)?))
+fn copying_table(experiment: &Experiment<'_>) -> TwoByTwo {
+    let pairs = pairs(experiment, experiment.with_kin(), |model, head| {
+        Some((head.prefix_matching, copies(model, head)?))
     });
     table_of(pairs, Q15_COPIES_FROM)
 }
 
 /// The same by the OV circuit's eigenvalues.
-fn ov_table(cast: &Cast<'_>) -> TwoByTwo {
+fn ov_table(experiment: &Experiment<'_>) -> TwoByTwo {
     table_of(
-        pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.ov_copying))),
+        pairs(experiment, experiment.with_kin(), |_, head| {
+            Some((head.prefix_matching, head.ov_copying))
+        }),
         Q15_OV_FROM,
     )
 }
 
-pub(super) fn p_copying(cast: &Cast<'_>) -> Option<f64> {
-    Some(copying_table(cast).fisher())
+pub(super) fn p_copying(experiment: &Experiment<'_>) -> Option<f64> {
+    Some(copying_table(experiment).fisher())
 }
 
-pub(super) fn p_ov(cast: &Cast<'_>) -> Option<f64> {
-    Some(ov_table(cast).fisher())
+pub(super) fn p_ov(experiment: &Experiment<'_>) -> Option<f64> {
+    Some(ov_table(experiment).fisher())
 }
 
-pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
-    let ceilings: Vec<String> = cast
-        .players()
-        .map(|player| {
-            let known = player.run.copying_ceiling;
-            format!("{} {} to {}", player.part.label(), number(known.chance), number(known.ceiling))
+pub(super) fn copying_in_words(experiment: &Experiment<'_>) -> String {
+    let ceilings: Vec<String> = experiment
+        .trained()
+        .map(|model| {
+            let known = model.run.copying_ceiling;
+            format!(
+                "{} {} to {}",
+                model.variant.label(),
+                number(known.chance),
+                number(known.ceiling)
+            )
         })
         .collect();
     let counted = |table: TwoByTwo, how: &str| {
@@ -250,7 +262,9 @@ pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
             table.fisher()
         )
     };
-    let raw = pairs(cast, cast.with_kin(), |_, head| Some((head.prefix_matching, head.copying)));
+    let raw = pairs(experiment, experiment.with_kin(), |_, head| {
+        Some((head.prefix_matching, head.copying))
+    });
     let above: usize = raw
         .0
         .iter()
@@ -260,19 +274,19 @@ pub(super) fn copying_in_words(cast: &Cast<'_>) -> String {
     format!(
         "{}. {}. By the paper's own limit, a score above 0, {above} of the first copy; a head of this width cannot be expected to score more than its ceiling (from a head that raises all tokens alike to a perfect copier of its rank: {}).",
         counted(
-            copying_table(cast),
+            copying_table(experiment),
             "the score (half-way from chance to the ceiling of their rank)"
         ),
         counted(
-            ov_table(cast),
+            ov_table(experiment),
             &format!("their OV circuit's eigenvalues (ratio above {Q15_OV_FROM})")
         ),
         ceilings.join("; ")
     )
 }
 
-pub(super) fn circuits_in_words(cast: &Cast<'_>) -> String {
-    let heads = vanilla_of_every_seed(cast).flat_map(Player::last_heads);
+pub(super) fn circuits_in_words(experiment: &Experiment<'_>) -> String {
+    let heads = vanilla_of_every_seed(experiment).flat_map(Trained::last_heads);
     let (all, later) = heads
         .fold((0, 0), |(all, later), head| (all + 1, later + usize::from(head.qk_trace.is_some())));
     format!(
@@ -281,35 +295,35 @@ pub(super) fn circuits_in_words(cast: &Cast<'_>) -> String {
 }
 
 /// What removing a head costs in same-token ICL at the end, patterns kept.
-fn effect_of(player: &Player<'_>, head: &HeadScore) -> Option<f64> {
-    let last = player.run.ablations.last()?;
-    let effects = player.removal_effects(last, Downstream::PatternPreserving);
+fn effect_of(model: &Trained<'_>, head: &HeadScore) -> Option<f64> {
+    let last = model.run.ablations.last()?;
+    let effects = model.removal_effects(last, Downstream::PatternPreserving);
     effects.into_iter().find(|(name, _)| *name == head.id()).map(|(_, effect)| effect)
 }
 
-fn doses<'c, 'a>(cast: &'c Cast<'a>) -> impl Iterator<Item = &'c Player<'a>> {
-    let deep = vanilla_of_every_seed(cast).filter(|player| player.part.n_layers > 1);
-    deep.filter(|player| !player.run.ablations.is_empty())
+fn doses<'c, 'a>(experiment: &'c Experiment<'a>) -> impl Iterator<Item = &'c Trained<'a>> {
+    let deep = vanilla_of_every_seed(experiment).filter(|model| model.variant.n_layers > 1);
+    deep.filter(|model| !model.run.ablations.is_empty())
 }
 
-pub(super) fn needs_doses(cast: &Cast<'_>) -> Result<(), String> {
-    super::ablations::needs_ablated(cast)
+pub(super) fn needs_doses(experiment: &Experiment<'_>) -> Result<(), String> {
+    super::ablations::needs_ablated(experiment)
 }
 
-pub(super) fn rho_dose(cast: &Cast<'_>) -> Option<f64> {
+pub(super) fn rho_dose(experiment: &Experiment<'_>) -> Option<f64> {
     // Layers after the first alone: in the first no head can match prefixes, and what it costs to
     // remove it is another matter.
-    let later = |player: &Player<'_>, head: &HeadScore| {
-        (head.layer > 0).then(|| Some((head.prefix_matching, effect_of(player, head)?))).flatten()
+    let later = |model: &Trained<'_>, head: &HeadScore| {
+        (head.layer > 0).then(|| Some((head.prefix_matching, effect_of(model, head)?))).flatten()
     };
-    rho(pairs(cast, doses(cast), later))
+    rho(pairs(experiment, doses(experiment), later))
 }
 
-pub(super) fn doses_in_words(cast: &Cast<'_>) -> String {
-    let mut heads: Vec<(f64, f64)> = doses(cast)
-        .flat_map(|player| player.last_heads().iter().map(move |head| (player, head)))
+pub(super) fn doses_in_words(experiment: &Experiment<'_>) -> String {
+    let mut heads: Vec<(f64, f64)> = doses(experiment)
+        .flat_map(|model| model.last_heads().iter().map(move |head| (model, head)))
         .filter(|(_, head)| head.layer > 0)
-        .filter_map(|(player, head)| Some((head.prefix_matching, effect_of(player, head)?)))
+        .filter_map(|(model, head)| Some((head.prefix_matching, effect_of(model, head)?)))
         .collect();
     heads.sort_by(|a, b| a.0.total_cmp(&b.0));
     let third = heads.len().div_ceil(3).max(1);
@@ -332,8 +346,8 @@ pub(super) fn doses_in_words(cast: &Cast<'_>) -> String {
 const PATTERN: &str = "pattern matching";
 
 /// A score with its standard error over prompts; in a bootstrap draw, one drawn from it.
-fn drawn(cast: &Cast<'_>, value: f64, stderr: Option<f64>) -> f64 {
-    let Some(draw) = &cast.draw else { return value };
+fn drawn(experiment: &Experiment<'_>, value: f64, stderr: Option<f64>) -> f64 {
+    let Some(draw) = &experiment.draw else { return value };
     let z: f64 =
         StandardNormal.sample(&mut induction_random::stream(0, "prompt scores", draw.index));
     value + z * stderr.unwrap_or_default()
@@ -345,8 +359,8 @@ fn without_kinds(score: &BehaviourScores) -> f64 {
     score.literal_share_among.unwrap_or_default().max(score.chance_among)
 }
 
-pub(super) fn needs_prompts(cast: &Cast<'_>) -> Result<(), String> {
-    match best_on(cast, PATTERN) {
+pub(super) fn needs_prompts(experiment: &Experiment<'_>) -> Result<(), String> {
+    match best_on(experiment, PATTERN) {
         Some(_) => Ok(()),
         None => {
             Err("No model on this data read the prompts: they need text, and a context that holds them.".to_string())
@@ -354,27 +368,27 @@ pub(super) fn needs_prompts(cast: &Cast<'_>) -> Result<(), String> {
     }
 }
 
-pub(super) fn pattern_share(cast: &Cast<'_>) -> Option<f64> {
-    let (_, score) = best_on(cast, PATTERN)?;
-    Some(drawn(cast, score.share, score.share_stderr))
+pub(super) fn pattern_share(experiment: &Experiment<'_>) -> Option<f64> {
+    let (_, score) = best_on(experiment, PATTERN)?;
+    Some(drawn(experiment, score.share, score.share_stderr))
 }
 
-pub(super) fn pattern_beyond_literal(cast: &Cast<'_>) -> Option<f64> {
-    let (_, score) = best_on(cast, PATTERN)?;
-    Some(drawn(cast, score.share_among, score.share_among_stderr) - without_kinds(score))
+pub(super) fn pattern_beyond_literal(experiment: &Experiment<'_>) -> Option<f64> {
+    let (_, score) = best_on(experiment, PATTERN)?;
+    Some(drawn(experiment, score.share_among, score.share_among_stderr) - without_kinds(score))
 }
 
-pub(super) fn pattern_in_words(cast: &Cast<'_>) -> String {
-    let Some((player, score)) = best_on(cast, PATTERN) else { return String::new() };
+pub(super) fn pattern_in_words(experiment: &Experiment<'_>) -> String {
+    let Some((model, score)) = best_on(experiment, PATTERN) else { return String::new() };
     format!(
         "On lines whose two words are both new, head {} of {} gives {} of its attention to right digits ({} if spread over all earlier positions), and {} of what goes to digits ({} if spread over them, {} if it copied literally). It is the largest of {} heads, so expect it to lie a little high.",
         score.id(),
-        player.part.label(),
+        model.variant.label(),
         percent(score.share),
         percent(score.chance),
         percent(score.share_among),
         percent(score.chance_among),
         score.literal_share_among.map_or("unknown".to_string(), percent),
-        cast.players().map(|player| player.last_heads().len()).sum::<usize>()
+        experiment.trained().map(|model| model.last_heads().len()).sum::<usize>()
     )
 }

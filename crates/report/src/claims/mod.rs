@@ -24,8 +24,8 @@ use induction_metrics::{Interval, SeedDraws, mean_over_seeds, percentile_interva
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::rule::{Bound, Experiment, Judge, Test};
-use crate::cast::{Cast, Draw, Part, Player, TWO, casts};
+use self::rule::{Bound, Judge, RunRule, Test};
+use crate::experiment::{Draw, Experiment, TWO, Trained, Variant, experiments};
 use crate::load::{Run, Scan};
 use crate::text::{number, percent, tokens};
 
@@ -122,20 +122,20 @@ const SEEDS: u64 = 2;
 /// experiment that leads is chosen by its specs. Of several scanned models the largest decides, of
 /// a series its last; never a scan on some of the tokens alone.
 pub fn claims(runs: &[Run], scans: &[Scan]) -> Vec<Claim> {
-    judge(&casts(runs), &models::last_of_each(scans))
+    judge(&experiments(runs), &models::last_of_each(scans))
 }
 
-pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
+pub(crate) fn judge(experiments: &[Experiment<'_>], scans: &[&Scan]) -> Vec<Claim> {
     let mut judged: Vec<Option<Judged<'_>>> =
-        RULES.iter().map(|rule| Judged::of(rule, casts)).collect();
-    draw(casts, &mut judged);
+        RULES.iter().map(|rule| Judged::of(rule, experiments)).collect();
+    draw(experiments, &mut judged);
     let each = RULES.iter().zip(&judged).map(|(rule, judged)| match (rule.judge, judged) {
         (Judge::Scan(judge), _) => models::judge_one(rule, judge, scans),
         (Judge::Runs(_) | Judge::Pooled(_), Some(judged)) => judged.claim(rule),
-        (Judge::Runs(experiment) | Judge::Pooled(experiment), None) => {
-            let why = casts.first().map_or_else(
+        (Judge::Runs(run_rule) | Judge::Pooled(run_rule), None) => {
+            let why = experiments.first().map_or_else(
                 || missing(TWO),
-                |lead| (experiment.needs)(lead).err().unwrap_or_default(),
+                |lead| (run_rule.needs)(lead).err().unwrap_or_default(),
             );
             claim(rule, Finding::new(Verdict::OutOfReach, String::new(), why), None, String::new())
         }
@@ -145,9 +145,9 @@ pub(crate) fn judge(casts: &[Cast<'_>], scans: &[&Scan]) -> Vec<Claim> {
 
 /// A rule about our runs, applied to the experiments that can decide it: one a seed.
 struct Judged<'c> {
-    experiment: Experiment,
+    run_rule: RunRule,
     /// The experiments that can decide it, the leading one first.
-    casts: Vec<&'c Cast<'c>>,
+    experiments: Vec<&'c Experiment<'c>>,
     /// Where they stand among all.
     places: Vec<usize>,
     /// The numbers of each, in the order of the tests.
@@ -159,34 +159,38 @@ struct Judged<'c> {
 }
 
 impl<'c> Judged<'c> {
-    fn of(rule: &Rule, casts: &'c [Cast<'c>]) -> Option<Self> {
-        let (experiment, casts) = match rule.judge {
-            Judge::Runs(experiment) => (experiment, casts),
-            Judge::Pooled(experiment) => (experiment, casts.get(..1)?),
+    fn of(rule: &Rule, experiments: &'c [Experiment<'c>]) -> Option<Self> {
+        let (run_rule, experiments) = match rule.judge {
+            Judge::Runs(run_rule) => (run_rule, experiments),
+            Judge::Pooled(run_rule) => (run_rule, experiments.get(..1)?),
             Judge::Scan(_) => return None,
         };
-        let able = casts.iter().enumerate().filter(|(_, cast)| (experiment.needs)(cast).is_ok());
+        let able = experiments
+            .iter()
+            .enumerate()
+            .filter(|(_, experiment)| (run_rule.needs)(experiment).is_ok());
         // Where the leading experiment cannot decide, another seed does not speak for it.
-        let (places, casts): (Vec<usize>, Vec<&Cast<'_>>) = able.unzip();
+        let (places, experiments): (Vec<usize>, Vec<&Experiment<'_>>) = able.unzip();
         if places.first() != Some(&0) {
             return None;
         }
-        let values: Vec<_> = casts.iter().map(|cast| experiment.values(cast)).collect();
+        let values: Vec<_> =
+            experiments.iter().map(|experiment| run_rule.values(experiment)).collect();
         let column =
             |k: usize| values.iter().map(|values: &Vec<Option<f64>>| values[k]).collect::<Vec<_>>();
-        let mean = (0..experiment.tests.len()).map(|k| mean_over_seeds(&column(k))).collect();
-        Some(Self { experiment, casts, places, values, mean, draws: Vec::new() })
+        let mean = (0..run_rule.tests.len()).map(|k| mean_over_seeds(&column(k))).collect();
+        Some(Self { run_rule, experiments, places, values, mean, draws: Vec::new() })
     }
 
     fn claim(&self, rule: &Rule) -> Claim {
-        let verdict = self.experiment.verdict(&self.mean);
+        let verdict = self.run_rule.verdict(&self.mean);
         let agree =
-            self.draws.iter().filter(|values| self.experiment.verdict(values) == verdict).count();
+            self.draws.iter().filter(|values| self.run_rule.verdict(values) == verdict).count();
         let probability = (!self.draws.is_empty()).then(|| agree as f64 / self.draws.len() as f64);
         let intervals: Vec<Option<Interval>> =
-            (0..self.experiment.tests.len()).map(|k| self.interval(k)).collect();
-        let lead = self.casts[0];
-        let mut finding = Finding::new(verdict, self.show(&self.mean), (self.experiment.why)(lead));
+            (0..self.run_rule.tests.len()).map(|k| self.interval(k)).collect();
+        let lead = self.experiments[0];
+        let mut finding = Finding::new(verdict, self.show(&self.mean), (self.run_rule.why)(lead));
         match probability {
             Some(share) if share < DECIDED_FROM => {
                 finding.inside_noise = true;
@@ -204,10 +208,10 @@ impl<'c> Judged<'c> {
                 .notes
                 .push("One evaluation example: how large the noise is is unknown.".to_string()),
         }
-        finding.notes.extend(lead.players().filter_map(unfinished));
+        finding.notes.extend(lead.trained().filter_map(unfinished));
         finding.notes.extend(reread(lead));
         let seeds = self.seeds(rule);
-        let interval = show_intervals(self.experiment.tests, &intervals);
+        let interval = show_intervals(self.run_rule.tests, &intervals);
         Claim { probability, ..claim(rule, finding, interval, seeds) }
     }
 
@@ -223,7 +227,7 @@ impl<'c> Judged<'c> {
 
     /// Which limits the intervals reach across.
     fn crossed(&self, intervals: &[Option<Interval>]) -> String {
-        let each = self.experiment.tests.iter().zip(intervals).flat_map(|(test, interval)| {
+        let each = self.run_rule.tests.iter().zip(intervals).flat_map(|(test, interval)| {
             let bounds =
                 [Some(test.holds), test.weakly].into_iter().flatten().flat_map(Bound::limits);
             let inside =
@@ -239,7 +243,7 @@ impl<'c> Judged<'c> {
     }
 
     fn show(&self, values: &[Option<f64>]) -> String {
-        let tests = self.experiment.tests;
+        let tests = self.run_rule.tests;
         let shown = tests.iter().zip(values).map(|(test, value)| {
             let value = value.map_or("none".to_string(), |value| test.unit.show(value));
             if tests.len() == 1 { value } else { format!("{} {value}", test.name) }
@@ -254,15 +258,15 @@ impl<'c> Judged<'c> {
         if self.values.len() == 1 {
             return " One seed: how far another would differ is unknown.".to_string();
         }
-        let one = |(cast, values): (&&Cast<'_>, &Vec<Option<f64>>)| {
+        let one = |(experiment, values): (&&Experiment<'_>, &Vec<Option<f64>>)| {
             format!(
                 "seed {}: {}, {}",
-                cast.seed,
+                experiment.seed,
                 self.show(values),
-                self.experiment.verdict(values).phrase()
+                self.run_rule.verdict(values).phrase()
             )
         };
-        let each: Vec<String> = self.casts.iter().zip(&self.values).map(one).collect();
+        let each: Vec<String> = self.experiments.iter().zip(&self.values).map(one).collect();
         format!(
             " The numbers are means over {} seeds; the sentences are about the first. By seed: {}.",
             each.len(),
@@ -273,17 +277,18 @@ impl<'c> Judged<'c> {
 
 /// Takes every number again from [`DRAWS`] bootstrap draws: of examples within each seed, and of
 /// seeds.
-fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
-    if !casts.first().is_some_and(Cast::has_examples) {
+fn draw(experiments: &[Experiment<'_>], judged: &mut [Option<Judged<'_>>]) {
+    if !experiments.first().is_some_and(Experiment::has_examples) {
         return;
     }
     // [rule][seed][test] of one draw.
     let one = |index: u64| -> Vec<Vec<Vec<Option<f64>>>> {
         let draw = Draw::new(index);
-        let drawn: Vec<Cast<'_>> = casts.iter().map(|cast| cast.drawn(&draw)).collect();
+        let drawn: Vec<Experiment<'_>> =
+            experiments.iter().map(|experiment| experiment.drawn(&draw)).collect();
         let of_rule = |judged: &Option<Judged<'_>>| match judged {
             Some(judged) => {
-                judged.places.iter().map(|&place| judged.experiment.values(&drawn[place])).collect()
+                judged.places.iter().map(|&place| judged.run_rule.values(&drawn[place])).collect()
             }
             None => Vec::new(),
         };
@@ -296,7 +301,7 @@ fn draw(casts: &[Cast<'_>], judged: &mut [Option<Judged<'_>>]) {
         let column = |values: &[Vec<Option<f64>>], k: usize| {
             values.iter().map(|values| values[k]).collect::<Vec<_>>()
         };
-        let columns: Vec<Vec<Option<f64>>> = (0..judged.experiment.tests.len())
+        let columns: Vec<Vec<Option<f64>>> = (0..judged.run_rule.tests.len())
             .map(|k| {
                 let drawn: Vec<Vec<Option<f64>>> =
                     all.iter().map(|draw| column(&draw[rule], k)).collect();
@@ -411,36 +416,36 @@ fn graded(reproduced: bool, partly: bool) -> Verdict {
 }
 
 /// Why a claim cannot be judged without a run.
-fn missing(part: Part) -> String {
+fn missing(part: Variant) -> String {
     let family = if part.mlp { "" } else { "attention-only " };
     format!("The {family}{} on this data is missing.", part.run())
 }
 
 /// What a rule needs that is about these parts.
-fn need(cast: &Cast<'_>, parts: &[Part]) -> Result<(), String> {
-    match parts.iter().find(|part| cast.player(**part).is_none()) {
+fn need(experiment: &Experiment<'_>, parts: &[Variant]) -> Result<(), String> {
+    match parts.iter().find(|part| experiment.model(**part).is_none()) {
         Some(part) => Err(missing(*part)),
         None => Ok(()),
     }
 }
 
 /// A sentence about why a run has no phase-change window.
-fn no_window(player: &Player<'_>, reason: &str) -> String {
-    format!("The {} shows no phase-change window: {reason}.", player.part.run())
+fn no_window(model: &Trained<'_>, reason: &str) -> String {
+    format!("The {} shows no phase-change window: {reason}.", model.variant.run())
 }
 
-fn unfinished(player: &Player<'_>) -> Option<String> {
-    let (seen, planned) = (player.run.measured_tokens(), player.run.spec.train.tokens);
+fn unfinished(model: &Trained<'_>) -> Option<String> {
+    let (seen, planned) = (model.run.measured_tokens(), model.run.spec.train.tokens);
     // The last snapshot can fall short of the budget by the remainder of one step.
-    (seen as f64 + player.step_tokens() < planned as f64).then(|| {
+    (seen as f64 + model.step_tokens() < planned as f64).then(|| {
         let [seen, planned] = [seen, planned].map(|count| tokens(count as f64));
-        format!("The {} is measured up to {seen} of {planned} tokens only.", player.part.run())
+        format!("The {} is measured up to {seen} of {planned} tokens only.", model.variant.run())
     })
 }
 
 /// That the text was read more than once, if it was: from then on curves show memory as well.
-fn reread(cast: &Cast<'_>) -> Option<String> {
-    let most = cast.players().filter_map(|player| player.run.passes).fold(0.0, f64::max);
+fn reread(experiment: &Experiment<'_>) -> Option<String> {
+    let most = experiment.trained().filter_map(|model| model.run.passes).fold(0.0, f64::max);
     (most > 1.0).then(|| {
         format!(
             "The text was read {most:.1} times: from the second pass on, models meet what they have learned already."

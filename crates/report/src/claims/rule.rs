@@ -1,7 +1,7 @@
 //! What a rule is made of: the numbers that decide it, and how they make a verdict.
 
 use super::{Finding, Unit, Verdict};
-use crate::cast::Cast;
+use crate::experiment::Experiment;
 use crate::load::Scan;
 
 /// A row of the table of claims.
@@ -49,24 +49,24 @@ impl Rule {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Judge {
     /// Our runs.
-    Runs(Experiment),
+    Runs(RunRule),
     /// Our runs of all seeds at once: the leading experiment holds the others' heads.
-    Pooled(Experiment),
+    Pooled(RunRule),
     /// A trained model.
     Scan(fn(&Scan) -> Finding),
 }
 
 /// How our runs decide a claim.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Experiment {
+pub(super) struct RunRule {
     /// Why these runs cannot decide it; nothing if they can.
-    pub(super) needs: fn(&Cast<'_>) -> Result<(), String>,
+    pub(super) needs: fn(&Experiment<'_>) -> Result<(), String>,
     /// The numbers that decide. All of them hold: reproduced.
     pub(super) tests: &'static [Test],
     /// What is partly reproduced.
     pub(super) partly: Partly,
     /// What was seen, in sentences.
-    pub(super) why: fn(&Cast<'_>) -> String,
+    pub(super) why: fn(&Experiment<'_>) -> String,
 }
 
 /// When a claim is partly reproduced.
@@ -89,7 +89,7 @@ pub(super) struct Test {
     pub(super) unit: Unit,
     /// `None` where the experiment has no such number: no window, a missing run. It then does not
     /// hold.
-    pub(super) value: fn(&Cast<'_>) -> Option<f64>,
+    pub(super) value: fn(&Experiment<'_>) -> Option<f64>,
     pub(super) holds: Bound,
     /// Where a weaker bound makes it partly; else it must hold for that, too.
     pub(super) weakly: Option<Bound>,
@@ -132,10 +132,13 @@ impl Bound {
     }
 }
 
-impl Experiment {
+impl RunRule {
     /// The numbers of one experiment, in the order of the tests.
-    pub(super) fn values(&self, cast: &Cast<'_>) -> Vec<Option<f64>> {
-        self.tests.iter().map(|test| (test.value)(cast).filter(|value| value.is_finite())).collect()
+    pub(super) fn values(&self, experiment: &Experiment<'_>) -> Vec<Option<f64>> {
+        self.tests
+            .iter()
+            .map(|test| (test.value)(experiment).filter(|value| value.is_finite()))
+            .collect()
     }
 
     /// What the numbers say.

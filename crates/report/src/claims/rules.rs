@@ -9,11 +9,11 @@
 //! (`tests/claims.rs`).
 
 use super::limits::Q18_ADVANTAGE_FROM;
-use super::rule::{Bound, Experiment, Judge, Partly, Rule, Test};
+use super::rule::{Bound, Judge, Partly, Rule, RunRule, Test};
 use super::{Unit, ablations, change, controls, heads, models, series};
 use Bound::{Above, AtLeast, AtMost, Below, Told, Within};
 
-type Value = fn(&crate::cast::Cast<'_>) -> Option<f64>;
+type Value = fn(&crate::experiment::Experiment<'_>) -> Option<f64>;
 
 const fn test(name: &'static str, unit: Unit, value: Value, holds: Bound) -> Test {
     Test { name, unit, value, holds, weakly: None }
@@ -33,7 +33,7 @@ pub const RULES: &[Rule] = &[
         paper: "under 0.15 nats",
         rule: "2 layers: the same-token amount of ICL before the fitted step. Reproduced below 0.15 nats, partly below 0.25.",
         decide: "More evaluation examples and seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::window_in_words,
@@ -48,7 +48,7 @@ pub const RULES: &[Rule] = &[
         paper: "about 0.4 nats",
         rule: "2 layers: the same-token amount of ICL after the fitted step. Reproduced from 0.2 to 0.8 nats (half to twice the paper's), partly above 0.1.",
         decide: "A text whose in-context matches gain about 0.4 nats, neither much more nor less, with more evaluation examples.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::after_in_words,
@@ -69,7 +69,7 @@ pub const RULES: &[Rule] = &[
         paper: "over 75 %",
         rule: "2 layers: the fitted step's height as a share of the last snapshot's amount of ICL. Reproduced above 75 %, partly above 50 %.",
         decide: "A longer run, so that what forms after the change has come to rest.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::window_in_words,
@@ -84,7 +84,7 @@ pub const RULES: &[Rule] = &[
         paper: "2.5 to 5 of 10 billion tokens (its appendix: 1 to 3), after the warm-up",
         rule: "2 layers: from 10 to 90 % of the fitted step as a share of the run. Reproduced at up to 25 %, partly at up to 50 %, if it ends before the learning rate's decay begins (0 % or more of the run between them). It is sought after the warm-up.",
         decide: "Denser snapshots, more tokens.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::schedule_in_words,
@@ -103,7 +103,7 @@ pub const RULES: &[Rule] = &[
         paper: "no phase change; ICL score about -0.1 throughout",
         rule: "2 layers' best prefix matching ends more than 0.3 above anything that a head of 1 layer ever reaches, and 1 layer ends with less than 50 % of 2 layers' same-token ICL. Partly if only one holds.",
         decide: "More seeds and evaluation examples.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_one_and_two,
             partly: Partly::Any,
             why: change::one_layer_in_words,
@@ -127,7 +127,7 @@ pub const RULES: &[Rule] = &[
         paper: "prefix matching rises to 0.8-0.9 inside the window",
         rule: "2 layers: the best head ends above 0.3; the middle of the step in its prefix matching lies inside the window of the score (0 its start, 1 its end) and less than 10 % of the run from its middle. Partly if it ends above 0.3 and lies within half a window's width of it (-0.5 to 1.5), less than 20 % away.",
         decide: "Denser snapshots around the window, more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Weakly,
             why: change::heads_in_words,
@@ -158,7 +158,7 @@ pub const RULES: &[Rule] = &[
         paper: "the only place where the loss is not convex; from there on 2 layers lie below 1",
         rule: "2 layers, held-out loss after the warm-up, smoothed: its deepest departure from its convex envelope overlaps the window and is more than 2 times as deep as any elsewhere (what it is deeper, above 0); and the loss comes to lie below 1 layer's by half of the final gap inside the window (0 to 1). Partly if only one holds.",
         decide: "Ten times the snapshots around the window: the bump is a few hundredths of a nat deep at most.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_one_and_two,
             partly: Partly::Any,
             why: change::bump_in_words,
@@ -186,7 +186,7 @@ pub const RULES: &[Rule] = &[
         paper: "the PCA trajectory pivots, about orthogonally; 1 layer's does not",
         rule: "2 layers, plane of the joint PCA of random-token losses: the angle between the displacement over the window's width before it (at least half of it, after the warm-up) and that inside it. Reproduced above 45 degrees if it is more than 20 degrees beyond 1 layer's over the same span.",
         decide: "Several seeds of 1 layer, to say how far it turns by itself.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_one_and_two,
             partly: Partly::Never,
             why: change::turn_in_words,
@@ -204,7 +204,7 @@ pub const RULES: &[Rule] = &[
         paper: "1 layer smeared changes like 2 layers; 2 layers smeared change earlier",
         rule: "1 layer smeared ends with at least 75 % of 2 layers' same-token ICL, and the highest prefix matching reaches half its end earlier in 2 layers smeared than in 2 layers (the ratio of the times below 1; both ending above 0.3). Partly if only one holds.",
         decide: "More seeds, and more tokens until both models have come to rest.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_smeared,
             partly: Partly::Any,
             why: change::smeared_in_words,
@@ -232,7 +232,7 @@ pub const RULES: &[Rule] = &[
         paper: "almost all of it in small attention-only models; without most other heads there is more of it",
         rule: "2 layers, last snapshot, each head removed by zero with all patterns kept: the induction heads' (prefix matching above 0.3) changes of the same-token score are more than 50 % of the sum of all heads' changes (the others' together, negative ones included, count for no less than nothing); and at least 50 % of the other heads change it by 0 or less. Partly if only one holds.",
         decide: "More examples under ablation, and more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::effects_in_words,
@@ -255,7 +255,7 @@ pub const RULES: &[Rule] = &[
         paper: "the before-and-after attribution is negative for induction heads",
         rule: "2 layers, last snapshot, patterns kept: the change of all tokens' losses without a head, along the direction in which they changed over the window, as a share of that change. Reproduced if it is negative for every induction head (the weakest below 0) and most negative for one of them (the strongest less the strongest other below 0); partly if only one holds.",
         decide: "More examples under ablation, and more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::undoing_in_words,
@@ -278,7 +278,7 @@ pub const RULES: &[Rule] = &[
         paper: "the best prefix matching of attention-only models with 2 to 6 layers is in the last layer",
         rule: "Vanilla models of 3 layers or more (of 2 layers the second is the only one that can) whose best head ends above 0.3: the layer of that head. Reproduced if it is the last in all of them (100 %), partly if in at least 50 %.",
         decide: "`--scale full --seeds 3` for the deeper models, or `--scale gpu`: one model a depth is a draw.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: heads::needs_deep,
             partly: Partly::Weakly,
             why: heads::places_in_words,
@@ -299,7 +299,7 @@ pub const RULES: &[Rule] = &[
         paper: "the best prefix matching of models with MLPs and 5 or 6 layers is in the second-to-last layer",
         rule: "Models of 5 and 6 layers with MLPs whose best head ends above 0.3: the layer of that head. Reproduced if it is the second-to-last in all of them (100 %), partly if in at least 50 %.",
         decide: "Several seeds of 5 and 6 layers with MLPs, and more tokens, until their heads have come to rest.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: heads::needs_deep_with_mlps,
             partly: Partly::Weakly,
             why: heads::places_with_mlps_in_words,
@@ -320,7 +320,7 @@ pub const RULES: &[Rule] = &[
         paper: "in models of 24 and 40 layers most lie before the middle",
         rule: "Models with MLPs of 2 layers or more whose best head ends above 0.3, at least 3 depths of them: the rank correlation of depth with the place of the best head's layer (0 the bottom, 1 the top). Reproduced at -0.5 or less, partly below 0. The paper's own claim is about depths that are out of reach here.",
         decide: "Models of 10 layers and more: `--scale gpu`.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: heads::needs_depths,
             partly: Partly::Weakly,
             why: heads::depths_in_words,
@@ -335,7 +335,7 @@ pub const RULES: &[Rule] = &[
         paper: "positive prefix matching goes with positive copying",
         rule: "All heads at the last snapshot, of all seeds: more of those with prefix matching above 0.1 copy than of the others, by Fisher's one-sided test at 0.05: once by the copying score, half-way or more from chance to the ceiling of the head's rank, and once by an OV eigenvalue ratio above 0.5. Partly if only one holds. (The paper's limit, a score above 0, is beyond what a head of 32 dimensions can be expected to reach.)",
         decide: "More models: `--scale full`.",
-        judge: Judge::Pooled(Experiment {
+        judge: Judge::Pooled(RunRule {
             needs: change::needs_two,
             partly: Partly::Any,
             why: heads::copying_in_words,
@@ -354,7 +354,7 @@ pub const RULES: &[Rule] = &[
         paper: "copying goes with the OV circuit's eigenvalues, prefix matching with the QK circuit's trace: \"correlates well\"",
         rule: "All heads of attention-only models without smeared keys at the last snapshot, of all seeds: rank correlation of copying with the OV eigenvalue ratio, and (layers after the first) of prefix matching with the trace of the QK circuit's previous-token term. Reproduced if both are at least 0.5, partly if one is.",
         decide: "More models: `--scale full`.",
-        judge: Judge::Pooled(Experiment {
+        judge: Judge::Pooled(RunRule {
             needs: change::needs_two,
             partly: Partly::Any,
             why: heads::circuits_in_words,
@@ -372,7 +372,7 @@ pub const RULES: &[Rule] = &[
         paper: "the ICL score is about -0.4 from 13M to 13B parameters, and stays there over training",
         rule: "Models of 2 layers or more with and without MLPs whose best head ends above 0.3, three or more of them: the standard deviation of their last same-token amounts of ICL over their mean below 0.2; and the middle one of their changes from the fitted step's end to the run's below 25 % of the last amount. Partly if only one holds.",
         decide: "Equal loss instead of equal tokens: give each depth the tokens until its amount has come to rest.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: series::needs_changed,
             partly: Partly::Any,
             why: series::spread_in_words,
@@ -390,7 +390,7 @@ pub const RULES: &[Rule] = &[
         paper: "the majority; at later tokens the difference stays",
         rule: "The deepest vanilla model (3 layers or more) against 2 layers, last snapshot: how much lower its loss is around the tenth token, as a share of how much lower it is around the late index of the ICL score, which must be at least 0.02 nats. Reproduced from 50 %.",
         decide: "Models that differ in size by orders of magnitude (`--scale gpu` and `--scale paper`): among these six the deeper ones are hardly better.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: series::needs_advantage,
             partly: Partly::Never,
             why: series::advantage_in_words,
@@ -413,7 +413,7 @@ pub const RULES: &[Rule] = &[
         paper: "the order of d loss / d ln tokens inverts at the phase change",
         rule: "Vanilla models of 2 layers or more with a window, three or more of them: rank correlation of depth with d loss / d ln tokens (negative while learning) over the three-fold span before each model's window, and from its end to the learning rate's decay. Reproduced if at least 0.5 before and at most -0.5 after, partly if one holds.",
         decide: "Widths as well as depths, and the same time after each window for each model.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: series::needs_slopes,
             partly: Partly::Any,
             why: series::slopes_in_words,
@@ -431,7 +431,7 @@ pub const RULES: &[Rule] = &[
         paper: "about 65 % of the attention from the colon goes to right digits (chance: 25 % of that on digits)",
         rule: "Of all heads of all models on this text, at the end, the one with the largest share of its attention on the right digits, on lines whose two words are both new. Reproduced at 50 % or more if, of its attention on digits, what goes to right ones lies more than 10 % above both chance and what copying literally would give; partly if only the latter holds (0 % or more).",
         decide: "A model large enough to know months, fruits and colours as kinds, from English text: `--scale gpu` on a larger corpus, or `induction scan` on a trained one.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: heads::needs_prompts,
             partly: Partly::Weakly,
             why: heads::pattern_in_words,
@@ -460,7 +460,7 @@ pub const RULES: &[Rule] = &[
         paper: "the same series trained on books go through the same change",
         rule: "On the text with the most models beside the main one: 2 layers' best prefix matching ends more than 0.3 above 1 layer's, 1 layer ends with less than 50 % of its same-token ICL, and the middle of the head's step lies inside the window of the score (0 to 1). Partly if one of them holds.",
         decide: "More tokens on the second text; on books, the budget at which copying pays (the published law asks for 23M tokens).",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_other_text,
             partly: Partly::Any,
             why: change::elsewhere_in_words,
@@ -484,7 +484,7 @@ pub const RULES: &[Rule] = &[
         paper: "flat after about the 50th token before the change, improving after it",
         rule: "2 layers: d loss / d ln index over the indices from the early one on (0.15 nats before and 0.2 after, spread over the factor of ten from index 50 to 500). Reproduced if at least -0.065 nats an e-fold at the window's start and at most -0.087 at its end; partly if one holds.",
         decide: "More evaluation examples.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Any,
             why: change::slopes_in_words,
@@ -512,7 +512,7 @@ pub const RULES: &[Rule] = &[
         paper: "the ideal previous-token pattern recovers 99 %, \"after an earlier copy\" about 65 %, a match of two tokens 10 points more",
         rule: "2 layers, last snapshot: of the mean loss that removing a head costs, the share that a pattern made from the tokens alone wins back. At least 90 % for the strongest previous-token head, at least 50 % for the best induction head, and more with two matched tokens than with one (above 0 %); partly if one of the three holds.",
         decide: "Larger models, whose induction heads match more than one token.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::recovered_in_words,
@@ -531,7 +531,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; almost all in-context learning of small attention-only models comes from induction heads",
         rule: "2 layers, last snapshot, patterns kept: the share of the same-token amount of ICL that is lost without all induction heads. Reproduced above 50 % if every set of as many other heads, with prefix matching below 0.1 (of the same layers where there are enough), loses less (what they lose less, above 0 %); partly if only one holds.",
         decide: "More examples under ablation and more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::sets_in_words,
@@ -554,7 +554,7 @@ pub const RULES: &[Rule] = &[
         paper: "almost all in-context learning of small attention-only models, from the start of the phase change to the end of training",
         rule: "2 layers, patterns kept: the least of the induction heads' shares of all heads' changes of the same-token score (as in Q10) over the snapshots with removals from the window's end on. Reproduced above 50 %, partly above 25 %.",
         decide: "Removals at more snapshots (evaluation.ablation_every).",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Weakly,
             why: ablations::along_in_words,
@@ -575,7 +575,7 @@ pub const RULES: &[Rule] = &[
         paper: "almost all in attention-only models; with MLPs the evidence is weaker",
         rule: "3 layers, and 2 layers with MLPs, last snapshot, patterns kept: the induction heads' share of all heads' changes of the same-token score (as in Q10). Reproduced if above 50 % in both, partly if in one.",
         decide: "More seeds of 3 layers and of 2 layers with MLPs.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_others_ablated,
             partly: Partly::Any,
             why: ablations::others_in_words,
@@ -593,7 +593,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; the paper removes by zero",
         rule: "2 layers, last snapshot, patterns kept: the induction heads' share of all heads' changes of the same-token score (as in Q10) where each head's output is replaced by its mean over examples, and where by that in another example. Reproduced if above 50 % for both, partly if for one.",
         decide: "More examples under ablation, and more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::fills_in_words,
@@ -611,7 +611,7 @@ pub const RULES: &[Rule] = &[
         paper: "induction heads contribute, most others do not",
         rule: "Heads after the first layer of attention-only models without smeared keys, of all seeds, last snapshot, patterns kept: the rank correlation of prefix matching with the change of the same-token score without the head. Reproduced above 0.5, partly above 0.25.",
         decide: "More models: `--scale full`.",
-        judge: Judge::Pooled(Experiment {
+        judge: Judge::Pooled(RunRule {
             needs: heads::needs_doses,
             partly: Partly::Weakly,
             why: heads::doses_in_words,
@@ -626,7 +626,7 @@ pub const RULES: &[Rule] = &[
         paper: "K-composition (argument 5)",
         rule: "2 layers, last snapshot: taking what the previous-token heads write out of the best induction head's keys alone costs more than 50 % of what removing that induction head costs in same-token ICL, and more than any other cut into it (what it costs more, above 0 %). Partly if only one holds.",
         decide: "More examples under ablation and more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_ablated,
             partly: Partly::Any,
             why: ablations::paths_in_words,
@@ -644,7 +644,7 @@ pub const RULES: &[Rule] = &[
         paper: "not shown over training; the circuit needs the previous-token head",
         rule: "2 layers: the highest previous-token score below the best induction head reaches half its end (above 0.3) before the highest prefix matching does (the ratio of the times below 1), and what the best head's keys recall through K-composition is half-way between half a window's width before the window of the score and its end (-0.5 to 1). Partly if only one holds.",
         decide: "Denser snapshots around the window, more seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Any,
             why: ablations::progress_in_words,
@@ -672,7 +672,7 @@ pub const RULES: &[Rule] = &[
         paper: "shown on examples: tokens that repeat get cheaper",
         rule: "2 layers, from the window's start to its end: the mean loss of the tokens that stood after an earlier copy of the token before them falls by more than 0.1 nats, and that of the others by less than 50 % of it. Partly if only one holds.",
         decide: "More evaluation examples and seeds.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: change::needs_two,
             partly: Partly::Any,
             why: change::falls_in_words,
@@ -690,7 +690,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; a negative control",
         rule: "2 layers on the same text with each document's tokens shuffled, where the real text brings the change: no head's prefix matching ever above 0.15, and no step in the score (1 if there is one, below 0.5). Partly if only one holds.",
         decide: "More seeds of the control.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: controls::needs_shuffled,
             partly: Partly::Any,
             why: controls::shuffled_in_words,
@@ -713,7 +713,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; a negative control",
         rule: "2 layers on windows made of pieces of 12 to 16 tokens from all over the same text, where the real text brings the change: no head's prefix matching ever above 0.15, and no step in the score (1 if there is one, below 0.5). Partly if only one holds.",
         decide: "More seeds of the control.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: controls::needs_fragments,
             partly: Partly::Any,
             why: controls::fragments_in_words,
@@ -736,7 +736,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; argument 2 by intervention",
         rule: "2 layers with a head of the first layer clamped to the previous token, in training and after: the highest prefix matching reaches half its end earlier than without (the ratio of the times below 1; both ending above 0.3).",
         decide: "Several seeds of the clamped model.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_given,
             partly: Partly::Never,
             why: ablations::given_in_words,
@@ -756,7 +756,7 @@ pub const RULES: &[Rule] = &[
         paper: "not done; argument 2 by intervention",
         rule: "2 layers, every head forbidden to attend to what followed an earlier copy of the token, in training and after, where the free model changes: no step in the score (1 if there is one, below 0.5), and less than 50 % of the free model's same-token ICL at the end. Partly if only one holds.",
         decide: "Several seeds of the clamped model.",
-        judge: Judge::Runs(Experiment {
+        judge: Judge::Runs(RunRule {
             needs: ablations::needs_without,
             partly: Partly::Any,
             why: ablations::without_in_words,

@@ -4,13 +4,13 @@ use induction_metrics::spearman;
 
 use super::limits::{Q18_ADVANTAGE_FROM, Q18_INDICES, SIZES_FROM};
 use super::need;
-use crate::cast::{Cast, Player, TWO};
+use crate::experiment::{Experiment, TWO, Trained};
 use crate::text::{number, percent};
 
 /// Models of 2 layers or more, attention-only and with MLPs, that went through the change.
-fn changed<'c, 'a>(cast: &'c Cast<'a>) -> Vec<&'c Player<'a>> {
-    let families = cast.vanilla().chain(cast.with_mlps());
-    families.filter(|player| player.part.n_layers > 1 && player.has_induction_head()).collect()
+fn changed<'c, 'a>(experiment: &'c Experiment<'a>) -> Vec<&'c Trained<'a>> {
+    let families = experiment.vanilla().chain(experiment.with_mlps());
+    families.filter(|model| model.variant.n_layers > 1 && model.has_induction_head()).collect()
 }
 
 fn enough(found: usize, of: &str) -> Result<(), String> {
@@ -22,13 +22,13 @@ fn enough(found: usize, of: &str) -> Result<(), String> {
     ))
 }
 
-pub(super) fn needs_changed(cast: &Cast<'_>) -> Result<(), String> {
-    enough(changed(cast).len(), "models of 2 layers or more with an induction head are")
+pub(super) fn needs_changed(experiment: &Experiment<'_>) -> Result<(), String> {
+    enough(changed(experiment).len(), "models of 2 layers or more with an induction head are")
 }
 
 /// Standard deviation of the models' last amounts of ICL, over their mean.
-pub(super) fn spread(cast: &Cast<'_>) -> Option<f64> {
-    let amounts: Vec<f64> = changed(cast).iter().map(|player| player.last_amount()).collect();
+pub(super) fn spread(experiment: &Experiment<'_>) -> Option<f64> {
+    let amounts: Vec<f64> = changed(experiment).iter().map(|model| model.last_amount()).collect();
     let n = amounts.len() as f64;
     let mean = amounts.iter().sum::<f64>() / n;
     let variance = amounts.iter().map(|amount| (amount - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -37,11 +37,11 @@ pub(super) fn spread(cast: &Cast<'_>) -> Option<f64> {
 
 /// The middle one of the models' changes of the amount after their windows, as shares of their last
 /// amounts.
-pub(super) fn drift(cast: &Cast<'_>) -> Option<f64> {
-    let mut shares: Vec<f64> = changed(cast)
+pub(super) fn drift(experiment: &Experiment<'_>) -> Option<f64> {
+    let mut shares: Vec<f64> = changed(experiment)
         .iter()
-        .filter_map(|player| {
-            let (window, end) = (player.window().ok()?, player.last_amount());
+        .filter_map(|model| {
+            let (window, end) = (model.window().ok()?, model.last_amount());
             (end > 0.0).then(|| (end + window.score_after).abs() / end)
         })
         .collect();
@@ -49,14 +49,14 @@ pub(super) fn drift(cast: &Cast<'_>) -> Option<f64> {
     (shares.len() >= SIZES_FROM).then(|| shares[shares.len() / 2])
 }
 
-pub(super) fn amounts_in_words(cast: &Cast<'_>) -> String {
-    let models = changed(cast);
+pub(super) fn amounts_in_words(experiment: &Experiment<'_>) -> String {
+    let models = changed(experiment);
     let each: Vec<String> = models
         .iter()
-        .map(|player| format!("{} {}", player.part.label(), number(player.last_amount())))
+        .map(|model| format!("{} {}", model.variant.label(), number(model.last_amount())))
         .collect();
-    let mean = models.iter().map(|player| player.last_amount()).sum::<f64>() / models.len() as f64;
-    let windows = models.iter().filter(|player| player.window().is_ok()).count();
+    let mean = models.iter().map(|model| model.last_amount()).sum::<f64>() / models.len() as f64;
+    let windows = models.iter().filter(|model| model.window().is_ok()).count();
     format!(
         "Last same-token amounts of ICL in nats: {}; their mean is {}. {windows} of them have a window.",
         each.join(", "),
@@ -64,16 +64,17 @@ pub(super) fn amounts_in_words(cast: &Cast<'_>) -> String {
     )
 }
 
-fn deepest<'c, 'a>(cast: &'c Cast<'a>) -> Option<&'c Player<'a>> {
-    cast.vanilla()
-        .filter(|player| player.part.n_layers > 2)
-        .max_by_key(|player| player.part.n_layers)
+fn deepest<'c, 'a>(experiment: &'c Experiment<'a>) -> Option<&'c Trained<'a>> {
+    experiment
+        .vanilla()
+        .filter(|model| model.variant.n_layers > 2)
+        .max_by_key(|model| model.variant.n_layers)
 }
 
 /// How much lower the deepest model's loss is than 2 layers', around the tenth token and around the
 /// late index.
-fn advantages(cast: &Cast<'_>) -> Option<[f64; 2]> {
-    let (two, deep) = (cast.player(TWO)?, deepest(cast)?);
+fn advantages(experiment: &Experiment<'_>) -> Option<[f64; 2]> {
+    let (two, deep) = (experiment.model(TWO)?, deepest(experiment)?);
     let (late, half_width) =
         (two.run.spec.evaluation.icl_late, two.run.spec.evaluation.icl_half_width);
     let [first, last] = Q18_INDICES;
@@ -83,82 +84,82 @@ fn advantages(cast: &Cast<'_>) -> Option<[f64; 2]> {
     Some([at(first..=last)?, at(late.saturating_sub(half_width).max(1)..=late + half_width)?])
 }
 
-pub(super) fn needs_advantage(cast: &Cast<'_>) -> Result<(), String> {
-    need(cast, &[TWO])?;
-    if deepest(cast).is_none() {
+pub(super) fn needs_advantage(experiment: &Experiment<'_>) -> Result<(), String> {
+    need(experiment, &[TWO])?;
+    if deepest(experiment).is_none() {
         return Err("No vanilla model of 3 layers or more is here.".to_string());
     }
-    let kept = |player: &Player<'_>| player.run.last_losses.is_some();
-    if !cast.player(TWO).is_some_and(kept) || !deepest(cast).is_some_and(kept) {
+    let kept = |model: &Trained<'_>| model.run.last_losses.is_some();
+    if !experiment.model(TWO).is_some_and(kept) || !deepest(experiment).is_some_and(kept) {
         return Err(
             "The losses of the last snapshots were not kept, so how sure this would be cannot be told.".to_string()
         );
     }
-    match advantages(cast) {
+    match advantages(experiment) {
         None => Err("The context ends before the index that this asks for.".to_string()),
         Some([_, late]) if late < Q18_ADVANTAGE_FROM => Err(format!(
             "{} So there is no advantage to have a share of (asked: {Q18_ADVANTAGE_FROM} nats late in the context).",
-            advantage_in_words(cast)
+            advantage_in_words(experiment)
         )),
         Some(_) => Ok(()),
     }
 }
 
-pub(super) fn early_share(cast: &Cast<'_>) -> Option<f64> {
-    let [early, late] = advantages(cast)?;
+pub(super) fn early_share(experiment: &Experiment<'_>) -> Option<f64> {
+    let [early, late] = advantages(experiment)?;
     (late > 0.0).then(|| early / late)
 }
 
-pub(super) fn late_advantage(cast: &Cast<'_>) -> Option<f64> {
-    advantages(cast).map(|[_, late]| late)
+pub(super) fn late_advantage(experiment: &Experiment<'_>) -> Option<f64> {
+    advantages(experiment).map(|[_, late]| late)
 }
 
-pub(super) fn advantage_in_words(cast: &Cast<'_>) -> String {
-    match (deepest(cast), advantages(cast)) {
+pub(super) fn advantage_in_words(experiment: &Experiment<'_>) -> String {
+    match (deepest(experiment), advantages(experiment)) {
         (Some(deep), Some([early, late])) => format!(
             "{} have a loss that is {early:.3} nats below 2 layers' around the tenth token and {late:.3} below around the late index.",
-            deep.part.label()
+            deep.variant.label()
         ),
         _ => String::new(),
     }
 }
 
 /// Depth and learning speed before and after the window of each vanilla model that has one.
-fn slopes(cast: &Cast<'_>) -> Vec<(f64, f64, f64)> {
-    let deep = cast.vanilla().filter(|player| player.part.n_layers > 1);
-    deep.filter_map(|player| {
-        let window = player.window().ok()?;
+fn slopes(experiment: &Experiment<'_>) -> Vec<(f64, f64, f64)> {
+    let deep = experiment.vanilla().filter(|model| model.variant.n_layers > 1);
+    deep.filter_map(|model| {
+        let window = model.window().ok()?;
         let [start, end] = [window.start_tokens as f64, window.end_tokens as f64];
-        let before = player.learning_slope(start / 3.0, start)?;
-        let after = player.learning_slope(end, player.decay_tokens())?;
-        Some((player.part.n_layers as f64, before, after))
+        let before = model.learning_slope(start / 3.0, start)?;
+        let after = model.learning_slope(end, model.decay_tokens())?;
+        Some((model.variant.n_layers as f64, before, after))
     })
     .collect()
 }
 
-pub(super) fn needs_slopes(cast: &Cast<'_>) -> Result<(), String> {
+pub(super) fn needs_slopes(experiment: &Experiment<'_>) -> Result<(), String> {
     enough(
-        slopes(cast).len(),
+        slopes(experiment).len(),
         "vanilla models of 2 layers or more with a window, and snapshots between the warm-up and the decay on both sides of it, are",
     )
 }
 
-fn rho(cast: &Cast<'_>, take: fn(&(f64, f64, f64)) -> f64) -> Option<f64> {
-    let slopes = slopes(cast);
+fn rho(experiment: &Experiment<'_>, take: fn(&(f64, f64, f64)) -> f64) -> Option<f64> {
+    let slopes = slopes(experiment);
     let (depth, slope): (Vec<f64>, Vec<f64>) = slopes.iter().map(|row| (row.0, take(row))).unzip();
     if depth.len() < SIZES_FROM { None } else { spearman(&depth, &slope).ok().flatten() }
 }
 
-pub(super) fn rho_before(cast: &Cast<'_>) -> Option<f64> {
-    rho(cast, |row| row.1)
+pub(super) fn rho_before(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(experiment, |row| row.1)
 }
 
-pub(super) fn rho_after(cast: &Cast<'_>) -> Option<f64> {
-    rho(cast, |row| row.2)
+pub(super) fn rho_after(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(experiment, |row| row.2)
 }
 
-pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
-    let each: Vec<String> = slopes(cast)
+pub(super) fn slopes_in_words(experiment: &Experiment<'_>) -> String {
+    let each: Vec<String> = slopes(experiment)
         .iter()
         .map(|(depth, before, after)| {
             format!("{depth} layers {before:.2} before, {after:.2} after")
@@ -170,13 +171,13 @@ pub(super) fn slopes_in_words(cast: &Cast<'_>) -> String {
     )
 }
 
-pub(super) fn spread_in_words(cast: &Cast<'_>) -> String {
+pub(super) fn spread_in_words(experiment: &Experiment<'_>) -> String {
     let after =
-        drift(cast).map_or("Too few windows to say what comes after.".to_string(), |drift| {
+        drift(experiment).map_or("Too few windows to say what comes after.".to_string(), |drift| {
             format!(
                 "After its window the middle model's amount changes by {} of its end.",
                 percent(drift)
             )
         });
-    format!("{} {after}", amounts_in_words(cast))
+    format!("{} {after}", amounts_in_words(experiment))
 }

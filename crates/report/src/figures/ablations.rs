@@ -7,46 +7,46 @@ use super::{
     icl_line, icl_range, icl_summary, line, own_window, tokens_axis, verdicts, window_of,
 };
 use crate::Claim;
-use crate::cast::{Cast, HeadKind, Player, TWO};
+use crate::experiment::{Experiment, HeadKind, TWO, Trained};
 use crate::load::AblationPoint;
 use crate::text::{number, rounded};
 
 /// The score and the highest prefix matching of some models beside the 2-layer one; what the second
 /// says is the caller's.
-pub(super) fn beside(lead: &Cast<'_>, players: &[&Player<'_>]) -> [Panel; 2] {
+pub(super) fn beside(lead: &Experiment<'_>, trained: &[&Trained<'_>]) -> [Panel; 2] {
     let mut icl = Panel::new("Same-token score", tokens_axis(), axis("same-token score (nats)"));
     let mut matching =
         Panel::new("Highest prefix matching", tokens_axis(), axis("prefix-matching score"));
     (icl.window, matching.window) = (window_of(lead), window_of(lead));
-    for player in players {
-        icl.bands.push(icl_band(player));
-        icl.lines.push(icl_line(player));
-        let points = player.run.heads.iter().map(|point| {
+    for model in trained {
+        icl.bands.push(icl_band(model));
+        icl.lines.push(icl_line(model));
+        let points = model.run.heads.iter().map(|point| {
             let best = point.rows.iter().map(|head| head.prefix_matching).fold(0.0, f64::max);
             (point.tokens as f64, best)
         });
-        matching.lines.push(line(player.part.label(), colour(player.part), points));
+        matching.lines.push(line(model.variant.label(), colour(model.variant), points));
     }
-    icl.y.range = Some(icl_range(players));
+    icl.y.range = Some(icl_range(trained));
     matching.y.range = Some([0.0, 1.0]);
-    icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    icl.summary = trained.iter().map(|model| icl_summary(model)).collect::<Vec<_>>().join(" ");
     [icl, matching]
 }
 
 /// Argument 2 by intervention; nothing if no clamped model is there.
-pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> = lead
+pub(super) fn clamps(lead: &Experiment<'_>, claims: &[Claim]) -> Option<Figure> {
+    let trained: Vec<&Trained<'_>> = lead
         .everybody()
-        .filter(|player| player.part == TWO || player.part.clamp.is_some())
+        .filter(|model| model.variant == TWO || model.variant.clamp.is_some())
         .collect();
-    if players.iter().all(|player| player.part.clamp.is_none()) {
+    if trained.iter().all(|model| model.variant.clamp.is_none()) {
         return None;
     }
-    let [icl, mut matching] = beside(lead, &players);
-    let ends: Vec<String> = players
+    let [icl, mut matching] = beside(lead, &trained);
+    let ends: Vec<String> = trained
         .iter()
-        .map(|player| {
-            format!("{}: {}", player.part.label(), number(player.best_head().prefix_matching))
+        .map(|model| {
+            format!("{}: {}", model.variant.label(), number(model.best_head().prefix_matching))
         })
         .collect();
     matching.summary = format!("Highest prefix matching at the end. {}.", ends.join("; "));
@@ -56,7 +56,7 @@ pub(super) fn clamps(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         drawn: "The 2-layer model, free and with its attention clamped from the first step on: one head of the first layer made a perfect previous-token head, or every head forbidden to attend to what followed an earlier copy of the current token. First the same-token score with 95 % interval, then the highest prefix matching of any head. Shaded: the free model's window. It shows what the change waits for and what it needs in these models; not that nothing else could take an induction head's place in larger ones.".to_string(),
         paper: "Not done. Argument 2 changes the architecture (smeared keys) and sees both curves move together.",
         here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["P1", "P2"])),
-        files: files(players.iter().copied(), ICL),
+        files: files(trained.iter().copied(), ICL),
         panels: vec![icl, matching],
         ..Figure::empty()
     })
@@ -82,10 +82,10 @@ fn kind_words(kind: HeadKind) -> &'static str {
 
 /// A line a head over training, by what the head ends as.
 fn kind_lines(
-    player: &Player<'_>,
+    model: &Trained<'_>,
     value: impl Fn(&AblationPoint) -> Option<Vec<(HeadId, f64)>>,
 ) -> Vec<Line> {
-    let points: Vec<(f64, Vec<(HeadId, f64)>)> = player
+    let points: Vec<(f64, Vec<(HeadId, f64)>)> = model
         .run
         .ablations
         .iter()
@@ -95,7 +95,7 @@ fn kind_lines(
     let mut lines = Vec::new();
     // Induction heads last, so that they lie on top.
     for kind in [HeadKind::Other, HeadKind::PreviousToken, HeadKind::Induction] {
-        let of_kind = heads.iter().enumerate().filter(|(_, (head, _))| player.kind(*head) == kind);
+        let of_kind = heads.iter().enumerate().filter(|(_, (head, _))| model.kind(*head) == kind);
         for (nth, (k, (head, _))) in of_kind.enumerate() {
             let over = points.iter().map(|(tokens, heads)| (*tokens, heads[k].1));
             let mut line =
@@ -115,26 +115,26 @@ fn effects_at(point: &AblationPoint, downstream: Downstream) -> Vec<(HeadId, f64
 }
 
 /// How the ICL score changes without each head, over training.
-pub(crate) fn effects_panel(player: &Player<'_>, downstream: Downstream) -> Panel {
-    let title = format!("{}: change without a head", player.part.label());
+pub(crate) fn effects_panel(model: &Trained<'_>, downstream: Downstream) -> Panel {
+    let title = format!("{}: change without a head", model.variant.label());
     let mut panel = Panel::new(title, tokens_axis(), axis("change of the same-token score (nats)"));
-    panel.window = own_window(player).filter(|_| player.part == TWO);
-    panel.lines = kind_lines(player, |point| Some(effects_at(point, downstream)));
+    panel.window = own_window(model).filter(|_| model.variant == TWO);
+    panel.lines = kind_lines(model, |point| Some(effects_at(point, downstream)));
     let values = || panel.lines.iter().flat_map(|line| &line.y).copied();
     // The paper's axis, unless something lies outside.
     let (low, high) = (values().fold(-0.15, f64::min), values().fold(0.15, f64::max));
     panel.y.range = Some([rounded(low * 1.05), rounded(high * 1.05)]);
-    let Some(last) = player.run.ablations.last() else {
-        panel.summary = format!("The {} is not ablated.", player.part.run());
+    let Some(last) = model.run.ablations.last() else {
+        panel.summary = format!("The {} is not ablated.", model.variant.run());
         return panel;
     };
     let (others, named): (Vec<_>, Vec<_>) = effects_at(last, downstream)
         .into_iter()
-        .partition(|(head, _)| player.kind(*head) == HeadKind::Other);
+        .partition(|(head, _)| model.kind(*head) == HeadKind::Other);
     let mut said: Vec<String> = named
         .iter()
         .map(|(head, effect)| {
-            format!("head {head} ({}) {effect:+.3}", kind_words(player.kind(*head)))
+            format!("head {head} ({}) {effect:+.3}", kind_words(model.kind(*head)))
         })
         .collect();
     let ends =
@@ -143,26 +143,26 @@ pub(crate) fn effects_panel(player: &Player<'_>, downstream: Downstream) -> Pane
         said.push(format!("others {low:+.3} to {high:+.3}"));
     }
     panel.summary =
-        format!("{} at the end: {} nats.", capital(&player.part.label()), said.join(", "));
+        format!("{} at the end: {} nats.", capital(&model.variant.label()), said.join(", "));
     panel
 }
 
-pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+pub(super) fn f11(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let mut panels: Vec<Panel> = lead
         .vanilla()
-        .map(|player| {
-            let title = format!("{}: same-token score", player.part.label());
+        .map(|model| {
+            let title = format!("{}: same-token score", model.variant.label());
             let mut panel = Panel::new(title, tokens_axis(), axis("same-token score (nats)"));
-            panel.window = window_of(lead).filter(|_| player.part == TWO);
-            panel.bands.push(icl_band(player));
-            panel.lines.push(icl_line(player));
-            panel.y.range = Some(icl_range(&[player]));
-            panel.summary = icl_summary(player);
+            panel.window = window_of(lead).filter(|_| model.variant == TWO);
+            panel.bands.push(icl_band(model));
+            panel.lines.push(icl_line(model));
+            panel.y.range = Some(icl_range(&[model]));
+            panel.summary = icl_summary(model);
             panel
         })
         .collect();
     let effects: Vec<Panel> =
-        lead.vanilla().map(|player| effects_panel(player, Downstream::PatternPreserving)).collect();
+        lead.vanilla().map(|model| effects_panel(model, Downstream::PatternPreserving)).collect();
     let summary: Vec<String> = effects.iter().map(|panel| panel.summary.clone()).collect();
     panels.extend(effects);
     Figure {
@@ -177,9 +177,9 @@ pub(super) fn f11(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-pub(super) fn full_ablations(lead: &Cast<'_>) -> Figure {
+pub(super) fn full_ablations(lead: &Experiment<'_>) -> Figure {
     let panels: Vec<Panel> =
-        lead.vanilla().map(|player| effects_panel(player, Downstream::Full)).collect();
+        lead.vanilla().map(|model| effects_panel(model, Downstream::Full)).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
         id: "full-ablations",
@@ -193,8 +193,8 @@ pub(super) fn full_ablations(lead: &Cast<'_>) -> Figure {
     }
 }
 
-pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let deep = || lead.vanilla().filter(|player| player.part.n_layers > 1);
+pub(super) fn before_after(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let deep = || lead.vanilla().filter(|model| model.variant.n_layers > 1);
     let panels: Vec<Panel> = deep().map(before_after_panel).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
     Figure {
@@ -210,22 +210,23 @@ pub(super) fn before_after(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 }
 
 /// Each head's removal along the model's own before-and-after vector, over training.
-pub(crate) fn before_after_panel(player: &Player<'_>) -> Panel {
-    let mut panel = Panel::new(player.part.label(), tokens_axis(), axis("share of the change"));
-    if player.window().is_err() {
-        panel.summary = format!("{}: no window, so no vector.", capital(&player.part.label()));
+pub(crate) fn before_after_panel(model: &Trained<'_>) -> Panel {
+    let mut panel = Panel::new(model.variant.label(), tokens_axis(), axis("share of the change"));
+    if model.window().is_err() {
+        panel.summary = format!("{}: no window, so no vector.", capital(&model.variant.label()));
         return panel;
     }
-    panel.window = own_window(player);
-    let at = |point: &AblationPoint| player.before_after(Downstream::PatternPreserving, point);
-    panel.lines = kind_lines(player, at);
-    let lowest = player.run.ablations.last().and_then(at).and_then(|along| {
+    panel.window = own_window(model);
+    let at = |point: &AblationPoint| model.before_after(Downstream::PatternPreserving, point);
+    panel.lines = kind_lines(model, at);
+    let lowest = model.run.ablations.last().and_then(at).and_then(|along| {
         let lowest = along.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied();
         lowest.map(|(head, along)| {
-            let (label, kind) = (capital(&player.part.label()), kind_words(player.kind(head)));
+            let (label, kind) = (capital(&model.variant.label()), kind_words(model.kind(head)));
             format!("{label} at the end: head {head} ({kind}) is lowest, {along:+.2}.")
         })
     });
-    panel.summary = lowest.unwrap_or_else(|| format!("The {} is not ablated.", player.part.run()));
+    panel.summary =
+        lowest.unwrap_or_else(|| format!("The {} is not ablated.", model.variant.run()));
     panel
 }

@@ -5,7 +5,7 @@ use induction_records::BehaviourScores;
 
 use super::{Axis, Colours, Figure, Heat, Panel, axis, capital, files, verdicts};
 use crate::Claim;
-use crate::cast::{Cast, Player, best_on};
+use crate::experiment::{Experiment, Trained, best_on};
 use crate::load::Prompt;
 use crate::text::{number, percent, rounded};
 
@@ -49,14 +49,14 @@ const BEHAVIOURS: [Behaviour; 3] = [
 ];
 
 /// T1 and F12 to F14; nothing if no model read the prompts.
-pub(super) fn behaviours(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
+pub(super) fn behaviours(lead: &Experiment<'_>, claims: &[Claim]) -> Vec<Figure> {
     let found: Vec<_> =
         BEHAVIOURS.iter().filter_map(|of| Some((of, best_on(lead, of.name)?))).collect();
     if found.is_empty() {
         return Vec::new();
     }
     let mut all = vec![t1(&found, claims)];
-    all.extend(found.iter().filter_map(|(of, (player, score))| maps(of, player, score, claims)));
+    all.extend(found.iter().filter_map(|(of, (model, score))| maps(of, model, score, claims)));
     all
 }
 
@@ -67,7 +67,7 @@ pub(super) fn with_error(share: f64, stderr: Option<f64>) -> String {
     }
 }
 
-fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim]) -> Figure {
+fn t1(found: &[(&Behaviour, (&Trained<'_>, &BehaviourScores))], claims: &[Claim]) -> Figure {
     let head = [
         "behaviour",
         "head here",
@@ -82,13 +82,13 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
     ];
     let mut table = vec![head.map(str::to_string).to_vec()];
     let mut said = Vec::new();
-    for (of, (player, score)) in found {
-        let measured = player.last_heads().iter().find(|head| head.id() == score.id());
+    for (of, (model, score)) in found {
+        let measured = model.last_heads().iter().find(|head| head.id() == score.id());
         let (copying, matching) =
             measured.map_or((f64::NAN, f64::NAN), |head| (head.copying, head.prefix_matching));
         table.push(vec![
             of.name.to_string(),
-            format!("{} of {}", score.id(), player.part.label()),
+            format!("{} of {}", score.id(), model.variant.label()),
             number(copying),
             number(matching),
             with_error(score.share, score.share_stderr),
@@ -102,7 +102,7 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
             "{}: head {} of {}, {} of its attention (chance {})",
             capital(of.name),
             score.id(),
-            player.part.label(),
+            model.variant.label(),
             percent(score.share),
             percent(score.chance)
         ));
@@ -113,7 +113,7 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
         drawn: "For each behaviour the head of these models with the largest share of its attention on the right places, chosen among all: expect the largest of many to lie a little high. Chance: attention spread evenly over all earlier positions, and over those of the right kind. \u{201c}\u{b1}\u{201d}: 95 %, over prompts.".to_string(),
         paper: "Three heads of the 40-layer model, all of which match prefixes and copy on random tokens, do these abstract things too.",
         here: format!("{}. {}", said.join("; "), verdicts(claims, &["Q20"])),
-        files: found.iter().flat_map(|(_, (player, _))| files(std::iter::once(*player), PROMPTS)).fold(Vec::new(), |mut all, file| {
+        files: found.iter().flat_map(|(_, (model, _))| files(std::iter::once(*model), PROMPTS)).fold(Vec::new(), |mut all, file| {
             if !all.contains(&file) {
                 all.push(file);
             }
@@ -126,13 +126,13 @@ fn t1(found: &[(&Behaviour, (&Player<'_>, &BehaviourScores))], claims: &[Claim])
 
 fn maps(
     of: &Behaviour,
-    player: &Player<'_>,
+    model: &Trained<'_>,
     score: &BehaviourScores,
     claims: &[Claim],
 ) -> Option<Figure> {
-    let explored = player.run.explored.as_ref()?;
+    let explored = model.run.explored.as_ref()?;
     let prompt = explored.prompts.iter().find(|prompt| prompt.behaviour == of.name)?;
-    let head = score.layer * player.run.spec.model.n_heads + score.head;
+    let head = score.layer * model.run.spec.model.n_heads + score.head;
     let n = prompt.maps.positions;
     let rows = |value: &dyn Fn(usize, usize) -> f64| -> Vec<Vec<f64>> {
         (0..n)
@@ -177,7 +177,7 @@ fn maps(
         drawn: format!(
             "Head {} of the model with {}. {}",
             score.id(),
-            player.part.label(),
+            model.variant.label(),
             of.drawn
         ),
         paper: of.paper,
@@ -190,7 +190,7 @@ fn maps(
             percent(score.chance_among),
             verdicts(claims, &["Q20"])
         ),
-        files: files(std::iter::once(player), PROMPTS),
+        files: files(std::iter::once(model), PROMPTS),
         panels,
         ..Figure::empty()
     })

@@ -3,11 +3,11 @@
 
 use super::{Axis, Figure, LOSSES, Line, Panel, axis, colour, files, line, thinned, verdicts};
 use crate::Claim;
-use crate::cast::{Cast, Player, TWO};
+use crate::experiment::{Experiment, TWO, Trained};
 use crate::text::{number, tokens};
 
 /// C1 to C4.
-pub(super) fn curiosities(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
+pub(super) fn curiosities(lead: &Experiment<'_>, claims: &[Claim]) -> Vec<Figure> {
     vec![c1(lead, claims), c2(lead, claims), c3(lead, claims), c4(lead, claims)]
 }
 
@@ -17,15 +17,15 @@ fn place_axis() -> Axis {
 
 /// A panel for attention-only models and one for those with MLPs, where there are any.
 fn by_family(
-    lead: &Cast<'_>,
+    lead: &Experiment<'_>,
     (x, y): (Axis, Axis),
-    lines: impl Fn(&Player<'_>) -> Option<Line>,
-    said: impl Fn(&Player<'_>) -> Option<String>,
+    lines: impl Fn(&Trained<'_>) -> Option<Line>,
+    said: impl Fn(&Trained<'_>) -> Option<String>,
 ) -> Vec<Panel> {
-    let of = |title: &str, players: Vec<&Player<'_>>| {
+    let of = |title: &str, trained: Vec<&Trained<'_>>| {
         let mut panel = Panel::new(title, x.clone(), y.clone());
-        panel.lines = players.iter().filter_map(|player| lines(player)).collect();
-        let words: Vec<String> = players.iter().filter_map(|player| said(player)).collect();
+        panel.lines = trained.iter().filter_map(|model| lines(model)).collect();
+        let words: Vec<String> = trained.iter().filter_map(|model| said(model)).collect();
         panel.summary = if words.is_empty() {
             format!("{title}: no model is here.")
         } else {
@@ -34,27 +34,27 @@ fn by_family(
         panel
     };
     let mut panels = vec![of("Attention-only", lead.attention_only().collect())];
-    let mlps: Vec<&Player<'_>> = lead.with_mlps().collect();
+    let mlps: Vec<&Trained<'_>> = lead.with_mlps().collect();
     if !mlps.is_empty() {
         panels.push(of("With MLPs", mlps));
     }
     panels
 }
 
-fn dashed(mut line: Line, player: &Player<'_>) -> Line {
-    line.dash = if player.part.smeared { "dash" } else { "solid" };
+fn dashed(mut line: Line, model: &Trained<'_>) -> Line {
+    line.dash = if model.variant.smeared { "dash" } else { "solid" };
     line
 }
 
-fn last_by_index<'a>(player: &Player<'a>) -> &'a [f64] {
-    &player.run.losses[player.run.losses.len() - 1].loss_by_index
+fn last_by_index<'a>(model: &Trained<'a>) -> &'a [f64] {
+    &model.run.losses[model.run.losses.len() - 1].loss_by_index
 }
 
 fn summaries(panels: &[Panel]) -> String {
     panels.iter().map(|panel| panel.summary.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-fn c1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+fn c1(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     // The last places averaged, as one is noisy.
     let end = |by_index: &[f64]| {
         let late = &by_index[by_index.len() - (by_index.len() / 50).max(1)..];
@@ -63,19 +63,19 @@ fn c1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let panels = by_family(
         lead,
         (place_axis(), axis("loss at the end less loss here (nats)")),
-        |player| {
-            let by_index = last_by_index(player);
+        |model| {
+            let by_index = last_by_index(model);
             let end = end(by_index);
             let curve = thinned(by_index).map(|(place, loss)| (place, end - loss));
-            Some(dashed(line(player.part.label(), colour(player.part), curve), player))
+            Some(dashed(line(model.variant.label(), colour(model.variant), curve), model))
         },
-        |player| {
-            let by_index = last_by_index(player);
+        |model| {
+            let by_index = last_by_index(model);
             let early =
                 thinned(by_index).find(|(place, _)| *place >= (by_index.len() / 10) as f64)?;
             Some(format!(
                 "{}: {} nats from a tenth of the context on",
-                player.part.label(),
+                model.variant.label(),
                 number(end(by_index) - early.1)
             ))
         },
@@ -86,34 +86,34 @@ fn c1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "The last snapshot's loss at the end of the context less the loss at each earlier place: what the ICL score would be if its early index were another.".to_string(),
         paper: "The curves of models of all sizes are nearly the same.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q17"])),
-        files: files(lead.players(), LOSSES),
+        files: files(lead.trained(), LOSSES),
         panels,
         ..Figure::empty()
     }
 }
 
-fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+fn c2(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let mut panels = by_family(
         lead,
         (place_axis(), axis("loss (nats a token)")),
-        |player| {
+        |model| {
             Some(dashed(
-                line(player.part.label(), colour(player.part), thinned(last_by_index(player))),
-                player,
+                line(model.variant.label(), colour(model.variant), thinned(last_by_index(model))),
+                model,
             ))
         },
-        |player| {
-            let by_index = last_by_index(player);
+        |model| {
+            let by_index = last_by_index(model);
             let early = by_index[(by_index.len() / 10).min(by_index.len() - 1)];
             Some(format!(
                 "{}: {} nats, {}",
-                player.part.label(),
+                model.variant.label(),
                 number(early),
                 number(by_index[by_index.len() - 1])
             ))
         },
     );
-    if let Some(two) = lead.player(TWO)
+    if let Some(two) = lead.model(TWO)
         && let Ok(window) = two.window()
         && let Some(before) =
             two.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(window.start_tokens))
@@ -132,41 +132,42 @@ fn c2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "Held-out loss of the n-th token of an example at the last snapshot, averaged over neighbouring places; dotted, the 2-layer model as its window starts. The sentence below gives it a tenth into the context and at its end.".to_string(),
         paper: "Before the change the loss stops improving after about 50 tokens; after it, every further token of context keeps helping.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q22"])),
-        files: files(lead.players(), LOSSES),
+        files: files(lead.trained(), LOSSES),
         panels,
         ..Figure::empty()
     }
 }
 
-fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let deepest = |player: &Player<'_>| {
-        let family =
-            lead.players().filter(|other| other.part.mlp == player.part.mlp && !other.part.smeared);
-        family.max_by_key(|other| other.part.n_layers)
+fn c3(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let deepest = |model: &Trained<'_>| {
+        let family = lead
+            .trained()
+            .filter(|other| other.variant.mlp == model.variant.mlp && !other.variant.smeared);
+        family.max_by_key(|other| other.variant.n_layers)
     };
-    let difference = |player: &Player<'_>| -> Option<Vec<f64>> {
-        let deepest = deepest(player)?;
-        let (mine, theirs) = (last_by_index(player), last_by_index(deepest));
-        let comparable = !std::ptr::eq(deepest.run, player.run) && mine.len() == theirs.len();
+    let difference = |model: &Trained<'_>| -> Option<Vec<f64>> {
+        let deepest = deepest(model)?;
+        let (mine, theirs) = (last_by_index(model), last_by_index(deepest));
+        let comparable = !std::ptr::eq(deepest.run, model.run) && mine.len() == theirs.len();
         comparable.then(|| mine.iter().zip(theirs).map(|(a, b)| a - b).collect())
     };
     let panels = by_family(
         lead,
         (place_axis(), axis("loss less the deepest model's (nats)")),
-        |player| {
-            let difference = difference(player)?;
+        |model| {
+            let difference = difference(model)?;
             Some(dashed(
-                line(player.part.label(), colour(player.part), thinned(&difference)),
-                player,
+                line(model.variant.label(), colour(model.variant), thinned(&difference)),
+                model,
             ))
         },
-        |player| {
-            let difference = difference(player)?;
+        |model| {
+            let difference = difference(model)?;
             let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
             let tenth = 10.min(difference.len() - 1);
             Some(format!(
                 "{}: {} nats over the first ten tokens, {} after",
-                player.part.label(),
+                model.variant.label(),
                 number(mean(&difference[..tenth.max(1)])),
                 number(mean(&difference[tenth..]))
             ))
@@ -179,7 +180,7 @@ fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
             .to_string(),
         paper: "Larger models gain most of their advantage within the first ten tokens; at later ones the difference stays.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q18"])),
-        files: files(lead.players(), LOSSES),
+        files: files(lead.trained(), LOSSES),
         panels,
         ..Figure::empty()
     }
@@ -188,14 +189,14 @@ fn c3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
 /// Snapshots on each side of a slope.
 const NEIGHBOURS: usize = 2;
 
-fn c4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let slopes = |player: &Player<'_>| -> Vec<(f64, f64)> {
-        let losses: Vec<_> = player.run.losses.iter().filter(|point| point.tokens > 0).collect();
+fn c4(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let slopes = |model: &Trained<'_>| -> Vec<(f64, f64)> {
+        let losses: Vec<_> = model.run.losses.iter().filter(|point| point.tokens > 0).collect();
         (NEIGHBOURS..losses.len().saturating_sub(NEIGHBOURS))
             .filter_map(|k| {
                 let (from, to) =
                     (losses[k - NEIGHBOURS].tokens as f64, losses[k + NEIGHBOURS].tokens as f64);
-                Some((losses[k].tokens as f64, player.learning_slope(from, to)?))
+                Some((losses[k].tokens as f64, model.learning_slope(from, to)?))
             })
             .collect()
     };
@@ -203,14 +204,14 @@ fn c4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     let mut panels = by_family(
         lead,
         axes,
-        |player| {
-            Some(dashed(line(player.part.label(), colour(player.part), slopes(player)), player))
+        |model| {
+            Some(dashed(line(model.variant.label(), colour(model.variant), slopes(model)), model))
         },
-        |player| {
-            let steepest = slopes(player).into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        |model| {
+            let steepest = slopes(model).into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
             Some(format!(
                 "{}: steepest at {} tokens, {}",
-                player.part.label(),
+                model.variant.label(),
                 tokens(steepest.0),
                 number(steepest.1)
             ))
@@ -227,7 +228,7 @@ fn c4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
                 .to_string(),
         paper: "Before the change small models learn faster, after it large ones: the order turns round.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q19"])),
-        files: files(lead.players(), LOSSES),
+        files: files(lead.trained(), LOSSES),
         panels,
         ..Figure::empty()
     }

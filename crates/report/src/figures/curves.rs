@@ -3,18 +3,18 @@
 use super::{
     Axis, Band, Colours, Heat, Line, Panel, axis, capital, colour, head_colour, line, tokens_axis,
 };
-use crate::cast::Player;
+use crate::experiment::Trained;
 use crate::load::HeadScore;
 use crate::text::{number, rounded, tokens};
 
 /// The in-context learning score on the same tokens.
-pub(crate) fn icl_line(player: &Player<'_>) -> Line {
-    let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.same_token_score));
-    line(player.part.label(), colour(player.part), points)
+pub(crate) fn icl_line(model: &Trained<'_>) -> Line {
+    let points = model.run.icl.iter().map(|point| (point.tokens as f64, point.same_token_score));
+    line(model.variant.label(), colour(model.variant), points)
 }
 
-pub(crate) fn icl_band(player: &Player<'_>) -> Band {
-    let icl = &player.run.icl;
+pub(crate) fn icl_band(model: &Trained<'_>) -> Band {
+    let icl = &model.run.icl;
     let side = |sign: f64| {
         icl.iter()
             .map(|point| {
@@ -26,8 +26,8 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
             .collect()
     };
     Band {
-        colour: colour(player.part),
-        group: player.part.label(),
+        colour: colour(model.variant),
+        group: model.variant.label(),
         x: icl.iter().map(|point| rounded(point.tokens as f64)).collect(),
         low: side(-1.0),
         high: side(1.0),
@@ -35,18 +35,18 @@ pub(crate) fn icl_band(player: &Player<'_>) -> Band {
 }
 
 /// From a little above 0 to a little below the lowest score, at least to the paper's -0.4.
-pub(crate) fn icl_range(players: &[&Player<'_>]) -> [f64; 2] {
+pub(crate) fn icl_range(trained: &[&Trained<'_>]) -> [f64; 2] {
     let scores =
-        || players.iter().flat_map(|player| &player.run.icl).map(|point| point.same_token_score);
+        || trained.iter().flat_map(|model| &model.run.icl).map(|point| point.same_token_score);
     let low = scores().fold(-0.45, f64::min);
     let high = scores().fold(0.0, f64::max);
     let margin = 0.06 * (high - low);
     [rounded(low - margin), rounded(high + margin)]
 }
 
-pub(super) fn icl_summary(player: &Player<'_>) -> String {
-    let last = player.last_icl();
-    let window = match player.window() {
+pub(super) fn icl_summary(model: &Trained<'_>) -> String {
+    let last = model.last_icl();
+    let window = match model.window() {
         Ok(window) => {
             let [start, end] = [window.start_tokens, window.end_tokens].map(|at| tokens(at as f64));
             format!(
@@ -59,24 +59,24 @@ pub(super) fn icl_summary(player: &Player<'_>) -> String {
     };
     format!(
         "{}: the score {window} and ends at {} nats.",
-        capital(&player.part.label()),
+        capital(&model.variant.label()),
         number(last.same_token_score)
     )
 }
 
 /// A line a head over training; nothing for heads that have no such score.
 pub(crate) fn head_lines(
-    player: &Player<'_>,
+    model: &Trained<'_>,
     score: impl Fn(&HeadScore) -> Option<f64>,
 ) -> Vec<Line> {
-    let spec = &player.run.spec;
-    let best = player.best_head();
+    let spec = &model.run.spec;
+    let best = model.best_head();
     (0..spec.model.n_layers * spec.model.n_heads)
-        .filter(|&k| player.run.heads.iter().all(|point| score(&point.rows[k]).is_some()))
+        .filter(|&k| model.run.heads.iter().all(|point| score(&point.rows[k]).is_some()))
         .map(|k| {
             let (layer, head) = (k / spec.model.n_heads, k % spec.model.n_heads);
             // The reader has checked that every point holds every head, in this order.
-            let points = player
+            let points = model
                 .run
                 .heads
                 .iter()
@@ -98,15 +98,15 @@ pub(crate) fn head_lines(
 const TRAINING_POINTS: usize = 300;
 
 /// The training loss, averaged over equal numbers of steps.
-pub(crate) fn training_line(player: &Player<'_>) -> Line {
-    let metrics = &player.run.metrics;
+pub(crate) fn training_line(model: &Trained<'_>) -> Line {
+    let metrics = &model.run.metrics;
     let span = metrics.len().div_ceil(TRAINING_POINTS);
     let points = metrics.chunks(span).map(|chunk| {
         let loss = chunk.iter().map(|point| point.loss).sum::<f64>() / chunk.len() as f64;
         (chunk[chunk.len() / 2].tokens as f64, loss)
     });
-    let name = format!("{}, training batches", player.part.label());
-    let mut line = line(name, colour(player.part), points);
+    let name = format!("{}, training batches", model.variant.label());
+    let mut line = line(name, colour(model.variant), points);
     (line.width, line.opacity) = (1.0, 0.45);
     line
 }
@@ -157,13 +157,13 @@ pub(crate) fn bins(n: usize, an_octave: f64) -> Vec<(usize, usize)> {
 }
 
 /// The slopes of the loss by index of every snapshot.
-pub(crate) fn derivative_panel(player: &Player<'_>) -> Panel {
+pub(crate) fn derivative_panel(model: &Trained<'_>) -> Panel {
     let mut panel = Panel::new(
-        player.part.label(),
+        model.variant.label(),
         tokens_axis(),
         Axis { log: true, ..axis("place in the context") },
     );
-    let losses = &player.run.losses;
+    let losses = &model.run.losses;
     let slopes: Vec<Vec<(f64, f64)>> =
         losses.iter().map(|point| half_octave_slopes(&point.loss_by_index)).collect();
     let Some(last) = slopes.last().filter(|last| !last.is_empty()) else {

@@ -6,30 +6,30 @@ use super::{
     verdicts, window_of,
 };
 use crate::Claim;
-use crate::cast::{Cast, ONE, Player, TWO};
+use crate::experiment::{Experiment, ONE, TWO, Trained};
 use crate::text::number;
 
 const COPIES: &str = "copies.jsonl";
 
 /// The loss of tokens that an earlier copy foretells, and of the others.
-pub(super) fn copies(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let players: Vec<&Player<'_>> =
-        [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
+pub(super) fn copies(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let trained: Vec<&Trained<'_>> =
+        [ONE, TWO].into_iter().filter_map(|part| lead.model(part)).collect();
     let panel = |title: &str, which: usize| {
         let mut panel = Panel::new(title, tokens_axis(), axis("loss (nats a token)"));
         panel.window = window_of(lead);
-        for player in &players {
+        for model in &trained {
             let at = |tokens: u64| {
-                player.copy_losses_near(tokens).map(|losses| (tokens as f64, losses[which]))
+                model.copy_losses_near(tokens).map(|losses| (tokens as f64, losses[which]))
             };
-            let points = player.run.copies.iter().filter_map(|point| at(point.tokens));
-            panel.lines.push(line(player.part.label(), colour(player.part), points));
+            let points = model.run.copies.iter().filter_map(|point| at(point.tokens));
+            panel.lines.push(line(model.variant.label(), colour(model.variant), points));
         }
-        let ends: Vec<String> = players
+        let ends: Vec<String> = trained
             .iter()
-            .filter_map(|player| {
-                let end = player.copy_losses_near(player.run.measured_tokens())?[which];
-                Some(format!("{} ends with {}", player.part.label(), number(end)))
+            .filter_map(|model| {
+                let end = model.copy_losses_near(model.run.measured_tokens())?[which];
+                Some(format!("{} ends with {}", model.variant.label(), number(end)))
             })
             .collect();
         panel.summary = format!("{title}: {}.", ends.join(", "));
@@ -43,15 +43,15 @@ pub(super) fn copies(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "Held-out loss of the tokens that stood, earlier in the same window, after a copy of the token before them ([A][B] .. [A] -> [B]), and of all other tokens. Shaded: the window of the 2-layer model.".to_string(),
         paper: "Shown on single texts (F8, F9): what repeats gets cheaper.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["L1"])),
-        files: files(players.iter().copied(), COPIES),
+        files: files(trained.iter().copied(), COPIES),
         panels,
         ..Figure::empty()
     }
 }
 
 /// The parts of the circuit over training, each as a share of its end.
-pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let two = lead.player(TWO)?;
+pub(super) fn progress(lead: &Experiment<'_>, claims: &[Claim]) -> Option<Figure> {
+    let two = lead.model(TWO)?;
     let best = two.best_head();
     let mut panel = Panel::new("2 layers", tokens_axis(), axis("share of the end"));
     panel.window = window_of(lead);
@@ -118,22 +118,22 @@ pub(super) fn progress(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
 }
 
 /// The negative controls beside the model of the real text; nothing if none is there.
-pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
-    let players: Vec<&Player<'_>> = lead
+pub(super) fn controls(lead: &Experiment<'_>, claims: &[Claim]) -> Option<Figure> {
+    let trained: Vec<&Trained<'_>> = lead
         .everybody()
-        .filter(|player| player.part == TWO || player.part.control.is_some())
+        .filter(|model| model.variant == TWO || model.variant.control.is_some())
         .collect();
-    if players.iter().all(|player| player.part.control.is_none()) {
+    if trained.iter().all(|model| model.variant.control.is_none()) {
         return None;
     }
-    let [icl, mut matching] = beside(lead, &players);
-    let highest: Vec<String> = players
+    let [icl, mut matching] = beside(lead, &trained);
+    let highest: Vec<String> = trained
         .iter()
-        .map(|player| {
+        .map(|model| {
             format!(
                 "{} {}",
-                player.part.label(),
-                number(player.max_prefix_matching().prefix_matching)
+                model.variant.label(),
+                number(model.max_prefix_matching().prefix_matching)
             )
         })
         .collect();
@@ -144,7 +144,7 @@ pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
         drawn: "The 2-layer model on the text, and on two of its shadows: each document's tokens shuffled (no order, the same tokens), and windows made of pieces of 12 to 16 tokens from all over the text (order within a piece, and nothing that repeats beyond chance). Each is measured on held-out text of its own kind. First the same-token score, then the highest prefix matching of any head.".to_string(),
         paper: "Not done.",
         here: format!("{} {} {}", icl.summary, matching.summary, verdicts(claims, &["N1", "N2"])),
-        files: files(players.iter().copied(), ICL),
+        files: files(trained.iter().copied(), ICL),
         panels: vec![icl, matching],
         ..Figure::empty()
     })
@@ -152,21 +152,21 @@ pub(super) fn controls(lead: &Cast<'_>, claims: &[Claim]) -> Option<Figure> {
 
 /// The paper's own score, on other tokens late than early: what the same-token score is to be held
 /// beside.
-pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
+pub(super) fn paper_score(lead: &Experiment<'_>, others: &[Experiment<'_>]) -> Panel {
     let mut panel =
         Panel::new("The paper's score, on other tokens", tokens_axis(), axis("ICL score (nats)"));
     panel.window = window_of(lead);
     let mut ends = Vec::new();
-    for player in lead.vanilla() {
-        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
-        panel.lines.push(line(player.part.label(), colour(player.part), points));
-        ends.push(format!("{} {}", player.part.label(), number(player.last_icl().icl_score)));
+    for model in lead.vanilla() {
+        let points = model.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
+        panel.lines.push(line(model.variant.label(), colour(model.variant), points));
+        ends.push(format!("{} {}", model.variant.label(), number(model.last_icl().icl_score)));
     }
-    for player in others.iter().flat_map(Cast::vanilla) {
-        let points = player.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
+    for model in others.iter().flat_map(Experiment::vanilla) {
+        let points = model.run.icl.iter().map(|point| (point.tokens as f64, point.icl_score));
         let mut further = line(
-            format!("{}, seed {}", player.part.label(), player.run.spec.seed),
-            colour(player.part),
+            format!("{}, seed {}", model.variant.label(), model.run.spec.seed),
+            colour(model.variant),
             points,
         );
         (further.width, further.opacity, further.legend) = (1.0, 0.6, false);
@@ -179,22 +179,26 @@ pub(super) fn paper_score(lead: &Cast<'_>, others: &[Cast<'_>]) -> Panel {
 
 /// The score for every choice of the early index, at the end: how much 450 tokens more are worth to
 /// a token that has so many.
-pub(super) fn sensitivity(lead: &Cast<'_>) -> Panel {
+pub(super) fn sensitivity(lead: &Experiment<'_>) -> Panel {
     let mut panel = Panel::new(
         "At the end, by how much context the token has anyway",
         super::Axis { log: true, ..axis("tokens of context in the fresh window") },
         axis("same-token score (nats)"),
     );
     let mut said = Vec::new();
-    for player in lead.vanilla() {
-        let by_index = &player.last_icl().same_token_by_index;
-        panel.lines.push(line(player.part.label(), colour(player.part), super::thinned(by_index)));
+    for model in lead.vanilla() {
+        let by_index = &model.last_icl().same_token_by_index;
+        panel.lines.push(line(
+            model.variant.label(),
+            colour(model.variant),
+            super::thinned(by_index),
+        ));
         let mean = |range: std::ops::Range<usize>| {
             let of = by_index.get(range)?;
             Some(of.iter().sum::<f64>() / of.len() as f64)
         };
         if let (Some(early), Some(late)) = (mean(9..20), mean(45..56)) {
-            said.push(format!("{} {} and {}", player.part.label(), number(early), number(late)));
+            said.push(format!("{} {} and {}", model.variant.label(), number(early), number(late)));
         }
     }
     panel.summary = match said.as_slice() {

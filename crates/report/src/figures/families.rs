@@ -2,23 +2,23 @@
 
 use super::{Axis, Figure, HEADS, Line, Panel, axis, capital, colour, files, verdicts};
 use crate::Claim;
-use crate::cast::{Cast, Part, Player};
+use crate::experiment::{Experiment, Trained, Variant};
 use crate::load::HeadScore;
 use crate::text::{number, rounded};
 
 /// A1 to A4.
-pub(super) fn families(lead: &Cast<'_>, claims: &[Claim]) -> Vec<Figure> {
+pub(super) fn families(lead: &Experiment<'_>, claims: &[Claim]) -> Vec<Figure> {
     vec![a1(lead, claims), a2(lead, claims), a3(lead, claims), a4(lead, claims)]
 }
 
-fn scatter(player: &Player<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> Line {
+fn scatter(model: &Trained<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> Line {
     let (x, y) =
-        player.last_heads().iter().filter_map(of).map(|(x, y)| (rounded(x), rounded(y))).unzip();
-    let name = player.part.label();
+        model.last_heads().iter().filter_map(of).map(|(x, y)| (rounded(x), rounded(y))).unzip();
+    let name = model.variant.label();
     Line {
         group: name.clone(),
         name,
-        colour: colour(player.part),
+        colour: colour(model.variant),
         dash: "solid",
         width: 1.0,
         opacity: 0.85,
@@ -32,14 +32,14 @@ fn scatter(player: &Player<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -
 fn panel<'c, 'a: 'c>(
     title: String,
     (x, y): (Axis, Axis),
-    models: impl Iterator<Item = &'c Player<'a>>,
-    of: impl Fn(&HeadScore, Part) -> Option<(f64, f64)>,
+    models: impl Iterator<Item = &'c Trained<'a>>,
+    of: impl Fn(&HeadScore, Variant) -> Option<(f64, f64)>,
 ) -> Panel {
     let mut panel = Panel::new(title, x, y);
-    let models: Vec<&Player<'_>> = models.collect();
+    let models: Vec<&Trained<'_>> = models.collect();
     panel.lines = models
         .iter()
-        .map(|player| scatter(player, |head| of(head, player.part)))
+        .map(|model| scatter(model, |head| of(head, model.variant)))
         .filter(|line| !line.x.is_empty())
         .collect();
     let heads: usize = panel.lines.iter().map(|line| line.x.len()).sum();
@@ -61,14 +61,14 @@ pub(super) fn unit(title: &'static str, low: f64) -> Axis {
 }
 
 /// The layer of each model's best head, in words.
-fn best_places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> String {
+fn best_places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Trained<'a>>) -> String {
     let each: Vec<String> = models
-        .filter(|player| player.has_induction_head())
-        .map(|player| {
-            let best = player.best_head();
+        .filter(|model| model.has_induction_head())
+        .map(|model| {
+            let best = model.best_head();
             format!(
                 "{} in layer {} ({})",
-                player.part.label(),
+                model.variant.label(),
                 best.layer,
                 number(best.prefix_matching)
             )
@@ -77,8 +77,8 @@ fn best_places<'c, 'a: 'c>(models: impl Iterator<Item = &'c Player<'a>>) -> Stri
     if each.is_empty() { "no head above the limit".to_string() } else { each.join(", ") }
 }
 
-fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let place = |head: &HeadScore, part: Part| {
+fn a1(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let place = |head: &HeadScore, part: Variant| {
         Some(((head.layer + 1) as f64 / part.n_layers as f64, head.prefix_matching))
     };
     let axes = || (unit("place of the layer (1: last)", 0.0), unit("prefix-matching score", 0.0));
@@ -89,11 +89,13 @@ fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         here += &format!(" With MLPs: {}.", best_places(lead.with_mlps()));
     }
     for other in &lead.elsewhere {
-        panels.push(panel(format!("on {}", other.text), axes(), other.players(), place));
-        here += &format!(" On {}: {}.", other.text, best_places(other.players()));
+        panels.push(panel(format!("on {}", other.text), axes(), other.trained(), place));
+        here += &format!(" On {}: {}.", other.text, best_places(other.trained()));
     }
-    let runs =
-        lead.vanilla().chain(lead.with_mlps()).chain(lead.elsewhere.iter().flat_map(Cast::players));
+    let runs = lead
+        .vanilla()
+        .chain(lead.with_mlps())
+        .chain(lead.elsewhere.iter().flat_map(Experiment::trained));
     Figure {
         id: "A1",
         title: "Where induction heads form",
@@ -106,8 +108,8 @@ fn a1(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-fn a2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let scores = |head: &HeadScore, _: Part| Some((head.prefix_matching, head.copying));
+fn a2(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let scores = |head: &HeadScore, _: Variant| Some((head.prefix_matching, head.copying));
     let axes = || (unit("prefix-matching score", 0.0), unit("copying score", -1.0));
     let mut panels =
         vec![panel("attention-only".to_string(), axes(), lead.attention_only(), scores)];
@@ -121,13 +123,13 @@ fn a2(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "Each point is a head at the end of training.".to_string(),
         paper: "Heads that match prefixes mostly copy; models above 16 layers have some that match and do the opposite of copying.",
         here: format!("{} {}", said.join(" "), verdicts(claims, &["Q15"])),
-        files: files(lead.players(), HEADS),
+        files: files(lead.trained(), HEADS),
         panels,
         ..Figure::empty()
     }
 }
 
-fn a3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+fn a3(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let axes = (unit("copying score", -1.0), unit("OV eigenvalue ratio", -1.0));
     let panel = panel("attention-only".to_string(), axes, lead.attention_only(), |head, _| {
         Some((head.copying, head.ov_copying))
@@ -144,7 +146,7 @@ fn a3(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-fn a4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+fn a4(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let axes = (unit("prefix-matching score", 0.0), axis("trace of the QK circuit"));
     let panel = panel(
         "attention-only, after the first layer".to_string(),

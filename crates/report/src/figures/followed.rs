@@ -4,29 +4,29 @@
 use induction_records::TextRow;
 
 use super::{ColouredText, Figure, Panel, axis, colour, files, line, tokens_axis};
-use crate::cast::{Cast, Player, TWO};
+use crate::experiment::{Experiment, TWO, Trained};
 use crate::load::Explored;
 use crate::text::{number, rounded, tokens};
 
 const TEXT: &str = "text.jsonl";
 
 /// F8 and F9, of the 2-layer model; nothing if its text was not followed.
-pub(super) fn followed(lead: &Cast<'_>) -> Vec<Figure> {
-    let Some(player) = lead.player(TWO) else { return Vec::new() };
-    let Some(explored) = player.run.explored.as_ref() else { return Vec::new() };
-    let Some((before, after)) = ends(player, explored) else { return Vec::new() };
+pub(super) fn followed(lead: &Experiment<'_>) -> Vec<Figure> {
+    let Some(model) = lead.model(TWO) else { return Vec::new() };
+    let Some(explored) = model.run.explored.as_ref() else { return Vec::new() };
+    let Some((before, after)) = ends(model, explored) else { return Vec::new() };
     let change: Vec<f64> =
         before.losses.iter().zip(&after.losses).map(|(a, b)| rounded(b - a)).collect();
     vec![
-        f8(player, explored, before, after, change.clone()),
-        f9(player, explored, before, after, &change),
+        f8(model, explored, before, after, change.clone()),
+        f9(model, explored, before, after, &change),
     ]
 }
 
 /// The snapshots A and B: the window's ends, or without one the first quarter's end and the last.
-fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextRow, &'a TextRow)> {
+fn ends<'a>(model: &Trained<'_>, explored: &'a Explored) -> Option<(&'a TextRow, &'a TextRow)> {
     let last = explored.losses.last()?;
-    let (from, to) = match player.window() {
+    let (from, to) = match model.window() {
         Ok(window) => (window.start_tokens, window.end_tokens),
         Err(_) => (last.tokens / 4, last.tokens),
     };
@@ -35,17 +35,18 @@ fn ends<'a>(player: &Player<'_>, explored: &'a Explored) -> Option<(&'a TextRow,
 }
 
 fn f8(
-    player: &Player<'_>,
+    model: &Trained<'_>,
     explored: &Explored,
     before: &TextRow,
     after: &TextRow,
     change: Vec<f64>,
 ) -> Figure {
     let mut panels = Vec::new();
-    if let Some((at, path)) = player.path() {
+    if let Some((at, path)) = model.path() {
         let mut panel = Panel::new("Where A and B lie", axis("PC1 (nats)"), axis("PC2 (nats)"));
         let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
-        let mut whole = line(player.part.label(), colour(player.part), (0..at.len()).map(place));
+        let mut whole =
+            line(model.variant.label(), colour(model.variant), (0..at.len()).map(place));
         (whole.width, whole.legend) = (1.5, false);
         panel.lines.push(whole);
         for (name, point, pair) in
@@ -83,7 +84,7 @@ fn f8(
             worse,
             number(mean)
         ),
-        files: files(std::iter::once(player), TEXT),
+        files: files(std::iter::once(model), TEXT),
         panels,
         text: Some(ColouredText {
             tokens: explored.tokens.clone(),
@@ -96,14 +97,14 @@ fn f8(
 }
 
 fn f9(
-    player: &Player<'_>,
+    model: &Trained<'_>,
     explored: &Explored,
     before: &TextRow,
     after: &TextRow,
     change: &[f64],
 ) -> Figure {
     let mut panel = Panel::new("Loss of two tokens", tokens_axis(), axis("loss (nats)"));
-    panel.window = super::own_window(player);
+    panel.window = super::own_window(model);
     let extreme = |better: fn(f64, f64) -> bool| {
         let mut best = 0;
         for (k, value) in change.iter().enumerate() {
@@ -139,7 +140,7 @@ fn f9(
         drawn: "Of the text above, the token whose loss falls most from A to B and the one whose loss rises most; dashed, the mean of all its tokens.".to_string(),
         paper: "A token inside a repeated string falls from about 10 to 2 nats at the change; one that breaks a repetition rises from about 10 to 12.",
         here: panel.summary.clone(),
-        files: files(std::iter::once(player), TEXT),
+        files: files(std::iter::once(model), TEXT),
         panels: vec![panel],
         ..Figure::empty()
     }

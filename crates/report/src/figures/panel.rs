@@ -4,8 +4,8 @@
 use induction_records::Control;
 use serde::Serialize;
 
-use crate::cast::Clamped;
-use crate::cast::Part;
+use crate::experiment::Clamped;
+use crate::experiment::Variant;
 use crate::text::rounded;
 
 /// A figure of the page.
@@ -169,7 +169,7 @@ pub(crate) fn tokens_axis() -> Axis {
 }
 
 /// Okabe and Ito's colours, brightened for a dark page where that is needed.
-pub(crate) fn colour(part: Part) -> [String; 2] {
+pub(crate) fn colour(part: Variant) -> [String; 2] {
     if let Some(clamp) = part.clamp {
         let pair = match clamp {
             Clamped::PreviousToken => ["#d6489a", "#ff86c8"],

@@ -6,28 +6,29 @@ use super::{
     own_window, tokens_axis, training_line, verdicts, window_of,
 };
 use crate::Claim;
-use crate::cast::{Cast, ONE, ONE_SMEARED, Part, Player, TWO, TWO_SMEARED};
+use crate::experiment::{Experiment, ONE, ONE_SMEARED, TWO, TWO_SMEARED, Trained, Variant};
 use crate::text::{number, percent, tokens};
 
 /// The two curves that the paper is about: in-context learning, and the heads of the 2-layer model.
-pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
+pub(crate) fn brief(experiments: &[Experiment<'_>]) -> Figure {
     let figure = Figure { id: "brief", ..Figure::empty() };
-    let Some((lead, two)) = casts.first().and_then(|lead| Some((lead, lead.player(TWO)?))) else {
+    let Some((lead, two)) = experiments.first().and_then(|lead| Some((lead, lead.model(TWO)?)))
+    else {
         return figure;
     };
-    let players: Vec<&Player<'_>> =
-        [ONE, TWO].into_iter().filter_map(|part| lead.player(part)).collect();
+    let trained: Vec<&Trained<'_>> =
+        [ONE, TWO].into_iter().filter_map(|part| lead.model(part)).collect();
     let mut icl = Panel::new("In-context learning", tokens_axis(), axis("same-token score (nats)"));
     let mut heads =
         Panel::new("Heads of the 2-layer model", tokens_axis(), axis("prefix-matching score"));
     (icl.window, heads.window) = (window_of(lead), window_of(lead));
-    for player in &players {
-        icl.bands.push(icl_band(player));
-        icl.lines.push(icl_line(player));
+    for model in &trained {
+        icl.bands.push(icl_band(model));
+        icl.lines.push(icl_line(model));
     }
-    icl.lines.extend(further_seeds(&casts[1..], |part| [ONE, TWO].contains(&part)));
-    icl.y.range = Some(icl_range(&players));
-    icl.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+    icl.lines.extend(further_seeds(&experiments[1..], |part| [ONE, TWO].contains(&part)));
+    icl.y.range = Some(icl_range(&trained));
+    icl.summary = trained.iter().map(|model| icl_summary(model)).collect::<Vec<_>>().join(" ");
     heads.lines = head_lines(two, |head| Some(head.prefix_matching));
     heads.y.range = Some([0.0, 1.0]);
     let best = two.best_head();
@@ -46,51 +47,51 @@ pub(crate) fn brief(casts: &[Cast<'_>]) -> Figure {
             best.id()
         ),
     };
-    let seeds = if casts.len() > 1 { " Thin lines are further seeds." } else { "" };
+    let seeds = if experiments.len() > 1 { " Thin lines are further seeds." } else { "" };
     Figure { drawn: drawn + seeds, panels: vec![icl, heads], ..figure }
 }
 
 /// Thin lines: the score of the same models with other seeds.
-fn further_seeds(casts: &[Cast<'_>], of: impl Fn(Part) -> bool) -> Vec<Line> {
-    let models =
-        casts.iter().flat_map(|cast| cast.vanilla().map(move |player| (cast.seed, player)));
-    let thin = |(seed, player): (u64, &Player<'_>)| {
-        let line = icl_line(player);
-        let name = format!("{}, seed {seed}", player.part.label());
+fn further_seeds(experiments: &[Experiment<'_>], of: impl Fn(Variant) -> bool) -> Vec<Line> {
+    let models = experiments
+        .iter()
+        .flat_map(|experiment| experiment.vanilla().map(move |model| (experiment.seed, model)));
+    let thin = |(seed, model): (u64, &Trained<'_>)| {
+        let line = icl_line(model);
+        let name = format!("{}, seed {seed}", model.variant.label());
         Line { name, width: 1.0, opacity: 0.6, legend: false, ..line }
     };
-    models.filter(|(_, player)| of(player.part)).map(thin).collect()
+    models.filter(|(_, model)| of(model.variant)).map(thin).collect()
 }
 
-pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figure {
-    let players: Vec<&Player<'_>> = lead.vanilla().collect();
+pub(super) fn f3(lead: &Experiment<'_>, others: &[Experiment<'_>], claims: &[Claim]) -> Figure {
+    let trained: Vec<&Trained<'_>> = lead.vanilla().collect();
     let mut panel = Panel::new(
         "Score of vanilla models, same tokens",
         tokens_axis(),
         axis("same-token score (nats)"),
     );
     panel.window = window_of(lead);
-    for player in &players {
-        panel.bands.push(icl_band(player));
-        panel.lines.push(icl_line(player));
+    for model in &trained {
+        panel.bands.push(icl_band(model));
+        panel.lines.push(icl_line(model));
     }
     panel.lines.extend(further_seeds(others, |_| true));
-    panel.y.range = Some(icl_range(&players));
-    panel.summary = players.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
-    let further = |title: String, models: Vec<&Player<'_>>| {
+    panel.y.range = Some(icl_range(&trained));
+    panel.summary = trained.iter().map(|model| icl_summary(model)).collect::<Vec<_>>().join(" ");
+    let further = |title: String, models: Vec<&Trained<'_>>| {
         let mut panel = Panel::new(title, tokens_axis(), axis("same-token score (nats)"));
-        for player in &models {
-            panel.bands.push(icl_band(player));
-            panel.lines.push(icl_line(player));
+        for model in &models {
+            panel.bands.push(icl_band(model));
+            panel.lines.push(icl_line(model));
         }
         panel.y.range = Some(icl_range(&models));
-        panel.summary =
-            models.iter().map(|player| icl_summary(player)).collect::<Vec<_>>().join(" ");
+        panel.summary = models.iter().map(|model| icl_summary(model)).collect::<Vec<_>>().join(" ");
         panel
     };
     let mut panels =
         vec![panel, super::evidence::paper_score(lead, others), super::evidence::sensitivity(lead)];
-    let mlps: Vec<&Player<'_>> = lead.with_mlps().collect();
+    let mlps: Vec<&Trained<'_>> = lead.with_mlps().collect();
     if !mlps.is_empty() {
         panels.push(further("Score of models with MLPs, same tokens".to_string(), mlps));
     }
@@ -118,10 +119,10 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
             verdicts(claims, &["Q1", "Q2", "Q3", "Q4", "Q17", "Q21"])
         ),
         files: files(
-            lead.players()
-                .filter(|player| !player.part.smeared)
-                .chain(others.iter().flat_map(Cast::vanilla))
-                .chain(lead.elsewhere.iter().flat_map(Cast::players)),
+            lead.trained()
+                .filter(|model| !model.variant.smeared)
+                .chain(others.iter().flat_map(Experiment::vanilla))
+                .chain(lead.elsewhere.iter().flat_map(Experiment::trained)),
             ICL,
         ),
         panels,
@@ -130,12 +131,12 @@ pub(super) fn f3(lead: &Cast<'_>, others: &[Cast<'_>], claims: &[Claim]) -> Figu
 }
 
 /// d loss / d ln index over training (paper.md, 2: derivative map).
-pub(super) fn f4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+pub(super) fn f4(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let panels: Vec<Panel> = lead
         .vanilla()
-        .map(|player| {
-            let mut panel = derivative_panel(player);
-            panel.window = window_of(lead).filter(|_| player.part == TWO);
+        .map(|model| {
+            let mut panel = derivative_panel(model);
+            panel.window = window_of(lead).filter(|_| model.variant == TWO);
             panel
         })
         .collect();
@@ -152,17 +153,17 @@ pub(super) fn f4(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-pub(super) fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
-    let panel = |part: Part| {
+pub(super) fn f5(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
+    let panel = |part: Variant| {
         let mut panel = Panel::new(part.label(), tokens_axis(), axis("prefix-matching score"));
         panel.y.range = Some([0.0, 1.0]);
-        let Some(player) = lead.player(part) else {
+        let Some(model) = lead.model(part) else {
             panel.summary = absent(part);
             return panel;
         };
         panel.window = window_of(lead).filter(|_| part == TWO);
-        panel.lines = head_lines(player, |head| Some(head.prefix_matching));
-        let best = player.best_head();
+        panel.lines = head_lines(model, |head| Some(head.prefix_matching));
+        let best = model.best_head();
         let name = format!("{}.{}", best.layer, best.head);
         panel.summary = format!(
             "{}: head {name} ends highest, at {}.",
@@ -171,10 +172,10 @@ pub(super) fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         );
         panel
     };
-    let parts: Vec<Part> = [ONE, TWO]
+    let parts: Vec<Variant> = [ONE, TWO]
         .into_iter()
-        .chain(lead.vanilla().map(|player| player.part).filter(|part| part.n_layers > 2))
-        .chain(lead.with_mlps().map(|player| player.part))
+        .chain(lead.vanilla().map(|model| model.variant).filter(|part| part.n_layers > 2))
+        .chain(lead.with_mlps().map(|model| model.variant))
         .collect();
     let panels: Vec<Panel> = parts.into_iter().map(panel).collect();
     let summary: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
@@ -190,25 +191,25 @@ pub(super) fn f5(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-pub(super) fn f6(lead: &Cast<'_>) -> Figure {
-    let players: Vec<&Player<'_>> = lead.vanilla().collect();
+pub(super) fn f6(lead: &Experiment<'_>) -> Figure {
+    let trained: Vec<&Trained<'_>> = lead.vanilla().collect();
     let mut panel =
         Panel::new("Loss of vanilla models", tokens_axis(), axis("loss (nats a token)"));
     panel.window = window_of(lead);
-    for player in &players {
-        panel.lines.push(training_line(player));
+    for model in &trained {
+        panel.lines.push(training_line(model));
     }
-    for player in &players {
-        let points = player.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
-        panel.lines.push(line(player.part.label(), colour(player.part), points));
+    for model in &trained {
+        let points = model.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
+        panel.lines.push(line(model.variant.label(), colour(model.variant), points));
     }
-    let ends: Vec<String> = players
+    let ends: Vec<String> = trained
         .iter()
-        .map(|player| {
-            let losses = &player.run.losses;
+        .map(|model| {
+            let losses = &model.run.losses;
             format!(
                 "{}: {} nats a token at the end",
-                player.part.label(),
+                model.variant.label(),
                 number(losses[losses.len() - 1].loss)
             )
         })
@@ -224,22 +225,22 @@ pub(super) fn f6(lead: &Cast<'_>) -> Figure {
         drawn: "Held-out loss, the mean over all tokens of the context; faint, the loss of the training batches, averaged over short spans. 1 layer is laid over 2 layers.".to_string(),
         paper: "The models with two layers and more bend away from the 1-layer curve at the phase change: a small bump, the only place where the loss is not convex.",
         here: format!("{}{}", panel.summary, gap_sentence(lead)),
-        files: files(players.iter().copied(), LOSSES),
+        files: files(trained.iter().copied(), LOSSES),
         panels: vec![panel],
         ..Figure::empty()
     }
 }
 
 /// How far 1 and 2 layers are apart before and after the window.
-fn gap_sentence(lead: &Cast<'_>) -> String {
-    let (Some(one), Some(two)) = (lead.player(ONE), lead.player(TWO)) else {
+fn gap_sentence(lead: &Experiment<'_>) -> String {
+    let (Some(one), Some(two)) = (lead.model(ONE), lead.model(TWO)) else {
         return String::new();
     };
     let Ok(window) = two.window() else {
         return String::new();
     };
-    let loss = |player: &Player<'_>, at: u64| {
-        let near = player.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(at));
+    let loss = |model: &Trained<'_>, at: u64| {
+        let near = model.run.losses.iter().min_by_key(|point| point.tokens.abs_diff(at));
         near.map_or(0.0, |point| point.loss)
     };
     let gap = |at: u64| number(loss(one, at) - loss(two, at));
@@ -247,25 +248,25 @@ fn gap_sentence(lead: &Cast<'_>) -> String {
     format!(" 2 layers lead by {start} nats at the window's start and by {end} at its end.")
 }
 
-pub(super) fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+pub(super) fn f7(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let mut panel = Panel::new("Paths of vanilla models", axis("PC1 (nats)"), axis("PC2 (nats)"));
-    let window = lead.player(TWO).and_then(|two| two.window().ok());
-    for player in lead.vanilla() {
-        let Some((tokens, path)) = player.path() else { continue };
+    let window = lead.model(TWO).and_then(|two| two.window().ok());
+    for model in lead.vanilla() {
+        let Some((tokens, path)) = model.path() else { continue };
         let place = |k: usize| (path[[k, 0]], path[[k, 1]]);
         let mut whole =
-            line(player.part.label(), colour(player.part), (0..tokens.len()).map(place));
+            line(model.variant.label(), colour(model.variant), (0..tokens.len()).map(place));
         whole.width = 1.5;
         panel.lines.push(whole);
         if let Some(window) = window {
             let inside = (0..tokens.len())
                 .filter(|&k| (window.start_tokens..=window.end_tokens).contains(&tokens[k]));
             let mut inside = line(
-                format!("{}, in the window", player.part.label()),
-                colour(player.part),
+                format!("{}, in the window", model.variant.label()),
+                colour(model.variant),
                 inside.map(place),
             );
-            (inside.width, inside.group) = (5.0, format!("{} window", player.part.label()));
+            (inside.width, inside.group) = (5.0, format!("{} window", model.variant.label()));
             panel.lines.push(inside);
         }
     }
@@ -288,12 +289,12 @@ pub(super) fn f7(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
     }
 }
 
-pub(super) fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
+pub(super) fn f10(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
     let parts = [ONE, ONE_SMEARED, TWO, TWO_SMEARED];
-    let players: Vec<&Player<'_>> = parts.iter().filter_map(|&part| lead.player(part)).collect();
-    let range = icl_range(&players);
-    let last = players.iter().map(|player| player.run.measured_tokens() as f64).fold(0.0, f64::max);
-    let panel = |part: Part| {
+    let trained: Vec<&Trained<'_>> = parts.iter().filter_map(|&part| lead.model(part)).collect();
+    let range = icl_range(&trained);
+    let last = trained.iter().map(|model| model.run.measured_tokens() as f64).fold(0.0, f64::max);
+    let panel = |part: Variant| {
         let variant = if part.smeared { "" } else { ", vanilla" };
         let mut panel = Panel::new(
             format!("{}{variant}", part.label()),
@@ -302,14 +303,14 @@ pub(super) fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         );
         panel.y.range = Some(range);
         panel.x.range = Some([0.0, last]);
-        let Some(player) = lead.player(part) else {
+        let Some(model) = lead.model(part) else {
             panel.summary = absent(part);
             return panel;
         };
-        panel.window = own_window(player);
-        panel.bands.push(icl_band(player));
-        panel.lines.push(icl_line(player));
-        panel.summary = icl_summary(player);
+        panel.window = own_window(model);
+        panel.bands.push(icl_band(model));
+        panel.lines.push(icl_line(model));
+        panel.summary = icl_summary(model);
         panel
     };
     let panels = parts.map(panel);
@@ -320,7 +321,7 @@ pub(super) fn f10(lead: &Cast<'_>, claims: &[Claim]) -> Figure {
         drawn: "The ICL score with 95 % interval, by depth and by whether each key is mixed with its predecessor, which hands a head what it otherwise needs a second layer for. Shaded: each model's own window, where it has one; a window at the very start is the first learning, not a later change.".to_string(),
         paper: "With smeared keys the 1-layer model goes through the change too, and the 2-layer model earlier than without.",
         here: format!("{} {}", summary.join(" "), verdicts(claims, &["Q9"])),
-        files: files(players.iter().copied(), ICL),
+        files: files(trained.iter().copied(), ICL),
         panels: panels.into(),
         ..Figure::empty()
     }

@@ -32,7 +32,7 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
     );
     for (side, name) in sides.iter().zip(&names) {
         let _ = writeln!(out, "<h3>{name}</h3>");
-        models_table(&mut out, &side.casts);
+        models_table(&mut out, &side.experiments);
     }
     out.push_str("</section>\n");
     out.push_str(NO_SCRIPT);
@@ -66,7 +66,7 @@ fn claims(out: &mut String, sides: &[Side<'_>], names: &[String]) {
         let class = if differ(sides, k) { " class=\"differs\"" } else { "" };
         let _ = write!(
             out,
-            "<tr id=\"{id}\"{class}><th scope=\"row\"><span class=\"id\">{id}</span> {}</th><td data-label=\"Paper\"><span>{}</span></td>",
+            "<tr id=\"claim-{id}\"{class}><th scope=\"row\"><span class=\"id\">{id}</span> {}</th><td data-label=\"Paper\"><span>{}</span></td>",
             html(claim.title),
             html(claim.paper),
             id = html(claim.id)

@@ -1,6 +1,6 @@
 //! A run with what the claims and figures derive from it.
 //!
-//! What is read off a run can be read off a bootstrap resample of it as well ([`Player::drawn`]):
+//! What is read off a run can be read off a bootstrap resample of it as well ([`Trained::drawn`]):
 //! the same examples, some taken several times and some not at all, and head scores that vary by
 //! their standard errors. So every number that decides a claim has an interval, whatever lies
 //! between it and the losses. Nothing is computed before it is asked for, since a draw is asked for
@@ -20,8 +20,8 @@ use ndarray::Array2;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Run;
-use crate::cast::Part;
 use crate::claims::limits::{INDUCTION_HEAD_ABOVE, PREVIOUS_TOKEN_HEAD_ABOVE};
+use crate::experiment::Variant;
 use crate::load::{AblationPoint, HeadScore};
 
 /// Seed of the bootstrap.
@@ -110,11 +110,11 @@ impl Window {
     }
 }
 
-/// A run in its part, on all examples or on those of a draw.
+/// A trained run with what claims and figures derive from it, on all examples or on those of a draw.
 #[derive(Debug)]
-pub(crate) struct Player<'a> {
+pub(crate) struct Trained<'a> {
     pub(crate) run: &'a Run,
-    pub(crate) part: Part,
+    pub(crate) variant: Variant,
     plane: Option<Arc<Pca>>,
     /// `None` for all examples.
     draw: Option<Draw>,
@@ -135,21 +135,21 @@ struct Searches {
     matching: OnceLock<Result<StepSearch, String>>,
 }
 
-impl<'a> Player<'a> {
-    pub(crate) fn new(run: &'a Run, part: Part, plane: Option<Arc<Pca>>) -> Self {
-        Self::on(run, part, plane, None, Arc::default())
+impl<'a> Trained<'a> {
+    pub(crate) fn new(run: &'a Run, variant: Variant, plane: Option<Arc<Pca>>) -> Self {
+        Self::on(run, variant, plane, None, Arc::default())
     }
 
     fn on(
         run: &'a Run,
-        part: Part,
+        variant: Variant,
         plane: Option<Arc<Pca>>,
         draw: Option<Draw>,
         searches: Arc<Searches>,
     ) -> Self {
         Self {
             run,
-            part,
+            variant,
             plane,
             draw,
             same_token: OnceLock::new(),
@@ -163,7 +163,13 @@ impl<'a> Player<'a> {
 
     /// The same with the examples of one draw; everything is found again.
     pub(crate) fn drawn(&self, draw: &Draw) -> Self {
-        Self::on(self.run, self.part, self.plane.clone(), Some(draw.clone()), self.searches.clone())
+        Self::on(
+            self.run,
+            self.variant,
+            self.plane.clone(),
+            Some(draw.clone()),
+            self.searches.clone(),
+        )
     }
 
     fn mean(&self, by_example: &[f64]) -> f64 {

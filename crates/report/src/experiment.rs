@@ -1,6 +1,6 @@
-//! Which run plays which part.
+//! Which runs belong together, and which variant of the model each is.
 //!
-//! A part is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a
+//! A variant is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a
 //! run's name.
 
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use induction_records::{BehaviourScores, Control, DataSpec};
 use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::Run;
-pub(crate) use crate::player::{COMPONENTS, Draw, HeadKind, Player, Window};
 use crate::text::visible;
+pub(crate) use crate::trained::{COMPONENTS, Draw, HeadKind, Trained, Window};
 
-/// How a part's attention is clamped, in training and after.
+/// How a variant's attention is clamped, in training and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Clamped {
     /// One head attends to the previous token.
@@ -46,13 +46,13 @@ fn in_words(clamp: Clamp) -> &'static str {
     let settings = all.filter(|(key, _)| *key != "kind");
     let said: String = settings.map(|(key, of)| format!(", {key} {}", value(of))).collect();
     let kind = fields.get("kind").map_or_else(String::new, value);
-    // A part is copied and compared everywhere; the few words that a report has of these may stay.
+    // A variant is copied and compared everywhere; the few words that a report has of these may stay.
     Box::leak(visible(&format!("{kind}{said}")).into_boxed_str())
 }
 
 /// Depth and variant of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Part {
+pub(crate) struct Variant {
     pub(crate) mlp: bool,
     pub(crate) n_layers: usize,
     pub(crate) smeared: bool,
@@ -60,25 +60,25 @@ pub(crate) struct Part {
     pub(crate) control: Option<Control>,
 }
 
-const fn part(n_layers: usize, smeared: bool, clamp: Option<Clamped>) -> Part {
-    Part { mlp: false, n_layers, smeared, clamp, control: None }
+const fn plain(n_layers: usize, smeared: bool, clamp: Option<Clamped>) -> Variant {
+    Variant { mlp: false, n_layers, smeared, clamp, control: None }
 }
-pub(crate) const ONE: Part = part(1, false, None);
-pub(crate) const TWO: Part = part(2, false, None);
-pub(crate) const TWO_MLP: Part = Part { mlp: true, ..TWO };
-pub(crate) const THREE: Part = part(3, false, None);
-pub(crate) const ONE_SMEARED: Part = part(1, true, None);
-pub(crate) const TWO_SMEARED: Part = part(2, true, None);
+pub(crate) const ONE: Variant = plain(1, false, None);
+pub(crate) const TWO: Variant = plain(2, false, None);
+pub(crate) const TWO_MLP: Variant = Variant { mlp: true, ..TWO };
+pub(crate) const THREE: Variant = plain(3, false, None);
+pub(crate) const ONE_SMEARED: Variant = plain(1, true, None);
+pub(crate) const TWO_SMEARED: Variant = plain(2, true, None);
 /// Given a previous-token head from the start.
-pub(crate) const TWO_GIVEN: Part = part(2, false, Some(Clamped::PreviousToken));
+pub(crate) const TWO_GIVEN: Variant = plain(2, false, Some(Clamped::PreviousToken));
 /// Forbidden to attend to what followed an earlier copy.
-pub(crate) const TWO_WITHOUT: Part = part(2, false, Some(Clamped::ForbidInduction));
+pub(crate) const TWO_WITHOUT: Variant = plain(2, false, Some(Clamped::ForbidInduction));
 /// On text without order.
-pub(crate) const TWO_SHUFFLED: Part = Part { control: Some(Control::Shuffled), ..TWO };
+pub(crate) const TWO_SHUFFLED: Variant = Variant { control: Some(Control::Shuffled), ..TWO };
 /// On text in which nothing repeats.
-pub(crate) const TWO_FRAGMENTS: Part = Part { control: Some(Control::Fragments), ..TWO };
+pub(crate) const TWO_FRAGMENTS: Variant = Variant { control: Some(Control::Fragments), ..TWO };
 
-impl Part {
+impl Variant {
     /// Whether the paper has such a model: none was clamped, none learned from a control's text.
     fn is_of_the_paper(self) -> bool {
         self.clamp.is_none() && self.control.is_none()
@@ -137,58 +137,58 @@ impl Part {
     }
 }
 
-/// The runs of one experiment: same data, one seed where possible, each part at most once.
+/// The runs of one experiment: same data, one seed where possible, each variant at most once.
 #[derive(Debug)]
-pub(crate) struct Cast<'a> {
+pub(crate) struct Experiment<'a> {
     pub(crate) seed: u64,
     /// What its text is called: the corpus's file or folder.
     pub(crate) text: String,
-    players: Vec<Player<'a>>,
+    trained: Vec<Trained<'a>>,
     /// The paper's kinds of models with other seeds, of the leading experiment only: for what is
     /// said of heads in general.
-    kin: Vec<Player<'a>>,
+    kin: Vec<Trained<'a>>,
     /// The same models on other texts, of the leading experiment only; that with the most models
     /// first.
-    pub(crate) elsewhere: Vec<Cast<'a>>,
+    pub(crate) elsewhere: Vec<Experiment<'a>>,
     /// Which bootstrap draw this is; `None` for the experiment itself.
     pub(crate) draw: Option<Draw>,
 }
 
-impl<'a> Cast<'a> {
-    pub(crate) fn player(&self, part: Part) -> Option<&Player<'a>> {
-        self.players.iter().find(|player| player.part == part)
+impl<'a> Experiment<'a> {
+    pub(crate) fn model(&self, variant: Variant) -> Option<&Trained<'a>> {
+        self.trained.iter().find(|model| model.variant == variant)
     }
 
     /// The attention-only family, by depth: neither smeared nor clamped.
-    pub(crate) fn vanilla(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.attention_only().filter(|player| !player.part.smeared)
+    pub(crate) fn vanilla(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.attention_only().filter(|model| !model.variant.smeared)
     }
 
     /// The family with MLPs, by depth.
-    pub(crate) fn with_mlps(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players().filter(|player| player.part.mlp && !player.part.smeared)
+    pub(crate) fn with_mlps(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.trained().filter(|model| model.variant.mlp && !model.variant.smeared)
     }
 
     /// Attention-only models, smeared ones too.
-    pub(crate) fn attention_only(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players().filter(|player| !player.part.mlp)
+    pub(crate) fn attention_only(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.trained().filter(|model| !model.variant.mlp)
     }
 
     /// Everybody: clamped models and negative controls, too.
-    pub(crate) fn everybody(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players.iter()
+    pub(crate) fn everybody(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.trained.iter()
     }
 
     /// The same experiment on a bootstrap resample of its evaluation examples. Every run sees the
     /// same draw, as they share their examples.
     pub(crate) fn drawn(&self, draw: &Draw) -> Self {
-        let players = self.players.iter().map(|player| player.drawn(draw)).collect();
-        let kin = self.kin.iter().map(|player| player.drawn(draw)).collect();
-        let elsewhere = self.elsewhere.iter().map(|cast| cast.drawn(draw)).collect();
+        let trained = self.trained.iter().map(|model| model.drawn(draw)).collect();
+        let kin = self.kin.iter().map(|model| model.drawn(draw)).collect();
+        let elsewhere = self.elsewhere.iter().map(|experiment| experiment.drawn(draw)).collect();
         Self {
             seed: self.seed,
             text: self.text.clone(),
-            players,
+            trained,
             kin,
             elsewhere,
             draw: Some(draw.clone()),
@@ -197,39 +197,39 @@ impl<'a> Cast<'a> {
 
     /// Whether there are several examples to draw from.
     pub(crate) fn has_examples(&self) -> bool {
-        self.players.iter().all(|player| player.run.icl[0].by_example.len() > 1)
+        self.trained.iter().all(|model| model.run.icl[0].by_example.len() > 1)
     }
 
     /// The same with those of other seeds.
-    pub(crate) fn with_kin(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players().chain(&self.kin)
+    pub(crate) fn with_kin(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.trained().chain(&self.kin)
     }
 
     /// Share of the variance that each axis of the joint PCA explains.
     pub(crate) fn explained(&self) -> Option<&[f64]> {
-        self.players.iter().find_map(Player::plane).map(|plane| plane.explained.as_slice())
+        self.trained.iter().find_map(Trained::plane).map(|plane| plane.explained.as_slice())
     }
 
     /// The paper's kinds of models: none whose attention was clamped, and no negative control.
-    pub(crate) fn players(&self) -> impl Iterator<Item = &Player<'a>> {
-        self.players.iter().filter(|player| player.part.is_of_the_paper())
+    pub(crate) fn trained(&self) -> impl Iterator<Item = &Trained<'a>> {
+        self.trained.iter().filter(|model| model.variant.is_of_the_paper())
     }
 }
 
 /// The head of the leading experiment with the highest share on a behaviour, and its model.
 pub(crate) fn best_on<'c, 'a>(
-    lead: &'c Cast<'a>,
+    lead: &'c Experiment<'a>,
     behaviour: &str,
-) -> Option<(&'c Player<'a>, &'a BehaviourScores)> {
-    let of = |player: &'c Player<'a>| {
-        let run = player.run;
+) -> Option<(&'c Trained<'a>, &'a BehaviourScores)> {
+    let of = |model: &'c Trained<'a>| {
+        let run = model.run;
         let scores = run.explored.iter().flat_map(|explored| &explored.scores);
-        scores.filter(|score| score.behaviour == behaviour).map(move |score| (player, score))
+        scores.filter(|score| score.behaviour == behaviour).map(move |score| (model, score))
     };
-    let mut best: Option<(&Player<'a>, &BehaviourScores)> = None;
-    for (player, score) in lead.players().flat_map(of) {
+    let mut best: Option<(&Trained<'a>, &BehaviourScores)> = None;
+    for (model, score) in lead.trained().flat_map(of) {
         if best.is_none_or(|(_, so_far)| score.share > so_far.share) {
-            best = Some((player, score));
+            best = Some((model, score));
         }
     }
     best
@@ -242,11 +242,12 @@ pub(crate) fn best_on<'c, 'a>(
 /// corpus before the synthetic task, then the lowest seed, then the folder's name. The others share
 /// its data; among those, its seed comes first. Runs on other data are experiments of their own
 /// beside the leading one.
-pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
-    let mut candidates: Vec<(Part, &Run)> = runs.iter().map(|run| (Part::of(run), run)).collect();
-    candidates.sort_by_key(|(part, run)| {
+pub(crate) fn experiments(runs: &[Run]) -> Vec<Experiment<'_>> {
+    let mut candidates: Vec<(Variant, &Run)> =
+        runs.iter().map(|run| (Variant::of(run), run)).collect();
+    candidates.sort_by_key(|(variant, run)| {
         (
-            *part != TWO,
+            *variant != TWO,
             !matches!(run.spec.data, DataSpec::Corpus { .. }),
             run.spec.seed,
             run.folder.as_str(),
@@ -262,67 +263,71 @@ pub(crate) fn casts(runs: &[Run]) -> Vec<Cast<'_>> {
     seeds.dedup();
 
     let plane = joint_pca(
-        candidates.iter().filter(|(part, _)| part.is_of_the_paper()).map(|(_, run)| *run),
+        candidates.iter().filter(|(variant, _)| variant.is_of_the_paper()).map(|(_, run)| *run),
     )
     .map(Arc::new);
-    let cast = |seed: u64| {
+    let experiment = |seed: u64| {
         let mut mine = candidates.clone();
-        // A part that was trained with another seed only still serves the leading cast.
+        // A variant that was trained with another seed only still serves the leading experiment.
         mine.retain(|(_, run)| seed == lead.spec.seed || run.spec.seed == seed);
-        mine.sort_by_key(|(part, run)| {
-            (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
+        mine.sort_by_key(|(variant, run)| {
+            (*variant, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
         });
-        mine.dedup_by_key(|(part, _)| *part);
-        let players =
-            mine.into_iter().map(|(part, run)| Player::new(run, part, plane.clone())).collect();
-        Cast {
+        mine.dedup_by_key(|(variant, _)| *variant);
+        let trained = mine
+            .into_iter()
+            .map(|(variant, run)| Trained::new(run, variant, plane.clone()))
+            .collect();
+        Experiment {
             seed,
             text: text_of(lead),
-            players,
+            trained,
             kin: Vec::new(),
             elsewhere: Vec::new(),
             draw: None,
         }
     };
-    let mut casts: Vec<Cast<'_>> = seeds.into_iter().map(cast).collect();
-    // What the leading cast holds of another seed already, it does not meet twice.
-    let kin: Vec<Player<'_>> = candidates
+    let mut experiments: Vec<Experiment<'_>> = seeds.into_iter().map(experiment).collect();
+    // What the leading experiment holds of another seed already, it does not meet twice.
+    let kin: Vec<Trained<'_>> = candidates
         .iter()
-        .filter(|(part, run)| {
-            part.is_of_the_paper()
-                && casts[0].players.iter().all(|player| !std::ptr::eq(player.run, *run))
+        .filter(|(variant, run)| {
+            variant.is_of_the_paper()
+                && experiments[0].trained.iter().all(|model| !std::ptr::eq(model.run, *run))
         })
-        .map(|&(part, run)| Player::new(run, part, plane.clone()))
+        .map(|&(variant, run)| Trained::new(run, variant, plane.clone()))
         .collect();
-    casts[0].kin = kin;
-    casts[0].elsewhere = elsewhere(others, lead.spec.seed);
-    casts
+    experiments[0].kin = kin;
+    experiments[0].elsewhere = elsewhere(others, lead.spec.seed);
+    experiments
 }
 
 /// The experiments on other texts, one each; the paper's PCA is of one text, so these have none.
-fn elsewhere(mut others: Vec<(Part, &Run)>, seed: u64) -> Vec<Cast<'_>> {
-    let mut casts = Vec::new();
+fn elsewhere(mut others: Vec<(Variant, &Run)>, seed: u64) -> Vec<Experiment<'_>> {
+    let mut experiments = Vec::new();
     while let Some(&(_, first)) = others.first() {
         let (mut mine, rest): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|(_, run)| data_of(run) == data_of(first));
         others = rest;
-        mine.sort_by_key(|(part, run)| {
-            (*part, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
+        mine.sort_by_key(|(variant, run)| {
+            (*variant, run.spec.seed != seed, run.spec.seed, run.folder.as_str())
         });
-        mine.dedup_by_key(|(part, _)| *part);
-        let players: Vec<_> =
-            mine.into_iter().map(|(part, run)| Player::new(run, part, None)).collect();
-        casts.push(Cast {
+        mine.dedup_by_key(|(variant, _)| *variant);
+        let trained: Vec<_> =
+            mine.into_iter().map(|(variant, run)| Trained::new(run, variant, None)).collect();
+        experiments.push(Experiment {
             seed,
             text: text_of(first),
-            players,
+            trained,
             kin: Vec::new(),
             elsewhere: Vec::new(),
             draw: None,
         });
     }
-    casts.sort_by_key(|cast| (std::cmp::Reverse(cast.players.len()), cast.text.clone()));
-    casts
+    experiments.sort_by_key(|experiment| {
+        (std::cmp::Reverse(experiment.trained.len()), experiment.text.clone())
+    });
+    experiments
 }
 
 /// What tells data apart: the text's hash with how it is split, wherever the text lies; else the
