@@ -123,9 +123,7 @@ fn no_two_things_of_a_page_have_one_name_and_every_link_leads_somewhere() {
     let page = read(&build(dir.path()).expect("sound runs").page);
     let (mut names, mut links) = (Vec::new(), Vec::new());
     // Our own script and Plotly's write names of their own.
-    for part in
-        page.split("<script").map(|part| part.split("</script>").next_back().unwrap_or(part))
-    {
+    for part in page.split("<script").map(|part| part.rsplit("</script>").next().unwrap_or(part)) {
         let after = |start: &str| {
             let each = part.split(start).skip(1).filter_map(|rest| rest.split('"').next());
             each.map(str::to_string).collect::<Vec<_>>()
@@ -708,11 +706,12 @@ fn several_folders_stand_side_by_side() {
     );
     // Q1 comes out otherwise, Q5 does not.
     assert!(
-        first.contains("<tr id=\"Q1\" class=\"differs\">") && first.contains("<tr id=\"Q5\">"),
+        first.contains("<tr id=\"claim-Q1\" class=\"differs\">")
+            && first.contains("<tr id=\"claim-Q5\">"),
         "the marks"
     );
     assert!(
-        first.contains("<tr id=\"M6\" class=\"differs\">") && first.contains("id=\"R-A1-0\""),
+        first.contains("<tr id=\"claim-M6\" class=\"differs\">") && first.contains("id=\"R-A1-0\""),
         "the scan of one side"
     );
     let csv = read(&out.join("figures/F3.csv"));
@@ -824,8 +823,8 @@ fn a_page_of_scans_stands_alone() {
     let page = read(&out);
     assert!(
         page.contains("id=\"R-series\"")
-            && page.contains("id=\"M4\"")
-            && !page.contains("id=\"Q1\"")
+            && page.contains("id=\"claim-M4\"")
+            && !page.contains("id=\"claim-Q1\"")
     );
     assert!(page.contains("from step 1: prefix matching 0.90, second copy 10.90 nats to "));
     assert!(

@@ -18,7 +18,7 @@ use ndarray::Array2;
 
 fn heads() -> Result<Vec<HeadRow>, Box<dyn std::error::Error>> {
     let model = HandBuilt::new(40, 64);
-    let (config, params) = (model.config(), model.params());
+    let (config, params) = (model.config(), model.params()?);
     let engine = Device::Cpu.open(&config, &params)?;
     // Four copies of twelve random tokens, which repeat nothing else.
     let spec = EvaluationSpec {
