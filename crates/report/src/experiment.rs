@@ -1,7 +1,7 @@
 //! Which runs belong together, and which variant of the model each is.
 //!
-//! A variant is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by a
-//! run's name.
+//! A variant is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by
+//! a run's name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ fn in_words(clamp: Clamp) -> &'static str {
     let settings = all.filter(|(key, _)| *key != "kind");
     let said: String = settings.map(|(key, of)| format!(", {key} {}", value(of))).collect();
     let kind = fields.get("kind").map_or_else(String::new, value);
-    // A variant is copied and compared everywhere; the few words that a report has of these may stay.
+    // A variant is copied and compared everywhere; the few words that a report has of these may
+    // stay.
     Box::leak(visible(&format!("{kind}{said}")).into_boxed_str())
 }
 

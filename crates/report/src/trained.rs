@@ -110,7 +110,8 @@ impl Window {
     }
 }
 
-/// A trained run with what claims and figures derive from it, on all examples or on those of a draw.
+/// A trained run with what claims and figures derive from it, on all examples or on those of a
+/// draw.
 #[derive(Debug)]
 pub(crate) struct Trained<'a> {
     pub(crate) run: &'a Run,

@@ -1,5 +1,5 @@
-//! The limits that rules hold numbers against, where the words beside a verdict quote them, too. The
-//! others stand in the rules themselves.
+//! The limits that rules hold numbers against, where the words beside a verdict quote them, too.
+//! The others stand in the rules themselves.
 
 /// The deepest bump is this many times as deep as any other, or it is not "the only place".
 pub(super) const Q7_DEPTH_RATIO: f64 = 2.0;

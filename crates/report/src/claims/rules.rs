@@ -1,9 +1,10 @@
 //! The table of claims: what the paper says, our rule, and the numbers that decide.
 //!
-//! These limits stand here and nowhere else. They are fixed before the runs that they judge are
-//! trained, and are not tuned: the table's [`revision`](super::revision) is written into a plan's
-//! manifest, and the report prints it beside its own. Those about trained models (Q23, M4, M6) came
-//! after a first one, SmolLM2-135M, had been scanned: of that one they predict nothing, and say so.
+//! Limits stand here, or in `limits` where a verdict's words quote them. They are fixed before the
+//! runs that they judge are trained, and are not tuned: the table's [`revision`](super::revision) is
+//! written into a plan's manifest, and the report prints it beside its own. Those about trained
+//! models (Q23, M4, M6) came after a first one, SmolLM2-135M, had been scanned: of that one they
+//! predict nothing, and say so.
 //!
 //! A rule must be able to fail: each is held, in a test, against runs that lack the effect
 //! (`tests/claims.rs`).
