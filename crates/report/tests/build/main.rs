@@ -1,0 +1,20 @@
+//! The report's files, from the folders that they are built from. One test program: linking each of
+//! these by itself takes longer than it runs.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod damage;
+mod page;
+mod scans;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).expect("it was written")
+}
