@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use induction_model::{Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView4, Axis, Ix1, Ix3, Ix4};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView4, Axis, Ix3, Ix4};
 use rayon::prelude::*;
 
 use crate::{HeadId, Reads};
@@ -40,30 +40,27 @@ pub(crate) fn without(
         .view()
         .into_dimensionality::<Ix3>()
         .expect("the residual stream has rank 3");
-    let name = match into {
-        Reads::Queries => "W_Q",
-        Reads::Keys => "W_K",
-        Reads::Values => "W_V",
+    let block = params.block(to.layer);
+    let w = match into {
+        Reads::Queries => block.w_q(),
+        Reads::Keys => block.w_k(),
+        Reads::Values => block.w_v(),
     };
-    let w = head_matrix(params, to, name);
+    let w = w.index_axis_move(Axis(0), to.head);
     let written: Vec<(ArrayView4<f32>, usize, ArrayView2<f32>)> = from
         .iter()
         .map(|&head| {
-            (by_head(&clean[&Hook::Z(head.layer)]), head.head, head_matrix(params, head, "W_O"))
+            let w_o = params.block(head.layer).w_o().index_axis_move(Axis(0), head.head);
+            (by_head(&clean[&Hook::Z(head.layer)]), head.head, w_o)
         })
         .collect();
-    let vector = |name: &str| {
-        params.get(name).map(|w| w.view().into_dimensionality::<Ix1>().expect("a vector"))
-    };
-    let norm = vector(&format!("blocks.{}.ln1.w", to.layer))
-        .zip(vector(&format!("blocks.{}.ln1.b", to.layer)));
+    let norm = block.ln1().zip(block.ln1_bias());
     let (examples, pos) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
-    let gain = vector(&format!("blocks.{}.attn.pos_gain", to.layer)).map_or(0.0, |gain| gain[0]);
+    let gain = block.pos_gain().unwrap_or(0.0);
     let places = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
     let places =
         Array2::from_shape_fn((pos, config.d_model), |(t, x)| gain * places[[t, x]] as f32);
-    let smear =
-        vector(&format!("blocks.{}.attn.smear_alpha", to.layer)).filter(|_| into == Reads::Keys);
+    let smear = block.smear_alpha().filter(|_| into == Reads::Keys);
 
     let mut out = Array3::zeros((examples, pos, config.d_head));
     let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).enumerate().collect();
@@ -110,12 +107,6 @@ fn layer_norm<'a>(
     let scale = (variance + eps).sqrt();
     let each = row.into_iter().zip(gain).zip(bias);
     each.map(move |((&x, &gain), &bias)| ((f64::from(x) - mean) / scale) as f32 * gain + bias)
-}
-
-fn head_matrix<'a>(params: &'a Params, head: HeadId, name: &str) -> ArrayView2<'a, f32> {
-    let name = format!("blocks.{}.attn.{name}", head.layer);
-    let all = params.get(&name).expect("every layer has it").view().into_dimensionality::<Ix3>();
-    all.expect("a matrix a head").index_axis_move(Axis(0), head.head)
 }
 
 fn by_head(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {

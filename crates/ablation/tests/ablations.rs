@@ -7,7 +7,7 @@ use induction_ablation::{
 };
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention};
 use induction_model::{HandBuilt, Hook, ModelConfig, Normalization, Params};
-use ndarray::{Array2, Array3, ArrayView2, Axis, Ix2, Ix3, Ix4};
+use ndarray::{Array2, Array3, ArrayView2, Axis, Ix4};
 use proptest::prelude::*;
 
 const BOTH: [Downstream; 2] = [Downstream::Full, Downstream::PatternPreserving];
@@ -21,12 +21,6 @@ fn tokens(seed: u64, rows: usize, columns: usize, d_vocab: usize) -> Array2<u32>
     Array2::from_shape_simple_fn((rows, columns), || {
         rand::Rng::random_range(&mut rng, 0..d_vocab as u32)
     })
-}
-
-/// A head's matrix of a parameter `[head, _, _]`, in float64.
-fn matrix(params: &Params, name: &str, head: usize) -> Array2<f64> {
-    let all = params.get(name).unwrap().view().into_dimensionality::<Ix3>().unwrap();
-    all.index_axis(Axis(0), head).mapv(f64::from)
 }
 
 /// Without layer norm and MLPs, and with the patterns given, a model is linear: its logits are the
@@ -58,10 +52,7 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
         let all = patterns[&Hook::Pattern(l)].view().into_dimensionality::<Ix4>().unwrap();
         all.index_axis(Axis(0), 0).index_axis(Axis(0), h).mapv(f64::from)
     };
-    let plain = |name: &str| {
-        params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap().mapv(f64::from)
-    };
-    let (w_e, w_u) = (plain("embed.W_E"), plain("unembed.W_U"));
+    let [w_e, w_u] = [params.embedding(), params.unembedding()].map(|w| w.mapv(f64::from));
     let embedded = Array2::from_shape_fn((config.n_ctx, config.d_model), |(t, x)| {
         w_e[[tokens[[0, t]] as usize, x]]
     });
@@ -71,8 +62,9 @@ fn a_pattern_preserving_ablation_leaves_the_paths_without_the_head() {
     for l in 0..config.n_layers {
         for (through, stream) in paths.clone() {
             for h in 0..config.n_heads {
-                let name = |w: &str| format!("blocks.{l}.attn.{w}");
-                let ov = matrix(&params, &name("W_V"), h).dot(&matrix(&params, &name("W_O"), h));
+                let [w_v, w_o] = [params.block(l).w_v(), params.block(l).w_o()]
+                    .map(|w| w.index_axis(Axis(0), h).mapv(f64::from));
+                let ov = w_v.dot(&w_o);
                 let through = through.iter().copied().chain([head(l, h)]).collect();
                 paths.push((through, pattern(l, h).dot(&stream).dot(&ov)));
             }

@@ -7,7 +7,7 @@ use induction_metrics::{
     PrefixMatchingSample, copying, direct_path_logits, prefix_matching, previous_token,
 };
 use induction_model::{HandBuilt, Hook};
-use ndarray::{Array2, Array3, Axis, Ix2, Ix3, Ix4};
+use ndarray::{Array2, Array3, Axis, Ix3, Ix4};
 
 const SAMPLE: PrefixMatchingSample = PrefixMatchingSample { block: 25, repeats: 4 };
 
@@ -84,16 +84,9 @@ fn copying_is_perfect_in_layer_1_and_absent_in_layer_0() {
     let tokens = Array2::from_shape_fn((1, 25), |(_, i)| (3 + i) as u32);
     for (l, expected) in [(0, -1.0), (1, 1.0)] {
         let seen = engine.activations(tokens.view(), &[Hook::Pattern(l), Hook::V(l)], &[]).unwrap();
-        let rank2 =
-            |name: &str| params.get(name).unwrap().view().into_dimensionality::<Ix2>().unwrap();
-        let w_o = params
-            .get(&format!("blocks.{l}.attn.W_O"))
-            .unwrap()
-            .view()
-            .into_dimensionality::<Ix3>()
-            .unwrap();
+        let w_o = params.block(l).w_o();
         let direct =
-            direct_path_logits(w_o.index_axis(Axis(0), 0), None, rank2("unembed.W_U")).unwrap();
+            direct_path_logits(w_o.index_axis(Axis(0), 0), None, params.unembedding()).unwrap();
         let v = seen[&Hook::V(l)].view().into_dimensionality::<Ix4>().unwrap();
         let logits: Array3<f32> =
             v.index_axis(Axis(0), 0).index_axis(Axis(1), 0).dot(&direct).insert_axis(Axis(0));

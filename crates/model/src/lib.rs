@@ -65,7 +65,7 @@ pub use export::{
 };
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;
-pub use params::{Params, read_safetensors, write_safetensors};
+pub use params::{BlockParams, Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
 #[cfg(feature = "burn")]
 pub use transformer::{Tap, TrainingOptions, Transformer};

@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use ndarray::{ArrayD, ArrayView2, IxDyn};
+use ndarray::{ArrayD, ArrayView, ArrayView1, ArrayView2, ArrayView3, Dimension, IxDyn};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::{Error, ModelConfig};
@@ -120,17 +120,101 @@ impl Params {
     /// # Panics
     /// Never for parameters that a configuration was checked against.
     pub fn unembedding(&self) -> ArrayView2<'_, f32> {
-        let (value, tied) = match self.get("unembed.W_U") {
-            Some(value) => (value, false),
-            None => (self.get("embed.W_E").expect("every model has an embedding"), true),
-        };
-        let view = value.view().into_dimensionality().expect("embeddings are matrices");
-        if tied { view.reversed_axes() } else { view }
+        self.array("unembed.W_U").unwrap_or_else(|| self.embedding().reversed_axes())
+    }
+
+    /// `W_E`, `[d_vocab, d_model]`.
+    ///
+    /// # Panics
+    /// Never for parameters that a configuration was checked against.
+    pub fn embedding(&self) -> ArrayView2<'_, f32> {
+        self.array("embed.W_E").expect("every model has an embedding")
+    }
+
+    /// The gain of the last norm, `[d_model]`; `None` of a model without norms.
+    pub fn ln_final(&self) -> Option<ArrayView1<'_, f32>> {
+        self.array("ln_final.w")
+    }
+
+    /// The parameters of block `layer`.
+    pub fn block(&self, layer: usize) -> BlockParams<'_> {
+        BlockParams { params: self, layer }
+    }
+
+    /// The parameter of that name, in the number of dimensions that the name stands for.
+    fn array<D: Dimension>(&self, name: &str) -> Option<ArrayView<'_, f32, D>> {
+        let view = self.get(name)?.view().into_dimensionality();
+        Some(view.expect("parameters have their configuration's shape"))
     }
 
     /// The first parameter that holds a NaN or an infinity, if any.
     pub fn first_not_finite(&self) -> Option<&str> {
         self.iter().find(|(_, value)| value.iter().any(|x| !x.is_finite())).map(|(name, _)| name)
+    }
+}
+
+/// The parameters of one block, in the dimensions that their names stand for.
+///
+/// What every block has panics where the block is not there, and never for parameters that a
+/// configuration was checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockParams<'a> {
+    params: &'a Params,
+    layer: usize,
+}
+
+impl<'a> BlockParams<'a> {
+    /// The parameter of that name without `blocks.N.` before it, if the block has it.
+    pub fn get(self, name: &str) -> Option<&'a ArrayD<f32>> {
+        self.params.get(&format!("blocks.{}.{name}", self.layer))
+    }
+
+    fn array<D: Dimension>(self, name: &str) -> Option<ArrayView<'a, f32, D>> {
+        self.params.array(&format!("blocks.{}.{name}", self.layer))
+    }
+
+    fn heads(self, name: &str) -> ArrayView3<'a, f32> {
+        self.array(name).expect("every block has attention")
+    }
+
+    /// `W_Q`, `[n_heads, d_model, d_head]`.
+    pub fn w_q(self) -> ArrayView3<'a, f32> {
+        self.heads("attn.W_Q")
+    }
+
+    /// `W_K`, `[n_key_value_heads, d_model, d_head]`.
+    pub fn w_k(self) -> ArrayView3<'a, f32> {
+        self.heads("attn.W_K")
+    }
+
+    /// `W_V`, `[n_key_value_heads, d_model, d_head]`.
+    pub fn w_v(self) -> ArrayView3<'a, f32> {
+        self.heads("attn.W_V")
+    }
+
+    /// `W_O`, `[n_heads, d_head, d_model]`.
+    pub fn w_o(self) -> ArrayView3<'a, f32> {
+        self.heads("attn.W_O")
+    }
+
+    /// Gain of the norm before attention, `[d_model]`.
+    pub fn ln1(self) -> Option<ArrayView1<'a, f32>> {
+        self.array("ln1.w")
+    }
+
+    /// Bias of the norm before attention, `[d_model]`.
+    pub fn ln1_bias(self) -> Option<ArrayView1<'a, f32>> {
+        self.array("ln1.b")
+    }
+
+    /// What the sinusoidal positions are multiplied with.
+    pub fn pos_gain(self) -> Option<f32> {
+        self.array("attn.pos_gain").map(|gain: ArrayView1<'_, f32>| gain[0])
+    }
+
+    /// The share of a smeared key that is the key's own, `[n_heads]`, before the sigmoid.
+    pub fn smear_alpha(self) -> Option<ArrayView1<'a, f32>> {
+        self.array("attn.smear_alpha")
     }
 }
 

@@ -41,8 +41,7 @@ pub fn export_transformer_lens(
         .map(|(name, value)| (name.to_string(), value.clone()))
         .collect();
     for l in 0..config.n_layers {
-        let gain =
-            params.get(&format!("blocks.{l}.attn.pos_gain")).expect("every layer has one")[[0]];
+        let gain = params.block(l).pos_gain().expect("every layer has one");
         match config.normalization {
             Normalization::LN if !(1.0 / gain).is_finite() => {
                 return Err(cannot(format!(

@@ -119,7 +119,6 @@ pub(super) fn write_maps<'a>(
 #[cfg(test)]
 mod tests {
     use induction_model::ModelConfig;
-    use ndarray::Ix2;
 
     use super::*;
     use crate::device::Device;
@@ -150,13 +149,7 @@ mod tests {
             let logits = engine.logits(input.view(), &[]).unwrap();
             let last = Hook::ResidPost(1);
             let seen = engine.activations(input.view(), &[Hook::Embed, last], &[]).unwrap();
-            let w_u = params
-                .get("unembed.W_U")
-                .unwrap()
-                .view()
-                .into_dimensionality::<Ix2>()
-                .unwrap()
-                .mapv(f64::from);
+            let w_u = params.unembedding().mapv(f64::from);
             for at in 0..12 {
                 let row = |hook: Hook| {
                     seen[&hook].index_axis(Axis(0), 0).index_axis(Axis(0), at).mapv(f64::from)

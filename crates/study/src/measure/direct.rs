@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use induction_metrics::direct_path_logits;
 use induction_model::{ModelConfig, Normalization, Params};
-use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Ix1, Ix3};
-
-use super::weights;
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis};
 
 /// Vocabularies up to this size are taken whole.
 const WHOLE: usize = 4096;
@@ -33,8 +31,7 @@ impl DirectPath {
         tokens: impl IntoIterator<Item = u32>,
     ) -> Self {
         let whole = params.unembedding();
-        let gain =
-            params.get("ln_final.w").map(|_| weights::get::<Ix1>(params, "ln_final.w").to_owned());
+        let gain = params.ln_final().map(|gain| gain.to_owned());
         let (mut w_u, tokens) = if config.d_vocab <= WHOLE {
             (whole.to_owned(), None)
         } else {
@@ -67,7 +64,7 @@ impl DirectPath {
         params: &Params,
         l: usize,
     ) -> induction_metrics::Result<Vec<Array2<f32>>> {
-        let w_o = weights::get::<Ix3>(params, &format!("blocks.{l}.attn.W_O"));
+        let w_o = params.block(l).w_o();
         let gain = self.gain.as_ref().map(|gain| gain.view());
         w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, self.w_u.view())).collect()
     }

@@ -5,7 +5,7 @@ use induction_metrics::{
 };
 use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
 use induction_records::CompositionRow;
-use ndarray::{Array2, ArrayView, ArrayView1, ArrayView2, Axis, Dimension, Ix1, Ix2, Ix3};
+use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 /// A head's measures by name.
@@ -17,16 +17,16 @@ pub(super) type Scores = Vec<(&'static str, Option<f64>)>;
 /// Weights that are not finite.
 pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Result<Circuits> {
     let blocks: Vec<BlockWeights<'_>> = (0..config.n_layers)
-        .map(|l| BlockWeights {
-            ln1: gain(params, &format!("blocks.{l}.ln1.w")),
-            w_q: get::<Ix3>(params, &format!("blocks.{l}.attn.W_Q")),
-            w_k: get::<Ix3>(params, &format!("blocks.{l}.attn.W_K")),
-            w_v: get::<Ix3>(params, &format!("blocks.{l}.attn.W_V")),
-            w_o: get::<Ix3>(params, &format!("blocks.{l}.attn.W_O")),
+        .map(|l| params.block(l))
+        .map(|block| BlockWeights {
+            ln1: block.ln1(),
+            w_q: block.w_q(),
+            w_k: block.w_k(),
+            w_v: block.w_v(),
+            w_o: block.w_o(),
         })
         .collect();
-    let (w_e, w_u) = (get::<Ix2>(params, "embed.W_E"), get::<Ix2>(params, "unembed.W_U"));
-    Circuits::fold(w_e, &blocks, gain(params, "ln_final.w"), w_u)
+    Circuits::fold(params.embedding(), &blocks, params.ln_final(), params.unembedding())
 }
 
 /// What heads of the model can be expected to score of the copying measure on these samples
@@ -42,9 +42,9 @@ pub(super) fn ceiling(
     params: &Params,
     samples: ArrayView2<u32>,
 ) -> induction_metrics::Result<CopyingCeiling> {
-    let mut w_e: Array2<f32> = get::<Ix2>(params, "embed.W_E").to_owned();
-    let mut w_u: Array2<f32> = get::<Ix2>(params, "unembed.W_U").to_owned();
-    if let Some(gain) = gain(params, "ln_final.w") {
+    let mut w_e = params.embedding().to_owned();
+    let mut w_u = params.unembedding().to_owned();
+    if let Some(gain) = params.ln_final() {
         w_u *= &gain.insert_axis(Axis(1));
     }
     if config.normalization == Normalization::LN {
@@ -100,16 +100,10 @@ pub(super) const MEASURES: &[WeightMeasure] = &[
 ];
 
 fn positional_recall(of: &OfHead<'_>) -> induction_metrics::Result<Option<f64>> {
-    let weight = |name: &str| {
-        let w = get::<Ix3>(of.params, &format!("blocks.{}.attn.{name}", of.layer))
-            .index_axis_move(Axis(0), of.head);
-        w.mapv(f64::from)
-    };
-    let smear = of
-        .params
-        .get(&format!("blocks.{}.attn.smear_alpha", of.layer))
-        .map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[[of.head]])).exp()));
-    let (queries, keys) = (weight("W_Q"), weight("W_K"));
+    let block = of.params.block(of.layer);
+    let [queries, keys] =
+        [block.w_q(), block.w_k()].map(|w| w.index_axis_move(Axis(0), of.head).mapv(f64::from));
+    let smear = block.smear_alpha().map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[of.head])).exp()));
     previous_position_recall(queries.view(), keys.view(), of.positions, smear).map(Some)
 }
 
@@ -146,15 +140,4 @@ pub(super) fn composition(circuits: &Circuits, step: u64, tokens: u64) -> Vec<Co
         raw: c.raw,
     };
     circuits.composition().into_iter().map(row).collect()
-}
-
-/// A parameter, in the number of dimensions that its name stands for.
-pub(super) fn get<'a, D: Dimension>(params: &'a Params, name: &str) -> ArrayView<'a, f32, D> {
-    let value = params.get(name).expect("a parameter of the configuration");
-    value.view().into_dimensionality().expect("parameters have their configuration's shape")
-}
-
-/// A layer norm's gain; `None` for a model without.
-pub(super) fn gain<'a>(params: &'a Params, name: &str) -> Option<ArrayView1<'a, f32>> {
-    params.get(name).map(|_| get::<Ix1>(params, name))
 }
