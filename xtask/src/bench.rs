@@ -22,34 +22,35 @@ const CASES: [(&str, &str, &str); 5] = [
     ),
 ];
 
-pub(crate) const USAGE: &str =
-    "  bench [--threads N[,N]] [--rounds N] [--device NAME] [--peer] [--python PATH] [--compile] [--criterion]
-        [--scan MODEL.gguf]
-            time training and evaluation; with --peer, PyTorch in turn with it (torch.compile with --compile),
-            and the ratio of each round; with --criterion, the parts of a step; with --scan, a pretrained model's
-            losses and head table instead, beside transformers and TransformerLens [default: 1,2 threads, 3 rounds,
-            python3]
-";
-
-struct Options {
+/// Time training and evaluation
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Numbers of threads
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values = ["1", "2"])]
     threads: Vec<String>,
-    rounds: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+    #[arg(long, default_value = "cpu")]
     device: String,
+    /// PyTorch in turn with it, and the ratio of each round
+    #[arg(long)]
     peer: bool,
+    /// The Python that has torch
+    #[arg(long, value_name = "PATH", default_value = "python3")]
     python: String,
+    /// torch.compile in place of eager PyTorch
+    #[arg(long)]
     compile: bool,
+    /// The parts of a step instead
+    #[arg(long)]
     criterion: bool,
+    /// A pretrained model's losses and head table instead, beside transformers and TransformerLens
+    #[arg(long, value_name = "MODEL.gguf")]
     scan: Option<String>,
 }
 
-pub(crate) fn bench(arguments: &[String]) -> ExitCode {
-    let options = match parse(arguments) {
-        Ok(options) => options,
-        Err(message) => {
-            eprint!("xtask bench: {message}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+/// `cargo xtask bench`.
+pub(crate) fn bench(options: &Options) -> ExitCode {
     if options.criterion {
         cargo(&["bench", "--package", "induction-kernels", "--package", "induction-engine"]);
         return ExitCode::SUCCESS;
@@ -69,7 +70,7 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
             "| work | threads | tokens/s | peer | peer's tokens/s | ratio: median (each round) |"
         );
         println!("|---|---|---|---|---|---|");
-        options.threads.iter().for_each(|threads| scan(&options, &binary, threads, model));
+        options.threads.iter().for_each(|threads| scan(options, &binary, threads, model));
         return ExitCode::SUCCESS;
     }
     println!(
@@ -78,41 +79,10 @@ pub(crate) fn bench(arguments: &[String]) -> ExitCode {
     println!("|---|---|---|---|---|---|---|");
     for threads in &options.threads {
         for case in CASES {
-            row(&options, &binary, threads, case);
+            row(options, &binary, threads, case);
         }
     }
     ExitCode::SUCCESS
-}
-
-fn parse(arguments: &[String]) -> Result<Options, String> {
-    let mut options = Options {
-        threads: vec!["1".into(), "2".into()],
-        rounds: 3,
-        device: "cpu".into(),
-        peer: false,
-        python: "python3".into(),
-        compile: false,
-        criterion: false,
-        scan: None,
-    };
-    let mut rest = arguments.iter();
-    while let Some(flag) = rest.next() {
-        let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
-        match flag.as_str() {
-            "--threads" => options.threads = value()?.split(',').map(str::to_string).collect(),
-            "--rounds" => {
-                options.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?;
-            }
-            "--device" => options.device = value()?,
-            "--python" => options.python = value()?,
-            "--peer" => options.peer = true,
-            "--compile" => options.compile = true,
-            "--criterion" => options.criterion = true,
-            "--scan" => options.scan = Some(value()?),
-            other => return Err(format!("unknown argument {other}")),
-        }
-    }
-    if options.rounds == 0 { Err("--rounds must be at least 1".into()) } else { Ok(options) }
 }
 
 /// Times one case, round by round, and prints its line.

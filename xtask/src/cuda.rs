@@ -20,11 +20,18 @@ use crate::{
     root, target,
 };
 
-pub(crate) const USAGE: &str = "  cuda [--build | --test]
-            build target/cuda/release/induction, which has --device cuda:N, and reproduce `smoke` on cuda:0; with
-            --build, only build; with --test, hold the device against PyTorch instead. LLVM, which CubeCL is linked
-            with, is installed from PyPI into target/cuda where it is missing
-";
+/// Build target/cuda/release/induction, which has --device cuda:N, and reproduce `smoke` on cuda:0
+///
+/// LLVM, which CubeCL is linked with, is installed from PyPI into target/cuda where it is missing.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only build
+    #[arg(long, conflicts_with = "test")]
+    build: bool,
+    /// Hold the device against PyTorch instead
+    #[arg(long)]
+    test: bool,
+}
 
 /// The version of CUDA whose driver interface is built against (cudarc's notation). It decides
 /// which drivers will do.
@@ -33,33 +40,25 @@ const CUDA: &str = "13000";
 /// Compute capabilities whose kernels are assembled: A100, H100, B200.
 const CAPABILITIES: [u32; 3] = [80, 90, 100];
 
+/// One of these, as an argument.
+pub(crate) fn capability(text: &str) -> Result<u32, String> {
+    let known = CAPABILITIES.into_iter().find(|of| of.to_string() == text);
+    known.ok_or_else(|| format!("expected one of {CAPABILITIES:?}"))
+}
+
 /// `cargo xtask cuda`.
-pub(crate) fn cuda(arguments: &[String]) -> ExitCode {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
-        ["--build"] => eprintln!("{}", build(false).program.display()),
-        ["--test"] => run(&mut build(false).conformance()),
-        [] => {
-            let mut command = Command::new(build(false).program);
-            command.args([
-                "reproduce",
-                "--scale",
-                "smoke",
-                "--device",
-                "cuda:0",
-                "--out",
-                "out/smoke-cuda",
-            ]);
-            command.args(["--corpus", "fixtures/corpora/python.jsonl.zst"]);
-            run(command.current_dir(root()));
-        }
-        others => {
-            eprint!(
-                "xtask cuda: expected --build, --test or no argument, found {}\n{USAGE}",
-                others.join(" ")
-            );
-            return ExitCode::from(2);
-        }
+pub(crate) fn cuda(options: &Options) -> ExitCode {
+    let built = build(false);
+    if options.build {
+        eprintln!("{}", built.program.display());
+    } else if options.test {
+        run(&mut built.conformance());
+    } else {
+        let mut command = Command::new(built.program);
+        command.args(["reproduce", "--scale", "smoke", "--device", "cuda:0"]);
+        command.args(["--out", "out/smoke-cuda"]);
+        command.args(["--corpus", "fixtures/corpora/python.jsonl.zst"]);
+        run(command.current_dir(root()));
     }
     ExitCode::SUCCESS
 }
@@ -122,19 +121,8 @@ fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
 /// `cargo xtask ci --cuda [CAPABILITY...]`: everything that an engine does, on a driver that
 /// computes nothing and keeps each kernel's PTX; NVIDIA's assembler must accept all of it, for each
 /// generation of GPUs.
-pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
-    let asked: Vec<u32> =
-        match capabilities.iter().map(|text| text.parse()).collect::<Result<Vec<u32>, _>>() {
-            Ok(none) if none.is_empty() => CAPABILITIES.to_vec(),
-            Ok(asked) if asked.iter().all(|of| CAPABILITIES.contains(of)) => asked,
-            _ => {
-                eprintln!(
-                    "xtask ci --cuda: expected some of {CAPABILITIES:?}, found {}",
-                    capabilities.join(" ")
-                );
-                return ExitCode::from(2);
-            }
-        };
+pub(crate) fn test(capabilities: &[u32]) -> ExitCode {
+    let asked = if capabilities.is_empty() { &CAPABILITIES } else { capabilities };
     let built = build(false);
     let tools = folder().join("nvcc");
     install_listed("fixtures/gpu/nvcc.txt", &tools);
@@ -151,8 +139,7 @@ pub(crate) fn test(capabilities: &[&str]) -> ExitCode {
         .arg(root().join("fixtures/gpu/fakecuda.c")));
 
     smi(&driver).unwrap_or_else(|what| fail(&what));
-    let kinds: Vec<(u32, bool)> =
-        asked.into_iter().flat_map(|of| [(of, false), (of, true)]).collect();
+    let kinds: Vec<(u32, bool)> = asked.iter().flat_map(|&of| [(of, false), (of, true)]).collect();
     let results = side_by_side(&kinds, |&(capability, half)| {
         let begun = Instant::now();
         let ptx = work.join(format!("sm_{capability}-{}", if half { "bf16" } else { "f32" }));

@@ -20,26 +20,25 @@ use crate::{
     root, target,
 };
 
-pub(crate) const USAGE: &str = "  gpu --pack [--torch VERSION] | --read FILE...
-            --pack: build what has the GPU back ends and their tests, and pack it into .gpu/ for a machine on which
-            nothing can be built; fixtures/gpu.sh runs it there. --torch: the version that machine has [default: 2.11.0].
-            --read: turn the gpu.json of its calls into docs/results/gpu.md and the rows of docs/BENCHMARKS.md
-";
+/// What runs on a machine that has a GPU and nothing else
+#[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("either").required(true).args(["pack", "read"]))]
+pub(crate) struct Options {
+    /// Build what has the GPU back ends and their tests, and pack it into .gpu/ for a machine on
+    /// which nothing can be built; fixtures/gpu.sh runs it there
+    #[arg(long)]
+    pack: bool,
+    /// The version of torch that machine has [default: 2.11.0]
+    #[arg(long, value_name = "VERSION", conflicts_with = "read")]
+    torch: Option<String>,
+    /// Turn the gpu.json of its calls into docs/results/gpu.md and the rows of docs/BENCHMARKS.md
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    read: Vec<PathBuf>,
+}
 
 /// `cargo xtask gpu`.
-pub(crate) fn gpu(arguments: &[String]) -> ExitCode {
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--pack"] => pack(None),
-        ["--pack", "--torch", version] => pack(Some(version)),
-        ["--read", files @ ..] if !files.is_empty() => read(files),
-        others => {
-            eprint!(
-                "xtask gpu: expected --pack or --read FILE, found \"{}\"\n{USAGE}",
-                others.join(" ")
-            );
-            ExitCode::from(2)
-        }
-    }
+pub(crate) fn gpu(options: &Options) -> ExitCode {
+    if options.pack { pack(options.torch.as_deref()) } else { read(&options.read) }
 }
 
 fn pack(version: Option<&str>) -> ExitCode {
@@ -71,13 +70,13 @@ fn pack(version: Option<&str>) -> ExitCode {
 const PAGE: &str = "docs/results/gpu.md";
 const BENCHMARKS: &str = "docs/BENCHMARKS.md";
 
-fn read(files: &[&str]) -> ExitCode {
+fn read(files: &[PathBuf]) -> ExitCode {
     let mut calls = Vec::new();
     for file in files {
-        match call(Path::new(file)) {
+        match call(file) {
             Ok(call) => calls.push(call),
             Err(what) => {
-                eprintln!("xtask gpu: {file}: {what}");
+                eprintln!("xtask gpu: {}: {what}", file.display());
                 return ExitCode::from(2);
             }
         }

@@ -19,39 +19,33 @@ const OLDEST: (u32, u32) = (2, 9);
 /// The newest version that was tried.
 const NEWEST: (u32, u32) = (2, 11);
 
-pub(crate) const USAGE: &str = "  libtorch [--torch VERSION | --python PATH] [--build | --test]
-            build target/libtorch/release/induction, which has --device libtorch, and reproduce `smoke` on it; with
-            --build, only build; with --test, hold every device against PyTorch instead. torch (2.9 or later) is
-            installed into a virtual environment in target/libtorch [default: 2.11.0; some GB on Linux, but with --build
-            without NVIDIA's libraries: 1.2 GB], or is the one of the Python PATH
-";
+/// Build target/libtorch/release/induction, which has --device libtorch, and reproduce `smoke` on it
+///
+/// torch (2.9 or later) is installed into a virtual environment in target/libtorch: some GB on
+/// Linux, but with --build without NVIDIA's libraries, 1.2 GB.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only build
+    #[arg(long, conflicts_with = "test")]
+    build: bool,
+    /// Hold every device against PyTorch instead
+    #[arg(long)]
+    test: bool,
+    /// The torch to install [default: 2.11.0]
+    #[arg(long, value_name = "VERSION", conflicts_with = "python")]
+    torch: Option<String>,
+    /// A Python whose torch to take instead
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+}
 
 /// `cargo xtask libtorch`.
-pub(crate) fn libtorch(arguments: &[String]) -> ExitCode {
-    let (mut python, mut version, mut build, mut test) = (None, None, false, false);
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "--build" => build = true,
-            "--test" => test = true,
-            "--python" if rest.len() > 0 => python = rest.next().map(PathBuf::from),
-            "--torch" if rest.len() > 0 => version = rest.next().cloned(),
-            other => {
-                eprint!("xtask libtorch: {other} is unknown, or lacks its value\n{USAGE}");
-                return ExitCode::from(2);
-            }
-        }
-    }
-    if build && test || python.is_some() && version.is_some() {
-        eprint!(
-            "xtask libtorch: of --build and --test, and of --torch and --python, one at a time\n{USAGE}"
-        );
-        return ExitCode::from(2);
-    }
-    let torch = match python {
-        Some(python) => Torch::of(&python)
+pub(crate) fn libtorch(options: &Options) -> ExitCode {
+    let &Options { build, test, .. } = options;
+    let torch = match &options.python {
+        Some(python) => Torch::of(python)
             .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display()))),
-        None => Torch::own(version.as_deref()),
+        None => Torch::own(options.torch.as_deref()),
     };
     let torch = if build { torch } else { torch.with_what_it_needs() };
     let built = torch.build(false);

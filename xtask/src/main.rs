@@ -16,63 +16,75 @@ use std::{
     process::{Command, ExitCode, exit},
 };
 
-const USAGE: &str = "\
-cargo xtask TASK
+use clap::{Args, Parser, Subcommand};
 
-  reproduce [--scale smoke|laptop|full|gpu|paper] [--dry-run] [--clamp] [--device NAME] [--bf16] [--out DIR] [--seed N] [--seeds N]
-            [--threads N] [--jobs N] [--corpus PATH] [--manifest FILE] [--json] [--quiet]
-            train, measure and ablate the models of a scale, write the report [default: laptop, out/SCALE];
-            with --dry-run, say what that costs here; with --executor slurm [--partition P] [--gres G] [--time T]
-            [--array-limit N] [--account A] [--cpus-per-task N] [--notice SECONDS] [--print], submit it to a cluster;
-            [--second-corpus PATH] [--books PATH] replace the other texts of `full` and `paper`
-  pilot     [--tokens N] [--dry-run] [--out DIR] and so on
-            the search behind the defaults: small runs that differ in one choice each [default: out/pilot]
-  ci        what continuous integration runs: format, lints, documentation, all tests; with --slurm, instead, the tests
-            that need a real Slurm, on one that fixtures/slurm.sh starts on this host; with --cuda
-            [80] [90] [100], instead, every kernel of the device cuda:N is assembled for these compute capabilities times
-            ten [default: all three], without a GPU (the build takes long)
-";
-
-fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("reproduce") => induction("reproduce", &arguments[1..]),
-        Some("pilot") => induction("pilot", &arguments[1..]),
-        Some("bench") => bench::bench(&arguments[1..]),
-        Some("libtorch") => libtorch::libtorch(&arguments[1..]),
-        Some("cuda") => cuda::cuda(&arguments[1..]),
-        Some("gpu") => gpu::gpu(&arguments[1..]),
-        Some("regress") => regress::regress(&arguments[1..]),
-        Some("torture") => torture::torture(&arguments[1..]),
-        Some("scale") => scale::scale(&arguments[1..]),
-        Some("ci") => {
-            match arguments[1..].iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-                [] => ci(),
-                ["--slurm"] => slurm::test(),
-                ["--cuda", capabilities @ ..] => cuda::test(capabilities),
-                others => {
-                    eprintln!(
-                        "xtask ci: expected nothing, --slurm or --cuda, found {}",
-                        others.join(" ")
-                    );
-                    ExitCode::from(2)
-                }
-            }
-        }
-        Some("help" | "--help" | "-h") => {
-            usage();
-            ExitCode::SUCCESS
-        }
-        _ => {
-            usage();
-            ExitCode::from(2)
-        }
-    }
+/// The repository's tasks.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
 }
 
-fn usage() {
-    let devices = [libtorch::USAGE, cuda::USAGE, gpu::USAGE].concat();
-    eprint!("{USAGE}{}{devices}{}{}{}", bench::USAGE, torture::USAGE, scale::USAGE, regress::USAGE);
+#[derive(Subcommand)]
+enum Task {
+    /// Train, measure and ablate the models of a scale, write the report: `induction reproduce` on the
+    /// texts in fixtures/ [default: laptop, out/SCALE]
+    Reproduce(HandedOn),
+    /// The search behind the defaults, small runs that differ in one choice each: `induction pilot`
+    /// [default: out/pilot]
+    Pilot(HandedOn),
+    /// What continuous integration runs: format, lints, documentation, all tests
+    Ci(Ci),
+    Libtorch(libtorch::Options),
+    Cuda(cuda::Options),
+    Gpu(gpu::Options),
+    Bench(bench::Options),
+    Torture(torture::Options),
+    Scale(scale::Options),
+    Regress(regress::Options),
+}
+
+/// What is handed to `induction` as it is; so is --help, which lists it.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct HandedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    arguments: Vec<String>,
+}
+
+#[derive(Args)]
+struct Ci {
+    /// Instead the tests that need a real Slurm, on one that fixtures/slurm.sh starts on this host
+    #[arg(long)]
+    slurm: bool,
+    /// Instead every kernel of the device cuda:N is assembled for these compute capabilities times
+    /// ten, without a GPU (the build takes long) [default: all of them]
+    #[arg(
+        long,
+        value_name = "CAPABILITY",
+        num_args = 0..,
+        value_parser = cuda::capability,
+        conflicts_with = "slurm"
+    )]
+    cuda: Option<Vec<u32>>,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().task {
+        Task::Reproduce(HandedOn { arguments }) => induction("reproduce", &arguments),
+        Task::Pilot(HandedOn { arguments }) => induction("pilot", &arguments),
+        Task::Ci(Ci { slurm: true, .. }) => slurm::test(),
+        Task::Ci(Ci { cuda: Some(capabilities), .. }) => cuda::test(&capabilities),
+        Task::Ci(_) => ci(),
+        Task::Libtorch(options) => libtorch::libtorch(&options),
+        Task::Cuda(options) => cuda::cuda(&options),
+        Task::Gpu(options) => gpu::gpu(&options),
+        Task::Bench(options) => bench::bench(&options),
+        Task::Torture(options) => torture::torture(&options),
+        Task::Scale(options) => scale::scale(&options),
+        Task::Regress(options) => regress::regress(options),
+    }
 }
 
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output

@@ -21,16 +21,7 @@ use self::{
     compare::{compare_claims, compare_steps, compare_times, golden_claims},
     junit::{Done, Outcome},
 };
-use crate::{root, target};
-
-pub(crate) const USAGE: &str = "
-  regress [--only NAME[,NAME]] [--base REF] [--slower RATIO] [--rounds N] [--threads N] [--junit FILE] [--write]
-            build the release binary and check what a change must leave as it is: golden (50 steps, to the bit), claims
-            and report (of the smoke scale), step-time and evaluate-time against the revision REF, each round both
-            binaries in turn; the median ratio may be RATIO [default: where this branch left the remote's main one,
-            1.10, 5 rounds, 1 thread]. --junit writes the results as XML, --write the smoke scale's claims as the expected
-            ones. Exit code 0: no regression; 1: one; 2: wrong usage, or something could not be run
-";
+use crate::{root, scale::above_zero, target};
 
 /// What could not be run is an error; what ran and went wrong is an outcome.
 type Check = fn(&mut Session) -> Result<Outcome, String>;
@@ -53,14 +44,35 @@ const TIMED: &str = "--vocab 512 --d-model 128 --heads 4 --layers 2 --ctx 512";
 /// Fifty golden steps, as in crates/induction/tests/determinism.rs.
 const STEPS: usize = 50;
 
-#[derive(Debug)]
-struct Options {
+/// Whether a change left alone what it must not touch: bits, claims, the report, speed
+///
+/// Builds the release binary and checks golden (50 steps, to the bit), claims and report (of the
+/// smoke scale), step-time and evaluate-time (against another revision, each round both binaries in
+/// turn). Exit code 0: no regression; 1: one; 2: wrong usage, or something could not be run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only these checks
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = CHECKS.map(|(name, _)| name), conflicts_with = "write")]
     only: Vec<String>,
+    /// The revision that speed is compared with [default: where this branch left the remote's main
+    /// one]
+    #[arg(long, value_name = "REF")]
     base: Option<String>,
+    /// What the median ratio of the times may be
+    #[arg(long, value_name = "RATIO", default_value = "1.10", value_parser = above_zero)]
     slower: f64,
-    rounds: usize,
-    threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: u64,
+    /// Write the results as JUnit's XML
+    #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    /// Write the smoke scale's claims as the expected ones, and check nothing
+    #[arg(long)]
     write: bool,
 }
 
@@ -77,23 +89,15 @@ struct Session {
     base: Option<Ran<(PathBuf, String)>>,
 }
 
-pub(crate) fn regress(arguments: &[String]) -> ExitCode {
+pub(crate) fn regress(options: Options) -> ExitCode {
     let root = root();
-    let parsed = parse(arguments).and_then(|options| {
+    if let Some(reference) = options.base.as_deref() {
         // A revision that is not there is wrong usage: better said before a build than after.
-        options
-            .base
-            .as_deref()
-            .map_or(Ok(()), |reference| base::find(&root, Some(reference)).map(drop))?;
-        Ok(options)
-    });
-    let options = match parsed {
-        Ok(options) => options,
-        Err(message) => {
-            eprint!("xtask regress: {message}\n{USAGE}");
+        if let Err(message) = base::find(&root, Some(reference)) {
+            eprintln!("xtask regress: {message}");
             return ExitCode::from(2);
         }
-    };
+    }
     let target = env::current_dir().unwrap_or_default().join(target(&root));
     let begun = Instant::now();
     let built = build(&root, &target);
@@ -146,52 +150,6 @@ fn end(all: &[Done], junit: Option<&Path>) -> ExitCode {
         }
     }
     ExitCode::from(junit::exit_code(all))
-}
-
-fn parse(arguments: &[String]) -> Result<Options, String> {
-    let mut options = Options {
-        only: Vec::new(),
-        base: None,
-        slower: 1.10,
-        rounds: 5,
-        threads: 1,
-        junit: None,
-        write: false,
-    };
-    let mut rest = arguments.iter();
-    while let Some(flag) = rest.next() {
-        let mut value = || rest.next().cloned().ok_or(format!("{flag} needs a value"));
-        let whole = |text: String, most: usize| match text.parse::<usize>() {
-            Ok(number) if (1..=most).contains(&number) => Ok(number),
-            _ => Err(format!("{flag} takes a whole number from 1 to {most}, not {text:?}")),
-        };
-        match flag.as_str() {
-            "--only" => options.only = value()?.split(',').map(str::to_string).collect(),
-            "--base" => options.base = Some(value()?),
-            "--slower" => {
-                let text = value()?;
-                let ratio =
-                    text.parse::<f64>().ok().filter(|ratio| ratio.is_finite() && *ratio > 0.0);
-                options.slower =
-                    ratio.ok_or(format!("--slower takes a ratio above 0, not {text:?}"))?;
-            }
-            "--rounds" => options.rounds = whole(value()?, 1000)?,
-            "--threads" => options.threads = whole(value()?, 1024)?,
-            "--junit" => options.junit = Some(value()?.into()),
-            "--write" => options.write = true,
-            other => return Err(format!("unknown argument {other}")),
-        }
-    }
-    if let Some(wrong) =
-        options.only.iter().find(|only| CHECKS.iter().all(|(name, _)| name != only))
-    {
-        let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
-        return Err(format!("--only takes some of {}, not {wrong:?}", names.join(",")));
-    }
-    if options.write && !options.only.is_empty() {
-        return Err("--write makes no checks: leave --only out".into());
-    }
-    Ok(options)
 }
 
 /// Builds the workspace at `root` with its results in `target`.
@@ -464,8 +422,15 @@ fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, String> {
 mod tests {
     use super::*;
 
-    fn options(line: &str) -> Result<Options, String> {
-        parse(&line.split_whitespace().map(str::to_string).collect::<Vec<_>>())
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(line: &str) -> Result<Options, clap::Error> {
+        let words = std::iter::once("regress").chain(line.split_whitespace());
+        Ok(<Line as clap::Parser>::try_parse_from(words)?.options)
     }
 
     #[test]
@@ -510,7 +475,8 @@ mod tests {
         assert!(
             options("--only speed")
                 .unwrap_err()
-                .contains("golden,claims,report,step-time,evaluate-time")
+                .to_string()
+                .contains("golden, claims, report, step-time, evaluate-time")
         );
     }
 

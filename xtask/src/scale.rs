@@ -10,41 +10,61 @@ use std::{
     process::ExitCode,
 };
 
-pub(crate) const USAGE: &str = "
-  scale [--peak TFLOP/S] [--share PERCENT] [--float32 TFLOP/S] [--write GB/S] [--interval STEPS] [--draws N] [--seed N]
-        [--only TABLE]
-            the tables of docs/SCALE.md, with other assumptions if asked: a GPU's bfloat16 peak and the share of it that
-            training reaches, its rate in float32, what one run writes alone, steps between snapshots (of which all are
-            measured) in the sweeps, how often each sweep is drawn [default: 989, 25, 33.5, 1, 50, 200, seed 0, all tables]
-";
+/// The tables of docs/SCALE.md, with other assumptions if asked
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    assumptions: Assumptions,
+    /// Of one name alone
+    #[arg(long, value_name = "TABLE", value_parser = SECTIONS.map(|(name, _)| name))]
+    only: Option<String>,
+}
 
 /// What the tables stand on.
-struct Assumptions {
-    /// FLOP/s of a GPU in bfloat16, dense.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Assumptions {
+    /// A GPU's peak in bfloat16, dense
+    #[arg(long, value_name = "TFLOP/S", default_value = "989", value_parser = tera)]
     peak: f64,
-    /// Of it, what training reaches.
+    /// Of it, what training reaches
+    #[arg(long, value_name = "PERCENT", default_value = "25", value_parser = percent)]
     share: f64,
-    /// FLOP/s in float32, in which this project measures.
+    /// A GPU's rate in float32, in which this project measures
+    #[arg(long, value_name = "TFLOP/S", default_value = "33.5", value_parser = tera)]
     float32: f64,
-    /// Bytes a second that one run alone writes.
+    /// What one run alone writes
+    #[arg(long, value_name = "GB/S", default_value = "1", value_parser = giga)]
     write: f64,
-    /// Steps between snapshots of the paper's small models in the sweeps.
+    /// Steps between snapshots, of which all are measured, of the paper's small models in the sweeps
+    #[arg(long, value_name = "STEPS", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000))]
     interval: u64,
+    /// How often each sweep is drawn
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2..=1_000_000))]
     draws: u64,
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=0xffff_ffff))]
     seed: u64,
 }
 
-impl Default for Assumptions {
-    fn default() -> Self {
-        Self {
-            peak: 989e12,
-            share: 0.25,
-            float32: 33.5e12,
-            write: 1e9,
-            interval: 50,
-            draws: 200,
-            seed: 0,
-        }
+fn tera(text: &str) -> Result<f64, String> {
+    Ok(1e12 * above_zero(text)?)
+}
+
+fn giga(text: &str) -> Result<f64, String> {
+    Ok(1e9 * above_zero(text)?)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    Ok(above_zero(text)? / 100.0)
+}
+
+/// A number that is one, as an argument.
+pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number above 0".to_string()),
     }
 }
 
@@ -74,69 +94,43 @@ const SECTIONS: [Section; 14] = [
     ("intervals", tables::intervals),
 ];
 
-pub(crate) fn scale(arguments: &[String]) -> ExitCode {
-    let (assumptions, only) = match parse(arguments) {
-        Ok(parsed) => parsed,
-        Err(message) => {
-            eprint!("xtask scale: {message}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
+/// `cargo xtask scale`.
+pub(crate) fn scale(Options { assumptions, only }: &Options) -> ExitCode {
     let mut out = io::stdout().lock();
     for (name, table) in
-        SECTIONS.into_iter().filter(|(name, _)| only.is_none_or(|only| only == *name))
+        SECTIONS.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name))
     {
         // A reader such as `head` may have seen enough.
-        if writeln!(out, "{name}\n\n{}", table(&assumptions)).is_err() {
+        if writeln!(out, "{name}\n\n{}", table(assumptions)).is_err() {
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
 }
 
-fn parse(arguments: &[String]) -> Result<(Assumptions, Option<&str>), String> {
-    let (mut assumptions, mut only) = (Assumptions::default(), None);
-    let mut rest = arguments.iter();
-    while let Some(flag) = rest.next() {
-        let Some(text) = rest.next() else {
-            return Err(format!("{flag} is unknown, or lacks its value"));
-        };
-        let positive = || match text.parse::<f64>() {
-            Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-            _ => Err(format!("{flag} takes a number above 0, not {text:?}")),
-        };
-        let whole = |least: u64, most: u64| match text.parse::<u64>() {
-            Ok(value) if (least..=most).contains(&value) => Ok(value),
-            _ => Err(format!("{flag} takes a whole number from {least} to {most}, not {text:?}")),
-        };
-        match flag.as_str() {
-            "--peak" => assumptions.peak = 1e12 * positive()?,
-            "--share" => assumptions.share = positive()? / 100.0,
-            "--float32" => assumptions.float32 = 1e12 * positive()?,
-            "--write" => assumptions.write = 1e9 * positive()?,
-            "--interval" => assumptions.interval = whole(1, 10_000)?,
-            "--draws" => assumptions.draws = whole(2, 1_000_000)?,
-            "--seed" => assumptions.seed = whole(0, u64::from(u32::MAX))?,
-            "--only" if SECTIONS.iter().any(|(name, _)| name == text) => only = Some(text.as_str()),
-            "--only" => {
-                let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
-                return Err(format!("--only takes one of {}, not {text:?}", names.join(", ")));
-            }
-            _ => return Err(format!("{flag} is unknown")),
-        }
-    }
-    Ok((assumptions, only))
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parsed(line: &str) -> Result<Options, clap::Error> {
+        let words = std::iter::once("scale").chain(line.split_whitespace());
+        Ok(Line::try_parse_from(words)?.options)
+    }
 
     #[test]
     fn the_document_has_these_tables() {
         let document = std::fs::read_to_string(crate::root().join("docs/SCALE.md")).unwrap();
+        let Options { assumptions, .. } = parsed("").unwrap();
         for (name, table) in SECTIONS {
-            let table = table(&Assumptions::default());
+            let table = table(&assumptions);
             assert!(
                 document.contains(&table),
                 "docs/SCALE.md lacks the table {name}: cargo xtask scale --only {name}\n{table}"
@@ -146,15 +140,8 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        for wrong in [
-            &["--peak"][..],
-            &["--peak", "0"],
-            &["--share", "x"],
-            &["--only", "x"],
-            &["--what", "1"],
-        ] {
-            let arguments: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            assert!(parse(&arguments).is_err(), "{wrong:?}");
+        for wrong in ["--peak", "--peak 0", "--share x", "--write inf", "--only x", "--what 1"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -5,11 +5,19 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-pub(crate) const USAGE: &str = "
-  torture [--minutes N] [--seed N]
-            the randomised tests of robustness for N minutes in all [default: 30], each with fresh seeds; what they survived is
-            counted in a table (docs/RELIABILITY.md); a failing seed is named
-";
+/// The randomised tests of robustness, for as long as asked, each with fresh seeds
+///
+/// What they survived is counted in a table (docs/RELIABILITY.md); a failing seed is named.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// In all
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    minutes: u64,
+    /// Where the seeds begin [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
 
 /// The tests that count cases: package, test binary, how many series of cases are in it.
 const TESTS: [(&str, &str, u64); 15] = [
@@ -34,29 +42,9 @@ const TESTS: [(&str, &str, u64); 15] = [
 const LIBRARY: &str = "--lib";
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]
-pub(crate) fn torture(arguments: &[String]) -> ExitCode {
-    if let Some(other) =
-        arguments.iter().step_by(2).find(|a| !["--minutes", "--seed"].contains(&a.as_str()))
-    {
-        eprint!("xtask torture: unknown argument {other}{USAGE}");
-        return ExitCode::from(2);
-    }
-    let number = |flag: &str| {
-        let at = arguments.iter().position(|a| a == flag)?;
-        Some(arguments.get(at + 1).and_then(|text| text.parse::<u64>().ok()))
-    };
-    let (minutes, seed) = match (
-        number("--minutes").unwrap_or(Some(30)),
-        number("--seed").unwrap_or_else(fresh_seed),
-    ) {
-        (Some(minutes @ 1..), Some(seed)) => (minutes, seed),
-        _ => {
-            eprint!(
-                "xtask torture: --minutes and --seed take whole numbers, minutes from 1{USAGE}"
-            );
-            return ExitCode::from(2);
-        }
-    };
+pub(crate) fn torture(options: &Options) -> ExitCode {
+    let minutes = options.minutes;
+    let seed = options.seed.unwrap_or_else(fresh_seed);
     let series: u64 = TESTS.iter().map(|(_, _, series)| series).sum();
     let seconds = (60 * minutes / series).max(1);
     eprintln!("{series} series of cases, {seconds} s each, from seed {seed}");
@@ -111,8 +99,8 @@ pub(crate) fn torture(arguments: &[String]) -> ExitCode {
 }
 
 /// Another one each time.
-fn fresh_seed() -> Option<u64> {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+fn fresh_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
