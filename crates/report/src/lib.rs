@@ -17,8 +17,9 @@
 //!   never by its name or its results.
 //! - [`table`] shows the claims in a terminal.
 //! - The page shows the same claims with the figures behind them, as one file that works offline.
-//!   Everything foreign in it - names, specs, corpora - is escaped, and its content security policy
-//!   admits the two scripts we ship by hash, so that even a hole in the escaping would run nothing.
+//!   Everything foreign in it - names, specs, corpora - is escaped by the templates it is put into,
+//!   and its content security policy admits the two scripts we ship by hash, so that even a hole in
+//!   the escaping would run nothing.
 //!
 //! # Example
 //!

@@ -9,7 +9,8 @@ pub(crate) fn visible_lines(text: &str) -> String {
     text.lines().map(visible).collect::<Vec<_>>().join("\n")
 }
 
-/// Text as HTML content or as a quoted attribute's value.
+/// Text as content of an SVG file, or as a quoted attribute's value. The page's templates escape by
+/// themselves.
 pub(crate) fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

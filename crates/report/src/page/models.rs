@@ -1,34 +1,38 @@
 //! The page about trained models alone.
 
-use std::fmt::Write as _;
+use maud::html;
 
-use super::{
-    MODELS_LATE, NO_SCRIPT, REAL_MODELS, argument_section, begin, claims_section, end, html,
-};
+use super::arguments::argument_section;
+use super::claims::claims_section;
+use super::document::{Drawn, document};
+use super::{MODELS_LATE, link_to, listed, no_script};
 use crate::Claim;
+use crate::arguments::REAL_MODELS;
 use crate::figures::Figure;
+
+const TITLE: &str = "Induction heads of trained models";
+const MADE: &str =
+    "Made from scans of the models; the same scans give the same page, byte for byte.";
 
 /// The verdicts about trained models, and the section with their figures; nothing lies beside the
 /// page.
 pub(crate) fn scanned(names: &[&str], claims: &[Claim], figures: &[Figure]) -> String {
-    let mut out = begin("Induction heads of trained models");
-    let names: Vec<String> =
-        names.iter().map(|name| format!("<bdi>{}</bdi>", html(name))).collect();
-    let _ = write!(
-        out,
-        "<header>\n<h1>Induction heads of trained models</h1>\n<p>{}.{MODELS_LATE}</p>\n<nav aria-label=\"Contents\"><ul><li><a href=\"#claims\">Claims</a></li><li><a href=\"#real-models\">Real models</a></li></ul></nav>\n</header>\n<main>\n",
-        names.join(", ")
-    );
-    claims_section(&mut out, claims, figures, None);
-    out.push_str(NO_SCRIPT);
-    argument_section(&mut out, &REAL_MODELS, claims, figures, false);
-    out.push_str("</main>\n");
-    let figures: Vec<&Figure> = figures.iter().collect();
-    end(
-        out,
-        &figures,
-        &[],
-        &[],
-        "Made from scans of the models; the same scans give the same page, byte for byte.",
-    )
+    let names = names.iter().map(|name| html! { bdi { (name) } });
+    let body = html! {
+        header { "\n"
+            h1 { (TITLE) } "\n"
+            p { (listed(names)) "." (MODELS_LATE) } "\n"
+            nav aria-label="Contents" { ul {
+                (link_to("claims", "Claims"))
+                (link_to(REAL_MODELS.id, REAL_MODELS.title))
+            } } "\n"
+        } "\n"
+        main { "\n"
+            (claims_section(claims, figures, None))
+            (no_script())
+            (argument_section(&REAL_MODELS, claims, figures, false))
+        } "\n"
+    };
+    let drawn = Drawn { figures: figures.iter().collect(), analysis: &[], explorer: &[] };
+    document(TITLE, &body, MADE, &drawn)
 }

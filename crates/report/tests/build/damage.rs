@@ -66,6 +66,26 @@ fn hostile_names_and_specs_are_inert() {
     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
 }
 
+/// In a comparison a folder's name is content, an attribute, and a figure's title.
+#[cfg(unix)]
+#[test]
+fn a_hostile_folder_is_inert_beside_another() {
+    let (dir, out) = (folder(), folder());
+    let dirs = ["plain", "\" onclick=\"<b>&'\u{202e}"].map(|name| dir.path().join(name));
+    dirs.iter().for_each(|dir| write_all(dir, &exact(vec![two(), one()])));
+    let page = read(&induction_report::compare(&dirs, out.path()).expect("hostile, but sound"));
+    let name = "&quot; onclick=&quot;&lt;b&gt;&amp;'\\u{202e}";
+    for part in [
+        format!("<th scope=\"col\"><bdi>{name}</bdi></th>"),
+        format!("<td data-label=\"{name}\">"),
+        format!("aria-label=\"{name}: "),
+    ] {
+        assert!(page.contains(&part), "{part}");
+    }
+    assert!(!page.contains("\" onclick=\"") && !page.contains("<b>&"));
+    assert!(!page.contains('\u{202e}'));
+}
+
 #[test]
 fn a_damaged_line_is_named() {
     let text: [(&str, usize, &str, &[&str]); 3] = [
