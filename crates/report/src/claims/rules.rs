@@ -7,7 +7,7 @@
 //! predict nothing, and say so.
 //!
 //! A rule must be able to fail: each is held, in a test, against runs that lack the effect
-//! (`tests/claims.rs`).
+//! (`tests/all/claims.rs`).
 
 use super::limits::Q18_ADVANTAGE_FROM;
 use super::rule::{Bound, Judge, Partly, Rule, RunRule, Test};

@@ -1,12 +1,10 @@
 //! Every rule, held against fabricated runs with the effect and without it: a rule that no model
 //! could fail, or pass, is a defect.
 
-mod common;
-
 use std::sync::Mutex;
 use std::time::Instant;
 
-use common::{
+use crate::common::{
     Fabricated, all, deep, elsewhere, everything, exact, families, fragments, mlp, one,
     one_smeared, scan, seed, shuffled, two, two_given, two_smeared, two_without, unchanged,
     write_all, write_scan,

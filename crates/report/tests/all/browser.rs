@@ -4,8 +4,6 @@
 //! `INDUCTION_BROWSER=required`. `INDUCTION_REPORT=report.html` tests that page instead of one made
 //! here, `INDUCTION_SCAN=dir` a page of the scan in dir; `INDUCTION_SHOTS=dir` keeps screenshots.
 
-mod common;
-
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -264,12 +262,12 @@ fn page() -> (PathBuf, Option<tempfile::TempDir>) {
         return (PathBuf::from(page), None);
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut runs = common::all();
-    runs.extend(common::families());
-    common::write_all(dir.path(), &runs);
-    common::write_scan(dir.path(), "tiny", &common::scan());
-    common::write_scan(dir.path(), "series/000", &common::scan());
-    common::write_scan(dir.path(), "series/001", &common::scan());
+    let mut runs = crate::common::all();
+    runs.extend(crate::common::families());
+    crate::common::write_all(dir.path(), &runs);
+    crate::common::write_scan(dir.path(), "tiny", &crate::common::scan());
+    crate::common::write_scan(dir.path(), "series/000", &crate::common::scan());
+    crate::common::write_scan(dir.path(), "series/001", &crate::common::scan());
     let report = induction_report::build(dir.path()).expect("sound runs");
     (report.page, Some(dir))
 }
@@ -401,7 +399,9 @@ fn a_page_of_scans_works_in_a_browser() {
     let Some(program) = chromium() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let fabricated = || {
-        ["000", "001"].map(|name| common::write_scan(dir.path(), name, &common::scan())).to_vec()
+        ["000", "001"]
+            .map(|name| crate::common::write_scan(dir.path(), name, &crate::common::scan()))
+            .to_vec()
     };
     let scans = std::env::var_os("INDUCTION_SCAN")
         .map_or_else(fabricated, |scan| vec![PathBuf::from(scan)]);

@@ -1,5 +1,5 @@
-//! The report's files, from the folders that they are built from. One test program: linking each of
-//! these by itself takes longer than it runs.
+//! The report's files, its claims and its page, from the folders that they are built from. One test
+//! program: building each of these by itself takes longer than it runs.
 
 use std::fs;
 use std::path::Path;
@@ -7,6 +7,8 @@ use std::path::Path;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod browser;
+mod claims;
 mod damage;
 mod page;
 mod scans;
