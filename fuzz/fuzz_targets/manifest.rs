@@ -1,7 +1,7 @@
 //! A manifest of runs.
 #![no_main]
 
-use induction::plan::Manifest;
+use induction::records::Manifest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -10,7 +10,7 @@ use induction_engine::{BurnDevice, gpus};
 use induction_records::RunSpec;
 use induction_study::device::Device;
 
-use crate::{Error, plan::corpus, predict::Cost};
+use crate::{Error, predict::Cost};
 
 /// Bytes of a float32.
 const NUMBER: f64 = 4.0;
@@ -51,7 +51,7 @@ pub(crate) fn of_plan(specs: &[&RunSpec], jobs: usize, threads_per_job: usize) -
 
 /// Bytes of the largest text; 0 where it cannot be read, which is told when it is needed.
 fn largest_text(specs: &[&RunSpec]) -> f64 {
-    let paths: BTreeSet<&Path> = specs.iter().filter_map(|spec| corpus(spec)).collect();
+    let paths: BTreeSet<&Path> = specs.iter().filter_map(|spec| spec.data.path()).collect();
     let bytes = |path: &Path| -> usize {
         induction_tokenizer::corpus::load(path)
             .map_or(0, |found| found.documents.iter().map(|d| d.text.len()).sum())

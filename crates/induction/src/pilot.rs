@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use induction_metrics::{IclIndices, half_time};
 use induction_model::ModelConfig;
-use induction_records::{FORMAT, HeadRow, IclRow, LossRow, RunSpec, read_rows};
+use induction_records::{
+    FORMAT, HeadRow, IclRow, LossRow, Manifest, PlannedRun, RunSpec, read_rows,
+};
 use serde::Serialize;
 
 use crate::{
     Error,
     executor::{Executor, Task},
-    plan::{Base, Manifest, Row, Scale},
+    plan::{Base, Scale},
     progress::Screen,
     reproduce::prepare,
 };
@@ -61,7 +63,7 @@ pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
         spec.evaluation.examples = 256;
         spec.evaluation.head_examples = 20;
         spec.evaluation.ablation_every = 0;
-        Row {
+        PlannedRun {
             series: vec![if mlp { "with MLPs" } else { "attention-only" }.to_string()],
             hash: None,
             spec,
@@ -260,7 +262,7 @@ mod tests {
     fn the_search_is_valid_and_keeps_tokens_a_step_but_where_the_batch_is_asked() {
         let manifest = plan(Path::new("text"), 0, TOKENS);
         manifest.check().unwrap();
-        let changed = |row: &&Row| row.spec.name.contains("batch");
+        let changed = |row: &&PlannedRun| row.spec.name.contains("batch");
         assert!(
             manifest
                 .runs

@@ -4,23 +4,16 @@
 //! two new models with two that are the attention-only series' own; here these are trained once. So
 //! 28 models of the paper are 26 runs.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
 use induction_records::{
-    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
+    Control, DataSpec, EvaluationSpec, FORMAT, Manifest, PlannedRun, RunSpec, SnapshotSpec,
+    TrainSpec,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::Error;
-
-/// The manifest's file in a reproduction's folder.
-pub const MANIFEST: &str = "manifest.toml";
 
 /// How much to reproduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -68,36 +61,6 @@ pub struct PlanOptions {
     pub corpora: Corpora,
 }
 
-/// A validated list of runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// The version of this format.
-    pub format: u32,
-    /// Who planned it: a scale, `pilot`, or a name of your own.
-    pub name: String,
-    /// Revision of the report's rules on the day the runs were planned; filled in when the manifest
-    /// is resolved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rules: Option<String>,
-    /// The runs, in the order in which they are begun.
-    pub runs: Vec<Row>,
-}
-
-/// A run of a manifest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Row {
-    /// The series that it belongs to, in words.
-    #[serde(default)]
-    pub series: Vec<String>,
-    /// Hash of all that its weights depend on; checked where it is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hash: Option<String>,
-    /// The run itself.
-    pub spec: RunSpec,
-}
-
 const ATTENTION_ONLY: &str = "attention-only";
 const MLPS: &str = "with MLPs";
 const SMEARED: &str = "smeared keys";
@@ -105,100 +68,6 @@ const CLAMPED: &str = "clamped attention";
 const CONTROLS: &str = "negative controls";
 const SECOND: &str = "second text";
 const BOOKS: &str = "books only";
-
-impl Row {
-    fn new(spec: RunSpec, series: &[&str]) -> Self {
-        Self { series: series.iter().map(|name| (*name).to_string()).collect(), hash: None, spec }
-    }
-}
-
-impl Manifest {
-    /// Reads and checks a manifest; relative corpus paths start at the current folder, as in a
-    /// spec.
-    ///
-    /// # Errors
-    /// A file that is no manifest, with its place; what [`check`](Self::check) refuses.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        Self::parse(path, &fs::read_to_string(path).map_err(Error::io(path))?)
-    }
-
-    /// Parses and checks a manifest; `path` is for the messages.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read), less the system's.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let input = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
-        let manifest: Self = toml::from_str(text).map_err(|e| input(in_words(&e)))?;
-        manifest.check().map_err(|error| input(error.to_string()))?;
-        Ok(manifest)
-    }
-
-    /// The manifest as TOML.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a manifest holds only tables, numbers and strings")
-    }
-
-    /// Refuses what could not run, or would mix two runs.
-    ///
-    /// # Errors
-    /// Another format, no run, two runs of one name or of one content, a spec outside its ranges, a
-    /// hash that is not the spec's.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.format != FORMAT {
-            return Err(Error::Input(format!(
-                "format = {}: this version reads {FORMAT}",
-                self.format
-            )));
-        }
-        if self.runs.is_empty() {
-            return Err(Error::Input("the manifest has no runs".into()));
-        }
-        let (mut names, mut hashes) = (BTreeMap::new(), BTreeMap::new());
-        for (index, Row { spec, hash, .. }) in self.runs.iter().enumerate() {
-            let place = |reason: String| {
-                Error::Input(format!("run {} ({:?}): {reason}", index + 1, spec.name))
-            };
-            spec.validate().map_err(|error| place(error.to_string()))?;
-            if let Some(first) = names.insert(spec.name.to_lowercase(), index) {
-                let why = "two runs of one name would share a folder: rename one";
-                return Err(place(format!("run {} has this name, too; {why}", first + 1)));
-            }
-            // Specs of one text hash alike only once both know the text's own hash, so its path
-            // counts here.
-            let content = (spec.training_hash(), corpus(spec).map(Path::to_path_buf));
-            if let Some(first) = hashes.insert(content, index) {
-                return Err(place(format!(
-                    "run {} trains the same model: leave one out",
-                    first + 1
-                )));
-            }
-            let found = spec.training_hash();
-            if hash.as_ref().is_some_and(|hash| *hash != found) {
-                return Err(place(format!(
-                    "its hash is {found}, not the one given: the spec was changed, or the text"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// How often each series is served, by its name: the paper's way of counting models.
-    pub fn series(&self) -> BTreeMap<&str, usize> {
-        let mut count = BTreeMap::new();
-        for name in self.runs.iter().flat_map(|row| &row.series) {
-            *count.entry(name.as_str()).or_default() += 1;
-        }
-        count
-    }
-}
-
-/// The text that a spec learns from; `None` for the synthetic task.
-pub fn corpus(spec: &RunSpec) -> Option<&Path> {
-    match &spec.data {
-        DataSpec::Corpus { path, .. } => Some(path),
-        DataSpec::Repeats { .. } => None,
-    }
-}
 
 /// The runs of a scale.
 ///
@@ -212,12 +81,14 @@ pub fn plan(options: &PlanOptions) -> Manifest {
         Scale::Smoke => runs.extend(smeared_experiment(&base, &[ATTENTION_ONLY])),
         Scale::Laptop => {
             runs.extend(smeared_experiment(&base, &[ATTENTION_ONLY]));
-            runs.push(Row::new(base.run(3, false, false), &[ATTENTION_ONLY]));
-            runs.push(Row::new(base.run(2, true, false), &[MLPS]));
+            runs.push(PlannedRun::new(base.run(3, false, false), &[ATTENTION_ONLY]));
+            runs.push(PlannedRun::new(base.run(2, true, false), &[MLPS]));
         }
         Scale::Full | Scale::Paper => {
             runs.extend(family(&base, &[ATTENTION_ONLY], &[MLPS]));
-            runs.extend((1..=2).map(|layers| Row::new(base.run(layers, false, true), &[SMEARED])));
+            runs.extend(
+                (1..=2).map(|layers| PlannedRun::new(base.run(layers, false, true), &[SMEARED])),
+            );
             let second = Base {
                 text: Some(corpora.second.clone()),
                 suffix: "-second".into(),
@@ -238,28 +109,28 @@ pub fn plan(options: &PlanOptions) -> Manifest {
                     ..base.clone()
                 };
                 let layers = [(1, false), (2, false), (2, true)];
-                runs.extend(
-                    layers.map(|(l, mlp)| Row::new(books.seen_only().run(l, mlp, false), &[BOOKS])),
-                );
+                runs.extend(layers.map(|(l, mlp)| {
+                    PlannedRun::new(books.seen_only().run(l, mlp, false), &[BOOKS])
+                }));
             }
         }
         Scale::Gpu => {
             for layers in 1..=3 {
-                runs.push(Row::new(base.run(layers, false, false), &[ATTENTION_ONLY]));
+                runs.push(PlannedRun::new(base.run(layers, false, false), &[ATTENTION_ONLY]));
             }
-            runs.push(Row::new(base.run(2, true, false), &[MLPS]));
-            runs.push(Row::new(base.run(1, false, true), &[SMEARED]));
-            runs.push(Row::new(base.run(2, false, true), &[SMEARED]));
+            runs.push(PlannedRun::new(base.run(2, true, false), &[MLPS]));
+            runs.push(PlannedRun::new(base.run(1, false, true), &[SMEARED]));
+            runs.push(PlannedRun::new(base.run(2, false, true), &[SMEARED]));
         }
     }
     let judged = matches!(scale, Scale::Laptop | Scale::Full);
     if clamp || judged {
-        runs.extend(clamped(&base).into_iter().map(|spec| Row::new(spec, &[CLAMPED])));
+        runs.extend(clamped(&base).into_iter().map(|spec| PlannedRun::new(spec, &[CLAMPED])));
     }
     if judged {
-        runs.extend(controls(&base).into_iter().map(|spec| Row::new(spec, &[CONTROLS])));
+        runs.extend(controls(&base).into_iter().map(|spec| PlannedRun::new(spec, &[CONTROLS])));
     }
-    let first: Vec<Row> = runs.clone();
+    let first: Vec<PlannedRun> = runs.clone();
     let seeds = seeds.unwrap_or(if judged { 3 } else { 1 }).max(1);
     for seed in seed + 1..seed + seeds {
         for row in &first {
@@ -286,13 +157,13 @@ fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
     let plain =
         matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
     let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
-    plain && of_the_paper && model.n_layers <= 2 && corpus(spec) == base.text.as_deref()
+    plain && of_the_paper && model.n_layers <= 2 && spec.data.path() == base.text.as_deref()
 }
 
 /// 1 to 6 layers, attention-only and with MLPs.
-fn family(base: &Base, attention_only: &[&str], mlps: &[&str]) -> Vec<Row> {
-    let of = |mlp: bool, series: &[&str]| -> Vec<Row> {
-        (1..=6).map(|layers| Row::new(base.run(layers, mlp, false), series)).collect()
+fn family(base: &Base, attention_only: &[&str], mlps: &[&str]) -> Vec<PlannedRun> {
+    let of = |mlp: bool, series: &[&str]| -> Vec<PlannedRun> {
+        (1..=6).map(|layers| PlannedRun::new(base.run(layers, mlp, false), series)).collect()
     };
     let mut rows = of(false, attention_only);
     if base.suffix.is_empty() {
@@ -304,10 +175,13 @@ fn family(base: &Base, attention_only: &[&str], mlps: &[&str]) -> Vec<Row> {
 }
 
 /// 1 and 2 layers, with and without smeared keys (paper.md, 6: arguments 1 and 2).
-fn smeared_experiment(base: &Base, controls: &[&str]) -> Vec<Row> {
+fn smeared_experiment(base: &Base, controls: &[&str]) -> Vec<PlannedRun> {
     let controls: Vec<&str> = controls.iter().copied().chain([SMEARED]).collect();
     let rows = [(1, false), (2, false), (1, true), (2, true)].map(|(layers, smeared)| {
-        Row::new(base.run(layers, false, smeared), if smeared { &[SMEARED] } else { &controls })
+        PlannedRun::new(
+            base.run(layers, false, smeared),
+            if smeared { &[SMEARED] } else { &controls },
+        )
     });
     rows.into()
 }
@@ -601,17 +475,11 @@ mod tests {
         );
         let twice = refused(&|m| {
             let spec = RunSpec { name: "again".into(), ..m.runs[0].spec.clone() };
-            m.runs.push(Row::new(spec, &[]));
+            m.runs.push(PlannedRun::new(spec, &[]));
         });
         assert!(twice.contains("run 1 trains the same model"), "{twice}");
         assert!(refused(&|m| m.runs[0].spec.train.tokens = 0).contains("train.tokens"));
         assert!(refused(&|m| m.runs[0].hash = Some("0".into())).contains("hash"));
-        assert!(refused(&Manifest::clear).contains("no runs"));
-    }
-
-    impl Manifest {
-        fn clear(&mut self) {
-            self.runs.clear();
-        }
+        assert!(refused(&|m| m.runs.clear()).contains("no runs"));
     }
 }

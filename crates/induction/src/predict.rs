@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
 use induction_model::ModelConfig;
-use induction_records::{DataSpec, RunSpec};
+use induction_records::{DataSpec, Manifest, RunSpec};
 use induction_study::{
     bench::{forward_flop_per_token, median},
     device::Device,
@@ -21,7 +21,7 @@ use induction_train::{AdamW, Learner};
 use ndarray::Array2;
 use serde::Serialize;
 
-use crate::{Error, plan::Manifest};
+use crate::Error;
 
 /// Entries of a head's maps on the three prompts that are kept: a few hundred tokens for the
 /// pattern, fewer for the others.

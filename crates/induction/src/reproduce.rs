@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use induction_records::{DataSpec, RunSpec};
+use induction_records::{DataSpec, MANIFEST, Manifest, RunSpec};
 use induction_report::Report;
 use induction_study::{device::Device, source::Source};
 use induction_train::is_finished;
@@ -17,7 +17,6 @@ use crate::{
     Error,
     executor::{Executor, Task},
     memory::{self, bytes},
-    plan::{MANIFEST, Manifest, corpus},
     predict::{Cost, FamilyRates, Rates, Stages, makespan},
     progress::Screen,
     status::duration,
@@ -246,7 +245,9 @@ fn total(stages: &Stages<f64>) -> f64 {
 /// The spec's content, the text's hash in it where the text is there.
 fn content_hash(spec: &RunSpec) -> String {
     let mut spec = spec.clone();
-    let found = corpus(&spec)
+    let found = spec
+        .data
+        .path()
         .map(Path::to_path_buf)
         .and_then(|path| induction_tokenizer::corpus::load(path).ok());
     if let (DataSpec::Corpus { blake3, .. }, Some(corpus)) = (&mut spec.data, found) {

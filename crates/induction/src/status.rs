@@ -10,13 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use induction_records::{RunSpec, Stage};
+use induction_records::{MANIFEST, Manifest, RunSpec, Stage};
 use induction_study::Seen;
 
-use crate::{
-    Error,
-    plan::{MANIFEST, Manifest, runs_of},
-};
+use crate::{Error, plan::runs_of};
 
 /// What becomes of a run: `stage` in its `status.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use induction::{
-    plan::{Corpora, Manifest, PlanOptions, Scale, plan},
+    plan::{Corpora, PlanOptions, Scale, plan},
+    records::Manifest,
     scan::{Patterns, read_tokens},
     status,
 };

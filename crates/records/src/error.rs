@@ -64,6 +64,14 @@ pub enum Error {
         /// The place and what was expected.
         reason: String,
     },
+    /// A manifest that cannot be read, or that could not run.
+    #[error("{}: {}", show(path), lines(reason))]
+    Manifest {
+        /// The file, or the manifest's name for one that is not from a file.
+        path: PathBuf,
+        /// The place and what was expected.
+        reason: String,
+    },
     /// A value of a spec outside its range.
     #[error("{field} = {found}: expected {expected}")]
     Field {

@@ -2,6 +2,7 @@
 //! those who write it and those who read it share (docs/FORMATS.md has them in words).
 //!
 //! - [`RunSpec`] is what one run depends on, `spec.toml`.
+//! - [`Manifest`] lists the runs of a reproduction, `manifest.toml`.
 //! - [`Row`] is a line of one of the tables of `measurements/`; [`read_rows`] and [`write_rows`]
 //!   are the way in and out. Reading is strict: each complaint names the file, the line, the field,
 //!   what was expected and what to do.
@@ -32,6 +33,7 @@ mod ablation;
 mod error;
 mod folder;
 mod inert;
+mod manifest;
 mod read;
 mod scan;
 mod single;
@@ -43,6 +45,7 @@ pub use ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads};
 pub use error::{Error, Stage};
 pub use folder::{MEASUREMENTS, SPEC, step_file};
 pub use inert::{acts, visible};
+pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
     IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,

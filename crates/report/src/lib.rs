@@ -61,6 +61,8 @@ mod trained;
 
 use std::path::{Path, PathBuf};
 
+use induction_records::ManifestHead;
+
 pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
 pub use load::{
@@ -226,18 +228,15 @@ fn write_figures(folder: &Path, figures: &[figures::Figure]) -> Result<(), Repor
 
 /// Revision of the rules on the day the runs were planned, by their manifest.
 fn planned_rules(dir: &Path) -> Option<String> {
-    let manifest = std::fs::read_to_string(dir.join("manifest.toml")).ok()?;
-    manifest.parse::<toml::Table>().ok()?.get("rules")?.as_str().map(str::to_string)
+    ManifestHead::of(dir)?.rules
 }
 
 /// What makes these runs again: their scale's command if the manifest beside them is a scale's,
 /// else its own.
 fn command(dir: &Path, runs: &[Run]) -> String {
-    let manifest = std::fs::read_to_string(dir.join("manifest.toml")).ok();
-    let name = manifest.and_then(|text| {
-        text.parse::<toml::Table>().ok()?.get("name")?.as_str().map(str::to_string)
-    });
-    let Some(name) = name else { return "induction run SPEC --out RUN".to_string() };
+    let Some(name) = ManifestHead::of(dir).and_then(|head| head.name) else {
+        return "induction run SPEC --out RUN".to_string();
+    };
     if !["smoke", "laptop", "full", "gpu", "paper"].contains(&name.as_str()) {
         return "induction reproduce --manifest manifest.toml --out DIR".to_string();
     }

@@ -16,13 +16,14 @@ use std::{
 };
 
 use induction_files::Lease;
+use induction_records::Manifest;
 use induction_study::{ablate, device::Device, explore, measure, source::Source};
 use induction_train::is_finished;
 use serde::{Deserialize, Serialize};
 
 use self::client::Queued;
 pub use self::script::quoted;
-use crate::{Error, executor::Task, plan::Manifest, progress::Screen, reproduce::prepare};
+use crate::{Error, executor::Task, progress::Screen, reproduce::prepare};
 
 /// What is asked of Slurm for each task; what is left out is the cluster's default.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Where training text comes from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,14 @@ pub enum Control {
 }
 
 impl DataSpec {
+    /// The text, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Corpus { path, .. } => Some(path),
+            Self::Repeats { .. } => None,
+        }
+    }
+
     /// What is taken from the text, if anything.
     pub fn control(&self) -> Option<Control> {
         match self {

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use induction::{
     Error,
     device::Device,
-    plan::{Corpora, Manifest, PlanOptions, Scale, plan},
+    plan::{Corpora, PlanOptions, Scale, plan},
+    records::Manifest,
     reproduce::{forecast, order, reproduce},
     slurm::{self, Job, Submitted},
 };
