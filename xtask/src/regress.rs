@@ -8,7 +8,7 @@ mod page;
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::Instant,
@@ -143,7 +143,8 @@ fn end(all: &[Done], junit: Option<&Path>) -> ExitCode {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let written = folder
             .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(path, junit::xml(all)));
+            .and_then(|()| junit::xml(all).map_err(io::Error::other))
+            .and_then(|xml| fs::write(path, xml));
         if let Err(error) = written {
             eprintln!("xtask regress: {}: {error}", path.display());
             return ExitCode::from(2);

@@ -1,6 +1,8 @@
 //! What came of the checks: a table to read, and JUnit's XML for machines.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 /// What came of a check.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,57 +72,33 @@ pub(super) fn table(all: &[Done]) -> String {
     out
 }
 
-/// One test case a check.
-pub(super) fn xml(all: &[Done]) -> String {
-    let count = |word: &str| all.iter().filter(|done| done.outcome.word() == word).count();
-    let seconds: f64 = all.iter().map(|done| done.seconds).sum();
-    let totals = format!(
-        "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{seconds:.3}\"",
-        all.len(),
-        count("FAILED"),
-        count("could not run"),
-        count("skipped"),
-    );
-    let mut out = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {totals}>\n<testsuite name=\"regress\" {totals}>\n"
-    );
-    for Done { name, outcome, seconds } in all {
-        let _ = writeln!(
-            out,
-            "<testcase classname=\"regress\" name=\"{}\" time=\"{seconds:.3}\">",
-            escaped(name)
-        );
-        let (message, text) =
-            (outcome.said().lines().next().unwrap_or_default(), escaped(outcome.said()));
-        let message = escaped(message);
-        let _ = match outcome {
-            Outcome::Passed(_) => writeln!(out, "<system-out>{text}</system-out>"),
-            Outcome::Failed(_) => writeln!(out, "<failure message=\"{message}\">{text}</failure>"),
-            Outcome::Skipped(_) => writeln!(out, "<skipped message=\"{message}\"/>"),
-            Outcome::Broken(_) => writeln!(out, "<error message=\"{message}\">{text}</error>"),
+/// One test case a check. What XML cannot hold is left out.
+pub(super) fn xml(all: &[Done]) -> Result<String, quick_junit::SerializeError> {
+    let seconds = Duration::from_secs_f64;
+    let mut suite = TestSuite::new("regress");
+    for Done { name, outcome, seconds: took } in all {
+        // Which the library lets through.
+        let said = outcome.said().replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
+        let mut status = match outcome {
+            Outcome::Passed(_) => TestCaseStatus::success(),
+            Outcome::Failed(_) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+            Outcome::Skipped(_) => TestCaseStatus::skipped(),
+            Outcome::Broken(_) => TestCaseStatus::non_success(NonSuccessKind::Error),
         };
-        out.push_str("</testcase>\n");
-    }
-    out + "</testsuite>\n</testsuites>\n"
-}
-
-/// A text inside XML, in elements and in attributes. What XML 1.0 cannot hold, and other control
-/// characters, become U+FFFD.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
+        status.set_message(said.lines().next().unwrap_or_default());
+        if said.contains('\n') {
+            status.set_description(said.as_str());
         }
+        let mut case = TestCase::new(*name, status);
+        case.set_classname("regress").set_time(seconds(*took));
+        if let Outcome::Passed(_) = outcome {
+            case.set_system_out(said);
+        }
+        suite.add_test_case(case);
     }
-    out
+    let total = seconds(all.iter().map(|done| done.seconds).sum());
+    suite.set_time(total);
+    Report::new("regress").set_time(total).add_test_suite(suite).to_string()
 }
 
 /// Rows in columns of the width that they need.
@@ -165,19 +143,26 @@ mod tests {
             done("step-time", Outcome::Skipped("no 'main' <branch>".into())),
             done("report", Outcome::Broken("gone".into())),
         ];
-        let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-            <testsuites tests=\"4\" failures=\"1\" errors=\"1\" skipped=\"1\" time=\"5.000\">\n\
-            <testsuite name=\"regress\" tests=\"4\" failures=\"1\" errors=\"1\" skipped=\"1\" time=\"5.000\">\n\
-            <testcase classname=\"regress\" name=\"golden\" time=\"1.250\">\n\
-            <system-out>50 losses</system-out>\n</testcase>\n\
-            <testcase classname=\"regress\" name=\"claims\" time=\"1.250\">\n\
-            <failure message=\"a &lt; b &amp; &quot;c&quot;\">a &lt; b &amp; &quot;c&quot;\u{fffd}\n\
-            \u{fffd}[1mbold\u{fffd}\u{fffd} ]]&gt;\t\u{fffd}é</failure>\n</testcase>\n\
-            <testcase classname=\"regress\" name=\"step-time\" time=\"1.250\">\n\
-            <skipped message=\"no 'main' &lt;branch&gt;\"/>\n</testcase>\n\
-            <testcase classname=\"regress\" name=\"report\" time=\"1.250\">\n\
-            <error message=\"gone\">gone</error>\n</testcase>\n</testsuite>\n</testsuites>\n";
-        assert_eq!(xml(&all), expected);
+        let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
+<testsuites name="regress" tests="4" skipped="1" failures="1" errors="1" time="5.000">
+    <testsuite name="regress" tests="4" skipped="1" errors="1" failures="1" time="5.000">
+        <testcase name="golden" classname="regress" time="1.250">
+            <system-out>50 losses</system-out>
+        </testcase>
+        <testcase name="claims" classname="regress" time="1.250">
+            <failure message="a &lt; b &amp; &quot;c&quot;">a &lt; b &amp; &quot;c&quot;
+bold ]]&gt;�é</failure>
+        </testcase>
+        <testcase name="step-time" classname="regress" time="1.250">
+            <skipped message="no &apos;main&apos; &lt;branch&gt;"/>
+        </testcase>
+        <testcase name="report" classname="regress" time="1.250">
+            <error message="gone"/>
+        </testcase>
+    </testsuite>
+</testsuites>
+"#;
+        assert_eq!(xml(&all).unwrap(), expected);
     }
 
     #[test]

@@ -46,49 +46,54 @@ fn answer(mut stream: &TcpStream, folder: &std::path::Path, asked: &Mutex<Vec<St
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     reader.read_line(&mut request).unwrap();
-    let mut line = String::new();
+    let (mut line, mut from, mut to) = (String::new(), 0, usize::MAX);
     while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(range) = line.to_lowercase().strip_prefix("range: bytes=") {
+            let (first, last) = range.trim().split_once('-').unwrap();
+            from = first.parse().unwrap();
+            to = last.parse().map_or(usize::MAX, |last: usize| last + 1);
+        }
         line.clear();
     }
     let mut words = request.split(' ');
     let (method, path) = (words.next().unwrap(), words.next().unwrap_or("/"));
     let path = path.split('?').next().unwrap();
     asked.lock().unwrap().push(format!("{method} {path}"));
-    let found: Option<(Vec<u8>, String)> = if path == "/api/models/tiny/qwen2/revision/step7" {
-        Some((
-            json!({"id": "tiny/qwen2", "sha": COMMIT, "siblings": []}).to_string().into(),
-            "application/json".into(),
-        ))
-    } else if path == format!("/api/models/tiny/qwen2/tree/{COMMIT}") {
-        let mut entries: Vec<Value> = fs::read_dir(folder)
-            .unwrap()
-            .flatten()
-            .map(|entry| json!({"type": "file", "oid": "0", "size": entry.metadata().unwrap().len(), "path": entry.file_name().to_str().unwrap()}))
-            .collect();
-        entries.push(json!({"type": "file", "oid": "0", "size": 9, "path": "pytorch_model.bin"}));
-        Some((Value::Array(entries).to_string().into(), "application/json".into()))
+    let found: Option<Vec<u8>> = if path == "/api/models/tiny/qwen2/revision/step7" {
+        let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name());
+        let names = names.chain(["pytorch_model.bin".into()]);
+        let siblings: Vec<Value> =
+            names.map(|name| json!({"rfilename": name.to_str().unwrap()})).collect();
+        Some(json!({"id": "tiny/qwen2", "sha": COMMIT, "siblings": siblings}).to_string().into())
     } else {
         let file = path.strip_prefix(&format!("/tiny/qwen2/resolve/{COMMIT}/"));
         file.and_then(|file| fs::read(folder.join(file)).ok())
-            .map(|bytes| (bytes, "application/octet-stream".into()))
     };
-    let (status, body, kind) = match found {
-        Some((body, kind)) => ("200 OK", body, kind),
-        None => {
-            ("404 Not Found", br#"{"error": "nothing here"}"#.to_vec(), "application/json".into())
-        }
+    let Some(body) = found else {
+        write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        return;
     };
-    let code = if status.starts_with("404") { "X-Error-Code: RepoNotFound\r\n" } else { "" };
     // Any tag will do that tells files apart: their length is one for these.
-    let length = body.len();
+    let (length, to) = (body.len(), to.min(body.len()));
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nETag: \"{length:040x}\"\r\nX-Repo-Commit: {COMMIT}\r\n{code}Connection: close\r\n\r\n"
+        "HTTP/1.1 {}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{}/{length}\r\nETag: \"{length:040x}\"\r\nX-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n",
+        if to - from < length { "206 Partial Content" } else { "200 OK" },
+        to - from,
+        to - 1,
     )
     .unwrap();
-    if method == "GET" {
-        stream.write_all(&body).unwrap();
-    }
+    // A connection that breaks once, in the middle of the second part of the weights.
+    let mut asked = asked.lock().unwrap();
+    let breaks = path.ends_with("-00002-of-00002.safetensors") && to - from > 1;
+    let end = if breaks && !asked.contains(&"broken".to_string()) {
+        asked.push("broken".to_string());
+        length / 2
+    } else {
+        to
+    };
+    stream.write_all(&body[from..end]).unwrap();
 }
 
 #[test]
@@ -106,6 +111,8 @@ fn a_model_of_the_hub_is_brought_once_and_scanned() {
     };
     let parsed = |text: String| serde_json::from_str::<Value>(&text).unwrap();
     let here = parsed(succeed(scan(qwen2.to_str().unwrap()).arg("--tokens").arg(&ids)));
+    let broken = fail(&mut scan("hf:tiny/qwen2@step7"), 2);
+    assert!(broken.contains("hf:tiny/qwen2@step7: ") && broken.lines().count() < 8, "{broken}");
     let there = parsed(succeed(scan("hf:tiny/qwen2@step7").arg("--tokens").arg(&ids)));
     assert_eq!(here["nll"], there["nll"]);
 
@@ -134,6 +141,8 @@ fn a_model_of_the_hub_is_brought_once_and_scanned() {
     assert!(never.contains("hf:tiny/llama") && never.contains("never downloaded"), "{never}");
     assert_eq!(hub.asked(""), asked, "offline asks nobody");
 
+    let absent = fail(&mut scan("hf:tiny/qwen2/a.gguf@step7"), 2);
+    assert!(absent.contains("there is no a.gguf on the hub"), "{absent}");
     let absent = fail(&mut scan("hf:tiny/llama"), 2);
     assert!(absent.contains("hf:tiny/llama: ") && absent.contains("not found"), "{absent}");
     let silent = fail(scan("hf:tiny/qwen2@step7").env("HF_ENDPOINT", "http://127.0.0.1:9"), 2);

@@ -208,10 +208,12 @@ fn name_in_cache(path: &Path) -> Option<String> {
     let name = repository.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
     let mut below = whole.strip_prefix(snapshots).ok()?.components();
     let commit = below.next()?.as_os_str().to_str()?.to_string();
-    // The branch or tag that it was asked for by; `main` goes without saying.
+    // The branch or tag that it was asked for by; `main` goes without saying. (hf-hub has a
+    // reference for a commit's own name, too.)
     let named = |entry: std::fs::DirEntry| {
         let of = std::fs::read_to_string(entry.path()).ok()?;
-        (of.trim() == commit).then(|| entry.file_name().to_string_lossy().into_owned())
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (of.trim() == commit && name != commit).then_some(name)
     };
     let refs = std::fs::read_dir(repository.join("refs"))
         .into_iter()
