@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    devices::{self, Built, before, fail, install_listed, run},
+    devices::{self, Built, Instead, before, fail, install_listed, run},
     root, target,
 };
 
@@ -25,12 +25,8 @@ use crate::{
 /// LLVM, which CubeCL is linked with, is installed from PyPI into target/cuda where it is missing.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only build
-    #[arg(long, conflicts_with = "test")]
-    build: bool,
-    /// Hold the device against PyTorch instead
-    #[arg(long)]
-    test: bool,
+    #[command(flatten)]
+    instead: Instead,
 }
 
 /// The version of CUDA whose driver interface is built against (cudarc's notation). It decides
@@ -49,9 +45,9 @@ pub(crate) fn capability(text: &str) -> Result<u32, String> {
 /// `cargo xtask cuda`.
 pub(crate) fn cuda(options: &Options) -> ExitCode {
     let built = build(false);
-    if options.build {
+    if options.instead.build {
         eprintln!("{}", built.program.display());
-    } else if options.test {
+    } else if options.instead.test {
         run(&mut built.conformance());
     } else {
         let mut command = Command::new(built.program);

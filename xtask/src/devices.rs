@@ -34,6 +34,17 @@ pub(crate) fn binary(arguments: &[String]) -> PathBuf {
     target(&root()).join("release/induction")
 }
 
+/// What is done with a backend, in place of reproducing `smoke` on it.
+#[derive(Clone, Copy, clap::Args)]
+pub(crate) struct Instead {
+    /// Only build
+    #[arg(long, conflicts_with = "test")]
+    pub(crate) build: bool,
+    /// Hold every device that is built against PyTorch instead
+    #[arg(long)]
+    pub(crate) test: bool,
+}
+
 /// What is built for a backend: the program, the tests that hold its devices against PyTorch, and
 /// the example that has everything compiled. All in one call of cargo, for each set of features of
 /// the dependencies has most of them built anew.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    devices::{self, Built, before, fail, link, run, succeeds},
+    devices::{self, Built, Instead, before, fail, link, run, succeeds},
     root, target,
 };
 
@@ -25,12 +25,8 @@ const NEWEST: (u32, u32) = (2, 11);
 /// Linux, but with --build without NVIDIA's libraries, 1.2 GB.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only build
-    #[arg(long, conflicts_with = "test")]
-    build: bool,
-    /// Hold every device against PyTorch instead
-    #[arg(long)]
-    test: bool,
+    #[command(flatten)]
+    instead: Instead,
     /// The torch to install [default: 2.11.0]
     #[arg(long, value_name = "VERSION", conflicts_with = "python")]
     torch: Option<String>,
@@ -41,7 +37,7 @@ pub(crate) struct Options {
 
 /// `cargo xtask libtorch`.
 pub(crate) fn libtorch(options: &Options) -> ExitCode {
-    let &Options { build, test, .. } = options;
+    let Instead { build, test } = options.instead;
     let torch = match &options.python {
         Some(python) => Torch::of(python)
             .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display()))),

@@ -87,6 +87,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// A number above 0, as an argument.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number above 0".to_string()),
+    }
+}
+
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output
 /// folder.
 fn induction(task: &str, arguments: &[String]) -> ExitCode {

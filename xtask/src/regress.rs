@@ -21,7 +21,7 @@ use self::{
     compare::{compare_claims, compare_steps, compare_times, golden_claims},
     junit::{Done, Outcome},
 };
-use crate::{root, scale::above_zero, target};
+use crate::{above_zero, root, target};
 
 /// What could not be run is an error; what ran and went wrong is an outcome.
 type Check = fn(&mut Session) -> Result<Outcome, String>;

@@ -10,6 +10,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::above_zero;
+
 /// The tables of docs/SCALE.md, with other assumptions if asked
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -58,14 +60,6 @@ fn giga(text: &str) -> Result<f64, String> {
 
 fn percent(text: &str) -> Result<f64, String> {
     Ok(above_zero(text)? / 100.0)
-}
-
-/// A number that is one, as an argument.
-pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => Err("expected a number above 0".to_string()),
-    }
 }
 
 impl Assumptions {

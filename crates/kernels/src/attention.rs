@@ -2,8 +2,8 @@
 //! the pattern.
 //!
 //! Scores live only as tiles in the cache. The forward pass keeps each query's log-sum-exp, from
-//! which the backward pass makes the pattern again: that costs a seventh more arithmetic than
-//! keeping the pattern, and no memory that grows with the square of the context.
+//! which the backward pass makes the pattern again: that is one of seven products, instead of
+//! keeping a pattern that grows with the square of the context.
 
 use pulp::{Arch, Simd};
 
