@@ -46,6 +46,11 @@ pub(crate) fn bf16s(bytes: &[u8], values: &mut [f32]) {
     each(bytes, values, |&[low, high], [value]| *value = f32::from_le_bytes([0, 0, low, high]));
 }
 
+/// Rounded to the nearest f32.
+pub(crate) fn f64s(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |&eight, [value]| *value = f64::from_le_bytes(eight) as f32);
+}
+
 /// Scale, 32 signed bytes.
 pub(crate) fn q8_0(bytes: &[u8], values: &mut [f32]) {
     each(bytes, values, |block: &[u8; 34], values: &mut [f32; 32]| {
@@ -110,6 +115,103 @@ pub(crate) fn q5_1(bytes: &[u8], values: &mut [f32]) {
         let (d, m) = (f16([*d0, *d1]), f16([*m0, *m1]));
         for (value, q) in values.iter_mut().zip(fives(q)) {
             *value = d * f32::from(q) + m;
+        }
+    });
+}
+
+/// What the four-bit numbers of IQ4_NL and IQ4_XS stand for.
+const IQ4_LEVELS: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, 113.0,
+];
+
+/// Twice what the four-bit floats of MXFP4 (a sign, two bits of exponent, one of mantissa) stand
+/// for.
+const MXFP4_LEVELS: [f32; 16] =
+    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
+
+/// 32 values of one scale from 16 bytes, which choose among `levels`, in the order of Q4_0.
+#[inline]
+fn chosen(scale: f32, q: &[u8], levels: &[f32; 16], values: &mut [f32]) {
+    let (first, second) = values.split_at_mut(16);
+    for ((first, second), &q) in first.iter_mut().zip(second).zip(q) {
+        *first = scale * levels[usize::from(q & 15)];
+        *second = scale * levels[usize::from(q >> 4)];
+    }
+}
+
+/// Scale, four-bit numbers of uneven levels.
+pub(crate) fn iq4_nl(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |block: &[u8; 18], values: &mut [f32; 32]| {
+        chosen(f16([block[0], block[1]]), &block[2..], &IQ4_LEVELS, values);
+    });
+}
+
+/// Scale, then for 8 groups the high two bits of their six-bit scales in a word and the low four in
+/// 4 bytes, then 16 bytes a group.
+pub(crate) fn iq4_xs(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |block: &[u8; 136], values: &mut [f32; 256]| {
+        let d = f16([block[0], block[1]]);
+        let high = u16::from_le_bytes([block[2], block[3]]);
+        let (low, q) = block[4..].split_at(4);
+        let groups = values.as_chunks_mut::<32>().0.iter_mut().zip(q.as_chunks::<16>().0);
+        for (k, (values, q)) in groups.enumerate() {
+            let low = (low[k / 2] >> (k % 2 * 4)) & 15;
+            let scale = low | ((high >> (2 * k) & 3) << 4) as u8;
+            chosen(d * (f32::from(scale) - 32.0), q, &IQ4_LEVELS, values);
+        }
+    });
+}
+
+/// A power of two as its exponent's byte, four-bit floats.
+pub(crate) fn mxfp4(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |block: &[u8; 17], values: &mut [f32; 32]| {
+        // Half the power, 2^(e - 128), as the levels are doubled; the two smallest are subnormal.
+        let half = match u32::from(block[0]) {
+            e @ 0..2 => f32::from_bits(0x0020_0000 << e),
+            e => f32::from_bits((e - 1) << 23),
+        };
+        chosen(half, &block[1..], &MXFP4_LEVELS, values);
+    });
+}
+
+/// 16 bytes of four-bit scale and minimum of 16 values each, 64 bytes of two-bit numbers, the scale
+/// of scales, that of minima. Value `j` of the `k`-th 32 is in pair `k % 4` of byte `j` of the
+/// `k / 4`-th 32 bytes.
+pub(crate) fn q2_k(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |block: &[u8; 84], values: &mut [f32; 256]| {
+        let (d, m) = (f16([block[80], block[81]]), f16([block[82], block[83]]));
+        let (packed, q) = block[..80].split_at(16);
+        for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let scale = d * f32::from(packed[group] & 15);
+            let min = m * f32::from(packed[group] >> 4);
+            let (k, at) = (group / 2, group % 2 * 16);
+            for (value, &q) in values.iter_mut().zip(&q[k / 4 * 32 + at..]) {
+                *value = scale * f32::from(q >> (k % 4 * 2) & 3) - min;
+            }
+        }
+    });
+}
+
+/// 32 bytes of third bits, 64 of two-bit numbers as Q2_K has them, 12 of six-bit scales of 16
+/// values each, the scale of scales. Third bit `k` of byte `j` belongs to value `j` of the `k`-th
+/// 32, and takes 4 away where it is not set. Scales have their low four bits in bytes 0 to 8, eight
+/// in the low halves and eight in the high ones, and their high two in the pairs of bytes 8 to 12.
+pub(crate) fn q3_k(bytes: &[u8], values: &mut [f32]) {
+    each(bytes, values, |block: &[u8; 110], values: &mut [f32; 256]| {
+        let (third, rest) = block.split_at(32);
+        let (q, rest) = rest.split_at(64);
+        let d = f16([rest[12], rest[13]]);
+        for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let low = (rest[group % 8] >> (group / 8 * 4)) & 15;
+            let high = (rest[8 + group % 4] >> (group / 4 * 2)) & 3;
+            let scale = d * (f32::from(low | high << 4) - 32.0);
+            let (k, at) = (group / 2, group % 2 * 16);
+            let (q, third) = (&q[k / 4 * 32 + at..][..16], &third[at..][..16]);
+            for ((value, &q), &third) in values.iter_mut().zip(q).zip(third) {
+                let q = (q >> (k % 4 * 2) & 3) | (third >> k & 1) << 2;
+                *value = scale * (f32::from(q) - 4.0);
+            }
         }
     });
 }

@@ -56,8 +56,8 @@ kinds! {
     Q5_1 7 "Q5_1" 32 in 24 by blocks::q5_1;
     Q8_0 8 "Q8_0" 32 in 34 by blocks::q8_0;
     Q8_1 9 "Q8_1" 32 in 40;
-    Q2K 10 "Q2_K" 256 in 84;
-    Q3K 11 "Q3_K" 256 in 110;
+    Q2K 10 "Q2_K" 256 in 84 by blocks::q2_k;
+    Q3K 11 "Q3_K" 256 in 110 by blocks::q3_k;
     Q4K 12 "Q4_K" 256 in 144 by blocks::q4_k;
     Q5K 13 "Q5_K" 256 in 176 by blocks::q5_k;
     Q6K 14 "Q6_K" 256 in 210 by blocks::q6_k;
@@ -66,20 +66,20 @@ kinds! {
     Iq2Xs 17 "IQ2_XS" 256 in 74;
     Iq3Xxs 18 "IQ3_XXS" 256 in 98;
     Iq1S 19 "IQ1_S" 256 in 50;
-    Iq4Nl 20 "IQ4_NL" 32 in 18;
+    Iq4Nl 20 "IQ4_NL" 32 in 18 by blocks::iq4_nl;
     Iq3S 21 "IQ3_S" 256 in 110;
     Iq2S 22 "IQ2_S" 256 in 82;
-    Iq4Xs 23 "IQ4_XS" 256 in 136;
+    Iq4Xs 23 "IQ4_XS" 256 in 136 by blocks::iq4_xs;
     I8 24 "I8" 1 in 1;
     I16 25 "I16" 1 in 2;
     I32 26 "I32" 1 in 4;
     I64 27 "I64" 1 in 8;
-    F64 28 "F64" 1 in 8;
+    F64 28 "F64" 1 in 8 by blocks::f64s;
     Iq1M 29 "IQ1_M" 256 in 56;
     Bf16 30 "BF16" 1 in 2 by blocks::bf16s;
     Tq1_0 34 "TQ1_0" 256 in 54;
     Tq2_0 35 "TQ2_0" 256 in 66;
-    Mxfp4 39 "MXFP4" 32 in 17;
+    Mxfp4 39 "MXFP4" 32 in 17 by blocks::mxfp4;
     Nvfp4 40 "NVFP4" 64 in 36;
     Q1_0 41 "Q1_0" 128 in 18;
 }
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(format!("{}", Kind::Q4K), "Q4_K");
         assert_eq!(
             Kind::decoded_names(),
-            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16"
+            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, F64, BF16, MXFP4"
         );
     }
 

@@ -21,9 +21,10 @@
 //!
 //! *Not checked*: whether the values make sense (a flipped bit in the data is another value; the
 //! format has no checksum), whether metadata and tensors fit each other or an architecture, names
-//! of keys and tensors beyond being unique, what the padding holds, bytes after the last tensor. A
-//! part of a split file is read as what it is, a file with some of the tensors; its `split.count`
-//! says so.
+//! of keys and tensors beyond being unique, what the padding holds, bytes after the last tensor.
+//!
+//! *Split files.* Of a model in several files (`NAME-00001-of-00003.gguf`) any part opens all of
+//! them: the metadata are those of the first, the tensors those of all.
 //!
 //! ```
 //! use induction_gguf::{Gguf, Kind};
@@ -50,6 +51,7 @@ mod blocks;
 mod error;
 mod kind;
 mod parse;
+mod split;
 mod value;
 
 use std::fs::File;
@@ -57,6 +59,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use rayon::prelude::*;
+use split::Split;
 
 pub use error::{Error, Result};
 pub use kind::Kind;
@@ -66,10 +69,12 @@ pub use value::{Array, Value};
 /// which stays in its cache.
 const PIECE: usize = 1 << 16;
 
-/// A file of which everything but the tensors' values has been read and checked. It stays open.
+/// A file, or all parts of a split one, of which everything but the tensors' values has been read
+/// and checked. It stays open.
 pub struct Gguf {
     path: PathBuf,
-    file: File,
+    /// One, or those of a split file in order.
+    parts: Vec<Part>,
     version: u32,
     metadata: Vec<(String, Value)>,
     /// Indices into `metadata`, by key.
@@ -77,6 +82,12 @@ pub struct Gguf {
     tensors: Vec<TensorInfo>,
     /// Indices into `tensors`, by name.
     names: Vec<usize>,
+}
+
+/// An open file.
+struct Part {
+    path: PathBuf,
+    file: File,
 }
 
 /// What a file says of a tensor.
@@ -89,7 +100,9 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// How its values are stored.
     pub kind: Kind,
-    /// Where it begins, in bytes of the file.
+    /// Which part of a split file it is in, from 0; 0 of a file that is whole.
+    pub part: usize,
+    /// Where it begins, in bytes of that file.
     pub offset: u64,
     /// Bytes it takes there.
     pub bytes: u64,
@@ -103,23 +116,36 @@ impl TensorInfo {
 }
 
 impl Gguf {
-    /// Opens a file and reads and checks all but the tensors' values.
+    /// Opens a file, and with a part of a split one all of them, and reads and checks all but the
+    /// tensors' values.
     ///
     /// # Errors
     /// [`Error::NotGguf`] for another kind of file, [`Error::CutShort`] if bytes are missing,
-    /// [`Error::Format`] naming the field that is wrong, [`Error::Io`].
+    /// [`Error::Format`] naming the field that is wrong or the part that is missing,
+    /// [`Error::Field`], [`Error::Io`].
     pub fn open(path: &Path) -> Result<Self> {
-        // Asked before opening: to open a pipe is to wait for its writer.
-        let about = std::fs::metadata(path).map_err(Error::io("open", path))?;
-        if !about.is_file() {
-            return Err(Error::NotGguf {
-                path: path.to_owned(),
-                found: "it is not a file; give a .gguf file".to_owned(),
-            });
-        }
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let length = file.metadata().map_err(Error::io("open", path))?.len();
-        let parse::Header { version, metadata, tensors } = parse::header(&file, length, path)?;
+        let (part, mut header) = Part::open(path)?;
+        let parts = match Split::of(&header, path)? {
+            None => vec![part],
+            Some(split) => {
+                let paths = split.paths(path)?;
+                let mut parts = Vec::with_capacity(paths.len());
+                let (mut first, mut tensors) = (None, Vec::new());
+                for (number, path) in paths.iter().enumerate() {
+                    let (part, mut header) = Part::open(path)?;
+                    split.check(Split::of(&header, path)?.as_ref(), number, path)?;
+                    let of_part = header.tensors.drain(..);
+                    tensors.extend(of_part.map(|tensor| TensorInfo { part: number, ..tensor }));
+                    parts.push(part);
+                    first.get_or_insert(header);
+                }
+                split.check_tensors(tensors.len(), path)?;
+                header = first.expect("a split file has parts");
+                header.tensors = tensors;
+                parts
+            }
+        };
+        let parse::Header { version, metadata, tensors } = header;
         let twice = |field: String| {
             let reason =
                 "is there twice, expected once; the file is damaged, fetch it again".to_owned();
@@ -129,10 +155,10 @@ impl Gguf {
             .map_err(|key| twice(format!("key {}", parse::shown(key))))?;
         let names = by_name(&tensors, |tensor| &tensor.name)
             .map_err(|name| twice(format!("tensor {}", parse::shown(name))))?;
-        Ok(Self { path: path.to_owned(), file, version, metadata, keys, tensors, names })
+        Ok(Self { path: path.to_owned(), parts, version, metadata, keys, tensors, names })
     }
 
-    /// The file.
+    /// The file that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -278,11 +304,12 @@ impl Gguf {
         }
         let mut values = vec![0.0; elements];
 
+        let part = &self.parts[info.part];
         let (block, block_bytes) = info.kind.block();
         let piece_bytes = PIECE / block * block_bytes;
         let fill = |buffer: &mut Vec<u8>, (piece, values): (usize, &mut [f32])| {
             buffer.resize(values.len() / block * block_bytes, 0);
-            read_exact_at(&self.file, buffer, info.offset + (piece * piece_bytes) as u64)?;
+            read_exact_at(&part.file, buffer, info.offset + (piece * piece_bytes) as u64)?;
             decode(buffer, values);
             Ok(())
         };
@@ -291,7 +318,7 @@ impl Gguf {
         } else {
             values.par_chunks_mut(PIECE).enumerate().try_for_each_init(Vec::new, fill)
         };
-        result.map_err(Error::io("read", &self.path))?;
+        result.map_err(Error::io("read", &part.path))?;
         Ok(values)
     }
 
@@ -314,6 +341,23 @@ impl Gguf {
 
     fn field(&self, key: &str, found: String, expected: &'static str) -> Error {
         Error::Field { path: self.path.clone(), key: key.to_owned(), found, expected }
+    }
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<(Self, parse::Header)> {
+        // Asked before opening: to open a pipe is to wait for its writer.
+        let about = std::fs::metadata(path).map_err(Error::io("open", path))?;
+        if !about.is_file() {
+            return Err(Error::NotGguf {
+                path: path.to_owned(),
+                found: "it is not a file; give a .gguf file".to_owned(),
+            });
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let length = file.metadata().map_err(Error::io("open", path))?.len();
+        let header = parse::header(&file, length, path)?;
+        Ok((Self { path: path.to_owned(), file }, header))
     }
 }
 

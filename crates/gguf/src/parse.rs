@@ -300,7 +300,7 @@ impl Input<'_> {
             );
             return Err(self.bad(&field, reason));
         }
-        Ok(TensorInfo { name, shape, kind, offset, bytes })
+        Ok(TensorInfo { name, shape, kind, part: 0, offset, bytes })
     }
 }
 

@@ -74,10 +74,99 @@ fn the_layout_is_as_the_format_says() {
     ];
     assert_eq!(writer.bytes(), expected.concat());
     let (_folder, file) = opened(&writer);
-    let info =
-        TensorInfo { name: "t".to_owned(), shape: vec![1], kind: Kind::F32, offset: 96, bytes: 4 };
+    let info = TensorInfo {
+        name: "t".to_owned(),
+        shape: vec![1],
+        kind: Kind::F32,
+        part: 0,
+        offset: 96,
+        bytes: 4,
+    };
     assert_eq!(file.tensors().collect::<Vec<_>>(), [&info]);
     assert_eq!(file.read("t").unwrap(), [f32::from_le_bytes([0, 1, 2, 3])]);
+}
+
+/// Three parts as llama.cpp names them: metadata in the first, which has no tensors, `a` in the
+/// second, `b` and `c` in the third.
+fn in_parts(folder: &std::path::Path) -> Vec<PathBuf> {
+    let tensors: [&[&str]; 3] = [&[], &["a"], &["b", "c"]];
+    let save = |(number, names): (usize, &&[&str])| {
+        let mut metadata = vec![
+            ("split.no".to_owned(), Value::U16(number as u16)),
+            ("split.count".to_owned(), Value::U16(3)),
+            ("split.tensors.count".to_owned(), Value::I32(3)),
+        ];
+        if number == 0 {
+            metadata.push(("general.architecture".to_owned(), Value::String("llama".to_owned())));
+        }
+        let tensors = names.iter().map(|name| f32s(name, &[], name.as_bytes()[0].into())).collect();
+        let path = folder.join(format!("m-{:05}-of-00003.gguf", number + 1));
+        fs::write(&path, Writer::new(metadata, tensors).bytes()).unwrap();
+        path
+    };
+    tensors.iter().enumerate().map(save).collect()
+}
+
+#[test]
+fn any_part_of_a_split_file_opens_all() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in in_parts(folder.path()) {
+        let file = Gguf::open(&path).unwrap();
+        assert_eq!(file.path(), path);
+        assert_eq!(file.string("general.architecture").unwrap(), "llama");
+        let found: Vec<_> = file.tensors().map(|t| (t.name.as_str(), t.part)).collect();
+        assert_eq!(found, [("a", 1), ("b", 2), ("c", 2)]);
+        for name in ["a", "b", "c"] {
+            let bytes: Vec<u8> =
+                file.read(name).unwrap().iter().flat_map(|x| x.to_le_bytes()).collect();
+            let expected = f32s(name, &[], name.as_bytes()[0].into()).bytes;
+            assert!(bytes == expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn parts_that_are_missing_or_of_another_model_are_named() {
+    type Damage = fn(&[PathBuf]);
+    let cases: [(Damage, &[&str]); 6] = [
+        (|parts| fs::remove_file(&parts[0]).unwrap(), &["m-00001-of-00003.gguf is not beside it"]),
+        (|parts| fs::remove_file(&parts[1]).unwrap(), &["m-00002-of-00003.gguf is not beside it"]),
+        (
+            |parts| drop(fs::copy(&parts[2], &parts[0]).unwrap()),
+            &["m-00001-of-00003.gguf", "part 3 of 3, expected part 1 of 3"],
+        ),
+        (
+            |parts| fs::write(&parts[1], Writer::small().bytes()).unwrap(),
+            &["m-00002-of-00003.gguf", "no part of a split file, expected part 2 of 3"],
+        ),
+        (
+            |parts| {
+                let whole = fs::read(&parts[1]).unwrap();
+                fs::write(&parts[1], &whole[..whole.len() - 1]).unwrap();
+            },
+            &["m-00002-of-00003.gguf", "cut short"],
+        ),
+        (
+            |parts| {
+                let metadata = ["split.no", "split.count"]
+                    .map(|key| (key.to_owned(), Value::U16(if key == "split.no" { 1 } else { 3 })));
+                fs::write(&parts[1], Writer::new(metadata.into(), vec![]).bytes()).unwrap();
+            },
+            &["split.tensors.count", "is 3, the parts have 2 tensors"],
+        ),
+    ];
+    for (damage, words) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = in_parts(folder.path());
+        damage(&parts);
+        let message = Gguf::open(&parts[2]).unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let renamed = folder.path().join("model.gguf");
+    fs::rename(&in_parts(folder.path())[0], &renamed).unwrap();
+    let message = Gguf::open(&renamed).unwrap_err().to_string();
+    assert!(message.contains("does not end in -00001-of-00003.gguf"), "{message}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Writer {
             .map(|&kind| Tensor::new(&format!("{kind}.weight"), kind, &[2], 1, byte))
             .collect();
         tensors.push(Tensor::new("four", Kind::F16, &[2, 1, 3], 2, byte));
-        tensors.push(Tensor::new("not.decoded", Kind::Iq4Nl, &[1], 1, byte));
+        tensors.push(Tensor::new("not.decoded", Kind::Iq2S, &[1], 1, byte));
         Self::new(metadata, tensors)
     }
 
