@@ -1,4 +1,9 @@
-//! The repository's tasks. Thin: it builds the release binary and calls it.
+//! The repository's tasks, run as `cargo xtask TASK`.
+//!
+//! `reproduce`, `pilot` and `bench` build the release binary and call it. `ci` and `torture` run the
+//! tests, `regress` compares this program with its golden results or with an earlier commit.
+//! `libtorch`, `cuda` and `gpu` serve the optional devices, and `scale` reckons what very
+//! large plans would cost. None of the project's crates is linked, so it builds in seconds.
 
 mod bench;
 mod cuda;

@@ -1,9 +1,9 @@
 //! Ablations: what a model loses when heads are removed, their patterns replaced, or one path
-//! between two heads cut (paper.md, 4 and 9: R1).
+//! between two heads cut (docs/paper.md, sections 4 and 9).
 //!
-//! An [`Ablation`] is data. [`losses_under`] runs many of them on the same examples: the run
-//! without any is shared, layers below an ablated head are not computed again, and patterns that
-//! are kept are not either.
+//! An [`Ablation`] is data. [`losses_under`] runs many of them on the same examples. They share one
+//! run without ablations; layers below an ablated head, and attention patterns that are kept, are
+//! not computed again.
 //!
 //! ```
 //! use induction_ablation::{Ablation, Downstream, HeadId, Inputs, losses_under, single_heads};
@@ -19,9 +19,9 @@
 //! assert_eq!(ablations.len(), 8);
 //! let inputs = Inputs { engine: &engine, params: &params, examples: examples.view() };
 //! let result = losses_under(&inputs, &ablations)?;
-//! assert_eq!(result.clean.dim(), (2, 3)); // nats, one a target
+//! assert_eq!(result.clean.dim(), (2, 3)); // loss in nats of each target token
 //! assert_eq!(result.ablated.len(), 8);
-//! // Nothing attends after the last layer: both kinds are one there.
+//! // Nothing attends after the last layer, so both kinds of ablation are identical there.
 //! assert_eq!(result.ablated[4], result.ablated[5]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

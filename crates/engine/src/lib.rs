@@ -6,13 +6,13 @@
 //!
 //! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default,
 //!   and the only one that runs pretrained architectures.
-//! * [`BurnEngine`]: burn on any of its devices ([`BurnDevice`]). `flex` comes with the feature
-//!   `burn`; the others are behind the features `ndarray`, `libtorch` and `cuda`.
-//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between; what runs on
-//!   [`BurnDevice::Libtorch`] and its GPUs.
+//! * [`BurnEngine`]: burn on its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the
+//!   others are behind the features `ndarray`, `libtorch` and `cuda`.
+//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between. It is what runs
+//!   where [`BurnDevice::Libtorch`] is asked for, on a CPU or a GPU.
 //!
-//! One test suite holds both against each other and against PyTorch. On a GPU the optimizer works
-//! on the device, too ([`Resident`]).
+//! One test suite compares all of them with each other and with PyTorch. On a GPU the optimizer
+//! works on the device, too ([`Resident`]).
 //!
 //! An intervention is data ([`Intervention`]), not a closure inside a model: any engine can run it.
 //!
@@ -25,7 +25,7 @@
 //! let engine = CpuEngine::new(&config, &config.init_params(0)?)?;
 //! let examples = array![[0, 1, 2, 3], [0, 4, 4, 4]];
 //! let losses = engine.losses(examples.view(), &[])?;
-//! assert_eq!(losses.dim(), (2, 3)); // nats, one a target
+//! assert_eq!(losses.dim(), (2, 3)); // loss in nats of each target token
 //! let without = engine.losses(examples.view(), &[Intervention::ZeroHead { layer: 0, head: 1 }])?;
 //! assert_ne!(losses, without);
 //! let seen = engine.activations(examples.view().split_at(ndarray::Axis(1), 3).0, &[Hook::Pattern(0)], &[])?;

@@ -7,8 +7,9 @@
 //! fsync the parent, so a kill or a power cut at any instant leaves the old state or the new one,
 //! never a mixture.
 //!
-//! Each single [`Change`] can be heard of and refused by a [`Watch`]: tests ask what is left after
-//! a power cut between any two of them, and what a disk that fails at any of them does.
+//! A test can observe or refuse each operation on the disk ([`Change`]) by installing a [`Watch`]:
+//! tests ask what is left after a power cut between any two operations, and what happens when the
+//! disk fails at any of them.
 //!
 //! ```
 //! let folder = std::env::temp_dir().join(format!("induction-files-doc-{}", std::process::id()));

@@ -8,9 +8,8 @@
 //! before anything is allocated; types, dimensions, alignment, bounds and overlap are checked when
 //! a file is opened, and what is wrong is refused by name, with what was expected. Opening takes at
 //! most ten times the header's size and a few kilobytes; reading a tensor takes its values, at most
-//! eight times its bytes, and a small buffer for each thread. A tensor in an encoding that ggml has
-//! and this crate does not decode is refused when it is read, not before. Candle's reader was
-//! considered and not taken: it allocates by the lengths that a file claims, and is heavy to build.
+//! thirteen times its bytes, and a small buffer for each thread. A tensor in an encoding that ggml has
+//! and this crate does not decode is refused when it is read, not before.
 //!
 //! *Streaming.* Nothing is mapped into memory, for this project has no `unsafe`: the file stays
 //! open, and threads read pieces of a tensor at their places and decode them there. A model of 135M

@@ -53,7 +53,7 @@ fn damaged(original: &Written, seed: u64) -> Vec<u8> {
 /// Opens a file and reads all of it, in bounded time and memory; whether it was accepted.
 fn attacked(path: &Path, bytes: &[u8]) -> bool {
     write(path, bytes);
-    bounded(10 * bytes.len() as u64 + FIXED_BYTES, || match Gguf::open(path) {
+    bounded(13 * bytes.len() as u64 + FIXED_BYTES, || match Gguf::open(path) {
         Ok(file) => {
             for tensor in file.tensors() {
                 match file.read(&tensor.name) {

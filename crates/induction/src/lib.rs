@@ -1,31 +1,39 @@
-//! The facade: specs become data, data become trained models, models become measurements,
-//! measurements a report.
+//! Reproduces "In-context Learning and Induction Heads" (Olsson et al. 2022): trains small
+//! transformers, measures every attention head at every snapshot, removes heads, and writes a
+//! report that judges the paper's claims. It also measures models that were trained elsewhere.
 //!
-//! Each stage is a function over folders (docs/FORMATS.md), so each can be called alone, killed,
-//! and called again:
+//! [`reproduce::reproduce`] does everything. For one model, make a [`stages::RunContext`] and call
+//! the stages in this order; each is a function over folders (docs/FORMATS.md), so each can be
+//! called alone, killed, and called again:
 //!
-//! - [`source::Source`]: a spec's training and held-out examples;
-//! - [`stages::RunContext`]: what the stages of a run work with;
-//! - [`training::run`]: one run, trained in its folder or taken up where it stopped;
-//! - [`measure::measure`]: every kept snapshot of a run, measured once;
-//! - [`ablate::ablate`]: every head removed at the snapshots that the spec says, once;
-//! - [`explore::explore`]: what its heads attend to, on a text and on argument 4's prompts;
-//! - [`plan::plan`]: the runs of a scale; [`reproduce::forecast`]: what they cost;
-//! - [`reproduce::reproduce`]: all of them, each trained, measured, ablated and explored by an
-//!   [`executor`], and the report;
-//! - [`slurm::submit`]: the same as jobs of a cluster;
-//! - [`status::status`]: how far they are.
+//! - [`training::run`] trains the model in its folder, or goes on where it stopped;
+//! - [`measure::measure`] measures every kept snapshot, once;
+//! - [`ablate::ablate`] removes every head at the snapshots that the spec names, once;
+//! - [`explore::explore`] records what the heads attend to, on a text and on the prompts of
+//!   argument 4.
 //!
-//! The binary `induction` is glue over them; the crates below stand for themselves and are
-//! re-exported here.
+//! Around them stand [`plan::plan`] (the runs of a scale), [`reproduce::forecast`] (what they
+//! cost), [`executor`] (one run after the other, or several at once), [`slurm::submit`] (the same
+//! as jobs of a cluster) and [`status::status`] (how far they are). [`scan::scan_model`] measures a
+//! pretrained model. The crates below can be used alone and are re-exported here; the binary
+//! `induction` is this crate's command line.
 //!
-//! ```
-//! use induction::plan::{Corpora, PlanOptions, Scale, plan};
+//! ```no_run
+//! use induction::{
+//!     device::Device, interrupt::Interrupt, measure::measure, progress::{Console, Screen},
+//!     records::RunSpec, source::Source, stages::RunContext, training,
+//! };
 //!
-//! let corpora = Corpora { main: "".into(), second: "".into(), books: "".into() };
-//! let manifest = plan(&PlanOptions { scale: Scale::Smoke, clamp: false, seed: 0, seeds: Some(1), corpora });
-//! let names: Vec<_> = manifest.runs.into_iter().map(|row| row.spec.name).collect();
-//! assert_eq!(names, ["1L", "2L", "1L-smeared", "2L-smeared"]);
+//! // Any run's `spec.toml` is a spec to start from.
+//! let mut spec = RunSpec::read("books.toml".as_ref())?;
+//! let source = Source::open(&mut spec, "out/data".as_ref())?;
+//! let console = Console { interrupt: Interrupt::listen()?, screen: Screen::new(false) };
+//! let context = RunContext {
+//!     spec: &spec, source: &source, run: "out/books".as_ref(), device: Device::Cpu, caller: &console,
+//! };
+//! training::run(&context)?;
+//! measure(&context)?; // out/books/measurements/heads.jsonl, icl.jsonl, ...
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Features

@@ -1,10 +1,10 @@
 //! Vectorised arithmetic of a small transformer on a CPU.
 //!
 //! Everything stands on one memory layout, the panel ([`panels`]): a matrix is cut into strips of
-//! [`PANEL`] columns, each strip stored row after row. A strip is at once what a matrix product
-//! wants as its right factor (a row is two AVX-512 registers), what it can read as its left factor
-//! without copying, plain or transposed, and what a head of width 32 is. So the products here need
-//! no packing, except of the weights, once a step.
+//! [`PANEL`] columns, each strip stored row after row. A strip serves as the right factor of a
+//! matrix product (a row is two AVX-512 registers), as its left factor, plain or transposed, without
+//! copying, and as the data of one head of width 32. So the products here need no packing, except of
+//! the weights, once a step.
 //!
 //! Products, norms and attention are written once over [`pulp`]'s registers and compiled for
 //! AVX-512, AVX2, NEON and scalar code; the processor chooses at run time. Each sum has one order,

@@ -9,10 +9,10 @@
 //!
 //! * [`losses`]: from per-token losses `[example, index]` in nats to the loss by index, its
 //!   derivative, the in-context learning score and the losses of random tokens.
-//! * [`same_token`]: the in-context learning score on the same tokens, sharper; losses by what an
-//!   earlier copy foretells.
-//! * [`mod@pca`]: from the losses of random tokens, over snapshots, to the plane in which models
-//!   move, and how their paths turn.
+//! * [`same_token`]: the in-context learning score on the same tokens, which is less noisy; the loss
+//!   split into tokens that an earlier copy predicts, and others.
+//! * [`mod@pca`]: a PCA of models over training, from the losses of random tokens, and the angle by
+//!   which a trajectory turns.
 //! * [`sample`]: the evaluators' random tokens, each a function of `(seed, example)` and of nothing
 //!   else.
 //! * [`heads`]: from attention patterns `[example, head, query, key]` to the previous-token and
@@ -22,22 +22,24 @@
 //! * [`mod@copying_ceiling`]: how high that score can be between given embeddings.
 //! * [`attribution`]: what attention to each position adds to the logit of the right token.
 //! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
-//! * [`roles`]: which head is which.
+//! * [`roles`]: classifies heads: induction, previous-token, ...
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
 //! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
-//! * [`seeds`]: means over seeds, and draws of them that know how little a few seeds say.
-//! * [`mod@step`]: whether a curve over training makes one step, and when.
+//! * [`seeds`]: means over seeds, and bootstrap draws of them that allow for how few they are.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
-//! Three rules hold for whatever reads arrays of a model; what combines numbers that these gave
-//! ([`weighted_mean`], [`paired_change`], ...) trusts them. Sums run in `f64`, whatever the input
+//! To find induction heads, begin with [`prefix_matching`]; for in-context learning, with
+//! [`icl_score`].
+//!
+//! Three rules hold for whatever reads arrays of a model; functions that combine such results
+//! ([`weighted_mean`], [`paired_change`], ...) do not check them again. Sums run in `f64`, whatever the input
 //! holds. An input that cannot give a meaningful number (no example, a NaN, a pattern whose rows
 //! are not probabilities) is an [`Error`] that names the place, never a panic and never a NaN in
 //! the answer. A standard error is over examples, and is `None` for a single example rather than a
 //! zero that would read as certainty.
 //!
-//! Where the paper is ambiguous (paper.md, 0: D1, D2, D3) the reading taken is argued at the
+//! Where the paper is ambiguous (docs/paper.md, section 0: D1, D2, D3) the reading taken is argued at the
 //! function.
 //!
 //! # Example

@@ -1,15 +1,13 @@
-//! The transformer family of "In-context Learning and Induction Heads" (Olsson et al. 2022;
-//! paper.md, 1) on burn.
+//! Describes a transformer: its configuration, its named parameters, its hook points, constraints on
+//! its attention. Reads models that were trained elsewhere, and exports ours. To run a model, see
+//! `induction-engine`.
 //!
-//! One small, fixed family: token embedding, attention-only blocks or blocks with an MLP,
-//! sinusoidal positions that are added to the inputs of `W_Q` and `W_K` only, optional smeared
-//! keys, untied unembedding. Fixed, so that every part of it has a closed form to be tested against
-//! and a name that interpretability researchers know: parameters and hook points carry
-//! TransformerLens' names and shapes.
-//!
-//! The weights are exchanged as [`Params`], named arrays on the host in one fixed order: initial
-//! weights and the layout of every file depend on no device. [`Transformer`], the burn module with
-//! gradients made by hand, is made from them for one device.
+//! [`ModelConfig`] by itself is a member of the family of "In-context Learning and Induction Heads"
+//! (Olsson et al. 2022; section 1 of docs/paper.md): token embedding, attention-only blocks or
+//! blocks with an MLP, sinusoidal positions that are added to the inputs of `W_Q` and `W_K` only,
+//! optional smeared keys, untied unembedding. Parameters and hook points have TransformerLens' names
+//! and shapes. Weights are [`Params`], named arrays on the host in one fixed order, so that initial
+//! weights and the layout of every file depend on no device.
 //!
 //! Around the family stand:
 //!
@@ -21,21 +19,25 @@
 //! * [`Clamp`]: a constraint on attention patterns, obeyed in training and after.
 //! * [`HandBuilt`]: an induction model whose weights were written down rather than learned.
 //!
-//! # Features
-//!
-//! - `burn` (default): [`Transformer`]. Everything else is without it.
-//!
 //! ```
-//! use induction_model::{ModelConfig, Transformer};
+//! use induction_model::{HandBuilt, ModelConfig, pretrained};
 //!
-//! let config = ModelConfig { n_layers: 1, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
-//! let params = config.init_params(0)?;
-//! let device = burn::tensor::Device::flex();
-//! let model = Transformer::from_params(&config, &params, &device)?;
-//! let logits = model.forward(&[0, 1, 2, 3, 4, 0], 1);
-//! assert_eq!(logits.dims(), [1, 6, 5]);
+//! let config = ModelConfig { n_layers: 2, d_model: 8, n_heads: 2, d_head: 4, n_ctx: 6, d_vocab: 5, ..ModelConfig::default() };
+//! let params = config.init_params(0)?; // the same for the same seed, on every device
+//! assert_eq!(params.block(1).w_q().dim(), (2, 8, 4)); // [head, d_model, d_head]
+//!
+//! let induction = HandBuilt::new(40, 64);
+//! assert_eq!(induction.config().n_layers, 2);
+//!
+//! let error = pretrained::open("no/such/model.gguf".as_ref()).unwrap_err();
+//! assert!(error.to_string().contains("no/such/model.gguf"));
 //! # Ok::<(), induction_model::Error>(())
 //! ```
+//!
+//! # Features
+//!
+//! - `burn` (default): `Transformer`, the paper's family as a burn module with gradients made by
+//!   hand. Nothing else needs this feature.
 //!
 //! Runnable: `cargo run -p induction-model --example hand_built`.
 

@@ -1,8 +1,9 @@
 //! Every random choice as a pure function of `(seed, purpose, index)`.
 //!
-//! Nothing in this project carries a random generator along: initial weights, the order of training
-//! examples, the evaluators' random tokens each ask for the stream of their own name. So no choice
-//! depends on what was drawn before it, on the number of threads, or on where a run was resumed.
+//! No generator is stored or passed around. Each random choice (an initial weight, the evaluators'
+//! random tokens) calls [`stream`] with its own purpose and index; the order of training examples is
+//! [`permute`], one entry of a random permutation at a time. So no choice depends on what was drawn
+//! before it, on the number of threads, or on where a run was resumed.
 //!
 //! ```
 //! use rand::Rng;

@@ -1,12 +1,14 @@
-//! What is kept on disk, once: every file of a run's folder and of a scan as a Rust type, which
-//! those who write it and those who read it share (docs/FORMATS.md has them in words).
+//! The data model on disk: one Rust type for each TOML, JSON and JSON Lines file of a run or a scan,
+//! shared by the code that writes it and the code that reads it (docs/FORMATS.md describes them).
+//! Snapshots are `induction-train`'s, token shards `induction-tokenizer`'s.
 //!
 //! - [`RunSpec`] is what one run depends on, `spec.toml`.
 //! - [`Manifest`] lists the runs of a reproduction, `manifest.toml`.
 //! - [`Row`] is a line of one of the tables of `measurements/`; [`read_rows`] and [`write_rows`]
 //!   are the way in and out. Reading is strict: each complaint names the file, the line, the field,
 //!   what was expected and what to do.
-//! - [`Ablation`] is an intervention on a model in the words of the field, as data.
+//! - [`Ablation`] is an ablation as researchers name it, as data: heads removed, a pattern
+//!   substituted, a path cut.
 //! - [`ModelScan`] is what a scan of a trained model leaves, `scan.json`.
 //!
 //! Nothing here runs a model or judges a number.

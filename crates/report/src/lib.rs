@@ -2,9 +2,9 @@
 //!
 //! # Design
 //!
-//! The report is a pure function of files. It reads what measuring left in `runs/NAME/`
-//! (docs/FORMATS.md) and nothing else: it runs no model, reads no clock, asks no network, and the
-//! same runs give the same bytes. So a report can be rebuilt years later, or elsewhere, and
+//! The report is a pure function of files: the tables in `runs/NAME/`, `manifest.toml`, and scans in
+//! `models/` (docs/FORMATS.md). It runs no model, reads no clock, asks no network, and the same
+//! files give the same bytes. So a report can be rebuilt years later, or elsewhere, and
 //! compared.
 //!
 //! Four stages, each ignorant of the next:

@@ -3,21 +3,21 @@
 //! The stages are plain functions over files that `docs/FORMATS.md` describes, so each can be run,
 //! cached and tested alone:
 //!
-//! | stage | what it fixes |
+//! | stage | what it decides |
 //! |---|---|
 //! | [`corpus::load`] | a corpus is *documents*, whatever file it is in, known by a hash of their content |
 //! | [`split()`] | held out is by document, and the same for every seed: runs are compared on the same text |
 //! | [`BpeTokenizer`] | byte-level BPE: no text is unknown, none is changed, and HuggingFace's library gives the same ids |
 //! | [`PretrainedTokenizer`] | the tokenizers that pretrained models came with, for measuring those; [`Tokenizer`] is either kind |
-//! | [`Shard`] | ids in a file that verifies itself |
+//! | [`Shard`] | token ids in a file with a checksum |
 //! | [`TrainingOrder`] | the `k`-th example is arithmetic on `(seed, k)`; there is no loader to checkpoint |
 //! | [`shuffled`], [`FragmentOrder`] | the same text without order, or without repetition: negative controls |
-//! | [`RepeatsTask`] | examples without a corpus, for tests of seconds |
+//! | [`RepeatsTask`] | examples without a corpus, for tests that take seconds |
 //! | [`prepare`] | all of it in one folder, made once, shared by runs |
 //!
 //! Every example is `<|bos|>` and `n_ctx` tokens. Inputs are all but the last, targets all but the
-//! first, so the model predicts each token of the window once and position 0 always has a resting
-//! place for attention.
+//! first, so the model predicts each token of the window once, and heads that have nothing to do can
+//! always attend to the start token.
 //!
 //! What this crate does not do: normalise text (but where a pretrained model does), read corpora in
 //! part, or trust a file. Every reader bounds what it allocates by what it reads, and refuses with

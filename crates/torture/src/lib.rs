@@ -1,6 +1,6 @@
-//! What the tests of robustness share: cases by seed and their counts, damaged files ([`mutated`],
-//! [`attack`]), a simulated power cut ([`Recorder`], [`Journal`]), a failing disk ([`Faults`]),
-//! bounds on time and memory ([`bounded`]).
+//! Helpers for robustness tests: run a test over many seeds ([`cases`]), damage files ([`mutated`],
+//! [`attack`]), simulate a power cut ([`Recorder`], [`Journal`]) or a failing disk ([`Faults`]),
+//! bound time and memory ([`bounded`]).
 //!
 //! Only tests depend on this crate. A robustness test is a name, a number of cases and a function
 //! of a seed ([`cases`]); `cargo test` runs that number, `cargo xtask torture --minutes N` goes on

@@ -56,7 +56,7 @@ enum Sample {
 }
 
 /// What the measures of one layer see of some examples.
-struct Seen<'a> {
+struct LayerView<'a> {
     /// `[example, pos]`.
     tokens: ArrayView2<'a, u32>,
     prefix: PrefixMatchingSample,
@@ -73,7 +73,7 @@ struct Seen<'a> {
 struct Measure {
     sample: Sample,
     names: &'static [&'static str],
-    take: fn(&Seen<'_>) -> induction_metrics::Result<Vec<Array2<f64>>>,
+    take: fn(&LayerView<'_>) -> induction_metrics::Result<Vec<Array2<f64>>>,
 }
 
 const MEASURES: &[Measure] = &[
@@ -140,7 +140,7 @@ pub(super) fn is_current(scores: &NamedScores) -> bool {
 /// Two tables from what `take` says of each head, example by example, from pattern, direct-path
 /// logits and tokens.
 fn by_example(
-    seen: &Seen<'_>,
+    seen: &LayerView<'_>,
     take: impl Fn(ArrayView3<f32>, ArrayView3<f32>, &[u32]) -> induction_metrics::Result<Vec<[f64; 2]>>,
 ) -> induction_metrics::Result<Vec<Array2<f64>>> {
     let mut tables = vec![Array2::zeros((seen.tokens.nrows(), seen.unembed.len())); 2];
@@ -156,7 +156,7 @@ fn by_example(
     Ok(tables)
 }
 
-fn detector_tables(seen: &Seen<'_>) -> induction_metrics::Result<Vec<Array2<f64>>> {
+fn detector_tables(seen: &LayerView<'_>) -> induction_metrics::Result<Vec<Array2<f64>>> {
     let mut tables = Vec::new();
     for kind in DetectionPattern::ALL {
         let found = detect_heads(seen.pattern, seen.tokens, kind, DetectorOptions::default())?;
@@ -315,7 +315,7 @@ impl Evaluators {
         let none = ArrayD::zeros(vec![0; 4]);
         let tokens = if with_values { direct.rename(tokens) } else { tokens.to_owned() };
         let of_layer = |l: usize| {
-            let seen = Seen {
+            let seen = LayerView {
                 tokens: tokens.view(),
                 prefix: self.prefix,
                 pattern: rank4(&seen[&Hook::Pattern(l)]),
