@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ModelConfig};
@@ -24,40 +26,37 @@ pub enum Clamp {
     ForbidInduction,
 }
 
-/// A clamp as files have it. serde forgets where a field stands while it looks for the variant, and
-/// of a variant without braces ignores unknown keys; this does not.
+/// A clamp as files have it. By serde's own tags, a variant without braces would ignore unknown
+/// keys.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Written {
-    kind: WrittenKind,
-    layer: Option<usize>,
-    head: Option<usize>,
+    kind: Kind,
+    #[serde(flatten)]
+    numbers: BTreeMap<String, usize>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum WrittenKind {
+enum Kind {
     PreviousToken,
     ForbidInduction,
 }
 
 impl TryFrom<Written> for Clamp {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(Written { kind, layer, head }: Written) -> Result<Self, &'static str> {
-        match (kind, layer, head) {
-            (WrittenKind::PreviousToken, Some(layer), Some(head)) => {
-                Ok(Self::PreviousToken { layer, head })
+    fn try_from(Written { kind, mut numbers }: Written) -> Result<Self, String> {
+        let mut take =
+            |name: &str| numbers.remove(name).ok_or_else(|| format!("missing field `{name}`"));
+        let clamp = match kind {
+            Kind::PreviousToken => {
+                Self::PreviousToken { layer: take("layer")?, head: take("head")? }
             }
-            (WrittenKind::PreviousToken, None, _) => Err("missing field `layer`"),
-            (WrittenKind::PreviousToken, _, None) => Err("missing field `head`"),
-            (WrittenKind::ForbidInduction, None, None) => Ok(Self::ForbidInduction),
-            (WrittenKind::ForbidInduction, Some(_), _) => {
-                Err("unknown field `layer` of the kind forbid-induction")
-            }
-            (WrittenKind::ForbidInduction, _, Some(_)) => {
-                Err("unknown field `head` of the kind forbid-induction")
-            }
+            Kind::ForbidInduction => Self::ForbidInduction,
+        };
+        match numbers.into_keys().next() {
+            Some(name) => Err(format!("unknown field `{name}`")),
+            None => Ok(clamp),
         }
     }
 }

@@ -89,10 +89,28 @@ pub(super) struct Test {
     pub(super) unit: Unit,
     /// `None` where the experiment has no such number: no window, a missing run. It then does not
     /// hold.
-    pub(super) value: fn(&Experiment<'_>) -> Option<f64>,
+    pub(super) value: Value,
     pub(super) holds: Bound,
     /// Where a weaker bound makes it partly; else it must hold for that, too.
     pub(super) weakly: Option<Bound>,
+}
+
+pub(super) type Value = fn(&Experiment<'_>) -> Option<f64>;
+
+/// A number that must hold.
+pub(super) const fn test(name: &'static str, unit: Unit, value: Value, holds: Bound) -> Test {
+    Test { name, unit, value, holds, weakly: None }
+}
+
+/// A number with a weaker bound, which makes a claim partly reproduced.
+pub(super) const fn graded(
+    name: &'static str,
+    unit: Unit,
+    value: Value,
+    holds: Bound,
+    weakly: Bound,
+) -> Test {
+    Test { name, unit, value, holds, weakly: Some(weakly) }
 }
 
 /// What a number must be.

@@ -10,19 +10,9 @@
 //! (`tests/all/claims.rs`).
 
 use super::limits::Q18_ADVANTAGE_FROM;
-use super::rule::{Bound, Judge, Partly, Rule, RunRule, Test};
+use super::rule::{Bound, Judge, Partly, Rule, RunRule, graded, test};
 use super::{Unit, ablations, change, controls, heads, models, series};
 use Bound::{Above, AtLeast, AtMost, Below, Told, Within};
-
-type Value = fn(&crate::experiment::Experiment<'_>) -> Option<f64>;
-
-const fn test(name: &'static str, unit: Unit, value: Value, holds: Bound) -> Test {
-    Test { name, unit, value, holds, weakly: None }
-}
-
-const fn graded(name: &'static str, unit: Unit, value: Value, holds: Bound, weakly: Bound) -> Test {
-    Test { name, unit, value, holds, weakly: Some(weakly) }
-}
 
 /// The claims, in the order of paper.md, section 9; then those that are ours.
 pub const RULES: &[Rule] = &[

@@ -73,26 +73,24 @@ struct LayerView<'a> {
 struct Measure {
     sample: Sample,
     names: &'static [&'static str],
-    take: fn(&LayerView<'_>) -> induction_metrics::Result<Vec<Array2<f64>>>,
+    take: Take,
+}
+
+type Take = fn(&LayerView<'_>) -> induction_metrics::Result<Vec<Array2<f64>>>;
+
+const fn on(sample: Sample, names: &'static [&'static str], take: Take) -> Measure {
+    Measure { sample, names, take }
 }
 
 const MEASURES: &[Measure] = &[
-    Measure {
-        sample: Sample::Text,
-        names: &["previous_token"],
-        take: |seen| Ok(vec![previous_token(seen.pattern)?]),
-    },
-    Measure {
-        sample: Sample::Repeated,
-        names: &["prefix_matching", "prefix_matching_literal"],
-        take: |seen| {
-            let follows = prefix_matching(seen.pattern, seen.tokens, seen.prefix)?;
-            Ok(vec![follows, prefix_matching_literal(seen.pattern, seen.tokens, seen.prefix)?])
-        },
-    },
-    Measure {
-        sample: Sample::Repeated,
-        names: &[
+    on(Sample::Text, &["previous_token"], |seen| Ok(vec![previous_token(seen.pattern)?])),
+    on(Sample::Repeated, &["prefix_matching", "prefix_matching_literal"], |seen| {
+        let follows = prefix_matching(seen.pattern, seen.tokens, seen.prefix)?;
+        Ok(vec![follows, prefix_matching_literal(seen.pattern, seen.tokens, seen.prefix)?])
+    }),
+    on(
+        Sample::Repeated,
+        &[
             "previous_token_head_mul",
             "previous_token_head_abs",
             "duplicate_token_head_mul",
@@ -100,28 +98,20 @@ const MEASURES: &[Measure] = &[
             "induction_head_mul",
             "induction_head_abs",
         ],
-        take: detector_tables,
-    },
-    Measure {
-        sample: Sample::FewRepeated,
-        names: &["attribution_matched", "attribution_other"],
-        take: |seen| {
-            by_example(seen, |pattern, logits, tokens| {
-                let found = attribution_scores(pattern, logits, tokens, seen.prefix)?;
-                Ok(found.iter().map(|head| [head.matched, head.other]).collect())
-            })
-        },
-    },
-    Measure {
-        sample: Sample::Random,
-        names: &["copying", "copying_simple"],
-        take: |seen| {
-            by_example(seen, |pattern, logits, tokens| {
-                let found = copying(pattern, logits, tokens)?;
-                Ok(found.iter().map(|head| [head.score(), head.simple_score()]).collect())
-            })
-        },
-    },
+        detector_tables,
+    ),
+    on(Sample::FewRepeated, &["attribution_matched", "attribution_other"], |seen| {
+        by_example(seen, |pattern, logits, tokens| {
+            let found = attribution_scores(pattern, logits, tokens, seen.prefix)?;
+            Ok(found.iter().map(|head| [head.matched, head.other]).collect())
+        })
+    }),
+    on(Sample::Random, &["copying", "copying_simple"], |seen| {
+        by_example(seen, |pattern, logits, tokens| {
+            let found = copying(pattern, logits, tokens)?;
+            Ok(found.iter().map(|head| [head.score(), head.simple_score()]).collect())
+        })
+    }),
 ];
 
 /// Whether a head's scores have every measure of today, from activations and from weights, and none
