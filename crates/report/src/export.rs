@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::figures::{Axis, ColouredText, Colours, Figure, Heat, Panel};
-use crate::text::{html, number, tokens as token_count};
+use crate::text::{number, tokens as token_count, xml};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 360.0;
@@ -146,7 +146,7 @@ pub(crate) fn svg(figure: &Figure) -> String {
 <title>{title}</title>
 <rect width="100%" height="100%" fill="#ffffff"/>
 <text x="16" y="26" font-size="16" font-weight="bold">{title}</text>"##,
-        title = html(figure.title)
+        title = xml(figure.title)
     );
     for (k, panel) in figure.panels.iter().enumerate() {
         let (x, y) = ((k % columns) as f64 * WIDTH, top + (k / columns) as f64 * HEIGHT);
@@ -233,16 +233,13 @@ fn label(axis: &Axis, value: f64) -> String {
 
 fn draw(out: &mut String, panel: &Panel) {
     let [left, top, right, bottom] = MARGIN;
-    let _ = writeln!(
-        out,
-        r#"<text x="{left}" y="20" font-weight="bold">{}</text>"#,
-        html(&panel.title)
-    );
+    let _ =
+        writeln!(out, r#"<text x="{left}" y="20" font-weight="bold">{}</text>"#, xml(&panel.title));
     if panel.lines.is_empty() && panel.heat.is_none() {
         let _ = writeln!(
             out,
             r##"<text x="{left}" y="60" fill="#565e67">{}</text>"##,
-            html(&panel.summary)
+            xml(&panel.summary)
         );
         return;
     }
@@ -314,9 +311,9 @@ fn draw(out: &mut String, panel: &Panel) {
         out,
         r##"<path d="M{left} {top}V{h}H{w}" fill="none" stroke="#8a9096"/><text x="{mid}" y="{}" text-anchor="middle" fill="#565e67">{}</text><text transform="translate(15 {}) rotate(-90)" text-anchor="middle" fill="#565e67">{}</text>"##,
         HEIGHT - 12.0,
-        html(panel.x.title),
+        xml(panel.x.title),
         (top + HEIGHT - bottom) / 2.0,
-        html(panel.y.title),
+        xml(panel.y.title),
         h = HEIGHT - bottom,
         w = WIDTH - right,
         mid = (left + WIDTH - right) / 2.0,
@@ -384,7 +381,7 @@ fn draw(out: &mut String, panel: &Panel) {
             r#"<path d="M{at:.0} {:.0}h12" stroke="{colour}" stroke-width="3"/><text x="{:.0}" y="{row}" font-size="11">{}</text>"#,
             row - 4.0,
             at + 16.0,
-            html(name)
+            xml(name)
         );
         at += width + 8.0;
     }
@@ -459,7 +456,7 @@ fn map(out: &mut String, heat: &Heat, x: &Scale, y: &Scale) {
         WIDTH - MARGIN[2],
         number(heat.range[0]),
         number(heat.range[1]),
-        html(heat.unit)
+        xml(heat.unit)
     );
 }
 
@@ -480,7 +477,7 @@ fn coloured(text: &ColouredText, width: f64) -> (String, f64) {
             out,
             r#"<rect x="{x:.1}" y="{:.1}" width="{wide:.1}" height="17" fill="{fill}" opacity="{part:.2}"/><text x="{x:.1}" y="{y:.1}" font-family="'DejaVu Sans Mono', monospace" xml:space="preserve" textLength="{wide:.1}">{}</text>"#,
             y - 13.0,
-            html(&shown)
+            xml(&shown)
         );
         x += wide;
         if token.contains('\n') {
@@ -511,12 +508,8 @@ fn table(rows: &[Vec<String>]) -> (String, f64, f64) {
         let mut x = 16.0;
         for (cell, width) in row.iter().zip(&widths) {
             let weight = if r == 0 { " font-weight=\"bold\"" } else { "" };
-            let _ = write!(
-                out,
-                r#"<text x="{x:.0}" y="{}"{weight}>{}</text>"#,
-                20 + 22 * r,
-                html(cell)
-            );
+            let _ =
+                write!(out, r#"<text x="{x:.0}" y="{}"{weight}>{}</text>"#, 20 + 22 * r, xml(cell));
             x += width;
         }
     }

@@ -11,7 +11,7 @@ pub(crate) fn visible_lines(text: &str) -> String {
 
 /// Text as content of an SVG file, or as a quoted attribute's value. The page's templates escape by
 /// themselves.
-pub(crate) fn html(text: &str) -> String {
+pub(crate) fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(visible("a\u{202e}b\u{1b}[31mc\u{7}\n"), "a\\u{202e}b\\u{1b}[31mc\\u{7}\\u{a}");
         assert_eq!(visible("Größe 東京 שלום"), "Größe 東京 שלום");
         assert_eq!(visible_lines("a\r\nb\u{1b}"), "a\nb\\u{1b}");
-        assert_eq!(html("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
+        assert_eq!(xml("<a href=\"x\">'&"), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;");
         assert_eq!(json_for_script("[\"</script><!--\"]"), "[\"\\u003c/script>\\u003c!--\"]");
         assert_eq!(url_segment("2L #1/é"), "2L%20%231%2F%C3%A9");
     }

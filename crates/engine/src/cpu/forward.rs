@@ -345,10 +345,10 @@ impl<T: Real> Model<T> {
         if let Some((bias, _)) = biases {
             add_bias(arch, qk, rows, used, bias, None);
         }
-        if !at.qk_norm.is_empty() {
-            let gains = &weights[at.qk_norm.clone()];
-            self.norm_heads(sizes, &mut qk[..of_q], &gains[..gains.len() / 2], &mut scratch.out);
-            self.norm_heads(sizes, &mut qk[of_q..], &gains[gains.len() / 2..], &mut scratch.out);
+        for (heads, gain) in [(0..of_q, "attn.q_norm.w"), (of_q..of_q + of_k, "attn.k_norm.w")] {
+            if let Some(gain) = at.find(gain) {
+                self.norm_heads(sizes, &mut qk[heads], &weights[gain], &mut scratch.out);
+            }
         }
         if !turns.is_empty() {
             for head in qk.chunks_exact_mut(dims.head_panels * rows * PANEL) {

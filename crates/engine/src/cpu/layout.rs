@@ -151,8 +151,6 @@ pub(super) struct LayerLayout {
     pub(super) qkv: Range<usize>,
     /// Their biases, one row.
     pub(super) b_qkv: Range<usize>,
-    /// What queries and keys are normalized by, a row each.
-    pub(super) qk_norm: Range<usize>,
     /// `[heads_width, d_model]`.
     pub(super) o: Range<usize>,
     pub(super) b_o: Range<usize>,
@@ -170,6 +168,15 @@ pub(super) struct LayerLayout {
     /// `[d_mlp, d_model]`.
     pub(super) w_out: Range<usize>,
     pub(super) b_out: Range<usize>,
+    /// All parameters, for steps of a pass that few models have.
+    named: BTreeMap<&'static str, Range<usize>>,
+}
+
+impl LayerLayout {
+    /// Where the parameter of that name is, if the model has it.
+    pub(super) fn find(&self, name: &str) -> Option<Range<usize>> {
+        self.named.get(name).cloned()
+    }
 }
 
 /// Parameters one after the other.
@@ -225,7 +232,6 @@ impl Layout {
             ln1: within.span(&["ln1.w", "ln1.b"]),
             qkv: within.span(&["attn.W_Q", "attn.W_K", "attn.W_V"]),
             b_qkv: within.span(&["attn.b_Q", "attn.b_K", "attn.b_V"]),
-            qk_norm: within.span(&["attn.q_norm.w", "attn.k_norm.w"]),
             o: within.at("attn.W_O"),
             b_o: within.at("attn.b_O"),
             pos_gain: within.at("attn.pos_gain"),
@@ -237,6 +243,7 @@ impl Layout {
             b_in,
             w_out: within.at("mlp.W_out"),
             b_out: within.at("mlp.b_out"),
+            named: within.ranges.clone(),
         };
         // Looked up, not multiplied with: no rows beside its own. Learned positions are added from
         // a buffer of their own.

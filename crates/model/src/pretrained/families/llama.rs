@@ -117,8 +117,6 @@ pub(super) fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -
         "attn.b_Q" => in_layer("self_attn.q_proj.bias", entries(of_q)),
         "attn.b_K" => in_layer("self_attn.k_proj.bias", entries(of_kv)),
         "attn.b_V" => in_layer("self_attn.v_proj.bias", entries(of_kv)),
-        "attn.q_norm.w" => in_layer("self_attn.q_norm.weight", Layout::AsIs),
-        "attn.k_norm.w" => in_layer("self_attn.k_norm.weight", Layout::AsIs),
         "attn.W_O" => in_layer("self_attn.o_proj.weight", Layout::Transposed),
         "attn.b_O" => in_layer("self_attn.o_proj.bias", Layout::AsIs),
         "ln2.w" => in_layer("post_attention_layernorm.weight", Layout::AsIs),

@@ -2,9 +2,12 @@
 
 use super::{
     Family, GgufFamily, HuggingFace,
-    llama::{Defaults, PREFIXES, config, gguf, recipe},
+    llama::{self, Defaults, PREFIXES, config, gguf},
 };
-use crate::{Architecture, ModelConfig, Pairs};
+use crate::{
+    Architecture, ModelConfig, Pairs,
+    pretrained::recipe::{Layout, Recipe},
+};
 
 pub(super) const FAMILY: Family = Family {
     huggingface: HuggingFace {
@@ -22,4 +25,13 @@ pub(super) const FAMILY: Family = Family {
 
 fn normed(llama: ModelConfig) -> ModelConfig {
     ModelConfig { architecture: Architecture { qk_norm: true, ..llama.architecture }, ..llama }
+}
+
+fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let tensor = match name {
+        "attn.q_norm.w" => "q_norm",
+        "attn.k_norm.w" => "k_norm",
+        _ => return llama::recipe(config, prefix, l, name),
+    };
+    Some(Recipe::new(format!("{prefix}layers.{l}.self_attn.{tensor}.weight"), Layout::AsIs))
 }
