@@ -54,6 +54,7 @@ mod split;
 mod value;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -284,31 +285,61 @@ impl Gguf {
     /// [`Error::NoTensor`]; [`Error::Undecoded`] for an encoding that is not known here;
     /// [`Error::Memory`]; [`Error::Io`], also if the file was cut since it was opened.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let Some(info) = self.tensor(name) else {
+        let info = self.info(name)?;
+        self.values(info, 0, info.elements())
+    }
+
+    /// The values of some rows of a tensor, a row being all values of one first index.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// On rows that the tensor does not have.
+    pub fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>> {
+        let info = self.info(name)?;
+        assert!(rows.start <= rows.end && rows.end <= info.shape[0], "rows {rows:?} of {info:?}");
+        let row = info.elements() / info.shape[0];
+        // Only of a vector can a row be a part of a block.
+        let block = info.kind.block().0;
+        let (from, to) = (rows.start * row, rows.end * row);
+        let (first, last) = (from / block * block, to.next_multiple_of(block).min(info.elements()));
+        let mut values = self.values(info, first, last)?;
+        values.truncate(to - first);
+        Ok(if from == first { values } else { values.split_off(from - first) })
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensor(name).ok_or_else(|| {
             let (name, count) = (name.to_owned(), self.tensors.len());
-            return Err(Error::NoTensor { path: self.path.clone(), name, count });
-        };
+            Error::NoTensor { path: self.path.clone(), name, count }
+        })
+    }
+
+    /// Values `from..to` of a tensor, whole blocks.
+    fn values(&self, info: &TensorInfo, from: usize, to: usize) -> Result<Vec<f32>> {
+        let (name, elements) = (&info.name, to - from);
         let Some(decode) = info.kind.decoder() else {
             return Err(Error::Undecoded {
                 path: self.path.clone(),
-                name: name.to_owned(),
+                name: name.clone(),
                 kind: info.kind,
             });
         };
-        let elements = info.elements();
         // `vec!` would abort where there is no memory, but is zeroed by the system, page by page,
         // in the threads that fill it; hence a reservation just to be told.
         if Vec::<f32>::new().try_reserve_exact(elements).is_err() {
-            return Err(Error::Memory { path: self.path.clone(), name: name.to_owned(), elements });
+            return Err(Error::Memory { path: self.path.clone(), name: name.clone(), elements });
         }
         let mut values = vec![0.0; elements];
 
         let part = &self.parts[info.part];
         let (block, block_bytes) = info.kind.block();
+        let begin = info.offset + (from / block * block_bytes) as u64;
         let piece_bytes = PIECE / block * block_bytes;
         let fill = |buffer: &mut Vec<u8>, (piece, values): (usize, &mut [f32])| {
             buffer.resize(values.len() / block * block_bytes, 0);
-            read_exact_at(&part.file, buffer, info.offset + (piece * piece_bytes) as u64)?;
+            read_exact_at(&part.file, buffer, begin + (piece * piece_bytes) as u64)?;
             decode(buffer, values);
             Ok(())
         };

@@ -108,6 +108,16 @@ fn in_parts(folder: &std::path::Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_part_of_a_vector_may_begin_in_a_block() {
+    let writer = Writer::new(vec![], vec![Tensor::new("v", Kind::Q8_0, &[], 3, |k| k as u8)]);
+    let (_folder, file) = opened(&writer);
+    let whole = file.read("v").unwrap();
+    for (from, to) in [(0, 96), (5, 6), (31, 65), (64, 64), (95, 96)] {
+        assert_eq!(file.read_rows("v", from..to).unwrap(), whole[from..to], "{from} to {to}");
+    }
+}
+
+#[test]
 fn any_part_of_a_split_file_opens_all() {
     let folder = tempfile::tempdir().unwrap();
     for path in in_parts(folder.path()) {

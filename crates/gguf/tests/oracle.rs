@@ -33,6 +33,13 @@ fn every_encoding_to_the_bit() {
         let found: Vec<_> =
             file.read(&name).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(found, expected.data(), "{kind}");
+        let rows = info.shape[0];
+        for (from, to) in [(0, rows), (0, 1), (1, rows), (1, 1)] {
+            let part = file.read_rows(&name, from..to).unwrap();
+            let part: Vec<_> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let row = found.len() / rows;
+            assert_eq!(part, found[from * row..to * row], "{kind}, rows {from} to {to}");
+        }
         compared += 1;
     }
     assert_eq!((compared, expected.len()), (17, 34));
