@@ -53,6 +53,7 @@ mod init;
 mod params;
 mod positions;
 pub mod pretrained;
+mod read;
 #[cfg(feature = "burn")]
 mod transformer;
 
@@ -69,5 +70,6 @@ pub use hand_built::HandBuilt;
 pub use hooks::Hook;
 pub use params::{BlockParams, Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
+pub use read::ReadParams;
 #[cfg(feature = "burn")]
 pub use transformer::{Tap, TrainingOptions, Transformer};

@@ -5,15 +5,15 @@ use std::path::Path;
 use induction_gguf::Gguf;
 
 use super::{
-    Pretrained,
+    Stored, Unread,
     families::{FAMILIES, GgufFamily},
     name_of,
-    recipe::{Layout, Recipe, gather},
+    recipe::{Layout, Recipe},
     tensors::Tensors,
 };
 use crate::{Architecture, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
 
-pub(super) fn open(path: &Path) -> Result<Pretrained, Error> {
+pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     let file = Gguf::open(path)?;
     let architecture = file.string("general.architecture")?.to_string();
     let known = FAMILIES.iter().filter_map(|family| family.gguf.as_ref());
@@ -27,10 +27,10 @@ pub(super) fn open(path: &Path) -> Result<Pretrained, Error> {
     };
     let header = Header { file: &file, architecture: family.architecture };
     let config = (family.config)(&header, header.common()?)?;
-    let recipe = |layer: usize, name: &str| recipe(&config, family, layer, name);
-    let params = gather(&config, &file, recipe, |name| name == "rope_freqs.weight")?;
-    let name = name_of(path);
-    Ok(Pretrained { name, family: architecture, encoding: file.encoding(), config, params })
+    let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(&config, family, layer, name);
+    let ignored = |name: &str| name == "rope_freqs.weight";
+    let stored = Stored::new(&config, Box::new(file), recipe, ignored)?;
+    Ok(Unread::of(name_of(path), architecture, config, stored))
 }
 
 /// A file's metadata on its architecture.

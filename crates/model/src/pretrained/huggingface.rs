@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use super::{
-    Pretrained,
+    Stored, Unread,
     families::FAMILIES,
     fields::Fields,
     name_of,
-    recipe::gather,
     tensors::{Safetensors, Tensors},
 };
 use crate::{Activation, Error, Pairs, Rotary, RotaryScaling};
 
-pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
+pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let model_type = fields.text("model_type")?;
     let known = FAMILIES.iter().map(|family| &family.huggingface);
     let Some(family) = known.clone().find(|family| family.model_type == model_type) else {
@@ -32,7 +31,8 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
     let found = family.prefixes.iter().find(holds_embedding).or(family.prefixes.last());
     let prefix = found.copied().unwrap_or_default();
     let tied = config.architecture.tied_embeddings;
-    let recipe = |layer: usize, name: &str| (family.recipe)(&config, prefix, layer, name);
+    let recipe =
+        |_: &dyn Tensors, layer: usize, name: &str| (family.recipe)(&config, prefix, layer, name);
     // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
     // embeddings.
     let ignored = |name: &str| {
@@ -41,14 +41,8 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> 
             || name.ends_with("rotary_emb.inv_freq")
             || (tied && matches!(name, "lm_head.weight" | "embed_out.weight"))
     };
-    let params = gather(&config, &tensors, recipe, ignored)?;
-    Ok(Pretrained {
-        name: name_of(folder),
-        family: model_type.to_string(),
-        encoding: tensors.encoding(),
-        config,
-        params,
-    })
+    let stored = Stored::new(&config, Box::new(tensors), recipe, ignored)?;
+    Ok(Unread::of(name_of(folder), model_type.to_string(), config, stored))
 }
 
 pub(super) fn activation(fields: &Fields, field: &str, default: &str) -> Result<Activation, Error> {

@@ -6,26 +6,20 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    Pretrained,
+    Stored, Unread,
     fields::Fields,
     name_of,
-    recipe::{Layout, Recipe, gather},
+    recipe::{Layout, Recipe},
     tensors::{Safetensors, Tensors},
 };
 use crate::{Error, ModelConfig, Normalization};
 
-pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
+pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let config = configuration(fields)?;
     let tensors = Safetensors::open(folder)?;
-    let params = gather(&config, &tensors, recipe, |_| false)?;
-    let name = name_of(folder);
-    Ok(Pretrained {
-        name,
-        family: "induction".into(),
-        encoding: tensors.encoding(),
-        config,
-        params,
-    })
+    let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(layer, name);
+    let stored = Stored::new(&config, Box::new(tensors), recipe, |_| false)?;
+    Ok(Unread::of(name_of(folder), "induction".into(), config, stored))
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {

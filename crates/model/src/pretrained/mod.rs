@@ -4,6 +4,9 @@
 //! which tensor, and how laid out, each of our parameters stands (`recipe`). Everything is checked
 //! before a tensor's values are read: shapes against the configuration, tensors that nothing uses.
 //! A model is run as its files say, or refused.
+//!
+//! [`open`] reads all weights, [`look`] none: [`Unread::weights`] gives them as they are asked for,
+//! so that a model may be larger than the memory.
 
 mod families;
 mod fields;
@@ -11,12 +14,35 @@ mod gguf;
 mod huggingface;
 mod induction;
 mod recipe;
+mod stored;
 mod tensors;
 mod transformer_lens;
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, ModelConfig, Params};
+pub use stored::Stored;
+
+use crate::{Error, ModelConfig, Params, ReadParams};
+
+/// A model that was trained elsewhere, without its weights in memory.
+pub struct Unread {
+    /// The file's or folder's own name.
+    pub name: String,
+    /// Its kind, in its files' words: `llama`, `gpt2`, ...
+    pub family: String,
+    /// The encodings of its weights, e.g. `BF16` or `Q4_1, F32`.
+    pub encoding: String,
+    /// What the model is.
+    pub config: ModelConfig,
+    /// Its weights.
+    pub weights: Box<dyn ReadParams>,
+}
+
+impl Unread {
+    fn of(name: String, family: String, config: ModelConfig, stored: Stored) -> Self {
+        Self { name, family, encoding: stored.encoding(), config, weights: Box::new(stored) }
+    }
+}
 
 /// A model that was trained elsewhere.
 #[derive(Debug)]
@@ -39,23 +65,33 @@ pub fn is_pretrained(path: &Path) -> bool {
     path.is_file() || path.join("config.json").is_file()
 }
 
-/// Reads a pretrained model: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors`
+/// Reads a pretrained model whole; what it may be is what [`look`] reads.
+///
+/// # Errors
+/// As [`look`].
+pub fn open(path: &Path) -> Result<Pretrained, Error> {
+    let Unread { name, family, encoding, config, weights } = look(path)?;
+    let params = weights.load(&config)?;
+    Ok(Pretrained { name, family, encoding, config, params })
+}
+
+/// Reads what a pretrained model is, and none of its weights: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors`
 /// or its shards) of a GPT-2, GPT-NeoX, Llama, Mistral, Qwen2 or Qwen3 model; a folder as
 /// `induction export` makes it, in either format.
 ///
 /// # Errors
 /// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture
 /// or an option of one that is not known, a configuration that contradicts the tensors.
-pub fn open(path: &Path) -> Result<Pretrained, Error> {
+pub fn look(path: &Path) -> Result<Unread, Error> {
     let config = if path.is_file() { path.to_path_buf() } else { path.join("config.json") };
-    open_as(path, &config).map_err(|error| match error {
+    look_as(path, &config).map_err(|error| match error {
         // A configuration does not know the file that it is from.
         Error::Config { .. } => Error::Format { path: config, reason: error.to_string() },
         error => error,
     })
 }
 
-fn open_as(path: &Path, config: &Path) -> Result<Pretrained, Error> {
+fn look_as(path: &Path, config: &Path) -> Result<Unread, Error> {
     if path.is_file() {
         return gguf::open(path);
     }

@@ -1,11 +1,3 @@
-use std::collections::{BTreeMap, BTreeSet};
-
-use ndarray::{ArrayD, IxDyn};
-use rayon::prelude::*;
-
-use super::tensors::Tensors;
-use crate::{Error, ModelConfig, Params};
-
 /// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first +
 /// h * stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,68 +66,8 @@ pub(super) fn split_name(name: &str) -> (usize, &str) {
     }
 }
 
-/// All parameters of `config` from `tensors`, in parallel.
-///
-/// # Errors
-/// A tensor that is missing, that has another shape than the configuration says, or that nothing
-/// uses and `ignored` does not know.
-pub(super) fn gather(
-    config: &ModelConfig,
-    tensors: &dyn Tensors,
-    recipe: impl Fn(usize, &str) -> Option<Recipe> + Sync,
-    ignored: impl Fn(&str) -> bool,
-) -> Result<Params, Error> {
-    config.validate()?;
-    let format = |reason: String| Error::Format { path: tensors.path().to_path_buf(), reason };
-    let mut plan = Vec::new();
-    let mut used = BTreeSet::new();
-    for (name, shape) in config.parameter_shapes() {
-        let (layer, short) = split_name(&name);
-        let Some(recipe) = recipe(layer, short) else {
-            return Err(format(format!("no tensor is known to hold {name} of this architecture")));
-        };
-        if let Some(expected) = expected_shape(&shape, recipe.layout) {
-            let found = tensors.shape(&recipe.tensor).ok_or_else(|| {
-                format(format!(
-                    "tensor {} is missing: the configuration expects it, of shape {expected:?}",
-                    recipe.tensor
-                ))
-            })?;
-            if found != expected {
-                return Err(format(format!(
-                    "tensor {} has shape {found:?}: the configuration expects {expected:?}",
-                    recipe.tensor
-                )));
-            }
-            used.insert(recipe.tensor.clone());
-        }
-        plan.push((name, shape, recipe));
-    }
-    if let Some(name) =
-        tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name))
-    {
-        return Err(format(format!(
-            "tensor {name} is no part of this architecture as it is known here: the model would not be run as it was trained"
-        )));
-    }
-    let read = |(name, shape, recipe): (String, Vec<usize>, Recipe)| -> Result<(String, ArrayD<f32>), Error> {
-        let values = match recipe.layout {
-            Layout::Constant(value) => vec![f32::from(value); shape.iter().product()],
-            layout => arrange(tensors.read(&recipe.tensor)?, &shape, layout),
-        };
-        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-            return Err(format(format!("tensor {}: value {at} of {name} is not finite", recipe.tensor)));
-        }
-        Ok((name, ArrayD::from_shape_vec(IxDyn(&shape), values).expect("arranged in its shape")))
-    };
-    // One after the other within a task, so that few tensors are there twice.
-    let entries: BTreeMap<String, ArrayD<f32>> =
-        plan.into_par_iter().with_max_len(1).map(read).collect::<Result<_, _>>()?;
-    Params::new(config, entries)
-}
-
 /// The shape that the tensor must have.
-fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
+pub(super) fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
     Some(match layout {
         Layout::Constant(_) => return None,
         Layout::AsIs if shape.len() == 3 => vec![shape[0] * shape[1], shape[2]],
@@ -151,7 +83,7 @@ fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
 }
 
 /// A tensor's values in the order of the parameter of shape `shape`.
-fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<f32> {
+pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<f32> {
     match layout {
         Layout::AsIs | Layout::Whole | Layout::Constant(_) => values,
         Layout::Transposed => {

@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -13,13 +14,15 @@ use super::fields::read_json;
 use crate::Error;
 
 /// Named tensors in files, of which nothing is read before it is asked for.
-pub(super) trait Tensors: Sync {
+pub(super) trait Tensors: Send + Sync {
     /// For messages.
     fn path(&self) -> &Path;
     fn names(&self) -> Vec<&str>;
     fn shape(&self, name: &str) -> Option<&[usize]>;
     /// The values in float32, in C order.
     fn read(&self, name: &str) -> Result<Vec<f32>, Error>;
+    /// The same of some of its rows, as many as its first axis has.
+    fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error>;
     /// The encodings that occur, e.g. `Q4_1, F32`, the one with the most values first.
     fn encoding(&self) -> String;
 }
@@ -46,6 +49,10 @@ impl Tensors for Gguf {
 
     fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
         Ok(Gguf::read(self, name)?)
+    }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        Ok(Gguf::read_rows(self, name, rows)?)
     }
 
     fn encoding(&self) -> String {
@@ -255,14 +262,20 @@ impl Tensors for Safetensors {
     }
 
     fn read(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let rows = self.shape(name).and_then(|shape| shape.first()).copied();
+        self.read_rows(name, 0..rows.unwrap_or(1))
+    }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
         let format =
             |path: &Path, reason: String| Error::Format { path: path.to_path_buf(), reason };
         let Some(place) = self.tensors.get(name) else {
             return Err(format(&self.path, format!("tensor {name} is missing")));
         };
         let (path, file) = &self.files[place.file];
-        let mut bytes = vec![0; place.bytes];
-        read_exact_at(file, &mut bytes, place.start)
+        let row = place.bytes / place.shape.first().copied().unwrap_or(1).max(1);
+        let mut bytes = vec![0; rows.len() * row];
+        read_exact_at(file, &mut bytes, place.start + (rows.start * row) as u64)
             .map_err(|source| Error::Io { path: path.clone(), source })?;
         match place.kind {
             Kind::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),

@@ -8,36 +8,34 @@ use ndarray::{Ix1, Ix2};
 use serde_json::json;
 
 use super::{
-    Pretrained,
+    Stored, Unread,
     fields::Fields,
     name_of,
-    recipe::{Layout, Recipe, gather},
+    recipe::{Layout, Recipe},
     tensors::{Safetensors, Tensors},
 };
 use crate::{
-    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Params, Positions, Rotary,
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Params, Positions,
+    ReadParams, Rotary,
 };
 
-pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Pretrained, Error> {
+pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let config = configuration(fields)?;
     let tensors = Safetensors::open(folder)?;
-    let recipe = |layer: usize, name: &str| recipe(&config, &tensors, layer, name);
+    let recipe =
+        |tensors: &dyn Tensors, layer: usize, name: &str| recipe(&config, tensors, layer, name);
     // Constants that a state dictionary carries along.
     let ignored = |name: &str| {
         [".mask", ".IGNORE", ".rotary_sin", ".rotary_cos"].iter().any(|end| name.ends_with(end))
     };
-    let mut params = gather(&config, &tensors, recipe, ignored)?;
-    if config.architecture.gated_mlp {
-        move_gated_biases(&config, &mut params);
+    let stored = Stored::new(&config, Box::new(tensors), recipe, ignored)?;
+    let (name, family) = (name_of(folder), "TransformerLens".to_string());
+    if !config.architecture.gated_mlp {
+        return Ok(Unread::of(name, family, config, stored));
     }
-    let name = name_of(folder);
-    Ok(Pretrained {
-        name,
-        family: "TransformerLens".into(),
-        encoding: tensors.encoding(),
-        config,
-        params,
-    })
+    let mut params = stored.load(&config)?;
+    move_gated_biases(&config, &mut params);
+    Ok(Unread { name, family, encoding: stored.encoding(), config, weights: Box::new(params) })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
@@ -163,7 +161,7 @@ fn move_gated_biases(config: &ModelConfig, params: &mut Params) {
 }
 
 /// Names and shapes are ours.
-fn recipe(config: &ModelConfig, tensors: &Safetensors, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(config: &ModelConfig, tensors: &dyn Tensors, l: usize, name: &str) -> Option<Recipe> {
     let whole = |name: &str| match name.split_once('.') {
         Some(("embed" | "pos_embed" | "unembed" | "ln_final", _)) => name.to_string(),
         _ => format!("blocks.{l}.{name}"),

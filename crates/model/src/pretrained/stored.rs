@@ -1,0 +1,146 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn, Slice};
+use rayon::prelude::*;
+
+use super::{
+    recipe::{Layout, Recipe, arrange, expected_shape, split_name},
+    tensors::Tensors,
+};
+use crate::{Error, ModelConfig, ReadParams};
+
+/// The weights of a pretrained model, in its files until they are asked for.
+///
+/// When one is made, every parameter is known to have a tensor of the right shape, and every tensor
+/// a use.
+pub struct Stored {
+    tensors: Box<dyn Tensors>,
+    config: ModelConfig,
+    /// Shape and place of each parameter.
+    places: BTreeMap<String, (Vec<usize>, Recipe)>,
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stored").field("path", &self.tensors.path()).finish_non_exhaustive()
+    }
+}
+
+impl Stored {
+    /// The parameters of `config` in `tensors`, where `recipe` says that they are.
+    ///
+    /// # Errors
+    /// A tensor that is missing, that has another shape than the configuration says, or that
+    /// nothing uses and `ignored` does not know.
+    pub(super) fn new(
+        config: &ModelConfig,
+        tensors: Box<dyn Tensors>,
+        recipe: impl Fn(&dyn Tensors, usize, &str) -> Option<Recipe>,
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let format = |reason: String| Error::Format { path: tensors.path().to_path_buf(), reason };
+        let mut places = BTreeMap::new();
+        let mut used = BTreeSet::new();
+        for (name, shape) in config.parameter_shapes() {
+            let (layer, short) = split_name(&name);
+            let Some(recipe) = recipe(tensors.as_ref(), layer, short) else {
+                return Err(format(format!(
+                    "no tensor is known to hold {name} of this architecture"
+                )));
+            };
+            if let Some(expected) = expected_shape(&shape, recipe.layout) {
+                let found = tensors.shape(&recipe.tensor).ok_or_else(|| {
+                    format(format!(
+                        "tensor {} is missing: the configuration expects it, of shape {expected:?}",
+                        recipe.tensor
+                    ))
+                })?;
+                if found != expected {
+                    return Err(format(format!(
+                        "tensor {} has shape {found:?}: the configuration expects {expected:?}",
+                        recipe.tensor
+                    )));
+                }
+                used.insert(recipe.tensor.clone());
+            }
+            places.insert(name, (shape, recipe));
+        }
+        if let Some(name) =
+            tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name))
+        {
+            return Err(format(format!(
+                "tensor {name} is no part of this architecture as it is known here: the model would not be run as it was trained"
+            )));
+        }
+        Ok(Self { tensors, config: config.clone(), places })
+    }
+
+    /// The encodings of the weights, e.g. `BF16` or `Q4_1, F32`.
+    pub fn encoding(&self) -> String {
+        self.tensors.encoding()
+    }
+
+    fn place(&self, name: &str) -> Result<&(Vec<usize>, Recipe), Error> {
+        self.places.get(name).ok_or_else(|| Error::UnknownParameter { name: name.to_string() })
+    }
+
+    fn finite(&self, name: &str, tensor: &str, values: &[f32]) -> Result<(), Error> {
+        match values.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::Format {
+                path: self.tensors.path().to_path_buf(),
+                reason: format!("tensor {tensor}: value {at} of {name} is not finite"),
+            }),
+        }
+    }
+
+    /// Rows of a tensor as they lie there.
+    fn rows(&self, name: &str, tensor: &str, rows: Range<usize>) -> Result<Array2<f32>, Error> {
+        let values = self.tensors.read_rows(tensor, rows.clone())?;
+        self.finite(name, tensor, &values)?;
+        let width = self.config.d_model;
+        Ok(Array2::from_shape_vec((rows.len(), width), values).expect("rows of d_model numbers"))
+    }
+}
+
+impl ReadParams for Stored {
+    fn parameter(&self, name: &str) -> Result<ArrayD<f32>, Error> {
+        let (shape, Recipe { tensor, layout }) = self.place(name)?;
+        let values = match *layout {
+            Layout::Constant(value) => vec![f32::from(value); shape.iter().product()],
+            layout => arrange(self.tensors.read(tensor)?, shape, layout),
+        };
+        self.finite(name, tensor, &values)?;
+        Ok(ArrayD::from_shape_vec(IxDyn(shape), values).expect("arranged in its shape"))
+    }
+
+    fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error> {
+        const NAME: &str = "embed.W_E";
+        let (_, Recipe { tensor, .. }) = self.place(NAME)?;
+        let row = |&token: &u32| self.rows(NAME, tensor, token as usize..token as usize + 1);
+        let rows: Vec<Array2<f32>> = tokens.par_iter().map(row).collect::<Result<_, Error>>()?;
+        let values = rows.into_iter().flat_map(|row| row.into_raw_vec_and_offset().0).collect();
+        let shape = (tokens.len(), self.config.d_model);
+        Ok(Array2::from_shape_vec(shape, values).expect("a row a token"))
+    }
+
+    fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, Error> {
+        const NAME: &str = "unembed.W_U";
+        if self.config.architecture.tied_embeddings {
+            let (_, Recipe { tensor, .. }) = self.place("embed.W_E")?;
+            return self.rows("embed.W_E", tensor, tokens);
+        }
+        let (_, Recipe { tensor, layout }) = self.place(NAME)?;
+        if *layout == Layout::Transposed {
+            return self.rows(NAME, tensor, tokens);
+        }
+        // Columns of rows: only small models are stored so.
+        let whole = self.parameter(NAME)?.into_dimensionality::<Ix2>().expect("W_U is a matrix");
+        let columns = whole.slice_axis(Axis(1), Slice::from(tokens));
+        Ok(columns.reversed_axes().as_standard_layout().into_owned())
+    }
+}

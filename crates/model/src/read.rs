@@ -1,0 +1,67 @@
+use std::{collections::BTreeMap, ops::Range};
+
+use ndarray::{Array2, ArrayD, Axis, Slice};
+use rayon::prelude::*;
+
+use crate::{Error, ModelConfig, Params};
+
+/// A model's parameters, read when they are asked for: [`Params`] that are in memory, or the files
+/// of a pretrained model ([`pretrained::Stored`](crate::pretrained::Stored)).
+pub trait ReadParams: Send + Sync {
+    /// All of a parameter, by its name in
+    /// [`parameter_shapes`](crate::ModelConfig::parameter_shapes).
+    ///
+    /// # Errors
+    /// A name that the model does not have; the files', and a value that is not finite.
+    fn parameter(&self, name: &str) -> Result<ArrayD<f32>, Error>;
+
+    /// Rows of `W_E`, `[token, d_model]`.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter).
+    ///
+    /// # Panics
+    /// On tokens that the model does not have.
+    fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error>;
+
+    /// Columns of `W_U` as rows, `[token, d_model]`.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter).
+    ///
+    /// # Panics
+    /// On tokens that the model does not have.
+    fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, Error>;
+
+    /// All parameters of `config`, in parallel.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter).
+    fn load(&self, config: &ModelConfig) -> Result<Params, Error> {
+        let read = |(name, _): (String, _)| {
+            let value = self.parameter(&name)?;
+            Ok((name, value))
+        };
+        // One after the other within a task, so that few tensors are there twice.
+        let shapes = config.parameter_shapes().into_par_iter().with_max_len(1);
+        let entries: BTreeMap<String, ArrayD<f32>> =
+            shapes.map(read).collect::<Result<_, Error>>()?;
+        Params::new(config, entries)
+    }
+}
+
+impl ReadParams for Params {
+    fn parameter(&self, name: &str) -> Result<ArrayD<f32>, Error> {
+        self.get(name).cloned().ok_or_else(|| Error::UnknownParameter { name: name.to_string() })
+    }
+
+    fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error> {
+        let rows: Vec<usize> = tokens.iter().map(|&token| token as usize).collect();
+        Ok(self.embedding().select(Axis(0), &rows))
+    }
+
+    fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, Error> {
+        let columns = self.unembedding().slice_axis_move(Axis(1), Slice::from(tokens));
+        Ok(columns.reversed_axes().as_standard_layout().into_owned())
+    }
+}
