@@ -61,12 +61,13 @@ mod torch;
 use std::collections::BTreeMap;
 
 use induction_model::{Hook, ModelConfig, Params};
-use ndarray::{Array2, ArrayD, ArrayView2};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis};
+use rayon::prelude::*;
 
 pub use burn_device::{BurnDevice, Gpu, Products, gpus, library_sgemm, libtorch_version};
 #[cfg(feature = "burn")]
 pub use burn_engine::BurnEngine;
-pub use cpu::{CpuEngine, Model};
+pub use cpu::{CpuEngine, Model, StreamEngine};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
 #[cfg(feature = "libtorch")]
@@ -172,6 +173,38 @@ pub trait Engine: Sync {
         interventions: &[Intervention],
     ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error>;
 
+    /// Shows `see` the activations of every layer on the examples of every batch, some examples and
+    /// a layer at a time, from any thread and in any order: activations of whole models would fill
+    /// the memory. What is asked for together is computed together, as with
+    /// [`losses_under`](Self::losses_under).
+    ///
+    /// # Errors
+    /// As [`activations`](Self::activations).
+    fn watch(
+        &self,
+        batches: &[Watched<'_>],
+        see: &(dyn Fn(Sight<'_>) + Sync),
+    ) -> Result<(), Error> {
+        let config = self.config();
+        for (batch, Watched { tokens, hooks }) in batches.iter().enumerate() {
+            let pattern = config.n_layers * config.n_heads * tokens.ncols().pow(2);
+            let at_once = (WATCHED_BYTES / (size_of::<f32>() * pattern).max(1)).max(1);
+            let parts: Vec<_> = tokens.axis_chunks_iter(Axis(0), at_once).enumerate().collect();
+            parts.into_par_iter().with_max_len(1).try_for_each(|(part, tokens)| {
+                let all: Vec<Hook> = (0..config.n_layers)
+                    .flat_map(|l| hooks.iter().map(move |hook| hook(l)))
+                    .collect();
+                let seen = self.activations(tokens, &all, &[])?;
+                for layer in 0..config.n_layers {
+                    let seen = hooks.iter().map(|hook| seen[&hook(layer)].view()).collect();
+                    see(Sight { batch, first: part * at_once, layer, seen });
+                }
+                Ok::<(), Error>(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Logits on `tokens` (`[example, pos]`), `[example, pos, d_vocab]`.
     ///
     /// # Errors
@@ -187,6 +220,31 @@ pub trait Engine: Sync {
     fn resident(&mut self) -> Option<&mut dyn Resident> {
         None
     }
+}
+
+/// Bytes of patterns that [`Engine::watch`] has of one batch at once in each thread, one example's at
+/// least: those of long examples are large, and fresh memory is slow.
+const WATCHED_BYTES: usize = 4 << 20;
+
+/// What is to be watched: on these tokens (`[example, pos]`), in every layer, these hooks.
+#[derive(Clone, Copy)]
+pub struct Watched<'a> {
+    /// `[example, pos]`.
+    pub tokens: ArrayView2<'a, u32>,
+    /// From a layer to a hook in it, such as [`Hook::Pattern`].
+    pub hooks: &'a [fn(usize) -> Hook],
+}
+
+/// What [`Engine::watch`] shows.
+pub struct Sight<'a> {
+    /// Which of the batches.
+    pub batch: usize,
+    /// The first of the batch's examples that are shown; how many there are, the arrays say.
+    pub first: usize,
+    /// The layer.
+    pub layer: usize,
+    /// The activations at the hooks that were asked for, in their order and in [`Hook`]'s shapes.
+    pub seen: Vec<ArrayViewD<'a, f32>>,
 }
 
 /// Steps of AdamW on a device: weights and moments are brought to the host only when they are asked

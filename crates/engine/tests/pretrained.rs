@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex};
 
-use induction_engine::{CpuEngine, Engine, Intervention, archs};
+use induction_engine::{CpuEngine, Engine, Intervention, Sight, StreamEngine, Watched, archs};
 use induction_model::{Hook, Params, pretrained};
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
@@ -143,6 +143,78 @@ fn a_removed_head_is_a_model_without_it() {
             let difference = largest_difference(&without.into_dyn(), &found.into_dyn());
             assert!(difference < 1e-5, "{name}: head {layer}.{head}: {difference}");
         }
+    }
+}
+
+/// A model whose weights stay in its files, read layer by layer, is the same to the bit.
+#[test]
+fn streamed_is_as_resident() {
+    for (name, folder) in models() {
+        let model = pretrained::open(&model_in(&folder)).unwrap();
+        let unread = pretrained::look(&model_in(&folder)).unwrap();
+        assert_eq!((&unread.config, &unread.encoding), (&model.config, &model.encoding), "{name}");
+        let tokens = expected(&folder).tokens;
+        let resident = CpuEngine::new(&model.config, &model.params).unwrap();
+        let streamed = StreamEngine::new(&unread.config, unread.weights).unwrap();
+        let both: [&dyn Engine; 2] = [&resident, &streamed];
+
+        let [a, b] = both.map(|engine| engine.logits(tokens.view(), &[]).unwrap());
+        assert!(a == b, "{name}: logits");
+        let last = model.config.n_layers - 1;
+        let hooks: Vec<Hook> = [0, last]
+            .into_iter()
+            .flat_map(|l| [Hook::Q(l), Hook::K(l), Hook::V(l), Hook::Pattern(l), Hook::Z(l)])
+            .chain([Hook::Embed, Hook::AttnOut(0), Hook::ResidPost(0), Hook::ResidPost(last)])
+            .collect();
+        for hooks in [&hooks[..], &[Hook::Pattern(0)], &[Hook::Embed], &[Hook::V(last)]] {
+            let [a, b] = both.map(|engine| engine.activations(tokens.view(), hooks, &[]).unwrap());
+            assert!(a == b, "{name}: {hooks:?}");
+        }
+
+        // Batches of other lengths and hooks beside each other.
+        let short = tokens.slice_axis(Axis(1), (..5).into());
+        let batches: [Watched<'_>; 2] = [
+            Watched { tokens: tokens.view(), hooks: &[Hook::Pattern, Hook::V] },
+            Watched { tokens: short, hooks: &[Hook::ResidPost] },
+        ];
+        let [a, b] = both.map(|engine| {
+            let all = Mutex::new(BTreeMap::new());
+            let see = |sight: Sight<'_>| {
+                for (hook, seen) in sight.seen.iter().enumerate() {
+                    for (k, example) in seen.outer_iter().enumerate() {
+                        let place = (sight.batch, sight.first + k, sight.layer, hook);
+                        assert!(all.lock().unwrap().insert(place, example.to_owned()).is_none());
+                    }
+                }
+            };
+            engine.watch(&batches, &see).unwrap();
+            all.into_inner().unwrap()
+        });
+        assert_eq!(a.len(), 3 * tokens.nrows() * model.config.n_layers, "{name}");
+        assert!(a == b, "{name}: watched");
+
+        let zero = |layer, head| Intervention::ZeroHead { layer, head };
+        let embedding = resident.activations(tokens.view(), &[Hook::Embed], &[]).unwrap();
+        let pos = tokens.ncols() - 1;
+        let mut replaced = embedding[&Hook::Embed].slice_axis(Axis(1), (..pos).into()).to_owned();
+        replaced *= 0.5;
+        let sets: [&[Intervention]; 6] = [
+            &[zero(0, 0)],
+            &[],
+            &[zero(last, 1), zero(0, 1)],
+            &[zero(last, 0)],
+            &[Intervention::FreezePatterns { layer: last }, zero(0, 0)],
+            &[Intervention::Replace { hook: Hook::Embed, value: replaced }],
+        ];
+        let [a, b] = both.map(|engine| engine.losses_under(tokens.view(), &sets).unwrap());
+        for (k, (a, b)) in a.into_iter().zip(b).enumerate() {
+            // Frozen patterns are read from their exponentials by one, and as patterns by the other.
+            let frozen = sets[k].iter().any(|i| matches!(i, Intervention::FreezePatterns { .. }));
+            let difference = largest_difference(&a.into_dyn(), &b.into_dyn());
+            assert!(difference <= if frozen { 1e-5 } else { 0.0 }, "{name}: set {k}: {difference}");
+        }
+        let [a, b] = both.map(|engine| engine.losses(tokens.view(), &[zero(0, 0)]).unwrap());
+        assert!(a == b, "{name}: losses under one set");
     }
 }
 

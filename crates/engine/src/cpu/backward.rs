@@ -87,7 +87,7 @@ impl<T: Real> Model<T> {
     ) {
         let (layout, dims, arch) = (&self.layout, &self.layout.dims, self.arch);
         let (rows, used, d) = (space.rows, space.used, dims.d_model);
-        let mut logits = std::mem::take(&mut space.logits);
+        let mut logits = self.take_logits(space);
         let mut losses = std::mem::take(&mut space.losses);
         let mut backward = space.backward.take().expect("prepared by the caller");
         let normal = self.final_norm(space);

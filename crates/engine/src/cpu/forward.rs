@@ -151,7 +151,7 @@ impl<T: Real> Model<T> {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one layer's buffers, borrowed apart")]
-    fn layer(
+    pub(super) fn layer(
         &self,
         l: usize,
         sizes: Sizes,
@@ -538,6 +538,13 @@ impl<T: Real> Model<T> {
         norm(self.arch, &self.layout, weights, self.eps, &space.residual, sizes, stats, normal)
     }
 
+    /// A workspace's block of logits, made when it is first asked for.
+    pub(super) fn take_logits(&self, space: &mut Workspace<T>) -> Vec<T> {
+        let mut logits = std::mem::take(&mut space.logits);
+        logits.resize(panels::len(LOGIT_STRIDE, self.layout.dims.d_vocab), T::NAN);
+        logits
+    }
+
     /// The logits of positions `from..to` of a normalized residual stream, into a block of
     /// `LOGIT_STRIDE` rows.
     pub(super) fn logits_of(
@@ -578,8 +585,7 @@ impl<T: Real> Model<T> {
 
     /// The losses of all targets, from the residual stream after the last layer.
     pub(super) fn losses_of(&self, space: &mut Workspace<T>, targets: &[u32]) {
-        let (mut logits, mut losses) =
-            (std::mem::take(&mut space.logits), std::mem::take(&mut space.losses));
+        let (mut logits, mut losses) = (self.take_logits(space), std::mem::take(&mut space.losses));
         let (rows, d_vocab) = (space.rows, self.layout.dims.d_vocab);
         let normal = self.final_norm(space);
         for from in (0..targets.len()).step_by(LOGIT_ROWS) {

@@ -122,6 +122,8 @@ pub(super) struct Layout {
     /// `[d_vocab, d_model]`.
     pub(super) embed: Range<usize>,
     pub(super) n_layers: usize,
+    /// Layers that are there at once: all, or the one that a sweep is at.
+    resident: usize,
     pub(super) layer_len: usize,
     pub(super) layer: LayerLayout,
     /// Gain and bias, one row of panels each, as far as the norm has them.
@@ -218,7 +220,18 @@ impl Row {
 }
 
 impl Layout {
+    /// Of a whole model.
     pub(super) fn new(config: &ModelConfig) -> Self {
+        Self::of(config, true)
+    }
+
+    /// Of a model that is read layer by layer: of one layer and what is small beside it, without
+    /// embedding and unembedding.
+    pub(super) fn of_one_layer(config: &ModelConfig) -> Self {
+        Self::of(config, false)
+    }
+
+    fn of(config: &ModelConfig, whole: bool) -> Self {
         let dims = Dims::new(config);
         let mut within = Row::new(&dims, &config.block_parameters(), 0);
         let mlp = |gated: bool| dims.d_mlp > 0 && (!gated || dims.architecture.gated_mlp);
@@ -247,11 +260,14 @@ impl Layout {
         };
         // Looked up, not multiplied with: no rows beside its own. Learned positions are added from
         // a buffer of their own.
-        let embed = panels::len(dims.d_vocab, dims.d_model);
-        let first_after = embed + config.n_layers * within.end;
-        let mut after = Row::new(&dims, &config.parameters_after(), first_after);
+        let embed = if whole { panels::len(dims.d_vocab, dims.d_model) } else { 0 };
+        let resident = if whole { config.n_layers } else { 1 };
+        let first_after = embed + resident * within.end;
+        let mut parameters = config.parameters_after();
+        parameters.retain(|parameter| whole || parameter.name != "unembed.W_U");
+        let mut after = Row::new(&dims, &parameters, first_after);
         let mut unembed = after.at("unembed.W_U");
-        if unembed.is_empty() {
+        if unembed.is_empty() && whole {
             unembed = after.take(panels::len(dims.model_rows, dims.d_vocab));
         }
         let rotary = match &dims.architecture.positions {
@@ -261,6 +277,7 @@ impl Layout {
         Self {
             embed: 0..embed,
             n_layers: config.n_layers,
+            resident,
             layer_len: within.end,
             layer,
             ln_final: after.span(&["ln_final.w", "ln_final.b"]),
@@ -279,7 +296,7 @@ impl Layout {
 
     /// Where layer `l` stands.
     pub(super) fn layer_at(&self, l: usize) -> Range<usize> {
-        let start = self.embed.end + l * self.layer_len;
+        let start = self.embed.end + l % self.resident * self.layer_len;
         start..start + self.layer_len
     }
 

@@ -9,6 +9,7 @@
 mod backward;
 mod forward;
 mod layout;
+mod stream;
 mod tap;
 mod weights;
 mod workspace;
@@ -30,6 +31,8 @@ use self::{
     weights::Weights,
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, Workspace},
 };
+pub use stream::StreamEngine;
+
 use crate::{
     Engine, Error, Exactness, Intervention, check_tokens,
     intervention::{check_hook, hook_shape, with_frozen_patterns},
@@ -64,8 +67,16 @@ impl<T: Real> Model<T> {
     /// # Errors
     /// An invalid configuration.
     pub fn new(config: &ModelConfig, arch: Arch) -> Result<Self, Error> {
+        Self::of(config, arch, Layout::new)
+    }
+
+    fn of(
+        config: &ModelConfig,
+        arch: Arch,
+        layout: impl FnOnce(&ModelConfig) -> Layout,
+    ) -> Result<Self, Error> {
         config.validate()?;
-        let layout = Layout::new(config);
+        let layout = layout(config);
         let mut positions = Vec::new();
         if !matches!(config.architecture.positions, Positions::Rotary(_)) {
             positions.resize(panels::len(config.n_ctx, config.d_model), T::default());
@@ -95,15 +106,15 @@ impl<T: Real> Model<T> {
     /// If there are too few arrays, or one is too short.
     pub fn set(&mut self, parameters: &[&[T]]) {
         if self.layout.before == 2 {
-            panels::pack(
-                parameters[1],
-                self.layout.dims.d_model,
-                &mut self.positions,
-                self.n_ctx,
-                0,
-            );
+            self.set_positions(parameters[1]);
         }
         self.weights.set(&self.layout, parameters);
+    }
+
+    /// Replaces learned positions, `[n_ctx, d_model]`.
+    fn set_positions(&mut self, positions: &[T]) {
+        let d_model = self.layout.dims.d_model;
+        panels::pack(positions, d_model, &mut self.positions, self.n_ctx, 0);
     }
 
     /// Mean loss over all targets of `examples` (`[example, pos + 1]`), and its gradients into
@@ -462,7 +473,7 @@ impl Engine for CpuEngine {
             let row = row.as_slice().expect("standard layout");
             let tap: &mut dyn Tap<f32> = &mut self.tap(used, example, interventions);
             model.layers(&mut space, row, Start::Tokens, false, tap);
-            let mut block = std::mem::take(&mut space.logits);
+            let mut block = model.take_logits(&mut space);
             let rows = space.rows;
             let normal = model.final_norm(&mut space);
             let out = out.as_slice_mut().expect("one example of an array in standard layout");

@@ -25,6 +25,7 @@ pub(super) struct Workspace<T> {
     /// Cosines and sines of rotary positions, a row of pairs a position; empty without.
     pub(super) turns: Vec<[T; 2]>,
     pub(super) stats: Vec<[T; 2]>,
+    /// A block of [`LOGIT_ROWS`] rows, where somebody asked for logits.
     pub(super) logits: Vec<T>,
     pub(super) losses: Vec<T>,
     pub(super) scratch: Scratch<T>,
@@ -130,7 +131,7 @@ impl<T: Real> Workspace<T> {
                 .flat_map(|t| layout.rotary_frequencies.iter().map(move |&f| turn(t, f)))
                 .collect(),
             stats: stats(),
-            logits: fresh(panels::len(LOGIT_STRIDE, dims.d_vocab)),
+            logits: Vec::new(),
             losses: fresh(used),
             scratch: Scratch {
                 normal: fresh(model),

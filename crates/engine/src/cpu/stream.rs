@@ -1,0 +1,610 @@
+//! A model larger than the memory: its weights are read layer by layer, and all sequences pass
+//! through a layer before the next is read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use induction_kernels::{
+    Arch, Left, Out, PANEL, matmul, panels,
+    rows::{accumulate, add_bias, cross_entropy},
+};
+use induction_model::{Hook, ModelConfig, Params, Positions, ReadParams};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn};
+use rayon::prelude::*;
+
+use super::{
+    Keep, Model, first_touched,
+    forward::{Sizes, Start, Tap, norm},
+    layout::Layout,
+    tap::ExampleTap,
+    workspace::{LOGIT_ROWS, LOGIT_STRIDE, stored_rows},
+};
+use crate::{
+    Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens,
+    intervention::{check_hook, hook_shape, with_frozen_patterns},
+};
+
+/// Bytes of logits that are there at once, at least one block for each thread.
+const LOGIT_BYTES: usize = 256 << 20;
+
+/// Bytes of the unembedding that are there at once.
+const PIECE_BYTES: usize = 32 << 20;
+
+/// An [`Engine`] over weights that stay where they are: `f32`, on the threads of the current rayon
+/// pool, the same bits as [`CpuEngine`](super::CpuEngine) (but under frozen patterns, where it
+/// rounds otherwise).
+///
+/// It holds one layer, what each sequence has computed so far, and pieces of the unembedding, so
+/// that its memory does not grow with the number of layers. Each call reads all layers once,
+/// whatever number of examples and sets of interventions it is given: ask for many together.
+pub struct StreamEngine {
+    config: ModelConfig,
+    weights: Box<dyn ReadParams>,
+    /// One layer of the model, and what is small beside it.
+    model: Mutex<Model<f32>>,
+}
+
+/// A sequence on its way through the layers, under one set of interventions.
+struct Sequence<'a> {
+    /// What is read.
+    tokens: &'a [u32],
+    /// Its place in the interventions' arrays.
+    example: usize,
+    interventions: &'a [Intervention],
+    /// The sequence that this one is the same as up to layer `from`, if there is one.
+    follows: Option<usize>,
+    from: usize,
+    /// The residual stream, `[pos, d_model]` in panels of `rows` rows; empty before `from`.
+    residual: Vec<f32>,
+    rows: usize,
+}
+
+/// What is done with a sequence in a layer: it gives the tap with which the layer is to be run. The
+/// model, the layer, the sequence's number and the sequence.
+type Visit<'v> = dyn Fn(&Model<f32>, usize, usize, &Sequence<'_>, &mut Run<'_>) + Sync + 'v;
+
+/// Runs the layer.
+type Run<'r> = dyn FnMut(&mut ExampleTap<'_>) + 'r;
+
+impl StreamEngine {
+    /// With the best instruction set that this processor has.
+    ///
+    /// # Errors
+    /// An invalid configuration, or what is wrong with the weights that are read at once: the last
+    /// norm, learned positions.
+    pub fn new(config: &ModelConfig, weights: Box<dyn ReadParams>) -> Result<Self, Error> {
+        let mut model = Model::of(config, Arch::new(), Layout::of_one_layer)?;
+        read_ends(config, weights.as_ref(), &mut model)?;
+        Ok(Self { config: config.clone(), weights, model: Mutex::new(model) })
+    }
+
+    fn model(&self) -> MutexGuard<'_, Model<f32>> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings layer `l` into memory.
+    fn read_layer(&self, model: &mut Model<f32>, l: usize) -> Result<(), Error> {
+        let parameters = self.config.block_parameters();
+        let (layout, weights) = (&model.layout, &mut model.weights.packed);
+        let block = &mut weights[layout.layer_at(l)];
+        // One after the other: reading and decoding one use all threads, and two would be there
+        // twice.
+        for (parameter, place) in parameters.iter().zip(&layout.of_layer) {
+            let value = self.weights.parameter(&format!("blocks.{l}.{}", parameter.name))?;
+            let value = value.as_slice().expect("parameters are in standard layout");
+            place.pack(&layout.dims, value, block);
+        }
+        Ok(())
+    }
+
+    /// The embeddings of all sequences that begin with their tokens.
+    fn embed(&self, model: &Model<f32>, sequences: &mut [Sequence<'_>]) -> Result<(), Error> {
+        let all: BTreeSet<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
+        let all: Vec<u32> = all.into_iter().collect();
+        let table = self.weights.embedding_of(&all)?;
+        let d = self.config.d_model;
+        sequences.par_iter_mut().filter(|s| s.follows.is_none()).for_each(|sequence| {
+            sequence.residual = vec![0.0; panels::len(sequence.rows, d)];
+            for (t, token) in sequence.tokens.iter().enumerate() {
+                let at = all.binary_search(token).expect("every token was read");
+                let row = table.row(at);
+                let row = row.as_slice().expect("rows of a table in standard layout");
+                for (p, part) in row.chunks(PANEL).enumerate() {
+                    let to = panels::at(sequence.rows, t, p * PANEL);
+                    sequence.residual[to..to + part.len()].copy_from_slice(part);
+                }
+            }
+        });
+        debug_assert!(model.layout.embed.is_empty());
+        Ok(())
+    }
+
+    /// All sequences through all layers, or through the first `layers`.
+    fn sweep(
+        &self,
+        model: &mut Model<f32>,
+        sequences: &mut [Sequence<'_>],
+        layers: usize,
+        visit: &Visit<'_>,
+    ) -> Result<(), Error> {
+        for l in 0..layers {
+            self.read_layer(model, l)?;
+            for k in 0..sequences.len() {
+                if let Some(clean) = sequences[k].follows.filter(|_| sequences[k].from == l) {
+                    sequences[k].residual = sequences[clean].residual.clone();
+                }
+            }
+            let model = &*model;
+            let running: Vec<(usize, &mut Sequence<'_>)> =
+                sequences.iter_mut().enumerate().filter(|(_, s)| s.from <= l).collect();
+            running.into_par_iter().with_max_len(1).for_each(|(k, sequence)| {
+                let used = sequence.tokens.len();
+                let mut output = std::mem::take(&mut sequence.residual);
+                let mut space = model.workspace(used, Keep::Nothing);
+                space.forbidden.set(model.clamp, sequence.tokens);
+                space.layers[0].input.copy_from_slice(&output);
+                visit(model, l, k, sequence, &mut |tap| {
+                    let sizes = Sizes { used, rows: space.rows };
+                    model.layer(
+                        l,
+                        sizes,
+                        &mut space.layers[0],
+                        &mut space.scratch,
+                        &space.forbidden,
+                        &space.turns,
+                        &mut output,
+                        Start::Input(l),
+                        false,
+                        tap,
+                    );
+                });
+                model.give_back(space);
+                sequence.residual = output;
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds learned positions, after whoever wants to has seen the embedding.
+    fn place(model: &Model<f32>, sequence: &mut Sequence<'_>) {
+        if model.layout.dims.architecture.positions != Positions::Learned {
+            return;
+        }
+        let used = sequence.tokens.len();
+        for (x, at) in sequence
+            .residual
+            .chunks_exact_mut(sequence.rows * PANEL)
+            .zip(model.positions.chunks_exact(model.n_ctx * PANEL))
+        {
+            accumulate(model.arch, &at[..used * PANEL], &mut x[..used * PANEL]);
+        }
+    }
+
+    /// Embeds all sequences, under their interventions.
+    fn begin(&self, model: &Model<f32>, sequences: &mut [Sequence<'_>]) -> Result<(), Error> {
+        self.embed(model, sequences)?;
+        for sequence in sequences.iter_mut().filter(|s| s.follows.is_none()) {
+            let mut tap = tap(model, sequence, BTreeMap::new());
+            if tap.wants(Hook::Embed) {
+                tap.see(Hook::Embed, &mut sequence.residual, sequence.rows);
+            }
+            Self::place(model, sequence);
+        }
+        Ok(())
+    }
+
+    /// Blocks of logits of all sequences, some at a time, to `take`: sequence, positions, and a
+    /// block of [`LOGIT_STRIDE`] rows. The residual streams are used up.
+    fn logits_of(
+        &self,
+        model: &Model<f32>,
+        sequences: &mut [Sequence<'_>],
+        take: &(dyn Fn(usize, Range<usize>, &mut [f32]) + Sync),
+    ) -> Result<(), Error> {
+        let Layout { dims, ln_final, b_u, .. } = &model.layout;
+        let weights = &model.weights.packed;
+        sequences.par_iter_mut().for_each(|sequence| {
+            let used = sequence.tokens.len();
+            let (sizes, mut stats) = (Sizes { used, rows: sequence.rows }, vec![[0.0; 2]; used]);
+            let mut normal = vec![f32::NAN; sequence.residual.len()];
+            let residual = &sequence.residual;
+            let gain = &weights[ln_final.clone()];
+            let normal = norm(
+                model.arch,
+                &model.layout,
+                gain,
+                model.eps,
+                residual,
+                sizes,
+                &mut stats,
+                &mut normal,
+            );
+            sequence.residual = normal.to_vec();
+        });
+        let blocks: Vec<(usize, Range<usize>)> = sequences
+            .iter()
+            .enumerate()
+            .flat_map(|(k, sequence)| {
+                let used = sequence.tokens.len();
+                let block = move |from: usize| (k, from..(from + LOGIT_ROWS).min(used));
+                (0..used).step_by(LOGIT_ROWS).map(block)
+            })
+            .collect();
+        let len = panels::len(LOGIT_STRIDE, dims.d_vocab);
+        let at_once = (LOGIT_BYTES / (4 * len)).max(rayon::current_num_threads());
+        let piece = (PIECE_BYTES / (4 * dims.model_rows * PANEL)).max(1) * PANEL;
+        let mut buffers: Vec<Vec<f32>> = vec![Vec::new(); at_once.min(blocks.len())];
+        for group in blocks.chunks(at_once) {
+            for from in (0..dims.d_vocab).step_by(piece) {
+                let columns = from..(from + piece).min(dims.d_vocab);
+                let right =
+                    pack_columns(&self.weights.unembedding_of(columns.clone())?, dims.model_rows);
+                let first = panels::len(LOGIT_STRIDE, from);
+                let tasks = group.par_iter().zip(&mut buffers).with_max_len(1);
+                tasks.for_each(|((k, positions), buffer)| {
+                    buffer.resize(len, f32::NAN);
+                    let sequence = &sequences[*k];
+                    let left = Left::Plain {
+                        data: &sequence.residual,
+                        rows: sequence.rows,
+                        first: positions.start,
+                    };
+                    let out = &mut buffer[first..][..panels::len(LOGIT_STRIDE, columns.len())];
+                    matmul(
+                        model.arch,
+                        positions.len(),
+                        dims.d_model,
+                        columns.len(),
+                        left,
+                        &right,
+                        dims.model_rows,
+                        out,
+                        LOGIT_STRIDE,
+                        Out::Set,
+                    );
+                });
+            }
+            group.par_iter().zip(&mut buffers).with_max_len(1).for_each(
+                |((k, positions), buffer)| {
+                    if !b_u.is_empty() {
+                        let bias = &weights[b_u.clone()];
+                        add_bias(model.arch, buffer, LOGIT_STRIDE, positions.len(), bias, None);
+                    }
+                    take(*k, positions.clone(), buffer);
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        tokens: ArrayView2<u32>,
+        pos: usize,
+        interventions: &[Intervention],
+    ) -> Result<(), Error> {
+        check_tokens(&self.config, tokens, pos)?;
+        interventions.iter().try_for_each(|i| i.check(&self.config, tokens.nrows(), pos))
+    }
+}
+
+/// What is small: the last norm, the bias of the logits, learned positions.
+fn read_ends(
+    config: &ModelConfig,
+    weights: &dyn ReadParams,
+    model: &mut Model<f32>,
+) -> Result<(), Error> {
+    let after = config.parameters_after();
+    let small = after.iter().filter(|parameter| parameter.name != "unembed.W_U");
+    for (parameter, place) in small.zip(&model.layout.after) {
+        let value = weights.parameter(parameter.name)?;
+        let value = value.as_slice().expect("parameters are in standard layout");
+        place.pack(&model.layout.dims, value, &mut model.weights.packed);
+    }
+    if model.layout.before == 2 {
+        let positions = weights.parameter("pos_embed.W_pos")?;
+        model.set_positions(positions.as_slice().expect("parameters are in standard layout"));
+    }
+    Ok(())
+}
+
+/// Columns of a matrix, `[column, row]`, as panels that store `rows` rows.
+fn pack_columns(columns: &Array2<f32>, rows: usize) -> Vec<f32> {
+    let (count, height) = columns.dim();
+    let columns = columns.as_slice().expect("rows as they were read");
+    let mut out = vec![0.0; panels::len(rows, count)];
+    out.par_chunks_exact_mut(rows * PANEL).zip(columns.par_chunks(height * PANEL)).for_each(
+        |(panel, columns)| {
+            for (j, column) in columns.chunks_exact(height).enumerate() {
+                for (row, &x) in panel.chunks_exact_mut(PANEL).zip(column) {
+                    row[j] = x;
+                }
+            }
+        },
+    );
+    out
+}
+
+fn tap<'a>(
+    model: &'a Model<f32>,
+    sequence: &Sequence<'a>,
+    captured: BTreeMap<Hook, ndarray::ArrayViewMutD<'a, f32>>,
+) -> ExampleTap<'a> {
+    ExampleTap {
+        dims: &model.layout.dims,
+        used: sequence.tokens.len(),
+        example: sequence.example,
+        interventions: sequence.interventions,
+        captured,
+        captures_only: false,
+        clean: &[],
+    }
+}
+
+/// The layer after which nobody looks any more, counted from 1.
+fn layers_for(hooks: &[Hook]) -> usize {
+    let of = |hook: &Hook| match *hook {
+        Hook::Embed => 0,
+        Hook::Q(l) | Hook::K(l) | Hook::V(l) | Hook::Pattern(l) | Hook::Z(l) => l + 1,
+        Hook::AttnOut(l) | Hook::MlpOut(l) | Hook::ResidPost(l) => l + 1,
+    };
+    hooks.iter().map(of).max().unwrap_or(0)
+}
+
+impl<'a> Sequence<'a> {
+    fn new(tokens: &'a [u32], example: usize, interventions: &'a [Intervention]) -> Self {
+        let rows = stored_rows(tokens.len());
+        Self { tokens, example, interventions, follows: None, from: 0, residual: Vec::new(), rows }
+    }
+}
+
+impl Engine for StreamEngine {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+
+    fn exactness(&self) -> Exactness {
+        Exactness::Exact
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn set_params(&mut self, params: &Params) -> Result<(), Error> {
+        params.check(&self.config)?;
+        self.weights = Box::new(params.clone());
+        let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner);
+        read_ends(&self.config, self.weights.as_ref(), model)
+    }
+
+    fn loss_and_gradients(&mut self, _: ArrayView2<u32>, _: &mut Params) -> Result<f32, Error> {
+        Err(induction_model::Error::NotTheFamily { what: "training" }.into())
+    }
+
+    fn losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error> {
+        let used = examples.ncols().saturating_sub(1);
+        check_tokens(&self.config, examples, used)?;
+        for set in sets {
+            self.check(examples, used, set)?;
+        }
+        let (inputs, _) = examples.split_at(Axis(1), used);
+        let sets: Vec<_> = sets
+            .iter()
+            .map(|set| with_frozen_patterns(set, |hooks| self.activations(inputs, hooks, &[])))
+            .collect::<Result<_, _>>()?;
+        let examples = examples.as_standard_layout();
+        let rows: Vec<&[u32]> =
+            examples.outer_iter().map(|row| row.to_slice().expect("standard layout")).collect();
+        // First those without interventions, which the others follow.
+        let mut sequences: Vec<Sequence<'_>> =
+            rows.iter().enumerate().map(|(k, row)| Sequence::new(&row[..used], k, &[])).collect();
+        // Which sequences give the losses of each set, from the first example on.
+        let mut places = Vec::new();
+        for set in &sets {
+            let from = match first_touched(set) {
+                _ if set.is_empty() => None,
+                Start::Tokens => Some(0),
+                Start::Input(l) | Start::Qkv(l) | Start::Z(l) => Some(l),
+            };
+            places.push(if set.is_empty() { 0 } else { sequences.len() });
+            if let Some(from) = from {
+                let whole = first_touched(set) == Start::Tokens;
+                sequences.extend(rows.iter().enumerate().map(|(k, row)| Sequence {
+                    follows: (!whole).then_some(k),
+                    from,
+                    ..Sequence::new(&row[..used], k, set)
+                }));
+            }
+        }
+        let mut guard = self.model();
+        let model = &mut *guard;
+        self.begin(model, &mut sequences)?;
+        self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
+            run(&mut tap(model, sequence, BTreeMap::new()));
+        })?;
+        if !places.contains(&0) {
+            // Nobody asked for the losses without interventions.
+            for sequence in &mut sequences[..rows.len()] {
+                (sequence.tokens, sequence.residual) = (&[], Vec::new());
+            }
+        }
+        let losses: Vec<Mutex<Vec<f32>>> =
+            sequences.iter().map(|_| Mutex::new(vec![0.0; used])).collect();
+        self.logits_of(model, &mut sequences, &|k, positions, block| {
+            let example = k % rows.len();
+            let targets = &rows[example][1..][positions.clone()];
+            let mut losses = losses[k].lock().unwrap_or_else(PoisonError::into_inner);
+            cross_entropy(
+                model.arch,
+                block,
+                LOGIT_STRIDE,
+                self.config.d_vocab,
+                targets,
+                &mut losses[positions],
+                None,
+            );
+        })?;
+        let losses: Vec<Vec<f32>> = losses
+            .into_iter()
+            .map(|losses| losses.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let of = |first: usize| {
+            let values = losses[first..first + rows.len()].concat();
+            Array2::from_shape_vec((rows.len(), used), values).expect("a loss a target")
+        };
+        Ok(places.into_iter().map(of).collect())
+    }
+
+    fn activations(
+        &self,
+        tokens: ArrayView2<u32>,
+        hooks: &[Hook],
+        interventions: &[Intervention],
+    ) -> Result<BTreeMap<Hook, ArrayD<f32>>, Error> {
+        for hook in hooks {
+            check_hook(&self.config, *hook).map_err(Error::Hook)?;
+        }
+        let used = tokens.ncols();
+        self.check(tokens, used, interventions)?;
+        let interventions =
+            with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let shape = |hook: Hook, examples| IxDyn(&hook_shape(&self.config, hook, examples, used));
+        let mut captured: BTreeMap<Hook, ArrayD<f32>> =
+            hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook, tokens.nrows())))).collect();
+        let tokens = tokens.as_standard_layout();
+        let mut guard = self.model();
+        let model = &mut *guard;
+        let mut sequences: Vec<Sequence<'_>> = tokens
+            .outer_iter()
+            .enumerate()
+            .map(|(k, row)| {
+                Sequence::new(row.to_slice().expect("standard layout"), k, &interventions)
+            })
+            .collect();
+        self.embed(model, &mut sequences)?;
+        for (k, sequence) in sequences.iter_mut().enumerate() {
+            let mut seen = captured.get_mut(&Hook::Embed).map(|all| all.index_axis_mut(Axis(0), k));
+            let views = seen.iter_mut().map(|view| (Hook::Embed, view.view_mut())).collect();
+            let mut tap = tap(model, sequence, views);
+            if tap.wants(Hook::Embed) {
+                let rows = sequence.rows;
+                tap.see(Hook::Embed, &mut sequence.residual, rows);
+            }
+            drop(tap);
+            Self::place(model, sequence);
+        }
+        let all = Mutex::new(&mut captured);
+        let layers = layers_for(hooks);
+        self.sweep(model, &mut sequences, layers, &|model, l, k, sequence, run| {
+            let mut here: Vec<(Hook, ArrayD<f32>)> = hooks
+                .iter()
+                .filter(|hook| **hook != Hook::Embed && layers_for(&[**hook]) == l + 1)
+                .map(|&hook| (hook, ArrayD::zeros(shape(hook, 1))))
+                .collect();
+            let views =
+                here.iter_mut().map(|(hook, value)| (*hook, value.index_axis_mut(Axis(0), 0)));
+            let mut tap = tap(model, sequence, views.collect());
+            tap.captures_only = l + 1 == layers;
+            run(&mut tap);
+            drop(tap);
+            let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+            for (hook, value) in here {
+                let of_hook = all.get_mut(&hook).expect("made for every hook");
+                of_hook.index_axis_mut(Axis(0), k).assign(&value.index_axis(Axis(0), 0));
+            }
+        })?;
+        Ok(captured)
+    }
+
+    fn watch(
+        &self,
+        batches: &[Watched<'_>],
+        see: &(dyn Fn(Sight<'_>) + Sync),
+    ) -> Result<(), Error> {
+        for Watched { tokens, hooks } in batches {
+            check_tokens(&self.config, *tokens, tokens.ncols())?;
+            for hook in *hooks {
+                check_hook(&self.config, hook(0)).map_err(Error::Hook)?;
+            }
+        }
+        let tokens: Vec<_> =
+            batches.iter().map(|batch| batch.tokens.as_standard_layout()).collect();
+        // Of each sequence: its batch, and its place there.
+        let places: Vec<(usize, usize)> = (tokens.iter().enumerate())
+            .flat_map(|(batch, tokens)| (0..tokens.nrows()).map(move |example| (batch, example)))
+            .collect();
+        let mut sequences: Vec<Sequence<'_>> = (places.iter())
+            .map(|&(batch, k)| {
+                let row = tokens[batch].row(k).to_slice().expect("standard layout");
+                Sequence::new(row, k, &[])
+            })
+            .collect();
+        let mut guard = self.model();
+        let model = &mut *guard;
+        self.begin(model, &mut sequences)?;
+        let layers = self.config.n_layers;
+        self.sweep(model, &mut sequences, layers, &|model, layer, k, sequence, run| {
+            let (batch, first) = places[k];
+            let hooks: Vec<Hook> = batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
+            let used = sequence.tokens.len();
+            let shape = |hook: Hook| IxDyn(&hook_shape(&self.config, hook, 1, used));
+            let mut here: BTreeMap<Hook, ArrayD<f32>> =
+                hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook)))).collect();
+            let views =
+                here.iter_mut().map(|(hook, value)| (*hook, value.index_axis_mut(Axis(0), 0)));
+            let mut tap = tap(model, sequence, views.collect());
+            tap.captures_only = layer + 1 == layers;
+            run(&mut tap);
+            drop(tap);
+            let seen = hooks.iter().map(|hook| here[hook].view()).collect();
+            see(Sight { batch, first, layer, seen });
+        })
+    }
+
+    fn logits(
+        &self,
+        tokens: ArrayView2<u32>,
+        interventions: &[Intervention],
+    ) -> Result<Array3<f32>, Error> {
+        let (used, d_vocab) = (tokens.ncols(), self.config.d_vocab);
+        self.check(tokens, used, interventions)?;
+        let interventions =
+            with_frozen_patterns(interventions, |hooks| self.activations(tokens, hooks, &[]))?;
+        let tokens = tokens.as_standard_layout();
+        let mut sequences: Vec<Sequence<'_>> = tokens
+            .outer_iter()
+            .enumerate()
+            .map(|(k, row)| {
+                Sequence::new(row.to_slice().expect("standard layout"), k, &interventions)
+            })
+            .collect();
+        let mut guard = self.model();
+        let model = &mut *guard;
+        self.begin(model, &mut sequences)?;
+        self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
+            run(&mut tap(model, sequence, BTreeMap::new()));
+        })?;
+        let mut logits = Array3::zeros((tokens.nrows(), used, d_vocab));
+        let rows: Vec<Mutex<&mut [f32]>> = logits
+            .as_slice_mut()
+            .expect("standard layout")
+            .chunks_mut(used * d_vocab)
+            .map(Mutex::new)
+            .collect();
+        self.logits_of(model, &mut sequences, &|k, positions, block| {
+            let mut out = rows[k].lock().unwrap_or_else(PoisonError::into_inner);
+            let out = &mut out[positions.start * d_vocab..positions.end * d_vocab];
+            panels::unpack(block, LOGIT_STRIDE, 0, d_vocab, out);
+        })?;
+        drop(rows);
+        Ok(logits)
+    }
+}
