@@ -155,7 +155,7 @@ fn streamed_is_as_resident() {
         assert_eq!((&unread.config, &unread.encoding), (&model.config, &model.encoding), "{name}");
         let tokens = expected(&folder).tokens;
         let resident = CpuEngine::new(&model.config, &model.params).unwrap();
-        let streamed = StreamEngine::new(&unread.config, unread.weights).unwrap();
+        let streamed = StreamEngine::new(&unread.config, unread.weights.clone()).unwrap();
         let both: [&dyn Engine; 2] = [&resident, &streamed];
 
         let [a, b] = both.map(|engine| engine.logits(tokens.view(), &[]).unwrap());

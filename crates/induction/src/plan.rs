@@ -237,6 +237,9 @@ pub(crate) struct Base {
     pub(crate) mlp_tokens: u64,
     /// What their learning rate is of the others'.
     pub(crate) mlp_lr: f64,
+    /// Warm-up of attention-only models of more than three layers, in steps: after a short one, some
+    /// seeds stay at the loss of a bigram model.
+    pub(crate) deep_warmup: u64,
     /// Snapshots that an attention-only run keeps, those below the first distance apart.
     pub(crate) snapshots: u64,
     pub(crate) evaluation: EvaluationSpec,
@@ -310,7 +313,9 @@ impl Base {
             prefix_repeats: 4,
         };
         let text = (scale != Scale::Smoke).then(|| text.to_path_buf());
-        let mlp_lr = if matches!(scale, Scale::Laptop | Scale::Full) { 0.5 } else { 1.0 };
+        let on_a_laptop = matches!(scale, Scale::Laptop | Scale::Full);
+        let mlp_lr = if on_a_laptop { 0.5 } else { 1.0 };
+        let deep_warmup = if on_a_laptop { 400 } else { train.warmup_steps };
         Self {
             text,
             suffix: String::new(),
@@ -319,6 +324,7 @@ impl Base {
             train,
             mlp_tokens,
             mlp_lr,
+            deep_warmup,
             snapshots,
             evaluation,
         }
@@ -335,6 +341,8 @@ impl Base {
         if mlp {
             train.tokens = self.mlp_tokens;
             train.lr *= self.mlp_lr;
+        } else if n_layers > 3 {
+            train.warmup_steps = self.deep_warmup;
         }
         let model = ModelConfig {
             n_layers,

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use induction_kernels::{
@@ -42,7 +42,7 @@ const PIECE_BYTES: usize = 32 << 20;
 /// whatever number of examples and sets of interventions it is given: ask for many together.
 pub struct StreamEngine {
     config: ModelConfig,
-    weights: Box<dyn ReadParams>,
+    weights: Arc<dyn ReadParams>,
     /// One layer of the model, and what is small beside it.
     model: Mutex<Model<f32>>,
 }
@@ -75,7 +75,7 @@ impl StreamEngine {
     /// # Errors
     /// An invalid configuration, or what is wrong with the weights that are read at once: the last
     /// norm, learned positions.
-    pub fn new(config: &ModelConfig, weights: Box<dyn ReadParams>) -> Result<Self, Error> {
+    pub fn new(config: &ModelConfig, weights: Arc<dyn ReadParams>) -> Result<Self, Error> {
         let mut model = Model::of(config, Arch::new(), Layout::of_one_layer)?;
         read_ends(config, weights.as_ref(), &mut model)?;
         Ok(Self { config: config.clone(), weights, model: Mutex::new(model) })
@@ -376,7 +376,7 @@ impl Engine for StreamEngine {
 
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
         params.check(&self.config)?;
-        self.weights = Box::new(params.clone());
+        self.weights = Arc::new(params.clone());
         let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner);
         read_ends(&self.config, self.weights.as_ref(), model)
     }

@@ -18,7 +18,10 @@ mod stored;
 mod tensors;
 mod transformer_lens;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use stored::Stored;
 
@@ -35,12 +38,12 @@ pub struct Unread {
     /// What the model is.
     pub config: ModelConfig,
     /// Its weights.
-    pub weights: Box<dyn ReadParams>,
+    pub weights: Arc<dyn ReadParams>,
 }
 
 impl Unread {
     fn of(name: String, family: String, config: ModelConfig, stored: Stored) -> Self {
-        Self { name, family, encoding: stored.encoding(), config, weights: Box::new(stored) }
+        Self { name, family, encoding: stored.encoding(), config, weights: Arc::new(stored) }
     }
 }
 

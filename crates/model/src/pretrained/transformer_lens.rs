@@ -2,7 +2,7 @@
 //! `model.safetensors` with its state dictionary. What `induction export --format transformer-lens`
 //! writes can be read again.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use ndarray::{Ix1, Ix2};
 use serde_json::json;
@@ -35,7 +35,7 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     }
     let mut params = stored.load(&config)?;
     move_gated_biases(&config, &mut params);
-    Ok(Unread { name, family, encoding: stored.encoding(), config, weights: Box::new(params) })
+    Ok(Unread { name, family, encoding: stored.encoding(), config, weights: Arc::new(params) })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {

@@ -1,15 +1,22 @@
 //! What every head does on argument 4's prompts.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use induction_engine::Engine;
-use induction_metrics::mean_stderr;
-use induction_model::Params;
+use induction_engine::{Engine, Sight, Watched};
+use induction_metrics::{logit_attribution, mean_stderr};
+use induction_model::{Hook, Params, ReadParams};
 use induction_records::{BEHAVIOURS, BehaviourScores, Prompt, PromptRow, write_json, write_rows};
-use ndarray::{Array3, ArrayView3, Axis};
+use ndarray::{Array2, Array3, ArrayView3, ArrayViewD, Axis, Ix3};
 
-use super::maps::{Maps, write_maps};
-use crate::Error;
+use super::maps::{Maps, final_scales, write_maps};
+use crate::{
+    Error,
+    measure::direct::{DirectPath, OfLayers, value_logits},
+};
 
 /// `prompts.json`, `prompts.jsonl` and the maps of the first prompt of each behaviour.
 pub(super) fn ask(
@@ -20,47 +27,113 @@ pub(super) fn ask(
     step: u64,
     tokens: u64,
 ) -> Result<(), Error> {
-    let Answers { behaviours, shown } = answers(engine, params, prompts)?;
+    let behaviours = answers(engine, params, prompts, &|_, _, _| {})?;
     let mut rows: Vec<PromptRow> =
         behaviours.into_iter().map(|scores| PromptRow { step, tokens, scores }).collect();
-    let maps = shown
+    let shown = shown(prompts);
+    let maps: Vec<(String, Maps)> = shown
         .iter()
-        .map(|(prompt, maps)| (format!(".{}", prompt.behaviour.replace(' ', "_")), maps));
+        .map(|prompt| {
+            let maps = Maps::of(engine, params, &prompt.ids, &prompt.behaviour)?;
+            Ok((format!(".{}", prompt.behaviour.replace(' ', "_")), maps))
+        })
+        .collect::<Result<_, Error>>()?;
+    let maps = maps.iter().map(|(suffix, maps)| (suffix.clone(), maps));
     write_maps(&folder.join("maps/prompts.safetensors"), maps)?;
-    let prompts: Vec<&Prompt> = shown.iter().map(|(prompt, _)| prompt).collect();
-    write_json(&folder.join(Prompt::FILE), &prompts)?;
+    write_json(&folder.join(Prompt::FILE), &shown)?;
     Ok(write_rows(folder, &mut rows)?)
 }
 
-/// What a model's heads do on prompts.
-pub(crate) struct Answers {
-    /// Every head on every behaviour.
-    pub(crate) behaviours: Vec<BehaviourScores>,
-    /// The first prompt of each behaviour.
-    pub(crate) shown: Vec<(Prompt, Maps)>,
+/// The first prompt of each behaviour, which is shown.
+pub(crate) fn shown(prompts: &[Prompt]) -> Vec<&Prompt> {
+    let first = |behaviour: &&str| prompts.iter().find(|prompt| prompt.behaviour == *behaviour);
+    BEHAVIOURS.iter().filter_map(first).collect()
 }
 
-/// Puts prompts to a model.
+/// What every head of a model does on prompts. `see` is shown each layer's attention on each prompt
+/// (the prompt's number, the layer, `[head, query, key]`), from any thread and in any order.
 pub(crate) fn answers(
     engine: &dyn Engine,
-    params: &Params,
+    weights: &dyn ReadParams,
     prompts: &[Prompt],
-) -> Result<Answers, Error> {
-    let mut answers = Answers { behaviours: Vec::new(), shown: Vec::new() };
-    for behaviour in BEHAVIOURS {
-        let of: Vec<&Prompt> =
-            prompts.iter().filter(|prompt| prompt.behaviour == behaviour).collect();
-        let mut scores: Vec<Array3<f64>> = Vec::new();
-        for &prompt in &of {
-            let maps = Maps::of(engine, params, &prompt.ids, behaviour)?;
-            scores.push(prompt_scores(prompt, &maps));
-            if scores.len() == 1 {
-                answers.shown.push((prompt.clone(), maps));
-            }
-        }
-        answers.behaviours.extend(behaviours(behaviour, &of, &scores));
+    see: &(dyn Fn(usize, usize, ArrayView3<f32>) + Sync),
+) -> Result<Vec<BehaviourScores>, Error> {
+    if prompts.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(answers)
+    let config = engine.config();
+    let place = |source| Error::Metric { place: "prompts".into(), source };
+    let targets = prompts.iter().flat_map(|prompt| prompt.ids[1..].iter().copied());
+    let direct = DirectPath::new(config, weights, targets)?;
+    let row = |ids: &[u32]| Array2::from_shape_vec((1, ids.len()), ids.to_vec()).expect("one row");
+    let inputs: Vec<Array2<u32>> =
+        prompts.iter().map(|prompt| row(&prompt.ids[..prompt.ids.len() - 1])).collect();
+    let targets: Vec<Array2<u32>> =
+        prompts.iter().map(|prompt| direct.rename(row(&prompt.ids[1..]).view())).collect();
+    let watched: Vec<Watched<'_>> = inputs
+        .iter()
+        .map(|tokens| Watched {
+            tokens: tokens.view(),
+            hooks: &[Hook::Pattern, Hook::V, Hook::ResidPost],
+        })
+        .collect();
+    let unembed = OfLayers::new(&direct, weights, config.n_layers);
+    // Of each prompt: by layer the scores of its heads, and what the final norm divides by.
+    let found: Vec<Mutex<(BTreeMap<usize, Array3<f64>>, Vec<f64>)>> =
+        prompts.iter().map(|_| Mutex::default()).collect();
+    let failed = Mutex::new(None);
+    let of_layer = |sight: &Sight<'_>| -> Result<(), Error> {
+        let one = |k: usize| sight.seen[k].index_axis(Axis(0), 0);
+        let three = |view: ArrayViewD<'_, f32>| {
+            view.into_dimensionality::<Ix3>().expect("one example of rank 4").to_owned()
+        };
+        let (pattern, values) = (three(one(0)), three(one(1)));
+        let unembed = unembed.of(sight.layer)?;
+        let logits = value_logits(values.view(), &unembed);
+        let targets = targets[sight.batch].as_slice().expect("one row");
+        let raised = logit_attribution(pattern.view(), logits.view(), targets).map_err(place)?;
+        let scores = query_scores(&prompts[sight.batch], pattern.view(), raised.view());
+        see(sight.batch, sight.layer, pattern.view());
+        let mut found = lock(&found[sight.batch]);
+        found.0.insert(sight.layer, scores);
+        if sight.layer + 1 == config.n_layers {
+            found.1 = final_scales(config, one(2));
+        }
+        Ok(())
+    };
+    engine.watch(&watched, &|sight| {
+        if let Err(error) = of_layer(&sight) {
+            *lock(&failed) = Some(error);
+        }
+    })?;
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let scores: Vec<Array3<f64>> = prompts
+        .iter()
+        .zip(found)
+        .map(|(prompt, found)| {
+            let (layers, scales) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let layers: Vec<Array2<f64>> =
+                layers.values().map(|scores| prompt_scores(prompt, scores, &scales)).collect();
+            let views: Vec<_> = layers.iter().map(|scores| scores.view()).collect();
+            ndarray::stack(Axis(0), &views).expect("layers have as many heads")
+        })
+        .collect();
+    let of = |behaviour: &str| {
+        let (of, scores): (Vec<&Prompt>, Vec<Array3<f64>>) = prompts
+            .iter()
+            .zip(&scores)
+            .filter(|(prompt, _)| prompt.behaviour == behaviour)
+            .map(|(prompt, scores)| (prompt, scores.clone()))
+            .unzip();
+        behaviours(behaviour, &of, &scores)
+    };
+    Ok(BEHAVIOURS.iter().flat_map(|behaviour| of(behaviour)).collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Every head on the prompts of one behaviour, from [`prompt_scores`] of each.
@@ -102,22 +175,25 @@ fn behaviours(
     .collect()
 }
 
-/// `[layer, head, score]`: share, its chance, share among, its chance, attribution through the
-/// targets, and in all; each a mean over the queries of one prompt.
-fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
-    let (layers, heads, ..) = maps.attention.dim();
+/// `[head, query, score]` of one layer, for the judged queries: share, its chance, share among, its
+/// chance, attribution through the targets, and in all, before the final norm divides.
+fn query_scores(
+    prompt: &Prompt,
+    attention: ArrayView3<f32>,
+    attribution: ArrayView3<f64>,
+) -> Array3<f64> {
     let queries: Vec<_> = prompt.asked().collect();
-    let n = queries.len().max(1) as f64;
-    let mut scores = Array3::zeros((layers, heads, 6));
-    for (l, h) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
-        let sum = |map: ArrayView3<f32>, at: usize, keys: &[usize]| -> f64 {
-            keys.iter().map(|&key| f64::from(map[[h, at, key]])).sum()
-        };
-        let (attention, attribution) =
-            (maps.attention.index_axis(Axis(0), l), maps.attribution.index_axis(Axis(0), l));
-        for query in &queries {
-            let (right, kind) =
-                (sum(attention, query.at, &query.targets), sum(attention, query.at, &query.among));
+    let heads = attention.len_of(Axis(0));
+    let mut scores = Array3::zeros((heads, queries.len(), 6));
+    for (h, mut of_head) in scores.outer_iter_mut().enumerate() {
+        for (query, mut scores) in queries.iter().zip(of_head.rows_mut()) {
+            let attended = |keys: &[usize]| -> f64 {
+                keys.iter().map(|&key| f64::from(attention[[h, query.at, key]])).sum()
+            };
+            let raised = |keys: &[usize]| -> f64 {
+                keys.iter().map(|&key| attribution[[h, query.at, key]]).sum()
+            };
+            let (right, kind) = (attended(&query.targets), attended(&query.among));
             let all: Vec<usize> = (0..=query.at).collect();
             let of = |part: usize, whole: usize| part as f64 / whole as f64;
             let each = [
@@ -125,11 +201,25 @@ fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
                 of(query.targets.len(), all.len()),
                 if kind > 0.0 { right / kind } else { of(query.targets.len(), query.among.len()) },
                 of(query.targets.len(), query.among.len()),
-                sum(attribution, query.at, &query.targets),
-                sum(attribution, query.at, &all),
+                raised(&query.targets),
+                raised(&all),
             ];
-            for (k, value) in each.into_iter().enumerate() {
-                scores[[l, h, k]] += value / n;
+            scores.iter_mut().zip(each).for_each(|(score, value)| *score = value);
+        }
+    }
+    scores
+}
+
+/// `[head, score]`: means over the judged queries of [`query_scores`], whose attributions are
+/// divided by the final norm's `scales`, one a position.
+fn prompt_scores(prompt: &Prompt, of_queries: &Array3<f64>, scales: &[f64]) -> Array2<f64> {
+    let queries: Vec<_> = prompt.asked().collect();
+    let n = queries.len().max(1) as f64;
+    let mut scores = Array2::zeros((of_queries.len_of(Axis(0)), 6));
+    for (of_queries, mut scores) in of_queries.outer_iter().zip(scores.rows_mut()) {
+        for (query, of_query) in queries.iter().zip(of_queries.rows()) {
+            for (k, (score, value)) in scores.iter_mut().zip(of_query).enumerate() {
+                *score += if k < 4 { *value } else { value / scales[query.at] } / n;
             }
         }
     }
@@ -140,22 +230,21 @@ fn prompt_scores(prompt: &Prompt, maps: &Maps) -> Array3<f64> {
 mod tests {
     use induction_records::Query;
     use induction_tokenizer::{BpeTokenizer, Document, Tokenizer};
-    use ndarray::Array4;
 
     use super::*;
     use crate::explore::prompts::prompts;
 
     #[test]
     fn shares_and_chances_are_counted() {
-        let mut attention = Array4::zeros((1, 1, 4, 4));
+        let mut attention = Array3::zeros((1, 4, 4));
         for (at, row) in
             [[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
                 .into_iter()
                 .enumerate()
         {
-            row.into_iter().enumerate().for_each(|(key, share)| attention[[0, 0, at, key]] = share);
+            row.into_iter().enumerate().for_each(|(key, share)| attention[[0, at, key]] = share);
         }
-        let maps = Maps { attribution: attention.mapv(|x| 2.0 * x), attention };
+        let attribution = attention.mapv(|x: f32| 4.0 * f64::from(x));
         let query = |at, targets: &[usize], among: &[usize]| Query {
             at,
             targets: targets.to_vec(),
@@ -173,7 +262,8 @@ mod tests {
                 query(4, &[1], &[1]),
             ],
         };
-        let scores = prompt_scores(&prompt, &maps);
+        let scores = query_scores(&prompt, attention.view(), attribution.view());
+        let scores = prompt_scores(&prompt, &scores, &[2.0; 4]);
         let expected = [
             (0.3 + 0.5) / 2.0,
             (1.0 / 3.0 + 2.0 / 4.0) / 2.0,
@@ -183,29 +273,29 @@ mod tests {
             2.0,
         ];
         for (k, expected) in expected.into_iter().enumerate() {
-            assert!((scores[[0, 0, k]] - expected).abs() < 1e-6, "{k}: {scores}");
+            assert!((scores[[0, k]] - expected).abs() < 1e-6, "{k}: {scores}");
         }
     }
 
-    /// A head whose attention from each judged position is `on(query)`, `[key]`.
-    fn head(prompt: &Prompt, on: &dyn Fn(&Query) -> Vec<f32>) -> Maps {
+    /// The scores of a head whose attention from each judged position is `on(query)`, `[key]`.
+    fn head(prompt: &Prompt, on: &dyn Fn(&Query) -> Vec<f32>) -> Array3<f64> {
         let positions = prompt.ids.len() - 1;
-        let mut attention = Array4::zeros((1, 1, positions, positions));
+        let mut attention = Array3::zeros((1, positions, positions));
         for query in prompt.asked() {
             for (key, share) in on(query).into_iter().enumerate().take(query.at + 1) {
-                attention[[0, 0, query.at, key]] = share;
+                attention[[0, query.at, key]] = share;
             }
         }
-        Maps { attribution: attention.clone(), attention }
+        let attribution = attention.mapv(f64::from);
+        let scores = query_scores(prompt, attention.view(), attribution.view());
+        prompt_scores(prompt, &scores, &vec![1.0; positions]).insert_axis(Axis(0))
     }
 
     fn as_found(all: &[Prompt], on: &dyn Fn(&Prompt, &Query) -> Vec<f32>) -> BehaviourScores {
         let all: Vec<&Prompt> =
             all.iter().filter(|prompt| prompt.behaviour == "pattern matching").collect();
-        let scores: Vec<Array3<f64>> = all
-            .iter()
-            .map(|prompt| prompt_scores(prompt, &head(prompt, &|query| on(prompt, query))))
-            .collect();
+        let scores: Vec<Array3<f64>> =
+            all.iter().map(|prompt| head(prompt, &|query| on(prompt, query))).collect();
         behaviours("pattern matching", &all, &scores).remove(0)
     }
 

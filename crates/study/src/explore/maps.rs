@@ -4,8 +4,8 @@ use std::path::Path;
 
 use induction_engine::Engine;
 use induction_metrics::logit_attribution;
-use induction_model::{Hook, Normalization, Params};
-use ndarray::{Array2, Array4, ArrayD, ArrayView2, Axis, Ix4};
+use induction_model::{Hook, ModelConfig, Normalization, ReadParams};
+use ndarray::{Array2, Array4, ArrayD, ArrayView2, ArrayViewD, Axis, Ix4};
 use safetensors::{Dtype, tensor::TensorView};
 
 use crate::{
@@ -27,7 +27,7 @@ impl Maps {
     /// than there are queries.
     pub(super) fn of(
         engine: &dyn Engine,
-        params: &Params,
+        weights: &dyn ReadParams,
         tokens: &[u32],
         place: &str,
     ) -> Result<Self, Error> {
@@ -41,20 +41,8 @@ impl Maps {
             layers.clone().flat_map(|l| [Hook::Pattern(l), Hook::V(l)]).chain([last]).collect();
         let seen = engine.activations(input.view(), &hooks, &[])?;
         let one = |hook: Hook| rank4(&seen[&hook]).index_axis_move(Axis(0), 0);
-        // The final norm divides by this.
-        let residual = seen[&last].index_axis(Axis(0), 0);
-        let row_scale = |row: ndarray::ArrayViewD<'_, f32>| {
-            let wide = row.mapv(f64::from);
-            match config.normalization {
-                Normalization::LN => (wide.var(0.0) + config.layer_norm_eps).sqrt(),
-                Normalization::RMS => {
-                    (wide.mapv(|x| x * x).mean().unwrap_or(0.0) + config.layer_norm_eps).sqrt()
-                }
-                Normalization::None => 1.0,
-            }
-        };
-        let scales: Vec<f64> = residual.outer_iter().map(row_scale).collect();
-        let direct = DirectPath::new(config, params, targets.iter().copied());
+        let scales = final_scales(config, seen[&last].index_axis(Axis(0), 0));
+        let direct = DirectPath::new(config, weights, targets.iter().copied())?;
         let targets =
             direct.rename(ArrayView2::from_shape((1, targets.len()), targets).expect("one row"));
         let targets = targets.as_slice().expect("one row");
@@ -62,7 +50,7 @@ impl Maps {
         let mut maps = Self { attention: Array4::zeros(shape), attribution: Array4::zeros(shape) };
         for l in layers {
             let (pattern, values) = (one(Hook::Pattern(l)), one(Hook::V(l)));
-            let logits = value_logits(values.view(), &direct.of_layer(params, l).map_err(failed)?);
+            let logits = value_logits(values.view(), &direct.of_layer(weights, l)?);
             let mut raised =
                 logit_attribution(pattern.view(), logits.view(), targets).map_err(failed)?;
             for (mut query, scale) in raised.axis_iter_mut(Axis(1)).zip(&scales) {
@@ -73,6 +61,21 @@ impl Maps {
         }
         Ok(maps)
     }
+}
+
+/// What the final norm divides each position of the last residual stream (`[pos, d_model]`) by.
+pub(super) fn final_scales(config: &ModelConfig, residual: ArrayViewD<'_, f32>) -> Vec<f64> {
+    let of_row = |row: ArrayViewD<'_, f32>| {
+        let wide = row.mapv(f64::from);
+        match config.normalization {
+            Normalization::LN => (wide.var(0.0) + config.layer_norm_eps).sqrt(),
+            Normalization::RMS => {
+                (wide.mapv(|x| x * x).mean().unwrap_or(0.0) + config.layer_norm_eps).sqrt()
+            }
+            Normalization::None => 1.0,
+        }
+    };
+    residual.outer_iter().map(of_row).collect()
 }
 
 fn rank4(array: &ArrayD<f32>) -> Array4<f32> {

@@ -32,7 +32,7 @@ use crate::{
     stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
 };
 
-pub(crate) use self::answers::answers;
+pub(crate) use self::answers::{answers, shown};
 
 /// Positions of the text that maps are kept of, the start token among them. A page holds the maps
 /// of every head of every model at many snapshots, and they grow with the square of this.

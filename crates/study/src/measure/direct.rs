@@ -1,13 +1,21 @@
 //! From a head's values to the logits, without the rest of the model: the direct path.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use induction_metrics::direct_path_logits;
-use induction_model::{ModelConfig, Normalization, Params};
-use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis};
+use induction_model::{ModelConfig, Normalization, ReadParams};
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Ix3};
+
+use crate::Error;
 
 /// Vocabularies up to this size are taken whole.
 const WHOLE: usize = 4096;
+
+/// Columns of `W_U` that are read at once of larger ones.
+const PIECE: usize = 4096;
 
 /// What takes the outputs of heads to the logits of some tokens: `W_U` with the final norm's gain
 /// (and, of layer norm, its centring) folded in.
@@ -25,24 +33,29 @@ pub(crate) struct DirectPath {
 }
 
 impl DirectPath {
+    /// # Errors
+    /// The weights'.
     pub(crate) fn new(
         config: &ModelConfig,
-        params: &Params,
+        weights: &dyn ReadParams,
         tokens: impl IntoIterator<Item = u32>,
-    ) -> Self {
-        let whole = params.unembedding();
-        let gain = params.ln_final().map(|gain| gain.to_owned());
+    ) -> Result<Self, Error> {
         let (mut w_u, tokens) = if config.d_vocab <= WHOLE {
-            (whole.to_owned(), None)
+            (weights.unembedding_of(0..config.d_vocab)?.reversed_axes(), None)
         } else {
-            let tokens: Vec<u32> =
-                tokens.into_iter().collect::<BTreeSet<u32>>().into_iter().collect();
-            (centred_columns(whole, &tokens), Some(tokens))
+            let tokens: BTreeSet<u32> = tokens.into_iter().collect();
+            let tokens: Vec<u32> = tokens.into_iter().collect();
+            (centred_columns(config, weights, &tokens)?, Some(tokens))
+        };
+        let gain = match config.normalization {
+            Normalization::None => None,
+            _ => Some(weights.parameter("ln_final.w")?.into_dimensionality().expect("a row")),
         };
         if let (Normalization::RMS, Some(gain)) = (config.normalization, &gain) {
+            let gain: &Array1<f32> = gain;
             w_u *= &gain.view().insert_axis(Axis(1));
         }
-        Self { w_u, gain: gain.filter(|_| config.normalization == Normalization::LN), tokens }
+        Ok(Self { w_u, gain: gain.filter(|_| config.normalization == Normalization::LN), tokens })
     }
 
     /// The columns of some tokens.
@@ -59,31 +72,81 @@ impl DirectPath {
     }
 
     /// `W_O W_U` of each head of a layer, `[head][d_head, column]`.
+    ///
+    /// # Errors
+    /// The weights', and the metric's.
     pub(crate) fn of_layer(
         &self,
-        params: &Params,
+        weights: &dyn ReadParams,
         l: usize,
-    ) -> induction_metrics::Result<Vec<Array2<f32>>> {
-        let w_o = params.block(l).w_o();
+    ) -> Result<Vec<Array2<f32>>, Error> {
+        let w_o = weights.parameter(&format!("blocks.{l}.attn.W_O"))?;
+        let w_o = w_o.into_dimensionality::<Ix3>().expect("[head, d_head, d_model]");
         let gain = self.gain.as_ref().map(|gain| gain.view());
-        w_o.outer_iter().map(|w_o| direct_path_logits(w_o, gain, self.w_u.view())).collect()
+        let of = |w_o| direct_path_logits(w_o, gain, self.w_u.view());
+        let place = |source| Error::Metric { place: format!("layer {l}"), source };
+        w_o.outer_iter().map(of).collect::<Result<_, _>>().map_err(place)
     }
 }
 
-/// The columns of some tokens less the mean column of all, and one that makes their sum zero.
-fn centred_columns(w_u: ArrayView2<f32>, tokens: &[u32]) -> Array2<f32> {
-    let mut columns = Array2::zeros((w_u.nrows(), tokens.len() + 1));
-    for (row, mut out) in w_u.rows().into_iter().zip(columns.rows_mut()) {
-        let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64;
-        let mut sum = 0.0;
-        for (out, &token) in out.iter_mut().zip(tokens) {
-            let x = f64::from(row[token as usize]) - mean;
-            *out = x as f32;
-            sum += x;
-        }
-        out[tokens.len()] = -sum as f32;
+/// [`DirectPath::of_layer`] of each layer, made when it is first asked for.
+pub(crate) struct OfLayers<'a> {
+    direct: &'a DirectPath,
+    weights: &'a dyn ReadParams,
+    made: Vec<Mutex<Option<Arc<Vec<Array2<f32>>>>>>,
+}
+
+impl<'a> OfLayers<'a> {
+    pub(crate) fn new(
+        direct: &'a DirectPath,
+        weights: &'a dyn ReadParams,
+        n_layers: usize,
+    ) -> Self {
+        Self { direct, weights, made: (0..n_layers).map(|_| Mutex::new(None)).collect() }
     }
-    columns
+
+    pub(crate) fn of(&self, l: usize) -> Result<Arc<Vec<Array2<f32>>>, Error> {
+        let mut made = self.made[l].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*made {
+            return Ok(made.clone());
+        }
+        Ok(made.insert(Arc::new(self.direct.of_layer(self.weights, l)?)).clone())
+    }
+}
+
+/// The columns of some tokens less the mean column of all, and one that makes their sum zero. `W_U`
+/// is read in pieces.
+fn centred_columns(
+    config: &ModelConfig,
+    weights: &dyn ReadParams,
+    tokens: &[u32],
+) -> Result<Array2<f32>, Error> {
+    let mut sums = vec![0.0; config.d_model];
+    let mut wide = Array2::<f64>::zeros((tokens.len(), config.d_model));
+    for from in (0..config.d_vocab).step_by(PIECE) {
+        let piece = from..(from + PIECE).min(config.d_vocab);
+        let rows = weights.unembedding_of(piece.clone())?;
+        for row in rows.rows() {
+            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        let here =
+            tokens.iter().enumerate().filter(|(_, token)| piece.contains(&(**token as usize)));
+        for (k, &token) in here {
+            wide.row_mut(k).assign(&rows.row(token as usize - from).mapv(f64::from));
+        }
+    }
+    let mut columns = Array2::zeros((config.d_model, tokens.len() + 1));
+    for (d, (sum, mut out)) in sums.iter().zip(columns.rows_mut()).enumerate() {
+        let mean = sum / config.d_vocab as f64;
+        let mut rest = 0.0;
+        for (k, out) in out.iter_mut().take(tokens.len()).enumerate() {
+            let x = wide[[k, d]] - mean;
+            *out = x as f32;
+            rest += x;
+        }
+        out[tokens.len()] = -rest as f32;
+    }
+    Ok(columns)
 }
 
 /// `[pos, head, d_head]` values -> `[head, pos, column]` direct-path logits, a head for each of
@@ -99,6 +162,8 @@ pub(crate) fn value_logits(v: ArrayView3<f32>, unembed: &[Array2<f32>]) -> Array
 
 #[cfg(test)]
 mod tests {
+    use induction_model::Params;
+
     use super::*;
 
     /// A few columns of a large vocabulary say the same of their tokens as all of them.
@@ -111,7 +176,11 @@ mod tests {
         };
         let (w_u, x) = (random(6, 5000), random(3, 6));
         let tokens = [4u32, 17, 4999];
-        let (all, few) = (x.dot(&w_u), x.dot(&centred_columns(w_u.view(), &tokens)));
+        let config = ModelConfig { d_model: 6, d_vocab: 5000, ..ModelConfig::default() };
+        let mut params = Params::zeros(&config);
+        params.get_mut("unembed.W_U").unwrap().assign(&w_u.view().into_dyn());
+        let few = centred_columns(&config, &params, &tokens).unwrap();
+        let (all, few) = (x.dot(&w_u), x.dot(&few));
         for row in 0..3 {
             let mean = all.row(row).iter().map(|&x| f64::from(x)).sum::<f64>() / 5000.0;
             let mean_of_few = few.row(row).iter().map(|&x| f64::from(x)).sum::<f64>() / 4.0;

@@ -3,32 +3,32 @@
 //! [`MEASURES`] is the registry of those taken from activations: a new one is a function and a line
 //! there, and comes out in `heads.jsonl` with its standard error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use induction_engine::Engine;
+use induction_engine::{Engine, Sight, Watched};
 use induction_metrics::{
     Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample,
     RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, prefix_matching,
     prefix_matching_literal, previous_token, role,
 };
-use induction_model::{Hook, Params};
+use induction_model::{Hook, Params, ReadParams};
 use induction_records::{EvaluationSpec, HeadRow, NamedScores};
-use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayView4, Axis, Ix4, Slice, concatenate};
-use rayon::prelude::*;
+use ndarray::{
+    Array2, ArrayD, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix4, Slice, concatenate,
+};
 
 use super::{
-    direct::{DirectPath, value_logits},
-    weights,
+    direct::{DirectPath, OfLayers, value_logits},
+    weights as of_weights,
 };
 use crate::{Error, source::EVALUATION_SEED};
 
 /// Examples of the paper's evaluators (paper.md, 3); the first of ours, whose mean is given beside
 /// that of all.
 const PAPER_EXAMPLES: usize = 10;
-
-/// Bytes of patterns that a thread holds at once, one example's at least: those of long examples
-/// are large, and fresh memory is slow.
-const AT_ONCE: usize = 4 << 20;
 
 /// What the evaluators run on: the same for every snapshot.
 pub struct Evaluators {
@@ -124,7 +124,7 @@ pub(super) fn is_current(scores: &NamedScores) -> bool {
     let of_weights = names.filter(|name| !extra(name) && !found.contains(name));
     found == MEASURES.iter().flat_map(|measure| measure.names).copied().collect()
         && of_weights.collect::<BTreeSet<_>>()
-            == weights::MEASURES.iter().map(|measure| measure.name).collect()
+            == of_weights::MEASURES.iter().map(|measure| measure.name).collect()
 }
 
 /// Two tables from what `take` says of each head, example by example, from pattern, direct-path
@@ -188,59 +188,31 @@ impl Evaluators {
         let seen = engine.activations(self.repeated.view(), &hooks, &[])?;
         let mut best = 0.0f64;
         for hook in &hooks {
-            let scores = prefix_matching(rank4(&seen[hook]), self.repeated.view(), self.prefix)
-                .map_err(place)?;
+            let scores =
+                prefix_matching(rank4(seen[hook].view()), self.repeated.view(), self.prefix)
+                    .map_err(place)?;
             let mean = scores.mean_axis(Axis(0)).expect("there are examples");
             best = mean.into_iter().fold(best, f64::max);
         }
         Ok(best)
     }
 
-    /// Every measure of every head, layer by layer; those from the weights alone only with
-    /// `circuits`.
+    /// Every measure of every head; those from the weights alone only with `circuits`, which come
+    /// with all of the model's parameters.
     ///
     /// # Errors
-    /// The engine's and the metrics'.
+    /// The engine's, the weights' and the metrics'.
     pub fn heads(
         &self,
         engine: &dyn Engine,
-        params: &Params,
-        circuits: Option<&Circuits>,
+        weights: &dyn ReadParams,
+        circuits: Option<(&Circuits, &Params)>,
         step: u64,
         tokens: u64,
     ) -> Result<Vec<HeadRow>, Error> {
         let place = |source| Error::Metric { place: format!("step {step}"), source };
         let config = engine.config();
-        let sampled = self.repeated.iter().chain(&self.random).copied();
-        let direct = DirectPath::new(config, params, sampled);
-        let unembed: Vec<_> = (0..config.n_layers)
-            .map(|l| direct.of_layer(params, l))
-            .collect::<Result<_, _>>()
-            .map_err(place)?;
-
-        let mut activation_scores = vec![BTreeMap::new(); config.n_layers];
-        let few = self
-            .repeated
-            .slice_axis(Axis(0), Slice::from(..self.repeated.nrows().min(PAPER_EXAMPLES)));
-        let samples = [
-            (Sample::Text, self.text.view()),
-            (Sample::Repeated, self.repeated.view()),
-            (Sample::FewRepeated, few),
-            (Sample::Random, self.random.view()),
-        ];
-        for (sample, tokens) in samples {
-            let each = config.n_layers * config.n_heads * tokens.ncols().pow(2) * size_of::<f32>();
-            let batches: Vec<_> =
-                tokens.axis_chunks_iter(Axis(0), (AT_ONCE / each).max(1)).collect();
-            let batches: Vec<Vec<Tables>> = batches
-                .into_par_iter()
-                .with_max_len(1)
-                .map(|batch| self.layers(engine, &direct, &unembed, sample, batch, place))
-                .collect::<Result<_, _>>()?;
-            for (l, scores) in activation_scores.iter_mut().enumerate() {
-                scores.extend(summarise(batches.iter().map(|batch| &batch[l])).map_err(place)?);
-            }
-        }
+        let activation_scores = self.from_activations(engine, weights, place)?;
         let previous: Vec<Vec<f64>> = activation_scores
             .iter()
             .map(|scores| {
@@ -248,15 +220,15 @@ impl Evaluators {
             })
             .collect();
         let weight_scores = match circuits {
-            Some(circuits) => {
-                weights::scores(config, params, circuits, &previous).map_err(place)?
+            Some((circuits, params)) => {
+                of_weights::scores(config, params, circuits, &previous).map_err(place)?
             }
             None => vec![vec![Vec::new(); config.n_heads]; config.n_layers],
         };
 
         let limits = match circuits {
-            Some(_) => RoleThresholds::for_ceiling(
-                &weights::ceiling(config, params, self.random.view()).map_err(place)?,
+            Some((_, params)) => RoleThresholds::for_ceiling(
+                &of_weights::ceiling(config, params, self.random.view()).map_err(place)?,
             ),
             None => RoleThresholds::default(),
         };
@@ -283,44 +255,80 @@ impl Evaluators {
         Ok(rows)
     }
 
-    /// The tables of each layer on a batch of examples.
-    fn layers(
+    /// The measures taken from activations, `[layer][name][head]`.
+    fn from_activations(
         &self,
         engine: &dyn Engine,
-        direct: &DirectPath,
-        unembed: &[Vec<Array2<f32>>],
-        sample: Sample,
-        tokens: ArrayView2<u32>,
+        weights: &dyn ReadParams,
         place: impl Fn(induction_metrics::Error) -> Error + Copy + Sync,
-    ) -> Result<Vec<Tables>, Error> {
-        let layers = 0..unembed.len();
-        let with_values = matches!(sample, Sample::FewRepeated | Sample::Random);
-        let hooks: Vec<Hook> = layers
-            .clone()
-            .flat_map(|l| {
-                std::iter::once(Hook::Pattern(l)).chain(with_values.then_some(Hook::V(l)))
-            })
-            .collect();
-        let seen = engine.activations(tokens, &hooks, &[])?;
-        let none = ArrayD::zeros(vec![0; 4]);
-        let tokens = if with_values { direct.rename(tokens) } else { tokens.to_owned() };
-        let of_layer = |l: usize| {
-            let seen = LayerView {
-                tokens: tokens.view(),
+    ) -> Result<Vec<BTreeMap<String, Vec<Option<f64>>>>, Error> {
+        let config = engine.config();
+        let sampled = self.repeated.iter().chain(&self.random).copied();
+        let direct = DirectPath::new(config, weights, sampled)?;
+        let few = self.repeated.nrows().min(PAPER_EXAMPLES);
+        let (few, others) = self.repeated.view().split_at(Axis(0), few);
+        const PATTERNS: &[fn(usize) -> Hook] = &[Hook::Pattern];
+        const WITH_VALUES: &[fn(usize) -> Hook] = &[Hook::Pattern, Hook::V];
+        let batches: [(ArrayView2<'_, u32>, _, &[Sample]); 4] = [
+            (self.text.view(), PATTERNS, &[Sample::Text]),
+            (few, WITH_VALUES, &[Sample::Repeated, Sample::FewRepeated]),
+            (others, PATTERNS, &[Sample::Repeated]),
+            (self.random.view(), WITH_VALUES, &[Sample::Random]),
+        ];
+        let batches: Vec<_> =
+            batches.into_iter().filter(|(tokens, ..)| tokens.nrows() > 0).collect();
+        let watched: Vec<Watched<'_>> =
+            batches.iter().map(|&(tokens, hooks, _)| Watched { tokens, hooks }).collect();
+
+        let unembed = OfLayers::new(&direct, weights, config.n_layers);
+        // By layer: batch, first example, tables.
+        let found: Vec<Mutex<Vec<(usize, usize, Tables)>>> =
+            (0..config.n_layers).map(|_| Mutex::new(Vec::new())).collect();
+        let failed = Mutex::new(None);
+        let tables = |sight: &Sight<'_>| -> Result<Tables, Error> {
+            let (tokens, hooks, samples) = batches[sight.batch];
+            let count = sight.seen[0].len_of(Axis(0));
+            let tokens = tokens.slice_axis(Axis(0), Slice::from(sight.first..sight.first + count));
+            let none = ArrayD::zeros(vec![0; 4]);
+            let (values, unembed) = match hooks.len() {
+                1 => (none.view(), Arc::default()),
+                _ => (sight.seen[1].view(), unembed.of(sight.layer)?),
+            };
+            let renamed =
+                if unembed.is_empty() { tokens.to_owned() } else { direct.rename(tokens) };
+            let view = LayerView {
+                tokens: renamed.view(),
                 prefix: self.prefix,
-                pattern: rank4(&seen[&Hook::Pattern(l)]),
-                values: rank4(seen.get(&Hook::V(l)).unwrap_or(&none)),
-                unembed: &unembed[l],
+                pattern: rank4(sight.seen[0].view()),
+                values: rank4(values),
+                unembed: &unembed,
             };
             let mut tables = Tables::new();
-            for measure in MEASURES.iter().filter(|measure| measure.sample == sample) {
+            for measure in MEASURES.iter().filter(|measure| samples.contains(&measure.sample)) {
                 tables.extend(
-                    measure.names.iter().copied().zip((measure.take)(&seen).map_err(place)?),
+                    measure.names.iter().copied().zip((measure.take)(&view).map_err(place)?),
                 );
             }
             Ok(tables)
         };
-        layers.map(of_layer).collect()
+        engine.watch(&watched, &|sight| match tables(&sight) {
+            Ok(tables) => found[sight.layer].lock().unwrap_or_else(PoisonError::into_inner).push((
+                sight.batch,
+                sight.first,
+                tables,
+            )),
+            Err(error) => *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
+        })?;
+        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let of_layer = |found: Mutex<Vec<(usize, usize, Tables)>>| {
+            let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            found.sort_by_key(|&(batch, first, _)| (batch, first));
+            let tables: Vec<Tables> = found.into_iter().map(|(.., tables)| tables).collect();
+            summarise(&tables).map_err(place)
+        };
+        found.into_iter().map(of_layer).collect()
     }
 }
 
@@ -328,13 +336,12 @@ impl Evaluators {
 type Tables = BTreeMap<&'static str, Array2<f64>>;
 
 /// Mean over all examples, its standard error, and the mean over the paper's ten: `[name][head]`.
-fn summarise<'a>(
-    batches: impl Iterator<Item = &'a Tables>,
-) -> induction_metrics::Result<BTreeMap<String, Vec<Option<f64>>>> {
-    let batches: Vec<&Tables> = batches.collect();
+/// Each of the tables has some of the names, and some examples, in order.
+fn summarise(tables: &[Tables]) -> induction_metrics::Result<BTreeMap<String, Vec<Option<f64>>>> {
+    let names: BTreeSet<&'static str> = tables.iter().flat_map(|of| of.keys().copied()).collect();
     let mut columns = BTreeMap::new();
-    for name in batches.first().into_iter().flat_map(|tables| tables.keys()) {
-        let parts: Vec<_> = batches.iter().map(|tables| tables[name].view()).collect();
+    for name in names {
+        let parts: Vec<_> = tables.iter().filter_map(|of| of.get(name)).map(|t| t.view()).collect();
         let all = concatenate(Axis(0), &parts).expect("every batch has all heads");
         let scores = HeadScores::over_examples(all.view())?;
         let few = HeadScores::over_examples(
@@ -350,8 +357,8 @@ fn summarise<'a>(
     Ok(columns)
 }
 
-fn rank4(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
-    array.view().into_dimensionality::<Ix4>().expect("patterns and values have rank 4")
+fn rank4(array: ArrayViewD<'_, f32>) -> ArrayView4<'_, f32> {
+    array.into_dimensionality::<Ix4>().expect("patterns and values have rank 4")
 }
 
 #[cfg(test)]
@@ -362,7 +369,7 @@ mod tests {
     fn tables_of_other_measures_are_not_current() {
         let from_activations = MEASURES.iter().flat_map(|measure| measure.names);
         let three = |name: &&str| ["", "_stderr", "_10"].map(|end| format!("{name}{end}"));
-        let from_weights = weights::MEASURES.iter().map(|measure| measure.name.to_string());
+        let from_weights = of_weights::MEASURES.iter().map(|measure| measure.name.to_string());
         let scores: NamedScores =
             from_activations.flat_map(three).chain(from_weights).map(|name| (name, None)).collect();
         assert!(is_current(&scores));

@@ -157,7 +157,7 @@ impl Evaluation {
         tables.heads.extend(self.evaluators.heads(
             engine,
             params,
-            Some(&circuits),
+            Some((&circuits, params)),
             step,
             tokens,
         )?);

@@ -115,7 +115,7 @@ pub fn read_tokens(path: &Path) -> Result<Vec<u32>, Error> {
 /// # Errors
 /// Tokens that the model cannot read, a head that it does not have.
 pub fn scan(
-    mut opened: Opened,
+    opened: Opened,
     tokens: &[u32],
     patterns: Patterns,
     device: Device,
@@ -133,24 +133,24 @@ pub fn scan(
         return Err(Error::Input(format!("{} tokens: a loss needs at least two", tokens.len())));
     }
     let engine = opened.engine(device)?;
-    let Opened { config, params, .. } = &opened;
+    let Opened { config, weights, .. } = &opened;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
     // What weights say by themselves is said of the paper's family.
-    let circuits = match config.is_paper_family() {
-        true => Some(
-            circuits(config, params)
-                .map_err(|source| Error::Metric { place: opened.facts.name.clone(), source })?,
-        ),
-        false => None,
-    };
+    let params = config.is_paper_family().then(|| weights.load(config)).transpose()?;
+    let circuits = params
+        .as_ref()
+        .map(|params| Ok((circuits(config, params)?, params)))
+        .transpose()
+        .map_err(|source| Error::Metric { place: opened.facts.name.clone(), source })?;
+    let circuits = circuits.as_ref().map(|(circuits, params)| (circuits, *params));
     let evaluators = Evaluators::new(
         &whole::evaluation(&opened, EXAMPLES),
         row.clone(),
         opened.bos,
         &opened.allowed,
     )?;
-    let heads = evaluators.heads(engine.as_ref(), params, circuits.as_ref(), 0, 0)?;
+    let heads = evaluators.heads(engine.as_ref(), weights.as_ref(), circuits, 0, 0)?;
 
     let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
         let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;

@@ -1,9 +1,12 @@
 //! A model to scan, whatever kind of file it is in.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use induction_engine::Engine;
-use induction_model::{ModelConfig, Params, pretrained};
+use induction_engine::{Engine, StreamEngine};
+use induction_model::{ModelConfig, ReadParams, pretrained};
 use induction_records::{ModelFacts, RunSpec};
 use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
 
@@ -20,7 +23,7 @@ pub struct Opened {
     /// What it is.
     pub facts: ModelFacts,
     pub(super) config: ModelConfig,
-    pub(super) params: Params,
+    pub(super) weights: Arc<dyn ReadParams>,
     pub(super) tokenizer: Result<Box<dyn Tokenizer>, String>,
     /// What begins a sequence.
     pub(super) bos: u32,
@@ -28,21 +31,26 @@ pub struct Opened {
     pub(super) allowed: Vec<u32>,
 }
 
+/// Largest model, as float32, that is kept in memory rather than read again for each sweep.
+const RESIDENT_BYTES: u64 = 0;
+
 impl Opened {
-    /// Its engine. Of a pretrained model only what takes a head to the logits stays beside it: the
-    /// engine has the rest, and twice is much.
+    /// Whether the weights stay in the model's files and are read layer by layer.
+    pub(super) fn is_streamed(&self, device: Device) -> bool {
+        device == Device::Cpu
+            && !self.config.is_paper_family()
+            && 4 * self.facts.n_params > RESIDENT_BYTES
+    }
+
+    /// Its engine.
     ///
     /// # Errors
-    /// The engine's.
-    pub(super) fn engine(&mut self, device: Device) -> Result<Box<dyn Engine>, Error> {
-        let engine = device.open(&self.config, &self.params)?;
-        if !self.config.is_paper_family() {
-            let is_read = |name: &str| {
-                name.contains(".mlp.") || ["W_Q", "W_K", "W_V"].iter().any(|w| name.ends_with(w))
-            };
-            self.params.retain(|name| !is_read(name));
+    /// The engine's, and the weights'.
+    pub(super) fn engine(&self, device: Device) -> Result<Box<dyn Engine>, Error> {
+        if self.is_streamed(device) {
+            return Ok(Box::new(StreamEngine::new(&self.config, self.weights.clone())?));
         }
-        Ok(engine)
+        device.open(&self.config, &self.weights.load(&self.config)?)
     }
 }
 
@@ -74,7 +82,7 @@ pub fn open(path: &Path) -> Result<Opened, Error> {
             (1..config.d_vocab as u32).collect(),
         ),
     };
-    Ok(Opened { facts, config, params, tokenizer, bos: 0, allowed })
+    Ok(Opened { facts, config, weights: Arc::new(params), tokenizer, bos: 0, allowed })
 }
 
 /// The data of the run that a snapshot belongs to, where they are prepared.
@@ -87,7 +95,7 @@ fn run_data(snapshot: &Path) -> Option<Source> {
 }
 
 fn open_pretrained(path: &Path) -> Result<Opened, Error> {
-    let model = pretrained::open(path)?;
+    let model = pretrained::look(path)?;
     let tokenizer = tokenizer_of(path)?;
     let (bos, allowed) = match &tokenizer {
         Ok(tokenizer) => {
@@ -104,7 +112,7 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
             &model.encoding,
         ),
         config: model.config,
-        params: model.params,
+        weights: model.weights,
         tokenizer: tokenizer.map(|tokenizer| Box::new(tokenizer) as Box<dyn Tokenizer>),
         bos,
         allowed,

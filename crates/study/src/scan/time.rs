@@ -47,7 +47,7 @@ pub fn time_scan(
     repetitions: usize,
 ) -> Result<ScanTiming, Error> {
     let begun = Instant::now();
-    let mut opened = super::open(path)?;
+    let opened = super::open(path)?;
     let engine = opened.engine(device)?;
     let load_s = begun.elapsed().as_secs_f64();
     let place = |source| Error::Metric { place: "random tokens".into(), source };

@@ -1,6 +1,10 @@
 //! Everything that is measured of a model that is there: `scan.json` (docs/FORMATS.md).
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
@@ -13,14 +17,14 @@ use induction_records::{
     RemovedKind, RepeatedLosses, ScanHead, ShownHead, ShownPrompt, write_json,
 };
 use induction_tokenizer::{Tokenizer, corpus};
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use rand::seq::SliceRandom;
 
 use super::opened::Opened;
 use crate::{
     Error,
     device::Device,
-    explore::{answers, prompts::prompts},
+    explore::{answers, prompts::prompts, shown},
     measure::Evaluators,
     source::EVALUATION_SEED,
 };
@@ -100,33 +104,46 @@ pub fn scan_model(
         }
     };
     say(&format!("{name}: without its induction heads"));
-    let ablation = without(engine, &heads, &repeats, &clean, indices)?;
+    let ablation = without(engine, &heads, &repeats, &clean, indices, opened.is_streamed(device))?;
     say(&format!("{name}: prompts"));
-    let answers = answers(engine, &opened.params, &asked)?;
-    let shown = answers.shown.iter().map(|(prompt, maps)| {
+    // In 255ths, `[layer][head][query][key up to the query]`: all of a large model would not be
+    // small otherwise.
+    let shown = shown(&asked);
+    let maps: Vec<Mutex<BTreeMap<usize, Vec<Vec<Vec<u8>>>>>> =
+        shown.iter().map(|_| Mutex::default()).collect();
+    let behaviours =
+        answers(engine, opened.weights.as_ref(), &asked, &|prompt, layer, pattern| {
+            let Some(at) = shown.iter().position(|shown| std::ptr::eq(*shown, &asked[prompt]))
+            else {
+                return;
+            };
+            let row = |(query, row): (usize, ndarray::ArrayView1<'_, f32>)| {
+                let upto = row.iter().take(query + 1);
+                upto.map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
+            };
+            let of_head = |map: ndarray::ArrayView2<'_, f32>| {
+                map.rows().into_iter().enumerate().map(row).collect()
+            };
+            let heads = pattern.outer_iter().map(of_head).collect();
+            maps[at].lock().unwrap_or_else(PoisonError::into_inner).insert(layer, heads);
+        })?;
+    let maps = maps.into_iter().map(|map| map.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let shown = shown.iter().zip(maps).map(|(prompt, mut maps)| {
         let mut wanted = top(&heads, SHOWN);
-        let of = answers.behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
+        let of = behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
         let best = of.max_by(|a, b| a.share.total_cmp(&b.share)).map(BehaviourScores::id);
         wanted.extend(best.filter(|best| !wanted.contains(best)));
         let attention = |HeadId { layer, head }: HeadId| {
-            let map = maps.attention.index_axis(Axis(0), layer);
-            let map = map.index_axis(Axis(0), head);
-            let row = |i: usize| {
-                map.row(i)
-                    .iter()
-                    .take(i + 1)
-                    .map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8)
-                    .collect()
-            };
-            ShownHead { layer, head, attention: (0..map.nrows()).map(row).collect() }
+            let of_layer = maps.get_mut(&layer).expect("every layer was seen");
+            ShownHead { layer, head, attention: std::mem::take(&mut of_layer[head]) }
         };
-        let tokens = prompt.tokens[..maps.attention.dim().2].to_vec();
         ShownPrompt {
             behaviour: prompt.behaviour.clone(),
-            tokens,
+            tokens: prompt.tokens[..prompt.ids.len() - 1].to_vec(),
             heads: wanted.into_iter().map(attention).collect(),
         }
     });
+    let shown = shown.collect();
     Ok(ModelScan {
         version: ModelScan::VERSION,
         engine: engine.name().to_string(),
@@ -134,8 +151,8 @@ pub fn scan_model(
         repeated,
         icl,
         ablation,
-        shown: shown.collect(),
-        behaviours: answers.behaviours,
+        shown,
+        behaviours,
         heads: heads
             .into_iter()
             .map(|HeadRow { layer, head, role, scores, .. }| ScanHead { layer, head, role, scores })
@@ -215,7 +232,7 @@ fn heads(
     let text = Array2::from_shape_vec((rows.len() / (length + 1), length + 1), rows)
         .expect("rows have one length");
     let evaluators = Evaluators::new(&evaluation, text, opened.bos, &opened.allowed)?;
-    evaluators.heads(engine, &opened.params, None, 0, 0)
+    evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
 }
 
 /// `[example, start and two copies of a block]`.
@@ -348,6 +365,7 @@ fn without(
     repeats: &Array2<u32>,
     clean: &Array2<f32>,
     text: Option<(&Array2<u32>, IclIndices)>,
+    streamed: bool,
 ) -> Result<Option<Removals>, Error> {
     let limit = RoleThresholds::default().prefix_matching;
     let matches = |row: &&HeadRow| row.score("prefix_matching") > limit;
@@ -385,24 +403,36 @@ fn without(
         })
         .collect();
     let [_, whole] = copies(clean);
+    // A streamed model reads all layers for a call, and so takes all sets in one. Of one in memory,
+    // what passes from different layers share would be kept of every layer, and take more memory
+    // than time.
+    let at_once = if streamed { interventions.len() } else { 1 };
+    let losses_of = |examples: &Array2<u32>, sets: &[&[Intervention]]| -> Result<Vec<_>, Error> {
+        let mut losses = Vec::new();
+        for sets in sets.chunks(at_once) {
+            losses.extend(engine.losses_under(examples.view(), sets)?);
+        }
+        Ok(losses)
+    };
+    let all: Vec<&[Intervention]> = interventions.iter().map(Vec::as_slice).collect();
+    let on_repeats = losses_of(repeats, &all)?;
+    // On a text, the first set of each kind.
+    let first = |k: &usize| sets[..*k].iter().all(|(kind, _)| *kind != sets[*k].0);
+    let firsts: Vec<usize> = (0..sets.len()).filter(first).collect();
+    let mut on_text = BTreeMap::new();
+    if let Some((windows, indices)) = &text {
+        let all: Vec<&[Intervention]> = firsts.iter().map(|&k| all[k]).collect();
+        for (&k, losses) in firsts.iter().zip(losses_of(windows, &all)?) {
+            let place = |source| Error::Metric { place: "text without heads".into(), source };
+            on_text.insert(k, icl_score(losses.view(), indices).map_err(place)?.score);
+        }
+    }
     let mut removed = Vec::new();
-    let mut seen = Vec::new();
-    // Set by set: what passes from different layers share would be kept of every layer, and take
-    // more memory than time.
-    for ((kind, heads), set) in sets.iter().zip(&interventions) {
-        let losses = engine.losses(repeats.view(), set)?;
-        let [first, second] = copies(&losses);
+    for (k, ((kind, heads), losses)) in sets.iter().zip(&on_repeats).enumerate() {
+        let [first, second] = copies(losses);
         let place = |source| Error::Metric { place: format!("without heads ({kind:?})"), source };
         let (second_change, second_change_stderr) =
             paired_change(&whole, &second).map_err(place)?;
-        let icl = match &text {
-            Some((windows, indices)) if !seen.contains(kind) => {
-                let losses = engine.losses(windows.view(), set)?;
-                Some(icl_score(losses.view(), indices).map_err(place)?.score)
-            }
-            _ => None,
-        };
-        seen.push(*kind);
         removed.push(RemovedHeads {
             kind: *kind,
             heads: heads.iter().map(|head| [head.layer, head.head]).collect(),
@@ -410,7 +440,7 @@ fn without(
             second: mean_and_error(&second).0,
             second_change,
             second_change_stderr,
-            icl,
+            icl: on_text.get(&k).copied(),
         });
     }
     Ok(Some(Removals { sets: removed }))
