@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use super::{
     Keep, Model, first_touched,
     forward::{Sizes, Start, Tap, norm},
-    layout::Layout,
+    layout::{Dims, Layout, Place},
     tap::ExampleTap,
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, stored_rows},
 };
@@ -95,7 +95,7 @@ impl StreamEngine {
         for (parameter, place) in parameters.iter().zip(&layout.of_layer) {
             let value = self.weights.parameter(&format!("blocks.{l}.{}", parameter.name))?;
             let value = value.as_slice().expect("parameters are in standard layout");
-            place.pack(&layout.dims, value, block);
+            pack(*place, &layout.dims, value, block);
         }
         Ok(())
     }
@@ -288,6 +288,43 @@ impl StreamEngine {
     ) -> Result<(), Error> {
         check_tokens(&self.config, tokens, pos)?;
         interventions.iter().try_for_each(|i| i.check(&self.config, tokens.nrows(), pos))
+    }
+}
+
+/// [`Place::pack`] by all threads: the parameters of a large model are packed one after the other.
+fn pack(place: Place, dims: &Dims, source: &[f32], buffer: &mut [f32]) {
+    match place {
+        Place::Matrix { start, columns, rows } if rows > 1 => {
+            let out = &mut buffer[start..][..panels::len(rows, columns)];
+            out.par_chunks_exact_mut(rows * PANEL).enumerate().for_each(|(p, panel)| {
+                let from = p * PANEL;
+                let width = PANEL.min(columns - from);
+                for (row, source) in panel.chunks_exact_mut(PANEL).zip(source.chunks_exact(columns))
+                {
+                    row[..width].copy_from_slice(&source[from..from + width]);
+                }
+            });
+        }
+        Place::Reads { start } => {
+            let (of_head, len) = (dims.d_model * dims.d_head, dims.head(0, dims.model_rows).len());
+            let heads = source.par_chunks_exact(of_head).zip(buffer[start..].par_chunks_mut(len));
+            heads.for_each(|(source, head)| {
+                panels::pack(source, dims.d_head, head, dims.model_rows, 0);
+            });
+        }
+        Place::Writes { start } => {
+            let (rows, columns) = (dims.heads_width, dims.d_model);
+            let out = &mut buffer[start..][..panels::len(rows, columns)];
+            out.par_chunks_exact_mut(rows * PANEL).enumerate().for_each(|(p, panel)| {
+                let from = p * PANEL;
+                let width = PANEL.min(columns - from);
+                for (k, source) in source.chunks_exact(columns).enumerate() {
+                    let row = k / dims.d_head * dims.head_panels * PANEL + k % dims.d_head;
+                    panel[row * PANEL..][..width].copy_from_slice(&source[from..from + width]);
+                }
+            });
+        }
+        place => place.pack(dims, source, buffer),
     }
 }
 

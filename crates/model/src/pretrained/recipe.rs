@@ -1,3 +1,5 @@
+use rayon::prelude::*;
+
 /// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first +
 /// h * stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +94,12 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
         }
         Layout::HeadRows { first, stride, .. } => {
             let (d_in, d_head) = (shape[1], shape[2]);
-            let head = |h: usize| {
+            let mut out = vec![0.0; shape.iter().product()];
+            out.par_chunks_exact_mut(d_in * d_head).enumerate().for_each(|(h, out)| {
                 let from = (first + h * stride) * d_in;
-                transpose(&values[from..from + d_head * d_in], d_head, d_in)
-            };
-            (0..shape[0]).flat_map(head).collect()
+                transpose_into(&values[from..from + d_head * d_in], d_head, d_in, out);
+            });
+            out
         }
         Layout::HeadColumns { first, stride, columns } => {
             let d_head = shape[2];
@@ -115,21 +118,26 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
     }
 }
 
-/// Row-major `[rows, columns]` as `[columns, rows]`, block by block: one of the two is read or
-/// written across the lines.
+/// Row-major `[rows, columns]` as `[columns, rows]`.
 fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const BLOCK: usize = 32;
     let mut out = vec![0.0; values.len()];
-    for r0 in (0..rows).step_by(BLOCK) {
-        for c0 in (0..columns).step_by(BLOCK) {
-            for c in c0..(c0 + BLOCK).min(columns) {
+    transpose_into(values, rows, columns, &mut out);
+    out
+}
+
+/// Block by block, as one of the two is read or written across the lines; some rows of `out` are a
+/// task.
+fn transpose_into(values: &[f32], rows: usize, columns: usize, out: &mut [f32]) {
+    const BLOCK: usize = 32;
+    out.par_chunks_mut((BLOCK * rows).max(1)).enumerate().for_each(|(k, out)| {
+        for r0 in (0..rows).step_by(BLOCK) {
+            for (c, out) in out.chunks_exact_mut(rows).enumerate() {
                 for r in r0..(r0 + BLOCK).min(rows) {
-                    out[c * rows + r] = values[r * columns + c];
+                    out[r] = values[r * columns + k * BLOCK + c];
                 }
             }
         }
-    }
-    out
+    });
 }
 
 #[cfg(test)]
