@@ -24,7 +24,7 @@ fn models() -> Vec<(String, PathBuf)> {
         })
         .collect();
     found.sort();
-    assert_eq!(found.len(), 26);
+    assert_eq!(found.len(), 37);
     found
 }
 

@@ -37,20 +37,52 @@ pub(super) enum Layout {
         /// Entries in all.
         entries: usize,
     },
+    /// `[in, out]` as some rows of `[out, in]`.
+    TransposedPart {
+        /// The first row.
+        first: usize,
+        /// Rows in all.
+        rows: usize,
+    },
+    /// Some rows of at least as many as there must be.
+    Part {
+        /// The first row.
+        first: usize,
+    },
     /// All ones or zeros: what the model lacks and the family has.
     Constant(i8),
 }
 
-/// Where a parameter is found.
+/// Where a parameter is found: `factor * (value + addend)` for each value there.
 #[derive(Clone, Debug)]
 pub(super) struct Recipe {
     pub(super) tensor: String,
     pub(super) layout: Layout,
+    factor: f64,
+    addend: f64,
 }
 
 impl Recipe {
     pub(super) fn new(tensor: impl Into<String>, layout: Layout) -> Self {
-        Self { tensor: tensor.into(), layout }
+        Self { tensor: tensor.into(), layout, factor: 1.0, addend: 0.0 }
+    }
+
+    /// For what a family multiplies in the pass, and this project in the weights.
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self { factor: self.factor * factor, ..self }
+    }
+
+    /// For gains that are stored less one.
+    pub(super) fn plus(self, addend: f64) -> Self {
+        Self { addend, ..self }
+    }
+
+    /// Makes a tensor's values the parameter's.
+    pub(super) fn adjust(&self, values: &mut [f32]) {
+        if (self.factor, self.addend) != (1.0, 0.0) {
+            let adjusted = |x: f32| (self.factor * (f64::from(x) + self.addend)) as f32;
+            values.par_iter_mut().for_each(|x| *x = adjusted(*x));
+        }
     }
 
     pub(super) fn constant(value: i8) -> Self {
@@ -78,6 +110,8 @@ pub(super) fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usiz
             let (last, rest) = shape.split_last().expect("matrices have two axes");
             vec![*last, rest.iter().product()]
         }
+        Layout::TransposedPart { rows, .. } => vec![rows, shape[0]],
+        Layout::Part { first } => vec![first + shape[0], shape[1]],
         Layout::HeadRows { rows, .. } => vec![rows, shape[1]],
         Layout::HeadColumns { columns, .. } => vec![shape[1], columns],
         Layout::HeadEntries { entries, .. } => vec![entries],
@@ -92,6 +126,11 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
             let rows = *shape.last().expect("matrices have two axes");
             transpose(&values, rows, values.len() / rows.max(1))
         }
+        Layout::TransposedPart { first, .. } => {
+            let (d_in, d_out) = (shape[0], shape[1]);
+            transpose(&values[first * d_in..][..d_out * d_in], d_out, d_in)
+        }
+        Layout::Part { first } => values[first * shape[1]..][..shape[0] * shape[1]].to_vec(),
         Layout::HeadRows { first, stride, .. } => {
             let (d_in, d_head) = (shape[1], shape[2]);
             let mut out = vec![0.0; shape.iter().product()];

@@ -42,9 +42,10 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
         None => share(fields, "num_attention_heads", d_model, n_heads)?,
     };
     let n_ctx = fields.size_opt("max_position_embeddings")?.unwrap_or(defaults.n_ctx);
-    if fields.flag("use_sliding_window", false)? {
-        refuse_window(fields, n_ctx)?;
-    }
+    let n_ctx = match fields.flag("use_sliding_window", false)? {
+        true => within_window(fields, n_ctx)?,
+        false => n_ctx,
+    };
     let attention_bias = fields.flag("attention_bias", false)?;
     Ok(ModelConfig {
         n_layers: fields.size("num_hidden_layers")?,
@@ -71,15 +72,13 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
     })
 }
 
-/// Refuses attention within a window. One as long as the context leaves nothing out.
-pub(super) fn refuse_window(fields: &Fields, n_ctx: usize) -> Result<(), Error> {
-    match fields.size_opt("sliding_window")? {
-        Some(window) if window < n_ctx => Err(fields.refuse(
-            "sliding_window",
-            format!("{window}: attention within a window is not supported here, expected null"),
-        )),
-        _ => Ok(()),
-    }
+/// The context within which a window leaves nothing out: a model that attends within a window is
+/// run as far as its window goes.
+pub(super) fn within_window(fields: &Fields, n_ctx: usize) -> Result<usize, Error> {
+    Ok(fields
+        .size_opt("sliding_window")?
+        .filter(|&window| window > 0)
+        .map_or(n_ctx, |w| w.min(n_ctx)))
 }
 
 pub(super) fn gguf(
@@ -130,4 +129,15 @@ pub(super) fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -
         "unembed.W_U" => Some(Recipe::new("lm_head.weight", Layout::Transposed)),
         _ => None,
     }
+}
+
+/// Biases of norms, which Llama does not have, by the names that others give them beside its own.
+pub(super) fn norm_bias(prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let tensor = match name {
+        "ln1.b" => format!("{prefix}layers.{l}.input_layernorm.bias"),
+        "ln2.b" => format!("{prefix}layers.{l}.post_attention_layernorm.bias"),
+        "ln_final.b" => format!("{prefix}norm.bias"),
+        _ => return None,
+    };
+    Some(Recipe::new(tensor, Layout::AsIs))
 }

@@ -1,9 +1,9 @@
-//! Mistral: Llama with a window, which is refused where it is shorter than the context. In GGUF
-//! files it is a Llama.
+//! Mistral: Llama with a window, which is the context here where it is shorter. In GGUF files it is
+//! a Llama.
 
 use super::{
     Family, HuggingFace,
-    llama::{Defaults, PREFIXES, config, recipe, refuse_window},
+    llama::{Defaults, PREFIXES, config, recipe, within_window},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -12,8 +12,8 @@ pub(super) const FAMILY: Family = Family {
         prefixes: PREFIXES,
         config: |fields| {
             let config = config(fields, Defaults { n_ctx: 2048, d_head: None })?;
-            refuse_window(fields, config.n_ctx)?;
-            Ok(config)
+            let n_ctx = within_window(fields, config.n_ctx)?;
+            Ok(crate::ModelConfig { n_ctx, ..config })
         },
         recipe,
     },

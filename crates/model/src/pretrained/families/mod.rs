@@ -1,12 +1,21 @@
 //! What is known of each family of models, a file a family: how its configuration is read, and
 //! which tensor holds which parameter, in HuggingFace's files and in GGUF's.
 
+mod gemma;
 mod gpt2;
+mod gpt_neo;
 mod gpt_neox;
+mod gptj;
 mod llama;
 mod mistral;
+mod olmo;
+mod opt;
+mod phi;
+mod phi3;
 mod qwen2;
 mod qwen3;
+mod stablelm;
+mod starcoder2;
 
 use super::{fields::Fields, gguf::Header, recipe::Recipe};
 use crate::{Error, ModelConfig};
@@ -42,5 +51,20 @@ pub(super) struct GgufFamily {
 }
 
 /// Every family.
-pub(super) const FAMILIES: &[Family] =
-    &[gpt2::FAMILY, gpt_neox::FAMILY, llama::FAMILY, mistral::FAMILY, qwen2::FAMILY, qwen3::FAMILY];
+pub(super) const FAMILIES: &[Family] = &[
+    gemma::FAMILY,
+    gpt2::FAMILY,
+    gpt_neo::FAMILY,
+    gpt_neox::FAMILY,
+    gptj::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    olmo::FAMILY,
+    opt::FAMILY,
+    phi::FAMILY,
+    phi3::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    stablelm::FAMILY,
+    starcoder2::FAMILY,
+];

@@ -1,0 +1,65 @@
+//! Phi-1, Phi-1.5 and Phi-2: attention and MLP read one layer norm of the block's input; biases
+//! everywhere.
+
+use serde_json::json;
+
+use super::{
+    Family, HuggingFace,
+    llama::{self, Defaults, PREFIXES, norm_bias},
+};
+use crate::{
+    Architecture, ModelConfig, Normalization, Positions,
+    pretrained::{
+        huggingface::{activation, rotary},
+        recipe::{Layout, Recipe},
+    },
+};
+
+pub(super) const FAMILY: Family = Family {
+    huggingface: HuggingFace {
+        model_type: "phi",
+        prefixes: PREFIXES,
+        config: |fields| {
+            fields.only("qk_layernorm", &json!(false))?;
+            let llama = llama::config(fields, Defaults { n_ctx: 2048, d_head: None })?;
+            let rotary = rotary(fields, llama.d_head, "rope_theta", 0.5)?;
+            Ok(ModelConfig {
+                normalization: Normalization::LN,
+                layer_norm_eps: fields.number("layer_norm_eps", 1e-5)?,
+                architecture: Architecture {
+                    positions: Positions::Rotary(rotary),
+                    act_fn: activation(fields, "hidden_act", "gelu_new")?,
+                    gated_mlp: false,
+                    qkv_bias: true,
+                    out_bias: true,
+                    mlp_bias: true,
+                    unembed_bias: true,
+                    parallel: true,
+                    ..llama.architecture
+                },
+                ..llama
+            })
+        },
+        recipe,
+    },
+    gguf: None,
+};
+
+fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    match name {
+        "ln1.w" | "ln2.w" => in_layer("input_layernorm.weight", Layout::AsIs),
+        "ln1.b" | "ln2.b" => in_layer("input_layernorm.bias", Layout::AsIs),
+        "attn.W_O" => in_layer("self_attn.dense.weight", Layout::Transposed),
+        "attn.b_O" => in_layer("self_attn.dense.bias", Layout::AsIs),
+        "mlp.W_in" => in_layer("mlp.fc1.weight", Layout::Transposed),
+        "mlp.b_in" => in_layer("mlp.fc1.bias", Layout::AsIs),
+        "mlp.W_out" => in_layer("mlp.fc2.weight", Layout::Transposed),
+        "mlp.b_out" => in_layer("mlp.fc2.bias", Layout::AsIs),
+        "ln_final.w" => Some(Recipe::new(format!("{prefix}final_layernorm.weight"), Layout::AsIs)),
+        "ln_final.b" => Some(Recipe::new(format!("{prefix}final_layernorm.bias"), Layout::AsIs)),
+        "unembed.b_U" => Some(Recipe::new("lm_head.bias", Layout::AsIs)),
+        _ => norm_bias(prefix, l, name).or_else(|| llama::recipe(config, prefix, l, name)),
+    }
+}

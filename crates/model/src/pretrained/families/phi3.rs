@@ -1,0 +1,50 @@
+//! Phi-3 and Phi-4: Llama whose queries, keys and values are one tensor, as are the two that an MLP
+//! begins with.
+
+use super::{
+    Family, HuggingFace,
+    llama::{self, Defaults, PREFIXES, within_window},
+};
+use crate::{
+    ModelConfig,
+    pretrained::recipe::{Layout, Recipe},
+};
+
+pub(super) const FAMILY: Family = Family {
+    huggingface: HuggingFace {
+        model_type: "phi3",
+        prefixes: PREFIXES,
+        config: |fields| {
+            let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
+            Ok(ModelConfig {
+                n_ctx: within_window(fields, llama.n_ctx)?,
+                layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?,
+                ..llama
+            })
+        },
+        recipe,
+    },
+    gguf: None,
+};
+
+fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let in_layer =
+        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    let (stride, d_mlp) = (config.d_head, config.d_mlp);
+    let (of_q, of_kv) = (config.n_heads * stride, config.n_key_value_heads() * stride);
+    let heads = |first| {
+        let layout = Layout::HeadRows { first, stride, rows: of_q + 2 * of_kv };
+        in_layer("self_attn.qkv_proj.weight", layout)
+    };
+    let part = |first| {
+        in_layer("mlp.gate_up_proj.weight", Layout::TransposedPart { first, rows: 2 * d_mlp })
+    };
+    match name {
+        "attn.W_Q" => heads(0),
+        "attn.W_K" => heads(of_q),
+        "attn.W_V" => heads(of_q + of_kv),
+        "mlp.W_gate" => part(0),
+        "mlp.W_in" => part(d_mlp),
+        _ => llama::recipe(config, prefix, l, name),
+    }
+}

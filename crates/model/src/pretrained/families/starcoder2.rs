@@ -1,0 +1,54 @@
+//! StarCoder2: Llama with layer norms, biases and plain MLPs.
+
+use super::{
+    Family, HuggingFace,
+    llama::{self, Defaults, PREFIXES, norm_bias, within_window},
+};
+use crate::{
+    Architecture, ModelConfig, Normalization,
+    pretrained::{
+        huggingface::activation,
+        recipe::{Layout, Recipe},
+    },
+};
+
+pub(super) const FAMILY: Family = Family {
+    huggingface: HuggingFace {
+        model_type: "starcoder2",
+        prefixes: PREFIXES,
+        config: |fields| {
+            let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
+            let bias = fields.flag("use_bias", true)?;
+            Ok(ModelConfig {
+                n_ctx: within_window(fields, llama.n_ctx)?,
+                normalization: Normalization::LN,
+                layer_norm_eps: fields.number("norm_epsilon", 1e-5)?,
+                architecture: Architecture {
+                    act_fn: activation(fields, "hidden_act", "gelu_pytorch_tanh")?,
+                    gated_mlp: false,
+                    qkv_bias: bias,
+                    out_bias: bias,
+                    mlp_bias: bias,
+                    tied_embeddings: fields.flag("tie_word_embeddings", true)?,
+                    ..llama.architecture
+                },
+                ..llama
+            })
+        },
+        recipe,
+    },
+    gguf: None,
+};
+
+fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+    let mlp = |tensor: &str, layout| {
+        Some(Recipe::new(format!("{prefix}layers.{l}.mlp.{tensor}"), layout))
+    };
+    match name {
+        "mlp.W_in" => mlp("c_fc.weight", Layout::Transposed),
+        "mlp.b_in" => mlp("c_fc.bias", Layout::AsIs),
+        "mlp.W_out" => mlp("c_proj.weight", Layout::Transposed),
+        "mlp.b_out" => mlp("c_proj.bias", Layout::AsIs),
+        _ => norm_bias(prefix, l, name).or_else(|| llama::recipe(config, prefix, l, name)),
+    }
+}
