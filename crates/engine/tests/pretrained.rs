@@ -3,7 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Mutex,
+};
 
 use induction_engine::{CpuEngine, Engine, Intervention, Sight, StreamEngine, Watched, archs};
 use induction_model::{Hook, Params, pretrained};
@@ -32,6 +37,26 @@ fn models() -> Vec<(String, PathBuf)> {
 fn model_in(folder: &std::path::Path) -> PathBuf {
     let file = folder.join("model.gguf");
     if file.exists() { file } else { folder.to_path_buf() }
+}
+
+/// No family is without a model that a library was asked about, and the README names them all.
+#[test]
+fn every_family_has_its_oracle() {
+    let found: BTreeSet<String> = models()
+        .iter()
+        .map(|(_, folder)| pretrained::look(&model_in(folder)).unwrap().family)
+        .collect();
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let mut table = String::from("| family | `model_type` | GGUF |\n|---|---|---|\n");
+    for family in pretrained::families() {
+        let gguf = family.gguf.map_or(String::new(), |name| format!("`{name}`"));
+        table += &format!("| {} | `{}` | {gguf} |\n", family.title, family.huggingface);
+        for name in [Some(family.huggingface), family.gguf].into_iter().flatten() {
+            assert!(found.contains(name), "no model of {name} in fixtures/oracle/pretrained");
+        }
+    }
+    assert!(readme.contains(&table), "README.md should have this table:\n{table}");
 }
 
 struct Expected {

@@ -5,8 +5,8 @@ use crate::{Error, ModelConfig, Normalization};
 /// What pretrained models do otherwise than the paper's family, which is the default in every
 /// field.
 ///
-/// Between them, these options are GPT-2, GPT-NeoX (Pythia), Llama (SmolLM2), Qwen2, Qwen3 and
-/// TransformerLens' attention-only models. Such models are run and measured (by the CPU engine);
+/// Between them, these options are the [`families`](crate::pretrained::families) of pretrained models
+/// and TransformerLens' attention-only ones. Such models are run and measured (by the CPU engine);
 /// only the paper's family is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -11,9 +11,9 @@
 //!
 //! Around the family stand:
 //!
-//! * [`Architecture`]: what the models that other people trained do otherwise (Llama, GPT-2,
-//!   GPT-NeoX, Qwen2, Qwen3), as part of the same [`ModelConfig`]; [`pretrained`] reads them from
-//!   GGUF, safetensors and TransformerLens folders.
+//! * [`Architecture`]: what the models that other people trained do otherwise, as part of the same
+//!   [`ModelConfig`]; [`pretrained`] reads fifteen families of them from GGUF, safetensors and
+//!   TransformerLens folders.
 //! * [`export_huggingface`] and [`export_transformer_lens`]: our models in other libraries'
 //!   layouts.
 //! * [`Clamp`]: a constraint on attention patterns, obeyed in training and after.

@@ -62,6 +62,26 @@ pub struct Pretrained {
     pub params: Params,
 }
 
+/// A family of models that [`look`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyNames {
+    /// What people call it, and the best-known models of other names.
+    pub title: &'static str,
+    /// `model_type` in HuggingFace's `config.json`.
+    pub huggingface: &'static str,
+    /// `general.architecture` in GGUF files, where they are read.
+    pub gguf: Option<&'static str>,
+}
+
+/// The families that [`look`] reads, in the order of their names.
+pub fn families() -> impl Iterator<Item = FamilyNames> {
+    families::FAMILIES.iter().map(|family| FamilyNames {
+        title: family.title,
+        huggingface: family.huggingface.model_type,
+        gguf: family.gguf.as_ref().map(|gguf| gguf.architecture),
+    })
+}
+
 /// Whether `path` looks like something that [`open`] reads: any file (taken for GGUF), or a folder
 /// with a `config.json`.
 pub fn is_pretrained(path: &Path) -> bool {
@@ -79,8 +99,8 @@ pub fn open(path: &Path) -> Result<Pretrained, Error> {
 }
 
 /// Reads what a pretrained model is, and none of its weights: a GGUF file; a HuggingFace folder (`config.json`, `model.safetensors`
-/// or its shards) of a GPT-2, GPT-NeoX, Llama, Mistral, Qwen2 or Qwen3 model; a folder as
-/// `induction export` makes it, in either format.
+/// or its shards) of one of the [`families`]; a folder as `induction export` makes it, in either
+/// format.
 ///
 /// # Errors
 /// A file that is missing, damaged or of another kind (pickles are never loaded), an architecture

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Gemma",
     huggingface: HuggingFace {
         model_type: "gemma",
         prefixes: PREFIXES,

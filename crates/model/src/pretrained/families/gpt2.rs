@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "GPT-2",
     huggingface: HuggingFace {
         model_type: "gpt2",
         // GPT-2's own files have no prefix; what `transformers` saves has one.

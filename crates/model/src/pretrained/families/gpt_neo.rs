@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "GPT-Neo, TinyStories",
     huggingface: HuggingFace { model_type: "gpt_neo", prefixes: &["transformer."], config, recipe },
     gguf: None,
 };

@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "GPT-NeoX: Pythia",
     huggingface: HuggingFace { model_type: "gpt_neox", prefixes: &["gpt_neox."], config, recipe },
     gguf: Some(GgufFamily { architecture: "gptneox", config: gguf, one_qkv: true }),
 };

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "GPT-J",
     huggingface: HuggingFace { model_type: "gptj", prefixes: &["transformer."], config, recipe },
     gguf: None,
 };

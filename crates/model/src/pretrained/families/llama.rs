@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Llama: SmolLM2, TinyLlama",
     huggingface: HuggingFace {
         model_type: "llama",
         prefixes: PREFIXES,

@@ -7,6 +7,7 @@ use super::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Mistral",
     huggingface: HuggingFace {
         model_type: "mistral",
         prefixes: PREFIXES,

@@ -22,6 +22,8 @@ use crate::{Error, ModelConfig};
 
 /// A family.
 pub(super) struct Family {
+    /// What people call it, and the best-known models of other names.
+    pub(super) title: &'static str,
     pub(super) huggingface: HuggingFace,
     /// Nothing if llama.cpp has no such architecture, or another's.
     pub(super) gguf: Option<GgufFamily>,

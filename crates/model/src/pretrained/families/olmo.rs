@@ -7,6 +7,7 @@ use super::{
 use crate::{ModelConfig, Normalization, pretrained::recipe::Recipe};
 
 pub(super) const FAMILY: Family = Family {
+    title: "OLMo",
     huggingface: HuggingFace {
         model_type: "olmo",
         prefixes: PREFIXES,

@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "OPT",
     huggingface: HuggingFace {
         model_type: "opt",
         prefixes: &["model.decoder.", "decoder."],

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Phi-1, Phi-1.5, Phi-2",
     huggingface: HuggingFace {
         model_type: "phi",
         prefixes: PREFIXES,

@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Phi-3, Phi-4",
     huggingface: HuggingFace {
         model_type: "phi3",
         prefixes: PREFIXES,

@@ -7,6 +7,7 @@ use super::{
 use crate::{Architecture, ModelConfig, Pairs};
 
 pub(super) const FAMILY: Family = Family {
+    title: "Qwen2, Qwen2.5",
     huggingface: HuggingFace {
         model_type: "qwen2",
         prefixes: PREFIXES,

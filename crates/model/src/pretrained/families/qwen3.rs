@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "Qwen3",
     huggingface: HuggingFace {
         model_type: "qwen3",
         prefixes: PREFIXES,

@@ -9,6 +9,7 @@ use super::{
 use crate::{Architecture, ModelConfig, Normalization, Positions, pretrained::huggingface::rotary};
 
 pub(super) const FAMILY: Family = Family {
+    title: "StableLM",
     huggingface: HuggingFace {
         model_type: "stablelm",
         prefixes: PREFIXES,

@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(super) const FAMILY: Family = Family {
+    title: "StarCoder2",
     huggingface: HuggingFace {
         model_type: "starcoder2",
         prefixes: PREFIXES,
