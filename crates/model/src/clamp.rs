@@ -27,12 +27,13 @@ pub enum Clamp {
 }
 
 /// A clamp as files have it. By serde's own tags, a variant without braces would ignore unknown
-/// keys.
+/// keys, and an error would not say where a key stands.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Written {
     kind: Kind,
-    #[serde(flatten)]
-    numbers: BTreeMap<String, usize>,
+    layer: Option<usize>,
+    head: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -45,17 +46,19 @@ enum Kind {
 impl TryFrom<Written> for Clamp {
     type Error = String;
 
-    fn try_from(Written { kind, mut numbers }: Written) -> Result<Self, String> {
-        let mut take =
-            |name: &str| numbers.remove(name).ok_or_else(|| format!("missing field `{name}`"));
+    fn try_from(Written { kind, layer, head }: Written) -> Result<Self, String> {
+        let mut given = BTreeMap::from([("layer", layer), ("head", head)]);
+        let mut take = |name: &str| {
+            given.remove(name).flatten().ok_or_else(|| format!("missing field `{name}`"))
+        };
         let clamp = match kind {
             Kind::PreviousToken => {
                 Self::PreviousToken { layer: take("layer")?, head: take("head")? }
             }
             Kind::ForbidInduction => Self::ForbidInduction,
         };
-        match numbers.into_keys().next() {
-            Some(name) => Err(format!("unknown field `{name}`")),
+        match given.into_iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(format!("unknown field `{name}`")),
             None => Ok(clamp),
         }
     }
