@@ -66,6 +66,9 @@ struct Sequence<'a> {
 /// model, the layer, the sequence's number and the sequence.
 type Visit<'v> = dyn Fn(&Model<f32>, usize, usize, &Sequence<'_>, &mut Run<'_>) + Sync + 'v;
 
+/// What is done with a block of logits: of which sequence, of which positions, and the block.
+type Take<'t> = dyn Fn(usize, Range<usize>, &mut [f32]) + Sync + 't;
+
 /// Runs the layer.
 type Run<'r> = dyn FnMut(&mut ExampleTap<'_>) + 'r;
 
@@ -202,7 +205,7 @@ impl StreamEngine {
         &self,
         model: &Model<f32>,
         sequences: &mut [Sequence<'_>],
-        take: &(dyn Fn(usize, Range<usize>, &mut [f32]) + Sync),
+        take: &Take<'_>,
     ) -> Result<(), Error> {
         let Layout { dims, ln_final, b_u, .. } = &model.layout;
         let weights = &model.weights.packed;

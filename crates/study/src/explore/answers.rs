@@ -50,6 +50,15 @@ pub(crate) fn shown(prompts: &[Prompt]) -> Vec<&Prompt> {
     BEHAVIOURS.iter().filter_map(first).collect()
 }
 
+/// What is found of a prompt while a model is watched.
+#[derive(Default)]
+struct Found {
+    /// By layer, [`query_scores`].
+    layers: BTreeMap<usize, Array3<f64>>,
+    /// What the final norm divides each position by.
+    scales: Vec<f64>,
+}
+
 /// What every head of a model does on prompts. `see` is shown each layer's attention on each prompt
 /// (the prompt's number, the layer, `[head, query, key]`), from any thread and in any order.
 pub(crate) fn answers(
@@ -78,9 +87,7 @@ pub(crate) fn answers(
         })
         .collect();
     let unembed = OfLayers::new(&direct, weights, config.n_layers);
-    // Of each prompt: by layer the scores of its heads, and what the final norm divides by.
-    let found: Vec<Mutex<(BTreeMap<usize, Array3<f64>>, Vec<f64>)>> =
-        prompts.iter().map(|_| Mutex::default()).collect();
+    let found: Vec<Mutex<Found>> = prompts.iter().map(|_| Mutex::default()).collect();
     let failed = Mutex::new(None);
     let of_layer = |sight: &Sight<'_>| -> Result<(), Error> {
         let one = |k: usize| sight.seen[k].index_axis(Axis(0), 0);
@@ -95,9 +102,9 @@ pub(crate) fn answers(
         let scores = query_scores(&prompts[sight.batch], pattern.view(), raised.view());
         see(sight.batch, sight.layer, pattern.view());
         let mut found = lock(&found[sight.batch]);
-        found.0.insert(sight.layer, scores);
+        found.layers.insert(sight.layer, scores);
         if sight.layer + 1 == config.n_layers {
-            found.1 = final_scales(config, one(2));
+            found.scales = final_scales(config, one(2));
         }
         Ok(())
     };
@@ -113,7 +120,8 @@ pub(crate) fn answers(
         .iter()
         .zip(found)
         .map(|(prompt, found)| {
-            let (layers, scales) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let Found { layers, scales } =
+                found.into_inner().unwrap_or_else(PoisonError::into_inner);
             let layers: Vec<Array2<f64>> =
                 layers.values().map(|scores| prompt_scores(prompt, scores, &scales)).collect();
             let views: Vec<_> = layers.iter().map(|scores| scores.view()).collect();

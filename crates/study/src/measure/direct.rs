@@ -89,11 +89,14 @@ impl DirectPath {
     }
 }
 
+/// What takes the heads of a layer to the logits, `[head][d_head, column]`.
+pub(crate) type Unembed = Arc<Vec<Array2<f32>>>;
+
 /// [`DirectPath::of_layer`] of each layer, made when it is first asked for.
 pub(crate) struct OfLayers<'a> {
     direct: &'a DirectPath,
     weights: &'a dyn ReadParams,
-    made: Vec<Mutex<Option<Arc<Vec<Array2<f32>>>>>>,
+    made: Vec<Mutex<Option<Unembed>>>,
 }
 
 impl<'a> OfLayers<'a> {
@@ -105,7 +108,7 @@ impl<'a> OfLayers<'a> {
         Self { direct, weights, made: (0..n_layers).map(|_| Mutex::new(None)).collect() }
     }
 
-    pub(crate) fn of(&self, l: usize) -> Result<Arc<Vec<Array2<f32>>>, Error> {
+    pub(crate) fn of(&self, l: usize) -> Result<Unembed, Error> {
         let mut made = self.made[l].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(made) = &*made {
             return Ok(made.clone());

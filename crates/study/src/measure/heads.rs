@@ -212,7 +212,7 @@ impl Evaluators {
     ) -> Result<Vec<HeadRow>, Error> {
         let place = |source| Error::Metric { place: format!("step {step}"), source };
         let config = engine.config();
-        let activation_scores = self.from_activations(engine, weights, place)?;
+        let activation_scores = self.of_activations(engine, weights, place)?;
         let previous: Vec<Vec<f64>> = activation_scores
             .iter()
             .map(|scores| {
@@ -256,12 +256,12 @@ impl Evaluators {
     }
 
     /// The measures taken from activations, `[layer][name][head]`.
-    fn from_activations(
+    fn of_activations(
         &self,
         engine: &dyn Engine,
         weights: &dyn ReadParams,
         place: impl Fn(induction_metrics::Error) -> Error + Copy + Sync,
-    ) -> Result<Vec<BTreeMap<String, Vec<Option<f64>>>>, Error> {
+    ) -> Result<Vec<Columns>, Error> {
         let config = engine.config();
         let sampled = self.repeated.iter().chain(&self.random).copied();
         let direct = DirectPath::new(config, weights, sampled)?;
@@ -335,9 +335,12 @@ impl Evaluators {
 /// The scores of one layer by name, `[example, head]`.
 type Tables = BTreeMap<&'static str, Array2<f64>>;
 
+/// The scores of one layer's heads, `[name][head]`.
+type Columns = BTreeMap<String, Vec<Option<f64>>>;
+
 /// Mean over all examples, its standard error, and the mean over the paper's ten: `[name][head]`.
 /// Each of the tables has some of the names, and some examples, in order.
-fn summarise(tables: &[Tables]) -> induction_metrics::Result<BTreeMap<String, Vec<Option<f64>>>> {
+fn summarise(tables: &[Tables]) -> induction_metrics::Result<Columns> {
     let names: BTreeSet<&'static str> = tables.iter().flat_map(|of| of.keys().copied()).collect();
     let mut columns = BTreeMap::new();
     for name in names {

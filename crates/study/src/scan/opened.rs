@@ -31,15 +31,10 @@ pub struct Opened {
     pub(super) allowed: Vec<u32>,
 }
 
-/// Largest model, as float32, that is kept in memory rather than read again for each sweep.
-const RESIDENT_BYTES: u64 = 0;
-
 impl Opened {
     /// Whether the weights stay in the model's files and are read layer by layer.
     pub(super) fn is_streamed(&self, device: Device) -> bool {
-        device == Device::Cpu
-            && !self.config.is_paper_family()
-            && 4 * self.facts.n_params > RESIDENT_BYTES
+        device == Device::Cpu && !self.config.is_paper_family()
     }
 
     /// Its engine.

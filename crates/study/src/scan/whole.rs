@@ -55,6 +55,9 @@ pub struct Settings {
     pub ids_below: Option<usize>,
 }
 
+/// Attention in 255ths, `[head][query][key]`.
+type ByteMaps = Vec<Vec<Vec<u8>>>;
+
 /// Measures a model. `say` is told what comes next.
 ///
 /// # Errors
@@ -109,7 +112,7 @@ pub fn scan_model(
     // In 255ths, `[layer][head][query][key up to the query]`: all of a large model would not be
     // small otherwise.
     let shown = shown(&asked);
-    let maps: Vec<Mutex<BTreeMap<usize, Vec<Vec<Vec<u8>>>>>> =
+    let maps: Vec<Mutex<BTreeMap<usize, ByteMaps>>> =
         shown.iter().map(|_| Mutex::default()).collect();
     let behaviours =
         answers(engine, opened.weights.as_ref(), &asked, &|prompt, layer, pattern| {
