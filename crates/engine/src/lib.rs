@@ -187,6 +187,7 @@ pub trait Engine: Sync {
     ) -> Result<(), Error> {
         let config = self.config();
         for (batch, Watched { tokens, hooks }) in batches.iter().enumerate() {
+            check_watched(config, hooks)?;
             let pattern = config.n_layers * config.n_heads * tokens.ncols().pow(2);
             let at_once = (WATCHED_BYTES / (size_of::<f32>() * pattern).max(1)).max(1);
             let parts: Vec<_> = tokens.axis_chunks_iter(Axis(0), at_once).enumerate().collect();
@@ -316,6 +317,18 @@ pub struct Stepped {
     pub grad_norm: f64,
     /// Sum of the squares of all weights after the step: not finite if one of them is not.
     pub weights_squared: f64,
+}
+
+/// Checks that hooks are there in every layer, each in its own.
+fn check_watched(config: &ModelConfig, hooks: &[fn(usize) -> Hook]) -> Result<(), Error> {
+    let all = (0..config.n_layers).flat_map(|l| hooks.iter().map(move |hook| (l, hook(l))));
+    for (layer, hook) in all {
+        if hook.layer() != Some(layer) {
+            return Err(Error::Hook(format!("at {hook}: watched are hooks of each layer {layer}")));
+        }
+        intervention::check_hook(config, hook).map_err(Error::Hook)?;
+    }
+    Ok(())
 }
 
 /// Checks tokens against a configuration: at least one row, at most `n_ctx` read positions, ids

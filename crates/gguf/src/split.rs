@@ -34,6 +34,13 @@ impl Split {
             return Ok(None);
         };
         let number = integer("split.no")?.unwrap_or(0);
+        if number >= count {
+            return Err(Error::Format {
+                path: path.to_owned(),
+                field: "key split.no".to_owned(),
+                reason: format!("is {number}, of {count} parts; expected a number below theirs"),
+            });
+        }
         Ok(Some(Self { count, number, tensors: integer("split.tensors.count")? }))
     }
 

@@ -172,6 +172,9 @@ fn parts_that_are_missing_or_of_another_model_are_named() {
         let message = Gguf::open(&parts[2]).unwrap_err().to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
     }
+    let metadata = [("split.no", u64::MAX), ("split.count", 2)];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), Value::U64(value)));
+    refused(&Writer::new(metadata.into(), vec![]).bytes(), &["split.no", "of 2 parts"]);
     let folder = tempfile::tempdir().unwrap();
     let renamed = folder.path().join("model.gguf");
     fs::rename(&in_parts(folder.path())[0], &renamed).unwrap();

@@ -23,6 +23,17 @@ pub enum Hook {
     ResidPost(usize),
 }
 
+impl Hook {
+    /// The layer that it is in; none of the embedding.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            Self::Embed => None,
+            Self::Q(l) | Self::K(l) | Self::V(l) | Self::Pattern(l) | Self::Z(l) => Some(l),
+            Self::AttnOut(l) | Self::MlpOut(l) | Self::ResidPost(l) => Some(l),
+        }
+    }
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

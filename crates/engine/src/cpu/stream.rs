@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use induction_kernels::{
@@ -23,7 +23,7 @@ use super::{
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, stored_rows},
 };
 use crate::{
-    Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens,
+    Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens, check_watched,
     intervention::{check_hook, hook_shape, with_frozen_patterns},
 };
 
@@ -43,8 +43,9 @@ const PIECE_BYTES: usize = 32 << 20;
 pub struct StreamEngine {
     config: ModelConfig,
     weights: Arc<dyn ReadParams>,
-    /// One layer of the model, and what is small beside it.
-    model: Mutex<Model<f32>>,
+    /// One layer of the model, and what is small beside it, while no call uses it. A call takes it
+    /// and gives it back: a lock held over parallel work could be waited for by its own holder.
+    idle: Mutex<Option<Model<f32>>>,
 }
 
 /// A sequence on its way through the layers, under one set of interventions.
@@ -79,13 +80,18 @@ impl StreamEngine {
     /// An invalid configuration, or what is wrong with the weights that are read at once: the last
     /// norm, learned positions.
     pub fn new(config: &ModelConfig, weights: Arc<dyn ReadParams>) -> Result<Self, Error> {
-        let mut model = Model::of(config, Arch::new(), Layout::of_one_layer)?;
-        read_ends(config, weights.as_ref(), &mut model)?;
-        Ok(Self { config: config.clone(), weights, model: Mutex::new(model) })
+        let model = one_layer(config, weights.as_ref())?;
+        Ok(Self { config: config.clone(), weights, idle: Mutex::new(Some(model)) })
     }
 
-    fn model(&self) -> MutexGuard<'_, Model<f32>> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Room for one layer: what an earlier call left, or new.
+    fn model(&self) -> Result<Model<f32>, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        idle.map_or_else(|| one_layer(&self.config, self.weights.as_ref()), Ok)
+    }
+
+    fn give_back(&self, model: Model<f32>) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
     }
 
     /// Brings layer `l` into memory.
@@ -331,12 +337,9 @@ fn pack(place: Place, dims: &Dims, source: &[f32], buffer: &mut [f32]) {
     }
 }
 
-/// What is small: the last norm, the bias of the logits, learned positions.
-fn read_ends(
-    config: &ModelConfig,
-    weights: &dyn ReadParams,
-    model: &mut Model<f32>,
-) -> Result<(), Error> {
+/// Room for one layer, and what is small: the last norm, the bias of the logits, learned positions.
+fn one_layer(config: &ModelConfig, weights: &dyn ReadParams) -> Result<Model<f32>, Error> {
+    let mut model = Model::of(config, Arch::new(), Layout::of_one_layer)?;
     let after = config.parameters_after();
     let small = after.iter().filter(|parameter| parameter.name != "unembed.W_U");
     for (parameter, place) in small.zip(&model.layout.after) {
@@ -348,7 +351,7 @@ fn read_ends(
         let positions = weights.parameter("pos_embed.W_pos")?;
         model.set_positions(positions.as_slice().expect("parameters are in standard layout"));
     }
-    Ok(())
+    Ok(model)
 }
 
 /// Columns of a matrix, `[column, row]`, as panels that store `rows` rows.
@@ -386,12 +389,7 @@ fn tap<'a>(
 
 /// The layer after which nobody looks any more, counted from 1.
 fn layers_for(hooks: &[Hook]) -> usize {
-    let of = |hook: &Hook| match *hook {
-        Hook::Embed => 0,
-        Hook::Q(l) | Hook::K(l) | Hook::V(l) | Hook::Pattern(l) | Hook::Z(l) => l + 1,
-        Hook::AttnOut(l) | Hook::MlpOut(l) | Hook::ResidPost(l) => l + 1,
-    };
-    hooks.iter().map(of).max().unwrap_or(0)
+    hooks.iter().map(|hook| hook.layer().map_or(0, |l| l + 1)).max().unwrap_or(0)
 }
 
 impl<'a> Sequence<'a> {
@@ -417,8 +415,9 @@ impl Engine for StreamEngine {
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
         params.check(&self.config)?;
         self.weights = Arc::new(params.clone());
-        let model = self.model.get_mut().unwrap_or_else(PoisonError::into_inner);
-        read_ends(&self.config, self.weights.as_ref(), model)
+        let model = one_layer(&self.config, self.weights.as_ref())?;
+        self.idle = Mutex::new(Some(model));
+        Ok(())
     }
 
     fn loss_and_gradients(&mut self, _: ArrayView2<u32>, _: &mut Params) -> Result<f32, Error> {
@@ -464,8 +463,8 @@ impl Engine for StreamEngine {
                 }));
             }
         }
-        let mut guard = self.model();
-        let model = &mut *guard;
+        let mut taken = self.model()?;
+        let model = &mut taken;
         self.begin(model, &mut sequences)?;
         self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
             run(&mut tap(model, sequence, BTreeMap::new()));
@@ -492,6 +491,7 @@ impl Engine for StreamEngine {
                 None,
             );
         })?;
+        self.give_back(taken);
         let losses: Vec<Vec<f32>> = losses
             .into_iter()
             .map(|losses| losses.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -520,8 +520,8 @@ impl Engine for StreamEngine {
         let mut captured: BTreeMap<Hook, ArrayD<f32>> =
             hooks.iter().map(|&hook| (hook, ArrayD::zeros(shape(hook, tokens.nrows())))).collect();
         let tokens = tokens.as_standard_layout();
-        let mut guard = self.model();
-        let model = &mut *guard;
+        let mut taken = self.model()?;
+        let model = &mut taken;
         let mut sequences: Vec<Sequence<'_>> = tokens
             .outer_iter()
             .enumerate()
@@ -561,6 +561,7 @@ impl Engine for StreamEngine {
                 of_hook.index_axis_mut(Axis(0), k).assign(&value.index_axis(Axis(0), 0));
             }
         })?;
+        self.give_back(taken);
         Ok(captured)
     }
 
@@ -569,11 +570,9 @@ impl Engine for StreamEngine {
         batches: &[Watched<'_>],
         see: &(dyn Fn(Sight<'_>) + Sync),
     ) -> Result<(), Error> {
-        for Watched { tokens, hooks } in batches {
+        for Watched { tokens, hooks } in batches.iter().filter(|batch| batch.tokens.nrows() > 0) {
             check_tokens(&self.config, *tokens, tokens.ncols())?;
-            for hook in *hooks {
-                check_hook(&self.config, hook(0)).map_err(Error::Hook)?;
-            }
+            check_watched(&self.config, hooks)?;
         }
         let tokens: Vec<_> =
             batches.iter().map(|batch| batch.tokens.as_standard_layout()).collect();
@@ -587,8 +586,8 @@ impl Engine for StreamEngine {
                 Sequence::new(row, k, &[])
             })
             .collect();
-        let mut guard = self.model();
-        let model = &mut *guard;
+        let mut taken = self.model()?;
+        let model = &mut taken;
         self.begin(model, &mut sequences)?;
         let layers = self.config.n_layers;
         self.sweep(model, &mut sequences, layers, &|model, layer, k, sequence, run| {
@@ -606,7 +605,9 @@ impl Engine for StreamEngine {
             drop(tap);
             let seen = hooks.iter().map(|hook| here[hook].view()).collect();
             see(Sight { batch, first, layer, seen });
-        })
+        })?;
+        self.give_back(taken);
+        Ok(())
     }
 
     fn logits(
@@ -626,8 +627,8 @@ impl Engine for StreamEngine {
                 Sequence::new(row.to_slice().expect("standard layout"), k, &interventions)
             })
             .collect();
-        let mut guard = self.model();
-        let model = &mut *guard;
+        let mut taken = self.model()?;
+        let model = &mut taken;
         self.begin(model, &mut sequences)?;
         self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
             run(&mut tap(model, sequence, BTreeMap::new()));
@@ -645,6 +646,7 @@ impl Engine for StreamEngine {
             panels::unpack(block, LOGIT_STRIDE, 0, d_vocab, out);
         })?;
         drop(rows);
+        self.give_back(taken);
         Ok(logits)
     }
 }

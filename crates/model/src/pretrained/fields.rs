@@ -63,6 +63,11 @@ impl Fields {
         self.get(field).is_some()
     }
 
+    /// Whether a field is there, be it null.
+    pub(super) fn says(&self, field: &str) -> bool {
+        self.values.contains_key(field)
+    }
+
     /// Whether a field is this string.
     pub(super) fn is(&self, field: &str, text: &str) -> bool {
         self.get(field).and_then(Value::as_str) == Some(text)

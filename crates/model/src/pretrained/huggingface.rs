@@ -80,21 +80,17 @@ pub(super) fn rotary(
     base_field: &str,
     default_share: f64,
 ) -> Result<Rotary, Error> {
-    let parameters = fields.inner("rope_parameters")?;
-    let (base, share) = match &parameters {
-        Some(new) => (
-            new.number("rope_theta", 10_000.0)?,
-            new.number("partial_rotary_factor", default_share)?,
-        ),
-        None => {
-            let share_field =
-                if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
-            (fields.number(base_field, 10_000.0)?, fields.number(share_field, default_share)?)
-        }
+    let share_field = if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
+    let base = fields.number(base_field, 10_000.0)?;
+    let share = fields.number(share_field, default_share)?;
+    // As `transformers` takes them: the older of the two first.
+    let scaling = match fields.inner("rope_scaling")? {
+        Some(older) => Some(older),
+        None => fields.inner("rope_parameters")?,
     };
-    let scaling = match parameters {
-        Some(parameters) => Some(parameters),
-        None => fields.inner("rope_scaling")?,
+    let (base, share) = match &scaling {
+        Some(new) => (new.number("rope_theta", base)?, new.number("partial_rotary_factor", share)?),
+        None => (base, share),
     };
     let kind = match &scaling {
         Some(scaling) => {

@@ -15,7 +15,7 @@ use ndarray::{Array2, Array3, ArrayView3, ArrayViewD, Axis, Ix3};
 use super::maps::{Maps, final_scales, write_maps};
 use crate::{
     Error,
-    measure::direct::{DirectPath, OfLayers, value_logits},
+    measure::direct::{DirectPath, value_logits},
 };
 
 /// `prompts.json`, `prompts.jsonl` and the maps of the first prompt of each behaviour.
@@ -86,7 +86,7 @@ pub(crate) fn answers(
             hooks: &[Hook::Pattern, Hook::V, Hook::ResidPost],
         })
         .collect();
-    let unembed = OfLayers::new(&direct, weights, config.n_layers);
+    let unembed = direct.of_layers(weights, config.n_layers)?;
     let found: Vec<Mutex<Found>> = prompts.iter().map(|_| Mutex::default()).collect();
     let failed = Mutex::new(None);
     let of_layer = |sight: &Sight<'_>| -> Result<(), Error> {
@@ -95,8 +95,7 @@ pub(crate) fn answers(
             view.into_dimensionality::<Ix3>().expect("one example of rank 4").to_owned()
         };
         let (pattern, values) = (three(one(0)), three(one(1)));
-        let unembed = unembed.of(sight.layer)?;
-        let logits = value_logits(values.view(), &unembed);
+        let logits = value_logits(values.view(), &unembed[sight.layer]);
         let targets = targets[sight.batch].as_slice().expect("one row");
         let raised = logit_attribution(pattern.view(), logits.view(), targets).map_err(place)?;
         let scores = query_scores(&prompts[sight.batch], pattern.view(), raised.view());

@@ -1,9 +1,6 @@
 //! From a head's values to the logits, without the rest of the model: the direct path.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use induction_metrics::direct_path_logits;
 use induction_model::{ModelConfig, Normalization, ReadParams};
@@ -71,6 +68,19 @@ impl DirectPath {
         }
     }
 
+    /// [`of_layer`](Self::of_layer) of every layer. They are made before a model is watched, since
+    /// whoever watches must not wait for work that all threads share.
+    ///
+    /// # Errors
+    /// As [`of_layer`](Self::of_layer).
+    pub(crate) fn of_layers(
+        &self,
+        weights: &dyn ReadParams,
+        n_layers: usize,
+    ) -> Result<Vec<Vec<Array2<f32>>>, Error> {
+        (0..n_layers).map(|l| self.of_layer(weights, l)).collect()
+    }
+
     /// `W_O W_U` of each head of a layer, `[head][d_head, column]`.
     ///
     /// # Errors
@@ -86,34 +96,6 @@ impl DirectPath {
         let of = |w_o| direct_path_logits(w_o, gain, self.w_u.view());
         let place = |source| Error::Metric { place: format!("layer {l}"), source };
         w_o.outer_iter().map(of).collect::<Result<_, _>>().map_err(place)
-    }
-}
-
-/// What takes the heads of a layer to the logits, `[head][d_head, column]`.
-pub(crate) type Unembed = Arc<Vec<Array2<f32>>>;
-
-/// [`DirectPath::of_layer`] of each layer, made when it is first asked for.
-pub(crate) struct OfLayers<'a> {
-    direct: &'a DirectPath,
-    weights: &'a dyn ReadParams,
-    made: Vec<Mutex<Option<Unembed>>>,
-}
-
-impl<'a> OfLayers<'a> {
-    pub(crate) fn new(
-        direct: &'a DirectPath,
-        weights: &'a dyn ReadParams,
-        n_layers: usize,
-    ) -> Self {
-        Self { direct, weights, made: (0..n_layers).map(|_| Mutex::new(None)).collect() }
-    }
-
-    pub(crate) fn of(&self, l: usize) -> Result<Unembed, Error> {
-        let mut made = self.made[l].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = &*made {
-            return Ok(made.clone());
-        }
-        Ok(made.insert(Arc::new(self.direct.of_layer(self.weights, l)?)).clone())
     }
 }
 

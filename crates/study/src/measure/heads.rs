@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use induction_engine::{Engine, Sight, Watched};
@@ -21,7 +21,7 @@ use ndarray::{
 };
 
 use super::{
-    direct::{DirectPath, OfLayers, value_logits},
+    direct::{DirectPath, value_logits},
     weights as of_weights,
 };
 use crate::{Error, source::EVALUATION_SEED};
@@ -280,7 +280,7 @@ impl Evaluators {
         let watched: Vec<Watched<'_>> =
             batches.iter().map(|&(tokens, hooks, _)| Watched { tokens, hooks }).collect();
 
-        let unembed = OfLayers::new(&direct, weights, config.n_layers);
+        let unembed = direct.of_layers(weights, config.n_layers)?;
         // By layer: batch, first example, tables.
         let found: Vec<Mutex<Vec<(usize, usize, Tables)>>> =
             (0..config.n_layers).map(|_| Mutex::new(Vec::new())).collect();
@@ -290,9 +290,9 @@ impl Evaluators {
             let count = sight.seen[0].len_of(Axis(0));
             let tokens = tokens.slice_axis(Axis(0), Slice::from(sight.first..sight.first + count));
             let none = ArrayD::zeros(vec![0; 4]);
-            let (values, unembed) = match hooks.len() {
-                1 => (none.view(), Arc::default()),
-                _ => (sight.seen[1].view(), unembed.of(sight.layer)?),
+            let (values, unembed): (_, &[Array2<f32>]) = match hooks.len() {
+                1 => (none.view(), &[]),
+                _ => (sight.seen[1].view(), &unembed[sight.layer]),
             };
             let renamed =
                 if unembed.is_empty() { tokens.to_owned() } else { direct.rename(tokens) };
@@ -301,7 +301,7 @@ impl Evaluators {
                 prefix: self.prefix,
                 pattern: rank4(sight.seen[0].view()),
                 values: rank4(values),
-                unembed: &unembed,
+                unembed,
             };
             let mut tables = Tables::new();
             for measure in MEASURES.iter().filter(|measure| samples.contains(&measure.sample)) {

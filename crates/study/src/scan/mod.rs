@@ -5,12 +5,17 @@ pub mod text;
 mod time;
 mod whole;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
+use induction_engine::Watched;
 use induction_model::Hook;
 use induction_records::HeadRow;
 use induction_train::{list_snapshots, snapshot_folder};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis, Ix4};
 use serde::Serialize;
 
 use crate::{
@@ -152,19 +157,25 @@ pub fn scan(
     )?;
     let heads = evaluators.heads(engine.as_ref(), weights.as_ref(), circuits, 0, 0)?;
 
-    let pattern_of = |layer: usize| -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        let seen = engine.activations(row.view(), &[Hook::Pattern(layer)], &[])?;
-        let pattern = seen[&Hook::Pattern(layer)].index_axis(ndarray::Axis(0), 0);
-        Ok(pattern
-            .outer_iter()
-            .map(|head| head.outer_iter().map(|row| row.iter().copied().collect()).collect())
-            .collect())
-    };
+    let of_head = |head: ArrayView2<'_, f32>| head.rows().into_iter().map(|r| r.to_vec()).collect();
     let (pattern, patterns) = match patterns {
         Patterns::None => (None, None),
-        Patterns::Of { layer, head } => (Some(pattern_of(layer)?.swap_remove(head)), None),
+        Patterns::Of { layer, head } => {
+            let hook = Hook::Pattern(layer);
+            let seen = engine.activations(row.view(), &[hook], &[])?;
+            let pattern = seen[&hook].view().into_dimensionality::<Ix4>().expect("rank 4");
+            (Some(of_head(pattern.index_axis(Axis(0), 0).index_axis(Axis(0), head))), None)
+        }
         Patterns::All => {
-            (None, Some((0..config.n_layers).map(pattern_of).collect::<Result<_, _>>()?))
+            let found = Mutex::new(BTreeMap::new());
+            let watched = Watched { tokens: row.view(), hooks: &[Hook::Pattern] };
+            engine.watch(&[watched], &|sight| {
+                let pattern = sight.seen[0].view().into_dimensionality::<Ix4>().expect("rank 4");
+                let heads = pattern.index_axis(Axis(0), 0).outer_iter().map(of_head).collect();
+                found.lock().unwrap_or_else(PoisonError::into_inner).insert(sight.layer, heads);
+            })?;
+            let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+            (None, Some(found.into_values().collect()))
         }
     };
     Ok(Scan { nll, heads, pattern, patterns })

@@ -215,6 +215,14 @@ fn heads(
     asked: &[Prompt],
 ) -> Result<Vec<HeadRow>, Error> {
     let evaluation = evaluation(opened, examples);
+    if evaluation.prefix_block == 0 {
+        return Err(Error::Input(format!(
+            "{}: a context of {} tokens, and {} tokens that are text by themselves: nothing can be repeated four times; expected a context of 5 at least",
+            opened.facts.name,
+            opened.config.n_ctx,
+            opened.allowed.len()
+        )));
+    }
     let mut ids: Vec<u32> =
         asked.iter().flat_map(|prompt| prompt.ids[1..].iter().copied()).collect();
     if ids.is_empty() {

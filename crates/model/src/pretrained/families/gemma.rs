@@ -1,12 +1,14 @@
 //! Gemma: Llama with a GELU, gains that are stored less one, and an embedding that is scaled by the
 //! root of its width.
 
+use serde_json::json;
+
 use super::{
     Family, HuggingFace,
     llama::{self, Defaults, PREFIXES},
 };
 use crate::{
-    Architecture, ModelConfig,
+    Activation, Architecture, ModelConfig,
     pretrained::{huggingface::activation, recipe::Recipe},
 };
 
@@ -17,11 +19,16 @@ pub(super) const FAMILY: Family = Family {
         prefixes: PREFIXES,
         config: |fields| {
             let llama = llama::config(fields, Defaults { n_ctx: 8192, d_head: Some(256) })?;
-            let field =
-                if fields.has("hidden_activation") { "hidden_activation" } else { "hidden_act" };
+            fields.only("use_bidirectional_attention", &json!(false))?;
+            // The official releases say "gelu" and mean its approximation, and so `transformers`
+            // takes it.
+            let act_fn = match activation(fields, "hidden_act", "gelu_pytorch_tanh")? {
+                Activation::Gelu => Activation::GeluNew,
+                other => other,
+            };
             Ok(ModelConfig {
                 architecture: Architecture {
-                    act_fn: activation(fields, field, "gelu_pytorch_tanh")?,
+                    act_fn,
                     tied_embeddings: fields.flag("tie_word_embeddings", true)?,
                     ..llama.architecture
                 },

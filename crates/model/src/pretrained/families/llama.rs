@@ -44,7 +44,7 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
     };
     let n_ctx = fields.size_opt("max_position_embeddings")?.unwrap_or(defaults.n_ctx);
     let n_ctx = match fields.flag("use_sliding_window", false)? {
-        true => within_window(fields, n_ctx)?,
+        true => within_window(fields, n_ctx, Some(4096))?,
         false => n_ctx,
     };
     let attention_bias = fields.flag("attention_bias", false)?;
@@ -74,12 +74,18 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
 }
 
 /// The context within which a window leaves nothing out: a model that attends within a window is
-/// run as far as its window goes.
-pub(super) fn within_window(fields: &Fields, n_ctx: usize) -> Result<usize, Error> {
-    Ok(fields
-        .size_opt("sliding_window")?
-        .filter(|&window| window > 0)
-        .map_or(n_ctx, |w| w.min(n_ctx)))
+/// run as far as its window goes. `default` is the class's window, where the file does not say
+/// whether there is one; one that is null is none.
+pub(super) fn within_window(
+    fields: &Fields,
+    n_ctx: usize,
+    default: Option<usize>,
+) -> Result<usize, Error> {
+    let window = match fields.says("sliding_window") {
+        true => fields.size_opt("sliding_window")?,
+        false => default,
+    };
+    Ok(window.filter(|&window| window > 0).map_or(n_ctx, |window| window.min(n_ctx)))
 }
 
 pub(super) fn gguf(

@@ -13,7 +13,7 @@ pub(super) const FAMILY: Family = Family {
         prefixes: PREFIXES,
         config: |fields| {
             let config = config(fields, Defaults { n_ctx: 2048, d_head: None })?;
-            let n_ctx = within_window(fields, config.n_ctx)?;
+            let n_ctx = within_window(fields, config.n_ctx, Some(4096))?;
             Ok(crate::ModelConfig { n_ctx, ..config })
         },
         recipe,

@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
         config: |fields| {
             let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
             Ok(ModelConfig {
-                n_ctx: within_window(fields, llama.n_ctx)?,
+                n_ctx: within_window(fields, llama.n_ctx, None)?,
                 layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?,
                 ..llama
             })

@@ -21,7 +21,7 @@ pub(super) const FAMILY: Family = Family {
             let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
             let bias = fields.flag("use_bias", true)?;
             Ok(ModelConfig {
-                n_ctx: within_window(fields, llama.n_ctx)?,
+                n_ctx: within_window(fields, llama.n_ctx, None)?,
                 normalization: Normalization::LN,
                 layer_norm_eps: fields.number("norm_epsilon", 1e-5)?,
                 architecture: Architecture {
