@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use induction_kernels::{
     AdamW, Arch, Left, Out, adamw,
-    attention::{self, Forbidden, Saved, Shape},
+    attention::{self, Bend, Forbidden, Saved, Shape},
     matmul, panels,
     rows::{cross_entropy, gelu, layer_norm, layer_norm_backward},
 };
@@ -51,7 +51,7 @@ fn products(criterion: &mut Criterion) {
 
 fn one_head(criterion: &mut Criterion) {
     let arch = Arch::new();
-    let shape = Shape { used: USED, rows: ROWS, d_head: D_HEAD, scale: 0.18 };
+    let shape = Shape { used: USED, rows: ROWS, d_head: D_HEAD, scale: 0.18, bend: Bend::default() };
     let [q, k, v, dz] = [(); 4].map(|()| noise(panels::len(ROWS, D_HEAD)));
     let [mut z, mut dq, mut dk, mut dv] = [(); 4].map(|()| noise(panels::len(ROWS, D_HEAD)));
     let [mut k_t, mut v_t] = [(); 2].map(|()| noise(panels::len(D_HEAD, USED)));

@@ -75,6 +75,7 @@ fn main() {
         rows,
         d_head: D_HEAD,
         scale: (D_HEAD as f64).powf(-0.5),
+        bend: attention::Bend::default(),
     };
     let mut results: Vec<Vec<f32>> = Vec::new();
     for arch in archs() {

@@ -25,6 +25,19 @@ pub struct Shape {
     pub d_head: usize,
     /// What scores are multiplied by, `d_head^-0.5`.
     pub scale: f64,
+    /// What else is done to them; [`backward`] knows of nothing.
+    pub bend: Bend,
+}
+
+/// What some models do to scaled scores before the softmax: `cap tanh(x / cap)`, then `slope *
+/// key` more. The default does nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bend {
+    /// The soft cap; 0 for none.
+    pub cap: f64,
+    /// What each position brings (ALiBi); that of the query itself is the same for all its keys,
+    /// and changes nothing.
+    pub slope: f64,
 }
 
 /// Keys that queries may not attend to, beside those after them: query `i` has `keys[from..to]`
@@ -83,7 +96,7 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
     log_sums: &mut [T],
     scratch: &mut [T],
 ) {
-    let Shape { used, rows, d_head, scale } = shape;
+    let Shape { used, rows, d_head, scale, bend } = shape;
     let scale = T::from_f64(scale);
     for start in (0..used).step_by(FORWARD_QUERIES) {
         let end = (start + FORWARD_QUERIES).min(used);
@@ -96,6 +109,7 @@ fn run_forward<T: Real, S: Simd, const W: usize>(
                 i,
                 i - start,
                 scale,
+                bend,
                 scratch,
                 FORWARD_ROWS,
             );
@@ -128,11 +142,11 @@ fn run_exponentials<T: Real, S: Simd, const W: usize>(
     out: &mut [T],
     shares: &mut [T],
 ) {
-    let Shape { used, rows, d_head, scale } = shape;
+    let Shape { used, rows, d_head, scale, bend } = shape;
     let scale = T::from_f64(scale);
     scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
     for (i, share) in shares[..used].iter_mut().enumerate() {
-        (_, *share) = row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, scale, out, rows);
+        (_, *share) = row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, scale, bend, out, rows);
     }
 }
 
@@ -230,11 +244,18 @@ fn row_exponentials<T: Real, S: Simd, const W: usize>(
     i: usize,
     row: usize,
     scale: T,
+    bend: Bend,
     out: &mut [T],
     out_rows: usize,
 ) -> (T, T) {
     let last = i / PANEL;
     let at = |p: usize| (p * out_rows + row) * PANEL;
+    if bend != Bend::default() {
+        let keys = |p: usize| p * PANEL..(i + 1).min((p + 1) * PANEL);
+        for p in 0..=last {
+            bend_scores(scale, bend, keys(p), &mut out[at(p)..at(p) + PANEL]);
+        }
+    }
     out[at(last) + i % PANEL + 1..at(last) + PANEL].fill(T::NEG_INFINITY);
     for &key in forbidden {
         let key = key as usize;
@@ -256,6 +277,20 @@ fn row_exponentials<T: Real, S: Simd, const W: usize>(
     (largest + sum.log(), T::from_f64(1.0) / sum)
 }
 
+/// Bends a query's scores of some keys, and leaves them unscaled as they were. No vectors: few
+/// models have such scores.
+#[inline(never)]
+fn bend_scores<T: Real>(scale: T, bend: Bend, keys: std::ops::Range<usize>, scores: &mut [T]) {
+    let scale = scale.to_f64();
+    for (key, x) in keys.zip(scores) {
+        let mut score = x.to_f64() * scale;
+        if bend.cap > 0.0 {
+            score = bend.cap * (score / bend.cap).tanh();
+        }
+        *x = T::from_f64((score + bend.slope * key as f64) / scale);
+    }
+}
+
 kernel! {
     /// The attention pattern itself: panels of `rows` rows, a column a key, 0 above the diagonal.
     pub fn pattern(shape: Shape, forbidden: Forbidden<'a>, q: &'a [T], k_t: &'a [T], out: &'a mut [T]) = run_pattern;
@@ -270,12 +305,13 @@ fn run_pattern<T: Real, S: Simd, const W: usize>(
     k_t: &[T],
     out: &mut [T],
 ) {
-    let Shape { used, rows, d_head, scale } = shape;
+    let Shape { used, rows, d_head, scale, bend } = shape;
     out.fill(T::default());
     scores::<T, S, W>(s, 0, used, rows, d_head, q, k_t, out, rows);
     for i in 0..used {
+        let scale = T::from_f64(scale);
         let (_, share) =
-            row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, T::from_f64(scale), out, rows);
+            row_exponentials::<T, S, W>(s, forbidden.of(i), i, i, scale, bend, out, rows);
         let share = T::splat(s, share);
         for p in 0..=i / PANEL {
             for x in T::vectors_mut::<S>(&mut out[(p * rows + i) * PANEL..][..PANEL]) {
@@ -336,7 +372,7 @@ fn run_backward<T: Real, S: Simd, const W: usize>(
     dv: &mut [T],
     scratch: &mut [T],
 ) {
-    let Shape { used, rows, d_head, scale } = shape;
+    let Shape { used, rows, d_head, scale, .. } = shape;
     let Saved { q, k, k_t, v_t, z, log_sums } = saved;
     let scale = T::splat(s, T::from_f64(scale));
     let (pattern, scratch) = scratch.split_at_mut(BACKWARD_QUERIES * PANEL);
@@ -547,7 +583,7 @@ mod tests {
         let mut v_t = k_t.clone();
         panels::transpose(&k, rows, n, d, &mut k_t, d, 0);
         panels::transpose(&v, rows, n, d, &mut v_t, d, 0);
-        let shape = Shape { used: n, rows, d_head: d, scale };
+        let shape = Shape { used: n, rows, d_head: d, scale, bend: Bend::default() };
         let run = |arch| {
             let poisoned = || vec![T::NAN; stored];
             let mut scratch = vec![T::NAN; scratch_len(n)];
@@ -601,6 +637,61 @@ mod tests {
             assert_close(&double[0], &twin, 1e-12);
             prop_assert!(single.iter().all(|x| *x == single[0]), "instruction sets differ in f32");
             prop_assert!(double.iter().all(|x| *x == double[0]), "instruction sets differ in f64");
+        }
+    }
+
+    /// Bent scores are those of the definition, in all three forms.
+    #[test]
+    fn bent_scores_are_their_definition() {
+        let (n, d) = (45usize, 20);
+        let rows = n.next_multiple_of(8) + 1;
+        let [q, k, v] = [1, 2, 3].map(|seed| noise(seed << 32, n * d));
+        let scale = 4.0 * (d as f64).powf(-0.5);
+        for bend in [
+            Bend { cap: 1.5, slope: 0.0 },
+            Bend { cap: 0.0, slope: 0.25 },
+            Bend { cap: 2.0, slope: 0.1 },
+        ] {
+            let into = |x: &[f64]| {
+                let mut out = vec![0.0f64; panels::len(rows, d)];
+                for at in 0..n * d {
+                    out[panels::at(rows, at / d, at % d)] = x[at];
+                }
+                out
+            };
+            let [q_in, k_in, v_in] = [&q, &k, &v].map(|x| into(x));
+            let mut k_t = vec![0.0; panels::len(d, n)];
+            panels::transpose(&k_in, rows, n, d, &mut k_t, d, 0);
+            let shape = Shape { used: n, rows, d_head: d, scale, bend };
+            for arch in archs() {
+                let none = Forbidden::default();
+                let mut whole = vec![f64::NAN; panels::len(rows, n)];
+                pattern(arch, shape, none, &q_in, &k_t, &mut whole);
+                let (mut z, mut log_sums) = (vec![f64::NAN; q_in.len()], vec![f64::NAN; n]);
+                let mut scratch = vec![f64::NAN; scratch_len(n)];
+                forward(arch, shape, none, &q_in, &k_t, &v_in, &mut z, &mut log_sums, &mut scratch);
+                let (mut kept, mut shares) = (vec![f64::NAN; whole.len()], vec![f64::NAN; n]);
+                exponentials(arch, shape, none, &q_in, &k_t, &mut kept, &mut shares);
+                for i in 0..n {
+                    let score = |j: usize| {
+                        let dot: f64 = (0..d).map(|x| q[i * d + x] * k[j * d + x]).sum();
+                        let x = dot * scale;
+                        let x = if bend.cap > 0.0 { bend.cap * (x / bend.cap).tanh() } else { x };
+                        // As ALiBi is defined: less the further the key is.
+                        (x - bend.slope * (i - j) as f64).exp()
+                    };
+                    let sum: f64 = (0..=i).map(score).sum();
+                    for j in 0..=i {
+                        let at = panels::at(rows, i, j);
+                        assert!((whole[at] - score(j) / sum).abs() < 1e-12);
+                        assert!((kept[at] * shares[i] - score(j) / sum).abs() < 1e-12);
+                    }
+                    for x in 0..d {
+                        let expected: f64 = (0..=i).map(|j| score(j) / sum * v[j * d + x]).sum();
+                        assert!((z[panels::at(rows, i, x)] - expected).abs() < 1e-12);
+                    }
+                }
+            }
         }
     }
 }

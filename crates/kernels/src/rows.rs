@@ -463,6 +463,30 @@ pub fn rotate<T: Real>(
 }
 
 kernel! {
+    /// `cap tanh(x / cap)` in place of each `x`.
+    pub fn soft_cap(x: &'a mut [T], rows: usize, used: usize, cap: f64) = run_soft_cap;
+}
+
+#[inline(always)]
+fn run_soft_cap<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &mut [T],
+    rows: usize,
+    used: usize,
+    cap: f64,
+) {
+    // tanh(y) = 2 sigmoid(2 y) - 1.
+    let constant = |x: f64| T::splat(s, T::from_f64(x));
+    let (inner, outer, less) = (constant(2.0 / cap), constant(2.0 * cap), constant(cap));
+    for x in used_parts_mut(x, rows, used) {
+        for x in T::vectors_mut::<S>(x) {
+            let share = times_sigmoid::<T, S>(s, outer, T::vmul(s, *x, inner));
+            *x = T::vsub(s, share, less);
+        }
+    }
+}
+
+kernel! {
     /// Adds a bias, one row of panels, to each row of `x`, and then `base`, if there is one, to
     /// `x`.
     pub fn add_bias(x: &'a mut [T], rows: usize, used: usize, bias: &'a [T], base: Option<&'a [T]>) = run_add_bias;
@@ -754,6 +778,22 @@ mod tests {
                         let expected = f64::from(x) / (mean + 1e-5).sqrt() * f64::from(w);
                         prop_assert!((f64::from(y) - expected).abs() <= 1e-5, "{y} is not {expected}");
                     }
+                }
+                prop_assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{:?}", arch);
+            }
+        }
+
+        #[test]
+        fn a_soft_cap_is_its_definition(rows in 1usize..5, columns in 1usize..70, seed: u64) {
+            let values = noise(seed, rows * columns, 90.0);
+            let mut first = None;
+            for arch in archs() {
+                let (mut x, stored) = packed(&values, columns);
+                soft_cap(arch, &mut x, stored, rows, 30.0);
+                let found = plain(&x, stored, columns);
+                for (&x, &y) in values.iter().zip(&found) {
+                    let expected = 30.0 * (f64::from(x) / 30.0).tanh();
+                    prop_assert!((f64::from(y) - expected).abs() <= 1e-5, "{y} is not {expected}");
                 }
                 prop_assert_eq!(first.get_or_insert_with(|| found.clone()), &found, "{:?}", arch);
             }

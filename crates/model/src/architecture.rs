@@ -22,10 +22,22 @@ pub struct Architecture {
     pub gated_mlp: bool,
     /// Biases `b_Q`, `b_K`, `b_V`.
     pub qkv_bias: bool,
-    /// Queries and keys of each head divided by their root mean square and times the gains `q_norm`
-    /// and `k_norm`, before positions turn them.
-    #[serde(skip_serializing_if = "is_false")]
-    pub qk_norm: bool,
+    /// Queries and keys divided by their root mean square and times the gains `q_norm` and
+    /// `k_norm`, before positions turn them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qk_norm: QkNorm,
+    /// Where the norms of sublayers stand.
+    #[serde(skip_serializing_if = "is_default")]
+    pub norms: Norms,
+    /// Attention scores `x` become `cap * tanh(x / cap)` (Gemma 2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attn_scores_soft_cap: Option<f64>,
+    /// Logits `x` become `cap * tanh(x / cap)` (Gemma 2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_logits_soft_cap: Option<f64>,
+    /// Layers whose positions get in otherwise than [`positions`](Self::positions) says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_positions: Option<OtherPositions>,
     /// The bias `b_O`.
     pub out_bias: bool,
     /// Biases of the MLP: `b_in`, `b_out` and, if there is a gate, `b_gate`.
@@ -46,7 +58,11 @@ impl Default for Architecture {
             act_fn: Activation::Gelu,
             gated_mlp: false,
             qkv_bias: false,
-            qk_norm: false,
+            qk_norm: QkNorm::None,
+            norms: Norms::Before,
+            attn_scores_soft_cap: None,
+            output_logits_soft_cap: None,
+            other_positions: None,
             out_bias: false,
             mlp_bias: true,
             unembed_bias: false,
@@ -57,9 +73,48 @@ impl Default for Architecture {
 }
 
 /// A model without an option is written as before there was one.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(flag: &bool) -> bool {
-    !flag
+fn is_default<T: Default + PartialEq>(option: &T) -> bool {
+    *option == T::default()
+}
+
+/// Whether queries and keys are normed, and over what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QkNorm {
+    /// Not.
+    #[default]
+    None,
+    /// Each head by itself, with gains `[d_head]` that all heads share (Qwen 3, Gemma 3).
+    Head,
+    /// All heads together, with gains `[n_heads, d_head]` and `[n_key_value_heads, d_head]`
+    /// (OLMo 2).
+    Whole,
+}
+
+/// Where the norms of sublayers stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norms {
+    /// Before each sublayer: `ln1` and `ln2`.
+    #[default]
+    Before,
+    /// After each sublayer, before its output is added to the residual stream: `ln1_post` and
+    /// `ln2_post` (OLMo 2).
+    After,
+    /// Both (Gemma 2 and 3).
+    Around,
+}
+
+/// Positions of some layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherPositions {
+    /// Which layers.
+    pub layers: Vec<usize>,
+    /// Their rotary positions, of the same entries and pairs as the other layers' (Gemma 3);
+    /// nothing if they have no positions at all (SmolLM 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotary: Option<Rotary>,
 }
 
 /// How positions get into a model.
@@ -75,6 +130,19 @@ pub enum Positions {
     Learned,
     /// Queries and keys turned by angles that grow with the position.
     Rotary(Rotary),
+    /// Scores of head `h` less `slope(h)` for each position between query and key (Press et al.
+    /// 2022): see [`alibi_slopes`].
+    Alibi,
+}
+
+/// What each position between query and key takes from the scores of a head: powers of two, and
+/// for a number of heads that is none, those of the next power below and every other one of the
+/// next power above.
+pub fn alibi_slopes(n_heads: usize) -> Vec<f64> {
+    let below = if n_heads.is_power_of_two() { n_heads } else { n_heads.next_power_of_two() / 2 };
+    let slope = |k: usize, of: usize| 2f64.powf(-8.0 * k as f64 / of as f64);
+    let first = (1..=below).map(|k| slope(k, below));
+    first.chain((1..).step_by(2).map(|k| slope(k, 2 * below))).take(n_heads).collect()
 }
 
 /// Rotary positions (Su et al. 2021): pair `i` of a query or key at position `t` is turned by `t *
@@ -215,7 +283,48 @@ impl Architecture {
                 "false in a model without MLPs (d_mlp = 0)",
             );
         }
-        let Positions::Rotary(rotary) = &self.positions else { return Ok(()) };
+        if self.norms != Norms::Before && config.normalization != Normalization::RMS {
+            let found = format!("{:?}", self.norms).to_lowercase();
+            return fail("architecture.norms", found, "before, where norms are not RMS");
+        }
+        for (field, cap) in [
+            ("architecture.attn_scores_soft_cap", self.attn_scores_soft_cap),
+            ("architecture.output_logits_soft_cap", self.output_logits_soft_cap),
+        ] {
+            if let Some(cap) = cap.filter(|cap| !(1e-3..=1e6).contains(cap)) {
+                return fail(field, cap.to_string(), "a number from 0.001 to 1e6, or nothing");
+            }
+        }
+        let other = self.other_positions.as_ref();
+        if let Some(&layer) = other.and_then(|o| o.layers.iter().find(|&&l| l >= config.n_layers)) {
+            let expected = "layers that the model has";
+            return fail("architecture.other_positions.layers", layer.to_string(), expected);
+        }
+        let Positions::Rotary(rotary) = &self.positions else {
+            let expected = "nothing where positions are not rotary";
+            return match other {
+                Some(_) => fail("architecture.other_positions", "set".into(), expected),
+                None => Ok(()),
+            };
+        };
+        if let Some(other) = other.and_then(|other| other.rotary.as_ref()) {
+            if (other.dim, other.pairs) != (rotary.dim, rotary.pairs) {
+                let found = format!("{} of {:?}", other.dim, other.pairs);
+                let expected = "dim and pairs of architecture.positions";
+                return fail("architecture.other_positions.rotary", found, expected);
+            }
+            other.validate(config)?;
+        }
+        rotary.validate(config)
+    }
+}
+
+impl Rotary {
+    fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
+        let fail = |field, found: String, expected: &str| {
+            Err(Error::Config { field, found, expected: expected.into() })
+        };
+        let rotary = self;
         if rotary.dim == 0 || rotary.dim > config.d_head || !rotary.dim.is_multiple_of(2) {
             return fail(
                 "architecture.positions.dim",

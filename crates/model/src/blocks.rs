@@ -1,7 +1,7 @@
 //! Every parameter of a model, once: its name, its shape and how its numbers lie. Files, optimizers
 //! and engines read this list, in this order.
 
-use crate::{ModelConfig, Normalization, Positions};
+use crate::{ModelConfig, Normalization, Norms, Positions, QkNorm};
 
 /// A parameter, or its namesakes in all blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,29 +66,38 @@ impl ModelConfig {
         let Self { d_model, n_heads, d_head, d_mlp, architecture: a, .. } = self;
         let kv = &self.n_key_value_heads();
         let mut list = List(Vec::new());
-        list.norm(self, ["ln1.w", "ln1.b"]);
+        let (before, after) = (a.norms != Norms::After, a.norms != Norms::Before);
+        if before {
+            list.norm(self, ["ln1.w", "ln1.b"]);
+        }
         list.add(true, "attn.W_Q", HeadsRead, &[*n_heads, *d_model, *d_head]);
         list.add(true, "attn.W_K", HeadsRead, &[*kv, *d_model, *d_head]);
         list.add(true, "attn.W_V", HeadsRead, &[*kv, *d_model, *d_head]);
         list.add(a.qkv_bias, "attn.b_Q", HeadsBias, &[*n_heads, *d_head]);
         list.add(a.qkv_bias, "attn.b_K", HeadsBias, &[*kv, *d_head]);
         list.add(a.qkv_bias, "attn.b_V", HeadsBias, &[*kv, *d_head]);
-        list.add(a.qk_norm, "attn.q_norm.w", Row, &[*d_head]);
-        list.add(a.qk_norm, "attn.k_norm.w", Row, &[*d_head]);
+        list.add(a.qk_norm == QkNorm::Head, "attn.q_norm.w", Row, &[*d_head]);
+        list.add(a.qk_norm == QkNorm::Head, "attn.k_norm.w", Row, &[*d_head]);
+        list.add(a.qk_norm == QkNorm::Whole, "attn.q_norm.w", HeadsBias, &[*n_heads, *d_head]);
+        list.add(a.qk_norm == QkNorm::Whole, "attn.k_norm.w", HeadsBias, &[*kv, *d_head]);
         list.add(true, "attn.W_O", HeadsWrite, &[*n_heads, *d_head, *d_model]);
         list.add(a.out_bias, "attn.b_O", Row, &[*d_model]);
         list.add(a.positions == Positions::Sinusoidal, "attn.pos_gain", Numbers, &[1]);
         list.add(self.smeared_keys, "attn.smear_alpha", Numbers, &[*n_heads]);
+        list.add(after, "ln1_post.w", Row, &[*d_model]);
         if self.attn_only() {
             return list.0;
         }
-        list.norm(self, ["ln2.w", "ln2.b"]);
+        if before {
+            list.norm(self, ["ln2.w", "ln2.b"]);
+        }
         list.add(a.gated_mlp, "mlp.W_gate", Matrix, &[*d_model, *d_mlp]);
         list.add(a.gated_mlp && a.mlp_bias, "mlp.b_gate", Row, &[*d_mlp]);
         list.add(true, "mlp.W_in", Matrix, &[*d_model, *d_mlp]);
         list.add(a.mlp_bias, "mlp.b_in", Row, &[*d_mlp]);
         list.add(true, "mlp.W_out", Matrix, &[*d_mlp, *d_model]);
         list.add(a.mlp_bias, "mlp.b_out", Row, &[*d_model]);
+        list.add(after, "ln2_post.w", Row, &[*d_model]);
         list.0
     }
 

@@ -57,7 +57,10 @@ mod read;
 #[cfg(feature = "burn")]
 mod transformer;
 
-pub use architecture::{Activation, Architecture, Pairs, Positions, Rotary, RotaryScaling};
+pub use architecture::{
+    Activation, Architecture, Norms, OtherPositions, Pairs, Positions, QkNorm, Rotary,
+    RotaryScaling, alibi_slopes,
+};
 pub use blocks::{Axes, Parameter};
 pub use clamp::{Clamp, ForbiddenKeys};
 pub use config::{ModelConfig, Normalization};

@@ -207,6 +207,11 @@ impl<'a> BlockParams<'a> {
         self.array("ln1.b")
     }
 
+    /// Gain of the norm after attention, `[d_model]`.
+    pub fn ln1_post(self) -> Option<ArrayView1<'a, f32>> {
+        self.array("ln1_post.w")
+    }
+
     /// What the sinusoidal positions are multiplied with.
     pub fn pos_gain(self) -> Option<f32> {
         self.array("attn.pos_gain").map(|gain: ArrayView1<'_, f32>| gain[0])

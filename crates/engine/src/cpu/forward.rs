@@ -1,13 +1,13 @@
 use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
-    attention::{self, Forbidden, Shape},
+    attention::{self, Bend, Forbidden, Shape},
     matmul, panels,
     rows::{
         Activation, accumulate, activate, add_bias, add_positions, cross_entropy, gelu, layer_norm,
-        multiply, rms_norm, rotate, smear,
+        multiply, rms_norm, rotate, smear, soft_cap,
     },
 };
-use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions};
+use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions, QkNorm};
 
 use super::{
     Model,
@@ -128,7 +128,8 @@ impl<T: Real> Model<T> {
                 let [layer, next] = pair.expect("a workspace keeps two layers where there are two");
                 (layer, &mut next.input)
             };
-            let (scratch, forbidden, turns) = (&mut space.scratch, &space.forbidden, &space.turns);
+            let (scratch, forbidden, turns) =
+                (&mut space.scratch, &space.forbidden, &space.turns[self.layout.frequencies_of(l)]);
             self.layer(l, sizes, layer, scratch, forbidden, turns, output, begin, slopes, tap);
             if tap.stops_at_patterns(l) {
                 return;
@@ -168,7 +169,7 @@ impl<T: Real> Model<T> {
         let (dims, arch) = (&self.layout.dims, self.arch);
         let weights = &self.weights.packed[self.layout.layer_at(l)];
         let at = &self.layout.layer;
-        let (d, width) = (dims.d_model, dims.heads_width);
+        let (d, width, eps) = (dims.d_model, dims.heads_width, self.eps);
         if start <= Start::Input(l) {
             let given = |h| matches!(tap.wants_pattern(l, h), Wanted::Given | Wanted::Frozen);
             let with_qk =
@@ -200,11 +201,12 @@ impl<T: Real> Model<T> {
                             base: &[T],
                             out: &mut [T],
                             bias: Option<&[T]>,
+                            post: Option<&[T]>,
                             hook| {
             let left = Left::Plain { data: input, rows, first: 0 };
-            if tap.wants(hook) {
-                // Somebody looks at what the sublayer writes: first make it, then add it. The sums
-                // are the same.
+            if tap.wants(hook) || post.is_some() {
+                // Somebody looks at what the sublayer writes, or it is normed: first make it, then
+                // add it. The sums are the same.
                 scratch.out.resize(base.len(), T::NAN);
                 matmul(
                     arch,
@@ -221,7 +223,14 @@ impl<T: Real> Model<T> {
                 if let Some(bias) = bias {
                     add_bias(arch, &mut scratch.out, rows, used, bias, None);
                 }
-                tap.see(hook, &mut scratch.out, rows);
+                if let Some(gain) = post {
+                    scratch.raw.clear();
+                    scratch.raw.extend_from_slice(&scratch.out);
+                    rms_norm(arch, &scratch.raw, rows, used, d, gain, eps, &mut scratch.out);
+                }
+                if tap.wants(hook) {
+                    tap.see(hook, &mut scratch.out, rows);
+                }
                 out.copy_from_slice(base);
                 accumulate(arch, &scratch.out, out);
             } else if let Some(bias) = bias {
@@ -234,8 +243,9 @@ impl<T: Real> Model<T> {
         let optional =
             |range: &std::ops::Range<usize>| (!range.is_empty()).then(|| &weights[range.clone()]);
         let (o, b_o) = (&weights[at.o.clone()], optional(&at.b_o));
+        let post = at.find("ln1_post.w").map(|gain| &weights[gain]);
         if dims.d_mlp == 0 {
-            sublayer(&layer.z, width, o, width, &layer.input, output, b_o, Hook::AttnOut(l));
+            sublayer(&layer.z, width, o, width, &layer.input, output, b_o, post, Hook::AttnOut(l));
         } else {
             sublayer(
                 &layer.z,
@@ -245,6 +255,7 @@ impl<T: Real> Model<T> {
                 &layer.input,
                 &mut layer.middle,
                 b_o,
+                post,
                 Hook::AttnOut(l),
             );
             let a = &dims.architecture;
@@ -288,6 +299,7 @@ impl<T: Real> Model<T> {
                 activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
             }
             let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
+            let post = at.find("ln2_post.w").map(|gain| &weights[gain]);
             sublayer(
                 hidden,
                 dims.d_mlp,
@@ -296,6 +308,7 @@ impl<T: Real> Model<T> {
                 &layer.middle,
                 output,
                 b_out,
+                post,
                 Hook::MlpOut(l),
             );
         }
@@ -360,14 +373,31 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// Divides each head's row by its root mean square and multiplies it with a gain. Few models do.
+    /// Divides each head's row, or those of all heads together, by its root mean square and
+    /// multiplies it with a gain. Few models do.
     #[inline(never)]
     fn norm_heads(&self, sizes: Sizes, heads: &mut [T], gain: &[T], copy: &mut Vec<T>) {
         let (Sizes { used, rows }, dims) = (sizes, &self.layout.dims);
-        for head in heads.chunks_exact_mut(dims.head_panels * rows * PANEL) {
+        let head = dims.head_panels * rows * PANEL;
+        let whole = dims.architecture.qk_norm == QkNorm::Whole;
+        let (len, width) = if whole {
+            (heads.len(), heads.len() / head * dims.d_head)
+        } else {
+            (head, dims.d_head)
+        };
+        for part in heads.chunks_exact_mut(len) {
             copy.clear();
-            copy.extend_from_slice(head);
-            rms_norm(self.arch, copy, rows, used, dims.d_head, gain, self.eps, head);
+            copy.extend_from_slice(part);
+            // Each head ends with zeros that fill its last panel, and a mean over more numbers is
+            // smaller.
+            let stored = len / rows;
+            let share = if whole { width as f64 / stored as f64 } else { 1.0 };
+            let columns = if whole { stored } else { width };
+            rms_norm(self.arch, copy, rows, used, columns, gain, self.eps * share, part);
+            if share != 1.0 {
+                let factor = T::from_f64(share.sqrt());
+                part.iter_mut().for_each(|x| *x = *x * factor);
+            }
         }
     }
 
@@ -428,7 +458,10 @@ impl<T: Real> Model<T> {
 
     pub(super) fn shape(&self, sizes: Sizes) -> Shape {
         let d_head = self.layout.dims.d_head;
-        Shape { used: sizes.used, rows: sizes.rows, d_head, scale: (d_head as f64).powf(-0.5) }
+        let Sizes { used, rows } = sizes;
+        let cap = self.layout.dims.architecture.attn_scores_soft_cap.unwrap_or(0.0);
+        let scale = (d_head as f64).powf(-0.5);
+        Shape { used, rows, d_head, scale, bend: Bend { cap, slope: 0.0 } }
     }
 
     /// Whether the model's clamp has this head attend to the previous token.
@@ -458,6 +491,8 @@ impl<T: Real> Model<T> {
             let read = dims.head(kv_head, rows);
             let (q, k, v, z) =
                 (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
+            let slope = self.layout.alibi_slopes.get(h).copied().unwrap_or(0.0);
+            let shape = Shape { bend: Bend { slope, ..shape.bend }, ..shape };
             let wanted = tap.wants_pattern(l, h);
             if self.is_shift(l, h) && wanted != Wanted::Given {
                 if wanted == Wanted::Shown {
@@ -581,6 +616,9 @@ impl<T: Real> Model<T> {
                 None,
             );
         }
+        if let Some(cap) = dims.architecture.output_logits_soft_cap {
+            soft_cap(self.arch, out, LOGIT_STRIDE, to - from, cap);
+        }
     }
 
     /// The losses of all targets, from the residual stream after the last layer.
@@ -633,6 +671,9 @@ pub(super) fn norm<'a, T: Real>(
     out: &'a mut [T],
 ) -> &'a [T] {
     let d = layout.dims.d_model;
+    if gain_and_bias.is_empty() {
+        return input;
+    }
     match layout.dims.normalization {
         Normalization::None => return input,
         Normalization::LN => {

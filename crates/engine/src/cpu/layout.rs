@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use induction_kernels::{PANEL, Real, panels};
 use induction_model::{
-    Architecture, Axes, ModelConfig, Normalization, Parameter, Positions, Rotary,
+    Architecture, Axes, ModelConfig, Normalization, Parameter, Positions, Rotary, alibi_slopes,
 };
 
 /// The sizes of a model, with what padding makes of them.
@@ -135,7 +135,12 @@ pub(super) struct Layout {
     /// Which columns rotary positions turn together, in each head, and by how many radians a
     /// position; empty without.
     pub(super) rotary_pairs: Vec<(usize, usize)>,
-    pub(super) rotary_frequencies: Vec<f64>,
+    /// Radians a position, of most layers and of the others; empty where nothing is turned.
+    pub(super) rotary_frequencies: [Vec<f64>; 2],
+    /// One a head, or none.
+    pub(super) alibi_slopes: Vec<f64>,
+    /// Layers that have the second frequencies.
+    other_layers: Vec<usize>,
     pub(super) len: usize,
     /// Parameters before those of the first layer: the embedding, and learned positions.
     pub(super) before: usize,
@@ -274,6 +279,7 @@ impl Layout {
             Positions::Rotary(rotary) => Some(rotary),
             _ => None,
         };
+        let other = dims.architecture.other_positions.as_ref();
         Self {
             embed: 0..embed,
             n_layers: config.n_layers,
@@ -285,13 +291,24 @@ impl Layout {
             b_u: after.at("unembed.b_U"),
             rotary_pairs: rotary
                 .map_or(Vec::new(), |r| (0..r.dim / 2).map(|i| r.pair(i)).collect()),
-            rotary_frequencies: rotary.map_or(Vec::new(), Rotary::frequencies),
+            rotary_frequencies: [rotary, other.and_then(|other| other.rotary.as_ref())]
+                .map(|rotary| rotary.map_or(Vec::new(), Rotary::frequencies)),
+            alibi_slopes: match dims.architecture.positions {
+                Positions::Alibi => alibi_slopes(dims.n_heads),
+                _ => Vec::new(),
+            },
+            other_layers: other.map_or(Vec::new(), |other| other.layers.clone()),
             len: after.end,
             before: config.parameters_before().len(),
             of_layer: within.places,
             after: after.places,
             dims,
         }
+    }
+
+    /// Which of the [`rotary_frequencies`](Self::rotary_frequencies) layer `l` has.
+    pub(super) fn frequencies_of(&self, l: usize) -> usize {
+        usize::from(self.other_layers.contains(&l))
     }
 
     /// Where layer `l` stands.

@@ -9,7 +9,7 @@ use std::{
 
 use induction_kernels::{
     Arch, Left, Out, PANEL, matmul, panels,
-    rows::{accumulate, add_bias, cross_entropy},
+    rows::{accumulate, add_bias, cross_entropy, soft_cap},
 };
 use induction_model::{Hook, ModelConfig, Params, Positions, ReadParams};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn};
@@ -110,7 +110,7 @@ impl StreamEngine {
     }
 
     /// The embeddings of all sequences that begin with their tokens.
-    fn embed(&self, model: &Model<f32>, sequences: &mut [Sequence<'_>]) -> Result<(), Error> {
+    fn embed(&self, sequences: &mut [Sequence<'_>]) -> Result<(), Error> {
         let all: BTreeSet<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
         let all: Vec<u32> = all.into_iter().collect();
         let table = self.weights.embedding_of(&all)?;
@@ -127,7 +127,6 @@ impl StreamEngine {
                 }
             }
         });
-        debug_assert!(model.layout.embed.is_empty());
         Ok(())
     }
 
@@ -163,7 +162,7 @@ impl StreamEngine {
                         &mut space.layers[0],
                         &mut space.scratch,
                         &space.forbidden,
-                        &space.turns,
+                        &space.turns[model.layout.frequencies_of(l)],
                         &mut output,
                         Start::Input(l),
                         false,
@@ -194,7 +193,7 @@ impl StreamEngine {
 
     /// Embeds all sequences, under their interventions.
     fn begin(&self, model: &Model<f32>, sequences: &mut [Sequence<'_>]) -> Result<(), Error> {
-        self.embed(model, sequences)?;
+        self.embed(sequences)?;
         for sequence in sequences.iter_mut().filter(|s| s.follows.is_none()) {
             let mut tap = tap(model, sequence, BTreeMap::new());
             if tap.wants(Hook::Embed) {
@@ -281,6 +280,9 @@ impl StreamEngine {
                     if !b_u.is_empty() {
                         let bias = &weights[b_u.clone()];
                         add_bias(model.arch, buffer, LOGIT_STRIDE, positions.len(), bias, None);
+                    }
+                    if let Some(cap) = dims.architecture.output_logits_soft_cap {
+                        soft_cap(model.arch, buffer, LOGIT_STRIDE, positions.len(), cap);
                     }
                     take(*k, positions.clone(), buffer);
                 },
@@ -529,7 +531,7 @@ impl Engine for StreamEngine {
                 Sequence::new(row.to_slice().expect("standard layout"), k, &interventions)
             })
             .collect();
-        self.embed(model, &mut sequences)?;
+        self.embed(&mut sequences)?;
         for (k, sequence) in sequences.iter_mut().enumerate() {
             let mut seen = captured.get_mut(&Hook::Embed).map(|all| all.index_axis_mut(Axis(0), k));
             let views = seen.iter_mut().map(|view| (Hook::Embed, view.view_mut())).collect();

@@ -22,8 +22,9 @@ pub(super) struct Workspace<T> {
     pub(super) layers: Vec<Layer<T>>,
     /// The residual stream after the last layer, `[used, d_model]`.
     pub(super) residual: Vec<T>,
-    /// Cosines and sines of rotary positions, a row of pairs a position; empty without.
-    pub(super) turns: Vec<[T; 2]>,
+    /// Cosines and sines of rotary positions, a row of pairs a position, of most layers and of the
+    /// others; empty without.
+    pub(super) turns: [Vec<[T; 2]>; 2],
     pub(super) stats: Vec<[T; 2]>,
     /// A block of [`LOGIT_ROWS`] rows, where somebody asked for logits.
     pub(super) logits: Vec<T>,
@@ -72,6 +73,8 @@ pub(super) struct Scratch<T> {
     pub(super) pattern: Vec<T>,
     /// A sublayer's output, where somebody looks at it.
     pub(super) out: Vec<T>,
+    /// The same before its norm, where a model norms it.
+    pub(super) raw: Vec<T>,
     /// The MLP's hidden layer where no backward pass will want it, and its gate.
     pub(super) hidden: Vec<T>,
     pub(super) gate: Vec<T>,
@@ -127,9 +130,9 @@ impl<T: Real> Workspace<T> {
             rows,
             layers: (0..kept).map(layer).collect(),
             residual: fresh(model),
-            turns: (0..used)
-                .flat_map(|t| layout.rotary_frequencies.iter().map(move |&f| turn(t, f)))
-                .collect(),
+            turns: layout.rotary_frequencies.each_ref().map(|frequencies| {
+                (0..used).flat_map(|t| frequencies.iter().map(move |&f| turn(t, f))).collect()
+            }),
             stats: stats(),
             logits: Vec::new(),
             losses: fresh(used),
@@ -141,6 +144,7 @@ impl<T: Real> Workspace<T> {
                 attention: fresh(attention::scratch_len(used)),
                 pattern: Vec::new(),
                 out: Vec::new(),
+                raw: Vec::new(),
                 hidden: fresh(mlp),
                 gate: fresh(if dims.architecture.gated_mlp { mlp } else { 0 }),
             },

@@ -103,8 +103,34 @@ impl Fields {
         self.size_opt(field)?.ok_or_else(|| self.refuse(field, "missing, expected a whole number"))
     }
 
+    pub(super) fn number_opt(&self, field: &str) -> Result<Option<f64>, Error> {
+        self.typed(field, "a number", Value::as_f64)
+    }
+
     pub(super) fn number(&self, field: &str, default: f64) -> Result<f64, Error> {
-        Ok(self.typed(field, "a number", Value::as_f64)?.unwrap_or(default))
+        Ok(self.number_opt(field)?.unwrap_or(default))
+    }
+
+    /// A list of sizes.
+    pub(super) fn sizes_opt(&self, field: &str) -> Result<Option<Vec<usize>>, Error> {
+        let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        self.typed(field, "a list of whole numbers", |value| {
+            value.as_array()?.iter().map(size).collect()
+        })
+    }
+
+    /// A list of strings.
+    pub(super) fn texts_opt(&self, field: &str) -> Result<Option<Vec<&str>>, Error> {
+        self.typed(field, "a list of strings", |value| {
+            value.as_array()?.iter().map(Value::as_str).collect()
+        })
+    }
+
+    /// The same without a field.
+    pub(super) fn without(&self, field: &str) -> Self {
+        let mut values = self.values.clone();
+        values.remove(field);
+        Self { path: self.path.clone(), within: self.within.clone(), values }
     }
 
     pub(super) fn flag(&self, field: &str, default: bool) -> Result<bool, Error> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Stored, Unread,
-    families::FAMILIES,
+    families::{FAMILIES, Source},
     fields::Fields,
     name_of,
     tensors::{Safetensors, Tensors},
@@ -24,15 +24,17 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     };
     let config = (family.config)(fields)?;
     let tensors = Safetensors::open(folder)?;
+    let recipe = |prefix: &str, layer: usize, name: &str| {
+        (family.recipe)(&Source { config: &config, fields, prefix, layer }, name)
+    };
     let holds_embedding = |prefix: &&&str| {
-        let recipe = (family.recipe)(&config, prefix, 0, "embed.W_E");
+        let recipe = recipe(prefix, 0, "embed.W_E");
         recipe.is_some_and(|recipe| tensors.shape(&recipe.tensor).is_some())
     };
     let found = family.prefixes.iter().find(holds_embedding).or(family.prefixes.last());
     let prefix = found.copied().unwrap_or_default();
     let tied = config.architecture.tied_embeddings;
-    let recipe =
-        |_: &dyn Tensors, layer: usize, name: &str| (family.recipe)(&config, prefix, layer, name);
+    let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(prefix, layer, name);
     // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
     // embeddings.
     let ignored = |name: &str| {
@@ -73,21 +75,32 @@ pub(super) fn share(
     }
 }
 
-/// Rotary positions: `rope_parameters` (transformers 5), or the older separate fields.
+/// Rotary positions: `rope_parameters` (transformers 5), or the older separate fields: the base in
+/// a field of this name, which has this default, and the share of each head that is turned.
 pub(super) fn rotary(
     fields: &Fields,
     d_head: usize,
-    base_field: &str,
+    (base_field, default_base): (&str, f64),
     default_share: f64,
 ) -> Result<Rotary, Error> {
     let share_field = if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
-    let base = fields.number(base_field, 10_000.0)?;
+    let base = fields.number(base_field, default_base)?;
     let share = fields.number(share_field, default_share)?;
     // As `transformers` takes them: the older of the two first.
     let scaling = match fields.inner("rope_scaling")? {
         Some(older) => Some(older),
         None => fields.inner("rope_parameters")?,
     };
+    rotary_of(scaling, d_head, base, share)
+}
+
+/// Rotary positions by what is within `rope_parameters`, if it is there.
+pub(super) fn rotary_of(
+    scaling: Option<Fields>,
+    d_head: usize,
+    base: f64,
+    share: f64,
+) -> Result<Rotary, Error> {
     let (base, share) = match &scaling {
         Some(new) => (new.number("rope_theta", base)?, new.number("partial_rotary_factor", share)?),
         None => (base, share),

@@ -19,6 +19,18 @@ pub(super) enum Layout {
         /// Rows in all.
         rows: usize,
     },
+    /// [`HeadRows`](Self::HeadRows) of heads in groups: head `h` begins at row `first + (h /
+    /// in_group) * stride + (h % in_group) * d_head`.
+    GroupRows {
+        /// Row of head 0.
+        first: usize,
+        /// Heads in a group, one after the other.
+        in_group: usize,
+        /// Rows from group to group.
+        stride: usize,
+        /// Rows in all.
+        rows: usize,
+    },
     /// `[head, in, d_head]` as columns of `[in, out]`: GPT-2's.
     HeadColumns {
         /// Column of head 0.
@@ -33,6 +45,17 @@ pub(super) enum Layout {
         /// Entry of head 0.
         first: usize,
         /// Entries from head to head.
+        stride: usize,
+        /// Entries in all.
+        entries: usize,
+    },
+    /// [`HeadEntries`](Self::HeadEntries) of heads in groups, as [`GroupRows`](Self::GroupRows).
+    GroupEntries {
+        /// Entry of head 0.
+        first: usize,
+        /// Heads in a group.
+        in_group: usize,
+        /// Entries from group to group.
         stride: usize,
         /// Entries in all.
         entries: usize,
@@ -60,11 +83,13 @@ pub(super) struct Recipe {
     pub(super) layout: Layout,
     factor: f64,
     addend: f64,
+    /// Gain and bias of a layer norm that each row then goes through.
+    pub(super) norm: Option<[String; 2]>,
 }
 
 impl Recipe {
     pub(super) fn new(tensor: impl Into<String>, layout: Layout) -> Self {
-        Self { tensor: tensor.into(), layout, factor: 1.0, addend: 0.0 }
+        Self { tensor: tensor.into(), layout, factor: 1.0, addend: 0.0, norm: None }
     }
 
     /// For what a family multiplies in the pass, and this project in the weights.
@@ -75,6 +100,11 @@ impl Recipe {
     /// For gains that are stored less one.
     pub(super) fn plus(self, addend: f64) -> Self {
         Self { addend, ..self }
+    }
+
+    /// For an embedding that a model norms: a row of the norm's result depends on its row alone.
+    pub(super) fn normed(self, gain: String, bias: String) -> Self {
+        Self { norm: Some([gain, bias]), ..self }
     }
 
     /// Makes a tensor's values the parameter's.
@@ -112,9 +142,9 @@ pub(super) fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usiz
         }
         Layout::TransposedPart { rows, .. } => vec![rows, shape[0]],
         Layout::Part { first } => vec![first + shape[0], shape[1]],
-        Layout::HeadRows { rows, .. } => vec![rows, shape[1]],
+        Layout::HeadRows { rows, .. } | Layout::GroupRows { rows, .. } => vec![rows, shape[1]],
         Layout::HeadColumns { columns, .. } => vec![shape[1], columns],
-        Layout::HeadEntries { entries, .. } => vec![entries],
+        Layout::HeadEntries { entries, .. } | Layout::GroupEntries { entries, .. } => vec![entries],
     })
 }
 
@@ -131,14 +161,10 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
             transpose(&values[first * d_in..][..d_out * d_in], d_out, d_in)
         }
         Layout::Part { first } => values[first * shape[1]..][..shape[0] * shape[1]].to_vec(),
-        Layout::HeadRows { first, stride, .. } => {
-            let (d_in, d_head) = (shape[1], shape[2]);
-            let mut out = vec![0.0; shape.iter().product()];
-            out.par_chunks_exact_mut(d_in * d_head).enumerate().for_each(|(h, out)| {
-                let from = (first + h * stride) * d_in;
-                transpose_into(&values[from..from + d_head * d_in], d_head, d_in, out);
-            });
-            out
+        Layout::HeadRows { first, stride, .. } => head_rows(&values, shape, |h| first + h * stride),
+        Layout::GroupRows { first, in_group, stride, .. } => {
+            let begin = |h| first + h / in_group * stride + h % in_group * shape[2];
+            head_rows(&values, shape, begin)
         }
         Layout::HeadColumns { first, stride, columns } => {
             let d_head = shape[2];
@@ -154,7 +180,22 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
         Layout::HeadEntries { first, stride, .. } => {
             (0..shape[0]).flat_map(|h| values[first + h * stride..][..shape[1]].to_vec()).collect()
         }
+        Layout::GroupEntries { first, in_group, stride, .. } => {
+            let begin = |h: usize| first + h / in_group * stride + h % in_group * shape[1];
+            (0..shape[0]).flat_map(|h| values[begin(h)..][..shape[1]].to_vec()).collect()
+        }
     }
+}
+
+/// `[head, in, d_head]` from rows of `[out, in]`, of which those of head `h` begin at `begin(h)`.
+fn head_rows(values: &[f32], shape: &[usize], begin: impl Fn(usize) -> usize + Sync) -> Vec<f32> {
+    let (d_in, d_head) = (shape[1], shape[2]);
+    let mut out = vec![0.0; shape.iter().product()];
+    out.par_chunks_exact_mut(d_in * d_head).enumerate().for_each(|(h, out)| {
+        let from = begin(h) * d_in;
+        transpose_into(&values[from..from + d_head * d_in], d_head, d_in, out);
+    });
+    out
 }
 
 /// Row-major `[rows, columns]` as `[columns, rows]`.
@@ -204,6 +245,13 @@ mod tests {
                 }
             }
         }
+        // One head a group is the same.
+        let grouped = Layout::GroupRows { first: 3, in_group: 1, stride: 9, rows: 18 };
+        assert_eq!(arrange(linear(18), &shape, grouped), found);
+        // Two heads side by side, after three other rows.
+        let grouped = Layout::GroupRows { first: 3, in_group: 2, stride: 15, rows: 18 };
+        let side_by_side = Layout::HeadRows { first: 3, stride: 3, rows: 18 };
+        assert_eq!(arrange(linear(18), &shape, grouped), arrange(linear(18), &shape, side_by_side));
         // The same from [in, out].
         let columns = transpose(&linear(18), 18, d_in);
         assert_eq!(

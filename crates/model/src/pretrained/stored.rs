@@ -71,6 +71,13 @@ impl Stored {
                 }
                 used.insert(recipe.tensor.clone());
             }
+            for tensor in recipe.norm.iter().flatten() {
+                if tensors.shape(tensor) != Some(&[config.d_model]) {
+                    let expected = config.d_model;
+                    return Err(format(format!("tensor {tensor}: expected shape [{expected}]")));
+                }
+                used.insert(tensor.clone());
+            }
             places.insert(name, (shape, recipe));
         }
         if let Some(name) =
@@ -108,10 +115,28 @@ impl Stored {
         })
     }
 
+    /// Puts rows of `d_model` numbers through a layer norm, if the recipe has one.
+    fn norm(&self, recipe: &Recipe, values: &mut [f32]) -> Result<(), Error> {
+        let Some([gain, bias]) = &recipe.norm else { return Ok(()) };
+        let (gain, bias) = (self.tensors.read(gain)?, self.tensors.read(bias)?);
+        let n = self.config.d_model as f64;
+        values.par_chunks_exact_mut(self.config.d_model).for_each(|row| {
+            let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+            let centred = |x: f32| f64::from(x) - mean;
+            let variance = row.iter().map(|&x| centred(x).powi(2)).sum::<f64>() / n;
+            let scale = (variance + self.config.layer_norm_eps).sqrt();
+            for ((x, &gain), &bias) in row.iter_mut().zip(&gain).zip(&bias) {
+                *x = (centred(*x) / scale * f64::from(gain) + f64::from(bias)) as f32;
+            }
+        });
+        Ok(())
+    }
+
     /// Rows of a tensor as they lie there.
     fn rows(&self, name: &str, recipe: &Recipe, rows: Range<usize>) -> Result<Array2<f32>, Error> {
         let mut values = self.tensors.read_rows(&recipe.tensor, rows.clone())?;
         recipe.adjust(&mut values);
+        self.norm(recipe, &mut values)?;
         self.finite(name, &recipe.tensor, &values)?;
         let width = self.config.d_model;
         Ok(Array2::from_shape_vec((rows.len(), width), values).expect("rows of d_model numbers"))
@@ -126,6 +151,7 @@ impl ReadParams for Stored {
             layout => arrange(self.tensors.read(&recipe.tensor)?, shape, layout),
         };
         recipe.adjust(&mut values);
+        self.norm(recipe, &mut values)?;
         self.finite(name, &recipe.tensor, &values)?;
         Ok(ArrayD::from_shape_vec(IxDyn(shape), values).expect("arranged in its shape"))
     }
@@ -133,9 +159,14 @@ impl ReadParams for Stored {
     fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error> {
         const NAME: &str = "embed.W_E";
         let (_, recipe) = self.place(NAME)?;
-        let row = |&token: &u32| self.rows(NAME, recipe, token as usize..token as usize + 1);
-        let rows: Vec<Array2<f32>> = tokens.par_iter().map(row).collect::<Result<_, Error>>()?;
-        let values = rows.into_iter().flat_map(|row| row.into_raw_vec_and_offset().0).collect();
+        let row = |&token: &u32| {
+            self.tensors.read_rows(&recipe.tensor, token as usize..token as usize + 1)
+        };
+        let rows: Vec<Vec<f32>> = tokens.par_iter().map(row).collect::<Result<_, Error>>()?;
+        let mut values = rows.concat();
+        recipe.adjust(&mut values);
+        self.norm(recipe, &mut values)?;
+        self.finite(NAME, &recipe.tensor, &values)?;
         let shape = (tokens.len(), self.config.d_model);
         Ok(Array2::from_shape_vec(shape, values).expect("a row a token"))
     }

@@ -15,7 +15,7 @@ use super::{
     tensors::{Safetensors, Tensors},
 };
 use crate::{
-    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Params, Positions,
+    Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Params, Positions, QkNorm,
     ReadParams, Rotary,
 };
 
@@ -128,13 +128,14 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
             act_fn,
             gated_mlp: !attn_only && fields.flag("gated_mlp", false)?,
             qkv_bias: true,
-            qk_norm: fields.flag("use_qk_norm", false)?,
+            qk_norm: if fields.flag("use_qk_norm", false)? { QkNorm::Head } else { QkNorm::None },
             out_bias: true,
             mlp_bias: true,
             unembed_bias: true,
             parallel: !attn_only && fields.flag("parallel_attn_mlp", false)?,
             // Its state has both matrices, whatever they were tied to in training.
             tied_embeddings: false,
+            ..Architecture::default()
         },
         ..ModelConfig::default()
     })

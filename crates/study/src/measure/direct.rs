@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use induction_metrics::direct_path_logits;
-use induction_model::{ModelConfig, Normalization, ReadParams};
+use induction_model::{ModelConfig, Normalization, Norms, ReadParams};
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Ix3};
 
 use crate::Error;
@@ -27,6 +27,8 @@ pub(crate) struct DirectPath {
     gain: Option<Array1<f32>>,
     /// The tokens of the columns, ascending; `None` for all.
     tokens: Option<Vec<u32>>,
+    /// Whether what attention writes is normed.
+    norms_after: bool,
 }
 
 impl DirectPath {
@@ -52,7 +54,9 @@ impl DirectPath {
             let gain: &Array1<f32> = gain;
             w_u *= &gain.view().insert_axis(Axis(1));
         }
-        Ok(Self { w_u, gain: gain.filter(|_| config.normalization == Normalization::LN), tokens })
+        let gain = gain.filter(|_| config.normalization == Normalization::LN);
+        let norms_after = config.architecture.norms != Norms::Before;
+        Ok(Self { w_u, gain, tokens, norms_after })
     }
 
     /// The columns of some tokens.
@@ -91,7 +95,12 @@ impl DirectPath {
         l: usize,
     ) -> Result<Vec<Array2<f32>>, Error> {
         let w_o = weights.parameter(&format!("blocks.{l}.attn.W_O"))?;
-        let w_o = w_o.into_dimensionality::<Ix3>().expect("[head, d_head, d_model]");
+        let mut w_o = w_o.into_dimensionality::<Ix3>().expect("[head, d_head, d_model]");
+        // A norm after attention scales its heads together, as the last norm does, and each
+        // direction by its gain.
+        if self.norms_after {
+            w_o *= &weights.parameter(&format!("blocks.{l}.ln1_post.w"))?;
+        }
         let gain = self.gain.as_ref().map(|gain| gain.view());
         let of = |w_o| direct_path_logits(w_o, gain, self.w_u.view());
         let place = |source| Error::Metric { place: format!("layer {l}"), source };

@@ -5,25 +5,32 @@ use induction_metrics::{
 };
 use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
 use induction_records::CompositionRow;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix3};
 use rayon::prelude::*;
 
 /// A head's measures by name.
 pub(super) type Scores = Vec<(&'static str, Option<f64>)>;
 
-/// The model's circuits, with layer norms folded.
+/// The model's circuits, with the norms before and after attention folded.
 ///
 /// # Errors
 /// Weights that are not finite.
 pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Result<Circuits> {
-    let blocks: Vec<BlockWeights<'_>> = (0..config.n_layers)
+    let written: Vec<CowArray<'_, f32, Ix3>> = (0..config.n_layers)
         .map(|l| params.block(l))
-        .map(|block| BlockWeights {
+        .map(|block| match block.ln1_post() {
+            Some(gain) => (&block.w_o() * &gain).into(),
+            None => block.w_o().into(),
+        })
+        .collect();
+    let blocks: Vec<BlockWeights<'_>> = (0..config.n_layers)
+        .map(|l| (params.block(l), &written[l]))
+        .map(|(block, w_o)| BlockWeights {
             ln1: block.ln1(),
             w_q: block.w_q(),
             w_k: block.w_k(),
             w_v: block.w_v(),
-            w_o: block.w_o(),
+            w_o: w_o.view(),
         })
         .collect();
     Circuits::fold(params.embedding(), &blocks, params.ln_final(), params.unembedding())

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Family, GgufFamily, HuggingFace};
+use super::{Family, GgufFamily, HuggingFace, Source};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Positions,
     pretrained::{
@@ -63,7 +63,8 @@ fn gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> 
     })
 }
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { config, prefix, layer: l, .. } = source;
     let width = config.n_heads * config.d_head;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));

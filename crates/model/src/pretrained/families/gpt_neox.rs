@@ -1,6 +1,6 @@
 //! GPT-NeoX: Pythia.
 
-use super::{Family, GgufFamily, HuggingFace};
+use super::{Family, GgufFamily, HuggingFace, Source};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Pairs, Positions,
     pretrained::{
@@ -31,7 +31,12 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
         d_vocab: fields.size("vocab_size")?,
         layer_norm_eps: fields.number("layer_norm_eps", 1e-5)?,
         architecture: Architecture {
-            positions: Positions::Rotary(rotary(fields, d_head, "rotary_emb_base", 0.25)?),
+            positions: Positions::Rotary(rotary(
+                fields,
+                d_head,
+                ("rotary_emb_base", 10_000.0),
+                0.25,
+            )?),
             act_fn: activation(fields, "hidden_act", "gelu")?,
             qkv_bias: attention_bias,
             out_bias: attention_bias,
@@ -56,7 +61,8 @@ fn gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> 
     })
 }
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { config, prefix, layer: l, .. } = source;
     let (d_head, all) = (config.d_head, 3 * config.n_heads * config.d_head);
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));

@@ -1,6 +1,6 @@
 //! GPT-J: attention and MLP read one layer norm of the block's input.
 
-use super::{Family, HuggingFace};
+use super::{Family, HuggingFace, Source};
 use crate::{
     Architecture, Error, ModelConfig, Pairs, Positions, Rotary,
     pretrained::{
@@ -42,7 +42,8 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { config, prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));

@@ -1,6 +1,6 @@
 //! Llama, and what others share with it.
 
-use super::{Family, GgufFamily, HuggingFace};
+use super::{Family, GgufFamily, HuggingFace, Source};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions,
     pretrained::{
@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
     huggingface: HuggingFace {
         model_type: "llama",
         prefixes: PREFIXES,
-        config: |fields| config(fields, Defaults { n_ctx: 2048, d_head: None }),
+        config: |fields| config(fields, DEFAULTS),
         recipe,
     },
     gguf: Some(GgufFamily {
@@ -34,7 +34,14 @@ pub(super) struct Defaults {
     pub(super) n_ctx: usize,
     /// `d_model / n_heads` without.
     pub(super) d_head: Option<usize>,
+    /// Base of rotary positions.
+    pub(super) base: f64,
+    pub(super) tied: bool,
 }
+
+/// Llama's.
+pub(super) const DEFAULTS: Defaults =
+    Defaults { n_ctx: 2048, d_head: None, base: 10_000.0, tied: false };
 
 pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig, Error> {
     let (d_model, n_heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
@@ -59,14 +66,19 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
         normalization: Normalization::RMS,
         layer_norm_eps: fields.number("rms_norm_eps", 1e-6)?,
         architecture: Architecture {
-            positions: Positions::Rotary(rotary(fields, d_head, "rope_theta", 1.0)?),
+            positions: Positions::Rotary(rotary(
+                fields,
+                d_head,
+                ("rope_theta", defaults.base),
+                1.0,
+            )?),
             n_key_value_heads: fields.size_opt("num_key_value_heads")?.unwrap_or(n_heads),
             act_fn: activation(fields, "hidden_act", "silu")?,
             gated_mlp: true,
             qkv_bias: attention_bias,
             out_bias: attention_bias,
             mlp_bias: fields.flag("mlp_bias", false)?,
-            tied_embeddings: fields.flag("tie_word_embeddings", false)?,
+            tied_embeddings: fields.flag("tie_word_embeddings", defaults.tied)?,
             ..Architecture::default()
         },
         ..ModelConfig::default()
@@ -106,10 +118,10 @@ pub(super) fn gguf(
     })
 }
 
-pub(super) fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { config, prefix, .. } = source;
     let d_head = config.d_head;
-    let in_layer =
-        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
+    let in_layer = |tensor: &str, layout| Some(source.in_layer(tensor, layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
     let (of_q, of_kv) = (config.n_heads * d_head, config.n_key_value_heads() * d_head);
     let rows = |rows| Layout::HeadRows { first: 0, stride: d_head, rows };
@@ -139,12 +151,11 @@ pub(super) fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -
 }
 
 /// Biases of norms, which Llama does not have, by the names that others give them beside its own.
-pub(super) fn norm_bias(prefix: &str, l: usize, name: &str) -> Option<Recipe> {
-    let tensor = match name {
-        "ln1.b" => format!("{prefix}layers.{l}.input_layernorm.bias"),
-        "ln2.b" => format!("{prefix}layers.{l}.post_attention_layernorm.bias"),
-        "ln_final.b" => format!("{prefix}norm.bias"),
+pub(super) fn norm_bias(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    Some(match name {
+        "ln1.b" => source.in_layer("input_layernorm.bias", Layout::AsIs),
+        "ln2.b" => source.in_layer("post_attention_layernorm.bias", Layout::AsIs),
+        "ln_final.b" => Recipe::new(format!("{}norm.bias", source.prefix), Layout::AsIs),
         _ => return None,
-    };
-    Some(Recipe::new(tensor, Layout::AsIs))
+    })
 }

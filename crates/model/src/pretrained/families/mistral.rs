@@ -3,7 +3,7 @@
 
 use super::{
     Family, HuggingFace,
-    llama::{Defaults, PREFIXES, config, recipe, within_window},
+    llama::{DEFAULTS, PREFIXES, config, recipe, within_window},
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -12,7 +12,7 @@ pub(super) const FAMILY: Family = Family {
         model_type: "mistral",
         prefixes: PREFIXES,
         config: |fields| {
-            let config = config(fields, Defaults { n_ctx: 2048, d_head: None })?;
+            let config = config(fields, DEFAULTS)?;
             let n_ctx = within_window(fields, config.n_ctx, Some(4096))?;
             Ok(crate::ModelConfig { n_ctx, ..config })
         },

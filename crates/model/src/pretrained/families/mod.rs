@@ -1,23 +1,35 @@
 //! What is known of each family of models, a file a family: how its configuration is read, and
 //! which tensor holds which parameter, in HuggingFace's files and in GGUF's.
 
+mod bloom;
+mod cohere;
+mod falcon;
 mod gemma;
+mod gemma2;
+mod gemma3;
 mod gpt2;
 mod gpt_neo;
 mod gpt_neox;
 mod gptj;
+mod granite;
 mod llama;
 mod mistral;
 mod olmo;
+mod olmo2;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 mod stablelm;
 mod starcoder2;
 
-use super::{fields::Fields, gguf::Header, recipe::Recipe};
+use super::{
+    fields::Fields,
+    gguf::Header,
+    recipe::{Layout, Recipe},
+};
 use crate::{Error, ModelConfig};
 
 /// A family.
@@ -38,8 +50,32 @@ pub(super) struct HuggingFace {
     /// The configuration. Defaults are those of `transformers`' classes, as files leave out what
     /// equals them.
     pub(super) config: fn(&Fields) -> Result<ModelConfig, Error>,
-    /// Where a parameter is, by prefix, layer and name.
-    pub(super) recipe: fn(&ModelConfig, &str, usize, &str) -> Option<Recipe>,
+    /// Where the parameter of that name is.
+    pub(super) recipe: fn(&Source<'_>, &str) -> Option<Recipe>,
+}
+
+/// Where a parameter is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) config: &'a ModelConfig,
+    /// What the configuration was made from, and has been checked: multipliers are in there.
+    pub(super) fields: &'a Fields,
+    /// What stands before all names.
+    pub(super) prefix: &'a str,
+    /// The parameter's layer; 0 of what is in none.
+    pub(super) layer: usize,
+}
+
+impl Source<'_> {
+    /// A tensor of the layer, where layers are called so.
+    fn in_layer(&self, tensor: &str, layout: Layout) -> Recipe {
+        Recipe::new(format!("{}layers.{}.{tensor}", self.prefix, self.layer), layout)
+    }
+
+    /// A number of the configuration file.
+    fn number(&self, field: &str, default: f64) -> f64 {
+        self.fields.number(field, default).unwrap_or(default)
+    }
 }
 
 /// A family in GGUF files, whose tensors have the same names in all families.
@@ -54,19 +90,28 @@ pub(super) struct GgufFamily {
 
 /// Every family.
 pub(super) const FAMILIES: &[Family] = &[
+    bloom::FAMILY,
+    cohere::FAMILY,
+    cohere::SECOND,
+    falcon::FAMILY,
     gemma::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
     gpt2::FAMILY,
     gpt_neo::FAMILY,
     gpt_neox::FAMILY,
     gptj::FAMILY,
+    granite::FAMILY,
     llama::FAMILY,
     mistral::FAMILY,
     olmo::FAMILY,
+    olmo2::FAMILY,
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
     qwen2::FAMILY,
     qwen3::FAMILY,
+    smollm3::FAMILY,
     stablelm::FAMILY,
     starcoder2::FAMILY,
 ];

@@ -2,7 +2,7 @@
 
 use super::{
     Family, HuggingFace,
-    llama::{self, Defaults, PREFIXES},
+    llama::{self, DEFAULTS, PREFIXES},
 };
 use crate::{ModelConfig, Normalization, pretrained::recipe::Recipe};
 
@@ -15,13 +15,13 @@ pub(super) const FAMILY: Family = Family {
             if fields.has("clip_qkv") {
                 return Err(fields.refuse("clip_qkv", "not supported here, expected null"));
             }
-            let llama = llama::config(fields, Defaults { n_ctx: 2048, d_head: None })?;
+            let llama = llama::config(fields, DEFAULTS)?;
             Ok(ModelConfig { normalization: Normalization::LN, layer_norm_eps: 1e-5, ..llama })
         },
-        recipe: |config, prefix, l, name| match name {
+        recipe: |source, name| match name {
             "ln1.w" | "ln2.w" | "ln_final.w" => Some(Recipe::constant(1)),
             "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
-            _ => llama::recipe(config, prefix, l, name),
+            _ => llama::recipe(source, name),
         },
     },
     gguf: None,

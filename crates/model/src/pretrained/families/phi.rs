@@ -4,8 +4,8 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace,
-    llama::{self, Defaults, PREFIXES, norm_bias},
+    Family, HuggingFace, Source,
+    llama::{self, DEFAULTS, PREFIXES, norm_bias},
 };
 use crate::{
     Architecture, ModelConfig, Normalization, Positions,
@@ -22,8 +22,8 @@ pub(super) const FAMILY: Family = Family {
         prefixes: PREFIXES,
         config: |fields| {
             fields.only("qk_layernorm", &json!(false))?;
-            let llama = llama::config(fields, Defaults { n_ctx: 2048, d_head: None })?;
-            let rotary = rotary(fields, llama.d_head, "rope_theta", 0.5)?;
+            let llama = llama::config(fields, DEFAULTS)?;
+            let rotary = rotary(fields, llama.d_head, ("rope_theta", 10_000.0), 0.5)?;
             Ok(ModelConfig {
                 normalization: Normalization::LN,
                 layer_norm_eps: fields.number("layer_norm_eps", 1e-5)?,
@@ -46,7 +46,8 @@ pub(super) const FAMILY: Family = Family {
     gguf: None,
 };
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     match name {
@@ -61,6 +62,6 @@ fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Re
         "ln_final.w" => Some(Recipe::new(format!("{prefix}final_layernorm.weight"), Layout::AsIs)),
         "ln_final.b" => Some(Recipe::new(format!("{prefix}final_layernorm.bias"), Layout::AsIs)),
         "unembed.b_U" => Some(Recipe::new("lm_head.bias", Layout::AsIs)),
-        _ => norm_bias(prefix, l, name).or_else(|| llama::recipe(config, prefix, l, name)),
+        _ => norm_bias(source, name).or_else(|| llama::recipe(source, name)),
     }
 }

@@ -2,8 +2,8 @@
 //! begins with.
 
 use super::{
-    Family, HuggingFace,
-    llama::{self, Defaults, PREFIXES, within_window},
+    Family, HuggingFace, Source,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
 };
 use crate::{
     ModelConfig,
@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
         model_type: "phi3",
         prefixes: PREFIXES,
         config: |fields| {
-            let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
+            let llama = llama::config(fields, Defaults { n_ctx: 4096, ..DEFAULTS })?;
             Ok(ModelConfig {
                 n_ctx: within_window(fields, llama.n_ctx, None)?,
                 layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?,
@@ -28,7 +28,8 @@ pub(super) const FAMILY: Family = Family {
     gguf: None,
 };
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { config, prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     let (stride, d_mlp) = (config.d_head, config.d_mlp);
@@ -46,6 +47,6 @@ fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Re
         "attn.W_V" => heads(of_q + of_kv),
         "mlp.W_gate" => part(0),
         "mlp.W_in" => part(d_mlp),
-        _ => llama::recipe(config, prefix, l, name),
+        _ => llama::recipe(source, name),
     }
 }

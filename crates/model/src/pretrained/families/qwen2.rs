@@ -2,7 +2,7 @@
 
 use super::{
     Family, GgufFamily, HuggingFace,
-    llama::{Defaults, PREFIXES, config, gguf, recipe},
+    llama::{DEFAULTS, PREFIXES, config, gguf, recipe},
 };
 use crate::{Architecture, ModelConfig, Pairs};
 
@@ -12,7 +12,7 @@ pub(super) const FAMILY: Family = Family {
         model_type: "qwen2",
         prefixes: PREFIXES,
         config: |fields| {
-            let llama = config(fields, Defaults { n_ctx: 2048, d_head: None })?;
+            let llama = config(fields, DEFAULTS)?;
             let architecture =
                 Architecture { qkv_bias: true, out_bias: false, ..llama.architecture };
             Ok(ModelConfig { architecture, ..llama })

@@ -1,11 +1,11 @@
 //! Qwen3: Llama with normed queries and keys.
 
 use super::{
-    Family, GgufFamily, HuggingFace,
-    llama::{self, Defaults, PREFIXES, config, gguf},
+    Family, GgufFamily, HuggingFace, Source,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, config, gguf},
 };
 use crate::{
-    Architecture, ModelConfig, Pairs,
+    Architecture, ModelConfig, Pairs, QkNorm,
     pretrained::recipe::{Layout, Recipe},
 };
 
@@ -14,7 +14,9 @@ pub(super) const FAMILY: Family = Family {
     huggingface: HuggingFace {
         model_type: "qwen3",
         prefixes: PREFIXES,
-        config: |fields| Ok(normed(config(fields, Defaults { n_ctx: 32_768, d_head: Some(128) })?)),
+        config: |fields| {
+            Ok(normed(config(fields, Defaults { n_ctx: 32_768, d_head: Some(128), ..DEFAULTS })?))
+        },
         recipe,
     },
     gguf: Some(GgufFamily {
@@ -25,14 +27,17 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn normed(llama: ModelConfig) -> ModelConfig {
-    ModelConfig { architecture: Architecture { qk_norm: true, ..llama.architecture }, ..llama }
+    ModelConfig {
+        architecture: Architecture { qk_norm: QkNorm::Head, ..llama.architecture },
+        ..llama
+    }
 }
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
     let tensor = match name {
         "attn.q_norm.w" => "q_norm",
         "attn.k_norm.w" => "k_norm",
-        _ => return llama::recipe(config, prefix, l, name),
+        _ => return llama::recipe(source, name),
     };
-    Some(Recipe::new(format!("{prefix}layers.{l}.self_attn.{tensor}.weight"), Layout::AsIs))
+    Some(source.in_layer(&format!("self_attn.{tensor}.weight"), Layout::AsIs))
 }

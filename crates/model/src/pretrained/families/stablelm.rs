@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     Family, HuggingFace,
-    llama::{self, Defaults, PREFIXES, norm_bias},
+    llama::{self, DEFAULTS, Defaults, PREFIXES, norm_bias},
 };
 use crate::{Architecture, ModelConfig, Normalization, Positions, pretrained::huggingface::rotary};
 
@@ -17,8 +17,8 @@ pub(super) const FAMILY: Family = Family {
             for field in ["use_parallel_residual", "qk_layernorm"] {
                 fields.only(field, &json!(false))?;
             }
-            let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
-            let rotary = rotary(fields, llama.d_head, "rope_theta", 0.25)?;
+            let llama = llama::config(fields, Defaults { n_ctx: 4096, ..DEFAULTS })?;
+            let rotary = rotary(fields, llama.d_head, ("rope_theta", 10_000.0), 0.25)?;
             Ok(ModelConfig {
                 normalization: Normalization::LN,
                 layer_norm_eps: fields.number("layer_norm_eps", 1e-5)?,
@@ -32,9 +32,7 @@ pub(super) const FAMILY: Family = Family {
                 ..llama
             })
         },
-        recipe: |config, prefix, l, name| {
-            norm_bias(prefix, l, name).or_else(|| llama::recipe(config, prefix, l, name))
-        },
+        recipe: |source, name| norm_bias(source, name).or_else(|| llama::recipe(source, name)),
     },
     gguf: None,
 };

@@ -1,8 +1,8 @@
 //! StarCoder2: Llama with layer norms, biases and plain MLPs.
 
 use super::{
-    Family, HuggingFace,
-    llama::{self, Defaults, PREFIXES, norm_bias, within_window},
+    Family, HuggingFace, Source,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, norm_bias, within_window},
 };
 use crate::{
     Architecture, ModelConfig, Normalization,
@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
         model_type: "starcoder2",
         prefixes: PREFIXES,
         config: |fields| {
-            let llama = llama::config(fields, Defaults { n_ctx: 4096, d_head: None })?;
+            let llama = llama::config(fields, Defaults { n_ctx: 4096, ..DEFAULTS })?;
             let bias = fields.flag("use_bias", true)?;
             Ok(ModelConfig {
                 n_ctx: within_window(fields, llama.n_ctx, None)?,
@@ -41,7 +41,8 @@ pub(super) const FAMILY: Family = Family {
     gguf: None,
 };
 
-fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Recipe> {
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let &Source { prefix, layer: l, .. } = source;
     let mlp = |tensor: &str, layout| {
         Some(Recipe::new(format!("{prefix}layers.{l}.mlp.{tensor}"), layout))
     };
@@ -50,6 +51,6 @@ fn recipe(config: &ModelConfig, prefix: &str, l: usize, name: &str) -> Option<Re
         "mlp.b_in" => mlp("c_fc.bias", Layout::AsIs),
         "mlp.W_out" => mlp("c_proj.weight", Layout::Transposed),
         "mlp.b_out" => mlp("c_proj.bias", Layout::AsIs),
-        _ => norm_bias(prefix, l, name).or_else(|| llama::recipe(config, prefix, l, name)),
+        _ => norm_bias(source, name).or_else(|| llama::recipe(source, name)),
     }
 }

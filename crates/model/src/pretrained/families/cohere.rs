@@ -1,0 +1,92 @@
+//! Cohere's Command R and its successors: Llama with layer norms that have no bias, attention and
+//! MLP side by side behind one norm, neighbouring entries as rotary pairs, and scaled logits.
+
+use serde_json::json;
+
+use super::{
+    Family, HuggingFace, Source,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
+};
+use crate::{
+    Architecture, Error, ModelConfig, Normalization, OtherPositions, Pairs, Positions, Rotary,
+    pretrained::{
+        fields::Fields,
+        recipe::{Layout, Recipe},
+    },
+};
+
+pub(super) const FAMILY: Family = Family {
+    title: "Command R",
+    huggingface: HuggingFace {
+        model_type: "cohere",
+        prefixes: PREFIXES,
+        config: |fields| config(fields, Defaults { n_ctx: 8192, base: 5e5, ..TIED }),
+        recipe,
+    },
+    gguf: None,
+};
+
+/// The second generation has a window in three layers of four, which is the context here where it
+/// is shorter, and no positions in the fourth.
+pub(super) const SECOND: Family = Family {
+    title: "Command R7B, Command A",
+    huggingface: HuggingFace {
+        model_type: "cohere2",
+        prefixes: PREFIXES,
+        config: |fields| {
+            let first = config(fields, Defaults { n_ctx: 8192, ..TIED })?;
+            let whole = match fields.texts_opt("layer_types")? {
+                Some(types) if types.len() != first.n_layers => {
+                    let reason = format!("{} names, expected one a layer", types.len());
+                    return Err(fields.refuse("layer_types", reason));
+                }
+                Some(types) => {
+                    (0..first.n_layers).filter(|&l| types[l] == "full_attention").collect()
+                }
+                None => {
+                    let every = fields.size_opt("sliding_window_pattern")?.unwrap_or(4).max(1);
+                    (0..first.n_layers).filter(|l| (l + 1) % every == 0).collect()
+                }
+            };
+            Ok(ModelConfig {
+                n_ctx: within_window(fields, first.n_ctx, Some(4096))?,
+                architecture: Architecture {
+                    other_positions: Some(OtherPositions { layers: whole, rotary: None }),
+                    ..first.architecture
+                },
+                ..first
+            })
+        },
+        recipe,
+    },
+    gguf: None,
+};
+
+const TIED: Defaults = Defaults { tied: true, ..DEFAULTS };
+
+fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig, Error> {
+    fields.only("use_qk_norm", &json!(false))?;
+    fields.number("logit_scale", 1.0)?;
+    let llama = llama::config(fields, defaults)?;
+    let positions = match llama.architecture.positions {
+        Positions::Rotary(rotary) => Positions::Rotary(Rotary { pairs: Pairs::Adjacent, ..rotary }),
+        other => other,
+    };
+    Ok(ModelConfig {
+        normalization: Normalization::LN,
+        layer_norm_eps: fields.number("layer_norm_eps", 1e-5)?,
+        architecture: Architecture { positions, parallel: true, ..llama.architecture },
+        ..llama
+    })
+}
+
+fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    match name {
+        "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
+        "ln2.w" => Some(source.in_layer("input_layernorm.weight", Layout::AsIs)),
+        "ln_final.w" => {
+            Some(llama::recipe(source, name)?.times(source.number("logit_scale", 0.0625)))
+        }
+        _ => llama::recipe(source, name),
+    }
+}
