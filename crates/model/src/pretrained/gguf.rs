@@ -1,17 +1,17 @@
 //! GGUF files, with the names that llama.cpp gives to metadata and tensors.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use induction_gguf::Gguf;
 
 use super::{
     Stored, Unread,
-    families::{FAMILIES, GgufFamily},
+    families::FAMILIES,
     name_of,
-    recipe::{Layout, Recipe},
+    recipe::{Layout, Recipe, split_name},
     tensors::Tensors,
 };
-use crate::{Architecture, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
+use crate::{Architecture, Error, ModelConfig, Pairs, Positions, Rotary, RotaryScaling};
 
 pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     let file = Gguf::open(path)?;
@@ -27,7 +27,19 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     };
     let header = Header { file: &file, architecture: family.architecture };
     let config = (family.config)(&header, header.common()?)?;
-    let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(&config, family, layer, name);
+    // Recipes ask the file's header, and the tensors take the file: all are made before.
+    let recipes: BTreeMap<String, Recipe> = (config.parameter_shapes().into_iter())
+        .filter_map(|(name, _)| {
+            let (layer, short) = split_name(&name);
+            let source = Source { config: &config, header: &header, layer };
+            let recipe = (family.recipe)(&source, short)?;
+            Some((name, recipe))
+        })
+        .collect();
+    let recipe = |_: &dyn Tensors, layer: usize, short: &str| {
+        let in_layer = recipes.get(&format!("blocks.{layer}.{short}"));
+        in_layer.or_else(|| recipes.get(short)).cloned()
+    };
     let ignored = |name: &str| name == "rope_freqs.weight";
     let stored = Stored::new(&config, Box::new(file), recipe, ignored)?;
     Ok(Unread::of(name_of(path), architecture, config, stored))
@@ -44,12 +56,13 @@ impl Header<'_> {
         format!("{}.{field}", self.architecture)
     }
 
-    fn refuse(&self, field: &str, reason: String) -> Error {
+    pub(super) fn refuse(&self, field: &str, reason: String) -> Error {
         let reason = format!("{}: {reason}", self.key(field));
         Error::Format { path: self.file.path().to_path_buf(), reason }
     }
 
-    fn size_opt(&self, field: &str) -> Result<Option<usize>, Error> {
+    /// A size, up to 2^31.
+    pub(super) fn size_opt(&self, field: &str) -> Result<Option<usize>, Error> {
         let Some(n) = self.file.unsigned_opt(&self.key(field))? else { return Ok(None) };
         let fits = usize::try_from(n).ok().filter(|&n| n <= 1 << 31);
         fits.map(Some).ok_or_else(|| self.refuse(field, format!("{n}, expected at most 2^31")))
@@ -58,6 +71,26 @@ impl Header<'_> {
     fn size(&self, field: &str) -> Result<usize, Error> {
         self.size_opt(field)?
             .ok_or_else(|| self.refuse(field, "missing, expected a whole number".into()))
+    }
+
+    /// Whether the file has a tensor of that name.
+    pub(super) fn has(&self, tensor: &str) -> bool {
+        self.file.tensor(tensor).is_some()
+    }
+
+    /// A number, if it is there.
+    pub(super) fn number_opt(&self, field: &str) -> Result<Option<f64>, Error> {
+        Ok(self.file.float_opt(&self.key(field))?)
+    }
+
+    /// A positive number, if it is there.
+    pub(super) fn multiplier(&self, field: &str) -> Result<Option<f64>, Error> {
+        match self.number_opt(field)? {
+            Some(x) if !(x > 0.0 && x.is_finite()) => {
+                Err(self.refuse(field, format!("{x}, expected more than 0")))
+            }
+            found => Ok(found),
+        }
     }
 
     /// A number that must be there.
@@ -93,13 +126,12 @@ impl Header<'_> {
                 format!("{value}, expected {d_head}, as keys have"),
             ));
         }
-        for field in ["expert_count", "attention.sliding_window"] {
-            if let Some(n) = self.size_opt(field)?.filter(|&n| n > 0) {
-                return Err(
-                    self.refuse(field, format!("{n} is not supported here, expected nothing"))
-                );
-            }
+        if let Some(n) = self.size_opt("expert_count")?.filter(|&n| n > 0) {
+            let reason = format!("{n} is not supported here, expected nothing");
+            return Err(self.refuse("expert_count", reason));
         }
+        // A model that attends within a window is run as far as its window goes.
+        let window = self.size_opt("attention.sliding_window")?.filter(|&n| n > 0);
         let embedding = Tensors::shape(file, "token_embd.weight").map(<[usize]>::to_vec);
         let Some(&[d_vocab, _]) = embedding.as_deref() else {
             let reason =
@@ -115,24 +147,39 @@ impl Header<'_> {
                 format!("{said}, but token_embd.weight has {d_vocab} rows"),
             ));
         }
-        let has = |tensor: &str| file.tensor(tensor).is_some();
+        let has = |tensor: &str| self.has(tensor);
         Ok(ModelConfig {
             n_layers: self.size("block_count")?,
             d_model,
             n_heads,
             d_head,
             d_mlp: self.size("feed_forward_length")?,
-            n_ctx: self.size("context_length")?,
+            n_ctx: self.size("context_length")?.min(window.unwrap_or(usize::MAX)),
             d_vocab,
             architecture: Architecture {
                 n_key_value_heads: self.size_opt("attention.head_count_kv")?.unwrap_or(n_heads),
                 qkv_bias: has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"),
                 out_bias: has("blk.0.attn_output.bias"),
                 mlp_bias: has("blk.0.ffn_down.bias"),
+                unembed_bias: has("output.bias"),
                 tied_embeddings: !has("output.weight"),
                 ..Architecture::default()
             },
             ..ModelConfig::default()
+        })
+    }
+
+    /// With layer norms and rotary positions.
+    pub(super) fn layer_normed(
+        &self,
+        common: ModelConfig,
+        pairs: Pairs,
+    ) -> Result<ModelConfig, Error> {
+        let positions = Positions::Rotary(self.rotary(common.d_head, pairs)?);
+        Ok(ModelConfig {
+            layer_norm_eps: self.number("attention.layer_norm_epsilon")?,
+            architecture: Architecture { positions, ..common.architecture },
+            ..common
         })
     }
 
@@ -179,46 +226,72 @@ impl Header<'_> {
     }
 }
 
-fn recipe(config: &ModelConfig, family: &GgufFamily, l: usize, name: &str) -> Option<Recipe> {
-    let in_layer = |tensor: &str, layout| Some(Recipe::new(format!("blk.{l}.{tensor}"), layout));
-    let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
-    let one = family.one_qkv;
-    let (of_q, of_kv) =
-        (config.n_heads * config.d_head, config.n_key_value_heads() * config.d_head);
+/// Where a parameter is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) config: &'a ModelConfig,
+    pub(super) header: &'a Header<'a>,
+    /// The parameter's layer; 0 of what is in none.
+    pub(super) layer: usize,
+}
+
+impl Source<'_> {
+    /// A tensor of the layer.
+    pub(super) fn in_layer(&self, tensor: &str, layout: Layout) -> Recipe {
+        Recipe::new(format!("blk.{}.{tensor}", self.layer), layout)
+    }
+}
+
+/// Where the parameter of that name is, by the names that all families share.
+pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    heads(source, name, false).or_else(|| others(source, name))
+}
+
+/// The same of a family whose queries, keys and values are one tensor, one after the other.
+pub(super) fn recipe_of_one_qkv(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    heads(source, name, true).or_else(|| others(source, name))
+}
+
+/// What heads read by.
+fn heads(source: &Source<'_>, name: &str, one: bool) -> Option<Recipe> {
+    let config = source.config;
+    let stride = config.d_head;
+    let (of_q, of_kv) = (config.n_heads * stride, config.n_key_value_heads() * stride);
     let part = |which: &str| match (which, one) {
-        ("q", true) => ("attn_qkv".to_string(), 0, of_q + 2 * of_kv),
-        ("k", true) => ("attn_qkv".to_string(), of_q, of_q + 2 * of_kv),
-        ("v", true) => ("attn_qkv".to_string(), of_q + of_kv, of_q + 2 * of_kv),
-        ("q", false) => ("attn_q".to_string(), 0, of_q),
-        (which, _) => (format!("attn_{which}"), 0, of_kv),
+        ("Q", true) => ("attn_qkv", 0, of_q + 2 * of_kv),
+        ("K", true) => ("attn_qkv", of_q, of_q + 2 * of_kv),
+        ("V", true) => ("attn_qkv", of_q + of_kv, of_q + 2 * of_kv),
+        ("Q", false) => ("attn_q", 0, of_q),
+        ("K", false) => ("attn_k", 0, of_kv),
+        _ => ("attn_v", 0, of_kv),
     };
-    let weight = |which: &str| {
-        let (tensor, first, rows) = part(which);
-        in_layer(
-            &format!("{tensor}.weight"),
-            Layout::HeadRows { first, stride: config.d_head, rows },
-        )
-    };
-    let bias = |which: &str| {
-        let (tensor, first, entries) = part(which);
-        in_layer(
-            &format!("{tensor}.bias"),
-            Layout::HeadEntries { first, stride: config.d_head, entries },
-        )
-    };
+    match name {
+        "attn.W_Q" | "attn.W_K" | "attn.W_V" => {
+            let (tensor, first, rows) = part(&name[7..]);
+            let layout = Layout::HeadRows { first, stride, rows };
+            Some(source.in_layer(&format!("{tensor}.weight"), layout))
+        }
+        "attn.b_Q" | "attn.b_K" | "attn.b_V" => {
+            let (tensor, first, entries) = part(&name[7..]);
+            let layout = Layout::HeadEntries { first, stride, entries };
+            Some(source.in_layer(&format!("{tensor}.bias"), layout))
+        }
+        _ => None,
+    }
+}
+
+fn others(source: &Source<'_>, name: &str) -> Option<Recipe> {
+    let in_layer = |tensor: &str, layout| Some(source.in_layer(tensor, layout));
+    let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
     match name {
         "embed.W_E" => outer("token_embd.weight", Layout::AsIs),
         "pos_embed.W_pos" => outer("position_embd.weight", Layout::AsIs),
         "ln1.w" => in_layer("attn_norm.weight", Layout::AsIs),
         "ln1.b" => in_layer("attn_norm.bias", Layout::AsIs),
-        "attn.W_Q" => weight("q"),
-        "attn.W_K" => weight("k"),
-        "attn.W_V" => weight("v"),
-        "attn.b_Q" => bias("q"),
-        "attn.b_K" => bias("k"),
-        "attn.b_V" => bias("v"),
         "attn.q_norm.w" => in_layer("attn_q_norm.weight", Layout::AsIs),
         "attn.k_norm.w" => in_layer("attn_k_norm.weight", Layout::AsIs),
+        "ln1_post.w" => in_layer("post_attention_norm.weight", Layout::AsIs),
+        "ln2_post.w" => in_layer("post_ffw_norm.weight", Layout::AsIs),
         "attn.W_O" => in_layer("attn_output.weight", Layout::Transposed),
         "attn.b_O" => in_layer("attn_output.bias", Layout::AsIs),
         "ln2.w" => in_layer("ffn_norm.weight", Layout::AsIs),
@@ -232,6 +305,7 @@ fn recipe(config: &ModelConfig, family: &GgufFamily, l: usize, name: &str) -> Op
         "ln_final.w" => outer("output_norm.weight", Layout::AsIs),
         "ln_final.b" => outer("output_norm.bias", Layout::AsIs),
         "unembed.W_U" => outer("output.weight", Layout::Transposed),
+        "unembed.b_U" => outer("output.bias", Layout::AsIs),
         _ => None,
     }
 }

@@ -3,11 +3,12 @@
 
 use serde_json::json;
 
-use super::{Family, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, Source};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Positions,
     pretrained::{
         fields::Fields,
+        gguf,
         huggingface::share,
         recipe::{Layout, Recipe},
     },
@@ -21,7 +22,32 @@ pub(super) const FAMILY: Family = Family {
         config,
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "bloom",
+        config: |header, common| {
+            Ok(ModelConfig {
+                layer_norm_eps: header.number("attention.layer_norm_epsilon")?,
+                architecture: Architecture {
+                    positions: Positions::Alibi,
+                    act_fn: Activation::GeluNew,
+                    // The unembedding is the embedding before its norm.
+                    tied_embeddings: false,
+                    ..common.architecture
+                },
+                ..common
+            })
+        },
+        recipe: |source, name| match name {
+            "embed.W_E" => Some(
+                gguf::recipe(source, name)?
+                    .normed("token_embd_norm.weight".into(), "token_embd_norm.bias".into()),
+            ),
+            "unembed.W_U" if !source.header.has("output.weight") => {
+                Some(Recipe::new("token_embd.weight", Layout::Transposed))
+            }
+            _ => gguf::recipe_of_one_qkv(source, name),
+        },
+    }),
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {

@@ -4,13 +4,15 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, Source,
     llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
 };
 use crate::{
-    Architecture, Error, ModelConfig, Normalization, OtherPositions, Pairs, Positions, Rotary,
+    Activation, Architecture, Error, ModelConfig, Normalization, OtherPositions, Pairs, Positions,
+    Rotary,
     pretrained::{
         fields::Fields,
+        gguf::{self, Header},
         recipe::{Layout, Recipe},
     },
 };
@@ -23,7 +25,7 @@ pub(super) const FAMILY: Family = Family {
         config: |fields| config(fields, Defaults { n_ctx: 8192, base: 5e5, ..TIED }),
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily { architecture: "command-r", config: from_gguf, recipe: gguf_recipe }),
 };
 
 /// The second generation has a window in three layers of four, which is the context here where it
@@ -59,7 +61,17 @@ pub(super) const SECOND: Family = Family {
         },
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "cohere2",
+        config: |header, common| {
+            let first = from_gguf(header, common)?;
+            let layers = (0..first.n_layers).filter(|l| (l + 1) % 4 == 0).collect();
+            let other_positions = Some(OtherPositions { layers, rotary: None });
+            let architecture = Architecture { other_positions, ..first.architecture };
+            Ok(ModelConfig { architecture, ..first })
+        },
+        recipe: gguf_recipe,
+    }),
 };
 
 const TIED: Defaults = Defaults { tied: true, ..DEFAULTS };
@@ -78,6 +90,32 @@ fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig, Error> {
         architecture: Architecture { positions, parallel: true, ..llama.architecture },
         ..llama
     })
+}
+
+fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> {
+    header.multiplier("logit_scale")?;
+    let plain = header.layer_normed(common, Pairs::Adjacent)?;
+    Ok(ModelConfig {
+        architecture: Architecture {
+            act_fn: Activation::Silu,
+            gated_mlp: true,
+            parallel: true,
+            ..plain.architecture
+        },
+        ..plain
+    })
+}
+
+fn gguf_recipe(source: &gguf::Source<'_>, name: &str) -> Option<Recipe> {
+    match name {
+        "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
+        "ln2.w" => Some(source.in_layer("attn_norm.weight", Layout::AsIs)),
+        "ln_final.w" => {
+            let scale = source.header.multiplier("logit_scale").ok().flatten().unwrap_or(1.0);
+            Some(gguf::recipe(source, name)?.times(scale))
+        }
+        _ => gguf::recipe(source, name),
+    }
 }
 
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {

@@ -3,11 +3,12 @@
 
 use serde_json::json;
 
-use super::{Family, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, Source};
 use crate::{
-    Architecture, Error, ModelConfig, Positions,
+    Architecture, Error, ModelConfig, Pairs, Positions,
     pretrained::{
         fields::Fields,
+        gguf,
         huggingface::{activation, rotary, share},
         recipe::{Layout, Recipe},
     },
@@ -16,7 +17,26 @@ use crate::{
 pub(super) const FAMILY: Family = Family {
     title: "Falcon",
     huggingface: HuggingFace { model_type: "falcon", prefixes: &["transformer."], config, recipe },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "falcon",
+        config: |header, common| {
+            let plain = header.layer_normed(common, Pairs::Half)?;
+            let architecture = Architecture { parallel: true, ..plain.architecture };
+            Ok(ModelConfig { architecture, ..plain })
+        },
+        // One norm is the MLP's, and attention's where that has none of its own.
+        recipe: |source, name| {
+            let two = source.header.has("blk.0.attn_norm_2.weight");
+            let tensor = match name {
+                "ln1.w" if two => "attn_norm_2.weight",
+                "ln1.b" if two => "attn_norm_2.bias",
+                "ln2.w" => "attn_norm.weight",
+                "ln2.b" => "attn_norm.bias",
+                _ => return gguf::recipe_of_one_qkv(source, name),
+            };
+            Some(source.in_layer(tensor, Layout::AsIs))
+        },
+    }),
 };
 
 /// What stands before the layer's attention and before its MLP.

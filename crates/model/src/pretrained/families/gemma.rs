@@ -4,12 +4,17 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, Source,
     llama::{self, DEFAULTS, Defaults, PREFIXES},
 };
 use crate::{
-    Activation, Architecture, Error, ModelConfig,
-    pretrained::{fields::Fields, huggingface::activation, recipe::Recipe},
+    Activation, Architecture, Error, ModelConfig, Pairs,
+    pretrained::{
+        fields::Fields,
+        gguf::{self, Header},
+        huggingface::activation,
+        recipe::Recipe,
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -20,7 +25,11 @@ pub(super) const FAMILY: Family = Family {
         config: |fields| config(fields, 8192, "hidden_act"),
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "gemma",
+        config: from_gguf,
+        recipe: |source, name| Some(scaled(source.config, name, gguf::recipe(source, name)?)),
+    }),
 };
 
 /// What all Gemmas share; `act` is the field of the activation.
@@ -36,16 +45,25 @@ pub(super) fn config(fields: &Fields, n_ctx: usize, act: &str) -> Result<ModelCo
     Ok(ModelConfig { architecture: Architecture { act_fn, ..llama.architecture }, ..llama })
 }
 
+/// What all Gemmas share. The gains of norms are stored whole.
+pub(super) fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> {
+    let llama = llama::from_gguf(header, common, Pairs::Half)?;
+    let act_fn = Activation::GeluNew;
+    Ok(ModelConfig { architecture: Architecture { act_fn, ..llama.architecture }, ..llama })
+}
+
 pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let config = source.config;
-    let recipe = llama::recipe(source, name)?;
+    let recipe = scaled(source.config, name, llama::recipe(source, name)?);
+    Some(if matches!(name, "ln1.w" | "ln2.w" | "ln_final.w") { recipe.plus(1.0) } else { recipe })
+}
+
+/// The embedding times the root of its width. A tied unembedding is scaled with it, and the last
+/// norm takes that back.
+pub(super) fn scaled(config: &ModelConfig, name: &str, recipe: Recipe) -> Recipe {
     let scale = (config.d_model as f64).sqrt();
-    // A tied unembedding is scaled with the embedding, and the last norm takes it back.
-    let tied = if config.architecture.tied_embeddings { scale } else { 1.0 };
-    Some(match name {
+    match name {
         "embed.W_E" => recipe.times(scale),
-        "ln1.w" | "ln2.w" => recipe.plus(1.0),
-        "ln_final.w" => recipe.plus(1.0).times(1.0 / tied),
+        "ln_final.w" if config.architecture.tied_embeddings => recipe.times(1.0 / scale),
         _ => recipe,
-    })
+    }
 }

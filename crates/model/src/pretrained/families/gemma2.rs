@@ -2,13 +2,14 @@
 //! every other layer, which are the context here where they are shorter.
 
 use super::{
-    Family, HuggingFace, Source, gemma,
+    Family, GgufFamily, HuggingFace, Source, gemma,
     llama::{PREFIXES, within_window},
 };
 use crate::{
     Architecture, Error, ModelConfig, Norms,
     pretrained::{
         fields::Fields,
+        gguf,
         recipe::{Layout, Recipe},
     },
 };
@@ -44,7 +45,32 @@ pub(super) const FAMILY: Family = Family {
             }
         },
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "gemma2",
+        config: |header, common| {
+            let gemma = gemma::from_gguf(header, common)?;
+            let cap = |which: &str, default| {
+                let found = header.multiplier(&format!("{which}_logit_softcapping"))?;
+                Ok::<_, Error>(Some(found.unwrap_or(default)))
+            };
+            Ok(ModelConfig {
+                architecture: Architecture {
+                    norms: Norms::Around,
+                    attn_scores_soft_cap: cap("attn", 50.0)?,
+                    output_logits_soft_cap: cap("final", 30.0)?,
+                    ..gemma.architecture
+                },
+                ..gemma
+            })
+        },
+        recipe: |source, name| {
+            let recipe = gemma::scaled(source.config, name, gguf::recipe(source, name)?);
+            match name {
+                "attn.W_Q" | "attn.b_Q" => Some(recipe.times(gguf_scale(source.config, 46))),
+                _ => Some(recipe),
+            }
+        },
+    }),
 };
 
 /// What Gemma 2 and 3 share.
@@ -67,6 +93,17 @@ const SCALAR: &str = "query_pre_attn_scalar";
 /// What queries are multiplied by, in place of what the engine divides scores by.
 pub(super) fn scale(source: &Source<'_>) -> f64 {
     (source.config.d_head as f64 / source.number(SCALAR, 256.0)).sqrt()
+}
+
+/// The same of a GGUF file, which does not say the scalar: it is the head's width, but in the model
+/// of 27B parameters, of so many layers, where it is the residual stream's width by the number of
+/// heads.
+pub(super) fn gguf_scale(config: &ModelConfig, layers_of_27b: usize) -> f64 {
+    let scalar = match config.n_layers == layers_of_27b {
+        true => config.d_model / config.n_heads,
+        false => config.d_head,
+    };
+    (config.d_head as f64 / scalar.max(1) as f64).sqrt()
 }
 
 pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {

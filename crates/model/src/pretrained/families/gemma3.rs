@@ -2,14 +2,15 @@
 //! layers that have a window.
 
 use super::{
-    Family, HuggingFace, Source,
-    gemma2::{self, scale},
+    Family, GgufFamily, HuggingFace, Source, gemma,
+    gemma2::{self, gguf_scale, scale},
     llama::PREFIXES,
 };
 use crate::{
-    Architecture, Error, ModelConfig, OtherPositions, Positions, QkNorm,
+    Architecture, Error, ModelConfig, Norms, OtherPositions, Positions, QkNorm, Rotary,
     pretrained::{
         fields::Fields,
+        gguf::{self, Header},
         huggingface::rotary_of,
         recipe::{Layout, Recipe},
     },
@@ -18,7 +19,17 @@ use crate::{
 pub(super) const FAMILY: Family = Family {
     title: "Gemma 3 (text)",
     huggingface: HuggingFace { model_type: "gemma3_text", prefixes: PREFIXES, config, recipe },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "gemma3",
+        config: from_gguf,
+        recipe: |source, name| {
+            let recipe = gemma::scaled(source.config, name, gguf::recipe(source, name)?);
+            match name {
+                "attn.q_norm.w" => Some(recipe.times(gguf_scale(source.config, 62))),
+                _ => Some(recipe),
+            }
+        },
+    }),
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {
@@ -54,6 +65,28 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
             qk_norm: QkNorm::Head,
             attn_scores_soft_cap: fields.number_opt("attn_logit_softcapping")?,
             output_logits_soft_cap: fields.number_opt("final_logit_softcapping")?,
+            ..gemma.architecture
+        },
+        ..gemma
+    })
+}
+
+fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> {
+    let gemma = gemma::from_gguf(header, common)?;
+    let every = header.size_opt("attention.sliding_window_pattern")?.unwrap_or(6).max(1);
+    let layers = (0..gemma.n_layers).filter(|l| (l + 1) % every != 0).collect();
+    let base = header.number_opt("rope.freq_base_swa")?.unwrap_or(1e4);
+    let local = match &gemma.architecture.positions {
+        Positions::Rotary(rotary) => Rotary { base, scaling: None, ..rotary.clone() },
+        _ => unreachable!("a Llama's positions are rotary"),
+    };
+    Ok(ModelConfig {
+        architecture: Architecture {
+            norms: Norms::Around,
+            qk_norm: QkNorm::Head,
+            other_positions: Some(OtherPositions { layers, rotary: Some(local) }),
+            attn_scores_soft_cap: header.multiplier("attn_logit_softcapping")?,
+            output_logits_soft_cap: header.multiplier("final_logit_softcapping")?,
             ..gemma.architecture
         },
         ..gemma

@@ -7,7 +7,7 @@ use crate::{
     Activation, Architecture, Error, ModelConfig, Positions,
     pretrained::{
         fields::Fields,
-        gguf::Header,
+        gguf::{Header, recipe_of_one_qkv},
         huggingface::{activation, share},
         recipe::{Layout, Recipe},
     },
@@ -22,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
         config,
         recipe,
     },
-    gguf: Some(GgufFamily { architecture: "gpt2", config: gguf, one_qkv: true }),
+    gguf: Some(GgufFamily { architecture: "gpt2", config: gguf, recipe: recipe_of_one_qkv }),
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {

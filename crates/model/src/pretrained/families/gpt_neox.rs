@@ -5,7 +5,7 @@ use crate::{
     Activation, Architecture, Error, ModelConfig, Pairs, Positions,
     pretrained::{
         fields::Fields,
-        gguf::Header,
+        gguf::{Header, recipe_of_one_qkv},
         huggingface::{activation, rotary, share},
         recipe::{Layout, Recipe},
     },
@@ -14,7 +14,7 @@ use crate::{
 pub(super) const FAMILY: Family = Family {
     title: "GPT-NeoX: Pythia",
     huggingface: HuggingFace { model_type: "gpt_neox", prefixes: &["gpt_neox."], config, recipe },
-    gguf: Some(GgufFamily { architecture: "gptneox", config: gguf, one_qkv: true }),
+    gguf: Some(GgufFamily { architecture: "gptneox", config: gguf, recipe: recipe_of_one_qkv }),
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {

@@ -1,10 +1,13 @@
 //! Granite: Llama with four multipliers, which go into the weights here.
 
 use super::{
-    Family, HuggingFace, Source,
-    llama::{self, DEFAULTS, PREFIXES},
+    Family, GgufFamily, HuggingFace,
+    llama::{self, DEFAULTS, PREFIXES, from_gguf},
 };
-use crate::pretrained::recipe::Recipe;
+use crate::{
+    ModelConfig, Pairs,
+    pretrained::{gguf, recipe::Recipe},
+};
 
 const EMBEDDING: &str = "embedding_multiplier";
 const ATTENTION: &str = "attention_multiplier";
@@ -26,25 +29,60 @@ pub(super) const FAMILY: Family = Family {
             }
             llama::config(fields, DEFAULTS)
         },
-        recipe,
+        recipe: |source, name| {
+            let number = |field| source.number(field, 1.0);
+            let multipliers = Multipliers {
+                embedding: number(EMBEDDING),
+                attention: number(ATTENTION),
+                residual: number(RESIDUAL),
+                logits: number(LOGITS),
+            };
+            Some(multipliers.put(source.config, name, llama::recipe(source, name)?))
+        },
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "granite",
+        config: |header, common| {
+            for field in ["embedding_scale", "attention.scale", "residual_scale", "logit_scale"] {
+                header.multiplier(field)?;
+            }
+            from_gguf(header, common, Pairs::Adjacent)
+        },
+        recipe: |source, name| {
+            let number = |field| source.header.multiplier(field).ok().flatten();
+            let multipliers = Multipliers {
+                embedding: number("embedding_scale").unwrap_or(1.0),
+                attention: number("attention.scale")
+                    .unwrap_or_else(|| (source.config.d_head as f64).powf(-0.5)),
+                residual: number("residual_scale").unwrap_or(1.0),
+                logits: number("logit_scale").unwrap_or(1.0),
+            };
+            Some(multipliers.put(source.config, name, gguf::recipe(source, name)?))
+        },
+    }),
 };
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let recipe = llama::recipe(source, name)?;
-    let number = |field| source.number(field, 1.0);
-    let embedding = number(EMBEDDING);
-    // A tied unembedding is multiplied with the embedding, and the last norm takes it back.
-    let tied = if source.config.architecture.tied_embeddings { embedding } else { 1.0 };
-    Some(match name {
-        "embed.W_E" => recipe.times(embedding),
-        // In place of one over the root of the head's width, which the engine divides by.
-        "attn.W_Q" | "attn.b_Q" => {
-            recipe.times(number(ATTENTION) * (source.config.d_head as f64).sqrt())
+/// What the model multiplies with.
+struct Multipliers {
+    embedding: f64,
+    attention: f64,
+    residual: f64,
+    /// What logits are divided by.
+    logits: f64,
+}
+
+impl Multipliers {
+    /// In the weights.
+    fn put(&self, config: &ModelConfig, name: &str, recipe: Recipe) -> Recipe {
+        // A tied unembedding is multiplied with the embedding, and the last norm takes it back.
+        let tied = if config.architecture.tied_embeddings { self.embedding } else { 1.0 };
+        match name {
+            "embed.W_E" => recipe.times(self.embedding),
+            // In place of one over the root of the head's width, which the engine multiplies by.
+            "attn.W_Q" | "attn.b_Q" => recipe.times(self.attention * (config.d_head as f64).sqrt()),
+            "attn.W_O" | "attn.b_O" | "mlp.W_out" | "mlp.b_out" => recipe.times(self.residual),
+            "ln_final.w" => recipe.times(1.0 / (self.logits * tied)),
+            _ => recipe,
         }
-        "attn.W_O" | "attn.b_O" | "mlp.W_out" | "mlp.b_out" => recipe.times(number(RESIDUAL)),
-        "ln_final.w" => recipe.times(1.0 / (number(LOGITS) * tied)),
-        _ => recipe,
-    })
+    }
 }

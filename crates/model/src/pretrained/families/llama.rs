@@ -5,7 +5,7 @@ use crate::{
     Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions,
     pretrained::{
         fields::Fields,
-        gguf::Header,
+        gguf::{self, Header},
         huggingface::{activation, rotary, share},
         recipe::{Layout, Recipe},
     },
@@ -22,8 +22,8 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         architecture: "llama",
         // Queries and keys are written in an order that makes pairs neighbours.
-        config: |header, common| gguf(header, common, Pairs::Adjacent),
-        one_qkv: false,
+        config: |header, common| from_gguf(header, common, Pairs::Adjacent),
+        recipe: gguf::recipe,
     }),
 };
 
@@ -100,7 +100,7 @@ pub(super) fn within_window(
     Ok(window.filter(|&window| window > 0).map_or(n_ctx, |window| window.min(n_ctx)))
 }
 
-pub(super) fn gguf(
+pub(super) fn from_gguf(
     header: &Header<'_>,
     common: ModelConfig,
     pairs: Pairs,

@@ -27,7 +27,7 @@ mod starcoder2;
 
 use super::{
     fields::Fields,
-    gguf::Header,
+    gguf::{self, Header},
     recipe::{Layout, Recipe},
 };
 use crate::{Error, ModelConfig};
@@ -84,8 +84,8 @@ pub(super) struct GgufFamily {
     pub(super) architecture: &'static str,
     /// The configuration, from what all families say alike.
     pub(super) config: fn(&Header<'_>, ModelConfig) -> Result<ModelConfig, Error>,
-    /// Whether queries, keys and values are one tensor, one after the other.
-    pub(super) one_qkv: bool,
+    /// Where the parameter of that name is.
+    pub(super) recipe: fn(&gguf::Source<'_>, &str) -> Option<Recipe>,
 }
 
 /// Every family.

@@ -1,10 +1,13 @@
 //! OLMo: Llama with layer norms that have neither gain nor bias.
 
 use super::{
-    Family, HuggingFace,
+    Family, GgufFamily, HuggingFace,
     llama::{self, DEFAULTS, PREFIXES},
 };
-use crate::{ModelConfig, Normalization, pretrained::recipe::Recipe};
+use crate::{
+    Activation, Architecture, ModelConfig, Normalization, Pairs,
+    pretrained::{gguf, recipe::Recipe},
+};
 
 pub(super) const FAMILY: Family = Family {
     title: "OLMo",
@@ -18,11 +21,28 @@ pub(super) const FAMILY: Family = Family {
             let llama = llama::config(fields, DEFAULTS)?;
             Ok(ModelConfig { normalization: Normalization::LN, layer_norm_eps: 1e-5, ..llama })
         },
-        recipe: |source, name| match name {
-            "ln1.w" | "ln2.w" | "ln_final.w" => Some(Recipe::constant(1)),
-            "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
-            _ => llama::recipe(source, name),
-        },
+        recipe: |source, name| norm(name).or_else(|| llama::recipe(source, name)),
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "olmo",
+        config: |header, common| {
+            if let Some(clamp) = header.number_opt("attention.clamp_kqv")?.filter(|&x| x != 0.0) {
+                let reason = format!("{clamp} is not supported here, expected nothing");
+                return Err(header.refuse("attention.clamp_kqv", reason));
+            }
+            let plain = header.layer_normed(common, Pairs::Adjacent)?;
+            let (act_fn, gated_mlp) = (Activation::Silu, true);
+            let architecture = Architecture { act_fn, gated_mlp, ..plain.architecture };
+            Ok(ModelConfig { architecture, ..plain })
+        },
+        recipe: |source, name| norm(name).or_else(|| gguf::recipe(source, name)),
+    }),
 };
+
+fn norm(name: &str) -> Option<Recipe> {
+    match name {
+        "ln1.w" | "ln2.w" | "ln_final.w" => Some(Recipe::constant(1)),
+        "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
+        _ => None,
+    }
+}

@@ -1,12 +1,15 @@
 //! OLMo 2: Llama with its norms after the sublayers, and queries and keys normed as wholes.
 
 use super::{
-    Family, HuggingFace, Source,
-    llama::{self, DEFAULTS, PREFIXES},
+    Family, GgufFamily, HuggingFace, Source,
+    llama::{self, DEFAULTS, PREFIXES, from_gguf},
 };
 use crate::{
-    Architecture, ModelConfig, Norms, QkNorm,
-    pretrained::recipe::{Layout, Recipe},
+    Architecture, ModelConfig, Norms, Pairs, QkNorm,
+    pretrained::{
+        gguf,
+        recipe::{Layout, Recipe},
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -15,33 +18,45 @@ pub(super) const FAMILY: Family = Family {
         model_type: "olmo2",
         prefixes: PREFIXES,
         config: |fields| {
-            let llama = llama::config(fields, DEFAULTS)?;
-            Ok(ModelConfig {
-                layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?,
-                architecture: Architecture {
-                    norms: Norms::After,
-                    qk_norm: QkNorm::Whole,
-                    ..llama.architecture
-                },
-                ..llama
-            })
+            let llama = placed(llama::config(fields, DEFAULTS)?);
+            Ok(ModelConfig { layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?, ..llama })
         },
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "olmo2",
+        config: |header, common| Ok(placed(from_gguf(header, common, Pairs::Half)?)),
+        recipe: |source, name| match name {
+            "attn.q_norm.w" => {
+                Some(source.in_layer("attn_q_norm.weight", all(source.config, "attn.q_norm.w")))
+            }
+            "attn.k_norm.w" => {
+                Some(source.in_layer("attn_k_norm.weight", all(source.config, "attn.k_norm.w")))
+            }
+            _ => gguf::recipe(source, name),
+        },
+    }),
 };
 
+fn placed(llama: ModelConfig) -> ModelConfig {
+    let (norms, qk_norm) = (Norms::After, QkNorm::Whole);
+    ModelConfig { architecture: Architecture { norms, qk_norm, ..llama.architecture }, ..llama }
+}
+
+/// The gains of all heads.
+fn all(config: &ModelConfig, name: &str) -> Layout {
+    let stride = config.d_head;
+    let heads = if name == "attn.q_norm.w" { config.n_heads } else { config.n_key_value_heads() };
+    Layout::HeadEntries { first: 0, stride, entries: heads * stride }
+}
+
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let d_head = source.config.d_head;
-    let heads = |tensor: &str, heads: usize| {
-        let layout = Layout::HeadEntries { first: 0, stride: d_head, entries: heads * d_head };
-        Some(source.in_layer(tensor, layout))
-    };
-    match name {
-        "ln1_post.w" => Some(source.in_layer("post_attention_layernorm.weight", Layout::AsIs)),
-        "ln2_post.w" => Some(source.in_layer("post_feedforward_layernorm.weight", Layout::AsIs)),
-        "attn.q_norm.w" => heads("self_attn.q_norm.weight", source.config.n_heads),
-        "attn.k_norm.w" => heads("self_attn.k_norm.weight", source.config.n_key_value_heads()),
-        _ => llama::recipe(source, name),
-    }
+    let layout = || all(source.config, name);
+    Some(match name {
+        "ln1_post.w" => source.in_layer("post_attention_layernorm.weight", Layout::AsIs),
+        "ln2_post.w" => source.in_layer("post_feedforward_layernorm.weight", Layout::AsIs),
+        "attn.q_norm.w" => source.in_layer("self_attn.q_norm.weight", layout()),
+        "attn.k_norm.w" => source.in_layer("self_attn.k_norm.weight", layout()),
+        _ => return llama::recipe(source, name),
+    })
 }

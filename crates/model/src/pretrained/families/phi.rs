@@ -4,12 +4,13 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, Source,
     llama::{self, DEFAULTS, PREFIXES, norm_bias},
 };
 use crate::{
-    Architecture, ModelConfig, Normalization, Positions,
+    Activation, Architecture, ModelConfig, Normalization, Pairs, Positions,
     pretrained::{
+        gguf,
         huggingface::{activation, rotary},
         recipe::{Layout, Recipe},
     },
@@ -43,7 +44,24 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "phi2",
+        config: |header, common| {
+            let plain = header.layer_normed(common, Pairs::Half)?;
+            let (act_fn, parallel) = (Activation::GeluNew, true);
+            let architecture = Architecture { act_fn, parallel, ..plain.architecture };
+            Ok(ModelConfig { architecture, ..plain })
+        },
+        recipe: |source, name| match name {
+            "ln2.w" => Some(source.in_layer("attn_norm.weight", Layout::AsIs)),
+            "ln2.b" => Some(source.in_layer("attn_norm.bias", Layout::AsIs)),
+            // Older files have them in one.
+            _ if source.header.has("blk.0.attn_qkv.weight") => {
+                gguf::recipe_of_one_qkv(source, name)
+            }
+            _ => gguf::recipe(source, name),
+        },
+    }),
 };
 
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {

@@ -2,12 +2,15 @@
 //! begins with.
 
 use super::{
-    Family, HuggingFace, Source,
-    llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
+    Family, GgufFamily, HuggingFace, Source,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, from_gguf, within_window},
 };
 use crate::{
-    ModelConfig,
-    pretrained::recipe::{Layout, Recipe},
+    ModelConfig, Pairs,
+    pretrained::{
+        gguf,
+        recipe::{Layout, Recipe},
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -25,7 +28,22 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "phi3",
+        config: |header, common| from_gguf(header, common, Pairs::Half),
+        recipe: |source, name| {
+            let (d_mlp, tensor) = (source.config.d_mlp, "ffn_up.weight");
+            let part = |first| {
+                let layout = Layout::TransposedPart { first, rows: 2 * d_mlp };
+                Some(source.in_layer(tensor, layout))
+            };
+            match name {
+                "mlp.W_gate" => part(0),
+                "mlp.W_in" => part(d_mlp),
+                _ => gguf::recipe_of_one_qkv(source, name),
+            }
+        },
+    }),
 };
 
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {

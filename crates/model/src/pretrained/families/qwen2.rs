@@ -2,9 +2,9 @@
 
 use super::{
     Family, GgufFamily, HuggingFace,
-    llama::{DEFAULTS, PREFIXES, config, gguf, recipe},
+    llama::{DEFAULTS, PREFIXES, config, from_gguf, recipe},
 };
-use crate::{Architecture, ModelConfig, Pairs};
+use crate::{Architecture, ModelConfig, Pairs, pretrained::gguf};
 
 pub(super) const FAMILY: Family = Family {
     title: "Qwen2, Qwen2.5",
@@ -21,7 +21,7 @@ pub(super) const FAMILY: Family = Family {
     },
     gguf: Some(GgufFamily {
         architecture: "qwen2",
-        config: |header, common| gguf(header, common, Pairs::Half),
-        one_qkv: false,
+        config: |header, common| from_gguf(header, common, Pairs::Half),
+        recipe: gguf::recipe,
     }),
 };

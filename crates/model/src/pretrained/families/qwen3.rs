@@ -2,11 +2,14 @@
 
 use super::{
     Family, GgufFamily, HuggingFace, Source,
-    llama::{self, DEFAULTS, Defaults, PREFIXES, config, gguf},
+    llama::{self, DEFAULTS, Defaults, PREFIXES, config, from_gguf},
 };
 use crate::{
     Architecture, ModelConfig, Pairs, QkNorm,
-    pretrained::recipe::{Layout, Recipe},
+    pretrained::{
+        gguf,
+        recipe::{Layout, Recipe},
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -21,8 +24,8 @@ pub(super) const FAMILY: Family = Family {
     },
     gguf: Some(GgufFamily {
         architecture: "qwen3",
-        config: |header, common| Ok(normed(gguf(header, common, Pairs::Half)?)),
-        one_qkv: false,
+        config: |header, common| Ok(normed(from_gguf(header, common, Pairs::Half)?)),
+        recipe: gguf::recipe,
     }),
 };
 

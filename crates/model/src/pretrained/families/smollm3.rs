@@ -1,10 +1,10 @@
 //! SmolLM 3: Llama with layers that have no positions.
 
 use super::{
-    Family, HuggingFace,
-    llama::{self, DEFAULTS, Defaults, PREFIXES},
+    Family, GgufFamily, HuggingFace,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, from_gguf},
 };
-use crate::{Architecture, ModelConfig, OtherPositions};
+use crate::{Architecture, ModelConfig, OtherPositions, Pairs, pretrained::gguf};
 
 pub(super) const FAMILY: Family = Family {
     title: "SmolLM 3",
@@ -41,5 +41,16 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe: llama::recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "smollm3",
+        config: |header, common| {
+            let llama = from_gguf(header, common, Pairs::Adjacent)?;
+            // Files do not say which, and llama.cpp takes every fourth.
+            let layers = (0..llama.n_layers).filter(|l| (l + 1) % 4 == 0).collect();
+            let other_positions = Some(OtherPositions { layers, rotary: None });
+            let architecture = Architecture { other_positions, ..llama.architecture };
+            Ok(ModelConfig { architecture, ..llama })
+        },
+        recipe: gguf::recipe,
+    }),
 };

@@ -3,10 +3,13 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace,
+    Family, GgufFamily, HuggingFace,
     llama::{self, DEFAULTS, Defaults, PREFIXES, norm_bias},
 };
-use crate::{Architecture, ModelConfig, Normalization, Positions, pretrained::huggingface::rotary};
+use crate::{
+    Activation, Architecture, ModelConfig, Normalization, Pairs, Positions,
+    pretrained::{gguf, huggingface::rotary},
+};
 
 pub(super) const FAMILY: Family = Family {
     title: "StableLM",
@@ -34,5 +37,18 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe: |source, name| norm_bias(source, name).or_else(|| llama::recipe(source, name)),
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "stablelm",
+        config: |header, common| {
+            if header.flag("use_parallel_residual", false)? {
+                let reason = "true is not supported here, expected false".to_string();
+                return Err(header.refuse("use_parallel_residual", reason));
+            }
+            let plain = header.layer_normed(common, Pairs::Half)?;
+            let (act_fn, gated_mlp) = (Activation::Silu, true);
+            let architecture = Architecture { act_fn, gated_mlp, ..plain.architecture };
+            Ok(ModelConfig { architecture, ..plain })
+        },
+        recipe: gguf::recipe,
+    }),
 };

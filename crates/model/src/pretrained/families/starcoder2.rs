@@ -1,12 +1,13 @@
 //! StarCoder2: Llama with layer norms, biases and plain MLPs.
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, Source,
     llama::{self, DEFAULTS, Defaults, PREFIXES, norm_bias, within_window},
 };
 use crate::{
-    Architecture, ModelConfig, Normalization,
+    Activation, Architecture, ModelConfig, Normalization, Pairs,
     pretrained::{
+        gguf,
         huggingface::activation,
         recipe::{Layout, Recipe},
     },
@@ -38,7 +39,15 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe,
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "starcoder2",
+        config: |header, common| {
+            let plain = header.layer_normed(common, Pairs::Half)?;
+            let act_fn = Activation::GeluNew;
+            Ok(ModelConfig { architecture: Architecture { act_fn, ..plain.architecture }, ..plain })
+        },
+        recipe: gguf::recipe,
+    }),
 };
 
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
