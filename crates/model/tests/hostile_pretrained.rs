@@ -66,9 +66,56 @@ fn configurations_with_normed_queries_and_keys() {
     survives("qwen3", "config.json", None);
 }
 
+/// What families say of their own: lists of layers, two sets of wavelengths, multipliers, windows.
+#[test]
+fn configurations_of_other_families() {
+    for family in ["cohere2", "falcon_new", "gemma3_old", "granite", "smollm3"] {
+        survives(family, "config.json", None);
+    }
+}
+
+#[test]
+fn weights_of_eight_bits() {
+    survives("llama_fp8_blocks", "config.json", None);
+    survives("llama_fp8_blocks", "model.safetensors", Some(4500));
+}
+
 #[test]
 fn gguf_files() {
-    survives("llama_gqa_gguf_q4_0", "model.gguf", Some(2000));
+    for file in ["llama_gqa_gguf_q4_0", "falcon_gguf", "gemma3_gguf"] {
+        survives(file, "model.gguf", Some(2000));
+    }
+}
+
+/// Packed weights are refused by name before a tensor is looked at.
+#[test]
+fn packed_weights_are_refused_by_name() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/oracle/pretrained/llama_gqa/config.json");
+    let config: serde_json::Value = serde_json::from_slice(&fs::read(from).unwrap()).unwrap();
+    for (field, value, says) in [
+        ("quantization_config", serde_json::json!({"quant_method": "gptq", "bits": 4}), "GPTQ's"),
+        ("quantization_config", serde_json::json!({"quant_method": "awq", "bits": 4}), "AWQ's"),
+        (
+            "quantization_config",
+            serde_json::json!({"quant_method": "bitsandbytes", "load_in_4bit": true}),
+            "bitsandbytes'",
+        ),
+        (
+            "quantization_config",
+            serde_json::json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}),
+            "\"compressed-tensors\"",
+        ),
+        ("quantization", serde_json::json!({"group_size": 64, "bits": 4}), "MLX's"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config.clone();
+        config[field] = value;
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let message = pretrained::look(folder.path()).err().unwrap().to_string();
+        assert!(message.contains(says) && message.contains("config.json"), "{message}");
+        assert!(message.contains(field) && message.contains("GGUF"), "{message}");
+    }
 }
 
 /// Found by fuzzing: the error was about a setting and named no file.

@@ -23,7 +23,7 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
         ));
     };
     let config = (family.config)(fields)?;
-    let tensors = Safetensors::open(folder)?;
+    let tensors = Safetensors::open(folder, scale_block(fields)?)?;
     let recipe = |prefix: &str, layer: usize, name: &str| {
         (family.recipe)(&Source { config: &config, fields, prefix, layer }, name)
     };
@@ -41,10 +41,43 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
         let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
         mask.iter().any(|end| name.ends_with(end))
             || name.ends_with("rotary_emb.inv_freq")
+            // How coarse what is multiplied with weights of 8 bits was made: here it is not.
+            || name.ends_with(".input_scale")
             || (tied && matches!(name, "lm_head.weight" | "embed_out.weight"))
     };
     let stored = Stored::new(&config, Box::new(tensors), recipe, ignored)?;
     Ok(Unread::of(name_of(folder), model_type.to_string(), config, stored))
+}
+
+/// The blocks that have a scale of their own, of weights of 8 bits. What else a folder's weights
+/// may be packed into is refused.
+fn scale_block(fields: &Fields) -> Result<[usize; 2], Error> {
+    if fields.has("quantization") {
+        let reason = "MLX's packed weights are not read here; fetch the model that it was converted from, or its GGUF file";
+        return Err(fields.refuse("quantization", reason));
+    }
+    let Some(found) = fields.inner("quantization_config")? else { return Ok([128; 2]) };
+    let method = found.text_opt("quant_method")?.unwrap_or("of no name");
+    let format = found.text_opt("format")?.unwrap_or_default();
+    if !(method == "fp8" || method == "compressed-tensors" && format == "float-quantized") {
+        let name = match method {
+            "gptq" => "GPTQ's",
+            "awq" => "AWQ's",
+            "bitsandbytes" => "bitsandbytes'",
+            other => &format!("{other:?}"),
+        };
+        let reason = format!(
+            "{name} packed weights are not read here; fetch the model that was quantized, or its GGUF file"
+        );
+        return Err(found.refuse("quant_method", reason));
+    }
+    match found.sizes_opt("weight_block_size")?.as_deref() {
+        None => Ok([128; 2]),
+        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
+        Some(other) => {
+            Err(found.refuse("weight_block_size", format!("{other:?}, expected two numbers")))
+        }
+    }
 }
 
 pub(super) fn activation(fields: &Fields, field: &str, default: &str) -> Result<Activation, Error> {

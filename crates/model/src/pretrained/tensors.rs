@@ -69,7 +69,12 @@ pub(super) struct Safetensors {
     path: PathBuf,
     tensors: BTreeMap<String, Place>,
     files: Vec<(PathBuf, File)>,
+    /// Rows and columns that have a scale of their own, where weights of 8 bits have scales.
+    scale_block: [usize; 2],
 }
+
+/// What names of scales are made of: the name of what they scale, and one of these.
+const SCALES: [&str; 2] = ["_scale_inv", "_scale"];
 
 struct Place {
     file: usize,
@@ -81,12 +86,14 @@ struct Place {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[allow(clippy::upper_case_acronyms, reason = "the format's names")]
+#[allow(clippy::upper_case_acronyms, non_camel_case_types, reason = "the format's names")]
 enum Kind {
     F64,
     F32,
     F16,
     BF16,
+    F8_E4M3,
+    F8_E5M2,
     I64,
     I32,
     I16,
@@ -101,7 +108,7 @@ impl Kind {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::BOOL => 1,
+            Self::F8_E4M3 | Self::F8_E5M2 | Self::I8 | Self::U8 | Self::BOOL => 1,
         }
     }
 }
@@ -126,10 +133,12 @@ const MAX_HEADER: u64 = 100_000_000;
 impl Safetensors {
     /// The weights of a model's folder: `model.safetensors`, or the shards that
     /// `model.safetensors.index.json` names.
-    pub(super) fn open(folder: &Path) -> Result<Self, Error> {
+    /// `scale_block` is of weights of 8 bits.
+    pub(super) fn open(folder: &Path, scale_block: [usize; 2]) -> Result<Self, Error> {
         let (whole, index) =
             (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
-        let mut found = Self { path: whole.clone(), tensors: BTreeMap::new(), files: Vec::new() };
+        let (tensors, files) = (BTreeMap::new(), Vec::new());
+        let mut found = Self { path: whole.clone(), tensors, files, scale_block };
         if whole.is_file() {
             found.add(&whole)?;
             return Ok(found);
@@ -179,6 +188,39 @@ impl Safetensors {
             return Err(format(format!("weight_map: tensor {name} is in none of the files")));
         }
         Ok(found)
+    }
+
+    /// Multiplies weights of 8 bits, rows of a matrix from `first` on, with their scales: one in
+    /// all, one a row, or one a block.
+    fn scale(&self, name: &str, first: usize, values: &mut Vec<f32>) -> Result<(), Error> {
+        let named = |end| format!("{name}{end}");
+        let Some(scale) = SCALES.map(named).into_iter().find(|s| self.tensors.contains_key(s))
+        else {
+            return Ok(());
+        };
+        let (shape, scales) = (self.tensors[&scale].shape.clone(), self.read(&scale)?);
+        let of = self.tensors[name].shape.as_slice();
+        let blocks = |axis: usize| of[axis].div_ceil(self.scale_block[axis].max(1));
+        let [rows, columns] = match (shape.as_slice(), of) {
+            ([] | [1] | [1, 1], _) => [usize::MAX; 2],
+            (&[n] | &[n, 1], &[rows, _]) if n == rows => [1, usize::MAX],
+            (&[n, m], &[_, _]) if [n, m] == [blocks(0), blocks(1)] => self.scale_block,
+            _ => {
+                let reason = format!(
+                    "tensor {scale} has shape {shape:?}, expected one number, one a row, or one a block of {:?} of {of:?}",
+                    self.scale_block
+                );
+                return Err(Error::Format { path: self.path.clone(), reason });
+            }
+        };
+        let width = of.last().copied().unwrap_or(1).max(1);
+        let in_row = width.div_ceil(columns);
+        for (k, row) in values.chunks_mut(width).enumerate() {
+            for (j, x) in row.iter_mut().enumerate() {
+                *x *= scales[(first + k) / rows * in_row + j / columns];
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: &Path) -> Result<(), Error> {
@@ -248,13 +290,36 @@ impl Safetensors {
     }
 }
 
+/// A number of 4 bits of exponent and 3 of fraction, which has no infinities.
+fn e4m3(bits: u8) -> f32 {
+    let fraction = f32::from(bits & 7) / 8.0;
+    let size = match (bits >> 3 & 15, bits & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => fraction * 2f32.powi(-6),
+        (exponent, _) => (1.0 + fraction) * 2f32.powi(i32::from(exponent) - 7),
+    };
+    if bits >> 7 == 0 { size } else { -size }
+}
+
+/// A number of 5 bits of exponent and 2 of fraction: the upper half of an F16.
+fn e5m2(bits: u8) -> f32 {
+    f16::from_bits(u16::from(bits) << 8).to_f32()
+}
+
 impl Tensors for Safetensors {
     fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Scales are part of what they scale.
     fn names(&self) -> Vec<&str> {
-        self.tensors.keys().map(String::as_str).collect()
+        let is_scale = |name: &str| {
+            SCALES
+                .iter()
+                .filter_map(|end| self.tensors.get(name.strip_suffix(end)?))
+                .any(|scaled| matches!(scaled.kind, Kind::F8_E4M3 | Kind::F8_E5M2))
+        };
+        self.tensors.keys().map(String::as_str).filter(|name| !is_scale(name)).collect()
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
@@ -288,9 +353,16 @@ impl Tensors for Safetensors {
             Kind::F64 => {
                 Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect())
             }
+            Kind::F8_E4M3 | Kind::F8_E5M2 => {
+                let decode = if place.kind == Kind::F8_E4M3 { e4m3 } else { e5m2 };
+                let table: Vec<f32> = (0..=255).map(decode).collect();
+                let mut values = bytes.iter().map(|&b| table[usize::from(b)]).collect();
+                self.scale(name, rows.start, &mut values)?;
+                Ok(values)
+            }
             kind => Err(format(
                 path,
-                format!("tensor {name} is {kind:?}: expected F32, F16, BF16 or F64"),
+                format!("tensor {name} is {kind:?}: expected F32, F16, BF16, F64 or F8"),
             )),
         }
     }
