@@ -50,8 +50,8 @@ pub use inert::{acts, visible};
 pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
-    IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
-    ScanHead, ShownHead, ShownPrompt,
+    HowRun, IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
+    ScanHead, ShownHead, ShownPrompt, StartFrom,
 };
 pub use spec::{
     Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,

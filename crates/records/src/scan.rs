@@ -22,6 +22,8 @@ pub struct ModelScan {
     pub model: ModelFacts,
     /// What ran it.
     pub engine: String,
+    /// How it was run.
+    pub how: HowRun,
     /// Random tokens are drawn from ids below this; from the whole vocabulary if there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids_below: Option<usize>,
@@ -67,6 +69,50 @@ pub struct ModelFacts {
     pub n_ctx: usize,
     /// Learned scalars.
     pub n_params: u64,
+}
+
+/// How a model was run, and what of its files was left aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HowRun {
+    /// The token that begins every sample.
+    pub start: u32,
+    /// Where that is from.
+    pub start_from: StartFrom,
+    /// The context that the model's files give, in tokens, if it was run with fewer: as many as its
+    /// window holds, within which nothing is left out.
+    pub declared_ctx: Option<usize>,
+    /// Whether embedding and unembedding are one matrix.
+    pub tied_embeddings: bool,
+    /// Tensors of the files that the model does not need, with `*` for numbers.
+    pub ignored: Vec<String>,
+    /// Mean loss on argument 4's prompts, one after the other; nothing without a tokenizer.
+    pub prompt_loss: Option<f64>,
+    /// What a reader of the scan should know first.
+    pub warnings: Vec<String>,
+}
+
+/// Where a model's start token is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartFrom {
+    /// The model's tokenizer.
+    Tokenizer,
+    /// One of ours: the token that began every window of its training.
+    Training,
+    /// Nothing says one: the first id.
+    FirstId,
+}
+
+impl HowRun {
+    /// What is said of the start token's origin.
+    pub fn start_said(&self) -> &'static str {
+        match self.start_from {
+            StartFrom::Tokenizer => "by its tokenizer",
+            StartFrom::Training => "as in its training",
+            StartFrom::FirstId => "the first, since nothing names one",
+        }
+    }
 }
 
 /// One head's scores.
@@ -259,7 +305,7 @@ impl ModelScan {
     pub const FILE: &'static str = "scan.json";
 
     /// Raised whenever a definition of a scan changes.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 
     /// The scan in the text of a `scan.json`, which errors say to be in `path`.
     ///
@@ -286,6 +332,10 @@ impl ModelScan {
         let model = &self.model;
         if self.ids_below == Some(0) {
             return Err("`ids_below` is 0, expected 1 or more".to_string());
+        }
+        if self.how.start as usize >= model.d_vocab {
+            let (start, d_vocab) = (self.how.start, model.d_vocab);
+            return Err(format!("`how.start` is {start} of a vocabulary of {d_vocab} tokens"));
         }
         self.check_heads()?;
         length("repeated.by_position", self.repeated.by_position.len(), 2 * self.repeated.block)?;

@@ -7,10 +7,10 @@ use induction_metrics::{CopyingCeiling, Role};
 use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, CeilingOfText, Change,
     CompositionRow, CopyRow, Downstream, EvaluationSpec, ExploredFrom, FollowedText, HeadId,
-    HeadRow, HistoryRow, IclOnText, IclRow, KnockoutRow, LossRow, MeasuredFrom, ModelFacts,
+    HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow, MeasuredFrom, ModelFacts,
     ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals, RemovedHeads, RemovedKind,
-    RepeatedLosses, Row, ScanHead, ShownHead, ShownPrompt, StepRow, Summary, TextRow, parse_rows,
-    read_rows, write_rows,
+    RepeatedLosses, Row, ScanHead, ShownHead, ShownPrompt, StartFrom, StepRow, Summary, TextRow,
+    parse_rows, read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -348,6 +348,15 @@ fn scan() -> ModelScan {
             n_params: 100,
         },
         engine: "cpu".into(),
+        how: HowRun {
+            start: 0,
+            start_from: StartFrom::Tokenizer,
+            declared_ctx: Some(24),
+            tied_embeddings: true,
+            ignored: vec!["h.*.attn.bias".into()],
+            prompt_loss: Some(2.5),
+            warnings: vec!["a warning".into()],
+        },
         ids_below: Some(5),
         heads: vec![ScanHead {
             layer: 0,

@@ -95,7 +95,23 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let scan = run();
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
-    assert_eq!(scan["version"], 2);
+    assert_eq!(scan["version"], 3);
+    // How it was run, and that weights of noise say worse than nothing.
+    let how = &scan["how"];
+    assert_eq!((&how["start"], &how["start_from"]), (&287.into(), &"tokenizer".into()));
+    assert_eq!(how["tied_embeddings"], true);
+    let uniform = 288f64.ln();
+    assert!(how["prompt_loss"].as_f64().unwrap() > uniform && how["declared_ctx"].is_null());
+    let warnings = how["warnings"].as_array().unwrap();
+    let warned = |what: &str| warnings.iter().any(|w| w.as_str().unwrap().contains(what));
+    assert!(warned("on the prompts") && warned("on text, more than the 5.66"), "{how}");
+    let mut windowed = induction();
+    windowed.args(["--json", "scan"]).arg(pretrained("gemma3_gguf"));
+    let how = &json(&succeed(&mut windowed))["how"];
+    assert_eq!((&how["declared_ctx"], &how["start_from"]), (&48.into(), &"first-id".into()));
+    assert!(how["warnings"][0].as_str().unwrap().starts_with("no text was read"), "{how}");
+    let ignored = succeed(induction().arg("scan").arg(pretrained("gpt2_hub")));
+    assert!(ignored.contains("not needed: h.*.attn.bias, h.*.attn.masked_bias"), "{ignored}");
     for row in scan["behaviours"].as_array().unwrap() {
         let pattern = row["behaviour"] == "pattern matching";
         assert!(

@@ -41,8 +41,9 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
         in_layer.or_else(|| recipes.get(short)).cloned()
     };
     let ignored = |name: &str| name == "rope_freqs.weight";
+    let declared_ctx = header.size("context_length")?;
     let stored = Stored::new(&config, Box::new(file), recipe, ignored)?;
-    Ok(Unread::of(name_of(path), architecture, config, stored))
+    Ok(Unread { declared_ctx, ..Unread::of(name_of(path), architecture, config, stored) })
 }
 
 /// A file's metadata on its architecture.

@@ -46,7 +46,12 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
             || (tied && matches!(name, "lm_head.weight" | "embed_out.weight"))
     };
     let stored = Stored::new(&config, Box::new(tensors), recipe, ignored)?;
-    Ok(Unread::of(name_of(folder), model_type.to_string(), config, stored))
+    let unread = Unread::of(name_of(folder), model_type.to_string(), config, stored);
+    let declared = ["max_position_embeddings", "n_positions", "seq_length"]
+        .iter()
+        .find_map(|field| fields.size_opt(field).ok().flatten());
+    let declared_ctx = declared.unwrap_or_default().max(unread.declared_ctx);
+    Ok(Unread { declared_ctx, ..unread })
 }
 
 /// The blocks that have a scale of their own, of weights of 8 bits. What else a folder's weights

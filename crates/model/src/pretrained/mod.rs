@@ -39,11 +39,17 @@ pub struct Unread {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: Arc<dyn ReadParams>,
+    /// The context that its files give, in tokens: more than `config`'s where a window is shorter.
+    pub declared_ctx: usize,
+    /// Tensors of its files that are not needed, with `*` for numbers.
+    pub ignored: Vec<String>,
 }
 
 impl Unread {
     fn of(name: String, family: String, config: ModelConfig, stored: Stored) -> Self {
-        Self { name, family, encoding: stored.encoding(), config, weights: Arc::new(stored) }
+        let (encoding, ignored) = (stored.encoding(), stored.ignored());
+        let declared_ctx = config.n_ctx;
+        Self { name, family, encoding, config, weights: Arc::new(stored), declared_ctx, ignored }
     }
 }
 
@@ -93,7 +99,7 @@ pub fn is_pretrained(path: &Path) -> bool {
 /// # Errors
 /// As [`look`].
 pub fn open(path: &Path) -> Result<Pretrained, Error> {
-    let Unread { name, family, encoding, config, weights } = look(path)?;
+    let Unread { name, family, encoding, config, weights, .. } = look(path)?;
     let params = weights.load(&config)?;
     Ok(Pretrained { name, family, encoding, config, params })
 }

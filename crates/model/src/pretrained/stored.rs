@@ -21,6 +21,8 @@ pub struct Stored {
     config: ModelConfig,
     /// Shape and place of each parameter.
     places: BTreeMap<String, (Vec<usize>, Recipe)>,
+    /// Names of tensors that are not needed, with `*` for numbers.
+    ignored: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Stored {
@@ -80,19 +82,30 @@ impl Stored {
             }
             places.insert(name, (shape, recipe));
         }
-        if let Some(name) =
-            tensors.names().into_iter().find(|name| !used.contains(*name) && !ignored(name))
-        {
+        let unused: Vec<&str> =
+            tensors.names().into_iter().filter(|name| !used.contains(*name)).collect();
+        if let Some(name) = unused.iter().find(|name| !ignored(name)) {
             return Err(format(format!(
                 "tensor {name} is no part of this architecture as it is known here: the model would not be run as it was trained"
             )));
         }
-        Ok(Self { tensors, config: config.clone(), places })
+        let starred = |name: &&str| {
+            let part =
+                |part: &str| if part.parse::<u64>().is_ok() { "*" } else { part }.to_string();
+            name.split('.').map(part).collect::<Vec<_>>().join(".")
+        };
+        let ignored = unused.iter().map(starred).collect();
+        Ok(Self { tensors, config: config.clone(), places, ignored })
     }
 
     /// The encodings of the weights, e.g. `BF16` or `Q4_1, F32`.
     pub fn encoding(&self) -> String {
         self.tensors.encoding()
+    }
+
+    /// Tensors that are not needed, with `*` for numbers.
+    pub fn ignored(&self) -> Vec<String> {
+        self.ignored.iter().cloned().collect()
     }
 
     fn place(&self, name: &str) -> Result<&(Vec<usize>, Recipe), Error> {

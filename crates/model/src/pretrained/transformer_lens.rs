@@ -35,7 +35,9 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     }
     let mut params = stored.load(&config)?;
     move_gated_biases(&config, &mut params);
-    Ok(Unread { name, family, encoding: stored.encoding(), config, weights: Arc::new(params) })
+    let (declared_ctx, ignored) = (config.n_ctx, stored.ignored());
+    let (encoding, weights) = (stored.encoding(), Arc::new(params));
+    Ok(Unread { name, family, encoding, config, weights, declared_ctx, ignored })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {

@@ -110,6 +110,7 @@ fn facts(models: &Models<'_>) -> Figure {
         "parameters",
         "layers and heads",
         "widths",
+        "how it was run",
         "heads that match prefixes",
         "best",
         "repeats: first and second copy",
@@ -134,6 +135,7 @@ fn facts(models: &Models<'_>) -> Figure {
                 "{}, heads {}, MLP {}, vocabulary {}, context {}",
                 m.d_model, m.d_head, m.d_mlp, m.d_vocab, m.n_ctx
             ),
+            how_run(scan),
             format!("{matching} of {}", scan.found.heads.len()),
             format!("{}, {}", best.id(), number(best.prefix_matching())),
             format!("{}, {} nats", first_copy(scan), second_copy(scan)),
@@ -164,6 +166,28 @@ fn facts(models: &Models<'_>) -> Figure {
         table,
         ..Figure::empty()
     }
+}
+
+fn how_run(scan: &Scan) -> String {
+    let how = &scan.found.how;
+    let mut said = vec![format!("start token {}, {}", how.start, how.start_said())];
+    if let Some(declared) = how.declared_ctx {
+        said.push(format!(
+            "context {declared} in its files, {} in a window",
+            scan.found.model.n_ctx
+        ));
+    }
+    if how.tied_embeddings {
+        said.push("embeddings tied".to_string());
+    }
+    if let Some(mean) = how.prompt_loss {
+        said.push(format!("{} nats a token on the prompts", number(mean)));
+    }
+    if !how.ignored.is_empty() {
+        said.push(format!("not needed: {}", how.ignored.join(", ")));
+    }
+    said.extend(how.warnings.iter().map(|warning| format!("Warning: {warning}")));
+    visible(&said.join("; "))
 }
 
 fn first_copy(scan: &Scan) -> String {

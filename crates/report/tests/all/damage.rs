@@ -454,7 +454,11 @@ fn a_damaged_scan_is_named() {
     };
     refused(
         &|scan| scan["version"] = json!(9),
-        &["tiny", "scan.json: `version` is 9, expected 2", "scan the model again"],
+        &["tiny", "scan.json: `version` is 9, expected 3", "scan the model again"],
+    );
+    refused(
+        &|scan| scan["how"]["start"] = json!(60_000),
+        &["`how.start` is 60000 of a vocabulary of 60000 tokens"],
     );
     refused(&|scan| scan["more"] = json!(1), &["unknown field `more`"]);
     refused(

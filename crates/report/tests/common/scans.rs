@@ -64,13 +64,17 @@ pub fn scan() -> Value {
         })
     };
     json!({
-        "version": 2,
+        "version": 3,
         "model": {
             "name": "<b>tiny</b> \u{1b}[1m\u{202e}.gguf", "family": "llama", "encoding": "</script>", "n_layers": 20,
             "n_heads": 4, "n_key_value_heads": 2, "d_model": 64, "d_head": 16, "d_mlp": 128, "d_vocab": 60000,
             "n_ctx": 1024, "n_params": 5_000_000,
         },
         "engine": "cpu",
+        "how": {
+            "start": 1, "start_from": "tokenizer", "declared_ctx": 2048, "tied_embeddings": true,
+            "ignored": ["<s>.*"], "prompt_loss": 3.5, "warnings": ["a <u>warning</u>"],
+        },
         "heads": heads,
         "repeated": {
             "examples": 10, "block": 50, "first": 11.0, "first_stderr": 0.1, "second": 1.0, "second_stderr": 0.05,

@@ -7,7 +7,7 @@ use std::{
 
 use induction_engine::{Engine, StreamEngine};
 use induction_model::{ModelConfig, ReadParams, pretrained};
-use induction_records::{ModelFacts, RunSpec};
+use induction_records::{HowRun, ModelFacts, RunSpec, StartFrom};
 use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
 
 use super::find_snapshot;
@@ -27,6 +27,8 @@ pub struct Opened {
     pub(super) tokenizer: Result<Box<dyn Tokenizer>, String>,
     /// What begins a sequence.
     pub(super) bos: u32,
+    /// How it will be run, without what only running it says.
+    pub(super) how: HowRun,
     /// Tokens that random samples are drawn from.
     pub(super) allowed: Vec<u32>,
 }
@@ -77,7 +79,8 @@ pub fn open(path: &Path) -> Result<Opened, Error> {
             (1..config.d_vocab as u32).collect(),
         ),
     };
-    Ok(Opened { facts, config, weights: Arc::new(params), tokenizer, bos: 0, allowed })
+    let how = how(&config, 0, StartFrom::Training, &tokenizer);
+    Ok(Opened { facts, config, weights: Arc::new(params), tokenizer, bos: 0, how, allowed })
 }
 
 /// The data of the run that a snapshot belongs to, where they are prepared.
@@ -99,7 +102,15 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
         }
         Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
     };
+    let named = tokenizer.as_ref().is_ok_and(|tokenizer| tokenizer.bos().is_some());
+    let start_from = if named { StartFrom::Tokenizer } else { StartFrom::FirstId };
+    let how = HowRun {
+        declared_ctx: Some(model.declared_ctx).filter(|&n| n > model.config.n_ctx),
+        ignored: model.ignored,
+        ..how(&model.config, bos, start_from, &tokenizer)
+    };
     Ok(Opened {
+        how,
         facts: facts(
             &model.config,
             name_in_cache(path).unwrap_or(model.name),
@@ -167,6 +178,27 @@ fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Er
         None => {
             Ok(Err("the file has no byte-level BPE tokenizer (tokenizer.ggml.model gpt2)".into()))
         }
+    }
+}
+
+fn how<T>(
+    config: &ModelConfig,
+    start: u32,
+    start_from: StartFrom,
+    tokenizer: &Result<T, String>,
+) -> HowRun {
+    let unread = tokenizer.as_ref().err();
+    HowRun {
+        start,
+        start_from,
+        declared_ctx: None,
+        tied_embeddings: config.architecture.tied_embeddings,
+        ignored: Vec::new(),
+        prompt_loss: None,
+        warnings: unread
+            .map(|why| format!("no text was read and no prompt asked: {why}"))
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -68,6 +68,25 @@ fn best<'a>(scan: &'a ModelScan, name: &str) -> &'a ScanHead {
         .expect("a model has heads")
 }
 
+fn how_run(scan: &ModelScan) -> String {
+    let (m, how) = (&scan.model, &scan.how);
+    let mut text = format!("start token {} ({})", how.start, how.start_said());
+    let _ = match how.declared_ctx {
+        Some(declared) => {
+            write!(text, ", context {} (its window; {declared} in its files)", m.n_ctx)
+        }
+        None => write!(text, ", context {}", m.n_ctx),
+    };
+    text += if how.tied_embeddings { ", embeddings tied" } else { ", embeddings not tied" };
+    if !how.ignored.is_empty() {
+        let _ = write!(text, "\nnot needed: {}", how.ignored.join(", "));
+    }
+    for warning in &how.warnings {
+        let _ = write!(text, "\nwarning: {warning}");
+    }
+    text + "\n"
+}
+
 fn of_model(scan: &ModelScan) -> String {
     let m = &scan.model;
     let layers =
@@ -80,6 +99,7 @@ fn of_model(scan: &ModelScan) -> String {
         "{}: {}, {layers} of {} heads, d_model {}, {params} parameters ({})\n\n",
         m.name, m.family, m.n_heads, m.d_model, m.encoding
     );
+    text = text.trim_end().to_string() + "\n" + &how_run(scan) + "\n";
     let mut heads: Vec<&ScanHead> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
     text += "layer head  prefix matching  induction pattern  copying  previous token  depth\n";
@@ -112,6 +132,9 @@ fn of_model(scan: &ModelScan) -> String {
         "repeated random tokens: {:.3} nats a token the first time, {:.3} the second",
         scan.repeated.first, scan.repeated.second
     );
+    if let Some(loss) = scan.how.prompt_loss {
+        let _ = writeln!(text, "the prompts, one after the other: {loss:.3} nats a token");
+    }
     for removed in scan.ablation.iter().flat_map(|ablation| &ablation.sets) {
         let what = match removed.kind {
             RemovedKind::Induction => "these heads",

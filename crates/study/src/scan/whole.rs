@@ -17,7 +17,7 @@ use induction_records::{
     RemovedKind, RepeatedLosses, ScanHead, ShownHead, ShownPrompt, write_json,
 };
 use induction_tokenizer::{Tokenizer, corpus};
-use ndarray::Array2;
+use ndarray::{Array2, Axis, concatenate};
 use rand::seq::SliceRandom;
 
 use super::opened::Opened;
@@ -93,10 +93,14 @@ pub fn scan_model(
         .map_or_else(|_| Vec::new(), |tokenizer| prompts(tokenizer.as_ref(), opened.config.n_ctx));
 
     say(&format!("{name}: scores of {} heads", opened.config.n_layers * opened.config.n_heads));
-    let heads = heads(engine, &opened, settings.examples, &asked)?;
+    let text_rows = text_rows(&opened, settings.examples, &asked)?;
+    let heads = heads(engine, &opened, settings.examples, &text_rows)?;
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
-    let clean = engine.losses(repeats.view(), &[])?;
+    let (clean, of_prompts) = match asked.is_empty() {
+        true => (engine.losses(repeats.view(), &[])?, None),
+        false => with_losses_of(engine, &repeats, &text_rows)?,
+    };
     let repeated = repeated(&clean)?;
     let (icl, indices) = match &text {
         None => (None, None),
@@ -147,9 +151,21 @@ pub fn scan_model(
         }
     });
     let shown = shown.collect();
+    let mut how = opened.how;
+    how.prompt_loss = of_prompts;
+    let plain = of_prompts.map(|loss| ("the prompts", loss));
+    for (what, loss) in plain.into_iter().chain(icl.as_ref().map(|icl| (&*icl.text, icl.loss))) {
+        let uniform = (opened.facts.d_vocab as f64).ln();
+        if loss > uniform {
+            how.warnings.push(format!(
+                "{loss:.2} nats a token on {what}, more than the {uniform:.2} of a model that knows nothing: its files may not be what they say, or are read wrongly here"
+            ));
+        }
+    }
     Ok(ModelScan {
         version: ModelScan::VERSION,
         engine: engine.name().to_string(),
+        how,
         ids_below: settings.ids_below,
         repeated,
         icl,
@@ -206,14 +222,31 @@ pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {
     }
 }
 
-/// Every head's scores; the previous-token score is taken on the prompts' text, or on random tokens
-/// without a tokenizer.
-fn heads(
+/// Losses of both at once, since each call reads all layers of a large model: those of `repeats`,
+/// and the mean of the others.
+fn with_losses_of(
     engine: &dyn Engine,
-    opened: &Opened,
-    examples: usize,
-    asked: &[Prompt],
-) -> Result<Vec<HeadRow>, Error> {
+    repeats: &Array2<u32>,
+    rows: &Array2<u32>,
+) -> Result<(Array2<f32>, Option<f64>), Error> {
+    // As wide as both are, which is almost all of either.
+    let mean = |losses: ndarray::ArrayView2<'_, f32>| {
+        losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64
+    };
+    if rows.ncols() < repeats.ncols() {
+        let losses = engine.losses(rows.view(), &[])?;
+        return Ok((engine.losses(repeats.view(), &[])?, Some(mean(losses.view()))));
+    }
+    let rows = rows.slice_axis(Axis(1), (..repeats.ncols()).into());
+    let both = concatenate(Axis(0), &[repeats.view(), rows]).expect("rows have one length");
+    let losses = engine.losses(both.view(), &[])?;
+    let (clean, others) = losses.view().split_at(Axis(0), repeats.nrows());
+    Ok((clean.to_owned(), Some(mean(others))))
+}
+
+/// The prompts' text, one after the other, in windows `[window, start and tokens]`; random tokens
+/// without a tokenizer.
+fn text_rows(opened: &Opened, examples: usize, asked: &[Prompt]) -> Result<Array2<u32>, Error> {
     let evaluation = evaluation(opened, examples);
     if evaluation.prefix_block == 0 {
         return Err(Error::Input(format!(
@@ -240,9 +273,19 @@ fn heads(
         .take(examples)
         .flat_map(|row| std::iter::once(opened.bos).chain(row.to_vec()))
         .collect();
-    let text = Array2::from_shape_vec((rows.len() / (length + 1), length + 1), rows)
-        .expect("rows have one length");
-    let evaluators = Evaluators::new(&evaluation, text, opened.bos, &opened.allowed)?;
+    let shape = (rows.len() / (length + 1), length + 1);
+    Ok(Array2::from_shape_vec(shape, rows).expect("rows have one length"))
+}
+
+/// Every head's scores; the previous-token score is taken on `text`.
+fn heads(
+    engine: &dyn Engine,
+    opened: &Opened,
+    examples: usize,
+    text: &Array2<u32>,
+) -> Result<Vec<HeadRow>, Error> {
+    let evaluation = evaluation(opened, examples);
+    let evaluators = Evaluators::new(&evaluation, text.clone(), opened.bos, &opened.allowed)?;
     evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
 }
 
