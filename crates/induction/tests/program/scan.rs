@@ -106,7 +106,7 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let warned = |what: &str| warnings.iter().any(|w| w.as_str().unwrap().contains(what));
     assert!(warned("on the prompts") && warned("on text, more than the 5.66"), "{how}");
     let mut windowed = induction();
-    windowed.args(["--json", "scan"]).arg(pretrained("gemma3_gguf"));
+    windowed.args(["--json", "scan"]).arg(pretrained("cohere2"));
     let how = &json(&succeed(&mut windowed))["how"];
     assert_eq!((&how["declared_ctx"], &how["start_from"]), (&48.into(), &"first-id".into()));
     assert!(how["warnings"][0].as_str().unwrap().starts_with("no text was read"), "{how}");
