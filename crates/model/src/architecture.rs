@@ -159,6 +159,9 @@ pub struct Rotary {
     /// How the angles of a longer context were made from those of a shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<RotaryScaling>,
+    /// What cosines and sines are multiplied by, and scores by its square; nothing for 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_factor: Option<f64>,
 }
 
 /// Which entries of a head rotary positions turn together.
@@ -184,6 +187,20 @@ pub enum RotaryScaling {
     Divisors {
         /// The numbers.
         by: Vec<f32>,
+    },
+    /// YaRN's (Peng et al. 2023): pairs that turn often within the first context stay, those that
+    /// turn seldom are divided, with a passage that is linear in the pair's number.
+    Yarn {
+        /// What the longest are divided by.
+        factor: f64,
+        /// Pairs that turn as often as this within the first context stay.
+        beta_fast: f64,
+        /// Pairs that turn as seldom as this are divided wholly.
+        beta_slow: f64,
+        /// The context that the model was first trained with.
+        original_context: f64,
+        /// Whether the passage begins and ends with whole pairs.
+        truncate: bool,
     },
     /// Llama 3.1's: only long wavelengths are divided, with a smooth passage.
     Llama3 {
@@ -223,6 +240,26 @@ impl Rotary {
                 Some(RotaryScaling::Linear { factor }) => frequency / factor,
                 Some(RotaryScaling::Divisors { by }) => {
                     frequency / by.get(i).map_or(1.0, |&by| f64::from(by))
+                }
+                Some(RotaryScaling::Yarn {
+                    factor,
+                    beta_fast,
+                    beta_slow,
+                    original_context,
+                    truncate,
+                }) => {
+                    let last = self.dim as f64 - 1.0;
+                    let pair_of = |turns: &f64| {
+                        let wavelength = original_context / (turns * std::f64::consts::TAU);
+                        self.dim as f64 * wavelength.ln() / (2.0 * self.base.ln())
+                    };
+                    let (low, high) = (pair_of(beta_fast), pair_of(beta_slow));
+                    let (low, high) =
+                        if *truncate { (low.floor(), high.ceil()) } else { (low, high) };
+                    let (low, high) = (low.max(0.0), high.min(last));
+                    let width = if low == high { 0.001 } else { high - low };
+                    let divided = ((i as f64 - low) / width).clamp(0.0, 1.0);
+                    divided * frequency / factor + (1.0 - divided) * frequency
                 }
                 Some(RotaryScaling::Llama3 {
                     factor,
@@ -340,11 +377,20 @@ impl Rotary {
             );
         }
         let positive = |x: f64| x > 0.0 && x.is_finite();
+        if let Some(factor) = rotary.attention_factor.filter(|&x| !positive(x)) {
+            let field = "architecture.positions.attention_factor";
+            return fail(field, factor.to_string(), "a positive number, or nothing");
+        }
         let fits = match &rotary.scaling {
             None => true,
             Some(RotaryScaling::Linear { factor }) => positive(*factor),
             Some(RotaryScaling::Divisors { by }) => {
                 by.len() == rotary.dim / 2 && by.iter().all(|&by| positive(f64::from(by)))
+            }
+            Some(RotaryScaling::Yarn {
+                factor, beta_fast, beta_slow, original_context, ..
+            }) => {
+                [factor, beta_fast, beta_slow, original_context].into_iter().all(|&x| positive(x))
             }
             Some(RotaryScaling::Llama3 {
                 factor,
@@ -407,7 +453,13 @@ mod tests {
             high_freq_factor: 4.0,
             original_context: 8192.0,
         };
-        let plain = Rotary { dim: 64, base: 500_000.0, pairs: Pairs::Half, scaling: None };
+        let plain = Rotary {
+            dim: 64,
+            base: 500_000.0,
+            pairs: Pairs::Half,
+            scaling: None,
+            attention_factor: None,
+        };
         let scaled = Rotary { scaling: Some(scaling), ..plain.clone() };
         let (plain, scaled) = (plain.frequencies(), scaled.frequencies());
         assert_eq!(plain[0], scaled[0]);
@@ -429,6 +481,7 @@ mod tests {
                     base: 1e4,
                     pairs: Pairs::Half,
                     scaling: None,
+                    attention_factor: None,
                 });
             }),
         ];
@@ -439,7 +492,16 @@ mod tests {
             assert!(message.starts_with(&format!("model.{field} = ")), "{field}: {message}");
         }
         for (field, rotary) in [
-            ("base", Rotary { dim: 32, base: f64::NAN, pairs: Pairs::Half, scaling: None }),
+            (
+                "base",
+                Rotary {
+                    dim: 32,
+                    base: f64::NAN,
+                    pairs: Pairs::Half,
+                    scaling: None,
+                    attention_factor: None,
+                },
+            ),
             (
                 "scaling",
                 Rotary {
@@ -447,6 +509,7 @@ mod tests {
                     base: 1e4,
                     pairs: Pairs::Half,
                     scaling: Some(RotaryScaling::Linear { factor: 0.0 }),
+                    attention_factor: None,
                 },
             ),
         ] {

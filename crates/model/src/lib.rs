@@ -12,7 +12,7 @@
 //! Around the family stand:
 //!
 //! * [`Architecture`]: what the models that other people trained do otherwise, as part of the same
-//!   [`ModelConfig`]; [`pretrained`] reads fifteen families of them from GGUF, safetensors and
+//!   [`ModelConfig`]; [`pretrained`] reads two dozen families of them from GGUF, safetensors and
 //!   TransformerLens folders.
 //! * [`export_huggingface`] and [`export_transformer_lens`]: our models in other libraries'
 //!   layouts.

@@ -137,6 +137,8 @@ pub(super) struct Layout {
     pub(super) rotary_pairs: Vec<(usize, usize)>,
     /// Radians a position, of most layers and of the others; empty where nothing is turned.
     pub(super) rotary_frequencies: [Vec<f64>; 2],
+    /// What their cosines and sines are multiplied by.
+    pub(super) rotary_factors: [f64; 2],
     /// One a head, or none.
     pub(super) alibi_slopes: Vec<f64>,
     /// Layers that have the second frequencies.
@@ -293,6 +295,8 @@ impl Layout {
                 .map_or(Vec::new(), |r| (0..r.dim / 2).map(|i| r.pair(i)).collect()),
             rotary_frequencies: [rotary, other.and_then(|other| other.rotary.as_ref())]
                 .map(|rotary| rotary.map_or(Vec::new(), Rotary::frequencies)),
+            rotary_factors: [rotary, other.and_then(|other| other.rotary.as_ref())]
+                .map(|rotary| rotary.and_then(|rotary| rotary.attention_factor).unwrap_or(1.0)),
             alibi_slopes: match dims.architecture.positions {
                 Positions::Alibi => alibi_slopes(dims.n_heads),
                 _ => Vec::new(),

@@ -108,9 +108,9 @@ impl<T: Real> Workspace<T> {
         let [model, heads, mlp] = widths(dims, rows);
         let stats = || vec![[T::NAN; 2]; used];
         let if_mlp = |len: usize| fresh(if dims.d_mlp > 0 { len } else { 0 });
-        let turn = |t: usize, frequency: f64| {
+        let turn = |t: usize, frequency: f64, factor: f64| {
             let (sine, cosine) = (t as f64 * frequency).sin_cos();
-            [T::from_f64(cosine), T::from_f64(sine)]
+            [T::from_f64(cosine * factor), T::from_f64(sine * factor)]
         };
         let layer = |_| Layer {
             input: fresh(model),
@@ -130,8 +130,11 @@ impl<T: Real> Workspace<T> {
             rows,
             layers: (0..kept).map(layer).collect(),
             residual: fresh(model),
-            turns: layout.rotary_frequencies.each_ref().map(|frequencies| {
-                (0..used).flat_map(|t| frequencies.iter().map(move |&f| turn(t, f))).collect()
+            turns: [0, 1].map(|which| {
+                let (frequencies, factor) =
+                    (&layout.rotary_frequencies[which], layout.rotary_factors[which]);
+                let turns_at = |t| frequencies.iter().map(move |&f| turn(t, f, factor));
+                (0..used).flat_map(turns_at).collect()
             }),
             stats: stats(),
             logits: Vec::new(),

@@ -111,6 +111,14 @@ impl Fields {
         Ok(self.number_opt(field)?.unwrap_or(default))
     }
 
+    /// A list of numbers.
+    pub(super) fn numbers(&self, field: &str) -> Result<Vec<f64>, Error> {
+        let found = self.typed(field, "a list of numbers", |value| {
+            value.as_array()?.iter().map(Value::as_f64).collect()
+        })?;
+        found.ok_or_else(|| self.refuse(field, "missing, expected a list of numbers"))
+    }
+
     /// A list of sizes.
     pub(super) fn sizes_opt(&self, field: &str) -> Result<Option<Vec<usize>>, Error> {
         let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());

@@ -40,11 +40,17 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
         let in_layer = recipes.get(&format!("blocks.{layer}.{short}"));
         in_layer.or_else(|| recipes.get(short)).cloned()
     };
-    let ignored = |name: &str| name == "rope_freqs.weight";
+    let ignored = |name: &str| {
+        matches!(name, "rope_freqs.weight" | SHORT_FACTORS | "rope_factors_long.weight")
+    };
     let declared_ctx = header.size("context_length")?;
     let stored = Stored::new(&config, Box::new(file), recipe, ignored)?;
     Ok(Unread { declared_ctx, ..Unread::of(name_of(path), architecture, config, stored) })
 }
+
+/// Divisors of rotary frequencies within the context that a model was first trained with, where it
+/// has others for longer texts.
+const SHORT_FACTORS: &str = "rope_factors_short.weight";
 
 /// A file's metadata on its architecture.
 pub(super) struct Header<'a> {
@@ -94,6 +100,11 @@ impl Header<'_> {
         }
     }
 
+    /// A size that must be there, as a number.
+    fn number_of_size(&self, field: &str) -> Result<f64, Error> {
+        Ok(self.size(field)? as f64)
+    }
+
     /// A number that must be there.
     pub(super) fn number(&self, field: &str) -> Result<f64, Error> {
         Ok(self.file.float(&self.key(field))?)
@@ -133,6 +144,11 @@ impl Header<'_> {
         }
         // A model that attends within a window is run as far as its window goes.
         let window = self.size_opt("attention.sliding_window")?.filter(|&n| n > 0);
+        let original = match self.has(SHORT_FACTORS) {
+            true => Some(self.size("rope.scaling.original_context_length")?),
+            false => None,
+        };
+        let within = [window, original].into_iter().flatten().min().unwrap_or(usize::MAX);
         let embedding = Tensors::shape(file, "token_embd.weight").map(<[usize]>::to_vec);
         let Some(&[d_vocab, _]) = embedding.as_deref() else {
             let reason =
@@ -155,7 +171,7 @@ impl Header<'_> {
             n_heads,
             d_head,
             d_mlp: self.size("feed_forward_length")?,
-            n_ctx: self.size("context_length")?.min(window.unwrap_or(usize::MAX)),
+            n_ctx: self.size("context_length")?.min(within),
             d_vocab,
             architecture: Architecture {
                 n_key_value_heads: self.size_opt("attention.head_count_kv")?.unwrap_or(n_heads),
@@ -196,34 +212,53 @@ impl Header<'_> {
             None => self.file.float_opt(&self.key("rope.scale_linear"))?,
         };
         let kind = self.file.string_opt(&self.key("rope.scaling.type"))?;
+        let given = self.number_opt("rope.scaling.attn_factor")?;
+        let mut attention_factor = None;
         let scaling = match (kind, factor) {
             (Some("linear") | None, Some(factor)) => Some(RotaryScaling::Linear { factor }),
             (Some("none") | None, _) => None,
-            (Some("linear"), None) => {
+            (Some("linear" | "yarn"), None) => {
                 return Err(self.refuse("rope.scaling.factor", "missing, expected a number".into()));
             }
+            (Some("yarn"), Some(factor)) => {
+                attention_factor = Some(given.unwrap_or(1.0) * (1.0 + 0.1 * factor.ln()));
+                Some(RotaryScaling::Yarn {
+                    factor,
+                    beta_fast: self.number_opt("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                    beta_slow: self.number_opt("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                    original_context: self
+                        .number_of_size("rope.scaling.original_context_length")?,
+                    truncate: true,
+                })
+            }
+            // Its divisors are a tensor.
+            (Some("longrope"), _) if self.has(SHORT_FACTORS) => None,
             (Some(other), _) => {
-                return Err(self.refuse(
-                    "rope.scaling.type",
-                    format!("{other:?} is not known here, expected none or linear"),
-                ));
+                let reason =
+                    format!("{other:?} is not known here, expected none, linear, yarn or longrope");
+                return Err(self.refuse("rope.scaling.type", reason));
             }
         };
-        let scaling = match self.file.tensor("rope_freqs.weight") {
+        let divisors = [SHORT_FACTORS, "rope_freqs.weight"]
+            .into_iter()
+            .find_map(|name| Some((name, self.file.tensor(name)?)));
+        let scaling = match divisors {
             None => scaling,
-            Some(tensor) if tensor.elements() == dim / 2 && scaling.is_none() => {
-                Some(RotaryScaling::Divisors { by: self.file.read("rope_freqs.weight")? })
+            Some((name, tensor)) if tensor.elements() == dim / 2 && scaling.is_none() => {
+                attention_factor = given.filter(|_| name == SHORT_FACTORS);
+                Some(RotaryScaling::Divisors { by: self.file.read(name)? })
             }
-            Some(tensor) => {
+            Some((name, tensor)) => {
                 let reason = format!(
-                    "tensor rope_freqs.weight has {} values, expected {}, and no other scaling beside it",
+                    "tensor {name} has {} values, expected {}, and no other scaling beside it",
                     tensor.elements(),
                     dim / 2
                 );
                 return Err(Error::Format { path: self.file.path().to_path_buf(), reason });
             }
         };
-        Ok(Rotary { dim, base, pairs, scaling })
+        let attention_factor = attention_factor.filter(|&x| x != 1.0);
+        Ok(Rotary { dim, base, pairs, scaling, attention_factor })
     }
 }
 

@@ -129,11 +129,12 @@ pub(super) fn rotary(
         Some(older) => Some(older),
         None => fields.inner("rope_parameters")?,
     };
-    rotary_of(scaling, d_head, base, share)
+    rotary_of(fields, scaling, d_head, base, share)
 }
 
 /// Rotary positions by what is within `rope_parameters`, if it is there.
 pub(super) fn rotary_of(
+    fields: &Fields,
     scaling: Option<Fields>,
     d_head: usize,
     base: f64,
@@ -149,8 +150,47 @@ pub(super) fn rotary_of(
         }
         None => "default",
     };
+    let mut attention_factor = None;
     let scaling = match (kind, &scaling) {
-        ("default", _) | (_, None) => None,
+        // The dynamic one changes nothing within the context.
+        ("default" | "dynamic", _) | (_, None) => None,
+        ("yarn", Some(scaling)) => {
+            let original_context = scaling.number(ORIGINAL, f64::NAN)?;
+            let factor = match scaling.number_opt("factor")? {
+                Some(factor) => factor,
+                None => fields.number("max_position_embeddings", f64::NAN)? / original_context,
+            };
+            let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+            let [given, mscale, all] = ["attention_factor", "mscale", "mscale_all_dim"]
+                .map(|field| scaling.number_opt(field));
+            attention_factor = Some(match (given?, mscale?, all?) {
+                (Some(given), _, _) => given,
+                (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => scale(m) / scale(all),
+                _ => scale(1.0),
+            });
+            Some(RotaryScaling::Yarn {
+                factor,
+                beta_fast: scaling.number("beta_fast", 32.0)?,
+                beta_slow: scaling.number("beta_slow", 1.0)?,
+                original_context,
+                truncate: scaling.flag("truncate", true)?,
+            })
+        }
+        ("longrope" | "su", Some(scaling)) => {
+            let original = original_context(fields, scaling)?;
+            let factor = match scaling.number_opt("factor")? {
+                Some(factor) => factor,
+                None => fields.number("max_position_embeddings", f64::NAN)? / original as f64,
+            };
+            attention_factor = Some(match scaling.number_opt("attention_factor")? {
+                Some(given) => given,
+                None if factor <= 1.0 => 1.0,
+                None => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+            });
+            // Those of a text within the first context, which `within_original` sees to.
+            let by = scaling.numbers("short_factor")?.into_iter().map(|x| x as f32).collect();
+            Some(RotaryScaling::Divisors { by })
+        }
         ("linear", Some(scaling)) => {
             Some(RotaryScaling::Linear { factor: scaling.number("factor", f64::NAN)? })
         }
@@ -161,9 +201,40 @@ pub(super) fn rotary_of(
             original_context: scaling.number("original_max_position_embeddings", f64::NAN)?,
         }),
         (other, Some(scaling)) => {
-            let reason = format!("{other:?} is not known here, expected default, linear or llama3");
+            let reason = format!(
+                "{other:?} is not known here, expected default, linear, dynamic, llama3, yarn or longrope"
+            );
             return Err(scaling.refuse("rope_type", reason));
         }
     };
-    Ok(Rotary { dim: (d_head as f64 * share) as usize, base, pairs: Pairs::Half, scaling })
+    let (dim, pairs) = ((d_head as f64 * share) as usize, Pairs::Half);
+    Ok(Rotary {
+        dim,
+        base,
+        pairs,
+        scaling,
+        attention_factor: attention_factor.filter(|&x| x != 1.0),
+    })
+}
+
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+/// The context before it was made longer: within `rope_parameters`, or beside it.
+fn original_context(fields: &Fields, scaling: &Fields) -> Result<usize, Error> {
+    match scaling.size_opt(ORIGINAL)? {
+        Some(original) => Ok(original),
+        None => fields.size(ORIGINAL),
+    }
+}
+
+/// The context within which one set of wavelengths holds, where a model has another for longer
+/// texts.
+pub(super) fn within_original(fields: &Fields, n_ctx: usize) -> Result<usize, Error> {
+    for field in ["rope_scaling", "rope_parameters"] {
+        let Some(scaling) = fields.inner(field)? else { continue };
+        if ["rope_type", "type"].iter().any(|t| scaling.is(t, "longrope") || scaling.is(t, "su")) {
+            return Ok(n_ctx.min(original_context(fields, &scaling)?));
+        }
+    }
+    Ok(n_ctx)
 }

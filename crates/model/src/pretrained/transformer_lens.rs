@@ -84,6 +84,7 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
                 base: fields.number("rotary_base", 10_000.0)?,
                 pairs: if adjacent { Pairs::Adjacent } else { Pairs::Half },
                 scaling: None,
+                attention_factor: None,
             })
         }
         other => {

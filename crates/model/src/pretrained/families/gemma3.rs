@@ -54,7 +54,7 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
             None => None,
         };
         let older = if kind == "full_attention" { fields.inner("rope_scaling")? } else { None };
-        rotary_of(older.or(within), gemma.d_head, base, 1.0)
+        rotary_of(fields, older.or(within), gemma.d_head, base, 1.0)
     };
     let rotary = of("full_attention", "rope_theta", 1e6)?;
     let local = of("sliding_attention", "rope_local_base_freq", 1e4)?;
@@ -77,7 +77,9 @@ fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Er
     let layers = (0..gemma.n_layers).filter(|l| (l + 1) % every != 0).collect();
     let base = header.number_opt("rope.freq_base_swa")?.unwrap_or(1e4);
     let local = match &gemma.architecture.positions {
-        Positions::Rotary(rotary) => Rotary { base, scaling: None, ..rotary.clone() },
+        Positions::Rotary(rotary) => {
+            Rotary { base, scaling: None, attention_factor: None, ..rotary.clone() }
+        }
         _ => unreachable!("a Llama's positions are rotary"),
     };
     Ok(ModelConfig {

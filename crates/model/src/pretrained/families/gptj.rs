@@ -20,7 +20,13 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     let (d_model, n_heads) = (fields.size("n_embd")?, fields.size("n_head")?);
     let d_head = share(fields, "n_head", d_model, n_heads)?;
     let dim = fields.size_opt("rotary_dim")?.unwrap_or(64);
-    let rotary = Rotary { dim, base: 10_000.0, pairs: Pairs::Adjacent, scaling: None };
+    let rotary = Rotary {
+        dim,
+        base: 10_000.0,
+        pairs: Pairs::Adjacent,
+        scaling: None,
+        attention_factor: None,
+    };
     Ok(ModelConfig {
         n_layers: fields.size("n_layer")?,
         d_model,

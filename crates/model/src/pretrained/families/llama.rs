@@ -6,7 +6,7 @@ use crate::{
     pretrained::{
         fields::Fields,
         gguf::{self, Header},
-        huggingface::{activation, rotary, share},
+        huggingface::{activation, rotary, share, within_original},
         recipe::{Layout, Recipe},
     },
 };
@@ -50,6 +50,7 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
         None => share(fields, "num_attention_heads", d_model, n_heads)?,
     };
     let n_ctx = fields.size_opt("max_position_embeddings")?.unwrap_or(defaults.n_ctx);
+    let n_ctx = within_original(fields, n_ctx)?;
     let n_ctx = match fields.flag("use_sliding_window", false)? {
         true => within_window(fields, n_ctx, Some(4096))?,
         false => n_ctx,

@@ -14,8 +14,8 @@ use crate::output::{print_line, show};
 
 /// Which heads of a trained model are induction heads, and what they do.
 ///
-/// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (fifteen families, listed
-/// in the README) or TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one
+/// A model is a run, a snapshot, a GGUF file, or a folder as HuggingFace (two dozen families,
+/// listed in the README) or TransformerLens store it; hf:OWNER/NAME[/FILE.gguf][@REVISION] is one
 /// on HuggingFace's hub (feature `hub`). With --tokens: the losses and head scores on those tokens.
 /// Without: head scores, losses on repeated random tokens, in-context learning on --text, what is
 /// lost without the induction heads, and argument 4's prompts.
