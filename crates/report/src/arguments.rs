@@ -84,6 +84,7 @@ pub(crate) const REAL_MODELS: Argument = Argument {
     not_shown: "When these heads formed, unless a series of checkpoints is scanned. That they carry in-context learning on text: repeats of random tokens are what they are best at. Removing many heads at once harms a model in other ways, too, which is why random sets stand beside them.",
     figures: &[
         "R-T1",
+        "R-heads",
         "R-A1",
         "R-A2",
         "R-repeats",

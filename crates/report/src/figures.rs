@@ -8,6 +8,7 @@ mod curves;
 mod evidence;
 mod families;
 mod followed;
+mod head_grid;
 mod models;
 mod panel;
 mod together;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::behaviours::with_error;
 use super::families::unit;
+use super::head_grid::head_grid;
 use super::{
     Axis, Colours, Figure, Heat, Line, Panel, axis, capital, head_colour, line, thinned, verdicts,
 };
@@ -61,18 +62,18 @@ impl<'a> Models<'a> {
     }
 
     /// A model's name, with its folder where another has the same.
-    fn label(&self, scan: &Scan) -> String {
+    pub(super) fn label(&self, scan: &Scan) -> String {
         let same = self.each.iter().filter(|other| other.title() == scan.title()).count();
         let name = scan.title();
         if same > 1 { format!("{name} ({})", visible(&scan.folder)) } else { name }
     }
 
-    fn files(&self) -> Vec<(String, &'static str)> {
+    pub(super) fn files(&self) -> Vec<(String, &'static str)> {
         self.each.iter().map(|scan| (scan.folder.clone(), SCAN)).collect()
     }
 
     /// What a figure says of each model.
-    fn said(&self, of: impl Fn(&Scan) -> String) -> String {
+    pub(super) fn said(&self, of: impl Fn(&Scan) -> String) -> String {
         self.each
             .iter()
             .map(|scan| format!("{}: {}.", self.label(scan), of(scan)))
@@ -88,6 +89,7 @@ pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
     }
     let mut all = vec![
         facts(models),
+        head_grid(models),
         a1(models, claims),
         a2(models, claims),
         repeats(models),
