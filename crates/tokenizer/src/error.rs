@@ -141,7 +141,7 @@ pub enum Error {
     },
 
     /// A pretrained model's tokenizer that is damaged or of a kind that is not read.
-    #[error("tokenizer {} field {field}: {reason}; byte-level BPE of known patterns is read, and `--tokens FILE` with ids works for every model", path.display())]
+    #[error("tokenizer {} field {field}: {reason}; byte-level BPE of known patterns and SentencePiece are read, and `--tokens FILE` with ids works for every model", path.display())]
     Pretrained {
         /// The file.
         path: PathBuf,

@@ -1,26 +1,35 @@
 //! The tokenizers of pretrained models.
 //!
-//! What a file says is checked and turned into a [`Description`]; the library gets the vocabulary
-//! and merges of it, and does the merging and NFC. Cutting a text into added tokens and words is
-//! done here: the library does it with patterns from the file.
+//! What a file says is checked and turned into a [`Description`]. The library gets the vocabulary
+//! and merges of it, and does the merging and Unicode's normal forms. Cutting a text into added
+//! tokens and words is done here, since the library does it with patterns from the file, and so are
+//! SentencePiece's algorithms, which go by scores.
 
 mod added;
 mod bos;
+mod charsmap;
 mod json;
+mod normalizer;
 mod parts;
+mod pieces;
+mod sentencepiece;
+mod trie;
 mod vocabulary;
 mod words;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use tokenizers::Model;
+use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
-use self::added::{Added, Finder, check_added, composed};
+use self::added::{Added, Finder, check_added};
 use self::bos::Bos;
-use self::vocabulary::{IdsByToken, check_merges, check_vocab, from_slice, of_file, pair};
+use self::normalizer::Normalizer;
+use self::pieces::Pieces;
+use self::vocabulary::{
+    VocabJson, check_alphabet, check_merges, check_vocab, from_slice, of_file, pair,
+};
 use self::words::{Pattern, Words};
 use crate::bpe::guarded;
 use crate::tokenizer_file::{read, refuse};
@@ -33,18 +42,173 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A tokenizer as checked: nothing in it can make the library stumble.
 struct Description {
-    /// Without special tokens: no text gives one, and no merge makes one.
-    vocab: HashMap<String, u32>,
-    merges: Merges,
-    ignore_merges: bool,
+    model: Model,
     added: Vec<Added>,
-    nfc: bool,
+    normalizer: Normalizer,
     words: Words,
     bos: Bos,
 }
 
-/// The byte-level BPE tokenizer of a pretrained model: the ids are those of HuggingFace's
-/// `tokenizers`.
+/// What makes tokens of words. Special tokens are in none of the vocabularies: no text gives one,
+/// and no merge makes one.
+enum Model {
+    /// Over the byte alphabet.
+    Bytes(Merged),
+    /// Over characters, as of SentencePiece.
+    Characters(Merged, Unknown),
+    /// By scores.
+    Pieces(pieces::Vocabulary),
+}
+
+/// Pairs that become one, the first to be merged first.
+struct Merged {
+    vocab: HashMap<String, u32>,
+    merges: Merges,
+    ignore_merges: bool,
+}
+
+/// What becomes of a character that is no token.
+#[derive(Default)]
+struct Unknown {
+    /// The token for it, which is not in the vocabulary.
+    token: Option<(String, u32)>,
+    /// One token for a run of such characters.
+    fuse: bool,
+    /// Its bytes, where all have tokens.
+    bytes: bool,
+}
+
+impl Description {
+    fn new(model: Model, added: Vec<Added>, bos: Bos) -> Self {
+        Self { model, added, normalizer: Normalizer::default(), words: Words::default(), bos }
+    }
+}
+
+impl Model {
+    fn id_of(&self, token: &str) -> Option<u32> {
+        match self {
+            Self::Bytes(merged) | Self::Characters(merged, _) => merged.vocab.get(token).copied(),
+            Self::Pieces(vocabulary) => {
+                let is_it = |(piece, _): &(&pieces::Piece, u32)| piece.content == token;
+                vocabulary.pieces.iter().zip(0..).find(is_it).map(|(_, id)| id)
+            }
+        }
+    }
+
+    /// The bytes of each token.
+    fn bytes(&self) -> HashMap<u32, Vec<u8>> {
+        let byte_of = bytes::bytes();
+        let of_alphabet =
+            |token: &str| token.chars().filter_map(|c| byte_of.get(&c).copied()).collect();
+        match self {
+            Self::Bytes(merged) => {
+                merged.vocab.iter().map(|(token, &id)| (id, of_alphabet(token))).collect()
+            }
+            Self::Characters(merged, unknown) => {
+                let of = |token: &str| pieces::bytes_of(token, unknown.bytes);
+                merged.vocab.iter().map(|(token, &id)| (id, of(token))).collect()
+            }
+            Self::Pieces(vocabulary) => {
+                let of = |piece: &pieces::Piece| {
+                    pieces::bytes_of(&piece.content, vocabulary.byte_fallback)
+                };
+                (0..).zip(vocabulary.pieces.iter().map(of)).collect()
+            }
+        }
+    }
+}
+
+/// A [`Model`], ready to read words.
+#[derive(Debug)]
+enum Ready {
+    Bytes {
+        model: BPE,
+        /// For each byte its character, where that is a token.
+        alphabet: Vec<Option<char>>,
+    },
+    Characters {
+        model: BPE,
+        /// For each byte whether it has a token; empty without byte fallback.
+        bytes: Vec<bool>,
+        /// Whether there is a token for what has none.
+        unknown: bool,
+    },
+    Pieces(Pieces),
+}
+
+impl Ready {
+    fn new(model: Model) -> Result<Self> {
+        let library = |merged: Merged, Unknown { token, fuse, bytes }: Unknown| {
+            let mut vocab: Vocab = merged.vocab.into_iter().collect();
+            let mut builder = BPE::builder()
+                .ignore_merges(merged.ignore_merges)
+                .fuse_unk(fuse)
+                .byte_fallback(bytes);
+            if let Some((token, id)) = token {
+                vocab.insert(token.clone(), id);
+                builder = builder.unk_token(token);
+            }
+            guarded("load a tokenizer", || builder.vocab_and_merges(vocab, merged.merges).build())
+        };
+        Ok(match model {
+            Model::Bytes(merged) => {
+                let has = |c: &char| merged.vocab.contains_key(c.encode_utf8(&mut [0; 4]) as &str);
+                let alphabet =
+                    bytes::characters().into_iter().map(|c| Some(c).filter(has)).collect();
+                Self::Bytes { model: library(merged, Unknown::default())?, alphabet }
+            }
+            Model::Characters(merged, unknown) => {
+                let has = |byte: u8| merged.vocab.contains_key(&format!("<0x{byte:02X}>"));
+                Self::Characters {
+                    bytes: Vec::from_iter((0..=255).filter(|_| unknown.bytes).map(has)),
+                    unknown: unknown.token.is_some(),
+                    model: library(merged, unknown)?,
+                }
+            }
+            Model::Pieces(vocabulary) => Self::Pieces(Pieces::new(vocabulary)),
+        })
+    }
+
+    fn encode(&self, word: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut by_library = |model: &BPE, word: &str| {
+            let tokens = guarded("encode a text", || model.tokenize(word))?;
+            ids.extend(tokens.iter().map(|token| token.id));
+            Ok(())
+        };
+        match self {
+            Self::Bytes { model, alphabet } => {
+                let mut in_alphabet = String::new();
+                for character in word.chars() {
+                    for &byte in character.encode_utf8(&mut [0; 4]).as_bytes() {
+                        let c = alphabet[usize::from(byte)];
+                        in_alphabet.push(c.ok_or(Error::UnknownCharacter { character })?);
+                    }
+                }
+                by_library(model, &in_alphabet)
+            }
+            Self::Characters { model, bytes, unknown } => {
+                // The library would leave it out without a word.
+                let lost = |&character: &char| {
+                    let mut buffer = [0; 4];
+                    let c: &str = character.encode_utf8(&mut buffer);
+                    let has = |byte: u8| bytes.get(usize::from(byte)).is_some_and(|&has| has);
+                    model.token_to_id(c).is_none() && !c.bytes().all(has)
+                };
+                match word.chars().find(lost).filter(|_| !unknown) {
+                    Some(character) => Err(Error::UnknownCharacter { character }),
+                    None => by_library(model, word),
+                }
+            }
+            Self::Pieces(pieces) => pieces.encode(word, ids),
+        }
+    }
+}
+
+/// The tokenizer of a pretrained model: byte-level BPE, or one of SentencePiece's two kinds.
+///
+/// The ids are those of HuggingFace's `tokenizers` for a `tokenizer.json`, of SentencePiece for a
+/// `tokenizer.model`, and of llama.cpp for a GGUF file, but that no text gives a special token
+/// (other than the unknown one).
 ///
 /// *What begins a sequence*, [`bos`](Tokenizer::bos), is the token that the model's own tokenizer
 /// puts first: a special token that leads the template of `tokenizer.json`, or `bos_token` where
@@ -54,28 +218,36 @@ struct Description {
 /// failing that, nothing.
 #[derive(Debug)]
 pub struct PretrainedTokenizer {
-    model: BPE,
+    model: Ready,
     words: Words,
-    nfc: bool,
+    normalizer: Normalizer,
     /// Looked for in the text as it is, then in the normalised text.
     added: [Finder; 2],
     /// The bytes of each token.
     pieces: HashMap<u32, Vec<u8>>,
     d_vocab: usize,
     bos: Option<u32>,
-    /// For each byte its character, where that is a token.
-    alphabet: Vec<Option<char>>,
 }
 
 impl PretrainedTokenizer {
-    /// Reads a HuggingFace `tokenizer.json` with byte-level BPE: GPT-2's words, Llama 3's, Qwen2's,
-    /// or SmolLM2's, with or without NFC. Truncation and padding that it asks for are not done.
+    /// Reads a HuggingFace `tokenizer.json` with byte-level BPE (the words of GPT-2, Llama 3, Qwen2,
+    /// SmolLM2, Tekken or GPT-4o), SentencePiece's BPE (Llama 2, Mistral, Gemma, Phi-3) or Unigram
+    /// (T5). Truncation and padding that it asks for are not done.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Pretrained`] if the file is damaged or describes a tokenizer of
     /// another kind.
     pub fn from_json(path: impl AsRef<Path>) -> Result<Self> {
         Self::build(json::describe(path.as_ref())?)
+    }
+
+    /// Reads SentencePiece's `tokenizer.model`, BPE or Unigram.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Pretrained`] if the file is damaged or describes a tokenizer of
+    /// another kind.
+    pub fn from_sentencepiece(path: impl AsRef<Path>) -> Result<Self> {
+        Self::build(sentencepiece::describe(path.as_ref())?)
     }
 
     /// Reads GPT-2's `vocab.json` and `merges.txt`.
@@ -85,7 +257,7 @@ impl PretrainedTokenizer {
     pub fn from_gpt2_files(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let path = vocab.as_ref();
         let parsed = from_slice(&read(path, of_file(path))?).map_err(of_file(path))?;
-        let IdsByToken(Some(mut vocab)) = parsed else {
+        let VocabJson::Ids(mut vocab) = parsed else {
             return Err(of_file(path)((
                 "(file)".to_owned(),
                 "a list, expected tokens with their ids".to_owned(),
@@ -93,10 +265,10 @@ impl PretrainedTokenizer {
         };
         let end_of_text =
             vocab.get_key_value(END_OF_TEXT).map(|(content, &id)| (content.clone(), id));
-        let special = |(content, id)| Added { id, content, special: true, normalized: false };
-        let added = Vec::from_iter(end_of_text.map(special));
+        let added = Vec::from_iter(end_of_text.map(|(content, id)| Added::special(id, content)));
         let checked = check_added(|_| END_OF_TEXT.to_owned(), &added, &vocab)
-            .and_then(|()| check_vocab("(vocab)", &vocab, &added));
+            .and_then(|()| check_vocab("(vocab)", &vocab))
+            .and_then(|()| check_alphabet("(vocab)", &vocab, &added));
         checked.map_err(of_file(path))?;
         vocab.remove(END_OF_TEXT);
         let path = merges.as_ref();
@@ -114,15 +286,9 @@ impl PretrainedTokenizer {
         let merges = parsed.collect::<Result<Merges, _>>().map_err(of_file(path))?;
         check_merges("(merges)", &merges, &vocab).map_err(of_file(path))?;
         let words = Words { last: Some(Pattern::Gpt2), ..Words::default() };
-        Self::build(Description {
-            vocab,
-            merges,
-            ignore_merges: false,
-            added,
-            nfc: false,
-            words,
-            bos: Bos::default(),
-        })
+        let merged = Merged { vocab, merges, ignore_merges: false };
+        let described = Description::new(Model::Bytes(merged), added, Bos::default());
+        Self::build(Description { words, ..described })
     }
 
     /// Makes the tokenizer of a GGUF file, at `path`, from what the file says of it.
@@ -135,31 +301,23 @@ impl PretrainedTokenizer {
     }
 
     fn build(described: Description) -> Result<Self> {
-        let Description { vocab, merges, ignore_merges, added, nfc, words, bos } = described;
-        let byte_of = bytes::bytes();
-        let mut pieces: HashMap<u32, Vec<u8>> = vocab
-            .iter()
-            .map(|(token, &id)| {
-                (id, token.chars().filter_map(|c| byte_of.get(&c).copied()).collect())
-            })
-            .collect();
-        pieces.extend(added.iter().map(|added| (added.id, added.content.as_bytes().to_vec())));
-        let has = |c: &char| vocab.contains_key(c.encode_utf8(&mut [0; 4]) as &str);
-        let alphabet = bytes::characters().into_iter().map(|c| Some(c).filter(has)).collect();
+        let Description { model, added, normalizer, words, bos } = described;
+        let mut pieces = model.bytes();
+        for added in &added {
+            // SentencePiece's pieces write a space otherwise than added tokens do.
+            if matches!(model, Model::Bytes(_)) || !pieces.contains_key(&added.id) {
+                pieces.insert(added.id, added.content.as_bytes().to_vec());
+            }
+        }
         let end_of_text = added.iter().find(|added| added.special && added.content == END_OF_TEXT);
-        let vocab: Vocab = vocab.into_iter().collect();
-        let model = guarded("load a tokenizer", || {
-            BPE::builder().vocab_and_merges(vocab, merges).ignore_merges(ignore_merges).build()
-        })?;
         Ok(Self {
-            model,
+            model: Ready::new(model)?,
+            added: [false, true].map(|normalized| Finder::new(&added, normalized, &normalizer)),
             words,
-            nfc,
-            added: [false, true].map(|normalized| Finder::new(&added, normalized, nfc)),
+            normalizer,
             d_vocab: pieces.keys().max().map_or(0, |&id| id as usize + 1),
             pieces,
             bos: bos.first.or(end_of_text.map(|added| added.id)).or(bos.named),
-            alphabet,
         })
     }
 
@@ -174,27 +332,22 @@ impl PretrainedTokenizer {
         Ok(())
     }
 
-    /// The ids of a text in which no added token is left.
-    fn encode_words(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let mut in_alphabet = String::new();
-        self.words.try_for_each(text, |word| {
-            in_alphabet.clear();
-            for character in word.chars() {
-                for &byte in character.encode_utf8(&mut [0; 4]).as_bytes() {
-                    in_alphabet.push(
-                        self.alphabet[usize::from(byte)]
-                            .ok_or(Error::UnknownCharacter { character })?,
-                    );
-                }
-            }
-            let tokens = guarded("encode a text", || self.model.tokenize(&in_alphabet))?;
-            ids.extend(tokens.iter().map(|token| token.id));
-            Ok(())
-        })
-    }
-
-    fn normalized<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.nfc { composed(text) } else { Cow::Borrowed(text) }
+    /// Whether the token's own text, in the middle of a word, is this token: then texts may be made
+    /// of such tokens. Special tokens and parts of characters are not so, and neither is a token
+    /// that merges do not lead to.
+    pub fn reads_back(&self, id: u32) -> bool {
+        let Some(Ok(text)) = self.pieces.get(&id).map(|bytes| std::str::from_utf8(bytes)) else {
+            return false;
+        };
+        let mut ids = Vec::new();
+        let in_pieces = || text.replace(' ', pieces::SPACE.encode_utf8(&mut [0; 4]));
+        let read = match &self.model {
+            Ready::Bytes { .. } => self.encode(text).map(|found| ids = found),
+            // As it is in a longer text: with nothing put before it.
+            Ready::Characters { .. } => self.model.encode(&in_pieces(), &mut ids),
+            Ready::Pieces(model) => model.encode_prepared(&in_pieces(), &mut ids),
+        };
+        read.is_ok() && ids == [id]
     }
 }
 
@@ -202,17 +355,20 @@ impl Tokenizer for PretrainedTokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         let [as_is, normalized] = &self.added;
-        as_is.try_for_each(text, |piece, token| {
+        as_is.try_for_each(text, |at, piece, token| {
             if let Some(id) = token {
                 ids.push(id);
                 return Ok(());
             }
-            normalized.try_for_each(&self.normalized(piece), |piece, token| match token {
+            let is_first = at == 0;
+            normalized.try_for_each(&self.normalizer.apply(piece), |at, piece, token| match token {
                 Some(id) => {
                     ids.push(id);
                     Ok(())
                 }
-                None => self.encode_words(piece, &mut ids),
+                None => self.words.try_for_each(piece, is_first && at == 0, |word| {
+                    self.model.encode(word, &mut ids)
+                }),
             })
         })?;
         Ok(ids)

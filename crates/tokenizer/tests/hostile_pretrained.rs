@@ -135,12 +135,14 @@ fn parts_of_gguf_files() {
     let of = cases("tokenizer of a GGUF file", TIMES, |seed| {
         let mut random = stream(seed, "parts", 0);
         let mut parts = TokenizerParts {
+            model: "gpt2".to_owned(),
             tokens: tokens.clone(),
             merges: merges.clone(),
             token_types: types.clone(),
             pre: ["gpt-2", "smollm", "qwen2", "llama-bpe"][seed as usize % 4].to_owned(),
             bos: Some(0),
             add_bos: None,
+            ..TokenizerParts::default()
         };
         for _ in 0..random.random_range(1..=3u32) {
             let (at, to) =

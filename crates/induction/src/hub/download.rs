@@ -16,11 +16,12 @@ use crate::{Error, progress::Screen};
 
 /// Whether a file of a model's folder is read.
 fn is_read(name: &str) -> bool {
-    const FILES: [&str; 6] = [
+    const FILES: [&str; 7] = [
         "config.json",
         "model.safetensors",
         "model.safetensors.index.json",
         "tokenizer.json",
+        "tokenizer.model",
         "vocab.json",
         "merges.txt",
     ];

@@ -55,8 +55,13 @@ impl Marked {
         ids.truncate(n_ctx);
         // Where each token begins in the text; the start token has no bytes.
         let mut begins = vec![0, 0];
+        // Many tokenizers put a space before a text, which is none of its bytes.
+        let first = tokenizer.token_bytes(*ids.get(1)?).ok()?;
+        let mut not_ours = usize::from(first.starts_with(b" ") && !self.text.starts_with(' '));
         for id in &ids[1..] {
-            begins.push(begins[begins.len() - 1] + tokenizer.token_bytes(*id).ok()?.len());
+            let bytes = tokenizer.token_bytes(*id).ok()?.len() - not_ours;
+            begins.push(begins[begins.len() - 1] + bytes);
+            not_ours = 0;
         }
         let end_of_text = begins[ids.len()];
         let holding = |byte: usize| begins[1..=ids.len()].partition_point(|&begin| begin <= byte);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use induction_engine::{Engine, StreamEngine};
+use induction_gguf::{Array, Gguf, Value};
 use induction_model::{ModelConfig, ReadParams, pretrained};
 use induction_records::{HowRun, ModelFacts, RunSpec, StartFrom};
 use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
@@ -131,9 +132,7 @@ fn words(tokenizer: &PretrainedTokenizer) -> Vec<u32> {
     let plain = |&id: &u32| {
         let Ok(bytes) = tokenizer.token_bytes(id) else { return false };
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
-        !text.is_empty()
-            && !text.chars().any(char::is_control)
-            && tokenizer.encode(text).is_ok_and(|ids| ids == [id])
+        !text.is_empty() && !text.chars().any(char::is_control) && tokenizer.reads_back(id)
     };
     (0..tokenizer.d_vocab() as u32).filter(plain).collect()
 }
@@ -143,41 +142,58 @@ fn tokenizer_of(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Erro
     if path.is_file() {
         return gguf_tokenizer(path);
     }
-    let [json, vocab, merges] =
-        ["tokenizer.json", "vocab.json", "merges.txt"].map(|name| path.join(name));
+    let [json, model, vocab, merges] =
+        ["tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"]
+            .map(|name| path.join(name));
     if json.is_file() {
         return Ok(PretrainedTokenizer::from_json(&json).map_err(|e| e.to_string()));
+    }
+    if model.is_file() {
+        return Ok(PretrainedTokenizer::from_sentencepiece(&model).map_err(|e| e.to_string()));
     }
     if vocab.is_file() && merges.is_file() {
         return Ok(PretrainedTokenizer::from_gpt2_files(&vocab, &merges).map_err(|e| e.to_string()));
     }
-    Ok(Err(format!("{} has no tokenizer.json", path.display())))
+    Ok(Err(format!("{} has no tokenizer.json and no tokenizer.model", path.display())))
 }
 
 fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Error> {
-    let file = induction_gguf::Gguf::open(path).map_err(induction_model::Error::from)?;
+    let file = Gguf::open(path).map_err(induction_model::Error::from)?;
     let parts = || -> Result<Option<TokenizerParts>, induction_gguf::Error> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
-        if file.string_opt(&key("model"))? != Some("gpt2") {
-            return Ok(None);
-        }
+        let Some(model) = file.string_opt(&key("model"))? else { return Ok(None) };
+        let id = |name: &str| -> Result<Option<u32>, induction_gguf::Error> {
+            let id = file.unsigned_opt(&key(name))?;
+            Ok(id.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
+        };
         let types = file.integers_opt(&key("token_type"))?.unwrap_or_default();
+        // Bytes, which some writers call signed.
+        let charsmap = file.integers_opt(&key("precompiled_charsmap"))?.unwrap_or_default();
+        let strings = |name: &str| match file.get(&key(name)) {
+            Some(_) => file.strings(&key(name)).map(<[String]>::to_vec),
+            None => Ok(Vec::new()),
+        };
         Ok(Some(TokenizerParts {
+            model: model.to_string(),
             tokens: file.strings(&key("tokens"))?.to_vec(),
-            merges: file.strings(&key("merges"))?.to_vec(),
+            merges: strings("merges")?,
+            scores: match file.get(&key("scores")) {
+                Some(Value::Array(Array::F32(scores))) => scores.clone(),
+                _ => Vec::new(),
+            },
             token_types: types.into_iter().map(|kind| i32::try_from(kind).unwrap_or(-1)).collect(),
             pre: file.string_opt(&key("pre"))?.unwrap_or("default").to_string(),
-            bos: file
-                .unsigned_opt(&key("bos_token_id"))?
-                .map(|id| u32::try_from(id).unwrap_or(u32::MAX)),
+            add_space_prefix: file.bool_opt(&key("add_space_prefix"))?,
+            remove_extra_whitespaces: file.bool_opt(&key("remove_extra_whitespaces"))?,
+            precompiled_charsmap: charsmap.into_iter().map(|byte| byte as u8).collect(),
+            unknown: id("unknown_token_id")?,
+            bos: id("bos_token_id")?,
             add_bos: file.bool_opt(&key("add_bos_token"))?,
         }))
     };
     match parts().map_err(induction_model::Error::from)? {
         Some(parts) => Ok(PretrainedTokenizer::from_parts(parts, path).map_err(|e| e.to_string())),
-        None => {
-            Ok(Err("the file has no byte-level BPE tokenizer (tokenizer.ggml.model gpt2)".into()))
-        }
+        None => Ok(Err("the file has no tokenizer (tokenizer.ggml.model)".into())),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokenizers::models::bpe::Merges;
 
@@ -37,20 +37,24 @@ pub(super) fn from_slice<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, R
     serde_json::from_slice(bytes).or_else(|e| refuse("(file)", e.to_string()))
 }
 
-/// Nothing if it is a list, as of Unigram models.
-pub(super) struct IdsByToken(pub(super) Option<HashMap<String, u32>>);
+/// `model.vocab`.
+pub(super) enum VocabJson {
+    Ids(HashMap<String, u32>),
+    /// Of Unigram: the pieces with their scores, by id.
+    Scores(Vec<(String, f64)>),
+}
 
-impl<'de> Deserialize<'de> for IdsByToken {
+impl<'de> Deserialize<'de> for VocabJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Reader;
         impl<'de> Visitor<'de> for Reader {
-            type Value = IdsByToken;
+            type Value = VocabJson;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("tokens with their ids")
+                f.write_str("tokens with their ids, or a list of pieces with their scores")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<IdsByToken, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<VocabJson, A::Error> {
                 let mut vocab = HashMap::new();
                 while let Some((token, id)) = map.next_entry::<String, u32>()? {
                     if let Some(other) = vocab.insert(token, id) {
@@ -59,46 +63,54 @@ impl<'de> Deserialize<'de> for IdsByToken {
                         )));
                     }
                 }
-                Ok(IdsByToken(Some(vocab)))
+                Ok(VocabJson::Ids(vocab))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<IdsByToken, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(IdsByToken(None))
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<VocabJson, A::Error> {
+                let mut pieces = Vec::new();
+                while let Some(piece) = list.next_element()? {
+                    pieces.push(piece);
+                }
+                Ok(VocabJson::Scores(pieces))
             }
         }
         deserializer.deserialize_any(Reader)
     }
 }
 
-/// Every token that is not an added one is written in the byte alphabet, and no two have the same
-/// id.
-pub(super) fn check_vocab(
-    field: &str,
-    vocab: &HashMap<String, u32>,
-    added: &[Added],
-) -> Result<(), Refusal> {
+/// Tokens are of a sensible size and number, and no two have the same id.
+pub(super) fn check_vocab(field: &str, vocab: &HashMap<String, u32>) -> Result<(), Refusal> {
     if vocab.is_empty() || vocab.len() > MAX_TOKENS {
         return refuse(field, format!("{} tokens, expected 1 to {MAX_TOKENS}", vocab.len()));
     }
-    let added: HashSet<&str> = added.iter().map(|added| added.content.as_str()).collect();
-    let byte_of = bytes::bytes();
     let mut ids = HashSet::with_capacity(vocab.len());
     for (token, &id) in vocab {
         check_token(field, token, id)?;
         if !ids.insert(id) {
             return refuse(field, format!("id {id} is used twice"));
         }
-        if !added.contains(token.as_str()) && token.chars().any(|c| !byte_of.contains_key(&c)) {
-            return refuse(
-                field,
-                format!(
-                    "token {id} ({token:?}) is not in the byte alphabet (SentencePiece is not read)"
-                ),
-            );
-        }
     }
     Ok(())
+}
+
+/// Every token that is not an added one is written in the byte alphabet.
+pub(super) fn check_alphabet(
+    field: &str,
+    vocab: &HashMap<String, u32>,
+    added: &[Added],
+) -> Result<(), Refusal> {
+    let added: HashSet<&str> = added.iter().map(|added| added.content.as_str()).collect();
+    let byte_of = bytes::bytes();
+    let in_alphabet = |token: &str| token.chars().all(|c| byte_of.contains_key(&c));
+    let other =
+        vocab.iter().find(|(token, _)| !added.contains(token.as_str()) && !in_alphabet(token));
+    match other {
+        Some((token, id)) => refuse(
+            field,
+            format!("token {id} ({token:?}) is not in the byte alphabet, as byte-level BPE has it"),
+        ),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn check_token(field: &str, token: &str, id: u32) -> Result<(), Refusal> {

@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::pieces::SPACE;
+
 /// What all patterns end in.
 const TAIL: &str = r"|\s+(?!\S)|\s+";
 
@@ -19,10 +21,12 @@ pub(super) enum Pattern {
     Gpt2,
     Llama3,
     Qwen2,
+    Tekken,
+    Gpt4o,
 }
 
 impl Pattern {
-    const ALL: [Self; 3] = [Self::Gpt2, Self::Llama3, Self::Qwen2];
+    const ALL: [Self; 5] = [Self::Gpt2, Self::Llama3, Self::Qwen2, Self::Tekken, Self::Gpt4o];
 
     /// What stands before the tail, in the spellings found in files; they mean the same.
     fn spellings(self) -> &'static [&'static str] {
@@ -38,6 +42,12 @@ impl Pattern {
             Self::Qwen2 => &[
                 r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
             ],
+            Self::Tekken => &[
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+            ],
+            Self::Gpt4o => &[
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+            ],
         }
     }
 
@@ -49,7 +59,7 @@ impl Pattern {
 
     /// The head, and white space as group 1.
     fn regex(self) -> &'static Regex {
-        static COMPILED: LazyLock<[Regex; 3]> = LazyLock::new(|| {
+        static COMPILED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
             Pattern::ALL.map(|pattern| {
                 let written = format!(r"{}|(\s+)", pattern.spellings()[0]);
                 Regex::new(&written).expect("the patterns above are regular")
@@ -93,12 +103,63 @@ pub(super) enum Step {
         individual: bool,
     },
     Pattern(Pattern),
+    /// A space ends a word.
+    AfterSpaces,
+    /// White space lies between words, and is lost.
+    WhiteSpace,
+}
+
+/// A space becomes SentencePiece's character for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Metaspace {
+    /// Which words get one before them, if they have none.
+    pub(super) before: Before,
+    /// Each begins a word.
+    pub(super) split: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    Every,
+    /// The one that the text begins with.
+    First,
+    None,
+}
+
+impl Metaspace {
+    fn try_for_each<E>(
+        self,
+        word: &str,
+        is_first: bool,
+        mut each: impl FnMut(&str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut word = word.replace(' ', SPACE.encode_utf8(&mut [0; 4]));
+        let gets_one = match self.before {
+            Before::Every => true,
+            Before::First => is_first,
+            Before::None => false,
+        };
+        if gets_one && !word.starts_with(SPACE) {
+            word.insert(0, SPACE);
+        }
+        if !self.split {
+            return each(&word);
+        }
+        let mut begin = 0;
+        for (at, _) in word.match_indices(SPACE).filter(|&(at, _)| at > 0) {
+            each(&word[begin..at])?;
+            begin = at;
+        }
+        each(&word[begin..])
+    }
 }
 
 impl Step {
     fn split(self, text: &str) -> Vec<&str> {
         match self {
             Self::Pattern(pattern) => pattern.split(text),
+            Self::AfterSpaces => text.split_inclusive(' ').collect(),
+            Self::WhiteSpace => text.split_whitespace().collect(),
             Self::Digits { individual } => {
                 let mut words = Vec::new();
                 let (mut start, mut was_numeric) = (0, None);
@@ -125,15 +186,18 @@ pub(super) struct Words {
     pub(super) steps: Vec<Step>,
     /// Then each piece gets a space before it, if it has none ...
     pub(super) prefix_space: bool,
-    /// ... and is cut once more.
+    /// ... and is cut once more, ...
     pub(super) last: Option<Pattern>,
+    /// ... or else its spaces are marked.
+    pub(super) metaspace: Option<Metaspace>,
 }
 
 impl Words {
-    /// Hands over each word in turn, until one fails.
+    /// Hands over each word in turn, until one fails. `is_first`: nothing was before the text.
     pub(super) fn try_for_each<E>(
         &self,
         text: &str,
+        is_first: bool,
         mut each: impl FnMut(&str) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut pieces = Vec::from_iter((!text.is_empty()).then_some(text));
@@ -141,6 +205,11 @@ impl Words {
             pieces = pieces.into_iter().flat_map(|piece| step.split(piece)).collect();
         }
         for piece in pieces {
+            if let Some(metaspace) = self.metaspace {
+                let is_first = is_first && piece.as_ptr() == text.as_ptr();
+                metaspace.try_for_each(piece, is_first, &mut each)?;
+                continue;
+            }
             let needs_space = self.prefix_space && !piece.starts_with(' ');
             let piece =
                 if needs_space { Cow::Owned(format!(" {piece}")) } else { Cow::Borrowed(piece) };
@@ -165,27 +234,56 @@ pub(super) struct Named {
     pub(super) add_bos: bool,
 }
 
-const NAMES: [&str; 7] = ["gpt-2", "gpt-neox", "olmo", "smollm", "starcoder", "qwen2", "llama-bpe"];
+const NAMES: [&str; 24] = [
+    "gpt-2",
+    "mpt",
+    "phi-2",
+    "gpt-neox",
+    "olmo",
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+    "codeshell",
+    "qwen2",
+    "stablelm2",
+    "deepseek-r1-qwen",
+    "llama-bpe",
+    "llama3",
+    "llama-v3",
+    "falcon3",
+    "lfm2",
+    "pixtral",
+    "smaug-bpe",
+    "dbrx",
+    "tekken",
+    "gpt-4o",
+    "llama4",
+];
 
 /// The one of that name.
 ///
 /// # Errors
 /// The names that are known.
 pub(super) fn named(name: &str) -> Result<Named, String> {
-    let words = |steps: &[Step], pattern| Words {
-        steps: steps.to_vec(),
-        prefix_space: false,
-        last: Some(pattern),
+    let of = |steps: &[Step], pattern| {
+        let words = Words { steps: steps.to_vec(), last: Some(pattern), ..Words::default() };
+        Named { words, ..Named::default() }
     };
-    let named = |words| Named { words, ..Named::default() };
+    let digits = [Step::Digits { individual: true }];
     Ok(match name {
-        "gpt-2" => named(words(&[], Pattern::Gpt2)),
-        "gpt-neox" | "olmo" => Named { nfc: true, ..named(words(&[], Pattern::Gpt2)) },
-        "smollm" | "starcoder" => named(words(&[Step::Digits { individual: true }], Pattern::Gpt2)),
-        "qwen2" => Named { nfc: true, ..named(words(&[], Pattern::Qwen2)) },
-        "llama-bpe" => {
-            Named { ignore_merges: true, add_bos: true, ..named(words(&[], Pattern::Llama3)) }
+        "gpt-2" | "mpt" | "phi-2" => of(&[], Pattern::Gpt2),
+        "gpt-neox" | "olmo" => Named { nfc: true, ..of(&[], Pattern::Gpt2) },
+        "smollm" | "starcoder" | "refact" | "codeshell" => of(&digits, Pattern::Gpt2),
+        "command-r" => Named { nfc: true, ..of(&digits, Pattern::Gpt2) },
+        "qwen2" | "deepseek-r1-qwen" => Named { nfc: true, ..of(&[], Pattern::Qwen2) },
+        "stablelm2" => of(&[], Pattern::Qwen2),
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "lfm2" | "pixtral" => {
+            Named { ignore_merges: true, add_bos: true, ..of(&[], Pattern::Llama3) }
         }
+        "smaug-bpe" | "dbrx" => of(&[], Pattern::Llama3),
+        "tekken" => Named { ignore_merges: true, add_bos: true, ..of(&[], Pattern::Tekken) },
+        "gpt-4o" | "llama4" => of(&[], Pattern::Gpt4o),
         _ => return Err(format!("{name:?} is not known, expected one of {}", NAMES.join(", "))),
     })
 }
