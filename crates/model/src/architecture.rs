@@ -35,6 +35,9 @@ pub struct Architecture {
     /// Logits `x` become `cap * tanh(x / cap)` (Gemma 2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_logits_soft_cap: Option<f64>,
+    /// Several MLPs a layer, of which each position is read by a few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Experts>,
     /// Layers whose positions get in otherwise than [`positions`](Self::positions) says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_positions: Option<OtherPositions>,
@@ -62,6 +65,7 @@ impl Default for Architecture {
             norms: Norms::Before,
             attn_scores_soft_cap: None,
             output_logits_soft_cap: None,
+            experts: None,
             other_positions: None,
             out_bias: false,
             mlp_bias: true,
@@ -103,6 +107,19 @@ pub enum Norms {
     After,
     /// Both (Gemma 2 and 3).
     Around,
+}
+
+/// A mixture of experts: `W_router` scores each of a layer's MLPs for each position, and the best
+/// are run, each times its share of a softmax.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experts {
+    /// MLPs a layer, each of hidden width `d_mlp`.
+    pub count: usize,
+    /// How many a position is read by.
+    pub chosen: usize,
+    /// Whether the shares of those that are chosen are made to sum to 1.
+    pub normalized: bool,
 }
 
 /// Positions of some layers.
@@ -183,7 +200,7 @@ pub enum RotaryScaling {
         /// The factor.
         factor: f64,
     },
-    /// Each divided by a number of its own, `[dim / 2]`: how GGUF files say it.
+    /// Each divided by a number of its own, `[dim / 2]`: longrope's, and how GGUF files say Llama 3.1's.
     Divisors {
         /// The numbers.
         by: Vec<f32>,
@@ -330,6 +347,18 @@ impl Architecture {
         ] {
             if let Some(cap) = cap.filter(|cap| !(1e-3..=1e6).contains(cap)) {
                 return fail(field, cap.to_string(), "a number from 0.001 to 1e6, or nothing");
+            }
+        }
+        if let Some(Experts { count, chosen, .. }) = self.experts {
+            if !(1..=4096).contains(&count) || chosen == 0 || chosen > count {
+                let found = format!("{chosen} of {count}");
+                return fail("architecture.experts", found, "1 or more of up to 4096");
+            }
+            let plain = self.norms == Norms::Before && self.gated_mlp && !self.mlp_bias;
+            if config.d_mlp == 0 || !plain {
+                let expected =
+                    "nothing without gated MLPs that have no biases and a norm before them";
+                return fail("architecture.experts", format!("{chosen} of {count}"), expected);
             }
         }
         let other = self.other_positions.as_ref();

@@ -29,6 +29,8 @@ pub enum Axes {
     HeadsBias,
     /// `[head, d_head, output]`: what heads write by.
     HeadsWrite,
+    /// `[expert, input, output]`.
+    Experts,
 }
 
 /// A list of parameters in the making.
@@ -90,6 +92,15 @@ impl ModelConfig {
         }
         if before {
             list.norm(self, ["ln2.w", "ln2.b"]);
+        }
+        if let Some(experts) = a.experts {
+            let count = experts.count;
+            list.add(true, "mlp.W_router", Matrix, &[*d_model, count]);
+            list.add(true, "mlp.W_gate", Axes::Experts, &[count, *d_model, *d_mlp]);
+            list.add(true, "mlp.W_in", Axes::Experts, &[count, *d_model, *d_mlp]);
+            list.add(true, "mlp.W_out", Axes::Experts, &[count, *d_mlp, *d_model]);
+            list.add(after, "ln2_post.w", Row, &[*d_model]);
+            return list.0;
         }
         list.add(a.gated_mlp, "mlp.W_gate", Matrix, &[*d_model, *d_mlp]);
         list.add(a.gated_mlp && a.mlp_bias, "mlp.b_gate", Row, &[*d_mlp]);

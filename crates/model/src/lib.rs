@@ -58,7 +58,7 @@ mod read;
 mod transformer;
 
 pub use architecture::{
-    Activation, Architecture, Norms, OtherPositions, Pairs, Positions, QkNorm, Rotary,
+    Activation, Architecture, Experts, Norms, OtherPositions, Pairs, Positions, QkNorm, Rotary,
     RotaryScaling, alibi_slopes,
 };
 pub use blocks::{Axes, Parameter};

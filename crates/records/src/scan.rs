@@ -80,7 +80,7 @@ pub struct HowRun {
     /// Where that is from.
     pub start_from: StartFrom,
     /// The context that the model's files give, in tokens, if it was run with fewer: as many as its
-    /// window holds, within which nothing is left out.
+    /// window holds, or as one set of wavelengths is for.
     pub declared_ctx: Option<usize>,
     /// Whether embedding and unembedding are one matrix.
     pub tied_embeddings: bool,
@@ -113,6 +113,19 @@ impl HowRun {
             StartFrom::FirstId => "the first, since nothing names one",
         }
     }
+}
+
+/// The step that a checkpoint's name says: `step1000`, `checkpoint-500`, `step-00000391`, or a
+/// revision `@step512`.
+pub fn step_of(name: &str) -> Option<u64> {
+    let lower = name.to_ascii_lowercase();
+    let after = ["step", "checkpoint", "ckpt"]
+        .iter()
+        .filter_map(|word| lower.rfind(word).map(|at| at + word.len()))
+        .max()?;
+    let digits = lower[after..].trim_start_matches(['-', '_', ' ', '=']);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
 }
 
 /// One head's scores.
@@ -471,4 +484,26 @@ fn length(name: &str, found: usize, expected: usize) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("`{name}` has {found} entries, expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_steps() {
+        for (name, step) in [
+            ("step1000", Some(1000)),
+            ("checkpoint-500", Some(500)),
+            ("2L, step-00000391", Some(391)),
+            ("EleutherAI/pythia-70m-deduped@step512", Some(512)),
+            ("Step_7", Some(7)),
+            ("model-step12-f16.gguf", Some(12)),
+            ("pythia-70m", None),
+            ("steps", None),
+            ("checkpoint-final", None),
+        ] {
+            assert_eq!(step_of(name), step, "{name}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ mod trie;
 mod vocabulary;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use tokenizers::Model as _;
@@ -226,6 +226,8 @@ pub struct PretrainedTokenizer {
     /// The bytes of each token.
     pieces: HashMap<u32, Vec<u8>>,
     d_vocab: usize,
+    /// The same without special tokens, which no text gives.
+    d_vocab_of_texts: usize,
     bos: Option<u32>,
 }
 
@@ -309,6 +311,10 @@ impl PretrainedTokenizer {
                 pieces.insert(added.id, added.content.as_bytes().to_vec());
             }
         }
+        let special: HashSet<u32> =
+            added.iter().filter(|added| added.special).map(|added| added.id).collect();
+        let of_texts = pieces.keys().filter(|id| !special.contains(id)).max();
+        let d_vocab_of_texts = of_texts.map_or(0, |&id| id as usize + 1);
         let end_of_text = added.iter().find(|added| added.special && added.content == END_OF_TEXT);
         Ok(Self {
             model: Ready::new(model)?,
@@ -316,18 +322,22 @@ impl PretrainedTokenizer {
             words,
             normalizer,
             d_vocab: pieces.keys().max().map_or(0, |&id| id as usize + 1),
+            d_vocab_of_texts,
             pieces,
             bos: bos.first.or(end_of_text.map(|added| added.id)).or(bos.named),
         })
     }
 
-    /// The model has an embedding for each id. It may have more: many models pad their vocabulary.
+    /// The model has an embedding for each id that a text gives. It may have more: many models pad
+    /// their vocabulary; and a tokenizer may have special tokens beyond it, as those for images of a
+    /// model that reads none.
     ///
     /// # Errors
     /// [`Error::VocabularyMismatch`] if the model's `d_vocab` is too small.
     pub fn check_d_vocab(&self, d_vocab: usize) -> Result<()> {
-        if self.d_vocab > d_vocab {
-            return Err(Error::VocabularyMismatch { largest: self.d_vocab - 1, d_vocab });
+        if self.d_vocab_of_texts > d_vocab {
+            let largest = self.d_vocab_of_texts - 1;
+            return Err(Error::VocabularyMismatch { largest, d_vocab });
         }
         Ok(())
     }

@@ -269,48 +269,76 @@ impl<T: Real> Model<T> {
                 &mut layer.stats[1],
                 &mut scratch.normal,
             );
-            let left = Left::Plain { data: normal, rows, first: 0 };
-            let hidden = if slopes { &mut layer.hidden } else { &mut scratch.hidden };
-            let w_in = &weights[at.w_in.clone()];
-            matmul(arch, used, d, dims.d_mlp, left, w_in, dims.model_rows, hidden, rows, Out::Set);
-            let b_in = &weights[at.b_in.clone()];
-            if a.gated_mlp {
-                let (w_gate, gate) = (&weights[at.w_gate.clone()], &mut scratch.gate);
+            if let Some(experts) = a.experts {
+                let normal = normal.to_vec();
+                self.mixture(experts, weights, &normal, sizes, scratch);
+                if tap.wants(Hook::MlpOut(l)) {
+                    tap.see(Hook::MlpOut(l), &mut scratch.out, rows);
+                }
+                output.copy_from_slice(&layer.middle);
+                accumulate(arch, &scratch.out, output);
+            } else {
+                let left = Left::Plain { data: normal, rows, first: 0 };
+                let hidden = if slopes { &mut layer.hidden } else { &mut scratch.hidden };
+                let w_in = &weights[at.w_in.clone()];
                 matmul(
                     arch,
                     used,
                     d,
                     dims.d_mlp,
                     left,
-                    w_gate,
+                    w_in,
                     dims.model_rows,
-                    gate,
+                    hidden,
                     rows,
                     Out::Set,
                 );
-                activate(arch, gate, rows, used, &weights[at.b_gate.clone()], activation(a.act_fn));
-                if a.mlp_bias {
-                    add_bias(arch, hidden, rows, used, b_in, None);
+                let b_in = &weights[at.b_in.clone()];
+                if a.gated_mlp {
+                    let (w_gate, gate) = (&weights[at.w_gate.clone()], &mut scratch.gate);
+                    matmul(
+                        arch,
+                        used,
+                        d,
+                        dims.d_mlp,
+                        left,
+                        w_gate,
+                        dims.model_rows,
+                        gate,
+                        rows,
+                        Out::Set,
+                    );
+                    activate(
+                        arch,
+                        gate,
+                        rows,
+                        used,
+                        &weights[at.b_gate.clone()],
+                        activation(a.act_fn),
+                    );
+                    if a.mlp_bias {
+                        add_bias(arch, hidden, rows, used, b_in, None);
+                    }
+                    multiply(arch, hidden, rows, used, gate);
+                } else if slopes {
+                    gelu(arch, hidden, rows, used, b_in, Some(&mut layer.slope));
+                } else {
+                    activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
                 }
-                multiply(arch, hidden, rows, used, gate);
-            } else if slopes {
-                gelu(arch, hidden, rows, used, b_in, Some(&mut layer.slope));
-            } else {
-                activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
+                let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
+                let post = at.find("ln2_post.w").map(|gain| &weights[gain]);
+                sublayer(
+                    hidden,
+                    dims.d_mlp,
+                    w_out,
+                    dims.mlp_rows,
+                    &layer.middle,
+                    output,
+                    b_out,
+                    post,
+                    Hook::MlpOut(l),
+                );
             }
-            let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
-            let post = at.find("ln2_post.w").map(|gain| &weights[gain]);
-            sublayer(
-                hidden,
-                dims.d_mlp,
-                w_out,
-                dims.mlp_rows,
-                &layer.middle,
-                output,
-                b_out,
-                post,
-                Hook::MlpOut(l),
-            );
         }
         if tap.wants(Hook::ResidPost(l)) {
             tap.see(Hook::ResidPost(l), output, rows);
@@ -649,7 +677,7 @@ pub(super) struct Sizes {
     pub(super) rows: usize,
 }
 
-fn activation(kind: induction_model::Activation) -> Activation {
+pub(super) fn activation(kind: induction_model::Activation) -> Activation {
     match kind {
         induction_model::Activation::Gelu => Activation::Gelu,
         induction_model::Activation::GeluNew => Activation::GeluTanh,

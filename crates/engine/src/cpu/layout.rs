@@ -72,6 +72,7 @@ impl Dims {
             Axes::HeadsRead => panels::len(self.model_rows, shape[0] * self.head_panels * PANEL),
             Axes::HeadsBias => shape[0] * self.head_panels * PANEL,
             Axes::HeadsWrite => panels::len(self.heads_width, shape[2]),
+            Axes::Experts => shape[0] * panels::len(shape[1].next_multiple_of(8), shape[2]),
         }
     }
 
@@ -87,6 +88,10 @@ impl Dims {
             Axes::HeadsRead => Place::Reads { start },
             Axes::HeadsBias => Place::HeadRows { start },
             Axes::HeadsWrite => Place::Writes { start },
+            Axes::Experts => {
+                let (inputs, columns) = (shape[1], shape[2]);
+                Place::Matrices { start, inputs, columns, rows: inputs.next_multiple_of(8) }
+            }
         }
     }
 
@@ -345,6 +350,8 @@ pub(super) enum Place {
     Writes { start: usize },
     /// `[head, d_head]`: one row, each head padded to whole panels.
     HeadRows { start: usize },
+    /// Matrices of `inputs` rows one after the other, each as panels that store `rows` rows.
+    Matrices { start: usize, inputs: usize, columns: usize, rows: usize },
 }
 
 impl Place {
@@ -359,6 +366,12 @@ impl Place {
                 for (h, source) in source.chunks_exact(dims.d_model * dims.d_head).enumerate() {
                     let head = &mut buffer[start..][dims.head(h, dims.model_rows)];
                     panels::pack(source, dims.d_head, head, dims.model_rows, 0);
+                }
+            }
+            Self::Matrices { start, inputs, columns, rows } => {
+                let (each, len) = (inputs * columns, panels::len(rows, columns));
+                for (k, source) in source.chunks_exact(each).enumerate() {
+                    panels::pack(source, columns, &mut buffer[start + k * len..], rows, 0);
                 }
             }
             Self::HeadRows { start } => {
@@ -395,6 +408,12 @@ impl Place {
                 for (h, out) in out.chunks_exact_mut(dims.d_model * dims.d_head).enumerate() {
                     let head = &buffer[start..][dims.head(h, dims.model_rows)];
                     panels::unpack(head, dims.model_rows, 0, dims.d_head, out);
+                }
+            }
+            Self::Matrices { start, inputs, columns, rows } => {
+                let (each, len) = (inputs * columns, panels::len(rows, columns));
+                for (k, out) in out.chunks_exact_mut(each).enumerate() {
+                    panels::unpack(&buffer[start + k * len..], rows, 0, columns, out);
                 }
             }
             Self::HeadRows { start } => {

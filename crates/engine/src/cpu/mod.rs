@@ -7,6 +7,7 @@
 //! buffers in theirs: the bits do not depend on the number of threads.
 
 mod backward;
+mod experts;
 mod forward;
 mod layout;
 mod stream;

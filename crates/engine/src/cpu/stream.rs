@@ -323,6 +323,13 @@ fn pack(place: Place, dims: &Dims, source: &[f32], buffer: &mut [f32]) {
                 panels::pack(source, dims.d_head, head, dims.model_rows, 0);
             });
         }
+        Place::Matrices { start, inputs, columns, rows } => {
+            let len = panels::len(rows, columns);
+            let each = source.par_chunks_exact(inputs * columns);
+            each.zip(buffer[start..].par_chunks_mut(len)).for_each(|(source, out)| {
+                panels::pack(source, columns, out, rows, 0);
+            });
+        }
         Place::Writes { start } => {
             let (rows, columns) = (dims.heads_width, dims.d_model);
             let out = &mut buffer[start..][..panels::len(rows, columns)];

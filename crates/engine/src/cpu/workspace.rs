@@ -75,6 +75,10 @@ pub(super) struct Scratch<T> {
     pub(super) out: Vec<T>,
     /// The same before its norm, where a model norms it.
     pub(super) raw: Vec<T>,
+    /// What a layer with experts needs: scores of the experts, inputs and output of one.
+    pub(super) router: Vec<T>,
+    pub(super) chosen: Vec<T>,
+    pub(super) written: Vec<T>,
     /// The MLP's hidden layer where no backward pass will want it, and its gate.
     pub(super) hidden: Vec<T>,
     pub(super) gate: Vec<T>,
@@ -148,6 +152,9 @@ impl<T: Real> Workspace<T> {
                 pattern: Vec::new(),
                 out: Vec::new(),
                 raw: Vec::new(),
+                router: Vec::new(),
+                chosen: Vec::new(),
+                written: Vec::new(),
                 hidden: fresh(mlp),
                 gate: fresh(if dims.architecture.gated_mlp { mlp } else { 0 }),
             },

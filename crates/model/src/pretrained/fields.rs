@@ -12,6 +12,9 @@ use crate::Error;
 /// Configurations take a few KB.
 const MAX_BYTES: u64 = 4 << 20;
 
+/// Layers that a model may have: families list them before anything else is checked.
+pub(super) const MAX_LAYERS: usize = 1024;
+
 /// A JSON object of settings: what is read is of the right type, or refused by name. A field that
 /// is null is not there.
 pub(super) struct Fields {
@@ -101,6 +104,14 @@ impl Fields {
 
     pub(super) fn size(&self, field: &str) -> Result<usize, Error> {
         self.size_opt(field)?.ok_or_else(|| self.refuse(field, "missing, expected a whole number"))
+    }
+
+    /// The number of layers: bounded, as families list them.
+    pub(super) fn layers(&self, field: &str) -> Result<usize, Error> {
+        match self.size(field)? {
+            n if n <= MAX_LAYERS => Ok(n),
+            n => Err(self.refuse(field, format!("{n}, expected at most {MAX_LAYERS}"))),
+        }
     }
 
     pub(super) fn number_opt(&self, field: &str) -> Result<Option<f64>, Error> {

@@ -7,6 +7,7 @@ use induction_gguf::Gguf;
 use super::{
     Stored, Unread,
     families::FAMILIES,
+    fields::MAX_LAYERS,
     name_of,
     recipe::{Layout, Recipe, split_name},
     tensors::Tensors,
@@ -27,6 +28,7 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     };
     let header = Header { file: &file, architecture: family.architecture };
     let config = (family.config)(&header, header.common()?)?;
+    config.validate()?;
     // Recipes ask the file's header, and the tensors take the file: all are made before.
     let recipes: BTreeMap<String, Recipe> = (config.parameter_shapes().into_iter())
         .filter_map(|(name, _)| {
@@ -78,6 +80,14 @@ impl Header<'_> {
     fn size(&self, field: &str) -> Result<usize, Error> {
         self.size_opt(field)?
             .ok_or_else(|| self.refuse(field, "missing, expected a whole number".into()))
+    }
+
+    /// The number of layers: bounded, as families list them.
+    fn layers(&self) -> Result<usize, Error> {
+        match self.size("block_count")? {
+            n if n <= MAX_LAYERS => Ok(n),
+            n => Err(self.refuse("block_count", format!("{n}, expected at most {MAX_LAYERS}"))),
+        }
     }
 
     /// Whether the file has a tensor of that name.
@@ -166,7 +176,7 @@ impl Header<'_> {
         }
         let has = |tensor: &str| self.has(tensor);
         Ok(ModelConfig {
-            n_layers: self.size("block_count")?,
+            n_layers: self.layers()?,
             d_model,
             n_heads,
             d_head,

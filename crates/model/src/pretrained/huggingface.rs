@@ -33,17 +33,16 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     };
     let found = family.prefixes.iter().find(holds_embedding).or(family.prefixes.last());
     let prefix = found.copied().unwrap_or_default();
-    let tied = config.architecture.tied_embeddings;
     let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(prefix, layer, name);
     // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
-    // embeddings.
+    // embeddings (an unembedding of its own would be used).
     let ignored = |name: &str| {
         let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
         mask.iter().any(|end| name.ends_with(end))
             || name.ends_with("rotary_emb.inv_freq")
             // How coarse what is multiplied with weights of 8 bits was made: here it is not.
             || name.ends_with(".input_scale")
-            || (tied && matches!(name, "lm_head.weight" | "embed_out.weight"))
+            || matches!(name, "lm_head.weight" | "embed_out.weight")
     };
     let stored = Stored::new(&config, Box::new(tensors), recipe, ignored)?;
     let unread = Unread::of(name_of(folder), model_type.to_string(), config, stored);

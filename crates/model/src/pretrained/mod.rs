@@ -39,17 +39,24 @@ pub struct Unread {
     pub config: ModelConfig,
     /// Its weights.
     pub weights: Arc<dyn ReadParams>,
-    /// The context that its files give, in tokens: more than `config`'s where a window is shorter.
+    /// The context that its files give, in tokens: more than `config`'s where a window, or the
+    /// context that one set of wavelengths is for, is shorter.
     pub declared_ctx: usize,
     /// Tensors of its files that are not needed, with `*` for numbers.
     pub ignored: Vec<String>,
+    /// Learned scalars of its files.
+    pub n_params: u64,
+    /// Whether embedding and unembedding are one matrix in its files.
+    pub is_tied: bool,
 }
 
 impl Unread {
     fn of(name: String, family: String, config: ModelConfig, stored: Stored) -> Self {
         let (encoding, ignored) = (stored.encoding(), stored.ignored());
         let declared_ctx = config.n_ctx;
-        Self { name, family, encoding, config, weights: Arc::new(stored), declared_ctx, ignored }
+        let (n_params, is_tied) = (stored.n_params(), stored.is_tied());
+        let weights = Arc::new(stored);
+        Self { name, family, encoding, config, weights, declared_ctx, ignored, n_params, is_tied }
     }
 }
 

@@ -67,6 +67,9 @@ pub(super) enum Layout {
         /// Rows in all.
         rows: usize,
     },
+    /// `[expert, in, out]` as `[out, in]` of each expert: one tensor of all, or one each where the
+    /// name has [`EXPERT`] for its number.
+    Experts,
     /// Some rows of at least as many as there must be.
     Part {
         /// The first row.
@@ -75,6 +78,9 @@ pub(super) enum Layout {
     /// All ones or zeros: what the model lacks and the family has.
     Constant(i8),
 }
+
+/// What stands for an expert's number in the name of a tensor.
+pub(super) const EXPERT: &str = "{e}";
 
 /// Where a parameter is found: `factor * (value + addend)` for each value there.
 #[derive(Clone, Debug)]
@@ -115,6 +121,16 @@ impl Recipe {
         }
     }
 
+    /// The tensors, with the shape of each; nothing of a constant.
+    pub(super) fn tensors(&self, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
+        let Some(expected) = expected_shape(shape, self.layout) else { return Vec::new() };
+        if !self.tensor.contains(EXPERT) {
+            return vec![(self.tensor.clone(), expected)];
+        }
+        let named = |e: usize| self.tensor.replace(EXPERT, &e.to_string());
+        (0..shape[0]).map(|e| (named(e), expected[1..].to_vec())).collect()
+    }
+
     pub(super) fn constant(value: i8) -> Self {
         Self::new("", Layout::Constant(value))
     }
@@ -131,7 +147,7 @@ pub(super) fn split_name(name: &str) -> (usize, &str) {
 }
 
 /// The shape that the tensor must have.
-pub(super) fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
+fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usize>> {
     Some(match layout {
         Layout::Constant(_) => return None,
         Layout::AsIs if shape.len() == 3 => vec![shape[0] * shape[1], shape[2]],
@@ -140,6 +156,7 @@ pub(super) fn expected_shape(shape: &[usize], layout: Layout) -> Option<Vec<usiz
             let (last, rest) = shape.split_last().expect("matrices have two axes");
             vec![*last, rest.iter().product()]
         }
+        Layout::Experts => vec![shape[0], shape[2], shape[1]],
         Layout::TransposedPart { rows, .. } => vec![rows, shape[0]],
         Layout::Part { first } => vec![first + shape[0], shape[1]],
         Layout::HeadRows { rows, .. } | Layout::GroupRows { rows, .. } => vec![rows, shape[1]],
@@ -155,6 +172,11 @@ pub(super) fn arrange(values: Vec<f32>, shape: &[usize], layout: Layout) -> Vec<
         Layout::Transposed => {
             let rows = *shape.last().expect("matrices have two axes");
             transpose(&values, rows, values.len() / rows.max(1))
+        }
+        Layout::Experts => {
+            let (d_in, d_out) = (shape[1], shape[2]);
+            let each = values.chunks_exact((d_in * d_out).max(1));
+            each.flat_map(|expert| transpose(expert, d_out, d_in)).collect()
         }
         Layout::TransposedPart { first, .. } => {
             let (d_in, d_out) = (shape[0], shape[1]);

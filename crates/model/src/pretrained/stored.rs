@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayD, Axis, Ix2, IxDyn, Slice};
 use rayon::prelude::*;
 
 use super::{
-    recipe::{Layout, Recipe, arrange, expected_shape, split_name},
+    recipe::{Layout, Recipe, arrange, split_name},
     tensors::Tensors,
 };
 use crate::{Error, ModelConfig, ReadParams};
@@ -23,6 +23,8 @@ pub struct Stored {
     places: BTreeMap<String, (Vec<usize>, Recipe)>,
     /// Names of tensors that are not needed, with `*` for numbers.
     ignored: BTreeSet<String>,
+    /// Values of those that are.
+    n_params: u64,
 }
 
 impl std::fmt::Debug for Stored {
@@ -54,11 +56,10 @@ impl Stored {
                     "no tensor is known to hold {name} of this architecture"
                 )));
             };
-            if let Some(expected) = expected_shape(&shape, recipe.layout) {
-                let found = tensors.shape(&recipe.tensor).ok_or_else(|| {
+            for (tensor, expected) in recipe.tensors(&shape) {
+                let found = tensors.shape(&tensor).ok_or_else(|| {
                     format(format!(
-                        "tensor {} is missing: the configuration expects it, of shape {expected:?}",
-                        recipe.tensor
+                        "tensor {tensor} is missing: the configuration expects it, of shape {expected:?}"
                     ))
                 })?;
                 let more = matches!(recipe.layout, Layout::Part { .. })
@@ -67,11 +68,10 @@ impl Stored {
                     && found[1] == expected[1];
                 if found != expected && !more {
                     return Err(format(format!(
-                        "tensor {} has shape {found:?}: the configuration expects {expected:?}",
-                        recipe.tensor
+                        "tensor {tensor} has shape {found:?}: the configuration expects {expected:?}"
                     )));
                 }
-                used.insert(recipe.tensor.clone());
+                used.insert(tensor);
             }
             for tensor in recipe.norm.iter().flatten() {
                 if tensors.shape(tensor) != Some(&[config.d_model]) {
@@ -95,12 +95,25 @@ impl Stored {
             name.split('.').map(part).collect::<Vec<_>>().join(".")
         };
         let ignored = unused.iter().map(starred).collect();
-        Ok(Self { tensors, config: config.clone(), places, ignored })
+        let count = |name: &String| tensors.shape(name).map_or(0, |s| s.iter().product::<usize>());
+        let n_params = used.iter().map(|name| count(name) as u64).sum();
+        Ok(Self { tensors, config: config.clone(), places, ignored, n_params })
     }
 
     /// The encodings of the weights, e.g. `BF16` or `Q4_1, F32`.
     pub fn encoding(&self) -> String {
         self.tensors.encoding()
+    }
+
+    /// Learned scalars: each tensor once, whatever is made of it.
+    pub fn n_params(&self) -> u64 {
+        self.n_params
+    }
+
+    /// Whether embedding and unembedding are one matrix.
+    pub fn is_tied(&self) -> bool {
+        let tensor = |name: &str| self.places.get(name).map(|(_, recipe)| &recipe.tensor);
+        tensor("unembed.W_U").is_none_or(|tensor_of| Some(tensor_of) == tensor("embed.W_E"))
     }
 
     /// Tensors that are not needed, with `*` for numbers.
@@ -161,7 +174,19 @@ impl ReadParams for Stored {
         let (shape, recipe) = self.place(name)?;
         let mut values = match recipe.layout {
             Layout::Constant(value) => vec![f32::from(value); shape.iter().product()],
-            layout => arrange(self.tensors.read(&recipe.tensor)?, shape, layout),
+            layout => {
+                let mut values = Vec::new();
+                for (tensor, _) in recipe.tensors(shape) {
+                    let mut read = self.tensors.read(&tensor)?;
+                    self.finite(name, &tensor, &read)?;
+                    if values.is_empty() {
+                        values = read;
+                    } else {
+                        values.append(&mut read);
+                    }
+                }
+                arrange(values, shape, layout)
+            }
         };
         recipe.adjust(&mut values);
         self.norm(recipe, &mut values)?;

@@ -198,7 +198,12 @@ impl Safetensors {
         else {
             return Ok(());
         };
-        let (shape, scales) = (self.tensors[&scale].shape.clone(), self.read(&scale)?);
+        let Place { shape, kind, .. } = &self.tensors[&scale];
+        // Nor is there a scale of scales.
+        if matches!(kind, Kind::F8_E4M3 | Kind::F8_E5M2) {
+            let reason = format!("tensor {scale} is {kind:?}: expected F32, F16, BF16 or F64");
+            return Err(Error::Format { path: self.path.clone(), reason });
+        }
         let of = self.tensors[name].shape.as_slice();
         let blocks = |axis: usize| of[axis].div_ceil(self.scale_block[axis].max(1));
         let [rows, columns] = match (shape.as_slice(), of) {
@@ -213,6 +218,7 @@ impl Safetensors {
                 return Err(Error::Format { path: self.path.clone(), reason });
             }
         };
+        let scales = self.read(&scale)?;
         let width = of.last().copied().unwrap_or(1).max(1);
         let in_row = width.div_ceil(columns);
         for (k, row) in values.chunks_mut(width).enumerate() {

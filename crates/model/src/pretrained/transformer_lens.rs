@@ -37,7 +37,8 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     move_gated_biases(&config, &mut params);
     let (declared_ctx, ignored) = (config.n_ctx, stored.ignored());
     let (encoding, weights) = (stored.encoding(), Arc::new(params));
-    Ok(Unread { name, family, encoding, config, weights, declared_ctx, ignored })
+    let (n_params, is_tied) = (stored.n_params(), stored.is_tied());
+    Ok(Unread { name, family, encoding, config, weights, declared_ctx, ignored, n_params, is_tied })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {

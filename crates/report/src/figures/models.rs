@@ -3,6 +3,7 @@
 
 use induction_records::{
     BEHAVIOURS, BehaviourScores, HeadId, IclOnText, RemovedKind, ScanHead, ShownHead, ShownPrompt,
+    step_of,
 };
 
 use std::collections::BTreeMap;
@@ -174,10 +175,7 @@ fn how_run(scan: &Scan) -> String {
     let how = &scan.found.how;
     let mut said = vec![format!("start token {}, {}", how.start, how.start_said())];
     if let Some(declared) = how.declared_ctx {
-        said.push(format!(
-            "context {declared} in its files, {} in a window",
-            scan.found.model.n_ctx
-        ));
+        said.push(format!("context {declared} in its files, run with {}", scan.found.model.n_ctx));
     }
     if how.tied_embeddings {
         said.push("embeddings tied".to_string());
@@ -668,10 +666,17 @@ fn series(models: &Models<'_>) -> Option<Figure> {
     let (mut panels, mut here) = (Vec::new(), Vec::new());
     for (name, members) in &models.series {
         let name = visible(name);
-        let place = || axis("place in the series");
+        // By their steps if each has one, else by their places.
+        let steps: Option<Vec<f64>> =
+            members.iter().map(|scan| Some(step_of(&scan.found.model.name)? as f64)).collect();
+        let of_one_run =
+            |scan: &&Scan| scan.found.model.n_params == members[0].found.model.n_params;
+        let steps = steps.filter(|_| members.iter().all(of_one_run));
+        let place = || axis(if steps.is_some() { "training step" } else { "place in the series" });
+        let at = |k: usize| steps.as_ref().map_or((k + 1) as f64, |steps| steps[k]);
         let along = |of: &dyn Fn(&Scan) -> Option<f64>| -> Vec<(f64, f64)> {
             let each = members.iter().enumerate();
-            each.filter_map(|(k, scan)| Some(((k + 1) as f64, of(scan)?))).collect()
+            each.filter_map(|(k, scan)| Some((at(k), of(scan)?))).collect()
         };
         let mut heads = Panel::new(
             format!("Best prefix matching, {name}"),

@@ -1,6 +1,7 @@
 //! What a model's heads do: on given tokens ([`scan`]), or everything ([`scan_model`]).
 
 mod opened;
+mod series;
 pub mod text;
 mod time;
 mod whole;
@@ -26,6 +27,7 @@ use crate::{
 
 pub use self::{
     opened::{Opened, open},
+    series::{Onset, in_order, onset},
     time::{ScanTiming, time_scan},
     whole::{Settings, scan_model, scan_models},
 };

@@ -99,7 +99,8 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
     let (bos, allowed) = match &tokenizer {
         Ok(tokenizer) => {
             tokenizer.check_d_vocab(model.config.d_vocab)?;
-            (tokenizer.bos().unwrap_or(0), words(tokenizer))
+            let known = |bos: &u32| (*bos as usize) < model.config.d_vocab;
+            (tokenizer.bos().filter(known).unwrap_or(0), words(tokenizer))
         }
         Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
     };
@@ -108,16 +109,20 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
     let how = HowRun {
         declared_ctx: Some(model.declared_ctx).filter(|&n| n > model.config.n_ctx),
         ignored: model.ignored,
+        tied_embeddings: model.is_tied,
         ..how(&model.config, bos, start_from, &tokenizer)
     };
     Ok(Opened {
         how,
-        facts: facts(
-            &model.config,
-            name_in_cache(path).unwrap_or(model.name),
-            &model.family,
-            &model.encoding,
-        ),
+        facts: ModelFacts {
+            n_params: model.n_params,
+            ..facts(
+                &model.config,
+                name_in_cache(path).unwrap_or(model.name),
+                &model.family,
+                &model.encoding,
+            )
+        },
         config: model.config,
         weights: model.weights,
         tokenizer: tokenizer.map(|tokenizer| Box::new(tokenizer) as Box<dyn Tokenizer>),
@@ -203,7 +208,8 @@ fn how<T>(
     start_from: StartFrom,
     tokenizer: &Result<T, String>,
 ) -> HowRun {
-    let unread = tokenizer.as_ref().err();
+    // A run of ours has no text where its data are synthetic, which its reader knows.
+    let unread = tokenizer.as_ref().err().filter(|_| start_from != StartFrom::Training);
     HowRun {
         start,
         start_from,
@@ -250,7 +256,7 @@ fn name_of(snapshot: &Path) -> String {
 
 /// What a model in the hub's cache (`models--OWNER--NAME/snapshots/COMMIT`) is called there; files
 /// in it have their names.
-fn name_in_cache(path: &Path) -> Option<String> {
+pub(super) fn name_in_cache(path: &Path) -> Option<String> {
     let whole = std::path::absolute(path).ok()?;
     let snapshots = whole
         .ancestors()

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use induction_metrics::RoleThresholds;
 use induction_records::{ModelScan, RemovedKind, ScanHead};
 
-use super::Scan;
+use super::{Onset, Scan, onset};
 
 /// Heads in the table.
 const ROWS: usize = 12;
@@ -56,6 +56,19 @@ pub fn of_models(scans: &[ModelScan]) -> String {
                     scan.repeated.second
                 );
             }
+            let limit = RoleThresholds::default().prefix_matching;
+            if let Some(Onset { before, after }) = onset(several, limit) {
+                let _ = writeln!(
+                    text,
+                    "heads that match prefixes came between steps {} ({:.3}) and {} ({:.3})",
+                    before.0, before.1, after.0, after.1
+                );
+            }
+            for scan in several {
+                for warning in &scan.how.warnings {
+                    let _ = writeln!(text, "warning, {}: {warning}", scan.model.name);
+                }
+            }
             text.trim_end().to_string()
         }
     }
@@ -73,7 +86,7 @@ fn how_run(scan: &ModelScan) -> String {
     let mut text = format!("start token {} ({})", how.start, how.start_said());
     let _ = match how.declared_ctx {
         Some(declared) => {
-            write!(text, ", context {} (its window; {declared} in its files)", m.n_ctx)
+            write!(text, ", context {} (of {declared} in its files)", m.n_ctx)
         }
         None => write!(text, ", context {}", m.n_ctx),
     };

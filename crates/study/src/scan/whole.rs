@@ -20,7 +20,7 @@ use induction_tokenizer::{Tokenizer, corpus};
 use ndarray::{Array2, Axis, concatenate};
 use rand::seq::SliceRandom;
 
-use super::opened::Opened;
+use super::{opened::Opened, series::warn_of_equals};
 use crate::{
     Error,
     device::Device,
@@ -193,14 +193,15 @@ pub fn scan_models(
 ) -> Result<Vec<ModelScan>, Error> {
     let mut scans = Vec::new();
     for (k, path) in models.iter().enumerate() {
-        let scan = scan_model(super::open(path)?, settings, device, say)?;
+        scans.push(scan_model(super::open(path)?, settings, device, say)?);
+        warn_of_equals(&mut scans);
+        let scan = &scans[k];
         if let Some(out) = out {
             let folder =
                 if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
             induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
-            write_json(&folder.join(ModelScan::FILE), &scan)?;
+            write_json(&folder.join(ModelScan::FILE), scan)?;
         }
-        scans.push(scan);
     }
     Ok(scans)
 }

@@ -100,10 +100,10 @@ pub(super) fn scale(source: &Source<'_>) -> f64 {
 /// heads.
 pub(super) fn gguf_scale(config: &ModelConfig, layers_of_27b: usize) -> f64 {
     let scalar = match config.n_layers == layers_of_27b {
-        true => config.d_model / config.n_heads,
-        false => config.d_head,
+        true => config.d_model as f64 / config.n_heads as f64,
+        false => config.d_head as f64,
     };
-    (config.d_head as f64 / scalar.max(1) as f64).sqrt()
+    (config.d_head as f64 / scalar).sqrt()
 }
 
 pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {

@@ -73,6 +73,7 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
 
 fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> {
     let gemma = gemma::from_gguf(header, common)?;
+    let windowed = header.size_opt("attention.sliding_window")?.filter(|&n| n > 0);
     let every = header.size_opt("attention.sliding_window_pattern")?.unwrap_or(6).max(1);
     let layers = (0..gemma.n_layers).filter(|l| (l + 1) % every != 0).collect();
     let base = header.number_opt("rope.freq_base_swa")?.unwrap_or(1e4);
@@ -86,7 +87,7 @@ fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Er
         architecture: Architecture {
             norms: Norms::Around,
             qk_norm: QkNorm::Head,
-            other_positions: Some(OtherPositions { layers, rotary: Some(local) }),
+            other_positions: windowed.map(|_| OtherPositions { layers, rotary: Some(local) }),
             attn_scores_soft_cap: header.multiplier("attn_logit_softcapping")?,
             output_logits_soft_cap: header.multiplier("final_logit_softcapping")?,
             ..gemma.architecture

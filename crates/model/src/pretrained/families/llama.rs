@@ -57,7 +57,7 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
     };
     let attention_bias = fields.flag("attention_bias", false)?;
     Ok(ModelConfig {
-        n_layers: fields.size("num_hidden_layers")?,
+        n_layers: fields.layers("num_hidden_layers")?,
         d_model,
         n_heads,
         d_head,

@@ -25,13 +25,20 @@ pub(super) const FAMILY: Family = Family {
     },
     gguf: Some(GgufFamily {
         architecture: "olmo2",
-        config: |header, common| Ok(placed(from_gguf(header, common, Pairs::Half)?)),
+        config: |header, common| {
+            // OLMo 3 goes by this name, and its layers with windows have wavelengths of their own.
+            if let Some(n) = header.size_opt("attention.sliding_window")?.filter(|&n| n > 0) {
+                let reason = format!("{n} is not supported here (OLMo 3), expected nothing");
+                return Err(header.refuse("attention.sliding_window", reason));
+            }
+            Ok(placed(from_gguf(header, common, Pairs::Half)?))
+        },
         recipe: |source, name| match name {
             "attn.q_norm.w" => {
-                Some(source.in_layer("attn_q_norm.weight", all(source.config, "attn.q_norm.w")))
+                Some(source.in_layer("attn_q_norm.weight", whole(source.config, "attn.q_norm.w")))
             }
             "attn.k_norm.w" => {
-                Some(source.in_layer("attn_k_norm.weight", all(source.config, "attn.k_norm.w")))
+                Some(source.in_layer("attn_k_norm.weight", whole(source.config, "attn.k_norm.w")))
             }
             _ => gguf::recipe(source, name),
         },
@@ -44,14 +51,14 @@ fn placed(llama: ModelConfig) -> ModelConfig {
 }
 
 /// The gains of all heads.
-fn all(config: &ModelConfig, name: &str) -> Layout {
+pub(super) fn whole(config: &ModelConfig, name: &str) -> Layout {
     let stride = config.d_head;
     let heads = if name == "attn.q_norm.w" { config.n_heads } else { config.n_key_value_heads() };
     Layout::HeadEntries { first: 0, stride, entries: heads * stride }
 }
 
 fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let layout = || all(source.config, name);
+    let layout = || whole(source.config, name);
     Some(match name {
         "ln1_post.w" => source.in_layer("post_attention_layernorm.weight", Layout::AsIs),
         "ln2_post.w" => source.in_layer("post_feedforward_layernorm.weight", Layout::AsIs),

@@ -29,14 +29,14 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
-fn normed(llama: ModelConfig) -> ModelConfig {
+pub(super) fn normed(llama: ModelConfig) -> ModelConfig {
     ModelConfig {
         architecture: Architecture { qk_norm: QkNorm::Head, ..llama.architecture },
         ..llama
     }
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
     let tensor = match name {
         "attn.q_norm.w" => "q_norm",
         "attn.k_norm.w" => "k_norm",

@@ -21,7 +21,8 @@ use crate::output::{print_line, show};
 /// lost without the induction heads, and argument 4's prompts.
 #[derive(clap::Args)]
 pub(crate) struct Scan {
-    /// The model; several, such as a run's snapshots, make a curve.
+    /// The model; several make a curve, as do the checkpoints in a folder (step1000, checkpoint-500),
+    /// which go by their steps.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// A JSON list of token ids, used as they are.
@@ -83,6 +84,7 @@ impl Scan {
         // All downloads first: nobody waits for a scan to learn that the next model is not there.
         let fetched = self.models.iter().map(|model| hub::fetch(model, screen));
         let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
+        let models = scan::in_order(&models);
         let scans = scan_models(&models, &settings, *device, self.out.as_deref(), &|line| {
             screen.say(line);
         })?;
