@@ -87,6 +87,49 @@ fn gguf_files() {
     }
 }
 
+/// Families list their layers, and GGUF files' recipes are made for each: their number is bounded
+/// before. Nor does a file say how deep its reader recurses.
+#[test]
+fn what_a_file_says_of_its_size_is_bounded_first() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained");
+    let folder = tempfile::tempdir().unwrap();
+    for family in ["smollm3_interval", "gemma3_old", "cohere2"] {
+        let config = fs::read(root.join(family).join("config.json")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        config["num_hidden_layers"] = 2_000_000_000.into();
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let message = pretrained::look(folder.path()).err().unwrap().to_string();
+        assert!(message.contains("num_hidden_layers: 2000000000, expected at most"), "{message}");
+    }
+    let mut bytes = fs::read(root.join("smollm3_gguf/model.gguf")).unwrap();
+    let key = b"smollm3.block_count";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at + key.len() + 4..][..4].copy_from_slice(&2_000_000_000u32.to_le_bytes());
+    let path = folder.path().join("x.gguf");
+    fs::write(&path, bytes).unwrap();
+    let message = pretrained::look(&path).err().unwrap().to_string();
+    assert!(message.contains("block_count: 2000000000, expected at most"), "{message}");
+
+    // A scale of 8 bits could have a scale of its own, and that one.
+    let eight = root.join("llama_fp8_rows");
+    fs::copy(eight.join("config.json"), folder.path().join("config.json")).unwrap();
+    let bytes = fs::read(eight.join("model.safetensors")).unwrap();
+    let (length, rest) = bytes.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&rest[..length]).unwrap();
+    let scale = &mut header["model.layers.0.self_attn.q_proj.weight_scale"];
+    let rows = scale["shape"][0].as_u64().unwrap();
+    // As many bytes of smaller numbers.
+    scale["dtype"] = "F8_E5M2".into();
+    scale["shape"] = serde_json::json!([4 * rows]);
+    let header = header.to_string().into_bytes();
+    let new_length = (header.len() as u64).to_le_bytes();
+    let damaged = [&new_length[..], &header, &rest[length..]].concat();
+    fs::write(folder.path().join("model.safetensors"), damaged).unwrap();
+    let message = pretrained::open(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("weight_scale is F8_E5M2"), "{message}");
+}
+
 /// Packed weights are refused by name before a tensor is looked at.
 #[test]
 fn packed_weights_are_refused_by_name() {

@@ -228,7 +228,12 @@ fn what_cannot_be_scanned_is_said() {
         ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "is missing"),
         ("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "is no part of this architecture"),
         ("\"vocab_size\": 64", "\"vocab_size\": -1", "vocab_size"),
-        ("\"rope_type\": \"default\"", "\"rope_type\": \"yarn\"", "rope_parameters.rope_type"),
+        ("\"rope_type\": \"default\"", "\"rope_type\": \"ntk\"", "rope_parameters.rope_type"),
+        (
+            "\"rope_type\": \"default\"",
+            "\"rope_type\": \"yarn\"",
+            "rope_parameters.original_max_position_embeddings: missing",
+        ),
     ] {
         assert!(config.contains(from), "{from}");
         fs::write(path("qwen2/config.json"), config.replace(from, to)).unwrap();

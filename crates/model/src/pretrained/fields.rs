@@ -122,6 +122,11 @@ impl Fields {
         Ok(self.number_opt(field)?.unwrap_or(default))
     }
 
+    /// A number that must be there.
+    pub(super) fn number_there(&self, field: &str) -> Result<f64, Error> {
+        self.number_opt(field)?.ok_or_else(|| self.refuse(field, "missing, expected a number"))
+    }
+
     /// A list of numbers.
     pub(super) fn numbers(&self, field: &str) -> Result<Vec<f64>, Error> {
         let found = self.typed(field, "a list of numbers", |value| {

@@ -154,10 +154,10 @@ pub(super) fn rotary_of(
         // The dynamic one changes nothing within the context.
         ("default" | "dynamic", _) | (_, None) => None,
         ("yarn", Some(scaling)) => {
-            let original_context = scaling.number(ORIGINAL, f64::NAN)?;
+            let original_context = scaling.number_there(ORIGINAL)?;
             let factor = match scaling.number_opt("factor")? {
                 Some(factor) => factor,
-                None => fields.number("max_position_embeddings", f64::NAN)? / original_context,
+                None => fields.number_there("max_position_embeddings")? / original_context,
             };
             let scale = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
             let [given, mscale, all] = ["attention_factor", "mscale", "mscale_all_dim"]
@@ -179,7 +179,7 @@ pub(super) fn rotary_of(
             let original = original_context(fields, scaling)?;
             let factor = match scaling.number_opt("factor")? {
                 Some(factor) => factor,
-                None => fields.number("max_position_embeddings", f64::NAN)? / original as f64,
+                None => fields.number_there("max_position_embeddings")? / original as f64,
             };
             attention_factor = Some(match scaling.number_opt("attention_factor")? {
                 Some(given) => given,
@@ -191,13 +191,13 @@ pub(super) fn rotary_of(
             Some(RotaryScaling::Divisors { by })
         }
         ("linear", Some(scaling)) => {
-            Some(RotaryScaling::Linear { factor: scaling.number("factor", f64::NAN)? })
+            Some(RotaryScaling::Linear { factor: scaling.number_there("factor")? })
         }
         ("llama3", Some(scaling)) => Some(RotaryScaling::Llama3 {
-            factor: scaling.number("factor", f64::NAN)?,
-            low_freq_factor: scaling.number("low_freq_factor", f64::NAN)?,
-            high_freq_factor: scaling.number("high_freq_factor", f64::NAN)?,
-            original_context: scaling.number("original_max_position_embeddings", f64::NAN)?,
+            factor: scaling.number_there("factor")?,
+            low_freq_factor: scaling.number_there("low_freq_factor")?,
+            high_freq_factor: scaling.number_there("high_freq_factor")?,
+            original_context: scaling.number_there("original_max_position_embeddings")?,
         }),
         (other, Some(scaling)) => {
             let reason = format!(
