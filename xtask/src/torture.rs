@@ -20,16 +20,17 @@ pub(crate) struct Options {
 }
 
 /// The tests that count cases: package, test binary, how many series of cases are in it.
-const TESTS: [(&str, &str, u64); 15] = [
+const TESTS: [(&str, &str, u64); 16] = [
     ("induction-train", "survival", 6),
     ("induction-train", "hostile", 7),
     ("induction-train", LIBRARY, 1),
     ("induction-gguf", "hostile", 3),
     ("induction-tokenizer", "hostile", 6),
     ("induction-tokenizer", "hostile_pretrained", 2),
+    ("induction-tokenizer", "sentencepiece", 4),
     ("induction-tokenizer", LIBRARY, 4),
     ("induction-model", "hostile_arrays", 1),
-    ("induction-model", "hostile_pretrained", 5),
+    ("induction-model", "hostile_pretrained", 15),
     ("induction-report", "hostile", 19),
     ("induction", "hostile", 4),
     ("induction", "power", 2),
