@@ -51,7 +51,8 @@ fn products(criterion: &mut Criterion) {
 
 fn one_head(criterion: &mut Criterion) {
     let arch = Arch::new();
-    let shape = Shape { used: USED, rows: ROWS, d_head: D_HEAD, scale: 0.18, bend: Bend::default() };
+    let shape =
+        Shape { used: USED, rows: ROWS, d_head: D_HEAD, scale: 0.18, bend: Bend::default() };
     let [q, k, v, dz] = [(); 4].map(|()| noise(panels::len(ROWS, D_HEAD)));
     let [mut z, mut dq, mut dk, mut dv] = [(); 4].map(|()| noise(panels::len(ROWS, D_HEAD)));
     let [mut k_t, mut v_t] = [(); 2].map(|()| noise(panels::len(D_HEAD, USED)));

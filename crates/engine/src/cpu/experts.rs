@@ -73,7 +73,7 @@ impl<T: Real> Model<T> {
                     let (from, to) = (panels::at(rows, k, p), panels::at(rows, t, p));
                     let out = &mut scratch.out[to..to + PANEL];
                     for (out, &x) in out.iter_mut().zip(&scratch.written[from..from + PANEL]) {
-                        *out = *out + share * x;
+                        *out += share * x;
                     }
                 }
             }

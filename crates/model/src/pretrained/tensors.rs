@@ -192,7 +192,7 @@ impl Safetensors {
 
     /// Multiplies weights of 8 bits, rows of a matrix from `first` on, with their scales: one in
     /// all, one a row, or one a block.
-    fn scale(&self, name: &str, first: usize, values: &mut Vec<f32>) -> Result<(), Error> {
+    fn scale(&self, name: &str, first: usize, values: &mut [f32]) -> Result<(), Error> {
         let named = |end| format!("{name}{end}");
         let Some(scale) = SCALES.map(named).into_iter().find(|s| self.tensors.contains_key(s))
         else {
@@ -362,7 +362,7 @@ impl Tensors for Safetensors {
             Kind::F8_E4M3 | Kind::F8_E5M2 => {
                 let decode = if place.kind == Kind::F8_E4M3 { e4m3 } else { e5m2 };
                 let table: Vec<f32> = (0..=255).map(decode).collect();
-                let mut values = bytes.iter().map(|&b| table[usize::from(b)]).collect();
+                let mut values: Vec<f32> = bytes.iter().map(|&b| table[usize::from(b)]).collect();
                 self.scale(name, rows.start, &mut values)?;
                 Ok(values)
             }
