@@ -6,10 +6,12 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use induction_kernels::{
-    AdamW, Arch, Left, Out, adamw,
+    AdamW, Arch, Left, Out,
+    activations::gelu,
+    adamw,
     attention::{self, Bend, Forbidden, Saved, Shape},
     matmul, panels,
-    rows::{cross_entropy, gelu, layer_norm, layer_norm_backward},
+    rows::{cross_entropy, layer_norm, layer_norm_backward},
 };
 
 const USED: usize = 512;

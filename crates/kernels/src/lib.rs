@@ -42,6 +42,7 @@
     reason = "rows and registers are counted: several slices share one index"
 )]
 
+pub mod activations;
 pub mod attention;
 mod matmul;
 mod optimizer;

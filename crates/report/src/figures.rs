@@ -8,7 +8,6 @@ mod curves;
 mod evidence;
 mod families;
 mod followed;
-mod head_grid;
 mod models;
 mod panel;
 mod together;

@@ -1,10 +1,10 @@
 use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
+    activations::soft_cap,
     attention::{self, Bend, Forbidden, Shape},
     matmul, panels,
     rows::{
-        Activation, accumulate, activate, add_bias, add_positions, cross_entropy, gelu, layer_norm,
-        multiply, rms_norm, rotate, smear, soft_cap,
+        accumulate, add_bias, add_positions, cross_entropy, layer_norm, rms_norm, rotate, smear,
     },
 };
 use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions, QkNorm};
@@ -270,6 +270,7 @@ impl<T: Real> Model<T> {
                 &mut scratch.normal,
             );
             if let Some(experts) = a.experts {
+                // Few models have experts: a copy costs less than another way to lend the scratch.
                 let normal = normal.to_vec();
                 self.mixture(experts, weights, &normal, sizes, scratch);
                 if tap.wants(Hook::MlpOut(l)) {
@@ -279,52 +280,13 @@ impl<T: Real> Model<T> {
                 accumulate(arch, &scratch.out, output);
             } else {
                 let left = Left::Plain { data: normal, rows, first: 0 };
-                let hidden = if slopes { &mut layer.hidden } else { &mut scratch.hidden };
-                let w_in = &weights[at.w_in.clone()];
-                matmul(
-                    arch,
-                    used,
-                    d,
-                    dims.d_mlp,
-                    left,
-                    w_in,
-                    dims.model_rows,
-                    hidden,
-                    rows,
-                    Out::Set,
-                );
-                let b_in = &weights[at.b_in.clone()];
-                if a.gated_mlp {
-                    let (w_gate, gate) = (&weights[at.w_gate.clone()], &mut scratch.gate);
-                    matmul(
-                        arch,
-                        used,
-                        d,
-                        dims.d_mlp,
-                        left,
-                        w_gate,
-                        dims.model_rows,
-                        gate,
-                        rows,
-                        Out::Set,
-                    );
-                    activate(
-                        arch,
-                        gate,
-                        rows,
-                        used,
-                        &weights[at.b_gate.clone()],
-                        activation(a.act_fn),
-                    );
-                    if a.mlp_bias {
-                        add_bias(arch, hidden, rows, used, b_in, None);
-                    }
-                    multiply(arch, hidden, rows, used, gate);
-                } else if slopes {
-                    gelu(arch, hidden, rows, used, b_in, Some(&mut layer.slope));
+                let matrices = [&weights[at.w_in.clone()], &weights[at.w_gate.clone()]];
+                let (hidden, slope) = if slopes {
+                    (&mut layer.hidden, Some(&mut layer.slope[..]))
                 } else {
-                    activate(arch, hidden, rows, used, b_in, activation(a.act_fn));
-                }
+                    (&mut scratch.hidden, None)
+                };
+                self.hidden(weights, matrices, left, sizes, hidden, &mut scratch.gate, slope);
                 let (w_out, b_out) = (&weights[at.w_out.clone()], optional(&at.b_out));
                 let post = at.find("ln2_post.w").map(|gain| &weights[gain]);
                 sublayer(
@@ -618,7 +580,7 @@ impl<T: Real> Model<T> {
         to: usize,
         out: &mut [T],
     ) {
-        let Layout { dims, unembed, b_u, .. } = &self.layout;
+        let Layout { dims, unembed, .. } = &self.layout;
         let left = Left::Plain { data: normal, rows, first: from };
         let weights = &self.weights.packed[unembed.clone()];
         let (d, stored) = (dims.d_model, dims.model_rows);
@@ -634,18 +596,18 @@ impl<T: Real> Model<T> {
             LOGIT_STRIDE,
             Out::Set,
         );
+        self.finish_logits(to - from, out);
+    }
+
+    /// What comes after the product with the unembedding: a bias, a cap.
+    pub(super) fn finish_logits(&self, used: usize, out: &mut [T]) {
+        let Layout { dims, b_u, .. } = &self.layout;
         if !b_u.is_empty() {
-            add_bias(
-                self.arch,
-                out,
-                LOGIT_STRIDE,
-                to - from,
-                &self.weights.packed[b_u.clone()],
-                None,
-            );
+            let bias = &self.weights.packed[b_u.clone()];
+            add_bias(self.arch, out, LOGIT_STRIDE, used, bias, None);
         }
         if let Some(cap) = dims.architecture.output_logits_soft_cap {
-            soft_cap(self.arch, out, LOGIT_STRIDE, to - from, cap);
+            soft_cap(self.arch, out, LOGIT_STRIDE, used, cap);
         }
     }
 
@@ -675,15 +637,6 @@ pub(super) fn forbidden_of(keys: &ForbiddenKeys) -> Forbidden<'_> {
 pub(super) struct Sizes {
     pub(super) used: usize,
     pub(super) rows: usize,
-}
-
-pub(super) fn activation(kind: induction_model::Activation) -> Activation {
-    match kind {
-        induction_model::Activation::Gelu => Activation::Gelu,
-        induction_model::Activation::GeluNew => Activation::GeluTanh,
-        induction_model::Activation::Silu => Activation::Silu,
-        induction_model::Activation::Relu => Activation::Relu,
-    }
 }
 
 /// The norm into `out`, or nothing at all: returns what the sublayer reads.

@@ -7,9 +7,9 @@
 //! buffers in theirs: the bits do not depend on the number of threads.
 
 mod backward;
-mod experts;
 mod forward;
 mod layout;
+mod mlp;
 mod stream;
 mod tap;
 mod weights;

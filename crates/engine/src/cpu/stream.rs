@@ -9,7 +9,7 @@ use std::{
 
 use induction_kernels::{
     Arch, Left, Out, PANEL, matmul, panels,
-    rows::{accumulate, add_bias, cross_entropy, soft_cap},
+    rows::{accumulate, cross_entropy},
 };
 use induction_model::{Hook, ModelConfig, Params, Positions, ReadParams};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn};
@@ -212,7 +212,7 @@ impl StreamEngine {
         sequences: &mut [Sequence<'_>],
         take: &Take<'_>,
     ) -> Result<(), Error> {
-        let Layout { dims, ln_final, b_u, .. } = &model.layout;
+        let Layout { dims, ln_final, .. } = &model.layout;
         let weights = &model.weights.packed;
         sequences.par_iter_mut().for_each(|sequence| {
             let used = sequence.tokens.len();
@@ -277,13 +277,7 @@ impl StreamEngine {
             }
             group.par_iter().zip(&mut buffers).with_max_len(1).for_each(
                 |((k, positions), buffer)| {
-                    if !b_u.is_empty() {
-                        let bias = &weights[b_u.clone()];
-                        add_bias(model.arch, buffer, LOGIT_STRIDE, positions.len(), bias, None);
-                    }
-                    if let Some(cap) = dims.architecture.output_logits_soft_cap {
-                        soft_cap(model.arch, buffer, LOGIT_STRIDE, positions.len(), cap);
-                    }
+                    model.finish_logits(positions.len(), buffer);
                     take(*k, positions.clone(), buffer);
                 },
             );

@@ -33,7 +33,7 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     let recipes: BTreeMap<String, Recipe> = (config.parameter_shapes().into_iter())
         .filter_map(|(name, _)| {
             let (layer, short) = split_name(&name);
-            let source = Source { config: &config, header: &header, layer };
+            let source = InFile { config: &config, header: &header, layer };
             let recipe = (family.recipe)(&source, short)?;
             Some((name, recipe))
         })
@@ -272,16 +272,16 @@ impl Header<'_> {
     }
 }
 
-/// Where a parameter is asked for.
+/// A place in a GGUF file, where a parameter is asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct InFile<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) header: &'a Header<'a>,
     /// The parameter's layer; 0 of what is in none.
     pub(super) layer: usize,
 }
 
-impl Source<'_> {
+impl InFile<'_> {
     /// A tensor of the layer.
     pub(super) fn in_layer(&self, tensor: &str, layout: Layout) -> Recipe {
         Recipe::new(format!("blk.{}.{tensor}", self.layer), layout)
@@ -289,17 +289,17 @@ impl Source<'_> {
 }
 
 /// Where the parameter of that name is, by the names that all families share.
-pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &InFile<'_>, name: &str) -> Option<Recipe> {
     heads(source, name, false).or_else(|| others(source, name))
 }
 
 /// The same of a family whose queries, keys and values are one tensor, one after the other.
-pub(super) fn recipe_of_one_qkv(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe_of_one_qkv(source: &InFile<'_>, name: &str) -> Option<Recipe> {
     heads(source, name, true).or_else(|| others(source, name))
 }
 
 /// What heads read by.
-fn heads(source: &Source<'_>, name: &str, one: bool) -> Option<Recipe> {
+fn heads(source: &InFile<'_>, name: &str, one: bool) -> Option<Recipe> {
     let config = source.config;
     let stride = config.d_head;
     let (of_q, of_kv) = (config.n_heads * stride, config.n_key_value_heads() * stride);
@@ -326,7 +326,7 @@ fn heads(source: &Source<'_>, name: &str, one: bool) -> Option<Recipe> {
     }
 }
 
-fn others(source: &Source<'_>, name: &str) -> Option<Recipe> {
+fn others(source: &InFile<'_>, name: &str) -> Option<Recipe> {
     let in_layer = |tensor: &str, layout| Some(source.in_layer(tensor, layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
     match name {

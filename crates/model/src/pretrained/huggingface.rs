@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     Stored, Unread,
-    families::{FAMILIES, Source},
+    families::{FAMILIES, InFolder},
     fields::Fields,
     name_of,
     tensors::{Safetensors, Tensors},
@@ -25,7 +25,7 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let config = (family.config)(fields)?;
     let tensors = Safetensors::open(folder, scale_block(fields)?)?;
     let recipe = |prefix: &str, layer: usize, name: &str| {
-        (family.recipe)(&Source { config: &config, fields, prefix, layer }, name)
+        (family.recipe)(&InFolder { config: &config, fields, prefix, layer }, name)
     };
     let holds_embedding = |prefix: &&&str| {
         let recipe = recipe(prefix, 0, "embed.W_E");

@@ -109,10 +109,11 @@ fn of_model(scan: &ModelScan) -> String {
         many => format!("{:.0}M", many / 1e6),
     };
     let mut text = format!(
-        "{}: {}, {layers} of {} heads, d_model {}, {params} parameters ({})\n\n",
+        "{}: {}, {layers} of {} heads, d_model {}, {params} parameters ({})\n",
         m.name, m.family, m.n_heads, m.d_model, m.encoding
     );
-    text = text.trim_end().to_string() + "\n" + &how_run(scan) + "\n";
+    text += &how_run(scan);
+    text.push('\n');
     let mut heads: Vec<&ScanHead> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
     text += "layer head  prefix matching  induction pattern  copying  previous token  depth\n";

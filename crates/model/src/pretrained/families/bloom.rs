@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Family, GgufFamily, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, InFolder, falcon};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Positions,
     pretrained::{
@@ -79,46 +79,16 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer, .. } = source;
-    let (d_head, all) = (config.d_head, 3 * config.n_heads * config.d_head);
-    let in_layer =
-        |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{layer}.{tensor}"), layout));
-    let named = |tensor: &str| format!("{prefix}{tensor}");
-    let outer = |tensor: &str, layout| Some(Recipe::new(named(tensor), layout));
-    // Head by head its query, key and value.
-    let rows = |part: usize| {
-        let layout = Layout::HeadRows { first: part * d_head, stride: 3 * d_head, rows: all };
-        in_layer("self_attention.query_key_value.weight", layout)
-    };
-    let entries = |part: usize| {
-        let layout = Layout::HeadEntries { first: part * d_head, stride: 3 * d_head, entries: all };
-        in_layer("self_attention.query_key_value.bias", layout)
-    };
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let named = |tensor: &str| format!("{}{tensor}", source.prefix);
+    let found =
+        || falcon::recipe_with(source, ["input_layernorm", "post_attention_layernorm"], name);
     match name {
-        "embed.W_E" => Some(outer("word_embeddings.weight", Layout::AsIs)?.normed(
+        "embed.W_E" => Some(found()?.normed(
             named("word_embeddings_layernorm.weight"),
             named("word_embeddings_layernorm.bias"),
         )),
-        "ln1.w" => in_layer("input_layernorm.weight", Layout::AsIs),
-        "ln1.b" => in_layer("input_layernorm.bias", Layout::AsIs),
-        "attn.W_Q" => rows(0),
-        "attn.W_K" => rows(1),
-        "attn.W_V" => rows(2),
-        "attn.b_Q" => entries(0),
-        "attn.b_K" => entries(1),
-        "attn.b_V" => entries(2),
-        "attn.W_O" => in_layer("self_attention.dense.weight", Layout::Transposed),
-        "attn.b_O" => in_layer("self_attention.dense.bias", Layout::AsIs),
-        "ln2.w" => in_layer("post_attention_layernorm.weight", Layout::AsIs),
-        "ln2.b" => in_layer("post_attention_layernorm.bias", Layout::AsIs),
-        "mlp.W_in" => in_layer("mlp.dense_h_to_4h.weight", Layout::Transposed),
-        "mlp.b_in" => in_layer("mlp.dense_h_to_4h.bias", Layout::AsIs),
-        "mlp.W_out" => in_layer("mlp.dense_4h_to_h.weight", Layout::Transposed),
-        "mlp.b_out" => in_layer("mlp.dense_4h_to_h.bias", Layout::AsIs),
-        "ln_final.w" => outer("ln_f.weight", Layout::AsIs),
-        "ln_final.b" => outer("ln_f.bias", Layout::AsIs),
-        "unembed.W_U" => outer("word_embeddings.weight", Layout::Transposed),
-        _ => None,
+        "unembed.W_U" => Some(Recipe::new(named("word_embeddings.weight"), Layout::Transposed)),
+        _ => found(),
     }
 }

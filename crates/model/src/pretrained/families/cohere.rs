@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
 };
 use crate::{
@@ -106,7 +106,7 @@ fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Er
     })
 }
 
-fn gguf_recipe(source: &gguf::Source<'_>, name: &str) -> Option<Recipe> {
+fn gguf_recipe(source: &gguf::InFile<'_>, name: &str) -> Option<Recipe> {
     match name {
         "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
         "ln2.w" => Some(source.in_layer("attn_norm.weight", Layout::AsIs)),
@@ -118,7 +118,7 @@ fn gguf_recipe(source: &gguf::Source<'_>, name: &str) -> Option<Recipe> {
     }
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     match name {
         "ln1.b" | "ln2.b" | "ln_final.b" => Some(Recipe::constant(0)),
         "ln2.w" => Some(source.in_layer("input_layernorm.weight", Layout::AsIs)),

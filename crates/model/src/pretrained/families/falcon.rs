@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{Family, GgufFamily, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, InFolder};
 use crate::{
     Architecture, Error, ModelConfig, Pairs, Positions,
     pretrained::{
@@ -94,8 +94,18 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, fields, prefix, layer } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    recipe_with(source, norms(source.fields).ok()?, name)
+}
+
+/// What Falcon shares with Bloom, all of whose heads are groups of their own; `norms` stand before
+/// attention and before the MLP.
+pub(super) fn recipe_with(
+    source: &InFolder<'_>,
+    [first_norm, second_norm]: [&str; 2],
+    name: &str,
+) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{layer}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
@@ -108,7 +118,6 @@ fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
         "K" => (queries * d_head, 1),
         _ => ((queries + 1) * d_head, 1),
     };
-    let [first_norm, second_norm] = norms(fields).ok()?;
     let norm = |norm: &str, part: &str| in_layer(&format!("{norm}.{part}"), Layout::AsIs);
     match name {
         "embed.W_E" => outer("word_embeddings.weight", Layout::AsIs),

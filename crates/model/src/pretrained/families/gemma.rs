@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES},
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<Mode
     Ok(ModelConfig { architecture: Architecture { act_fn, ..llama.architecture }, ..llama })
 }
 
-pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     let recipe = scaled(source.config, name, llama::recipe(source, name)?);
     Some(if matches!(name, "ln1.w" | "ln2.w" | "ln_final.w") { recipe.plus(1.0) } else { recipe })
 }

@@ -2,7 +2,7 @@
 //! every other layer, which are the context here where they are shorter.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source, gemma,
+    Family, GgufFamily, HuggingFace, InFolder, gemma,
     llama::{PREFIXES, within_window},
 };
 use crate::{
@@ -91,7 +91,7 @@ pub(super) fn config(fields: &Fields, n_ctx: usize) -> Result<ModelConfig, Error
 const SCALAR: &str = "query_pre_attn_scalar";
 
 /// What queries are multiplied by, in place of what the engine divides scores by.
-pub(super) fn scale(source: &Source<'_>) -> f64 {
+pub(super) fn scale(source: &InFolder<'_>) -> f64 {
     (source.config.d_head as f64 / source.number(SCALAR, 256.0)).sqrt()
 }
 
@@ -106,7 +106,7 @@ pub(super) fn gguf_scale(config: &ModelConfig, layers_of_27b: usize) -> f64 {
     (config.d_head as f64 / scalar).sqrt()
 }
 
-pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     let tensor = match name {
         "ln1_post.w" => "post_attention_layernorm.weight",
         "ln2.w" => "pre_feedforward_layernorm.weight",

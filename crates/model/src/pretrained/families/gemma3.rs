@@ -2,7 +2,7 @@
 //! layers that have a window.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source, gemma,
+    Family, GgufFamily, HuggingFace, InFolder, gemma,
     gemma2::{self, gguf_scale, scale},
     llama::PREFIXES,
 };
@@ -96,7 +96,7 @@ fn from_gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Er
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     let norm = |tensor| source.in_layer(tensor, Layout::AsIs).plus(1.0);
     match name {
         // What queries are multiplied by before they are normed is lost.

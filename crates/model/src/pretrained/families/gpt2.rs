@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Family, GgufFamily, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, InFolder};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Positions,
     pretrained::{
@@ -63,8 +63,8 @@ fn gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> 
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let width = config.n_heads * config.d_head;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));

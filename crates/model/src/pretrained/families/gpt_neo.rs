@@ -1,7 +1,7 @@
 //! GPT-Neo, and the TinyStories models: scores are not divided by the root of the head's width, and
 //! every other layer attends within a window, which is the context here where it is shorter.
 
-use super::{Family, HuggingFace, Source};
+use super::{Family, HuggingFace, InFolder};
 use crate::{
     Architecture, Error, ModelConfig, Positions,
     pretrained::{
@@ -40,8 +40,8 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let recipe = |tensor: &str, layout| Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout);
     let in_layer = |tensor: &str, layout| Some(recipe(tensor, layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));

@@ -1,6 +1,6 @@
 //! GPT-NeoX: Pythia.
 
-use super::{Family, GgufFamily, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, InFolder};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Pairs, Positions,
     pretrained::{
@@ -61,8 +61,8 @@ fn gguf(header: &Header<'_>, common: ModelConfig) -> Result<ModelConfig, Error> 
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let (d_head, all) = (config.d_head, 3 * config.n_heads * config.d_head);
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));

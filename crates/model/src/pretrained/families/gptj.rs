@@ -1,6 +1,6 @@
 //! GPT-J: attention and MLP read one layer norm of the block's input.
 
-use super::{Family, HuggingFace, Source};
+use super::{Family, HuggingFace, InFolder};
 use crate::{
     Architecture, Error, ModelConfig, Pairs, Positions, Rotary,
     pretrained::{
@@ -48,8 +48,8 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}h.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));

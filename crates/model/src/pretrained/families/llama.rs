@@ -1,6 +1,6 @@
 //! Llama, and what others share with it.
 
-use super::{Family, GgufFamily, HuggingFace, Source};
+use super::{Family, GgufFamily, HuggingFace, InFolder};
 use crate::{
     Activation, Architecture, Error, ModelConfig, Normalization, Pairs, Positions,
     pretrained::{
@@ -119,8 +119,8 @@ pub(super) fn from_gguf(
     })
 }
 
-pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, .. } = source;
+pub(super) fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, .. } = source;
     let d_head = config.d_head;
     let in_layer = |tensor: &str, layout| Some(source.in_layer(tensor, layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));
@@ -152,7 +152,7 @@ pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
 }
 
 /// Biases of norms, which Llama does not have, by the names that others give them beside its own.
-pub(super) fn norm_bias(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn norm_bias(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     Some(match name {
         "ln1.b" => source.in_layer("input_layernorm.bias", Layout::AsIs),
         "ln2.b" => source.in_layer("post_attention_layernorm.bias", Layout::AsIs),

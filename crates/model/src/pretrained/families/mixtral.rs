@@ -1,7 +1,7 @@
 //! Mixtral: Mistral with a mixture of experts.
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES, within_window},
 };
 use crate::{
@@ -72,6 +72,6 @@ pub(super) fn experts(
 }
 
 /// A matrix of each expert.
-pub(super) fn expert(source: &Source<'_>, within: &str, matrix: &str) -> Recipe {
+pub(super) fn expert(source: &InFolder<'_>, within: &str, matrix: &str) -> Recipe {
     source.in_layer(&format!("{within}.experts.{{e}}.{matrix}.weight"), Layout::Experts)
 }

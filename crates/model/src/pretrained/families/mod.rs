@@ -54,12 +54,12 @@ pub(super) struct HuggingFace {
     /// equals them.
     pub(super) config: fn(&Fields) -> Result<ModelConfig, Error>,
     /// Where the parameter of that name is.
-    pub(super) recipe: fn(&Source<'_>, &str) -> Option<Recipe>,
+    pub(super) recipe: fn(&InFolder<'_>, &str) -> Option<Recipe>,
 }
 
-/// Where a parameter is asked for.
+/// A place in a HuggingFace folder, where a parameter is asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct InFolder<'a> {
     pub(super) config: &'a ModelConfig,
     /// What the configuration was made from, and has been checked: multipliers are in there.
     pub(super) fields: &'a Fields,
@@ -69,7 +69,7 @@ pub(super) struct Source<'a> {
     pub(super) layer: usize,
 }
 
-impl Source<'_> {
+impl InFolder<'_> {
     /// A tensor of the layer, where layers are called so.
     fn in_layer(&self, tensor: &str, layout: Layout) -> Recipe {
         Recipe::new(format!("{}layers.{}.{tensor}", self.prefix, self.layer), layout)
@@ -88,7 +88,7 @@ pub(super) struct GgufFamily {
     /// The configuration, from what all families say alike.
     pub(super) config: fn(&Header<'_>, ModelConfig) -> Result<ModelConfig, Error>,
     /// Where the parameter of that name is.
-    pub(super) recipe: fn(&gguf::Source<'_>, &str) -> Option<Recipe>,
+    pub(super) recipe: fn(&gguf::InFile<'_>, &str) -> Option<Recipe>,
 }
 
 /// Every family.

@@ -1,7 +1,7 @@
 //! OLMo 2: Llama with its norms after the sublayers, and queries and keys normed as wholes.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, PREFIXES, from_gguf},
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(super) fn whole(config: &ModelConfig, name: &str) -> Layout {
     Layout::HeadEntries { first: 0, stride, entries: heads * stride }
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     let layout = || whole(source.config, name);
     Some(match name {
         "ln1_post.w" => source.in_layer("post_attention_layernorm.weight", Layout::AsIs),

@@ -1,7 +1,7 @@
 //! OLMoE: Llama with a mixture of experts, and queries and keys normed as wholes.
 
 use super::{
-    Family, HuggingFace, Source,
+    Family, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES},
     mixtral::{expert, experts},
     olmo2::whole,
@@ -47,7 +47,7 @@ fn mixed(llama: ModelConfig, experts: Experts) -> ModelConfig {
 }
 
 /// Experts as OLMoE and Qwen3's mixtures name them.
-pub(super) fn mixture(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn mixture(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     Some(match name {
         "mlp.W_router" => source.in_layer("mlp.gate.weight", Layout::Transposed),
         "mlp.W_gate" => expert(source, "mlp", "gate_proj"),

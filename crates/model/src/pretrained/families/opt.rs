@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Family, HuggingFace, Source};
+use super::{Family, HuggingFace, InFolder};
 use crate::{
     Architecture, Error, ModelConfig, Positions,
     pretrained::{
@@ -52,8 +52,8 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     })
 }
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(format!("{prefix}{tensor}"), layout));

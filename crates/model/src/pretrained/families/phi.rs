@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, PREFIXES, norm_bias},
 };
 use crate::{
@@ -64,8 +64,8 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     match name {

@@ -2,7 +2,7 @@
 //! begins with.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES, from_gguf, within_window},
 };
 use crate::{
@@ -46,8 +46,8 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { config, prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { config, prefix, layer: l, .. } = source;
     let in_layer =
         |tensor: &str, layout| Some(Recipe::new(format!("{prefix}layers.{l}.{tensor}"), layout));
     let (stride, d_mlp) = (config.d_head, config.d_mlp);

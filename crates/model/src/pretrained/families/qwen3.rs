@@ -1,7 +1,7 @@
 //! Qwen3: Llama with normed queries and keys.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES, config, from_gguf},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn normed(llama: ModelConfig) -> ModelConfig {
     }
 }
 
-pub(super) fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
+pub(super) fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
     let tensor = match name {
         "attn.q_norm.w" => "q_norm",
         "attn.k_norm.w" => "k_norm",

@@ -1,7 +1,7 @@
 //! StarCoder2: Llama with layer norms, biases and plain MLPs.
 
 use super::{
-    Family, GgufFamily, HuggingFace, Source,
+    Family, GgufFamily, HuggingFace, InFolder,
     llama::{self, DEFAULTS, Defaults, PREFIXES, norm_bias, within_window},
 };
 use crate::{
@@ -50,8 +50,8 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
-fn recipe(source: &Source<'_>, name: &str) -> Option<Recipe> {
-    let &Source { prefix, layer: l, .. } = source;
+fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let &InFolder { prefix, layer: l, .. } = source;
     let mlp = |tensor: &str, layout| {
         Some(Recipe::new(format!("{prefix}layers.{l}.mlp.{tensor}"), layout))
     };

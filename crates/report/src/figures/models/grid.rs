@@ -2,8 +2,8 @@
 
 use induction_records::ScanHead;
 
-use super::models::Models;
-use super::{Axis, Colours, Figure, Heat, Panel, axis};
+use super::super::{Axis, Colours, Figure, Heat, Panel, axis};
+use super::Models;
 use crate::load::Scan;
 use crate::text::{number, rounded};
 

@@ -1,19 +1,21 @@
 //! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and
 //! what is ours.
 
-use induction_records::{
-    BEHAVIOURS, BehaviourScores, HeadId, IclOnText, RemovedKind, ScanHead, ShownHead, ShownPrompt,
-    step_of,
-};
+mod grid;
+mod maps;
+mod series;
+
+use grid::head_grid;
+use maps::maps;
+use series::series;
+
+use induction_records::{BEHAVIOURS, BehaviourScores, IclOnText, RemovedKind, ScanHead};
 
 use std::collections::BTreeMap;
 
 use super::behaviours::with_error;
 use super::families::unit;
-use super::head_grid::head_grid;
-use super::{
-    Axis, Colours, Figure, Heat, Line, Panel, axis, capital, head_colour, line, thinned, verdicts,
-};
+use super::{Axis, Figure, Line, Panel, axis, capital, head_colour, line, thinned, verdicts};
 use crate::Claim;
 use crate::claims::INDUCTION_HEAD_ABOVE;
 use crate::claims::models::{best_matching, best_of_all, last_of_each, series_of};
@@ -55,7 +57,7 @@ impl<'a> Models<'a> {
             _ => scans.iter().collect(),
         };
         let series = if scans.len() > 1 {
-            vec![("in the order given".to_string(), scans.iter().collect())]
+            vec![("in this order".to_string(), scans.iter().collect())]
         } else {
             Vec::new()
         };
@@ -524,106 +526,6 @@ const MAPS: [(&str, &str, &str, &str); 3] = [
     ),
 ];
 
-fn maps(
-    models: &Models<'_>,
-    id: &'static str,
-    title: &'static str,
-    drawn: &str,
-    behaviour: &str,
-) -> Option<Figure> {
-    let mut panels = Vec::new();
-    let mut here = Vec::new();
-    for scan in &models.each {
-        let Some(prompt) = scan.found.shown.iter().find(|prompt| prompt.behaviour == behaviour)
-        else {
-            continue;
-        };
-        for head in chosen(scan, prompt) {
-            let name = head.id();
-            let score = scan
-                .found
-                .behaviours
-                .iter()
-                .find(|score| score.behaviour == behaviour && score.id() == name);
-            let said = score.map_or(String::new(), |score| {
-                format!(", {} on right places", percent(score.share))
-            });
-            let matching = scan.head(name).map_or(f64::NAN, ScanHead::prefix_matching);
-            here.push(format!(
-                "{}: head {name}, prefix matching {}{said}.",
-                models.label(scan),
-                number(matching)
-            ));
-            panels.push(map(
-                format!("{}, head {name}", models.label(scan)),
-                &prompt.tokens,
-                &head.attention,
-            ));
-        }
-    }
-    (!panels.is_empty()).then(|| Figure {
-        id,
-        title,
-        drawn: format!("{drawn} Of each model the head that matches prefixes best, and the best on this behaviour, of the few that match best and of all; the first prompt of several."),
-        paper: "Heads of the 40-layer model, chosen by hand.",
-        here: here.join(" "),
-        files: models.files(),
-        panels,
-        ..Figure::empty()
-    })
-}
-
-/// Of the heads with attention: the one that matches prefixes best, of those that match the best
-/// here, and the best here.
-fn chosen<'s>(scan: &Scan, prompt: &'s ShownPrompt) -> Vec<&'s ShownHead> {
-    let matching = |name: HeadId| scan.head(name).map_or(0.0, ScanHead::prefix_matching);
-    let here = |name: HeadId| {
-        let score = scan
-            .found
-            .behaviours
-            .iter()
-            .find(|s| s.behaviour == prompt.behaviour && s.id() == name);
-        score.map_or(0.0, |score| score.share)
-    };
-    let both = |name: HeadId| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
-    let of: [&dyn Fn(HeadId) -> f64; 3] = [&matching, &both, &here];
-    let largest = |of: &dyn Fn(HeadId) -> f64| {
-        prompt
-            .heads
-            .iter()
-            .reduce(|best, head| if of(head.id()) > of(best.id()) { head } else { best })
-    };
-    let mut all: Vec<&ShownHead> = Vec::new();
-    for head in of.into_iter().filter_map(largest) {
-        if all.iter().all(|other| other.id() != head.id()) {
-            all.push(head);
-        }
-    }
-    all
-}
-
-fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
-    let n = tokens.len();
-    let mut panel =
-        Panel::new(title, axis("is attended to"), Axis { down: true, ..axis("attends") });
-    let places: Vec<f64> = (0..n).map(|k| k as f64).collect();
-    // Three digits tell 255ths apart, and are half of the bytes.
-    let share =
-        |byte: Option<&u8>| (byte.map_or(0.0, |byte| f64::from(*byte)) / 0.255).round() / 1000.0;
-    let z = rows.iter().map(|row| (0..n).map(|key| share(row.get(key))).collect()).collect();
-    panel.summary = format!("Attention of {} on {n} tokens.", panel.title);
-    panel.heat = Some(Heat {
-        x: places.clone(),
-        y: places,
-        z,
-        range: [0.0, 1.0],
-        colours: Colours::Sequential,
-        unit: "",
-        labels: tokens.to_vec(),
-    });
-    panel
-}
-
 /// C2 of the real models; nothing if none read a text.
 fn by_index(models: &Models<'_>) -> Option<Figure> {
     let with_text: Vec<_> =
@@ -656,88 +558,6 @@ fn by_index(models: &Models<'_>) -> Option<Figure> {
         paper: "The loss keeps falling along the context; the ICL score of models of all sizes is about -0.4 nats.",
         here: said.join(" "),
         files: models.files(),
-        panels,
-        ..Figure::empty()
-    })
-}
-
-/// What a series of checkpoints shows of training; nothing without one.
-fn series(models: &Models<'_>) -> Option<Figure> {
-    let (mut panels, mut here) = (Vec::new(), Vec::new());
-    for (name, members) in &models.series {
-        let name = visible(name);
-        // By their steps if each has one, else by their places.
-        let steps: Option<Vec<f64>> =
-            members.iter().map(|scan| Some(step_of(&scan.found.model.name)? as f64)).collect();
-        let of_one_run =
-            |scan: &&Scan| scan.found.model.n_params == members[0].found.model.n_params;
-        let steps = steps.filter(|_| members.iter().all(of_one_run));
-        let place = || axis(if steps.is_some() { "training step" } else { "place in the series" });
-        let at = |k: usize| steps.as_ref().map_or((k + 1) as f64, |steps| steps[k]);
-        let along = |of: &dyn Fn(&Scan) -> Option<f64>| -> Vec<(f64, f64)> {
-            let each = members.iter().enumerate();
-            each.filter_map(|(k, scan)| Some((at(k), of(scan)?))).collect()
-        };
-        let mut heads = Panel::new(
-            format!("Best prefix matching, {name}"),
-            place(),
-            axis("prefix-matching score"),
-        );
-        heads.lines.push(coloured(
-            "best head",
-            SECOND,
-            along(&|scan| Some(scan.best_head().prefix_matching())),
-        ));
-        heads.y.range = Some([0.0, 1.0]);
-        let mut copies = Panel::new(
-            format!("Repeated random tokens, {name}"),
-            place(),
-            axis("loss (nats a token)"),
-        );
-        copies.lines = vec![
-            coloured("first copy", FIRST, along(&|scan| Some(scan.found.repeated.first))),
-            coloured("second copy", SECOND, along(&|scan| Some(scan.found.repeated.second))),
-        ];
-        let mut icl = Panel::new(format!("ICL score, {name}"), place(), axis("ICL score (nats)"));
-        let scores = along(&|scan| Some(scan.found.icl.as_ref()?.score));
-        icl.summary = "No text was given to these scans.".to_string();
-        if !scores.is_empty() {
-            icl.lines.push(coloured("ICL score", SECOND, scores));
-        }
-        let ends = [members.first(), members.last()].into_iter().flatten();
-        let told: Vec<String> = ends
-            .map(|scan| {
-                let icl = scan
-                    .found
-                    .icl
-                    .as_ref()
-                    .map_or(String::new(), |icl| format!(", ICL score {}", number(icl.score)));
-                format!(
-                    "{}: prefix matching {}, second copy {} nats{icl}",
-                    scan.found.model.name,
-                    number(scan.best_head().prefix_matching()),
-                    number(scan.found.repeated.second)
-                )
-            })
-            .collect();
-        for panel in [&mut heads, &mut copies] {
-            panel.summary = format!("{} scans.", members.len());
-        }
-        here.push(format!("{} scans {name}; from {}.", members.len(), told.join(" to ")));
-        panels.extend([heads, copies, icl]);
-    }
-    (!panels.is_empty()).then(|| Figure {
-        id: "R-series",
-        title: "A series of models",
-        drawn: "The same measurements on each scan of a series, such as the checkpoints of a training run, in order."
-            .to_string(),
-        paper: "Prefix matching and in-context learning rise in the same window of training.",
-        here: here.join(" "),
-        files: models
-            .series
-            .iter()
-            .flat_map(|(_, members)| members.iter().map(|scan| (scan.folder.clone(), SCAN)))
-            .collect(),
         panels,
         ..Figure::empty()
     })

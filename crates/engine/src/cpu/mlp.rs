@@ -1,18 +1,49 @@
-//! Mixtures of experts: each position is read by a few of a layer's MLPs.
+//! MLPs, and mixtures of them: where a layer has several, each position is read by a few.
 
 use induction_kernels::{
-    Left, Out, PANEL, Real, matmul, panels,
-    rows::{activate, multiply},
+    Left, Out, PANEL, Real,
+    activations::{Activation, activate, gelu},
+    matmul, panels,
+    rows::{add_bias, multiply},
 };
 use induction_model::Experts;
 
-use super::{
-    Model,
-    forward::{Sizes, activation},
-    workspace::Scratch,
-};
+use super::{Model, forward::Sizes, workspace::Scratch};
 
 impl<T: Real> Model<T> {
+    /// An MLP's hidden layer after its nonlinearity, from `left` by `[W_in, W_gate]` (the latter
+    /// empty without a gate); into `slope`, if there is one, the nonlinearity's derivative.
+    #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
+    pub(super) fn hidden(
+        &self,
+        weights: &[T],
+        [w_in, w_gate]: [&[T]; 2],
+        left: Left<T>,
+        sizes: Sizes,
+        hidden: &mut [T],
+        gate: &mut [T],
+        slope: Option<&mut [T]>,
+    ) {
+        let Sizes { used, rows } = sizes;
+        let (dims, arch, at) = (&self.layout.dims, self.arch, &self.layout.layer);
+        let (d, d_mlp, stored) = (dims.d_model, dims.d_mlp, dims.model_rows);
+        let (b_in, b_gate) = (&weights[at.b_in.clone()], &weights[at.b_gate.clone()]);
+        let kind = activation(dims.architecture.act_fn);
+        matmul(arch, used, d, d_mlp, left, w_in, stored, hidden, rows, Out::Set);
+        if dims.architecture.gated_mlp {
+            matmul(arch, used, d, d_mlp, left, w_gate, stored, gate, rows, Out::Set);
+            activate(arch, gate, rows, used, b_gate, kind);
+            if dims.architecture.mlp_bias {
+                add_bias(arch, hidden, rows, used, b_in, None);
+            }
+            multiply(arch, hidden, rows, used, gate);
+        } else if slope.is_some() {
+            gelu(arch, hidden, rows, used, b_in, slope);
+        } else {
+            activate(arch, hidden, rows, used, b_in, kind);
+        }
+    }
+
     /// What the experts of a layer write, into `scratch.out`, from the normalized residual stream.
     pub(super) fn mixture(
         &self,
@@ -56,14 +87,9 @@ impl<T: Real> Model<T> {
             };
             let left = Left::Plain { data: &scratch.chosen, rows, first: 0 };
             let (gate, hidden) = (&mut scratch.gate, &mut scratch.hidden);
-            for (range, out) in [(&w_gate, &mut *gate), (&w_in, &mut *hidden)] {
-                let w = of(range, reads);
-                matmul(arch, n, d, d_mlp, left, w, dims.model_rows, out, rows, Out::Set);
-            }
-            let no_bias = &weights[at.b_gate.clone()];
-            let kind = activation(dims.architecture.act_fn);
-            activate(arch, gate, rows, n, no_bias, kind);
-            multiply(arch, hidden, rows, n, gate);
+            let matrices = [of(&w_in, reads), of(&w_gate, reads)];
+            let few = Sizes { used: n, rows };
+            self.hidden(weights, matrices, left, few, hidden, gate, None);
             let left = Left::Plain { data: hidden, rows, first: 0 };
             let w = of(&w_out, writes);
             let written = &mut scratch.written;
@@ -78,6 +104,15 @@ impl<T: Real> Model<T> {
                 }
             }
         }
+    }
+}
+
+fn activation(kind: induction_model::Activation) -> Activation {
+    match kind {
+        induction_model::Activation::Gelu => Activation::Gelu,
+        induction_model::Activation::GeluNew => Activation::GeluTanh,
+        induction_model::Activation::Silu => Activation::Silu,
+        induction_model::Activation::Relu => Activation::Relu,
     }
 }
 
