@@ -4,12 +4,15 @@
 
 mod oracle;
 
+use std::{ops::Range, sync::Arc};
+
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, archs};
+use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, StreamEngine, archs};
 use induction_model::{
-    Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, Transformer,
+    Architecture, Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, ReadParams,
+    Transformer,
 };
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayD, ArrayView2, Axis};
 use oracle::engines;
 use proptest::prelude::*;
 
@@ -63,8 +66,64 @@ fn by_autodiff(config: &ModelConfig, params: &Params, examples: ArrayView2<u32>)
     (loss.into_scalar(), gradients)
 }
 
+/// Parameters of which matrices of blocks can be had by columns alone.
+struct ByColumns(Params);
+
+impl ReadParams for ByColumns {
+    fn parameter(&self, name: &str) -> Result<ArrayD<f32>, induction_model::Error> {
+        assert!(!name.contains(".W_") || !name.starts_with("blocks."), "{name} is asked for whole");
+        self.0.parameter(name)
+    }
+
+    fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, induction_model::Error> {
+        self.0.embedding_of(tokens)
+    }
+
+    fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, induction_model::Error> {
+        self.0.unembedding_of(tokens)
+    }
+
+    fn columns_into(
+        &self,
+        name: &str,
+        columns: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<bool, induction_model::Error> {
+        if !name.contains(".W_") {
+            return Ok(false);
+        }
+        let all = self.0.parameter(name)?;
+        let last = Axis(all.ndim() - 1);
+        let of_head = all.len_of(last);
+        let per_column = if name.ends_with("W_O") {
+            all.len()
+        } else {
+            all.len_of(Axis(all.ndim() - 2)) * of_head
+        } / of_head;
+        for (column, values) in columns.zip(values.chunks_exact_mut(per_column)) {
+            let found = all.index_axis(last, column % of_head);
+            let mut found = found.iter().skip(column / of_head * per_column);
+            values.fill_with(|| *found.next().unwrap());
+        }
+        Ok(true)
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_model_read_by_columns_is_the_same_to_the_bit(
+        config in config(), d_head in 1usize..80, d_mlp in 1usize..80, gated_mlp: bool, seed: u64,
+    ) {
+        let architecture = Architecture { gated_mlp, ..config.architecture.clone() };
+        let config = ModelConfig { d_head, d_mlp, architecture, ..config };
+        let params = params(&config, seed);
+        let tokens = tokens(&config, seed, 2, config.n_ctx);
+        let whole = CpuEngine::new(&config, &params).unwrap().logits(tokens.view(), &[]).unwrap();
+        let streamed = StreamEngine::new(&config, Arc::new(ByColumns(params))).unwrap();
+        prop_assert_eq!(whole, streamed.logits(tokens.view(), &[]).unwrap());
+    }
 
     #[test]
     fn the_future_cannot_reach_the_past(config in config(), seed: u64) {

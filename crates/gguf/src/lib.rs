@@ -316,40 +316,74 @@ impl Gguf {
         })
     }
 
+    /// The same into `values`, in the thread that asks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// On rows that the tensor does not have, rows that are no whole number of its encoding's
+    /// blocks (of a matrix every row is), and another number of values than the rows have.
+    pub fn read_rows_into(&self, name: &str, rows: Range<usize>, values: &mut [f32]) -> Result<()> {
+        let info = self.info(name)?;
+        assert!(rows.start <= rows.end && rows.end <= info.shape[0], "rows {rows:?} of {info:?}");
+        let row = info.elements() / info.shape[0];
+        assert_eq!(values.len(), rows.len() * row, "values of rows {rows:?} of {info:?}");
+        let (fill, from) = (self.filler(info)?, rows.start * row);
+        let mut buffer = Vec::new();
+        for (piece, values) in values.chunks_mut(PIECE).enumerate() {
+            fill(&mut buffer, from + piece * PIECE, values)?;
+        }
+        Ok(())
+    }
+
     /// Values `from..to` of a tensor, whole blocks.
     fn values(&self, info: &TensorInfo, from: usize, to: usize) -> Result<Vec<f32>> {
         let (name, elements) = (&info.name, to - from);
-        let Some(decode) = info.kind.decoder() else {
-            return Err(Error::Undecoded {
-                path: self.path.clone(),
-                name: name.clone(),
-                kind: info.kind,
-            });
-        };
+        let fill = self.filler(info)?;
         // `vec!` would abort where there is no memory, but is zeroed by the system, page by page,
         // in the threads that fill it; hence a reservation just to be told.
         if Vec::<f32>::new().try_reserve_exact(elements).is_err() {
             return Err(Error::Memory { path: self.path.clone(), name: name.clone(), elements });
         }
         let mut values = vec![0.0; elements];
+        if elements <= PIECE {
+            fill(&mut Vec::new(), from, &mut values)?; // Not worth waking anyone.
+        } else {
+            values
+                .par_chunks_mut(PIECE)
+                .enumerate()
+                .try_for_each_init(Vec::new, |buffer, (piece, values)| {
+                    fill(buffer, from + piece * PIECE, values)
+                })?;
+        }
+        Ok(values)
+    }
 
+    /// Reads and decodes a tensor's values from one on, the first of a block; the buffer is for the
+    /// file's bytes.
+    fn filler(
+        &self,
+        info: &TensorInfo,
+    ) -> Result<impl Fn(&mut Vec<u8>, usize, &mut [f32]) -> Result<()> + Sync> {
+        let Some(decode) = info.kind.decoder() else {
+            return Err(Error::Undecoded {
+                path: self.path.clone(),
+                name: info.name.clone(),
+                kind: info.kind,
+            });
+        };
         let part = &self.parts[info.part];
         let (block, block_bytes) = info.kind.block();
-        let begin = info.offset + (from / block * block_bytes) as u64;
-        let piece_bytes = PIECE / block * block_bytes;
-        let fill = |buffer: &mut Vec<u8>, (piece, values): (usize, &mut [f32])| {
+        let offset = info.offset;
+        Ok(move |buffer: &mut Vec<u8>, from: usize, values: &mut [f32]| {
+            assert!(from.is_multiple_of(block) && values.len().is_multiple_of(block));
             buffer.resize(values.len() / block * block_bytes, 0);
-            read_exact_at(&part.file, buffer, begin + (piece * piece_bytes) as u64)?;
+            read_exact_at(&part.file, buffer, offset + (from / block * block_bytes) as u64)
+                .map_err(Error::io("read", &part.path))?;
             decode(buffer, values);
             Ok(())
-        };
-        let result = if elements <= PIECE {
-            fill(&mut Vec::new(), (0, &mut values)) // Not worth waking anyone.
-        } else {
-            values.par_chunks_mut(PIECE).enumerate().try_for_each_init(Vec::new, fill)
-        };
-        result.map_err(Error::io("read", &part.path))?;
-        Ok(values)
+        })
     }
 
     fn typed<'a, T>(

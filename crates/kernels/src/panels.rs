@@ -4,6 +4,8 @@
 //! The last panel's missing columns are stored too. Where a kernel reads them they must be zero;
 //! [`pack`] and [`transpose`] make them so.
 
+use std::ops::Range;
+
 use crate::{PANEL, Real};
 
 /// Panels of a matrix with that many columns.
@@ -38,6 +40,25 @@ pub fn pack<T: Real>(
         for (row, source) in panel.chunks_exact_mut(PANEL).zip(source.chunks_exact(columns)) {
             row[..width].copy_from_slice(&source[from..from + width]);
             row[width..].fill(T::default());
+        }
+    }
+}
+
+/// Up to [`PANEL`] columns as rows, `[column, height]`, of which rows `of` of the matrix go to the
+/// beginning of a panel.
+///
+/// # Panics
+/// If there are more columns, or the panel is too short.
+pub fn pack_columns<T: Real>(columns: &[T], height: usize, of: Range<usize>, panel: &mut [T]) {
+    // What a cache line of a column brings in is used while it is there.
+    const AT_ONCE: usize = 16;
+    let (rows, _) = panel.as_chunks_mut::<PANEL>();
+    for (b, rows) in rows[..of.len()].chunks_mut(AT_ONCE).enumerate() {
+        let from = of.start + b * AT_ONCE;
+        for (j, column) in columns.chunks_exact(height).enumerate() {
+            for (row, &x) in rows.iter_mut().zip(&column[from..]) {
+                row[j] = x;
+            }
         }
     }
 }
@@ -114,6 +135,16 @@ mod tests {
             let source: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 1.0).collect();
             let mut panels = vec![f32::NAN; len(rows, columns)];
             pack(&source, columns, &mut panels, rows, 0);
+            let mut by_columns = panels.clone();
+            for (p, panel) in by_columns.chunks_exact_mut(rows * PANEL).enumerate() {
+                let of = p * PANEL..columns.min((p + 1) * PANEL);
+                let column = |c: usize| (0..rows).map(move |r| (r * columns + c + 1) as f32);
+                let columns: Vec<f32> = of.flat_map(column).collect();
+                panel[..rows / 2 * PANEL].fill(0.0);
+                pack_columns(&columns, rows, 0..rows / 2, panel);
+                pack_columns(&columns, rows, rows / 2..rows, &mut panel[rows / 2 * PANEL..]);
+            }
+            assert_eq!(by_columns, panels);
             let mut flipped = vec![f32::NAN; len(columns, rows)];
             transpose(&panels, rows, rows, columns, &mut flipped, columns, 0);
             assert_eq!(

@@ -33,6 +33,28 @@ pub trait ReadParams: Send + Sync {
     /// On tokens that the model does not have.
     fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, Error>;
 
+    /// Columns of a block's matrix as rows, one after the other: `[column, input]`, where a
+    /// parameter of heads, `[head, input, d_head]`, has the columns of head 0, then those of head
+    /// 1, and `W_O` the inputs of head 0, then those of head 1. Returns whether it is stored so
+    /// that they can be read without reading all of it; if not, `values` are left as they are.
+    ///
+    /// It works in the thread that asks, as many may ask at once.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter).
+    ///
+    /// # Panics
+    /// On columns that the parameter does not have, or another number of values than they have.
+    fn columns_into(
+        &self,
+        name: &str,
+        columns: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<bool, Error> {
+        let _ = (name, columns, values);
+        Ok(false)
+    }
+
     /// All parameters of `config`, in parallel.
     ///
     /// # Errors

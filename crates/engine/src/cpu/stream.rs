@@ -97,12 +97,16 @@ impl StreamEngine {
     /// Brings layer `l` into memory.
     fn read_layer(&self, model: &mut Model<f32>, l: usize) -> Result<(), Error> {
         let parameters = self.config.block_parameters();
-        let (layout, weights) = (&model.layout, &mut model.weights.packed);
-        let block = &mut weights[layout.layer_at(l)];
+        let (layout, weights) = (&model.layout, self.weights.as_ref());
+        let block = &mut model.weights.packed[layout.layer_at(l)];
         // One after the other: reading and decoding one use all threads, and two would be there
         // twice.
         for (parameter, place) in parameters.iter().zip(&layout.of_layer) {
-            let value = self.weights.parameter(&format!("blocks.{l}.{}", parameter.name))?;
+            let name = format!("blocks.{l}.{}", parameter.name);
+            if pack_stored(weights, &name, &parameter.shape, *place, &layout.dims, block)? {
+                continue;
+            }
+            let value = weights.parameter(&name)?;
             let value = value.as_slice().expect("parameters are in standard layout");
             pack(*place, &layout.dims, value, block);
         }
@@ -340,6 +344,54 @@ fn pack(place: Place, dims: &Dims, source: &[f32], buffer: &mut [f32]) {
     }
 }
 
+/// The same straight from the file, a panel at a time, where a matrix is stored with its columns as
+/// rows, so that nothing of it is there twice. Returns whether it is stored so.
+fn pack_stored(
+    weights: &dyn ReadParams,
+    name: &str,
+    shape: &[usize],
+    place: Place,
+    dims: &Dims,
+    buffer: &mut [f32],
+) -> Result<bool, Error> {
+    // Inputs lie in runs, each of which begins so many rows after the one before.
+    let (start, rows, columns, run, stride) = match place {
+        Place::Matrix { start, columns, rows } if rows > 1 => {
+            (start, rows, columns, shape[0], shape[0])
+        }
+        Place::Reads { start } => (start, dims.model_rows, dims.d_head, shape[1], shape[1]),
+        Place::Writes { start } => {
+            (start, dims.heads_width, dims.d_model, dims.d_head, dims.head_panels * PANEL)
+        }
+        _ => return Ok(false),
+    };
+    if !weights.columns_into(name, 0..0, &mut [])? {
+        return Ok(false);
+    }
+    let all = shape.iter().product::<usize>();
+    let in_matrix = panels::count(columns);
+    let (inputs, matrices) = match place {
+        Place::Reads { .. } => (shape[1], shape[0]),
+        _ => (all / columns, 1),
+    };
+    let out = &mut buffer[start..][..matrices * panels::len(rows, columns)];
+    out.par_chunks_exact_mut(rows * PANEL).enumerate().with_max_len(1).try_for_each_init(
+        Vec::new,
+        |values, (p, panel)| {
+            let (matrix, from) = (p / in_matrix, p % in_matrix * PANEL);
+            let width = PANEL.min(columns - from);
+            let first = matrix * columns + from;
+            values.resize(width * inputs, 0.0);
+            weights.columns_into(name, first..first + width, values)?;
+            for (k, panel) in panel.chunks_mut(stride * PANEL).take(inputs / run).enumerate() {
+                panels::pack_columns(values, inputs, k * run..(k + 1) * run, panel);
+            }
+            Ok::<(), Error>(())
+        },
+    )?;
+    Ok(true)
+}
+
 /// Room for one layer, and what is small: the last norm, the bias of the logits, learned positions.
 fn one_layer(config: &ModelConfig, weights: &dyn ReadParams) -> Result<Model<f32>, Error> {
     let mut model = Model::of(config, Arch::new(), Layout::of_one_layer)?;
@@ -362,15 +414,8 @@ fn pack_columns(columns: &Array2<f32>, rows: usize) -> Vec<f32> {
     let (count, height) = columns.dim();
     let columns = columns.as_slice().expect("rows as they were read");
     let mut out = vec![0.0; panels::len(rows, count)];
-    out.par_chunks_exact_mut(rows * PANEL).zip(columns.par_chunks(height * PANEL)).for_each(
-        |(panel, columns)| {
-            for (j, column) in columns.chunks_exact(height).enumerate() {
-                for (row, &x) in panel.chunks_exact_mut(PANEL).zip(column) {
-                    row[j] = x;
-                }
-            }
-        },
-    );
+    let each = out.par_chunks_exact_mut(rows * PANEL).zip(columns.par_chunks(height * PANEL));
+    each.for_each(|(panel, columns)| panels::pack_columns(columns, height, 0..height, panel));
     out
 }
 

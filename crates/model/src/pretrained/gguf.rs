@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use induction_gguf::Gguf;
+use induction_gguf::{Gguf, Value};
 
 use super::{
     Stored, Unread,
     families::FAMILIES,
     fields::MAX_LAYERS,
     name_of,
-    recipe::{Layout, Recipe, split_name},
+    recipe::{EXPERT, Layout, Recipe, norm_of_heads, split_name},
     tensors::Tensors,
 };
-use crate::{Architecture, Error, ModelConfig, Pairs, Positions, Rotary, RotaryScaling};
+use crate::{
+    Architecture, Error, Experts, ModelConfig, Pairs, Positions, QkNorm, Rotary, RotaryScaling,
+};
 
 pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     let file = Gguf::open(path)?;
@@ -28,6 +30,10 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
     };
     let header = Header { file: &file, architecture: family.architecture };
     let config = (family.config)(&header, header.common()?)?;
+    if let Some(n) = header.expert_count()?.filter(|_| config.architecture.experts.is_none()) {
+        let reason = format!("{n}: mixtures of this architecture are not known here");
+        return Err(header.refuse("expert_count", reason));
+    }
     config.validate()?;
     // Recipes ask the file's header, and the tensors take the file: all are made before.
     let recipes: BTreeMap<String, Recipe> = (config.parameter_shapes().into_iter())
@@ -70,9 +76,24 @@ impl Header<'_> {
         Error::Format { path: self.file.path().to_path_buf(), reason }
     }
 
-    /// A size, up to 2^31.
+    /// A size, up to 2^31; where the file has one for each layer, all must be the same.
     pub(super) fn size_opt(&self, field: &str) -> Result<Option<usize>, Error> {
-        let Some(n) = self.file.unsigned_opt(&self.key(field))? else { return Ok(None) };
+        let key = self.key(field);
+        if let Some(Value::Array(_)) = self.file.get(&key) {
+            let each = self.file.integers_opt(&key)?.unwrap_or_default();
+            let (layers, first) = (self.layers()?, each.first().copied().unwrap_or(-1));
+            let fits = usize::try_from(first).ok().filter(|&n| n <= 1 << 31);
+            return match fits {
+                Some(n) if each.len() == layers && each.iter().all(|&n| n == first) => Ok(Some(n)),
+                _ => Err(self.refuse(
+                    field,
+                    format!(
+                        "{each:.64?}, expected one size, or the same in each of {layers} layers"
+                    ),
+                )),
+            };
+        }
+        let Some(n) = self.file.unsigned_opt(&key)? else { return Ok(None) };
         let fits = usize::try_from(n).ok().filter(|&n| n <= 1 << 31);
         fits.map(Some).ok_or_else(|| self.refuse(field, format!("{n}, expected at most 2^31")))
     }
@@ -148,10 +169,6 @@ impl Header<'_> {
                 format!("{value}, expected {d_head}, as keys have"),
             ));
         }
-        if let Some(n) = self.size_opt("expert_count")?.filter(|&n| n > 0) {
-            let reason = format!("{n} is not supported here, expected nothing");
-            return Err(self.refuse("expert_count", reason));
-        }
         // A model that attends within a window is run as far as its window goes.
         let window = self.size_opt("attention.sliding_window")?.filter(|&n| n > 0);
         let original = match self.has(SHORT_FACTORS) {
@@ -193,6 +210,53 @@ impl Header<'_> {
                 ..Architecture::default()
             },
             ..ModelConfig::default()
+        })
+    }
+
+    /// The number of experts, of a mixture.
+    fn expert_count(&self) -> Result<Option<usize>, Error> {
+        Ok(self.size_opt("expert_count")?.filter(|&n| n > 0))
+    }
+
+    /// The same with experts, if the file has any; whether their shares are made to sum to 1 is a
+    /// matter of the architecture, which files do not say.
+    pub(super) fn with_experts(
+        &self,
+        config: ModelConfig,
+        normalized: bool,
+    ) -> Result<ModelConfig, Error> {
+        let Some(count) = self.expert_count()? else { return Ok(config) };
+        let chosen = self.size("expert_used_count")?;
+        if chosen == 0 || chosen > count {
+            let reason = format!("{chosen}, expected 1 to {count}, their number");
+            return Err(self.refuse("expert_used_count", reason));
+        }
+        // What a mixture may have beside, and how its router may score, but for a softmax.
+        for (field, usual) in [
+            ("expert_shared_count", 0),
+            ("leading_dense_block_count", 0),
+            ("expert_group_count", 1),
+            ("expert_gating_func", 1),
+        ] {
+            if let Some(n) = self.size_opt(field)?.filter(|&n| n != 0 && n != usual) {
+                let reason = format!("{n} is not supported here, expected {usual}, or nothing");
+                return Err(self.refuse(field, reason));
+            }
+        }
+        if let Some(scale) = self.number_opt("expert_weights_scale")?
+            && scale != 0.0
+            && scale != 1.0
+        {
+            let reason = format!("{scale} is not supported here, expected 1, or nothing");
+            return Err(self.refuse("expert_weights_scale", reason));
+        }
+        Ok(ModelConfig {
+            d_mlp: self.size_opt("expert_feed_forward_length")?.unwrap_or(config.d_mlp),
+            architecture: Architecture {
+                experts: Some(Experts { count, chosen, normalized }),
+                ..config.architecture
+            },
+            ..config
         })
     }
 
@@ -326,7 +390,20 @@ fn heads(source: &InFile<'_>, name: &str, one: bool) -> Option<Recipe> {
     }
 }
 
+/// A matrix of each expert: one tensor of all, or, in files of 2023 and early 2024, one each.
+fn expert(source: &InFile<'_>, matrix: &str) -> Recipe {
+    let one_each = source.header.has(&format!("blk.{}.{matrix}.0.weight", source.layer));
+    let named = if one_each { format!(".{EXPERT}") } else { "_exps".to_string() };
+    source.in_layer(&format!("{matrix}{named}.weight"), Layout::Experts)
+}
+
 fn others(source: &InFile<'_>, name: &str) -> Option<Recipe> {
+    let architecture = &source.config.architecture;
+    let mixed = architecture.experts.is_some();
+    let normed = match architecture.qk_norm {
+        QkNorm::Whole => norm_of_heads(source.config, name),
+        QkNorm::Head | QkNorm::None => Layout::AsIs,
+    };
     let in_layer = |tensor: &str, layout| Some(source.in_layer(tensor, layout));
     let outer = |tensor: &str, layout| Some(Recipe::new(tensor, layout));
     match name {
@@ -334,14 +411,18 @@ fn others(source: &InFile<'_>, name: &str) -> Option<Recipe> {
         "pos_embed.W_pos" => outer("position_embd.weight", Layout::AsIs),
         "ln1.w" => in_layer("attn_norm.weight", Layout::AsIs),
         "ln1.b" => in_layer("attn_norm.bias", Layout::AsIs),
-        "attn.q_norm.w" => in_layer("attn_q_norm.weight", Layout::AsIs),
-        "attn.k_norm.w" => in_layer("attn_k_norm.weight", Layout::AsIs),
+        "attn.q_norm.w" => in_layer("attn_q_norm.weight", normed),
+        "attn.k_norm.w" => in_layer("attn_k_norm.weight", normed),
         "ln1_post.w" => in_layer("post_attention_norm.weight", Layout::AsIs),
         "ln2_post.w" => in_layer("post_ffw_norm.weight", Layout::AsIs),
         "attn.W_O" => in_layer("attn_output.weight", Layout::Transposed),
         "attn.b_O" => in_layer("attn_output.bias", Layout::AsIs),
         "ln2.w" => in_layer("ffn_norm.weight", Layout::AsIs),
         "ln2.b" => in_layer("ffn_norm.bias", Layout::AsIs),
+        "mlp.W_router" => in_layer("ffn_gate_inp.weight", Layout::Transposed),
+        "mlp.W_gate" if mixed => Some(expert(source, "ffn_gate")),
+        "mlp.W_in" if mixed => Some(expert(source, "ffn_up")),
+        "mlp.W_out" if mixed => Some(expert(source, "ffn_down")),
         "mlp.W_gate" => in_layer("ffn_gate.weight", Layout::Transposed),
         "mlp.b_gate" => in_layer("ffn_gate.bias", Layout::AsIs),
         "mlp.W_in" => in_layer("ffn_up.weight", Layout::Transposed),

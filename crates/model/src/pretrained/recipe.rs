@@ -1,5 +1,7 @@
 use rayon::prelude::*;
 
+use crate::ModelConfig;
+
 /// How a parameter stands in a tensor of its file. "Of head `h`" rows or columns begin at `first +
 /// h * stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +133,23 @@ impl Recipe {
         (0..shape[0]).map(|e| (named(e), expected[1..].to_vec())).collect()
     }
 
+    /// The row of the tensor that is a column of the parameter of shape `shape`, where columns are
+    /// rows; they are counted through all heads.
+    pub(super) fn row_of(&self, shape: &[usize], column: usize) -> Option<usize> {
+        let d_head = *shape.last()?;
+        let (head, entry) = (column / d_head.max(1), column % d_head.max(1));
+        match self.layout {
+            _ if self.norm.is_some() => None,
+            Layout::Transposed => Some(column),
+            Layout::TransposedPart { first, .. } => Some(first + column),
+            Layout::HeadRows { first, stride, .. } => Some(first + head * stride + entry),
+            Layout::GroupRows { first, in_group, stride, .. } => {
+                Some(first + head / in_group * stride + head % in_group * d_head + entry)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn constant(value: i8) -> Self {
         Self::new("", Layout::Constant(value))
     }
@@ -144,6 +163,13 @@ pub(super) fn split_name(name: &str) -> (usize, &str) {
         Some((layer, rest)) => (layer, rest),
         None => (0, name),
     }
+}
+
+/// How the gains of queries' or keys' norm stand in one row of all heads.
+pub(super) fn norm_of_heads(config: &ModelConfig, name: &str) -> Layout {
+    let stride = config.d_head;
+    let heads = if name == "attn.q_norm.w" { config.n_heads } else { config.n_key_value_heads() };
+    Layout::HeadEntries { first: 0, stride, entries: heads * stride }
 }
 
 /// The shape that the tensor must have.

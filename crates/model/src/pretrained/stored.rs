@@ -194,6 +194,40 @@ impl ReadParams for Stored {
         Ok(ArrayD::from_shape_vec(IxDyn(shape), values).expect("arranged in its shape"))
     }
 
+    fn columns_into(
+        &self,
+        name: &str,
+        columns: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<bool, Error> {
+        let (shape, recipe) = self.place(name)?;
+        if recipe.row_of(shape, 0).is_none() {
+            return Ok(false);
+        }
+        let width = match shape[..] {
+            [_, inputs, _] if matches!(recipe.layout, Layout::Transposed) => shape[0] * inputs,
+            [.., inputs, _] => inputs,
+            _ => return Ok(false),
+        };
+        assert_eq!(values.len(), columns.len() * width, "values of columns {columns:?} of {name}");
+        // Rows that follow each other in the file are read at once.
+        let mut from = columns.start;
+        while from < columns.end {
+            let first = recipe.row_of(shape, from).expect("columns are rows");
+            let follows = |&c: &usize| recipe.row_of(shape, c) == Some(first + c - from);
+            let to = (from..columns.end).take_while(follows).last().map_or(from, |c| c + 1);
+            let part = &mut values[(from - columns.start) * width..(to - columns.start) * width];
+            self.tensors.read_rows_into(&recipe.tensor, first..first + to - from, part)?;
+            from = to;
+        }
+        recipe.adjust(values);
+        if self.finite(name, &recipe.tensor, values).is_err() {
+            // Which says where in the whole parameter.
+            self.parameter(name)?;
+        }
+        Ok(true)
+    }
+
     fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error> {
         const NAME: &str = "embed.W_E";
         let (_, recipe) = self.place(NAME)?;

@@ -23,6 +23,13 @@ pub(super) trait Tensors: Send + Sync {
     fn read(&self, name: &str) -> Result<Vec<f32>, Error>;
     /// The same of some of its rows, as many as its first axis has.
     fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error>;
+    /// Rows of a matrix into `values`, in the thread that asks.
+    fn read_rows_into(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<(), Error>;
     /// The encodings that occur, e.g. `Q4_1, F32`, the one with the most values first.
     fn encoding(&self) -> String;
 }
@@ -53,6 +60,15 @@ impl Tensors for Gguf {
 
     fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
         Ok(Gguf::read_rows(self, name, rows)?)
+    }
+
+    fn read_rows_into(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<(), Error> {
+        Ok(Gguf::read_rows_into(self, name, rows, values)?)
     }
 
     fn encoding(&self) -> String {
@@ -296,6 +312,13 @@ impl Safetensors {
     }
 }
 
+/// Values of so many bytes each.
+fn convert<const N: usize>(bytes: &[u8], values: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    for (out, &bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+        *out = value(bytes);
+    }
+}
+
 /// A number of 4 bits of exponent and 3 of fraction, which has no infinities.
 fn e4m3(bits: u8) -> f32 {
     let fraction = f32::from(bits & 7) / 8.0;
@@ -338,6 +361,18 @@ impl Tensors for Safetensors {
     }
 
     fn read_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, Error> {
+        let row = self.shape(name).map_or(0, |shape| shape.iter().skip(1).product());
+        let mut values = vec![0.0; rows.len() * row];
+        self.read_rows_into(name, rows, &mut values)?;
+        Ok(values)
+    }
+
+    fn read_rows_into(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        values: &mut [f32],
+    ) -> Result<(), Error> {
         let format =
             |path: &Path, reason: String| Error::Format { path: path.to_path_buf(), reason };
         let Some(place) = self.tensors.get(name) else {
@@ -349,28 +384,24 @@ impl Tensors for Safetensors {
         read_exact_at(file, &mut bytes, place.start + (rows.start * row) as u64)
             .map_err(|source| Error::Io { path: path.clone(), source })?;
         match place.kind {
-            Kind::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Kind::F16 => {
-                Ok(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect())
-            }
-            Kind::BF16 => {
-                Ok(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect())
-            }
-            Kind::F64 => {
-                Ok(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect())
-            }
+            Kind::F32 => convert(&bytes, values, f32::from_le_bytes),
+            Kind::F16 => convert(&bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+            Kind::BF16 => convert(&bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
+            Kind::F64 => convert(&bytes, values, |b| f64::from_le_bytes(b) as f32),
             Kind::F8_E4M3 | Kind::F8_E5M2 => {
                 let decode = if place.kind == Kind::F8_E4M3 { e4m3 } else { e5m2 };
                 let table: Vec<f32> = (0..=255).map(decode).collect();
-                let mut values: Vec<f32> = bytes.iter().map(|&b| table[usize::from(b)]).collect();
-                self.scale(name, rows.start, &mut values)?;
-                Ok(values)
+                convert(&bytes, values, |[b]: [u8; 1]| table[usize::from(b)]);
+                self.scale(name, rows.start, values)?;
             }
-            kind => Err(format(
-                path,
-                format!("tensor {name} is {kind:?}: expected F32, F16, BF16, F64 or F8"),
-            )),
+            kind => {
+                return Err(format(
+                    path,
+                    format!("tensor {name} is {kind:?}: expected F32, F16, BF16, F64 or F8"),
+                ));
+            }
         }
+        Ok(())
     }
 
     fn encoding(&self) -> String {

@@ -32,10 +32,20 @@ pub(crate) fn series_of(scan: &Scan) -> Option<&str> {
     scan.folder.split_once('/').map(|(series, _)| series)
 }
 
+/// Whether a model predicts plain text no better than one that knows nothing: random weights, as a
+/// control, or files that are read wrongly.
+pub(crate) fn is_untrained(scan: &Scan) -> bool {
+    let uniform = (scan.found.model.d_vocab as f64).ln();
+    scan.found.how.prompt_loss.is_some_and(|loss| loss > uniform)
+}
+
 /// The largest model that can answer decides, chosen without a look at the answer; the others are
-/// told.
+/// told. Models that know nothing are told as controls.
 pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan]) -> Claim {
-    let mut found: Vec<(&Scan, Finding)> = scans.iter().map(|scan| (*scan, judge(scan))).collect();
+    let (controls, scans): (Vec<&Scan>, Vec<&Scan>) =
+        scans.iter().partition(|scan| is_untrained(scan));
+    let mut found: Vec<(&Scan, Finding)> =
+        scans.into_iter().map(|scan| (scan, judge(scan))).collect();
     // A scan on some of the tokens is a variation, of which there could be many: it never speaks
     // for a model.
     let size = |(scan, finding): &(&Scan, Finding)| {
@@ -70,6 +80,15 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
         _ if finding.verdict == Verdict::OutOfReach => String::new(),
         [] => " One model: how far another would differ is unknown.".to_string(),
         told => format!(" Other scans, same rule: {}.", told.join("; ")),
+    };
+    let controls: Vec<String> =
+        controls.iter().map(|scan| format!("{} ({})", scan.title(), judge(scan).ours)).collect();
+    let others = match controls.as_slice() {
+        [] => others,
+        names => format!(
+            "{others} Not judged, since they predict plain text no better than chance would: {}.",
+            names.join("; ")
+        ),
     };
     claim(rule, finding, interval, others)
 }

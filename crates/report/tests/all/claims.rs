@@ -588,6 +588,16 @@ fn the_largest_model_decides_and_of_a_series_the_last() {
         claim.why.contains("same rule: m5: ") && !claim.why.contains("m9: prefix"),
         "{claim:#?}"
     );
+    // Random weights of a larger model's shape speak for nothing.
+    let mut random = of(9, 11.0);
+    random["how"]["prompt_loss"] = json!(11.1);
+    let claim = m6(&[("a", of(5, 1.0)), ("b", random.clone())]);
+    assert_eq!(claim.verdict, Reproduced);
+    assert!(
+        claim.why.starts_with("m5: ") && claim.why.contains("no better than chance would: m9 ("),
+        "{claim:#?}"
+    );
+    assert_eq!(m6(&[("b", random)]).verdict, OutOfReach);
     // Chosen tokens never speak for a model, not even for a larger one.
     let mut chosen = of(9, 1.0);
     chosen["ids_below"] = json!(1500);

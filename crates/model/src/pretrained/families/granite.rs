@@ -5,7 +5,7 @@ use super::{
     llama::{self, DEFAULTS, PREFIXES, from_gguf},
 };
 use crate::{
-    ModelConfig, Pairs,
+    Architecture, ModelConfig, OtherPositions, Pairs,
     pretrained::{gguf, recipe::Recipe},
 };
 
@@ -46,7 +46,17 @@ pub(super) const FAMILY: Family = Family {
             for field in ["embedding_scale", "attention.scale", "residual_scale", "logit_scale"] {
                 header.multiplier(field)?;
             }
-            from_gguf(header, common, Pairs::Adjacent)
+            let llama = from_gguf(header, common, Pairs::Adjacent)?;
+            // So Granite 4 says that it has no positions.
+            let other_positions = match header.flag("rope.scaling.finetuned", true)? {
+                true => None,
+                false => {
+                    let layers = (0..llama.n_layers).collect();
+                    Some(OtherPositions { layers, rotary: None })
+                }
+            };
+            let architecture = Architecture { other_positions, ..llama.architecture };
+            Ok(ModelConfig { architecture, ..llama })
         },
         recipe: |source, name| {
             let number = |field| source.header.multiplier(field).ok().flatten();

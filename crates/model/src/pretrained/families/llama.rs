@@ -22,7 +22,10 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         architecture: "llama",
         // Queries and keys are written in an order that makes pairs neighbours.
-        config: |header, common| from_gguf(header, common, Pairs::Adjacent),
+        // Mixtral is written as a Llama, too.
+        config: |header, common| {
+            header.with_experts(from_gguf(header, common, Pairs::Adjacent)?, true)
+        },
         recipe: gguf::recipe,
     }),
 };

@@ -8,7 +8,7 @@ use crate::{
     Architecture, ModelConfig, Norms, Pairs, QkNorm,
     pretrained::{
         gguf,
-        recipe::{Layout, Recipe},
+        recipe::{Layout, Recipe, norm_of_heads},
     },
 };
 
@@ -33,15 +33,7 @@ pub(super) const FAMILY: Family = Family {
             }
             Ok(placed(from_gguf(header, common, Pairs::Half)?))
         },
-        recipe: |source, name| match name {
-            "attn.q_norm.w" => {
-                Some(source.in_layer("attn_q_norm.weight", whole(source.config, "attn.q_norm.w")))
-            }
-            "attn.k_norm.w" => {
-                Some(source.in_layer("attn_k_norm.weight", whole(source.config, "attn.k_norm.w")))
-            }
-            _ => gguf::recipe(source, name),
-        },
+        recipe: gguf::recipe,
     }),
 };
 
@@ -50,15 +42,8 @@ fn placed(llama: ModelConfig) -> ModelConfig {
     ModelConfig { architecture: Architecture { norms, qk_norm, ..llama.architecture }, ..llama }
 }
 
-/// The gains of all heads.
-pub(super) fn whole(config: &ModelConfig, name: &str) -> Layout {
-    let stride = config.d_head;
-    let heads = if name == "attn.q_norm.w" { config.n_heads } else { config.n_key_value_heads() };
-    Layout::HeadEntries { first: 0, stride, entries: heads * stride }
-}
-
-fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
-    let layout = || whole(source.config, name);
+pub(super) fn recipe(source: &InFolder<'_>, name: &str) -> Option<Recipe> {
+    let layout = || norm_of_heads(source.config, name);
     Some(match name {
         "ln1_post.w" => source.in_layer("post_attention_layernorm.weight", Layout::AsIs),
         "ln2_post.w" => source.in_layer("post_feedforward_layernorm.weight", Layout::AsIs),

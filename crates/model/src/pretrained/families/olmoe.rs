@@ -1,14 +1,17 @@
 //! OLMoE: Llama with a mixture of experts, and queries and keys normed as wholes.
 
 use super::{
-    Family, HuggingFace, InFolder,
-    llama::{self, DEFAULTS, Defaults, PREFIXES},
+    Family, GgufFamily, HuggingFace, InFolder,
+    llama::{self, DEFAULTS, Defaults, PREFIXES, from_gguf},
     mixtral::{expert, experts},
-    olmo2::whole,
+    olmo2,
 };
 use crate::{
-    Architecture, Experts, ModelConfig, QkNorm,
-    pretrained::recipe::{Layout, Recipe},
+    Architecture, ModelConfig, Pairs, QkNorm,
+    pretrained::{
+        gguf,
+        recipe::{Layout, Recipe},
+    },
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -22,28 +25,28 @@ pub(super) const FAMILY: Family = Family {
             }
             let llama = llama::config(fields, Defaults { n_ctx: 4096, ..DEFAULTS })?;
             let normalized = fields.flag("norm_topk_prob", false)?;
-            let experts = experts(fields, ("num_experts", 64), 8, normalized)?;
+            let experts = Some(experts(fields, ("num_experts", 64), 8, normalized)?);
+            let llama = wholly_normed(llama);
             Ok(ModelConfig {
                 layer_norm_eps: fields.number("rms_norm_eps", 1e-5)?,
-                ..mixed(llama, experts)
+                architecture: Architecture { experts, ..llama.architecture },
+                ..llama
             })
         },
-        recipe: |source, name| match name {
-            "attn.q_norm.w" => {
-                Some(source.in_layer("self_attn.q_norm.weight", whole(source.config, name)))
-            }
-            "attn.k_norm.w" => {
-                Some(source.in_layer("self_attn.k_norm.weight", whole(source.config, name)))
-            }
-            _ => mixture(source, name).or_else(|| llama::recipe(source, name)),
-        },
+        recipe: |source, name| mixture(source, name).or_else(|| olmo2::recipe(source, name)),
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "olmoe",
+        config: |header, common| {
+            header.with_experts(wholly_normed(from_gguf(header, common, Pairs::Half)?), false)
+        },
+        recipe: gguf::recipe,
+    }),
 };
 
-fn mixed(llama: ModelConfig, experts: Experts) -> ModelConfig {
-    let (experts, qk_norm) = (Some(experts), QkNorm::Whole);
-    ModelConfig { architecture: Architecture { experts, qk_norm, ..llama.architecture }, ..llama }
+fn wholly_normed(llama: ModelConfig) -> ModelConfig {
+    let architecture = Architecture { qk_norm: QkNorm::Whole, ..llama.architecture };
+    ModelConfig { architecture, ..llama }
 }
 
 /// Experts as OLMoE and Qwen3's mixtures name them.

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::{
-    Family, HuggingFace,
-    llama::{DEFAULTS, Defaults, PREFIXES, config},
+    Family, GgufFamily, HuggingFace,
+    llama::{DEFAULTS, Defaults, PREFIXES, config, from_gguf},
     mixtral::experts,
     olmoe::mixture,
     qwen3::{self, normed},
 };
-use crate::{Architecture, ModelConfig};
+use crate::{Architecture, ModelConfig, Pairs, pretrained::gguf};
 
 pub(super) const FAMILY: Family = Family {
     title: "Qwen3 mixtures (30B-A3B)",
@@ -34,5 +34,11 @@ pub(super) const FAMILY: Family = Family {
         },
         recipe: |source, name| mixture(source, name).or_else(|| qwen3::recipe(source, name)),
     },
-    gguf: None,
+    gguf: Some(GgufFamily {
+        architecture: "qwen3moe",
+        config: |header, common| {
+            header.with_experts(normed(from_gguf(header, common, Pairs::Half)?), true)
+        },
+        recipe: gguf::recipe,
+    }),
 };
