@@ -270,8 +270,8 @@ pub(crate) fn exponentials<T: Real, S: Simd, const W: usize>(
 
 kernel! {
     /// Each row's loss `-log softmax(logits)[target]` in nats; targets and losses are one a row.
-    /// With `gradient: Some(scale)` the logits become the gradient of `scale` times the loss.
-    /// Without, they are left as exponentials: either way the logits are gone.
+    /// With `gradient: Some(scale)` the logits become the gradient of `scale` times the loss;
+    /// without, what lies in the last panel beyond the columns is overwritten.
     pub fn cross_entropy(
         logits: &'a mut [T], rows: usize, columns: usize, targets: &'a [u32], losses: &'a mut [T], gradient: Option<T>,
     ) = run_cross_entropy;
@@ -289,34 +289,75 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
 ) {
     let count = panels::count(columns);
     let width = columns - (count - 1) * PANEL;
-    for (row, (&target, loss)) in targets.iter().zip(losses).enumerate() {
-        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
-        logits[place(count - 1)][width..].fill(T::NEG_INFINITY);
-        let aim = panels::at(rows, row, target as usize);
-        let target_logit = logits[aim];
-        let mut largest = [T::splat(s, T::NEG_INFINITY); W];
-        for p in 0..count {
-            for (m, &x) in largest.iter_mut().zip(T::vectors::<S>(&logits[place(p)])) {
-                *m = T::vmax(s, *m, x);
-            }
+    let (one, zero) = (T::splat(s, T::from_f64(1.0)), T::splat(s, T::default()));
+    let groups = targets.chunks(TOGETHER).zip(losses.chunks_mut(TOGETHER));
+    for (first, (targets, losses)) in (0..).step_by(TOGETHER).zip(groups) {
+        let place =
+            |p: usize| (p * rows + first) * PANEL..(p * rows + first + targets.len()) * PANEL;
+        for row in logits[place(count - 1)].chunks_exact_mut(PANEL) {
+            row[width..].fill(T::NEG_INFINITY);
         }
-        let largest = lanes_max::<T, S, W>(largest);
-        let (one, shift) = (T::splat(s, T::from_f64(1.0)), T::splat(s, T::default() - largest));
-        let mut sums = [T::splat(s, T::default()); W];
+        let mut largest = [[T::splat(s, T::NEG_INFINITY); W]; TOGETHER];
         for p in 0..count {
-            exponentials::<T, S, W>(s, &mut logits[place(p)], one, shift, &mut sums);
-        }
-        let sum = lanes_sum::<T, S, W>(sums);
-        *loss = sum.log() - (target_logit - largest);
-        if let Some(scale) = gradient {
-            let factor = T::splat(s, scale / sum);
-            for p in 0..count {
-                for x in T::vectors_mut::<S>(&mut logits[place(p)]) {
-                    *x = T::vmul(s, *x, factor);
+            for (largest, row) in largest.iter_mut().zip(logits[place(p)].chunks_exact(PANEL)) {
+                for (m, &x) in largest.iter_mut().zip(T::vectors::<S>(row)) {
+                    *m = T::vmax(s, *m, x);
                 }
             }
-            logits[aim] = logits[aim] - scale;
         }
+        let (mut shifts, mut sums) = ([zero; TOGETHER], [[zero; W]; TOGETHER]);
+        for (row, &target) in targets.iter().enumerate() {
+            let largest = lanes_max::<T, S, W>(largest[row]);
+            shifts[row] = T::splat(s, T::default() - largest);
+            losses[row] = largest - logits[panels::at(rows, first + row, target as usize)];
+        }
+        for p in 0..count {
+            let each = logits[place(p)].chunks_exact_mut(PANEL).zip(&mut sums).zip(&shifts);
+            for ((row, sums), &shift) in each {
+                if gradient.is_some() {
+                    exponentials::<T, S, W>(s, row, one, shift, sums);
+                } else {
+                    add_exponentials::<T, S, W>(s, row, shift, sums);
+                }
+            }
+        }
+        for (row, (&target, loss)) in targets.iter().zip(losses).enumerate() {
+            let sum = lanes_sum::<T, S, W>(sums[row]);
+            *loss = sum.log() + *loss;
+            if let Some(scale) = gradient {
+                let factor = T::splat(s, scale / sum);
+                for p in 0..count {
+                    let at = panels::at(rows, first + row, p * PANEL);
+                    for x in T::vectors_mut::<S>(&mut logits[at..at + PANEL]) {
+                        *x = T::vmul(s, *x, factor);
+                    }
+                }
+                let aim = panels::at(rows, first + row, target as usize);
+                logits[aim] = logits[aim] - scale;
+            }
+        }
+    }
+}
+
+/// Rows that a block's losses are taken of together: of a large vocabulary each row alone would
+/// fetch a line of memory here and there.
+const TOGETHER: usize = 16;
+
+/// Adds the exponentials of a panel's row, shifted, to sums, and leaves the row as it is.
+#[inline(always)]
+fn add_exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    row: &[T],
+    shift: T::Vector<S>,
+    sums: &mut [T::Vector<S>; W],
+) {
+    let mut logs: [T::Vector<S>; W] =
+        T::vectors::<S>(row).try_into().expect("a panel's row has W registers");
+    for x in &mut logs {
+        *x = T::mul_add(s, *x, T::splat(s, T::from_f64(1.0)), shift);
+    }
+    for (sum, x) in sums.iter_mut().zip(T::exp(s, logs)) {
+        *sum = T::vadd(s, *sum, x);
     }
 }
 

@@ -33,9 +33,9 @@ pub trait ReadParams: Send + Sync {
     /// On tokens that the model does not have.
     fn unembedding_of(&self, tokens: Range<usize>) -> Result<Array2<f32>, Error>;
 
-    /// Columns of a block's matrix as rows, one after the other: `[column, input]`, where a
+    /// Columns of a block's matrix, or of `W_U`, as rows, one after the other: `[column, input]`. A
     /// parameter of heads, `[head, input, d_head]`, has the columns of head 0, then those of head
-    /// 1, and `W_O` the inputs of head 0, then those of head 1. Returns whether it is stored so
+    /// 1; `W_O` has the inputs of head 0, then those of head 1. Returns whether it is stored so
     /// that they can be read without reading all of it; if not, `values` are left as they are.
     ///
     /// It works in the thread that asks, as many may ask at once.

@@ -249,11 +249,11 @@ impl StreamEngine {
         let at_once = (LOGIT_BYTES / (4 * len)).max(rayon::current_num_threads());
         let piece = (PIECE_BYTES / (4 * dims.model_rows * PANEL)).max(1) * PANEL;
         let mut buffers: Vec<Vec<f32>> = vec![Vec::new(); at_once.min(blocks.len())];
+        let mut right = vec![0.0; panels::len(dims.model_rows, piece.min(dims.d_vocab))];
         for group in blocks.chunks(at_once) {
             for from in (0..dims.d_vocab).step_by(piece) {
                 let columns = from..(from + piece).min(dims.d_vocab);
-                let right =
-                    pack_columns(&self.weights.unembedding_of(columns.clone())?, dims.model_rows);
+                self.pack_unembedding(columns.clone(), dims, &mut right)?;
                 let first = panels::len(LOGIT_STRIDE, from);
                 let tasks = group.par_iter().zip(&mut buffers).with_max_len(1);
                 tasks.for_each(|((k, positions), buffer)| {
@@ -286,6 +286,39 @@ impl StreamEngine {
                 },
             );
         }
+        Ok(())
+    }
+
+    /// Columns of the unembedding as panels, which begin at a panel's first column.
+    fn pack_unembedding(
+        &self,
+        columns: Range<usize>,
+        dims: &Dims,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        const NAME: &str = "unembed.W_U";
+        let (weights, d) = (self.weights.as_ref(), dims.d_model);
+        let out = &mut out[..panels::len(dims.model_rows, columns.len())];
+        let panels = out.par_chunks_exact_mut(dims.model_rows * PANEL).enumerate();
+        let of_panel = |p: usize| {
+            let from = columns.start + p * PANEL;
+            from..(from + PANEL).min(columns.end)
+        };
+        if weights.columns_into(NAME, 0..0, &mut [])? {
+            return panels.try_for_each_init(Vec::new, |values, (p, panel)| {
+                values.resize(of_panel(p).len() * d, 0.0);
+                weights.columns_into(NAME, of_panel(p), values)?;
+                panels::pack_columns(values, d, 0..d, panel);
+                Ok(())
+            });
+        }
+        let all = weights.unembedding_of(columns.clone())?;
+        let all = all.as_slice().expect("rows as they were read");
+        panels.for_each(|(p, panel)| {
+            let of = of_panel(p);
+            let of = (of.start - columns.start) * d..(of.end - columns.start) * d;
+            panels::pack_columns(&all[of], d, 0..d, panel);
+        });
         Ok(())
     }
 
@@ -407,16 +440,6 @@ fn one_layer(config: &ModelConfig, weights: &dyn ReadParams) -> Result<Model<f32
         model.set_positions(positions.as_slice().expect("parameters are in standard layout"));
     }
     Ok(model)
-}
-
-/// Columns of a matrix, `[column, row]`, as panels that store `rows` rows.
-fn pack_columns(columns: &Array2<f32>, rows: usize) -> Vec<f32> {
-    let (count, height) = columns.dim();
-    let columns = columns.as_slice().expect("rows as they were read");
-    let mut out = vec![0.0; panels::len(rows, count)];
-    let each = out.par_chunks_exact_mut(rows * PANEL).zip(columns.par_chunks(height * PANEL));
-    each.for_each(|(panel, columns)| panels::pack_columns(columns, height, 0..height, panel));
-    out
 }
 
 fn tap<'a>(

@@ -200,21 +200,28 @@ impl ReadParams for Stored {
         columns: Range<usize>,
         values: &mut [f32],
     ) -> Result<bool, Error> {
-        let (shape, recipe) = self.place(name)?;
-        if recipe.row_of(shape, 0).is_none() {
-            return Ok(false);
-        }
+        let tied = name == "unembed.W_U" && self.config.architecture.tied_embeddings;
+        let (shape, recipe) = self.place(if tied { "embed.W_E" } else { name })?;
+        let row_of = |column: usize| match (tied, recipe.layout) {
+            (true, Layout::AsIs) if recipe.norm.is_none() => Some(column),
+            (true, _) => None,
+            _ => recipe.row_of(shape, column),
+        };
         let width = match shape[..] {
-            [_, inputs, _] if matches!(recipe.layout, Layout::Transposed) => shape[0] * inputs,
+            [_, width] if tied => width,
+            [heads, inputs, _] if recipe.layout == Layout::Transposed => heads * inputs,
             [.., inputs, _] => inputs,
             _ => return Ok(false),
         };
+        if row_of(0).is_none() {
+            return Ok(false);
+        }
         assert_eq!(values.len(), columns.len() * width, "values of columns {columns:?} of {name}");
         // Rows that follow each other in the file are read at once.
         let mut from = columns.start;
         while from < columns.end {
-            let first = recipe.row_of(shape, from).expect("columns are rows");
-            let follows = |&c: &usize| recipe.row_of(shape, c) == Some(first + c - from);
+            let first = row_of(from).expect("columns are rows");
+            let follows = |&c: &usize| row_of(c) == Some(first + c - from);
             let to = (from..columns.end).take_while(follows).last().map_or(from, |c| c + 1);
             let part = &mut values[(from - columns.start) * width..(to - columns.start) * width];
             self.tensors.read_rows_into(&recipe.tensor, first..first + to - from, part)?;

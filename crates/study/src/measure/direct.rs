@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use induction_metrics::direct_path_logits;
 use induction_model::{ModelConfig, Normalization, Norms, ReadParams};
-use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Ix3};
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayView3, Axis, Ix3, Slice};
+use rayon::prelude::*;
 
 use crate::Error;
 
@@ -13,6 +14,9 @@ const WHOLE: usize = 4096;
 
 /// Columns of `W_U` that are read at once of larger ones.
 const PIECE: usize = 4096;
+
+/// Dimensions of the residual stream that a thread sums over the vocabulary at once.
+const DIMENSIONS: usize = 256;
 
 /// What takes the outputs of heads to the logits of some tokens: `W_U` with the final norm's gain
 /// (and, of layer norm, its centring) folded in.
@@ -104,7 +108,8 @@ impl DirectPath {
         let gain = self.gain.as_ref().map(|gain| gain.view());
         let of = |w_o| direct_path_logits(w_o, gain, self.w_u.view());
         let place = |source| Error::Metric { place: format!("layer {l}"), source };
-        w_o.outer_iter().map(of).collect::<Result<_, _>>().map_err(place)
+        let heads: Vec<_> = w_o.outer_iter().collect();
+        heads.into_par_iter().map(of).collect::<Result<_, _>>().map_err(place)
     }
 }
 
@@ -120,9 +125,12 @@ fn centred_columns(
     for from in (0..config.d_vocab).step_by(PIECE) {
         let piece = from..(from + PIECE).min(config.d_vocab);
         let rows = weights.unembedding_of(piece.clone())?;
-        for row in rows.rows() {
-            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
-        }
+        sums.par_chunks_mut(DIMENSIONS).enumerate().for_each(|(k, sums)| {
+            let of = Slice::from(k * DIMENSIONS..k * DIMENSIONS + sums.len());
+            for row in rows.slice_axis(Axis(1), of).rows() {
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+            }
+        });
         let here =
             tokens.iter().enumerate().filter(|(_, token)| piece.contains(&(**token as usize)));
         for (k, &token) in here {
