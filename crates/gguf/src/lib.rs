@@ -329,10 +329,9 @@ impl Gguf {
         assert!(rows.start <= rows.end && rows.end <= info.shape[0], "rows {rows:?} of {info:?}");
         let row = info.elements() / info.shape[0];
         assert_eq!(values.len(), rows.len() * row, "values of rows {rows:?} of {info:?}");
-        let (fill, from) = (self.filler(info)?, rows.start * row);
         let mut buffer = Vec::new();
         for (piece, values) in values.chunks_mut(PIECE).enumerate() {
-            fill(&mut buffer, from + piece * PIECE, values)?;
+            self.fill(info, &mut buffer, rows.start * row + piece * PIECE, values)?;
         }
         Ok(())
     }
@@ -340,7 +339,7 @@ impl Gguf {
     /// Values `from..to` of a tensor, whole blocks.
     fn values(&self, info: &TensorInfo, from: usize, to: usize) -> Result<Vec<f32>> {
         let (name, elements) = (&info.name, to - from);
-        let fill = self.filler(info)?;
+        self.decoder(info)?;
         // `vec!` would abort where there is no memory, but is zeroed by the system, page by page,
         // in the threads that fill it; hence a reservation just to be told.
         if Vec::<f32>::new().try_reserve_exact(elements).is_err() {
@@ -348,42 +347,43 @@ impl Gguf {
         }
         let mut values = vec![0.0; elements];
         if elements <= PIECE {
-            fill(&mut Vec::new(), from, &mut values)?; // Not worth waking anyone.
+            self.fill(info, &mut Vec::new(), from, &mut values)?; // Not worth waking anyone.
         } else {
             values
                 .par_chunks_mut(PIECE)
                 .enumerate()
                 .try_for_each_init(Vec::new, |buffer, (piece, values)| {
-                    fill(buffer, from + piece * PIECE, values)
+                    self.fill(info, buffer, from + piece * PIECE, values)
                 })?;
         }
         Ok(values)
     }
 
+    fn decoder(&self, info: &TensorInfo) -> Result<blocks::Decode> {
+        info.kind.decoder().ok_or_else(|| {
+            let (path, name) = (self.path.clone(), info.name.clone());
+            Error::Undecoded { path, name, kind: info.kind }
+        })
+    }
+
     /// Reads and decodes a tensor's values from one on, the first of a block; the buffer is for the
     /// file's bytes.
-    fn filler(
+    fn fill(
         &self,
         info: &TensorInfo,
-    ) -> Result<impl Fn(&mut Vec<u8>, usize, &mut [f32]) -> Result<()> + Sync> {
-        let Some(decode) = info.kind.decoder() else {
-            return Err(Error::Undecoded {
-                path: self.path.clone(),
-                name: info.name.clone(),
-                kind: info.kind,
-            });
-        };
+        buffer: &mut Vec<u8>,
+        from: usize,
+        values: &mut [f32],
+    ) -> Result<()> {
+        let decode = self.decoder(info)?;
         let part = &self.parts[info.part];
         let (block, block_bytes) = info.kind.block();
-        let offset = info.offset;
-        Ok(move |buffer: &mut Vec<u8>, from: usize, values: &mut [f32]| {
-            assert!(from.is_multiple_of(block) && values.len().is_multiple_of(block));
-            buffer.resize(values.len() / block * block_bytes, 0);
-            read_exact_at(&part.file, buffer, offset + (from / block * block_bytes) as u64)
-                .map_err(Error::io("read", &part.path))?;
-            decode(buffer, values);
-            Ok(())
-        })
+        assert!(from.is_multiple_of(block) && values.len().is_multiple_of(block));
+        buffer.resize(values.len() / block * block_bytes, 0);
+        read_exact_at(&part.file, buffer, info.offset + (from / block * block_bytes) as u64)
+            .map_err(Error::io("read", &part.path))?;
+        decode(buffer, values);
+        Ok(())
     }
 
     fn typed<'a, T>(

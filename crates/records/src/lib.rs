@@ -51,7 +51,7 @@ pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
     HowRun, IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
-    ScanHead, ShownHead, ShownPrompt, StartFrom, step_of,
+    ScanHead, ShownText, StartFrom, step_of,
 };
 pub use spec::{
     Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,

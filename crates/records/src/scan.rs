@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use induction_metrics::Role;
+use miniz_oxide::{deflate::compress_to_vec_zlib, inflate::decompress_to_vec_zlib_with_limit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    BEHAVIOURS, BehaviourScores, Error, HeadId,
+    BehaviourScores, Error, HeadId,
     heads::{NamedScores, take_head},
     read::{parse_value, stderr, within},
 };
@@ -37,8 +39,9 @@ pub struct ModelScan {
     pub ablation: Option<Removals>,
     /// Every head on argument 4's prompts; empty without a tokenizer.
     pub behaviours: Vec<BehaviourScores>,
-    /// Attention of a few heads on the first prompt of each behaviour.
-    pub shown: Vec<ShownPrompt>,
+    /// Attention of every head on repeated random tokens, on the first prompt of each behaviour, and
+    /// on the beginning of the text.
+    pub shown: Vec<ShownText>,
 }
 
 /// What a scan says of the model itself.
@@ -276,34 +279,51 @@ impl RemovedHeads {
     }
 }
 
-/// What a few heads attend to on a prompt.
+/// Tokens that a text with attention may have.
+const MAX_SHOWN: usize = 512;
+
+/// A text, and what every head attends to on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShownPrompt {
-    /// One of [`BEHAVIOURS`].
-    pub behaviour: String,
-    /// Its tokens for a reader's eyes.
+pub struct ShownText {
+    /// What it is: one of [`BEHAVIOURS`](crate::BEHAVIOURS), [`REPEATED`](Self::REPEATED), or the name of a text.
+    pub text: String,
+    /// Its tokens for a reader's eyes, the start token first.
     pub tokens: Vec<String>,
-    /// The heads.
-    pub heads: Vec<ShownHead>,
+    /// Shares of attention in 255ths, `[layer][head][query][key up to the query]`, a byte each:
+    /// compressed (zlib), then in base64.
+    pub attention: String,
 }
 
-/// What a head attends to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShownHead {
-    /// From 0.
-    pub layer: usize,
-    /// From 0.
-    pub head: usize,
-    /// Row `i` has the attention on `0..=i`, in 255ths.
-    pub attention: Vec<Vec<u8>>,
-}
+impl ShownText {
+    /// Random tokens twice.
+    pub const REPEATED: &str = "repeated random tokens";
 
-impl ShownHead {
-    /// Which head.
-    pub fn id(&self) -> HeadId {
-        HeadId { layer: self.layer, head: self.head }
+    /// Bytes of each head on so many tokens.
+    pub const fn bytes_of_head(tokens: usize) -> usize {
+        tokens * (tokens + 1) / 2
+    }
+
+    /// Bytes as [`attention`](Self::attention) has them.
+    pub fn pack(bytes: &[u8]) -> String {
+        const COMPRESSION: u8 = 6;
+        STANDARD.encode(compress_to_vec_zlib(bytes, COMPRESSION))
+    }
+
+    /// The bytes of [`attention`](Self::attention), of so many heads in all layers.
+    ///
+    /// # Errors
+    /// What is wrong with them, for the end of a sentence that begins with the field.
+    pub fn unpack(&self, heads: usize) -> Result<Vec<u8>, String> {
+        let expected = heads.saturating_mul(Self::bytes_of_head(self.tokens.len()));
+        let packed = STANDARD.decode(&self.attention).map_err(|e| format!("is no base64: {e}"))?;
+        let unpacked = decompress_to_vec_zlib_with_limit(&packed, expected.max(1))
+            .map_err(|e| format!("is no zlib stream of {expected} bytes: {e}"))?;
+        if unpacked.len() != expected {
+            let found = unpacked.len();
+            return Err(format!("has {found} bytes, expected {expected}, those of {heads} heads"));
+        }
+        Ok(unpacked)
     }
 }
 
@@ -318,7 +338,7 @@ impl ModelScan {
     pub const FILE: &'static str = "scan.json";
 
     /// Raised whenever a definition of a scan changes.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 
     /// The scan in the text of a `scan.json`, which errors say to be in `path`.
     ///
@@ -388,29 +408,12 @@ impl ModelScan {
             model.has(&place, scores.id())?;
             scores.check().map_err(|problem| format!("{place}: {problem}"))?;
         }
-        for (k, prompt) in self.shown.iter().enumerate() {
+        for (k, shown) in self.shown.iter().enumerate() {
             let place = format!("shown[{k}]");
-            if !BEHAVIOURS.contains(&prompt.behaviour.as_str()) {
-                return Err(format!(
-                    "`{place}.behaviour` is {:?}, expected {}",
-                    crate::visible(&prompt.behaviour),
-                    BEHAVIOURS.join(", ")
-                ));
-            }
-            if prompt.tokens.is_empty() {
-                return Err(format!("`{place}.tokens` is empty, expected a list of texts"));
-            }
-            for head in &prompt.heads {
-                model.has(&place, head.id())?;
-                let causal = head.attention.iter().enumerate().all(|(i, row)| row.len() == i + 1);
-                if head.attention.len() != prompt.tokens.len() || !causal {
-                    return Err(format!(
-                        "`{place}.heads`: the attention of head {} is not {} rows of 1, 2, .. entries",
-                        head.id(),
-                        prompt.tokens.len()
-                    ));
-                }
-            }
+            whole(&format!("{place}.tokens"), shown.tokens.len(), 1, MAX_SHOWN)?;
+            shown
+                .unpack(model.n_layers * model.n_heads)
+                .map_err(|problem| format!("`{place}.attention` {problem}"))?;
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use induction_records::{
     CompositionRow, CopyRow, Downstream, EvaluationSpec, ExploredFrom, FollowedText, HeadId,
     HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow, MeasuredFrom, ModelFacts,
     ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals, RemovedHeads, RemovedKind,
-    RepeatedLosses, Row, ScanHead, ShownHead, ShownPrompt, StartFrom, StepRow, Summary, TextRow,
-    parse_rows, read_rows, write_rows,
+    RepeatedLosses, Row, ScanHead, ShownText, StartFrom, StepRow, Summary, TextRow, parse_rows,
+    read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -400,10 +400,10 @@ fn scan() -> ModelScan {
             }],
         }),
         behaviours: vec![BehaviourScores { head: 0, ..behaviour() }],
-        shown: vec![ShownPrompt {
-            behaviour: "translation".into(),
+        shown: vec![ShownText {
+            text: "translation".into(),
             tokens: vec!["a".into()],
-            heads: vec![ShownHead { layer: 0, head: 0, attention: vec![vec![255]] }],
+            attention: ShownText::pack(&[255]),
         }],
     }
 }

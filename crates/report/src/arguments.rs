@@ -94,6 +94,7 @@ pub(crate) const REAL_MODELS: Argument = Argument {
         "R-F13",
         "R-F14",
         "R-C2",
+        "R-sizes",
         "R-series",
     ],
 };

@@ -53,6 +53,7 @@ mod figures;
 mod load;
 mod markdown;
 mod page;
+mod scanned;
 mod series;
 mod settings;
 mod terminal;
@@ -135,6 +136,7 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
         brief: figures::brief(&experiments),
         analysis: analysis::analysis(&experiments),
         explorer: (Vec::new(), 1),
+        scanned: scanned::scanned(&models),
         command: &command(dir, runs),
         rules: &rules,
     };
@@ -197,7 +199,7 @@ pub fn scan_page(scans: &[Scan]) -> String {
     let figures = figures::models(&models, &claims);
     let mut names: Vec<&str> = scans.iter().map(|scan| scan.found.model.name.as_str()).collect();
     names.dedup();
-    page::scanned(&names, &claims, &figures)
+    page::scanned(&names, &claims, &figures, &scanned::scanned(&models))
 }
 
 /// Reads the scans in `dirs` (each `DIR/scan.json`, or of several models `DIR/*/scan.json`) and

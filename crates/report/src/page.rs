@@ -17,7 +17,7 @@ use maud::{Markup, html};
 use self::arguments::argument_section;
 use self::claims::{claims_section, mark};
 use self::document::{Drawn, document};
-use self::explore::{analysis_section, explorer_section};
+use self::explore::{analysis_section, explorer_section, scanned_section};
 use self::runs::{models_section, models_table, repeat_section, runs_section, settings_section};
 use crate::analysis::Series;
 use crate::arguments::{ARGUMENTS, REAL_MODELS};
@@ -25,6 +25,7 @@ use crate::experiment::Experiment;
 use crate::explorer::Model;
 use crate::figures::Figure;
 use crate::markdown::Rules;
+use crate::scanned::Scanned;
 use crate::text::visible;
 use crate::{Claim, Run, Verdict};
 
@@ -42,6 +43,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) analysis: Vec<Series>,
     /// The models to explore, and of how many snapshots one with maps is in the page.
     pub(crate) explorer: (Vec<Model>, usize),
+    /// The scanned models, head by head.
+    pub(crate) scanned: Vec<Scanned>,
     /// What makes the runs.
     pub(crate) command: &'a str,
     pub(crate) rules: &'a Rules,
@@ -69,6 +72,7 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
             @for argument in ARGUMENTS.iter().chain(real) {
                 (argument_section(argument, parts.claims, parts.figures, true))
             }
+            (scanned_section(&parts.scanned))
             (analysis_section(&parts.analysis))
             (explorer_section(&parts.explorer))
             (settings_section(parts.runs))
@@ -80,6 +84,7 @@ pub(crate) fn page(parts: &Parts<'_>) -> String {
         figures: parts.figures.iter().chain([&parts.brief]).collect(),
         analysis: &parts.analysis,
         explorer: &parts.explorer.0,
+        scanned: &parts.scanned,
     };
     document(TITLE, &body, MADE, &drawn)
 }
@@ -110,6 +115,7 @@ fn header(parts: &Parts<'_>) -> Markup {
                 (link_to("claims", "Claims"))
                 (link_to("models", "Models"))
                 (links_to_arguments(real))
+                @if !parts.scanned.is_empty() { (link_to("scanned-title", "Heads of real models")) }
                 (link_to("analysis-title", "All models"))
                 @if !parts.explorer.0.is_empty() {
                     (link_to("explorer-title", "Heads"))

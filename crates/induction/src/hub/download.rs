@@ -16,12 +16,13 @@ use crate::{Error, progress::Screen};
 
 /// Whether a file of a model's folder is read.
 fn is_read(name: &str) -> bool {
-    const FILES: [&str; 7] = [
+    const FILES: [&str; 8] = [
         "config.json",
         "model.safetensors",
         "model.safetensors.index.json",
         "tokenizer.json",
         "tokenizer.model",
+        "tokenizer_config.json",
         "vocab.json",
         "merges.txt",
     ];

@@ -95,7 +95,7 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let scan = run();
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
-    assert_eq!(scan["version"], 3);
+    assert_eq!(scan["version"], 4);
     // How it was run, and that weights of noise say worse than nothing.
     let how = &scan["how"];
     assert_eq!((&how["start"], &how["start_from"]), (&287.into(), &"tokenizer".into()));

@@ -146,8 +146,9 @@ pub fn scan_of(mut found: ModelScan, folder: String) -> Scan {
     {
         *text = visible(text);
     }
-    for token in found.shown.iter_mut().flat_map(|prompt| &mut prompt.tokens) {
-        *token = inert(token);
+    for shown in &mut found.shown {
+        shown.text = visible(&shown.text);
+        shown.tokens.iter_mut().for_each(|token| *token = inert(token));
     }
     found.heads.sort_by_key(ScanHead::id);
     Scan { folder, found }

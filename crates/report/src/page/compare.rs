@@ -53,7 +53,7 @@ pub(crate) fn compared(sides: &[Side<'_>], figures: &[Figure], analysis: &[Serie
             (analysis_section(analysis))
         } "\n"
     };
-    let drawn = Drawn { figures: figures.iter().collect(), analysis, explorer: &[] };
+    let drawn = Drawn { figures: figures.iter().collect(), analysis, explorer: &[], scanned: &[] };
     document(TITLE, &body, MADE, &drawn)
 }
 

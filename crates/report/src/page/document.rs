@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::analysis::{ROWS, Series};
 use crate::explorer::Model;
 use crate::figures::{Figure, Panel};
+use crate::scanned::Scanned;
 use crate::text::json_for_script;
 
 const STYLE: &str = include_str!("../../assets/page.css");
@@ -20,7 +21,9 @@ const SCRIPT: &str = concat!(
     "(() => {\n\"use strict\";\n",
     include_str!("../../assets/figures.js"),
     include_str!("../../assets/analysis.js"),
+    include_str!("../../assets/tokens.js"),
     include_str!("../../assets/explorer.js"),
+    include_str!("../../assets/scanned.js"),
     "})();\n"
 );
 
@@ -29,6 +32,7 @@ pub(super) struct Drawn<'a> {
     pub(super) figures: Vec<&'a Figure>,
     pub(super) analysis: &'a [Series],
     pub(super) explorer: &'a [Model],
+    pub(super) scanned: &'a [Scanned],
 }
 
 /// The whole file; `made`: what it was made from.
@@ -107,6 +111,14 @@ fn data(drawn: &Drawn<'_>) -> Markup {
             @for (k, model) in drawn.explorer.iter().enumerate() {
                 // Base64, which escaping leaves as it is.
                 script type="text/plain" id={ "packed-" (k) } { (model.packed) } "\n"
+            }
+        }
+        @if !drawn.scanned.is_empty() {
+            (json_script("scanned-data", &drawn.scanned))
+            @for (k, model) in drawn.scanned.iter().enumerate() {
+                @for (text, packed) in model.packed().enumerate() {
+                    script type="text/plain" id={ "scanned-" (k) "-" (text) } { (packed) } "\n"
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::analysis::{ROWS, Series};
 use crate::explorer::Model;
+use crate::scanned::Scanned;
 
 pub(super) fn analysis_section(analysis: &[Series]) -> Markup {
     let models: usize = analysis.iter().map(|series| series.models.len()).sum();
@@ -88,6 +89,46 @@ pub(super) fn explorer_section((models, every): &(Vec<Model>, usize)) -> Markup 
             dl id="x-measures" class="measures" {} "\n"
         } "\n"
         (text_section())
+    }
+}
+
+/// Every head of the scanned models in its place, and what it attends to.
+pub(super) fn scanned_section(models: &[Scanned]) -> Markup {
+    if models.is_empty() {
+        return Markup::default();
+    }
+    html! {
+        section id="scanned" aria-labelledby="scanned-title" { "\n"
+            h2 id="scanned-title" { "Every head of a scanned model" } "\n"
+            p.soft {
+                "A square is a head: its layer from the top, its number from the left, its shade \
+                the measure. Choose one, or move with the arrow keys, to see what it attends to on \
+                random tokens that repeat, on argument 4's prompts, or on the text that the scan \
+                was given. " code { "scan.json" } " holds the same, in 255ths."
+            } "\n"
+            div.controls { "\n"
+                label { "Model " select id="m-model" {} } "\n"
+                label { "Shade " select id="m-measure" {} } "\n"
+                label { "Text " select id="m-text" {} } "\n"
+            } "\n"
+            div id="m-heads" class="places" role="group" aria-label="Heads" {} "\n"
+            p id="m-head" aria-live="polite" {} "\n"
+            div.sides { "\n"
+                div { "\n"
+                    (tokens("m-tokens", "m-said"))
+                    ol id="m-top" class="top" {} "\n"
+                } "\n"
+                div { "\n"
+                    canvas id="m-map" class="map" role="img"
+                        aria-label="The attention of the head on the text; the list beside it says \
+                            the same token by token" {} "\n"
+                    p id="m-map-said" class="soft" {
+                        "Rows attend, columns are attended to. Click to hold a row in the text."
+                    } "\n"
+                } "\n"
+            } "\n"
+            dl id="m-measures" class="measures" {} "\n"
+        } "\n"
     }
 }
 

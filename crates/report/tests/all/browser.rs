@@ -293,6 +293,7 @@ fn the_page_works_in_a_browser() {
     let mut times = vec![("first paint", paint)];
     times.extend(analysis(&mut browser));
     times.extend(explorer(&mut browser));
+    times.extend(scanned(&mut browser));
     eprintln!("{size} bytes; milliseconds: {times:?}");
     // Twice the bar: other tests share the cores. The bar itself is checked alone
     // (docs/BENCHMARKS.md).
@@ -317,6 +318,7 @@ fn the_page_works_in_a_browser() {
             "R-A1",
             "R-removed",
             "R-F12",
+            "scanned",
             "explorer",
             "text-over-training",
             "repeat",
@@ -412,6 +414,7 @@ fn a_page_of_scans_works_in_a_browser() {
         browser.eval("document.querySelectorAll('[aria-labelledby=real-models] .plot').length");
     assert!(drawn.as_u64() > Some(7), "{drawn}");
     models(&mut browser);
+    scanned(&mut browser);
     for (width, height) in [(1280, 900), (390, 844)] {
         browser.size(width, height);
         browser.until("document.documentElement.clientWidth <= window.innerWidth");
@@ -477,6 +480,42 @@ fn analysis(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {
 
 /// Holds the token with the largest attention to a place that is neither the start nor near.
 const STRIKING: &str = "(() => { const list = document.getElementById('x-tokens'); list.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' })); let best = [0, null]; for (const token of list.querySelectorAll('.token')) { token.dispatchEvent(new PointerEvent('pointerover', { bubbles: true })); for (const li of document.querySelectorAll('#x-top li')) { const [, place, share] = li.textContent.match(/ [(]([0-9]+)[)]: attention ([0-9.]+)/); if (+place > 0 && +token.dataset.k - place > 4 && +share > best[0]) best = [+share, token]; } } best[1]?.click(); document.getElementById('x-tokens').blur(); })()";
+
+/// The grid of a scanned model's heads, by mouse and by keys.
+fn scanned(browser: &mut Browser) -> Vec<(&'static str, f64)> {
+    if browser.eval("document.getElementById('scanned') === null") == json!(true) {
+        return Vec::new();
+    }
+    browser.place("#scanned-title");
+    browser.until("document.querySelectorAll('#m-tokens .token').length > 0");
+    let chosen = "document.querySelectorAll('#m-heads [aria-pressed=\"true\"]')";
+    assert_eq!(browser.eval(&format!("{chosen}.length")), json!(1));
+    // The head that matches prefixes best comes first, and the table says the same of it.
+    let best = browser.eval(
+        "(() => { const m = JSON.parse(document.getElementById('scanned-data').textContent)[0]; \
+        const [name, of] = m.measures[0]; const h = of.indexOf(Math.max(...of)); \
+        return `Head ${Math.floor(h / m.heads)}.${h % m.heads} of ${m.label}: ${name.replaceAll('_', ' ')} ${of[h].toFixed(3)}.`; })()",
+    );
+    assert_eq!(browser.eval("document.getElementById('m-head').textContent"), best);
+    browser.hover("#m-tokens .token[data-k='3']");
+    browser.until("document.getElementById('m-said').textContent.includes('position 3')");
+    let sum = browser.eval("[...document.querySelectorAll('#m-top li')].map((li) => +li.textContent.match(/: ([\\d.]+)$/)[1]).reduce((a, b) => a + b, 0)");
+    assert!((sum.as_f64().expect("a sum") - 1.0).abs() < 0.03, "{sum}");
+    // Arrows go from head to head, and there is one stop for the tabulator.
+    let head = format!("+{chosen}[0].dataset.head");
+    let before = browser.eval(&head).as_f64().expect("a head");
+    browser.eval(&format!("{chosen}[0].focus()"));
+    browser.key("ArrowLeft");
+    browser.until(&format!("{head} === {}", before - 1.0));
+    assert_eq!(
+        browser.eval("document.querySelectorAll('#m-heads [tabindex=\"0\"]').length"),
+        json!(1)
+    );
+    let text = browser.time("(() => { const s = document.getElementById('m-text'); s.selectedIndex = s.options.length - 1; s.dispatchEvent(new Event('change')); })()");
+    let shade = browser.time("(() => { const s = document.getElementById('m-measure'); s.selectedIndex = s.options.length - 1; s.dispatchEvent(new Event('change')); })()");
+    browser.shot("scanned", Some("#scanned"));
+    vec![("another text of a scan", text), ("another shade", shade)]
+}
 
 /// The explorer by mouse and by keys.
 fn explorer(browser: &mut Browser) -> VecDeque<(&'static str, f64)> {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Fabricated, damage, exact, one, scan, two, write, write_all, write_scan};
+use crate::common::{
+    Fabricated, damage, exact, one, scan, shown, two, write, write_all, write_scan,
+};
 use crate::{folder, read};
 use induction_report::{build, load_scan, scan_page, table};
 use serde_json::{Value, json};
@@ -514,15 +516,22 @@ fn a_damaged_scan_is_named() {
         &["behaviours[5]: `behaviour` is \"x\""],
     );
     refused(
-        &|scan| scan["shown"][0]["heads"][0]["attention"][1] = json!([255]),
-        &["`shown[0].heads`: the attention of head 11.2 is not 10 rows of 1, 2, .. entries"],
+        &|scan| scan["shown"][1] = shown("literal copying", 79),
+        &["`shown[1].attention` has 4345 bytes, expected 4400, those of 80 heads"],
     );
     refused(
-        &|scan| scan["shown"][0]["heads"][0]["attention"][0] = json!([256]),
-        &[
-            "`shown[0].heads[0].attention[0][0]` is integer `256`, expected a whole number from 0 to 255",
-        ],
+        &|scan| scan["shown"][1] = shown("literal copying", 81),
+        &["`shown[1].attention` is no zlib stream of 4400 bytes"],
     );
+    refused(
+        &|scan| scan["shown"][0]["attention"] = json!("*"),
+        &["`shown[0].attention` is no base64"],
+    );
+    refused(
+        &|scan| scan["shown"][0]["attention"] = json!("AAAA"),
+        &["`shown[0].attention` is no zlib stream of 4400 bytes"],
+    );
+    refused(&|scan| scan["shown"][0]["tokens"] = json!([]), &["`shown[0].tokens` is 0, expected"]);
     refused(
         &|scan| scan["shown"][0]["tokens"][0] = json!(0),
         &["`shown[0].tokens[0]` is integer `0`, expected a text"],

@@ -9,7 +9,7 @@ mod write;
 use std::fs;
 use std::path::Path;
 
-pub use scans::{scan, write_scan};
+pub use scans::{scan, shown, write_scan};
 pub use small::{SMALL, small};
 pub use write::{TEXT, write};
 

@@ -3,9 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use induction_records::ShownText;
 use serde_json::{Value, json};
 
 use super::TEXT;
+
+/// A text on which every one of so many heads spreads its attention evenly.
+pub fn shown(text: &str, heads: usize) -> Value {
+    let row = |i: usize| vec![(255 / (i + 1)) as u8; i + 1];
+    let bytes: Vec<u8> = (0..heads).flat_map(|_| (0..TEXT.len()).flat_map(row)).collect();
+    json!({ "text": text, "tokens": TEXT, "attention": ShownText::pack(&bytes) })
+}
 
 /// The scan of a model of 20 layers of 4 heads that does everything that is claimed of real models;
 /// its foreign text would like to be more than text.
@@ -45,16 +53,6 @@ pub fn scan() -> Value {
             })
         })
         .collect();
-    let n = TEXT.len();
-    let attention: Vec<Vec<u8>> = (0..n).map(|i| vec![(255 / (i + 1)) as u8; i + 1]).collect();
-    let shown = json!({
-        "behaviour": "literal copying", "tokens": TEXT,
-        "heads": [
-            {"layer": 11, "head": 2, "attention": attention},
-            {"layer": 10, "head": 1, "attention": attention},
-            {"layer": 15, "head": 3, "attention": attention},
-        ],
-    });
     let by_position: Vec<f64> =
         (0..100).map(|k| if k <= 50 { 11.0 } else { 1.0 + 1.0 / f64::from(k) }).collect();
     let set = |kind: &str, heads: &[[usize; 2]], second: f64, icl: Option<f64>| {
@@ -64,7 +62,7 @@ pub fn scan() -> Value {
         })
     };
     json!({
-        "version": 3,
+        "version": 4,
         "model": {
             "name": "<b>tiny</b> \u{1b}[1m\u{202e}.gguf", "family": "llama", "encoding": "</script>", "n_layers": 20,
             "n_heads": 4, "n_key_value_heads": 2, "d_model": 64, "d_head": 16, "d_mlp": 128, "d_vocab": 60000,
@@ -92,7 +90,7 @@ pub fn scan() -> Value {
             set("any", &[[0, 0], [1, 0], [2, 0]], 2.0, None),
         ]},
         "behaviours": behaviours,
-        "shown": [shown],
+        "shown": [shown(ShownText::REPEATED, 80), shown("literal copying", 80), shown("<i>a text</i>", 80)],
     })
 }
 

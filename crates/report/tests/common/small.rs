@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-use super::{scan, two, write};
+use super::{scan, shown, two, write};
 
 /// The files of [`small`], below its folder.
 pub const SMALL: [&str; 21] = [
@@ -109,11 +109,7 @@ fn small_scan() -> Value {
     };
     below(&mut scan["heads"]);
     below(&mut scan["behaviours"]);
-    scan["shown"]
-        .as_array_mut()
-        .expect("a list")
-        .iter_mut()
-        .for_each(|prompt| below(&mut prompt["heads"]));
+    scan["shown"] = json!([shown("literal copying", 8)]);
     for set in scan["ablation"]["sets"].as_array_mut().expect("a list") {
         set["heads"] = json!([[0, 1], [1, 2]]);
     }

@@ -27,7 +27,7 @@ pub(super) fn ask(
     step: u64,
     tokens: u64,
 ) -> Result<(), Error> {
-    let behaviours = answers(engine, params, prompts, &|_, _, _| {})?;
+    let behaviours = answers(engine, params, prompts, &[], &|_, _, _| {})?;
     let mut rows: Vec<PromptRow> =
         behaviours.into_iter().map(|scores| PromptRow { step, tokens, scores }).collect();
     let shown = shown(prompts);
@@ -60,33 +60,32 @@ struct Found {
 }
 
 /// What every head of a model does on prompts. `see` is shown each layer's attention on each prompt
-/// (the prompt's number, the layer, `[head, query, key]`), from any thread and in any order.
+/// and then on each of the other texts, which are looked at on the same way through the model (the
+/// text's number, the layer, `[head, query, key]`), from any thread and in any order.
 pub(crate) fn answers(
     engine: &dyn Engine,
     weights: &dyn ReadParams,
     prompts: &[Prompt],
+    others: &[&[u32]],
     see: &(dyn Fn(usize, usize, ArrayView3<f32>) + Sync),
 ) -> Result<Vec<BehaviourScores>, Error> {
-    if prompts.is_empty() {
-        return Ok(Vec::new());
-    }
     let config = engine.config();
     let place = |source| Error::Metric { place: "prompts".into(), source };
     let targets = prompts.iter().flat_map(|prompt| prompt.ids[1..].iter().copied());
     let direct = DirectPath::new(config, weights, targets)?;
     let row = |ids: &[u32]| Array2::from_shape_vec((1, ids.len()), ids.to_vec()).expect("one row");
-    let inputs: Vec<Array2<u32>> =
-        prompts.iter().map(|prompt| row(&prompt.ids[..prompt.ids.len() - 1])).collect();
+    let of_prompts = prompts.iter().map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
+    let inputs: Vec<Array2<u32>> = of_prompts.chain(others.iter().copied()).map(row).collect();
     let targets: Vec<Array2<u32>> =
         prompts.iter().map(|prompt| direct.rename(row(&prompt.ids[1..]).view())).collect();
-    let watched: Vec<Watched<'_>> = inputs
-        .iter()
-        .map(|tokens| Watched {
-            tokens: tokens.view(),
-            hooks: &[Hook::Pattern, Hook::V, Hook::ResidPost],
-        })
-        .collect();
-    let unembed = direct.of_layers(weights, config.n_layers)?;
+    const ASKED: &[fn(usize) -> Hook] = &[Hook::Pattern, Hook::V, Hook::ResidPost];
+    const SEEN: &[fn(usize) -> Hook] = &[Hook::Pattern];
+    let hooks = |k: usize| if k < prompts.len() { ASKED } else { SEEN };
+    let watched = inputs.iter().enumerate();
+    let watched: Vec<Watched<'_>> =
+        watched.map(|(k, tokens)| Watched { tokens: tokens.view(), hooks: hooks(k) }).collect();
+    let unembed =
+        if prompts.is_empty() { Vec::new() } else { direct.of_layers(weights, config.n_layers)? };
     let found: Vec<Mutex<Found>> = prompts.iter().map(|_| Mutex::default()).collect();
     let failed = Mutex::new(None);
     let of_layer = |sight: &Sight<'_>| -> Result<(), Error> {
@@ -94,12 +93,16 @@ pub(crate) fn answers(
         let three = |view: ArrayViewD<'_, f32>| {
             view.into_dimensionality::<Ix3>().expect("one example of rank 4").to_owned()
         };
-        let (pattern, values) = (three(one(0)), three(one(1)));
+        let pattern = three(one(0));
+        see(sight.batch, sight.layer, pattern.view());
+        if sight.batch >= prompts.len() {
+            return Ok(());
+        }
+        let values = three(one(1));
         let logits = value_logits(values.view(), &unembed[sight.layer]);
         let targets = targets[sight.batch].as_slice().expect("one row");
         let raised = logit_attribution(pattern.view(), logits.view(), targets).map_err(place)?;
         let scores = query_scores(&prompts[sight.batch], pattern.view(), raised.view());
-        see(sight.batch, sight.layer, pattern.view());
         let mut found = lock(&found[sight.batch]);
         found.layers.insert(sight.layer, scores);
         if sight.layer + 1 == config.n_layers {

@@ -14,10 +14,10 @@ use induction_metrics::{
 };
 use induction_records::{
     BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
-    RemovedKind, RepeatedLosses, ScanHead, ShownHead, ShownPrompt, write_json,
+    RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Tokenizer, corpus};
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
 use super::{opened::Opened, series::warn_of_equals};
@@ -38,8 +38,8 @@ const CONTROLS: usize = 3;
 /// Tokens of a window that the ICL score is taken on, as the paper has it.
 const WINDOW: usize = 512;
 
-/// Heads with the highest prefix matching whose attention is kept.
-const SHOWN: usize = 3;
+/// Tokens of the text on which attention is kept.
+const SHOWN: usize = 64;
 
 /// What a scan is taken on.
 #[derive(Clone, Debug)]
@@ -54,9 +54,6 @@ pub struct Settings {
     /// order of its merges, so the low ones are the common ones.
     pub ids_below: Option<usize>,
 }
-
-/// Attention in 255ths, `[head][query][key]`.
-type ByteMaps = Vec<Vec<Vec<u8>>>;
 
 /// Measures a model. `say` is told what comes next.
 ///
@@ -113,44 +110,7 @@ pub fn scan_model(
     say(&format!("{name}: without its induction heads"));
     let ablation = without(engine, &heads, &repeats, &clean, indices, opened.is_streamed(device))?;
     say(&format!("{name}: prompts"));
-    // In 255ths, `[layer][head][query][key up to the query]`: all of a large model would not be
-    // small otherwise.
-    let shown = shown(&asked);
-    let maps: Vec<Mutex<BTreeMap<usize, ByteMaps>>> =
-        shown.iter().map(|_| Mutex::default()).collect();
-    let behaviours =
-        answers(engine, opened.weights.as_ref(), &asked, &|prompt, layer, pattern| {
-            let Some(at) = shown.iter().position(|shown| std::ptr::eq(*shown, &asked[prompt]))
-            else {
-                return;
-            };
-            let row = |(query, row): (usize, ndarray::ArrayView1<'_, f32>)| {
-                let upto = row.iter().take(query + 1);
-                upto.map(|a| (a.clamp(0.0, 1.0) * 255.0).round() as u8).collect()
-            };
-            let of_head = |map: ndarray::ArrayView2<'_, f32>| {
-                map.rows().into_iter().enumerate().map(row).collect()
-            };
-            let heads = pattern.outer_iter().map(of_head).collect();
-            maps[at].lock().unwrap_or_else(PoisonError::into_inner).insert(layer, heads);
-        })?;
-    let maps = maps.into_iter().map(|map| map.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let shown = shown.iter().zip(maps).map(|(prompt, mut maps)| {
-        let mut wanted = top(&heads, SHOWN);
-        let of = behaviours.iter().filter(|row| row.behaviour == prompt.behaviour);
-        let best = of.max_by(|a, b| a.share.total_cmp(&b.share)).map(BehaviourScores::id);
-        wanted.extend(best.filter(|best| !wanted.contains(best)));
-        let attention = |HeadId { layer, head }: HeadId| {
-            let of_layer = maps.get_mut(&layer).expect("every layer was seen");
-            ShownHead { layer, head, attention: std::mem::take(&mut of_layer[head]) }
-        };
-        ShownPrompt {
-            behaviour: prompt.behaviour.clone(),
-            tokens: prompt.tokens[..prompt.ids.len() - 1].to_vec(),
-            heads: wanted.into_iter().map(attention).collect(),
-        }
-    });
-    let shown = shown.collect();
+    let (behaviours, shown) = asked_and_shown(engine, &opened, &asked, text.as_ref())?;
     let mut how = opened.how;
     how.prompt_loss = of_prompts;
     let plain = of_prompts.map(|loss| ("the prompts", loss));
@@ -221,6 +181,71 @@ pub(super) fn evaluation(opened: &Opened, examples: usize) -> EvaluationSpec {
         prefix_block: 25.min((opened.config.n_ctx - 1) / 4).min(opened.allowed.len()),
         prefix_repeats: 4,
     }
+}
+
+/// What every head does on the prompts, and its attention on them and on other texts that are worth
+/// a look.
+fn asked_and_shown(
+    engine: &dyn Engine,
+    opened: &Opened,
+    asked: &[Prompt],
+    text: Option<&(String, Array2<u32>)>,
+) -> Result<(Vec<BehaviourScores>, Vec<ShownText>), Error> {
+    let place = |source| Error::Metric { place: "repeated random tokens".into(), source };
+    let block = evaluation(opened, 1).prefix_block;
+    let sample = PrefixMatchingSample { block, repeats: 2 };
+    let twice = sample.batch(EVALUATION_SEED, 1, opened.bos, &opened.allowed).map_err(place)?;
+    let twice = twice.into_raw_vec_and_offset().0;
+    let mut others = vec![(ShownText::REPEATED, &twice[..])];
+    if let Some((name, windows)) = text {
+        let first = windows.row(0).to_slice().expect("rows of a table in standard layout");
+        others.push((name, &first[..first.len().min(SHOWN)]));
+    }
+    let prompts = shown(asked);
+    // Of each text its number in the sweep, its name and its tokens.
+    let of_prompts = prompts.iter().map(|prompt| {
+        let at = asked.iter().position(|other| std::ptr::eq(other, *prompt));
+        let tokens = prompt.tokens[..prompt.ids.len() - 1].to_vec();
+        (at.expect("one of those that are asked"), prompt.behaviour.clone(), tokens)
+    });
+    let of_others = others.iter().enumerate().map(|(k, (name, ids))| {
+        let named = |&id: &u32| match &opened.tokenizer {
+            Ok(tokenizer) => Ok(tokenizer.token_text(id)?),
+            Err(_) => Ok(format!("#{id}")),
+        };
+        let tokens = ids.iter().map(named).collect::<Result<Vec<String>, Error>>()?;
+        Ok((asked.len() + k, (*name).to_string(), tokens))
+    });
+    let mut texts = of_others.collect::<Result<Vec<_>, Error>>()?;
+    // The repeated tokens first, and what a reader chose last.
+    texts.splice(1..1, of_prompts);
+
+    let of_layer =
+        |tokens: &[String]| opened.config.n_heads * ShownText::bytes_of_head(tokens.len());
+    let maps: Vec<Mutex<Vec<u8>>> = texts
+        .iter()
+        .map(|(.., tokens)| Mutex::new(vec![0; opened.config.n_layers * of_layer(tokens)]))
+        .collect();
+    let see = |at: usize, layer: usize, pattern: ArrayView3<'_, f32>| {
+        let Some(k) = texts.iter().position(|(text, ..)| *text == at) else { return };
+        let share = |a: f32| (a.clamp(0.0, 1.0) * 255.0).round() as u8;
+        let rows = pattern.outer_iter().flat_map(|head| {
+            let rows = head.rows().into_iter().enumerate();
+            rows.flat_map(|(i, row)| row.iter().take(i + 1).map(|&a| share(a)).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        });
+        let len = of_layer(&texts[k].2);
+        let mut maps = maps[k].lock().unwrap_or_else(PoisonError::into_inner);
+        maps[layer * len..(layer + 1) * len].copy_from_slice(&rows.collect::<Vec<_>>());
+    };
+    let ids: Vec<&[u32]> = others.iter().map(|(_, ids)| *ids).collect();
+    let behaviours = answers(engine, opened.weights.as_ref(), asked, &ids, &see)?;
+    let shown = texts.into_iter().zip(maps).map(|((_, text, tokens), maps)| ShownText {
+        text,
+        tokens,
+        attention: ShownText::pack(&maps.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    });
+    Ok((behaviours, shown.collect()))
 }
 
 /// Losses of both at once, since each call reads all layers of a large model: those of `repeats`,
@@ -403,13 +428,6 @@ fn in_context(
         by_index,
     };
     Ok((icl, indices))
-}
-
-/// Heads that match prefixes, the best first: at most `count`.
-fn top(heads: &[HeadRow], count: usize) -> Vec<HeadId> {
-    let mut sorted: Vec<&HeadRow> = heads.iter().collect();
-    sorted.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
-    sorted.into_iter().take(count).map(HeadRow::id).collect()
 }
 
 /// Removes all heads that match prefixes (above the limit that roles have), then as many random

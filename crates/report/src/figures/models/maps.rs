@@ -1,10 +1,10 @@
 //! What a few heads of a trained model attend to on a prompt.
 
-use induction_records::{HeadId, ScanHead, ShownHead, ShownPrompt};
+use induction_records::{BehaviourScores, HeadId, ScanHead, ShownText};
 
 use super::super::{Axis, Colours, Figure, Heat, Panel, axis};
 use super::Models;
-use crate::claims::INDUCTION_HEAD_ABOVE;
+use crate::claims::models::{best_matching, best_of_all};
 use crate::load::Scan;
 use crate::text::{number, percent};
 
@@ -18,12 +18,17 @@ pub(super) fn maps(
     let mut panels = Vec::new();
     let mut here = Vec::new();
     for scan in &models.each {
-        let Some(prompt) = scan.found.shown.iter().find(|prompt| prompt.behaviour == behaviour)
+        let model = &scan.found.model;
+        let Some((shown, attention)) =
+            scan.found.shown.iter().find(|shown| shown.text == behaviour).and_then(|shown| {
+                Some((shown, shown.unpack(model.n_layers * model.n_heads).ok()?))
+            })
         else {
             continue;
         };
-        for head in chosen(scan, prompt) {
-            let name = head.id();
+        let of_head = ShownText::bytes_of_head(shown.tokens.len());
+        for name in chosen(scan, behaviour) {
+            let from = (name.layer * model.n_heads + name.head) * of_head;
             let score = scan
                 .found
                 .behaviours
@@ -40,15 +45,15 @@ pub(super) fn maps(
             ));
             panels.push(map(
                 format!("{}, head {name}", models.label(scan)),
-                &prompt.tokens,
-                &head.attention,
+                &shown.tokens,
+                &attention[from..from + of_head],
             ));
         }
     }
     (!panels.is_empty()).then(|| Figure {
         id,
         title,
-        drawn: format!("{drawn} Of each model the head that matches prefixes best, and the best on this behaviour, of the few that match best and of all; the first prompt of several."),
+        drawn: format!("{drawn} Of each model the head that matches prefixes best, and the best on this behaviour, of those that match prefixes and of all; the first prompt of several."),
         paper: "Heads of the 40-layer model, chosen by hand.",
         here: here.join(" "),
         files: models.files(),
@@ -57,36 +62,21 @@ pub(super) fn maps(
     })
 }
 
-/// Of the heads with attention: the one that matches prefixes best, of those that match the best
-/// here, and the best here.
-fn chosen<'s>(scan: &Scan, prompt: &'s ShownPrompt) -> Vec<&'s ShownHead> {
-    let matching = |name: HeadId| scan.head(name).map_or(0.0, ScanHead::prefix_matching);
-    let here = |name: HeadId| {
-        let score = scan
-            .found
-            .behaviours
-            .iter()
-            .find(|s| s.behaviour == prompt.behaviour && s.id() == name);
-        score.map_or(0.0, |score| score.share)
-    };
-    let both = |name: HeadId| if matching(name) > INDUCTION_HEAD_ABOVE { here(name) } else { 0.0 };
-    let of: [&dyn Fn(HeadId) -> f64; 3] = [&matching, &both, &here];
-    let largest = |of: &dyn Fn(HeadId) -> f64| {
-        prompt
-            .heads
-            .iter()
-            .reduce(|best, head| if of(head.id()) > of(best.id()) { head } else { best })
-    };
-    let mut all: Vec<&ShownHead> = Vec::new();
-    for head in of.into_iter().filter_map(largest) {
-        if all.iter().all(|other| other.id() != head.id()) {
+/// The head that matches prefixes best, of those that match the best here, and the best here.
+fn chosen(scan: &Scan, behaviour: &str) -> Vec<HeadId> {
+    let best = scan.best_head().id();
+    let of = [best_matching(scan, behaviour), best_of_all(scan, behaviour)];
+    let mut all = vec![best];
+    for head in of.into_iter().flatten().map(BehaviourScores::id) {
+        if !all.contains(&head) {
             all.push(head);
         }
     }
     all
 }
 
-fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
+/// `attention`: the rows of a head, each up to its own token.
+fn map(title: String, tokens: &[String], attention: &[u8]) -> Panel {
     let n = tokens.len();
     let mut panel =
         Panel::new(title, axis("is attended to"), Axis { down: true, ..axis("attends") });
@@ -94,7 +84,8 @@ fn map(title: String, tokens: &[String], rows: &[Vec<u8>]) -> Panel {
     // Three digits tell 255ths apart, and are half of the bytes.
     let share =
         |byte: Option<&u8>| (byte.map_or(0.0, |byte| f64::from(*byte)) / 0.255).round() / 1000.0;
-    let z = rows.iter().map(|row| (0..n).map(|key| share(row.get(key))).collect()).collect();
+    let row = |i: usize| &attention[i * (i + 1) / 2..][..=i];
+    let z = (0..n).map(|i| (0..n).map(|key| share(row(i).get(key))).collect()).collect();
     panel.summary = format!("Attention of {} on {n} tokens.", panel.title);
     panel.heat = Some(Heat {
         x: places.clone(),

@@ -4,10 +4,12 @@
 mod grid;
 mod maps;
 mod series;
+mod sizes;
 
 use grid::head_grid;
 use maps::maps;
 use series::series;
+use sizes::sizes;
 
 use induction_records::{BEHAVIOURS, BehaviourScores, IclOnText, RemovedKind, ScanHead};
 
@@ -65,7 +67,7 @@ impl<'a> Models<'a> {
     }
 
     /// A model's name, with its folder where another has the same.
-    pub(super) fn label(&self, scan: &Scan) -> String {
+    pub(crate) fn label(&self, scan: &Scan) -> String {
         let same = self.each.iter().filter(|other| other.title() == scan.title()).count();
         let name = scan.title();
         if same > 1 { format!("{name} ({})", visible(&scan.folder)) } else { name }
@@ -104,6 +106,7 @@ pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
             .filter_map(|(id, title, drawn, behaviour)| maps(models, id, title, drawn, behaviour)),
     );
     all.extend(by_index(models));
+    all.extend(sizes(models));
     all.extend(series(models));
     all
 }
@@ -263,15 +266,10 @@ fn a1(models: &Models<'_>, claims: &[Claim]) -> Figure {
         here: format!(
             "{} {}",
             models.said(|scan| {
-                let places: Vec<f64> = scan
-                    .matching(INDUCTION_HEAD_ABOVE)
-                    .map(|head| (head.layer + 1) as f64 / scan.found.model.n_layers as f64)
-                    .collect();
-                let first = places.iter().copied().fold(f64::MAX, f64::min);
-                let last = places.iter().copied().fold(f64::MIN, f64::max);
-                match places.len() {
-                    0 => "no head above the limit".to_string(),
-                    count => format!("{count} heads above the limit, at {} to {} of the depth", percent(first), percent(last)),
+                let count = scan.matching(INDUCTION_HEAD_ABOVE).count();
+                match first_middle_last(scan) {
+                    None => "no head above the limit".to_string(),
+                    Some([first, _, last]) => format!("{count} heads above the limit, at {} to {} of the depth", percent(first), percent(last)),
                 }
             }),
             verdicts(claims, &["M6"])
@@ -282,6 +280,17 @@ fn a1(models: &Models<'_>, claims: &[Claim]) -> Figure {
         }),
         ..Figure::empty()
     }
+}
+
+/// The places of the layers whose heads match prefixes, 1 being the last layer: the first, the
+/// median head's, the last.
+fn first_middle_last(scan: &Scan) -> Option<[f64; 3]> {
+    let mut layers: Vec<usize> =
+        scan.matching(INDUCTION_HEAD_ABOVE).map(|head| head.layer).collect();
+    layers.sort_unstable();
+    let place = |layer: usize| (layer + 1) as f64 / scan.found.model.n_layers as f64;
+    let (first, last) = (*layers.first()?, *layers.last()?);
+    Some([place(first), place(layers[layers.len() / 2]), place(last)])
 }
 
 fn a2(models: &Models<'_>, claims: &[Claim]) -> Figure {
