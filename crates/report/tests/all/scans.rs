@@ -42,9 +42,10 @@ fn real_models_are_a_section_where_there_are_scans() {
     // One panel of the head that matches best, which is the best on the prompt, too.
     assert_eq!(page.matches("id=\"R-F12-").count(), 2, "the title and one panel");
     assert!(read(&build(dir.path()).expect("a sound scan").page) == page);
-    // What follows the section is as it was.
-    let section =
-        page.split_once("<section aria-labelledby=\"real-models\">").expect("the section").1;
+    // Every head and each text's attention; what follows the sections is as it was.
+    assert!(page.contains("id=\"scanned-data\"") && page.contains("id=\"scanned-0-2\""));
+    assert!(!before.contains("id=\"scanned\"") && !before.contains("id=\"scanned-data\""));
+    let section = page.split_once("<section id=\"scanned\"").expect("the section").1;
     let after = section.split_once("</section>").expect("its end").1;
     let after = after.split("id=\"figures\"").next().expect("the page before the data");
     assert!(after.len() > 10_000 && before.contains(after), "what follows the section");
