@@ -95,6 +95,21 @@ fn a_page_of_scans_stands_alone() {
         report.contains("id=\"R-series\"")
             && report.contains("href=\"models/series/001/scan.json\"")
     );
+    // All of one size, until a larger model comes.
+    assert!(!report.contains("id=\"R-sizes\""));
+    let mut larger = scan();
+    larger["model"]["n_params"] = json!(50_000_000);
+    write_scan(dir.path(), "larger", &larger);
+    let report = read(&build(dir.path()).expect("sound scans").page);
+    assert!(report.contains("id=\"R-sizes\""));
+    let said = report.split_once("(50.0M): ").expect("the larger model").1.replace('\u{a0}', " ");
+    assert!(
+        said.starts_with(
+            "4 % of the heads match prefixes, the best at 0.90, in the middle at 60 % of the depth."
+        ),
+        "{}",
+        &said[..200]
+    );
 
     let error =
         build_scan(&[dir.path().join("nowhere")], &out).expect_err("nothing there").to_string();
