@@ -187,10 +187,15 @@ fn output(command: &mut Command) -> String {
     }
 }
 
-/// A number of a JSON line.
+/// A number of a JSON line, or of its rates.
+fn number(line: &str, name: &str) -> Option<f64> {
+    let values: serde_json::Value = serde_json::from_str(line).ok()?;
+    values[name].as_f64().or_else(|| values["tokens_per_s"][name].as_f64())
+}
+
+/// [`number`], without which the process ends.
 fn field(line: &str, name: &str) -> f64 {
-    let values: Option<serde_json::Value> = serde_json::from_str(line).ok();
-    values.and_then(|values| values[name].as_f64()).unwrap_or_else(|| {
+    number(line, name).unwrap_or_else(|| {
         eprintln!("xtask: no {name} in {line}");
         exit(1);
     })
@@ -200,4 +205,18 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let [low, high] = [(values.len() - 1) / 2, values.len() / 2].map(|at| values[at]);
     (low + high) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_in_a_line_or_among_its_rates() {
+        let scan = r#"{"tokens":1010,"load_s":0.19,"tokens_per_s":{"losses":661.2,"heads":831.1}}"#;
+        let found = ["tokens", "load_s", "losses", "heads"].map(|name| number(scan, name));
+        assert_eq!(found, [Some(1010.0), Some(0.19), Some(661.2), Some(831.1)]);
+        assert_eq!(number(r#"{"tokens_per_s":5.5}"#, "tokens_per_s"), Some(5.5));
+        assert_eq!(number(scan, "gflops"), None);
+    }
 }

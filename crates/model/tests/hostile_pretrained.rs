@@ -82,9 +82,136 @@ fn weights_of_eight_bits() {
 
 #[test]
 fn gguf_files() {
-    for file in ["llama_gqa_gguf_q4_0", "falcon_gguf", "gemma3_gguf"] {
+    for file in
+        ["llama_gqa_gguf_q4_0", "falcon_gguf", "gemma3_gguf", "olmoe_gguf", "mixtral_2023_gguf"]
+    {
         survives(file, "model.gguf", Some(2000));
     }
+}
+
+/// A configuration with some settings changed; null takes one out.
+fn look(fixture: &str, changes: serde_json::Value) -> Result<pretrained::Unread, String> {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/oracle/pretrained")
+        .join(fixture);
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(from.join("model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let config = fs::read(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    for (key, value) in changes.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    pretrained::look(folder.path()).map_err(|error| error.to_string())
+}
+
+/// A setting has its place in an object of its own, one beside that, and older names. Any of them
+/// is read, and two that differ are refused.
+#[test]
+fn settings_with_two_homes_are_read_from_either_and_must_agree() {
+    use serde_json::json;
+    let rotary = |fixture: &str, changes: serde_json::Value| {
+        let model = look(fixture, changes).unwrap();
+        match model.config.architecture.positions {
+            induction_model::Positions::Rotary(rotary) => rotary,
+            other => panic!("{other:?}"),
+        }
+    };
+    let refused = |fixture: &str, changes: serde_json::Value, parts: &[&str]| {
+        let message = look(fixture, changes).err().expect("two settings that differ");
+        parts.iter().for_each(|part| assert!(message.contains(part), "{part} in {message}"));
+    };
+    let default = json!({"rope_type": "default"});
+    let outside = rotary("llama_gqa", json!({"rope_parameters": default, "rope_theta": 5000.0}));
+    let inside = json!({"rope_type": "default", "rope_theta": 5000.0});
+    assert_eq!(outside.base, 5000.0);
+    assert_eq!(outside, rotary("llama_gqa", json!({"rope_parameters": inside})));
+    let same = json!({"rope_parameters": inside, "rope_theta": 5000});
+    assert_eq!(outside, rotary("llama_gqa", same));
+    refused(
+        "llama_gqa",
+        json!({"rope_parameters": inside, "rope_theta": 10000}),
+        &["rope_parameters.rope_theta: 5000.0, but rope_theta is 10000"],
+    );
+    let linear = json!({"type": "linear", "factor": 2.0});
+    let scaled = rotary(
+        "llama_gqa",
+        json!({"rope_parameters": null, "rope_scaling": linear, "rope_theta": 5000.0}),
+    );
+    assert!(scaled.scaling.is_some());
+    refused(
+        "llama_gqa",
+        json!({"rope_parameters": inside, "rope_scaling": linear}),
+        &["rope_scaling.type: \"linear\", but rope_parameters.rope_type is \"default\""],
+    );
+    refused(
+        "llama_gqa",
+        json!({"rope_parameters": {"rope_type": "linear", "factor": 4.0}, "rope_scaling": linear}),
+        &["rope_scaling.factor: 2.0, but rope_parameters.factor is 4.0"],
+    );
+    let half = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}, "rotary_pct": 0.5});
+    let d_head = look("neox_sequential", half.clone()).unwrap().config.d_head;
+    assert_eq!(rotary("neox_sequential", half).dim, d_head / 2);
+    refused(
+        "neox_sequential",
+        json!({"rotary_pct": 0.5, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 1.0}}),
+        &["rope_parameters.partial_rotary_factor: 1.0, but rotary_pct is 0.5"],
+    );
+    refused(
+        "neox_sequential",
+        json!({"rotary_pct": 0.5, "partial_rotary_factor": 0.25, "rope_parameters": null}),
+        &["rotary_pct: 0.5, but partial_rotary_factor is 0.25"],
+    );
+    refused("bloom", json!({"n_embed": 64}), &["hidden_size: 48, but n_embed is 64"]);
+    refused("mixtral", json!({"num_local_experts": 0}), &["num_experts_per_tok"]);
+    refused(
+        "olmoe",
+        json!({"num_local_experts": 4}),
+        &["num_experts: 6, but num_local_experts is 4"],
+    );
+}
+
+/// A GGUF file with some bytes changed: what is said of it.
+fn changed(fixture: &str, change: impl Fn(&mut Vec<u8>)) -> Result<pretrained::Pretrained, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained");
+    let mut bytes = fs::read(root.join(fixture).join("model.gguf")).unwrap();
+    change(&mut bytes);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    fs::write(&path, bytes).unwrap();
+    pretrained::open(&path).map_err(|error| error.to_string())
+}
+
+/// Puts other bytes where `key` ends in a file.
+fn after(bytes: &mut [u8], key: &[u8], skip: usize, value: &[u8]) {
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("the key");
+    bytes[at + key.len() + skip..][..value.len()].copy_from_slice(value);
+}
+
+#[test]
+fn what_a_mixture_says_must_fit() {
+    let refused = |change: &dyn Fn(&mut Vec<u8>), part: &str| {
+        let message = changed("olmoe_gguf", change).expect_err("it does not fit");
+        assert!(message.contains(part), "{part:?} in {message}");
+    };
+    let number = |key: &'static str, n: u32| {
+        move |bytes: &mut Vec<u8>| after(bytes, key.as_bytes(), 4, &n.to_le_bytes())
+    };
+    refused(&number("olmoe.expert_used_count", 0), "expert_used_count: 0, expected 1 to 6");
+    refused(&number("olmoe.expert_used_count", 7), "expert_used_count: 7, expected 1 to 6");
+    refused(&number("olmoe.expert_count", 5), "blk.0.ffn_gate_inp.weight has shape [6,");
+    // One of the two numbers of heads for keys, which stand after the array's type and length.
+    let key = b"olmoe.attention.head_count_kv";
+    refused(&|bytes| after(bytes, key, 16 + 4, &1u32.to_le_bytes()), "head_count_kv: 2 numbers");
+    // An array where the number of layers should be does not ask for itself.
+    refused(&|bytes| after(bytes, b"olmoe.block_count", 0, &9u32.to_le_bytes()), "x.gguf");
+    // Nor is a value that is none left without its place.
+    let tied = changed("gemma_gguf", |bytes| {
+        let end = bytes.len() - 4;
+        bytes[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let message = tied.expect_err("not finite");
+    assert!(message.contains("tensor ") && message.contains("is not finite"), "{message}");
 }
 
 /// Families list their layers, and GGUF files' recipes are made for each: their number is bounded

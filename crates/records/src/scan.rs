@@ -103,6 +103,8 @@ pub enum StartFrom {
     Tokenizer,
     /// One of ours: the token that began every window of its training.
     Training,
+    /// The model's files beside the tokenizer, which could not be read.
+    File,
     /// Nothing says one: the first id.
     FirstId,
 }
@@ -113,6 +115,7 @@ impl HowRun {
         match self.start_from {
             StartFrom::Tokenizer => "by its tokenizer",
             StartFrom::Training => "as in its training",
+            StartFrom::File => "by its files, without the tokenizer",
             StartFrom::FirstId => "the first, since nothing names one",
         }
     }

@@ -78,7 +78,9 @@ if (byId("scanned-data")) {
     list.set(tokens(), `Tokens of ${text.selectedOptions[0].textContent}`);
     paint();
   }
+  const mapSaid = byId("m-map-said").textContent;
   function paint() {
+    byId("m-map-said").textContent = mapSaid;
     const n = tokens().length, colours = palette([css("--raised"), "#e69a7a", "#a8260c", "#5c0f00"]);
     canvas.width = canvas.height = n;
     const image = canvas.getContext("2d").createImageData(n, n), data = image.data;
@@ -112,11 +114,12 @@ if (byId("scanned-data")) {
     return [to(event.clientY - box.top, box.height), to(event.clientX - box.left, box.width)];
   };
   canvas.addEventListener("pointermove", (event) => {
+    if (!bytes) return;
     const [q, k] = place(event), shown = tokens();
     byId("m-map-said").textContent = k > q ? "Later tokens cannot be seen." :
       `“${seen(shown[q])}” (${q}) → “${seen(shown[k])}” (${k}): ${attention(q, k).toFixed(3)}`;
   });
-  canvas.addEventListener("click", (event) => list.move(place(event)[0], true));
+  canvas.addEventListener("click", (event) => { if (bytes) list.move(place(event)[0], true); });
   grid.addEventListener("click", (event) => {
     if (event.target.dataset.head !== undefined) pick(+event.target.dataset.head);
   });

@@ -79,6 +79,9 @@ pub(crate) fn tally(claims: &[Claim]) -> String {
         })
         .map(|rule| rule.limits().len())
         .sum();
+    if judged.is_empty() {
+        return format!("{}.", each.join(", "));
+    }
     // What each verdict has left of doubt, summed: the errors to expect if draws are what they
     // stand for.
     let doubt: f64 = judged.iter().map(|share| 1.0 - share).sum();

@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use flate2::bufread::MultiGzDecoder;
+use serde_json::{Map, Value};
 
 use crate::zstd::Frames;
 use crate::{Error, Result};
@@ -22,7 +23,7 @@ pub const MAX_TEXT_BYTES: u64 = (1 << 31) - 1;
 const TXT_DOCUMENTS: usize = 20;
 
 /// One text, the unit that is held out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// Unique in the corpus; decides whether the document is held out.
     pub id: String,
@@ -43,17 +44,29 @@ pub struct Corpus {
     pub skipped: usize,
 }
 
-/// Reads a corpus: `.jsonl`, `.jsonl.zst`, `.txt`, or a folder of text files or of JSON Lines.
+/// Between documents, in texts that were made for training: what is around it was read apart.
+const SEPARATORS: [&str; 3] = ["<|endoftext|>", "<|end_of_text|>", "<|begin_of_text|>"];
+
+/// Keys that hold the text of a line of JSON, the first that is there.
+const TEXT_KEYS: [&str; 5] = ["text", "content", "story", "body", "document"];
+
+/// Reads a corpus: JSON Lines, a JSON list, a text, or a folder of text files or of JSON Lines.
 ///
-/// - In JSON Lines, a line is `{"id": "...", "text": "..."}`; other keys and blank lines are
-///   ignored.
-/// - A `.txt` is cut into about twenty documents of near equal size at blank lines, or at line ends
+/// - In JSON Lines (`.jsonl`, `.ndjson`, or `.json` that begins with `{`), a line is `{"id": "...",
+///   "text": "..."}`. An id may be a whole number, or be left out for the line's; the text may be
+///   called [`content`, `story`, `body` or `document`](TEXT_KEYS). Other keys, blank lines and lines
+///   whose text is null are left out.
+/// - A JSON list (`.json` that begins with `[`) is of texts, or of such objects.
+/// - Any other file is one text, if it is UTF-8 (`.txt`, `.md`, ...). It is cut into about twenty documents of near equal size at blank lines, or at line ends
 ///   where blank lines are too few. A single line is cut at ends of sentences, else at spaces, else
 ///   anywhere.
 /// - In a folder every regular file below it is a document; hidden entries, links and files that
 ///   are not UTF-8 are left out. If any of them is `.jsonl` or `.jsonl.zst`, the folder is a
 ///   collection of those, and nothing else in it is read.
-/// - A lone document, of JSON Lines or of a folder, is cut as a `.txt` is.
+/// - A lone document, of JSON Lines or of a folder, is cut as a text is.
+/// - Each of these may be compressed: `.gz`, `.zst`.
+/// - Documents are split where `<|endoftext|>` (or another of [`SEPARATORS`]) is spelled out outside
+///   quotes, and lose a byte-order mark that they begin with.
 ///
 /// # Errors
 /// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind,
@@ -66,15 +79,19 @@ pub fn load(path: impl AsRef<Path>) -> Result<Corpus> {
 fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
     let metadata = fs::metadata(path).map_err(Error::io("read the corpus", path))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (mut documents, skipped) = if metadata.is_dir() {
+    let (documents, skipped) = if metadata.is_dir() {
         read_folder(path, limit)?
     } else if is_json_lines(&name) {
-        read_json_lines(path, limit)?
-    } else if name.ends_with(".txt") {
-        (cut_text(&read_text(path, limit)?), 0)
+        read_json(path, limit)?
     } else {
-        return Err(Error::UnknownKind { path: path.to_owned() });
+        let text = read_text(path, limit)?;
+        let lone = Document { id: String::new(), text };
+        match &separated(lone)[..] {
+            [one] => (cut_text(&one.text), 0),
+            several => (several.to_vec(), 0),
+        }
     };
+    let mut documents: Vec<Document> = documents.into_iter().flat_map(separated).collect();
     if let [whole] = &documents[..] {
         documents = cut_lone(whole);
     }
@@ -85,24 +102,127 @@ fn load_bounded(path: &Path, limit: u64) -> Result<Corpus> {
     }
 }
 
-fn is_json_lines(name: &str) -> bool {
-    name.ends_with(".jsonl") || name.ends_with(".jsonl.zst")
+/// The parts of a document between separators, numbered if there are several; a byte-order mark at
+/// the beginning of each is no text.
+fn separated(document: Document) -> Vec<Document> {
+    let Document { id, text } = document;
+    let mut parts = vec![&text[..]];
+    for separator in SEPARATORS {
+        parts = parts.into_iter().flat_map(|part| split(part, separator)).collect();
+    }
+    let unmarked = |part: &&str| part.trim_start_matches('\u{feff}').to_owned();
+    if let [whole] = &parts[..] {
+        let text = if whole.starts_with('\u{feff}') { unmarked(whole) } else { text };
+        return Vec::from_iter((!text.is_empty()).then_some(Document { id, text }));
+    }
+    let above = if id.is_empty() { id } else { format!("{id}/") };
+    let parts = parts.iter().map(unmarked).filter(|part| !part.trim().is_empty());
+    let named = |(k, text): (usize, String)| Document { id: format!("{above}{}", k + 1), text };
+    parts.enumerate().map(named).collect()
 }
 
-fn read_json_lines(path: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
-    let file = open(path)?;
-    if !path.to_string_lossy().to_lowercase().ends_with(".zst") {
-        return read_jsonl(path, BufReader::new(file), limit);
+/// The parts between the separators that are not in quotes: those are what a text is about, such as
+/// a program's.
+fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let quote = |c: Option<char>| c.is_some_and(|c| matches!(c, '"' | '\'' | '`'));
+    let (mut parts, mut from) = (Vec::new(), 0);
+    for (at, _) in text.match_indices(separator) {
+        let after = at + separator.len();
+        if !quote(text[..at].chars().next_back()) && !quote(text[after..].chars().next()) {
+            parts.push(&text[from..at]);
+            from = after;
+        }
     }
+    parts.push(&text[from..]);
+    parts
+}
+
+fn is_json_lines(name: &str) -> bool {
+    let name = [".gz", ".zst"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    [".jsonl", ".ndjson", ".json"].iter().any(|end| name.ends_with(end))
+}
+
+/// A file's content, unpacked, and how many bytes of it may be read.
+fn reader(path: &Path, limit: u64) -> Result<(Box<dyn BufRead>, u64)> {
+    let file = File::open(path).map_err(Error::io("read the corpus", path))?;
     let bytes = file.metadata().map_err(Error::io("read the corpus", path))?.len();
+    let file = BufReader::new(file);
     // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or
     // damaged.
-    let limit = limit.min(bytes.saturating_mul(200).saturating_add(64 << 20));
-    read_jsonl(path, BufReader::new(Frames::new(BufReader::new(file))), limit)
+    let unpacked = limit.min(bytes.saturating_mul(200).saturating_add(64 << 20));
+    let name = path.to_string_lossy().to_lowercase();
+    Ok(if name.ends_with(".zst") {
+        (Box::new(BufReader::new(Frames::new(file))), unpacked)
+    } else if name.ends_with(".gz") {
+        (Box::new(BufReader::new(MultiGzDecoder::new(file))), unpacked)
+    } else {
+        (Box::new(file), limit)
+    })
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(Error::io("read the corpus", path))
+fn read_json(path: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
+    let (mut reader, limit) = reader(path, limit)?;
+    let first = reader.fill_buf().map_err(|source| read_error(path, source))?;
+    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
+    if first.trim_ascii_start().first() == Some(&b'[') {
+        return read_list(path, limit);
+    }
+    read_jsonl(path, reader, limit)
+}
+
+/// A JSON list of texts or of objects with a text.
+fn read_list(path: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
+    let text = read_text(path, limit)?;
+    let items: Vec<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| Error::List { path: path.to_owned(), item: 0, reason: e.to_string() })?;
+    let mut ids = HashSet::new();
+    let (mut documents, mut skipped) = (Vec::new(), 0);
+    for (item, value) in (1..).zip(items) {
+        let wrong = |reason: String| Error::List { path: path.to_owned(), item, reason };
+        let found = match value {
+            Value::String(text) => Some(Document { id: item.to_string(), text }),
+            Value::Null => None,
+            Value::Object(fields) => document_of(fields, item).map_err(wrong)?,
+            _ => return Err(wrong("it is neither a text nor an object".into())),
+        };
+        match found.filter(|document| !document.text.is_empty()) {
+            Some(document) if !ids.insert(document.id.clone()) => {
+                return Err(wrong(format!("the id {:?} was used before", document.id)));
+            }
+            Some(document) => documents.push(document),
+            None => skipped += 1,
+        }
+    }
+    Ok((documents, skipped))
+}
+
+/// A document of an object, by the place that it has if it has no id; nothing if its text is null.
+fn document_of(fields: Map<String, Value>, place: usize) -> Result<Option<Document>, String> {
+    let id = match fields.get("id") {
+        None | Some(Value::Null) => place.to_string(),
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) if !id.is_f64() => id.to_string(),
+        Some(other) => return Err(format!("`id` is {other}, expected a text or a whole number")),
+    };
+    let Some(key) = TEXT_KEYS.into_iter().find(|key| fields.contains_key(*key)) else {
+        let keys: Vec<String> = fields.keys().take(8).map(|key| format!("`{key}`")).collect();
+        let has = if keys.is_empty() { "nothing".to_string() } else { keys.join(", ") };
+        return Err(format!(
+            "no text: it has {has}, and none of {}; rename the one that holds the text, for example with `jq -c '{{text: .KEY}}'`",
+            TEXT_KEYS.map(|key| format!("`{key}`")).join(", ")
+        ));
+    };
+    match &fields[key] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(Document { id, text: text.clone() })),
+        other => {
+            let mut shown = other.to_string();
+            if let Some((at, _)) = shown.char_indices().nth(40) {
+                shown.truncate(at);
+            }
+            Err(format!("`{key}` is {shown}, expected a text"))
+        }
+    }
 }
 
 fn too_large(path: &Path, limit: u64) -> Error {
@@ -123,14 +243,18 @@ fn read_jsonl(path: &Path, reader: impl BufRead, limit: u64) -> Result<(Vec<Docu
         if bytes.is_empty() {
             break;
         }
+        // A byte-order mark begins a file, or one of several that were put after each other.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        let document: Document = serde_json::from_slice(&bytes).map_err(|e| Error::Line {
-            path: path.to_owned(),
-            line,
-            reason: without_line(&e),
-        })?;
+        let wrong = |reason: String| Error::Line { path: path.to_owned(), line, reason };
+        let fields: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|e| wrong(without_line(&e)))?;
+        let Some(document) = document_of(fields, line).map_err(wrong)? else {
+            skipped += 1;
+            continue;
+        };
         if !ids.insert(document.id.clone()) {
             return Err(Error::DuplicateId { path: path.to_owned(), line, id: document.id });
         }
@@ -143,11 +267,13 @@ fn read_jsonl(path: &Path, reader: impl BufRead, limit: u64) -> Result<(Vec<Docu
     Ok((documents, skipped))
 }
 
-/// The reader is either a file or a decoder over one; only the decoder makes errors of kind
-/// `InvalidData`.
+/// The reader is either a file or a decoder over one; only decoders make errors of these kinds.
 fn read_error(path: &Path, source: io::Error) -> Error {
-    if source.kind() == io::ErrorKind::InvalidData {
-        Error::Zstd { path: path.to_owned(), reason: source.to_string() }
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    if matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof) {
+        let gz = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz"));
+        let (kind, test) = if gz { ("gzip", "gzip -t") } else { ("zstd", "zstd -t") };
+        Error::Damaged { path: path.to_owned(), kind, test, reason: source.to_string() }
     } else {
         Error::Io { action: "read the corpus", path: path.to_owned(), source }
     }
@@ -162,14 +288,33 @@ fn without_line(error: &serde_json::Error) -> String {
         .replace("at line 2 column 0", "at the line's end")
 }
 
+/// How files begin that people give in place of a text, what they are, and what makes a text of
+/// them.
+const NOT_TEXT: [(&[u8], &str, &str); 8] = [
+    (
+        b"PAR1",
+        "a Parquet file",
+        "python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], orient=\"records\", lines=True)' IN.parquet OUT.jsonl",
+    ),
+    (b"ARROW1", "an Arrow file", "datasets' `to_json`"),
+    (b"%PDF", "a PDF", "pdftotext IN.pdf OUT.txt"),
+    (b"PK\x03\x04", "a zip archive", "unzip it, and give the folder"),
+    (b"\x1f\x8b", "packed with gzip", "give it a name that ends in .gz"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "give it a name that ends in .zst"),
+    (b"BZh", "packed with bzip2", "bunzip2 it"),
+    (b"\xfd7zXZ", "packed with xz", "unxz it"),
+];
+
 fn read_text(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    open(path)?
-        .take(limit + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read the corpus", path))?;
+    let (reader, limit) = reader(path, limit)?;
+    let read = reader.take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|source| read_error(path, source))?;
     if bytes.len() as u64 > limit {
         return Err(too_large(path, limit));
+    }
+    if let Some((_, kind, help)) = NOT_TEXT.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
+        return Err(Error::NotText { path: path.to_owned(), kind, help });
     }
     String::from_utf8(bytes)
         .map_err(|e| Error::NotUtf8 { path: path.to_owned(), offset: e.utf8_error().valid_up_to() })
@@ -184,7 +329,7 @@ fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
     let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
     if files.iter().any(|(id, _)| is_json_lines(&id.to_lowercase())) {
         for (id, path) in files.into_iter().filter(|(id, _)| is_json_lines(&id.to_lowercase())) {
-            let (found, empty) = read_json_lines(&path, left).map_err(|error| match error {
+            let (found, empty) = read_json(&path, left).map_err(|error| match error {
                 Error::TooLarge { .. } if left < limit => too_large(root, limit),
                 error => error,
             })?;
@@ -202,7 +347,7 @@ fn read_folder(root: &Path, limit: u64) -> Result<(Vec<Document>, usize)> {
     for (id, path) in files {
         let text = match read_text(&path, left) {
             Ok(text) => text,
-            Err(Error::NotUtf8 { .. }) => {
+            Err(Error::NotUtf8 { .. } | Error::NotText { .. }) => {
                 skipped += 1;
                 continue;
             }
@@ -279,9 +424,11 @@ fn parts<'a>(text: &'a str, starts: &'a [usize]) -> impl Iterator<Item = (String
 }
 
 fn at_lines(text: &str) -> Vec<usize> {
-    let lines: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+    // Lines of old Macintosh files end with a carriage return alone.
+    let end = if text.contains('\n') { '\n' } else { '\r' };
+    let lines: Vec<usize> = text.match_indices(end).map(|(at, _)| at + 1).collect();
     let blank =
-        |at: &usize| text[..at - 1].rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
+        |at: &usize| text[..at - 1].rsplit(end).next().is_some_and(|line| line.trim().is_empty());
     let paragraphs: Vec<usize> = lines.iter().copied().filter(blank).collect();
     let starts = near_equal(&paragraphs, text.len());
     // Too few blank lines, or in the wrong places: a piece of a quarter of the text is no unit to

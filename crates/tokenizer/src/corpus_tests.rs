@@ -121,11 +121,25 @@ fn text_over_the_limit_is_refused_in_every_kind() {
 #[test]
 fn each_fault_is_named() {
     let line = |text: &str| format!("{TWO}{text}\n");
-    refused("c.jsonl", line("{\"id\": \"c\"}").as_bytes(), &["line 4", "missing field `text`"]);
     refused(
         "c.jsonl",
-        line("{\"id\": 5, \"text\": \"\"}").as_bytes(),
-        &["line 4", "invalid type", "at column 8"],
+        line("{\"id\": \"c\", \"words\": \"a\"}").as_bytes(),
+        &["line 4", "no text: it has `id`, `words`", "`content`", "jq -c"],
+    );
+    refused(
+        "c.jsonl",
+        line("{\"id\": 5.5, \"text\": \"\"}").as_bytes(),
+        &["line 4", "`id` is 5.5, expected a text or a whole number"],
+    );
+    refused(
+        "c.jsonl",
+        line("{\"text\": [\"a\", \"b\"]}").as_bytes(),
+        &["line 4", "`text` is [\"a\",\"b\"], expected a text"],
+    );
+    refused(
+        "c.jsonl",
+        line("{\"text\": \"a\"}\n{\"id\": 4, \"text\": \"b\"}").as_bytes(),
+        &["line 5", "\"4\" was used before"],
     );
     refused("c.jsonl", line("nonsense").as_bytes(), &["line 4", "expected"]);
     refused("c.jsonl", line("{\"id\": \"c\"").as_bytes(), &["line 4", "EOF"]);
@@ -147,9 +161,84 @@ fn each_fault_is_named() {
     refused("c.txt", b"", &["no text"]);
     refused("c.txt", b"x", &["1 document(s)"]);
     refused("c.txt", b"caf\xe9\n", &["not UTF-8 at byte 3"]);
-    refused("c.csv", b"a", &["unknown kind", ".jsonl.zst"]);
+    refused("c.csv", b"a", &["1 document(s)"]);
+    refused("c.parquet", b"PAR1....", &["a Parquet file, not a text", "to_json"]);
+    refused("c.txt", b"\x1f\x8b\x08rest", &["packed with gzip", "ends in .gz"]);
+    refused("c.txt.gz", b"not gzip at all", &["damaged gzip", "gzip -t"]);
+    refused("c.json", b"[\"one\", 2]", &["item 2", "neither a text nor an object"]);
+    refused("c.json", b"[\"one\", ", &["item 0", "EOF"]);
+    refused(
+        "c.json",
+        b"[{\"id\": 2, \"text\": \"a\"}, \"b\"]",
+        &["item 2", "\"2\" was used before"],
+    );
     let missing = load("nowhere.jsonl").unwrap_err().to_string();
     assert!(missing.contains("cannot read the corpus nowhere.jsonl"), "{missing}");
+}
+
+fn gzipped(content: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, content).unwrap();
+    packed.finish().unwrap()
+}
+
+fn documents(name: &str, content: &[u8]) -> Vec<(String, String)> {
+    let corpus = loaded(name, content).unwrap();
+    corpus.documents.into_iter().map(|d| (d.id, d.text)).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(id, text)| ((*id).into(), (*text).into())).collect()
+}
+
+/// Lines as people's files have them.
+#[test]
+fn lines_of_json_need_no_id_and_may_have_a_number_for_one() {
+    let lines = "\u{feff}{\"text\": \"one\"}\n{\"id\": 7, \"content\": \"two\"}\n{\"text\": null}\n{\"id\": null, \"story\": \"three\", \"n\": 1}\n";
+    let expected = pairs(&[("1", "one"), ("7", "two"), ("4", "three")]);
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), expected);
+    assert_eq!(loaded("c.jsonl", lines.as_bytes()).unwrap().skipped, 1);
+    for (name, content) in [
+        ("c.jsonl.gz", gzipped(lines.as_bytes())),
+        ("c.ndjson", lines.as_bytes().to_vec()),
+        ("c.json", lines.as_bytes().to_vec()),
+        ("c.jsonl.zst", compressed(lines.as_bytes())),
+    ] {
+        assert_eq!(documents(name, &content), expected, "{name}");
+    }
+    // Two packed files, one after the other.
+    let (first, second) = lines.split_at(lines.find("{\"id\": 7").unwrap());
+    let both = [gzipped(first.as_bytes()), gzipped(second.as_bytes())].concat();
+    assert_eq!(documents("c.jsonl.gz", &both), expected);
+}
+
+#[test]
+fn a_list_of_json_is_of_texts_or_of_objects() {
+    let list = b" [\"one\", {\"text\": \"two\", \"id\": \"b\"}, null, {\"content\": \"three\"}]";
+    assert_eq!(documents("c.json", list), pairs(&[("1", "one"), ("b", "two"), ("4", "three")]));
+}
+
+#[test]
+fn any_text_is_read_and_lines_end_as_they_do() {
+    let lines = "a line of some words\r".repeat(100);
+    for name in ["c.txt", "c.md", "c", "c.rst"] {
+        let found = documents(name, lines.as_bytes());
+        assert!(found.len() == 20 && found.iter().all(|(_, text)| text.ends_with('\r')), "{name}");
+    }
+    assert_eq!(documents("c.txt.gz", &gzipped(lines.as_bytes())).len(), 20);
+}
+
+/// Texts that were made for training have their separators spelled out; read as text, the string
+/// would repeat in every window.
+#[test]
+fn documents_end_where_a_separator_is_spelled_out() {
+    let text = "\u{feff}one\n<|endoftext|>\u{feff}two\n<|endoftext|>\n";
+    assert_eq!(documents("c.txt", text.as_bytes()), pairs(&[("1", "one\n"), ("2", "two\n")]));
+    let lines = "{\"id\": \"a\", \"text\": \"x<|end_of_text|><|begin_of_text|>y\"}\n{\"id\": \"b\", \"text\": \"\u{feff}z\"}\n";
+    let code = "eot = \"<|endoftext|>\"; bos = '<|begin_of_text|>' # `<|endoftext|>`\n";
+    assert_eq!(documents("c.txt", code.repeat(2).as_bytes()).len(), 2);
+    let expected = pairs(&[("a/1", "x"), ("a/2", "y"), ("b", "z")]);
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), expected);
 }
 
 #[test]

@@ -22,11 +22,26 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// Neither a known extension nor a folder.
-    #[error("corpus {}: unknown kind of file; expected .jsonl, .jsonl.zst, .txt or a folder of text files", path.display())]
-    UnknownKind {
+    /// A file that begins as no text does.
+    #[error("corpus {}: {kind}, not a text; this makes one: {help}", path.display())]
+    NotText {
         /// The corpus.
         path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
+
+    /// An item of a JSON list that is not a document.
+    #[error("corpus {} item {item}: {reason}; expected a list of texts, or of objects with a text", path.display())]
+    List {
+        /// The corpus.
+        path: PathBuf,
+        /// Counted from 1; 0 of the list itself.
+        item: usize,
+        /// What is wrong.
+        reason: String,
     },
 
     /// No text at all.
@@ -70,10 +85,14 @@ pub enum Error {
     },
 
     /// The compressed stream does not decompress.
-    #[error("corpus {}: damaged zstd stream: {reason}; fetch it again, `zstd -t` must accept it", path.display())]
-    Zstd {
+    #[error("corpus {}: damaged {kind} stream: {reason}; fetch it again, `{test}` must accept it", path.display())]
+    Damaged {
         /// The corpus.
         path: PathBuf,
+        /// `gzip` or `zstd`.
+        kind: &'static str,
+        /// What tests it.
+        test: &'static str,
         /// What the decoder said.
         reason: String,
     },

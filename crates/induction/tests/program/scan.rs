@@ -72,6 +72,28 @@ fn losses_of_pretrained_models_are_the_libraries() {
     }
 }
 
+/// A tokenizer that cannot be read leaves the experiment as it was, as far as the file says how: the
+/// start token, and the ids that are no text. And it is told.
+#[test]
+fn a_tokenizer_that_cannot_be_read_moves_no_start_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut bytes = fs::read(pretrained("gpt2_gguf_tokenizer")).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"gpt-2").expect("the pre-tokenizer");
+    bytes[at..at + 5].copy_from_slice(b"gpt-9");
+    fs::write(&path, bytes).unwrap();
+    let mut scan = induction();
+    scan.args(["--json", "scan"]).arg(&path);
+    let scan = json(&succeed(&mut scan));
+    let how = &scan["how"];
+    assert_eq!((&how["start"], &how["start_from"]), (&287.into(), &"file".into()));
+    let warning = how["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("gpt-9") && warning.contains("that its files do not call special"));
+    // The start token is in no sample, whose tokens have their numbers for names.
+    let shown = scan["shown"][0]["tokens"].as_array().unwrap();
+    assert_eq!(shown.iter().filter(|token| **token == "#287").count(), 1, "{shown:?}");
+}
+
 /// A GGUF file with a tokenizer: everything, with a text.
 #[test]
 fn a_model_with_a_tokenizer_is_measured_whole() {
@@ -96,6 +118,11 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
     assert_eq!(scan["version"], 4);
+    // Attention on random tokens twice, the prompts that fit, and the text as far as the context goes.
+    let shown = scan["shown"].as_array().unwrap();
+    assert_eq!(shown[0]["text"], "repeated random tokens");
+    let last = shown.last().unwrap();
+    assert_eq!((&last["text"], last["tokens"].as_array().unwrap().len()), (&"text".into(), 32));
     // How it was run, and that weights of noise say worse than nothing.
     let how = &scan["how"];
     assert_eq!((&how["start"], &how["start_from"]), (&287.into(), &"tokenizer".into()));

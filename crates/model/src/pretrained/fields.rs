@@ -39,6 +39,14 @@ pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&bytes).map_err(|e| format(format!("not valid JSON: {e}")))
 }
 
+/// Whether two values are one: numbers by what they are, whatever their type.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 impl Fields {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         match read_json(path)? {
@@ -64,6 +72,11 @@ impl Fields {
 
     pub(super) fn has(&self, field: &str) -> bool {
         self.get(field).is_some()
+    }
+
+    /// The names of all that is there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
     }
 
     /// Whether a field is there, be it null.
@@ -182,6 +195,28 @@ impl Fields {
         })
     }
 
+    /// Refuses two fields that say different things of one setting: an older name beside a newer,
+    /// or one within an object beside one outside.
+    pub(super) fn agrees(&self, field: &str, other: &Self, theirs: &str) -> Result<(), Error> {
+        match (self.get(field), other.get(theirs)) {
+            (Some(ours), Some(found)) if !same(ours, found) => Err(self.refuse(
+                field,
+                format!(
+                    "{ours}, but {}{theirs} is {found}, which says the same setting; leave the right one",
+                    other.within
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of a setting that files give, of several; they must agree.
+    pub(super) fn either<'n>(&self, names: &[&'n str]) -> Result<&'n str, Error> {
+        let found = names.iter().find(|name| self.has(name)).unwrap_or(&names[0]);
+        names.iter().try_for_each(|name| self.agrees(found, self, name))?;
+        Ok(found)
+    }
+
     /// An object within this one.
     pub(super) fn inner(&self, field: &str) -> Result<Option<Self>, Error> {
         let values = self.typed(field, "an object", Value::as_object)?;
@@ -192,12 +227,8 @@ impl Fields {
     /// Refuses a field that is set to anything but `expected`, as it would change what the model
     /// computes.
     pub(super) fn only(&self, field: &str, expected: &Value) -> Result<(), Error> {
-        let same = |value: &Value| match (value.as_f64(), expected.as_f64()) {
-            (Some(a), Some(b)) => a == b,
-            _ => value == expected,
-        };
         match self.get(field) {
-            Some(value) if !same(value) => Err(self.refuse(
+            Some(value) if !same(value, expected) => Err(self.refuse(
                 field,
                 format!("{value} is not supported here, expected {expected} or nothing"),
             )),

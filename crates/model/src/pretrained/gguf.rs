@@ -1,11 +1,14 @@
 //! GGUF files, with the names that llama.cpp gives to metadata and tensors.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use induction_gguf::{Gguf, Value};
 
 use super::{
-    Stored, Unread,
+    SpecialTokens, Stored, Unread,
     families::FAMILIES,
     fields::MAX_LAYERS,
     name_of,
@@ -52,8 +55,10 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
         matches!(name, "rope_freqs.weight" | SHORT_FACTORS | "rope_factors_long.weight")
     };
     let declared_ctx = header.size("context_length")?;
+    let special = header.special();
     let stored = Stored::new(&config, Box::new(file), recipe, ignored)?;
-    Ok(Unread { declared_ctx, ..Unread::of(name_of(path), architecture, config, stored) })
+    let unread = Unread::of(name_of(path), architecture, config, stored);
+    Ok(Unread { declared_ctx, special, ..unread })
 }
 
 /// Divisors of rotary frequencies within the context that a model was first trained with, where it
@@ -88,7 +93,8 @@ impl Header<'_> {
                 _ => Err(self.refuse(
                     field,
                     format!(
-                        "{each:.64?}, expected one size, or the same in each of {layers} layers"
+                        "{} numbers from {first} on, expected one size, or the same in each of {layers} layers",
+                        each.len()
                     ),
                 )),
             };
@@ -105,8 +111,9 @@ impl Header<'_> {
 
     /// The number of layers: bounded, as families list them.
     fn layers(&self) -> Result<usize, Error> {
-        match self.size("block_count")? {
-            n if n <= MAX_LAYERS => Ok(n),
+        // Not by `size`, which asks for the number of layers where it finds an array.
+        match self.file.unsigned(&self.key("block_count"))? {
+            n if n <= MAX_LAYERS as u64 => Ok(n as usize),
             n => Err(self.refuse("block_count", format!("{n}, expected at most {MAX_LAYERS}"))),
         }
     }
@@ -213,13 +220,30 @@ impl Header<'_> {
         })
     }
 
+    /// What the file says of special tokens, and of tokens that are not normal ones. A tokenizer
+    /// that cannot be read may still say so much.
+    fn special(&self) -> SpecialTokens {
+        let id = |name: &str| {
+            let id = self.file.unsigned_opt(&format!("tokenizer.ggml.{name}_token_id"));
+            id.ok().flatten().and_then(|id| u32::try_from(id).ok())
+        };
+        let adds = self.file.bool_opt("tokenizer.ggml.add_bos_token").ok().flatten();
+        let types = self.file.integers_opt("tokenizer.ggml.token_type").ok().flatten();
+        const NORMAL: i64 = 1;
+        let types = types.into_iter().flatten().zip(0..);
+        let mut ids: BTreeSet<u32> =
+            types.filter(|(kind, _)| *kind != NORMAL).map(|(_, id)| id).collect();
+        ids.extend(["bos", "eos", "unknown", "padding"].into_iter().filter_map(id));
+        SpecialTokens { bos: id("bos").filter(|_| adds != Some(false)), ids }
+    }
+
     /// The number of experts, of a mixture.
     fn expert_count(&self) -> Result<Option<usize>, Error> {
         Ok(self.size_opt("expert_count")?.filter(|&n| n > 0))
     }
 
     /// The same with experts, if the file has any; whether their shares are made to sum to 1 is a
-    /// matter of the architecture, which files do not say.
+    /// matter of the architecture, and few files say it.
     pub(super) fn with_experts(
         &self,
         config: ModelConfig,
@@ -243,6 +267,11 @@ impl Header<'_> {
                 return Err(self.refuse(field, reason));
             }
         }
+        let key = self.key("expert_weights_norm");
+        if let Some(says) = self.file.bool_opt(&key)?.filter(|&says| says != normalized) {
+            let reason = format!("{says}, expected {normalized}, as this architecture is known");
+            return Err(self.refuse("expert_weights_norm", reason));
+        }
         if let Some(scale) = self.number_opt("expert_weights_scale")?
             && scale != 0.0
             && scale != 1.0
@@ -258,6 +287,17 @@ impl Header<'_> {
             },
             ..config
         })
+    }
+
+    /// Queries, keys and values that are cut off at a size are not computed here.
+    pub(super) fn refuse_clamp(&self) -> Result<(), Error> {
+        match self.number_opt("attention.clamp_kqv")?.filter(|&x| x != 0.0) {
+            None => Ok(()),
+            Some(clamp) => {
+                let reason = format!("{clamp} is not supported here, expected nothing");
+                Err(self.refuse("attention.clamp_kqv", reason))
+            }
+        }
     }
 
     /// With layer norms and rotary positions.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Stored, Unread,
+    SpecialTokens, Stored, Unread,
     families::{FAMILIES, InFolder},
     fields::Fields,
     name_of,
@@ -50,7 +50,19 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
         .iter()
         .find_map(|field| fields.size_opt(field).ok().flatten());
     let declared_ctx = declared.unwrap_or_default().max(unread.declared_ctx);
-    Ok(Unread { declared_ctx, ..unread })
+    Ok(Unread { declared_ctx, special: special(fields), ..unread })
+}
+
+/// What a configuration says of special tokens; a field may hold one id or several.
+fn special(fields: &Fields) -> SpecialTokens {
+    let of = |field: &str| -> Vec<u32> {
+        let one = fields.size_opt(field).ok().flatten().map(|id| vec![id]);
+        let ids = one.or_else(|| fields.sizes_opt(field).ok().flatten()).unwrap_or_default();
+        ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect()
+    };
+    let bos = of("bos_token_id").first().copied();
+    let ids = ["bos_token_id", "eos_token_id", "pad_token_id"].into_iter().flat_map(of).collect();
+    SpecialTokens { bos, ids }
 }
 
 /// The blocks that have a scale of their own, of weights of 8 bits. What else a folder's weights
@@ -120,15 +132,28 @@ pub(super) fn rotary(
     (base_field, default_base): (&str, f64),
     default_share: f64,
 ) -> Result<Rotary, Error> {
-    let share_field = if fields.has("rotary_pct") { "rotary_pct" } else { "partial_rotary_factor" };
+    let share_field = fields.either(&["rotary_pct", "partial_rotary_factor"])?;
     let base = fields.number(base_field, default_base)?;
     let share = fields.number(share_field, default_share)?;
-    // As `transformers` takes them: the older of the two first.
-    let scaling = match fields.inner("rope_scaling")? {
-        Some(older) => Some(older),
-        None => fields.inner("rope_parameters")?,
-    };
+    let scaling = within_rotary(fields)?;
+    if let Some(within) = &scaling {
+        within.agrees("rope_theta", fields, base_field)?;
+        within.agrees("partial_rotary_factor", fields, share_field)?;
+    }
     rotary_of(fields, scaling, d_head, base, share)
+}
+
+/// What is said of rotary positions in an object of its own: by the older of its two names, as
+/// `transformers` takes them, if there are both. They must agree.
+pub(super) fn within_rotary(fields: &Fields) -> Result<Option<Fields>, Error> {
+    let (older, newer) = (fields.inner("rope_scaling")?, fields.inner("rope_parameters")?);
+    if let (Some(older), Some(newer)) = (&older, &newer) {
+        for field in newer.names() {
+            older.agrees(field, newer, field)?;
+        }
+        older.agrees("type", newer, "rope_type")?;
+    }
+    Ok(older.or(newer))
 }
 
 /// Rotary positions by what is within `rope_parameters`, if it is there.

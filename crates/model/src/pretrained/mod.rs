@@ -19,6 +19,7 @@ mod tensors;
 mod transformer_lens;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,6 +49,17 @@ pub struct Unread {
     pub n_params: u64,
     /// Whether embedding and unembedding are one matrix in its files.
     pub is_tied: bool,
+    /// Tokens that are no text, as far as its files say so beside the tokenizer.
+    pub special: SpecialTokens,
+}
+
+/// Tokens that are no text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// What begins a sequence.
+    pub bos: Option<u32>,
+    /// All of them.
+    pub ids: BTreeSet<u32>,
 }
 
 impl Unread {
@@ -56,7 +68,19 @@ impl Unread {
         let declared_ctx = config.n_ctx;
         let (n_params, is_tied) = (stored.n_params(), stored.is_tied());
         let weights = Arc::new(stored);
-        Self { name, family, encoding, config, weights, declared_ctx, ignored, n_params, is_tied }
+        let special = SpecialTokens::default();
+        Self {
+            name,
+            family,
+            encoding,
+            config,
+            weights,
+            declared_ctx,
+            ignored,
+            n_params,
+            is_tied,
+            special,
+        }
     }
 }
 

@@ -125,7 +125,9 @@ impl Stored {
         self.places.get(name).ok_or_else(|| Error::UnknownParameter { name: name.to_string() })
     }
 
-    fn finite(&self, name: &str, tensor: &str, values: &[f32]) -> Result<(), Error> {
+    /// Refuses a value that is none, by its place in the tensor, or in the parameter that is made of
+    /// it.
+    fn finite(&self, tensor: &str, made: Option<&str>, values: &[f32]) -> Result<(), Error> {
         // An infinity or a NaN has all bits of its exponent. The largest of many is found at once.
         const EXPONENT: u32 = 0x7f80_0000;
         let largest = |values: &[f32]| {
@@ -137,8 +139,21 @@ impl Stored {
         let at = values.iter().position(|x| !x.is_finite()).unwrap_or_default();
         Err(Error::Format {
             path: self.tensors.path().to_path_buf(),
-            reason: format!("tensor {tensor}: value {at} of {name} is not finite"),
+            reason: match made {
+                None => format!("tensor {tensor}: its value {at} is not finite"),
+                Some(name) => {
+                    format!("tensor {tensor}: value {at} of {name}, made of it, is not finite")
+                }
+            },
         })
+    }
+
+    /// The same of some of a parameter's values: where one is none, all of it is read to say which.
+    fn finite_part(&self, name: &str, values: &[f32]) -> Result<(), Error> {
+        match self.finite("", Some(name), values) {
+            Ok(()) => Ok(()),
+            Err(_) => self.parameter(name).map(drop),
+        }
     }
 
     /// Puts rows of `d_model` numbers through a layer norm, if the recipe has one.
@@ -163,7 +178,7 @@ impl Stored {
         let mut values = self.tensors.read_rows(&recipe.tensor, rows.clone())?;
         recipe.adjust(&mut values);
         self.norm(recipe, &mut values)?;
-        self.finite(name, &recipe.tensor, &values)?;
+        self.finite_part(name, &values)?;
         let width = self.config.d_model;
         Ok(Array2::from_shape_vec((rows.len(), width), values).expect("rows of d_model numbers"))
     }
@@ -178,7 +193,7 @@ impl ReadParams for Stored {
                 let mut values = Vec::new();
                 for (tensor, _) in recipe.tensors(shape) {
                     let mut read = self.tensors.read(&tensor)?;
-                    self.finite(name, &tensor, &read)?;
+                    self.finite(&tensor, None, &read)?;
                     if values.is_empty() {
                         values = read;
                     } else {
@@ -190,7 +205,7 @@ impl ReadParams for Stored {
         };
         recipe.adjust(&mut values);
         self.norm(recipe, &mut values)?;
-        self.finite(name, &recipe.tensor, &values)?;
+        self.finite(&recipe.tensor, Some(name), &values)?;
         Ok(ArrayD::from_shape_vec(IxDyn(shape), values).expect("arranged in its shape"))
     }
 
@@ -228,10 +243,7 @@ impl ReadParams for Stored {
             from = to;
         }
         recipe.adjust(values);
-        if self.finite(name, &recipe.tensor, values).is_err() {
-            // Which says where in the whole parameter.
-            self.parameter(name)?;
-        }
+        self.finite_part(if tied { "embed.W_E" } else { name }, values)?;
         Ok(true)
     }
 
@@ -245,7 +257,7 @@ impl ReadParams for Stored {
         let mut values = rows.concat();
         recipe.adjust(&mut values);
         self.norm(recipe, &mut values)?;
-        self.finite(NAME, &recipe.tensor, &values)?;
+        self.finite_part(NAME, &values)?;
         let shape = (tokens.len(), self.config.d_model);
         Ok(Array2::from_shape_vec(shape, values).expect("a row a token"))
     }

@@ -35,10 +35,7 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     }
     let mut params = stored.load(&config)?;
     move_gated_biases(&config, &mut params);
-    let (declared_ctx, ignored) = (config.n_ctx, stored.ignored());
-    let (encoding, weights) = (stored.encoding(), Arc::new(params));
-    let (n_params, is_tied) = (stored.n_params(), stored.is_tied());
-    Ok(Unread { name, family, encoding, config, weights, declared_ctx, ignored, n_params, is_tied })
+    Ok(Unread { weights: Arc::new(params), ..Unread::of(name, family, config, stored) })
 }
 
 fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {

@@ -57,11 +57,20 @@ pub(super) fn judge_one(rule: &Rule, judge: fn(&Scan) -> Finding, scans: &[&Scan
     };
     // Of equals the last: checkpoints are named in order.
     let Some(lead) = (0..found.len()).max_by_key(|&k| size(&found[k])) else {
-        let why =
-            "No trained model is scanned: `induction scan MODEL --out DIR/models/NAME` does it.";
+        let names: Vec<String> = controls.iter().map(|scan| scan.title()).collect();
+        let why = match names.as_slice() {
+            [] => {
+                "No trained model is scanned: `induction scan MODEL --out DIR/models/NAME` does it."
+                    .to_string()
+            }
+            names => format!(
+                "What is scanned predicts plain text no better than chance would, so its weights are random, or its files are read wrongly: {}.",
+                names.join(", ")
+            ),
+        };
         return claim(
             rule,
-            Finding::new(Verdict::OutOfReach, String::new(), why.to_string()),
+            Finding::new(Verdict::OutOfReach, String::new(), why),
             None,
             String::new(),
         );

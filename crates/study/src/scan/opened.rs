@@ -102,10 +102,18 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
             let known = |bos: &u32| (*bos as usize) < model.config.d_vocab;
             (tokenizer.bos().filter(known).unwrap_or(0), words(tokenizer))
         }
-        Err(_) => (0, (1..model.config.d_vocab as u32).collect()),
+        Err(_) => {
+            let d_vocab = model.config.d_vocab as u32;
+            let bos = model.special.bos.filter(|&bos| bos < d_vocab);
+            let text = |id: &u32| !model.special.ids.contains(id) && *id != bos.unwrap_or(0);
+            (bos.unwrap_or(0), (0..d_vocab).filter(text).collect())
+        }
     };
-    let named = tokenizer.as_ref().is_ok_and(|tokenizer| tokenizer.bos().is_some());
-    let start_from = if named { StartFrom::Tokenizer } else { StartFrom::FirstId };
+    let start_from = match &tokenizer {
+        Ok(tokenizer) if tokenizer.bos().is_some() => StartFrom::Tokenizer,
+        Err(_) if model.special.bos == Some(bos) => StartFrom::File,
+        _ => StartFrom::FirstId,
+    };
     let how = HowRun {
         declared_ctx: Some(model.declared_ctx).filter(|&n| n > model.config.n_ctx),
         ignored: model.ignored,
@@ -218,7 +226,11 @@ fn how<T>(
         ignored: Vec::new(),
         prompt_loss: None,
         warnings: unread
-            .map(|why| format!("no text was read and no prompt asked: {why}"))
+            .map(|why| {
+                format!(
+                    "no text was read and no prompt asked: {why}; random tokens are drawn from all ids that its files do not call special"
+                )
+            })
             .into_iter()
             .collect(),
     }

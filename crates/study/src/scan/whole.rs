@@ -38,7 +38,7 @@ const CONTROLS: usize = 3;
 /// Tokens of a window that the ICL score is taken on, as the paper has it.
 const WINDOW: usize = 512;
 
-/// Tokens of the text on which attention is kept.
+/// Tokens of the text on which attention is kept, the start token among them.
 const SHOWN: usize = 64;
 
 /// What a scan is taken on.
@@ -199,7 +199,7 @@ fn asked_and_shown(
     let mut others = vec![(ShownText::REPEATED, &twice[..])];
     if let Some((name, windows)) = text {
         let first = windows.row(0).to_slice().expect("rows of a table in standard layout");
-        others.push((name, &first[..first.len().min(SHOWN)]));
+        others.push((name, &first[..first.len().min(SHOWN).min(opened.config.n_ctx)]));
     }
     let prompts = shown(asked);
     // Of each text its number in the sweep, its name and its tokens.

@@ -55,7 +55,7 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     // The unembedding is the embedding before its norm, so the two are two here.
     fields.only("tie_word_embeddings", &json!(true))?;
     // One name or the other, by the age of the file.
-    let either = |a: &str, b: &str| fields.size(if fields.has(a) { a } else { b });
+    let either = |a: &str, b: &str| fields.size(fields.either(&[a, b])?);
     let d_model = either("hidden_size", "n_embed")?;
     let n_heads = either("n_head", "num_attention_heads")?;
     Ok(ModelConfig {

@@ -52,10 +52,7 @@ fn norms(fields: &Fields) -> Result<[&'static str; 2], Error> {
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {
     fields.only("alibi", &json!(false))?;
-    let d_model = match fields.size_opt("n_embed")? {
-        Some(d_model) => d_model,
-        None => fields.size("hidden_size")?,
-    };
+    let d_model = fields.size(fields.either(&["hidden_size", "n_embed"])?)?;
     let n_heads = fields.size("num_attention_heads")?;
     let d_head = share(fields, "num_attention_heads", d_model, n_heads)?;
     let new = fields.flag("new_decoder_architecture", false)?;

@@ -54,6 +54,12 @@ fn config(fields: &Fields) -> Result<ModelConfig, Error> {
             None => None,
         };
         let older = if kind == "full_attention" { fields.inner("rope_scaling")? } else { None };
+        if let Some(within) = &within {
+            within.agrees("rope_theta", fields, base_field)?;
+            if let Some(older) = &older {
+                older.agrees("factor", within, "factor")?;
+            }
+        }
         rotary_of(fields, older.or(within), gemma.d_head, base, 1.0)
     };
     let rotary = of("full_attention", "rope_theta", 1e6)?;

@@ -57,10 +57,7 @@ pub(super) fn experts(
 ) -> Result<Experts, Error> {
     let found = Experts {
         // `transformers` reads either name.
-        count: match fields.size_opt(count)? {
-            Some(count) => count,
-            None => fields.size_opt("num_local_experts")?.unwrap_or(default),
-        },
+        count: fields.size_opt(fields.either(&[count, "num_local_experts"])?)?.unwrap_or(default),
         chosen: fields.size_opt("num_experts_per_tok")?.unwrap_or(chosen),
         normalized,
     };

@@ -26,10 +26,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         architecture: "olmo",
         config: |header, common| {
-            if let Some(clamp) = header.number_opt("attention.clamp_kqv")?.filter(|&x| x != 0.0) {
-                let reason = format!("{clamp} is not supported here, expected nothing");
-                return Err(header.refuse("attention.clamp_kqv", reason));
-            }
+            header.refuse_clamp()?;
             let plain = header.layer_normed(common, Pairs::Adjacent)?;
             let (act_fn, gated_mlp) = (Activation::Silu, true);
             let architecture = Architecture { act_fn, gated_mlp, ..plain.architecture };

@@ -38,6 +38,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         architecture: "olmoe",
         config: |header, common| {
+            header.refuse_clamp()?;
             header.with_experts(wholly_normed(from_gguf(header, common, Pairs::Half)?), false)
         },
         recipe: gguf::recipe,

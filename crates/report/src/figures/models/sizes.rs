@@ -4,14 +4,14 @@ use induction_records::RemovedKind;
 
 use super::super::{Axis, Figure, Panel, axis};
 use super::{FIRST, GREY, Line, Models, SECOND, THIRD, coloured, first_middle_last};
-use crate::claims::INDUCTION_HEAD_ABOVE;
+use crate::claims::{INDUCTION_HEAD_ABOVE, models::is_untrained};
 use crate::load::Scan;
 use crate::text::{number, percent, tokens};
 
 /// How heads that match prefixes go with the number of parameters; nothing of one size alone.
 pub(super) fn sizes(models: &Models<'_>) -> Option<Figure> {
-    let mut each: Vec<&Scan> =
-        models.each.iter().copied().filter(|scan| scan.found.ids_below.is_none()).collect();
+    let trained = |scan: &&Scan| scan.found.ids_below.is_none() && !is_untrained(scan);
+    let mut each: Vec<&Scan> = models.each.iter().copied().filter(trained).collect();
     each.sort_by_key(|scan| scan.found.model.n_params);
     let sizes = |two: &[&Scan]| two[0].found.model.n_params < two[1].found.model.n_params;
     if !each.windows(2).any(sizes) {
