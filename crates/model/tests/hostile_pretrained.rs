@@ -189,6 +189,21 @@ fn after(bytes: &mut [u8], key: &[u8], skip: usize, value: &[u8]) {
 }
 
 #[test]
+fn pointers_of_git_lfs_are_called_so() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 538090408\n";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/oracle/pretrained");
+    for file in ["model.safetensors", "config.json"] {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["model.safetensors", "config.json"] {
+            fs::copy(root.join("gpt2").join(name), folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join(file), pointer).unwrap();
+        let message = pretrained::look(folder.path()).err().unwrap().to_string();
+        assert!(message.contains(file) && message.contains("git lfs pull"), "{message}");
+    }
+}
+
+#[test]
 fn what_a_mixture_says_must_fit() {
     let refused = |change: &dyn Fn(&mut Vec<u8>), part: &str| {
         let message = changed("olmoe_gguf", change).expect_err("it does not fit");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, FORMAT, RunSpec, in_words};
+use crate::{Error, FORMAT, RunSpec, in_words, spec::all_used};
 
 /// The manifest's file in a reproduction's folder.
 pub const MANIFEST: &str = "manifest.toml";
@@ -63,6 +63,7 @@ impl Manifest {
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let refused = |reason: String| Error::Manifest { path: path.to_path_buf(), reason };
         let manifest: Self = toml::from_str(text).map_err(|e| refused(in_words(&e)))?;
+        all_used(text, &manifest.to_toml()).map_err(refused)?;
         manifest.checked().map_err(refused)?;
         Ok(manifest)
     }

@@ -290,7 +290,8 @@ fn without_line(error: &serde_json::Error) -> String {
 
 /// How files begin that people give in place of a text, what they are, and what makes a text of
 /// them.
-const NOT_TEXT: [(&[u8], &str, &str); 8] = [
+const NOT_TEXT: [(&[u8], &str, &str); 9] = [
+    (b"version https://git-lfs", "a pointer of git-lfs", "git lfs pull"),
     (
         b"PAR1",
         "a Parquet file",

@@ -162,6 +162,11 @@ fn each_fault_is_named() {
     refused("c.txt", b"x", &["1 document(s)"]);
     refused("c.txt", b"caf\xe9\n", &["not UTF-8 at byte 3"]);
     refused("c.csv", b"a", &["1 document(s)"]);
+    refused(
+        "c.txt",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        &["pointer of git-lfs", "git lfs pull"],
+    );
     refused("c.parquet", b"PAR1....", &["a Parquet file, not a text", "to_json"]);
     refused("c.txt", b"\x1f\x8b\x08rest", &["packed with gzip", "ends in .gz"]);
     refused("c.txt.gz", b"not gzip at all", &["damaged gzip", "gzip -t"]);

@@ -135,7 +135,7 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let mut windowed = induction();
     windowed.args(["--json", "scan"]).arg(pretrained("cohere2"));
     let how = &json(&succeed(&mut windowed))["how"];
-    assert_eq!((&how["declared_ctx"], &how["start_from"]), (&48.into(), &"first-id".into()));
+    assert_eq!((&how["declared_ctx"], &how["start_from"]), (&48.into(), &"file".into()));
     assert!(how["warnings"][0].as_str().unwrap().starts_with("no text was read"), "{how}");
     let ignored = succeed(induction().arg("scan").arg(pretrained("gpt2_hub")));
     assert!(ignored.contains("not needed: h.*.attn.bias, h.*.attn.masked_bias"), "{ignored}");

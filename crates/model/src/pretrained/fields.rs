@@ -36,6 +36,12 @@ pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
             "larger than {MAX_BYTES} bytes: expected a model's description"
         )));
     }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(format(
+            "a pointer of git-lfs and not the file itself; run `git lfs pull`, or fetch the file"
+                .into(),
+        ));
+    }
     serde_json::from_slice(&bytes).map_err(|e| format(format!("not valid JSON: {e}")))
 }
 

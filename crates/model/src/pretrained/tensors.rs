@@ -261,6 +261,12 @@ impl Safetensors {
                     .into(),
             ));
         }
+        if prefix == *b"version " {
+            return Err(format(
+                "a pointer of git-lfs and not the file itself; run `git lfs pull`, or fetch the file"
+                    .into(),
+            ));
+        }
         let header = u64::from_le_bytes(prefix);
         if header > MAX_HEADER || header > length - 8 {
             let left = length - 8;

@@ -61,6 +61,53 @@ pub fn in_words(error: &toml::de::Error) -> String {
     text.replace("expected f64", "expected a number").trim_end().to_string()
 }
 
+/// Refuses what is written and would not be used, by its line, its key and why; `kept` is what was
+/// read, written again.
+pub(crate) fn all_used(written: &str, kept: &str) -> Result<(), String> {
+    let values = |text: &str| toml::from_str::<toml::Value>(text).ok();
+    let Some((key, reason)) = values(written).zip(values(kept)).and_then(|(a, b)| lost(&a, &b, ""))
+    else {
+        return Ok(());
+    };
+    let own = key.rsplit('.').next().unwrap_or(&key);
+    let names = |line: &str| {
+        line.trim_start().strip_prefix(own).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let line = written.lines().position(names);
+    let line = line.map_or(String::new(), |k| format!("line {}: ", k + 1));
+    Err(format!("{line}`{key}`: {reason}"))
+}
+
+/// What is written and would not be used: the key, and why. A list may have more entries than are
+/// read, and a number more digits than are kept.
+fn lost(written: &toml::Value, kept: &toml::Value, key: &str) -> Option<(String, String)> {
+    use toml::Value::{Array, Float, Integer, Table};
+    let number = |value: &toml::Value| match *value {
+        Integer(n) => Some(n as f64),
+        Float(x) => Some(x),
+        _ => None,
+    };
+    match (written, kept) {
+        (Table(written), Table(kept)) => written.iter().find_map(|(name, value)| {
+            let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            lost(value, kept.get(name)?, &below)
+        }),
+        (Array(written), Array(kept)) if written.len() != kept.len() => {
+            let (found, read) = (written.len(), kept.len());
+            Some((key.to_string(), format!("{found} entries, of which {read} would be read")))
+        }
+        (Array(written), Array(kept)) => {
+            written.iter().zip(kept).find_map(|(written, kept)| lost(written, kept, key))
+        }
+        _ => match (number(written)?, number(kept)?) {
+            (written, kept) if written != kept => {
+                Some((key.to_string(), format!("{written} would be kept as {kept}")))
+            }
+            _ => None,
+        },
+    }
+}
+
 impl RunSpec {
     /// Parses and checks a spec; `path` is for the messages.
     ///
@@ -71,6 +118,7 @@ impl RunSpec {
         let refused = |reason: String| Error::Spec { path: path.to_path_buf(), reason };
         let spec: Self = toml::from_str(text).map_err(|e| refused(in_words(&e)))?;
         spec.validate().map_err(|e| refused(e.to_string()))?;
+        all_used(text, &spec.to_toml()).map_err(refused)?;
         Ok(spec)
     }
 
@@ -467,6 +515,26 @@ pub(crate) mod tests {
         let written = serde_json::to_string(&plain.data).unwrap();
         assert_eq!(written, r#"{"source":"corpus","path":"a.txt","held_out":0.1}"#);
         assert_ne!(plain.training_hash(), shuffled.training_hash());
+    }
+
+    /// Also where the reader of a type would stop before the end of a list.
+    #[test]
+    fn what_is_written_is_used_or_refused_with_its_line() {
+        let text = tiny().to_toml();
+        let longer = text.replace("pos_gain_init = [1.0, 0.1]", "pos_gain_init = [1.0, 0.1, 0.1]");
+        assert_ne!(longer, text);
+        let message = RunSpec::parse(Path::new("s.toml"), &longer).unwrap_err().to_string();
+        let line = text.lines().position(|line| line.starts_with("pos_gain_init")).unwrap() + 1;
+        assert!(
+            message.contains(&format!("line {line}: `model.pos_gain_init`: 3 entries, of which 2")),
+            "{message}"
+        );
+        assert_eq!(
+            all_used("a = 0.1\n\nb = [1, 16777217]\n", "a = 0.1\nb = [1.0, 16777216.0]\n"),
+            Err("line 3: `b`: 16777217 would be kept as 16777216".to_string())
+        );
+        // What the resolved spec leaves out, as it is a default, is used.
+        assert_eq!(all_used("a = 1\n[t]\nb = 2", "[t]\nb = 2.0"), Ok(()));
     }
 
     #[test]
