@@ -237,6 +237,14 @@ fn nothing_is_submitted_twice() {
     ] {
         assert!(shown.contains(line), "no {line} in {shown}");
     }
+    // Of two that submit at once, the second is told what the first does.
+    let lease = induction_files::Lease::take(&out.join("slurm"), &mut |_| {}).unwrap();
+    let message = fail(&mut submit(), 75);
+    assert!(
+        message.contains("is working there") && message.contains("it submits this sweep"),
+        "{message}"
+    );
+    drop(lease);
     // Cancelled, and again.
     let shown = succeed(&mut fake.induction(&["cancel"], &out));
     assert!(

@@ -54,7 +54,7 @@ const TEXT_KEYS: [&str; 5] = ["text", "content", "story", "body", "document"];
 ///
 /// - In JSON Lines (`.jsonl`, `.ndjson`, or `.json` that begins with `{`), a line is `{"id": "...",
 ///   "text": "..."}`. An id may be a whole number, or be left out for the line's; the text may be
-///   called [`content`, `story`, `body` or `document`](TEXT_KEYS). Other keys, blank lines and lines
+///   called `content`, `story`, `body` or `document`. Other keys, blank lines and lines
 ///   whose text is null are left out.
 /// - A JSON list (`.json` that begins with `[`) is of texts, or of such objects.
 /// - Any other file is one text, if it is UTF-8 (`.txt`, `.md`, ...). It is cut into about twenty documents of near equal size at blank lines, or at line ends
@@ -65,8 +65,8 @@ const TEXT_KEYS: [&str; 5] = ["text", "content", "story", "body", "document"];
 ///   collection of those, and nothing else in it is read.
 /// - A lone document, of JSON Lines or of a folder, is cut as a text is.
 /// - Each of these may be compressed: `.gz`, `.zst`.
-/// - Documents are split where `<|endoftext|>` (or another of [`SEPARATORS`]) is spelled out outside
-///   quotes, and lose a byte-order mark that they begin with.
+/// - Documents are split where `<|endoftext|>`, `<|end_of_text|>` or `<|begin_of_text|>` is spelled
+///   out outside quotes, and lose a byte-order mark that they begin with.
 ///
 /// # Errors
 /// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind,

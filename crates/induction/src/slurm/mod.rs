@@ -15,7 +15,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use induction_files::Lease;
+use induction_files::{Lease, LeaseError};
 use induction_records::Manifest;
 use induction_study::{ablate, device::Device, explore, measure, source::Source};
 use induction_train::is_finished;
@@ -229,7 +229,11 @@ pub fn submit(
     let out = out.canonicalize().map_err(Error::io(out))?;
     let folder = out.join("slurm");
     // Two submissions at once would each find nothing in the queue.
-    let _lease = Lease::take(&folder, &mut |note| screen.note(note))?;
+    let _lease =
+        Lease::take(&folder, &mut |note| screen.note(note)).map_err(|error| match error {
+            LeaseError::Held { .. } => Error::Later(format!("{error} (it submits this sweep)")),
+            other => other.into(),
+        })?;
     let sweep = Sweep::open(&out)?;
     let before = sweep.read_jobs().filter(|jobs| !jobs.is_complete());
     let active = if print { Vec::new() } else { active(sweep.queue()?) };
