@@ -247,7 +247,37 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
     }
 }
 
-/// Makes a panel's row `e^(x factor + shift)` and adds it to the sums of its lanes.
+/// `e^(x factor + shift)` of a panel's row.
+#[inline(always)]
+fn of_row<T: Real, S: Simd, const W: usize>(
+    s: S,
+    row: &[T],
+    factor: T::Vector<S>,
+    shift: T::Vector<S>,
+) -> [T::Vector<S>; W] {
+    let mut logs: [T::Vector<S>; W] =
+        T::vectors::<S>(row).try_into().expect("a panel's row has W registers");
+    for x in &mut logs {
+        *x = T::mul_add(s, *x, factor, shift);
+    }
+    T::exp(s, logs)
+}
+
+/// Adds `e^(x factor + shift)` of a panel's row to the sums of its lanes.
+#[inline(always)]
+fn add_exponentials<T: Real, S: Simd, const W: usize>(
+    s: S,
+    row: &[T],
+    factor: T::Vector<S>,
+    shift: T::Vector<S>,
+    sums: &mut [T::Vector<S>; W],
+) {
+    for (sum, x) in sums.iter_mut().zip(of_row::<T, S, W>(s, row, factor, shift)) {
+        *sum = T::vadd(s, *sum, x);
+    }
+}
+
+/// The same, and makes the row its exponentials.
 #[inline(always)]
 pub(crate) fn exponentials<T: Real, S: Simd, const W: usize>(
     s: S,
@@ -256,14 +286,9 @@ pub(crate) fn exponentials<T: Real, S: Simd, const W: usize>(
     shift: T::Vector<S>,
     sums: &mut [T::Vector<S>; W],
 ) {
-    let row = T::vectors_mut::<S>(row);
-    let mut logs: [T::Vector<S>; W] = (&*row).try_into().expect("a panel's row has W registers");
-    for x in &mut logs {
-        *x = T::mul_add(s, *x, factor, shift);
-    }
-    let exponentials = T::exp(s, logs);
-    row.copy_from_slice(&exponentials);
-    for (sum, x) in sums.iter_mut().zip(exponentials) {
+    let found = of_row::<T, S, W>(s, row, factor, shift);
+    T::vectors_mut::<S>(row).copy_from_slice(&found);
+    for (sum, x) in sums.iter_mut().zip(found) {
         *sum = T::vadd(s, *sum, x);
     }
 }
@@ -317,7 +342,7 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
                 if gradient.is_some() {
                     exponentials::<T, S, W>(s, row, one, shift, sums);
                 } else {
-                    add_exponentials::<T, S, W>(s, row, shift, sums);
+                    add_exponentials::<T, S, W>(s, row, one, shift, sums);
                 }
             }
         }
@@ -342,24 +367,6 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
 /// Rows that a block's losses are taken of together: of a large vocabulary each row alone would
 /// fetch a line of memory here and there.
 const TOGETHER: usize = 16;
-
-/// Adds the exponentials of a panel's row, shifted, to sums, and leaves the row as it is.
-#[inline(always)]
-fn add_exponentials<T: Real, S: Simd, const W: usize>(
-    s: S,
-    row: &[T],
-    shift: T::Vector<S>,
-    sums: &mut [T::Vector<S>; W],
-) {
-    let mut logs: [T::Vector<S>; W] =
-        T::vectors::<S>(row).try_into().expect("a panel's row has W registers");
-    for x in &mut logs {
-        *x = T::mul_add(s, *x, T::splat(s, T::from_f64(1.0)), shift);
-    }
-    for (sum, x) in sums.iter_mut().zip(T::exp(s, logs)) {
-        *sum = T::vadd(s, *sum, x);
-    }
-}
 
 /// Turns pairs of columns, row `t` by the angles whose `[cosine, sine]` stand in `turns[t *
 /// pairs.len()..]`: rotary positions.

@@ -10,6 +10,7 @@ mod backward;
 mod forward;
 mod layout;
 mod mlp;
+mod read;
 mod stream;
 mod tap;
 mod weights;

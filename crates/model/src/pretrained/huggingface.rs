@@ -145,7 +145,7 @@ pub(super) fn rotary(
 
 /// What is said of rotary positions in an object of its own: by the older of its two names, as
 /// `transformers` takes them, if there are both. They must agree.
-pub(super) fn within_rotary(fields: &Fields) -> Result<Option<Fields>, Error> {
+fn within_rotary(fields: &Fields) -> Result<Option<Fields>, Error> {
     let (older, newer) = (fields.inner("rope_scaling")?, fields.inner("rope_parameters")?);
     if let (Some(older), Some(newer)) = (&older, &newer) {
         for field in newer.names() {
