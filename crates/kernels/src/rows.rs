@@ -312,6 +312,28 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
     losses: &mut [T],
     gradient: Option<T>,
 ) {
+    // Of a small vocabulary a row is in the cache, and its sums in registers.
+    if panels::count(columns) > FAR {
+        in_groups::<T, S, W, 16>(s, logits, rows, columns, targets, losses, gradient);
+    } else {
+        in_groups::<T, S, W, 1>(s, logits, rows, columns, targets, losses, gradient);
+    }
+}
+
+/// Panels from which on losses are taken of 16 rows together: each row alone would fetch a line of
+/// memory here and there.
+const FAR: usize = 64;
+
+#[inline(always)]
+fn in_groups<T: Real, S: Simd, const W: usize, const TOGETHER: usize>(
+    s: S,
+    logits: &mut [T],
+    rows: usize,
+    columns: usize,
+    targets: &[u32],
+    losses: &mut [T],
+    gradient: Option<T>,
+) {
     let count = panels::count(columns);
     let width = columns - (count - 1) * PANEL;
     let (one, zero) = (T::splat(s, T::from_f64(1.0)), T::splat(s, T::default()));
@@ -363,10 +385,6 @@ fn run_cross_entropy<T: Real, S: Simd, const W: usize>(
         }
     }
 }
-
-/// Rows that a block's losses are taken of together: of a large vocabulary each row alone would
-/// fetch a line of memory here and there.
-const TOGETHER: usize = 16;
 
 /// Turns pairs of columns, row `t` by the angles whose `[cosine, sine]` stand in `turns[t *
 /// pairs.len()..]`: rotary positions.
