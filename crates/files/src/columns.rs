@@ -1,12 +1,16 @@
-//! Tables as Parquet, made from their JSON lines: one definition of a row, two files.
+//! Tables as Parquet, made from their JSON lines: one definition of a row, two files. And back.
 
 use std::{
+    fs::File,
     io::{Cursor, Error, Result},
+    path::Path,
     sync::Arc,
 };
 
-use arrow_json::{ReaderBuilder, reader::infer_json_schema_from_seekable};
-use parquet::arrow::ArrowWriter;
+use arrow_json::{
+    ReaderBuilder, WriterBuilder, reader::infer_json_schema_from_seekable, writer::LineDelimited,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 /// The same table as Parquet; columns and their types are found from the lines.
 ///
@@ -22,4 +26,29 @@ pub fn parquet_of_json_lines(text: &[u8]) -> Result<Vec<u8>> {
         writer.write(&batch.map_err(Error::other)?).map_err(Error::other)?;
     }
     writer.into_inner().map_err(Error::other)
+}
+
+/// The rows of a Parquet file as JSON lines, some at a time, of the columns that `wanted` names of
+/// all there are; a value that is missing is null.
+///
+/// # Errors
+/// The system's, and of kind [`Other`](std::io::ErrorKind::Other) if it is not Parquet or damaged.
+pub fn json_lines_of_parquet(
+    path: &Path,
+    wanted: impl FnOnce(&[String]) -> Vec<String>,
+) -> Result<impl Iterator<Item = Result<Vec<u8>>>> {
+    let file = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(Error::other)?;
+    let columns: Vec<String> =
+        file.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let wanted = wanted(&columns);
+    let places = (0..columns.len()).filter(|&k| wanted.contains(&columns[k]));
+    let mask = ProjectionMask::roots(file.parquet_schema(), places);
+    let batches = file.with_projection(mask).build().map_err(Error::other)?;
+    Ok(batches.map(|batch| {
+        let builder = WriterBuilder::new().with_explicit_nulls(true);
+        let mut writer = builder.build::<_, LineDelimited>(Vec::new());
+        writer.write(&batch.map_err(Error::other)?).map_err(Error::other)?;
+        writer.finish().map_err(Error::other)?;
+        Ok(writer.into_inner())
+    }))
 }

@@ -24,7 +24,7 @@
 //!
 //! Off by default, since it takes minutes to build.
 //!
-//! - `parquet`: `parquet_of_json_lines`, JSON lines as a Parquet file.
+//! - `parquet`: `parquet_of_json_lines`, JSON lines as a Parquet file, and `json_lines_of_parquet`.
 //!
 //! Runnable: `cargo run -p induction-files --example whole_or_not`.
 
@@ -42,7 +42,7 @@ use std::{
 
 pub use change::{AppendFile, Change, Watch, Watching, watch};
 #[cfg(feature = "parquet")]
-pub use columns::parquet_of_json_lines;
+pub use columns::{json_lines_of_parquet, parquet_of_json_lines};
 pub use lease::{Holder, Lease, LeaseError, set_beat};
 
 /// Names of temporary siblings begin with this; whoever lists a folder skips them.

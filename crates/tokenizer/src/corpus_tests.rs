@@ -1,3 +1,4 @@
+use super::cut::TXT_DOCUMENTS;
 use super::*;
 use proptest::prelude::*;
 
@@ -91,9 +92,9 @@ fn text_over_the_limit_is_refused_in_every_kind() {
     for (name, content) in [("a.txt", "1\n2\n3\n"), ("b.jsonl", TWO)] {
         let path = root.join(name);
         fs::write(&path, content).unwrap();
-        assert!(load_bounded(&path, content.len() as u64).is_ok());
+        assert!(load_bounded(&(&path).into(), content.len() as u64).is_ok());
         assert!(matches!(
-            load_bounded(&path, content.len() as u64 - 1),
+            load_bounded(&(&path).into(), content.len() as u64 - 1),
             Err(Error::TooLarge { .. })
         ));
     }
@@ -111,9 +112,9 @@ fn text_over_the_limit_is_refused_in_every_kind() {
         .sum::<usize>();
     fs::rename(root.join("b.jsonl"), root.join("b.txt")).unwrap();
     for (root, both) in [(root, TWO.len() + 6), (collection, TWO.len() + text)] {
-        assert!(load_bounded(&root, both as u64).is_ok());
+        assert!(load_bounded(&(&root).into(), both as u64).is_ok());
         assert!(
-            matches!(load_bounded(&root, both as u64 - 1), Err(Error::TooLarge { path, .. }) if path == root)
+            matches!(load_bounded(&(&root).into(), both as u64 - 1), Err(Error::TooLarge { path, .. }) if path == root)
         );
     }
 }
@@ -124,7 +125,7 @@ fn each_fault_is_named() {
     refused(
         "c.jsonl",
         line("{\"id\": \"c\", \"words\": \"a\"}").as_bytes(),
-        &["line 4", "no text: it has `id`, `words`", "`content`", "jq -c"],
+        &["line 4", "no text: it has `id`, `words`", "`content`", "--text-field"],
     );
     refused(
         "c.jsonl",
@@ -167,7 +168,13 @@ fn each_fault_is_named() {
         b"version https://git-lfs.github.com/spec/v1\n",
         &["pointer of git-lfs", "git lfs pull"],
     );
-    refused("c.parquet", b"PAR1....", &["a Parquet file, not a text", "to_json"]);
+    if cfg!(feature = "parquet") {
+        refused("c.parquet", b"PAR1....", &["damaged Parquet stream", "read_parquet"]);
+    } else {
+        let help = ["a Parquet file, not a text", "--features parquet", "to_json"];
+        refused("c.parquet", b"PAR1....", &help);
+    }
+    refused("c.txt", b"\xff\xfeh\0i\0", &["UTF-16, not a text", "iconv -f utf-16"]);
     refused("c.txt", b"\x1f\x8b\x08rest", &["packed with gzip", "ends in .gz"]);
     refused("c.txt.gz", b"not gzip at all", &["damaged gzip", "gzip -t"]);
     refused("c.json", b"[\"one\", 2]", &["item 2", "neither a text nor an object"]);
@@ -374,4 +381,132 @@ fn a_folder_of_json_lines_is_their_documents() {
     let documents: Vec<_> =
         corpus.documents.iter().map(|d| (d.id.as_str(), d.text.as_str())).collect();
     assert_eq!(documents, [("a.JSONL/x", "one"), ("b.jsonl/x", "two")]);
+}
+
+/// A folder of these files.
+fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+fn of(corpus: Corpus) -> Vec<(String, String)> {
+    corpus.documents.into_iter().map(|d| (d.id, d.text)).collect()
+}
+
+#[test]
+fn settings_in_json_do_not_make_a_program_a_collection() {
+    let program = [("main.js", "run();"), ("package.json", "{\n  \"name\": \"x\"\n}\n")];
+    let ids = |folder: &tempfile::TempDir| {
+        of(load(folder.path()).unwrap()).into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&folder_of(&program)), ["main.js", "package.json"]);
+    // As datasets come: objects, and beside them what they are.
+    let two = TWO.replace("\n\n", "\n");
+    let dataset = [("README.md", "# About"), ("LICENSE", "MIT"), ("part-0.json", &two)];
+    assert_eq!(ids(&folder_of(&dataset)), ["part-0.json/a", "part-0.json/b"]);
+}
+
+#[test]
+fn several_paths_are_one_corpus() {
+    let folder = folder_of(&[("a.txt", "one\n\ntwo\n"), ("b.md", "three"), ("c.jsonl", TWO)]);
+    let paths = ["c.jsonl", "a.txt", "b.md"].map(|name| folder.path().join(name));
+    let texts = Texts { paths: paths.to_vec(), text_field: None };
+    assert_eq!(texts.name(), "c.jsonl and 2 more");
+    let expected = pairs(&[
+        ("c.jsonl/a", "one"),
+        ("c.jsonl/b", "zwei \u{2028}"),
+        ("a.txt", "one\n\ntwo\n"),
+        ("b.md", "three"),
+    ]);
+    assert_eq!(of(load(texts.clone()).unwrap()), expected);
+    // Files of one name from two folders, and a folder.
+    let other = folder_of(&[("b.md", "four"), ("d.md", "five")]);
+    let paths = vec![paths[2].clone(), other.path().join("b.md"), other.path().to_owned()];
+    let found = of(load(Texts { paths, text_field: None }).unwrap());
+    let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
+    let name = name_of(other.path());
+    // What the folder has once more is left out.
+    assert_eq!(ids, ["b.md", "b.md#2", &format!("{name}/d.md")]);
+    let twice = Texts { paths: vec![texts.paths[0].clone(), texts.paths[0].clone()], ..texts };
+    let error = load(twice).unwrap_err().to_string();
+    assert!(error.contains("c.jsonl: expected each file once"), "{error}");
+    assert!(load(Texts::default()).is_err());
+}
+
+#[test]
+fn the_text_is_where_the_user_says() {
+    let lines = "{\"text\": \"no\", \"code\": \"one\"}\n{\"code\": \"two\", \"n\": 1}\n";
+    let folder = folder_of(&[("c.jsonl", lines)]);
+    let asked = |key: &str| Texts {
+        text_field: Some(key.to_owned()),
+        ..Texts::from(folder.path().join("c.jsonl"))
+    };
+    assert_eq!(of(load(asked("code")).unwrap()), pairs(&[("1", "one"), ("2", "two")]));
+    let error = load(asked("prose")).unwrap_err().to_string();
+    assert!(error.contains("it has `code`, `text`, and none of `prose`"), "{error}");
+}
+
+#[test]
+fn a_chat_is_what_is_said_in_it() {
+    let lines = [
+        r#"{"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]}"#,
+        r#"{"id": "x", "conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]}"#,
+        r#"{"messages": [{"role": "assistant", "content": null}]}"#,
+    ];
+    let expected = pairs(&[("1", "Hi.\n\nHello."), ("x", "Who?\n\nI.")]);
+    assert_eq!(documents("c.jsonl", lines.join("\n").as_bytes()), expected);
+    refused(
+        "c.jsonl",
+        br#"{"messages": [{"role": "user", "parts": []}]}"#,
+        &["line 1", "a list of messages with `content`"],
+    );
+}
+
+/// Held out and trained on, a text would be measured as learned.
+#[test]
+fn a_document_is_read_once() {
+    let line = |id: &str, text: &str| format!("{}\n", serde_json::json!({"id": id, "text": text}));
+    let lines = line("a", "one") + &line("b", "two") + &line("c", "one") + &line("d", "one ");
+    let corpus = loaded("c.jsonl", lines.as_bytes()).unwrap();
+    assert_eq!(corpus.repeated, 1);
+    assert_eq!(of(corpus), pairs(&[("a", "one"), ("b", "two"), ("d", "one ")]));
+    // A text that says a thing twice is no two texts.
+    let text = "the same line\n".repeat(40);
+    let corpus = loaded("c.txt", text.as_bytes()).unwrap();
+    assert_eq!((corpus.documents.len(), corpus.repeated), (20, 0));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn rows_of_parquet_are_documents() {
+    let lines = [
+        r#"{"id": "a", "score": 0.5, "text": "one"}"#,
+        r#"{"id": "b", "score": null, "text": "zwei \u2028\n\"x\""}"#,
+        r#"{"id": "c", "score": 1, "text": null}"#,
+    ];
+    let parquet = induction_files::parquet_of_json_lines(lines.join("\n").as_bytes()).unwrap();
+    let corpus = loaded("c.parquet", &parquet).unwrap();
+    assert_eq!(corpus.skipped, 1);
+    assert_eq!(of(corpus), pairs(&[("a", "one"), ("b", "zwei \u{2028}\n\"x\"")]));
+    let chats = r#"{"messages": [{"role": "user", "content": "Hi."}, {"role": "a", "content": "Hello."}]}
+{"messages": [{"role": "user", "content": "Who?"}]}"#;
+    let chats = induction_files::parquet_of_json_lines(chats.as_bytes()).unwrap();
+    assert_eq!(documents("c.parquet", &chats), pairs(&[("1", "Hi.\n\nHello."), ("2", "Who?")]));
+    let other = induction_files::parquet_of_json_lines(b"{\"words\": \"a\"}").unwrap();
+    refused("c.parquet", &other, &["it has `words`", "--text-field"]);
+    for at in (0..parquet.len()).step_by(7) {
+        let mut damaged = parquet.clone();
+        damaged[at] ^= 0x55;
+        // Another letter, or an error; no panic.
+        let _ = loaded("c.parquet", &damaged);
+        refused_or_empty(&parquet[..at]);
+    }
+}
+
+#[cfg(feature = "parquet")]
+fn refused_or_empty(content: &[u8]) {
+    assert!(loaded("c.parquet", content).is_err());
 }

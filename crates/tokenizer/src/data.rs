@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, Texts};
 use crate::split::{Split, check_fraction, split};
 use crate::{BpeTokenizer, Document, Error, Result, Shard, bpe, corpus, tokenizer_file};
 
@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 4;
 /// The content of `data.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The corpus' file name.
+    /// The corpus' file name; of several files the first one's, and how many more.
     pub corpus: String,
     /// Hash of its ids and texts, in hexadecimal.
     pub corpus_blake3: String,
@@ -69,17 +69,17 @@ pub struct Data {
 /// # Errors
 /// Whatever is wrong with the corpus, `d_vocab`, `held_out` (a fraction of the bytes) or the disk.
 pub fn prepare(
-    corpus_path: impl AsRef<Path>,
+    texts: impl Into<Texts>,
     d_vocab: usize,
     held_out: f64,
     data_root: impl AsRef<Path>,
 ) -> Result<Data> {
-    let (corpus_path, data_root) = (corpus_path.as_ref(), data_root.as_ref());
+    let (texts, data_root) = (texts.into(), data_root.as_ref());
     // Before minutes are spent on reading.
     bpe::check_d_vocab(d_vocab)?;
     check_fraction(held_out)?;
-    let corpus = corpus::load(corpus_path)?;
-    let wanted = Wanted { name: corpus::name(corpus_path), corpus, d_vocab, held_out };
+    let name = texts.name();
+    let wanted = Wanted { name, corpus: corpus::load(texts)?, d_vocab, held_out };
     induction_files::make_folders(data_root).map_err(Error::io("create", data_root))?;
     let folder = data_root.join(wanted.key());
 
@@ -88,6 +88,12 @@ pub fn prepare(
         notes.push(format!(
             "{}: left out {} documents without text",
             wanted.name, wanted.corpus.skipped
+        ));
+    }
+    if wanted.corpus.repeated > 0 {
+        notes.push(format!(
+            "{}: left out {} documents that are another one's, word for word: held out, they would be measured as learned",
+            wanted.name, wanted.corpus.repeated
         ));
     }
     let mut attempt = 1;

@@ -1,0 +1,71 @@
+//! Parquet files: each row is an object.
+
+use std::io::{self, BufReader, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use super::json::{Found, read_lines, text_key};
+use crate::{Error, Result};
+
+/// Reads the rows of a Parquet file as lines of JSON, of which `id` and the text are needed.
+pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Found> {
+    let damaged = |reason: String| Error::Damaged {
+        path: path.to_owned(),
+        kind: "Parquet",
+        test: "python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1])' FILE",
+        reason,
+    };
+    let mut missing = None;
+    let read = || {
+        let wanted = |columns: &[String]| {
+            let names = columns.iter().map(String::as_str);
+            match text_key(names, text_field) {
+                Ok(key) => vec!["id".to_owned(), key.to_owned()],
+                Err(reason) => {
+                    missing = Some(reason);
+                    Vec::new()
+                }
+            }
+        };
+        let lines = induction_files::json_lines_of_parquet(path, wanted).map_err(|e| {
+            if e.kind() == io::ErrorKind::Other {
+                damaged(e.to_string())
+            } else {
+                Error::io("read the corpus", path)(e)
+            }
+        })?;
+        match missing {
+            Some(reason) => Err(Error::Line { path: path.to_owned(), line: 0, reason }),
+            None => read_lines(
+                path,
+                text_field,
+                BufReader::new(Joined { lines, now: Vec::new(), at: 0 }),
+                limit,
+            ),
+        }
+    };
+    // The library is not made for files of strangers.
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(damaged("its reader panicked".into())))
+}
+
+/// Pieces one after the other.
+struct Joined<I> {
+    lines: I,
+    now: Vec<u8>,
+    at: usize,
+}
+
+impl<I: Iterator<Item = io::Result<Vec<u8>>>> Read for Joined<I> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.now.len() {
+            match self.lines.next() {
+                Some(piece) => (self.now, self.at) = (piece?, 0),
+                None => return Ok(0),
+            }
+        }
+        let read = (&self.now[self.at..]).read(into)?;
+        self.at += read;
+        Ok(read)
+    }
+}
