@@ -115,7 +115,7 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
     let corpora = root.join("fixtures/corpora");
     let mut command = Command::new(binary);
     command.arg(task).args(arguments);
-    if !has("--corpus") && !has("--manifest") {
+    if !has("--corpus") && !has("--manifest") && scale != "smoke" {
         // A GPU learns from more text than one of these.
         let text = match (task, scale) {
             ("reproduce", "gpu") => corpora.clone(),
@@ -126,8 +126,12 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
         command.arg("--corpus").arg(text);
     }
     if task == "reproduce" && !has("--manifest") {
-        for (flag, text) in [("--second-corpus", "python-docs.jsonl.zst"), ("--books", "books")] {
-            if !has(flag) {
+        let others = [
+            ("--second-corpus", "python-docs.jsonl.zst", &["full", "paper"][..]),
+            ("--books", "books", &["full"]),
+        ];
+        for (flag, text, scales) in others {
+            if !has(flag) && scales.contains(&scale) {
                 command.arg(flag).arg(corpora.join(text));
             }
         }

@@ -32,15 +32,15 @@ pub fn parquet_of_json_lines(text: &[u8]) -> Result<Vec<u8>> {
 /// all there are; a value that is missing is null.
 ///
 /// # Errors
-/// The system's, and of kind [`Other`](std::io::ErrorKind::Other) if it is not Parquet or damaged.
+/// Those of `wanted`, the system's, and of kind [`Other`](std::io::ErrorKind::Other) if it is not Parquet or damaged.
 pub fn json_lines_of_parquet(
     path: &Path,
-    wanted: impl FnOnce(&[String]) -> Vec<String>,
+    wanted: impl FnOnce(&[String]) -> Result<Vec<String>>,
 ) -> Result<impl Iterator<Item = Result<Vec<u8>>>> {
     let file = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?).map_err(Error::other)?;
     let columns: Vec<String> =
         file.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let wanted = wanted(&columns);
+    let wanted = wanted(&columns)?;
     let places = (0..columns.len()).filter(|&k| wanted.contains(&columns[k]));
     let mask = ProjectionMask::roots(file.parquet_schema(), places);
     let batches = file.with_projection(mask).build().map_err(Error::other)?;

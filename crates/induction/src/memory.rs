@@ -4,11 +4,11 @@
 //! The sums below were fitted to the peaks of nine models of all shapes (docs/BENCHMARKS.md); a
 //! test asks for 20 %.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use induction_engine::{BurnDevice, gpus};
-use induction_records::RunSpec;
-use induction_study::device::Device;
+use induction_records::{RunSpec, Text};
+use induction_study::{device::Device, source::texts_of};
 
 use crate::{Error, predict::Cost};
 
@@ -51,12 +51,12 @@ pub(crate) fn of_plan(specs: &[&RunSpec], jobs: usize, threads_per_job: usize) -
 
 /// Bytes of the largest text; 0 where it cannot be read, which is told when it is needed.
 fn largest_text(specs: &[&RunSpec]) -> f64 {
-    let paths: BTreeSet<&Path> = specs.iter().filter_map(|spec| spec.data.path()).collect();
-    let bytes = |path: &Path| -> usize {
-        induction_tokenizer::corpus::load(path)
+    let texts: BTreeSet<&Text> = specs.iter().filter_map(|spec| spec.data.text()).collect();
+    let bytes = |text: &Text| -> usize {
+        induction_tokenizer::corpus::load(texts_of(text))
             .map_or(0, |found| found.documents.iter().map(|d| d.text.len()).sum())
     };
-    paths.into_iter().map(bytes).max().unwrap_or(0) as f64
+    texts.into_iter().map(bytes).max().unwrap_or(0) as f64
 }
 
 /// What training holds.

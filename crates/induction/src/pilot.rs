@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use induction_metrics::{IclIndices, half_time};
 use induction_model::ModelConfig;
 use induction_records::{
-    FORMAT, HeadRow, IclRow, LossRow, Manifest, PlannedRun, RunSpec, read_rows,
+    FORMAT, HeadRow, IclRow, LossRow, Manifest, PlannedRun, RunSpec, Text, read_rows,
 };
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub const SEED: u64 = 10;
 /// otherwise, on 2 attention-only layers.
 ///
 /// Tokens a step stay where the context changes; the width of a head stays, whatever the model's.
-pub fn plan(text: &Path, seed: u64, tokens: u64) -> Manifest {
+pub fn plan(text: &Text, seed: u64, tokens: u64) -> Manifest {
     type Change = fn(&mut RunSpec);
     const FAMILIES: [(usize, bool); 5] = [(2, false), (3, false), (6, false), (2, true), (6, true)];
     const RATES: [(&str, Change); 4] = [
@@ -209,7 +209,7 @@ mod tests {
         use induction_records::DataSpec;
 
         let folder = tempfile::tempdir().unwrap();
-        let mut runs = plan(Path::new("text"), 0, TOKENS).runs;
+        let mut runs = plan(&"text".into(), 0, TOKENS).runs;
         runs.truncate(2);
         for row in &mut runs {
             let spec = &mut row.spec;
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_search_is_valid_and_keeps_tokens_a_step_but_where_the_batch_is_asked() {
-        let manifest = plan(Path::new("text"), 0, TOKENS);
+        let manifest = plan(&"text".into(), 0, TOKENS);
         manifest.check().unwrap();
         let changed = |row: &&PlannedRun| row.spec.name.contains("batch");
         assert!(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use induction_metrics::IclIndices;
 use induction_model::{Clamp, ModelConfig};
 use induction_records::{
-    Control, DataSpec, EvaluationSpec, FORMAT, Manifest, PlannedRun, RunSpec, SnapshotSpec,
+    Control, DataSpec, EvaluationSpec, FORMAT, Manifest, PlannedRun, RunSpec, SnapshotSpec, Text,
     TrainSpec,
 };
 
@@ -37,11 +37,11 @@ pub enum Scale {
 #[derive(Clone, Debug)]
 pub struct Corpora {
     /// The text of the series.
-    pub main: PathBuf,
+    pub main: Text,
     /// What the series learn again (paper.md, 1.1: "other data").
-    pub second: PathBuf,
+    pub second: Text,
     /// Fiction and scripture: the paper's "books only".
-    pub books: PathBuf,
+    pub books: Text,
 }
 
 /// What to plan for.
@@ -157,7 +157,7 @@ fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
     let plain =
         matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
     let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
-    plain && of_the_paper && model.n_layers <= 2 && spec.data.path() == base.text.as_deref()
+    plain && of_the_paper && model.n_layers <= 2 && spec.data.text() == base.text.as_ref()
 }
 
 /// 1 to 6 layers, attention-only and with MLPs.
@@ -226,7 +226,7 @@ fn controls(base: &Base) -> Vec<RunSpec> {
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
     /// `None`: the synthetic task.
-    pub(crate) text: Option<PathBuf>,
+    pub(crate) text: Option<Text>,
     /// Of the runs' names.
     pub(crate) suffix: String,
     pub(crate) seed: u64,
@@ -252,7 +252,7 @@ fn small(tokens: u64) -> TrainSpec {
 }
 
 impl Base {
-    pub(crate) fn of(scale: Scale, text: &Path, seed: u64) -> Self {
+    pub(crate) fn of(scale: Scale, text: &Text, seed: u64) -> Self {
         let (model, train, mlp_tokens, snapshots, examples, block) = match scale {
             Scale::Smoke => {
                 let model = ModelConfig {
@@ -312,7 +312,7 @@ impl Base {
             prefix_block: block,
             prefix_repeats: 4,
         };
-        let text = (scale != Scale::Smoke).then(|| text.to_path_buf());
+        let text = (scale != Scale::Smoke).then(|| text.clone());
         let on_a_laptop = matches!(scale, Scale::Laptop | Scale::Full);
         let mlp_lr = if on_a_laptop { 0.5 } else { 1.0 };
         let deep_warmup = if on_a_laptop { 400 } else { train.warmup_steps };
@@ -351,8 +351,8 @@ impl Base {
             ..self.model.clone()
         };
         let data = match &self.text {
-            Some(path) => {
-                DataSpec::Corpus { path: path.clone(), held_out: 0.1, blake3: None, control: None }
+            Some(text) => {
+                DataSpec::Corpus { text: text.clone(), held_out: 0.1, blake3: None, control: None }
             }
             None => DataSpec::Repeats { min_period: 8, max_period: 24 },
         };

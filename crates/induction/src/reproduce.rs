@@ -9,7 +9,10 @@ use std::{
 
 use induction_records::{DataSpec, MANIFEST, Manifest, RunSpec};
 use induction_report::Report;
-use induction_study::{device::Device, source::Source};
+use induction_study::{
+    device::Device,
+    source::{Source, texts_of},
+};
 use induction_train::is_finished;
 use serde::Serialize;
 
@@ -245,11 +248,8 @@ fn total(stages: &Stages<f64>) -> f64 {
 /// The spec's content, the text's hash in it where the text is there.
 fn content_hash(spec: &RunSpec) -> String {
     let mut spec = spec.clone();
-    let found = spec
-        .data
-        .path()
-        .map(Path::to_path_buf)
-        .and_then(|path| induction_tokenizer::corpus::load(path).ok());
+    let found =
+        spec.data.text().and_then(|text| induction_tokenizer::corpus::load(texts_of(text)).ok());
     if let (DataSpec::Corpus { blake3, .. }, Some(corpus)) = (&mut spec.data, found) {
         *blake3 = Some(corpus.blake3);
     }

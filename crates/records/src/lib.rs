@@ -54,7 +54,7 @@ pub use scan::{
     ScanHead, ShownText, StartFrom, step_of,
 };
 pub use spec::{
-    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, TrainSpec, in_words,
+    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, Text, TrainSpec, in_words,
 };
 use tables::heads;
 pub use tables::{

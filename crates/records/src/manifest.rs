@@ -100,7 +100,7 @@ impl Manifest {
             }
             // Specs of one text hash alike only once both know the text's own hash, so its path
             // counts here.
-            let content = (spec.training_hash(), spec.data.path().map(Path::to_path_buf));
+            let content = (spec.training_hash(), spec.data.text().cloned());
             if let Some(first) = hashes.insert(content, index) {
                 return Err(place(format!(
                     "run {} trains the same model: leave one out",

@@ -42,7 +42,7 @@ fn spec(n_layers: usize) -> RunSpec {
         name: format!("{n_layers}L"),
         seed: 0,
         data: DataSpec::Corpus {
-            path: "a-text.txt".into(),
+            text: "a-text.txt".into(),
             held_out: 0.1,
             blake3: None,
             control: None,

@@ -3,7 +3,7 @@
 //! A variant is known by content - layers, MLP, smeared keys, clamp, control, seed, data - never by
 //! a run's name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use induction_metrics::{Pca, pca};
@@ -335,10 +335,10 @@ fn elsewhere(mut others: Vec<(Variant, &Run)>, seed: u64) -> Vec<Experiment<'_>>
 /// whole section. A negative control learns from the same data, less something.
 fn data_of(run: &Run) -> String {
     let mut data = run.spec.data.clone();
-    if let DataSpec::Corpus { path, blake3, control, .. } = &mut data {
+    if let DataSpec::Corpus { text, blake3, control, .. } = &mut data {
         *control = None;
         if blake3.is_some() {
-            *path = PathBuf::new();
+            *text = PathBuf::new().into();
         }
     }
     format!("{data:?}")
@@ -346,11 +346,18 @@ fn data_of(run: &Run) -> String {
 
 /// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`
 fn text_of(run: &Run) -> String {
-    let DataSpec::Corpus { path, .. } = &run.spec.data else { return "synthetic".to_string() };
-    let path = path.to_string_lossy();
-    let path = path.as_ref();
-    let name = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path);
-    visible(name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name))
+    let Some(text) = run.spec.data.text() else { return "synthetic".to_string() };
+    let stem = |path: &Path| {
+        let path = path.to_string_lossy();
+        let path = path.as_ref();
+        let name = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(path);
+        visible(name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(name))
+    };
+    match &text.path[..] {
+        [] => "text".to_string(),
+        [one] => stem(one),
+        [first, more @ ..] => format!("{} and {} more", stem(first), more.len()),
+    }
 }
 
 /// The plane in which the random-token losses of all snapshots of all runs differ most (paper.md,

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens};
-use induction_records::{Control, DataSpec, RunSpec};
+use induction_records::{Control, DataSpec, RunSpec, Text};
 use induction_tokenizer::{
-    BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, TrainingOrder, example, prepare,
-    shuffled,
+    BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, Texts, TrainingOrder, example,
+    prepare, shuffled,
 };
 use induction_train::Examples;
 use ndarray::Array2;
@@ -26,6 +26,11 @@ pub fn data_of(run: &Path) -> PathBuf {
     let own = run.join("data");
     let shared = run.parent().and_then(Path::parent).map(|dir| dir.join("data"));
     shared.filter(|shared| !own.exists() && shared.is_dir()).unwrap_or(own)
+}
+
+/// A spec's text, as its reader takes it.
+pub fn texts_of(text: &Text) -> Texts {
+    Texts { paths: text.path.clone(), text_field: text.text_field.clone() }
 }
 
 /// Fewest held-out examples that a mean has an error of.
@@ -105,12 +110,16 @@ impl Source {
     pub fn open(spec: &mut RunSpec, data_root: &Path) -> Result<Self, Error> {
         let (seed, n_ctx, d_vocab) = (spec.seed, spec.model.n_ctx, spec.model.d_vocab);
         let mut source = match &spec.data {
-            DataSpec::Corpus { path, held_out, blake3, control } => {
-                let mut data = prepare(path, d_vocab, *held_out, data_root)?;
+            DataSpec::Corpus { text, held_out, blake3, control } => {
+                let texts = texts_of(text);
+                let name = texts.name();
+                let mut data = prepare(texts, d_vocab, *held_out, data_root)?;
                 if blake3.as_ref().is_some_and(|expected| *expected != data.summary.corpus_blake3) {
                     return Err(Error::Input(format!(
                         "{}: its documents are not those that the spec was made for (data.blake3 differs): put the old corpus back, or choose another folder",
-                        path.display()
+                        text.path
+                            .first()
+                            .map_or_else(String::new, |path| path.display().to_string())
                     )));
                 }
                 if *control == Some(Control::Shuffled) {
@@ -122,8 +131,6 @@ impl Source {
                         shard.tokens = shuffled(&shard.tokens, bos, EVALUATION_SEED, purpose);
                     }
                 }
-                let name =
-                    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
                 let lengths = document_lengths(&data);
                 let order = |part: &str, seed, n_tokens: usize, windows: usize| {
                     let needed = (windows + 1) * n_ctx - 1;
@@ -387,8 +394,7 @@ mod tests {
             evaluation = { examples = 8, icl_early = 3, icl_late = 30, icl_half_width = 1, prefix_block = 5 }
         "#;
         let mut spec = RunSpec::parse(path, text).unwrap();
-        spec.data =
-            DataSpec::Corpus { path: path.to_path_buf(), held_out: 0.2, blake3: None, control };
+        spec.data = DataSpec::Corpus { text: path.into(), held_out: 0.2, blake3: None, control };
         spec
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 pub use self::{
-    data::{Control, DataSpec},
+    data::{Control, DataSpec, Text},
     evaluation::EvaluationSpec,
     train::TrainSpec,
 };
@@ -314,8 +314,8 @@ impl RunSpec {
     pub fn training_hash(&self) -> String {
         let mut spec = self.clone();
         spec.name = "x".into();
-        if let DataSpec::Corpus { path, .. } = &mut spec.data {
-            *path = PathBuf::new();
+        if let DataSpec::Corpus { text, .. } = &mut spec.data {
+            *text = PathBuf::new().into();
         }
         let value = serde_json::json!([
             spec.format,
@@ -384,7 +384,7 @@ pub(crate) mod tests {
     }
 
     fn text(control: Option<Control>) -> DataSpec {
-        DataSpec::Corpus { path: "a.txt".into(), held_out: 0.1, blake3: None, control }
+        DataSpec::Corpus { text: "a.txt".into(), held_out: 0.1, blake3: None, control }
     }
 
     #[test]
@@ -430,7 +430,7 @@ pub(crate) mod tests {
             ("data.max_period", |s| s.data = DataSpec::Repeats { min_period: 5, max_period: 4 }),
             ("data.held_out", |s| {
                 s.data = DataSpec::Corpus {
-                    path: "x".into(),
+                    text: "x".into(),
                     held_out: 0.0,
                     blake3: None,
                     control: None,

@@ -15,34 +15,22 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         test: "python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1])' FILE",
         reason,
     };
-    let mut missing = None;
-    let read = || {
-        let wanted = |columns: &[String]| {
-            let names = columns.iter().map(String::as_str);
-            match text_key(names, text_field) {
-                Ok(key) => vec!["id".to_owned(), key.to_owned()],
-                Err(reason) => {
-                    missing = Some(reason);
-                    Vec::new()
-                }
-            }
-        };
-        let lines = induction_files::json_lines_of_parquet(path, wanted).map_err(|e| {
-            if e.kind() == io::ErrorKind::Other {
-                damaged(e.to_string())
-            } else {
-                Error::io("read the corpus", path)(e)
-            }
-        })?;
-        match missing {
-            Some(reason) => Err(Error::Line { path: path.to_owned(), line: 0, reason }),
-            None => read_lines(
-                path,
-                text_field,
-                BufReader::new(Joined { lines, now: Vec::new(), at: 0 }),
-                limit,
-            ),
+    let wanted = |columns: &[String]| {
+        let key = text_key(columns.iter().map(String::as_str), text_field)
+            .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+        Ok(vec!["id".to_owned(), key.to_owned()])
+    };
+    let opened = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            Error::Line { path: path.to_owned(), line: 1, reason: error.to_string() }
         }
+        io::ErrorKind::Other => damaged(error.to_string()),
+        _ => Error::io("read the corpus", path)(error),
+    };
+    let read = || {
+        let lines = induction_files::json_lines_of_parquet(path, wanted).map_err(opened)?;
+        let lines = BufReader::new(Joined { lines, now: Vec::new(), at: 0 });
+        read_lines(path, text_field, lines, limit)
     };
     // The library is not made for files of strangers.
     catch_unwind(AssertUnwindSafe(read))

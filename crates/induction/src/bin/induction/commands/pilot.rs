@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use induction::{Error, pilot, reproduce::forecast};
+use induction::{Error, pilot, records::Text, reproduce::forecast};
 
 use super::{Jobs, Program};
 use crate::output::{print_line, show, show_forecast};
@@ -11,9 +11,13 @@ use crate::output::{print_line, show, show_forecast};
 /// they did.
 #[derive(clap::Args)]
 pub(crate) struct Pilot {
-    /// The text to learn.
-    #[arg(long, default_value = "fixtures/corpora/python.jsonl.zst")]
-    corpus: PathBuf,
+    /// The text to learn: files or folders.
+    #[arg(long, num_args = 1.., value_name = "PATH", default_value = "fixtures/corpora/python.jsonl.zst")]
+    corpus: Vec<PathBuf>,
+    /// The key of its lines of JSON that holds the text [default: text, content, story, body,
+    /// document or messages, whichever is there first].
+    #[arg(long, value_name = "KEY")]
+    text_field: Option<String>,
     /// Tokens that each run gets.
     #[arg(long, default_value_t = pilot::TOKENS, value_parser = clap::value_parser!(u64).range(1..))]
     tokens: u64,
@@ -35,7 +39,8 @@ impl Pilot {
         let Program { device, json, console, .. } = program;
         let screen = &console.screen;
         let (jobs, threads_per_job) = self.jobs.shared();
-        let manifest = pilot::plan(&self.corpus, self.seed, self.tokens);
+        let text = Text { path: self.corpus.clone(), text_field: self.text_field.clone() };
+        let manifest = pilot::plan(&text, self.seed, self.tokens);
         if self.dry_run {
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
         }

@@ -7,7 +7,7 @@ use induction::{
     Error,
     device::Device,
     plan::{Corpora, PlanOptions, Scale, plan},
-    records::Manifest,
+    records::{Manifest, Text},
     reproduce::{forecast, order, reproduce},
     slurm::{self, Job, Submitted},
 };
@@ -25,7 +25,7 @@ pub(crate) struct Reproduce {
     #[arg(long, value_enum, default_value = "laptop")]
     scale: Scale,
     /// Work off a manifest of your own (docs/FORMATS.md) instead of a scale.
-    #[arg(long, conflicts_with_all = ["scale", "clamp", "seed", "seeds", "corpus", "second_corpus", "books"])]
+    #[arg(long, conflicts_with_all = ["scale", "clamp", "seed", "seeds", "corpus", "text_field", "second_corpus", "books"])]
     manifest: Option<PathBuf>,
     /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds
     /// time, memory, disk.
@@ -43,15 +43,22 @@ pub(crate) struct Reproduce {
     /// full, else 1].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: Option<u64>,
-    /// The text to learn: .jsonl.zst, .jsonl, .txt, or a folder.
-    #[arg(long, default_value = "fixtures/corpora/python-packages.jsonl.zst")]
-    corpus: PathBuf,
-    /// The text that the families learn again, at full and paper.
-    #[arg(long, default_value = "fixtures/corpora/python-docs.jsonl.zst")]
-    second_corpus: PathBuf,
-    /// The books of the "books only" runs, at full.
-    #[arg(long, default_value = "fixtures/corpora/books")]
-    books: PathBuf,
+    /// The text to learn: files (.jsonl, .json, .txt, .md, ..., each also as .gz or .zst; .parquet
+    /// where it is built in) or folders of them [default:
+    /// fixtures/corpora/python-packages.jsonl.zst].
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    corpus: Vec<PathBuf>,
+    /// The key of that text's lines of JSON that holds the text [default: text, content, story,
+    /// body, document or messages, whichever is there first].
+    #[arg(long, value_name = "KEY", requires = "corpus")]
+    text_field: Option<String>,
+    /// The text that the families learn again, at full and paper [default:
+    /// fixtures/corpora/python-docs.jsonl.zst].
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    second_corpus: Vec<PathBuf>,
+    /// The books of the "books only" runs, at full [default: fixtures/corpora/books].
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    books: Vec<PathBuf>,
     /// Where data, runs and report go.
     #[arg(long)]
     out: PathBuf,
@@ -85,7 +92,7 @@ impl Reproduce {
         let screen = &console.screen;
         let (jobs, threads_per_job) = self.jobs.shared();
         let manifest =
-            self.manifest.as_ref().map_or_else(|| Ok(self.plan()), |path| Manifest::read(path))?;
+            self.manifest.as_ref().map_or_else(|| self.plan(), |path| Ok(Manifest::read(path)?))?;
         manifest.check()?;
         if self.dry_run {
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
@@ -104,10 +111,35 @@ impl Reproduce {
         )
     }
 
-    /// The runs of the scale.
-    fn plan(&self) -> Manifest {
-        let (main, second, books) =
-            (self.corpus.clone(), self.second_corpus.clone(), self.books.clone());
+    /// The runs of the scale. A text that it would not read is refused: the run would not be the
+    /// one that was asked for.
+    fn plan(&self) -> Result<Manifest, Error> {
+        let scale = self.scale.to_possible_value().expect("every scale has a name");
+        let text = |flag: &str, given: &[PathBuf], usual: &str, scales: &[Scale]| {
+            if given.is_empty() {
+                return Ok(Text::from(usual));
+            }
+            if !scales.contains(&self.scale) {
+                return Err(Error::Input(format!(
+                    "{flag}: --scale {} does not read it{}",
+                    scale.get_name(),
+                    if self.scale == Scale::Smoke {
+                        ", it learns a synthetic task; name another scale, such as laptop"
+                    } else {
+                        ""
+                    }
+                )));
+            }
+            Ok(Text { path: given.to_vec(), text_field: None })
+        };
+        let all = [Scale::Laptop, Scale::Gpu, Scale::Full, Scale::Paper];
+        let usual = "fixtures/corpora/python-packages.jsonl.zst";
+        let main = text("--corpus", &self.corpus, usual, &all)?;
+        let main = Text { text_field: self.text_field.clone(), ..main };
+        let usual = "fixtures/corpora/python-docs.jsonl.zst";
+        let second =
+            text("--second-corpus", &self.second_corpus, usual, &[Scale::Full, Scale::Paper])?;
+        let books = text("--books", &self.books, "fixtures/corpora/books", &[Scale::Full])?;
         let seed =
             self.seed.unwrap_or(u64::from(matches!(self.scale, Scale::Laptop | Scale::Full)));
         let mut manifest = plan(&PlanOptions {
@@ -118,7 +150,7 @@ impl Reproduce {
             corpora: Corpora { main, second, books },
         });
         order(&mut manifest);
-        manifest
+        Ok(manifest)
     }
 }
 
