@@ -9,38 +9,43 @@ macro_rules! kinds {
         /// How a tensor's values are stored; named as ggml names them, shown likewise (`Q4_K`).
         ///
         /// All of ggml's encodings have their size here, so that a file can be checked whatever is
-        /// in it; [`Kind::is_decoded`] says which can be read.
+        /// in it; [`Kind::is_decoded`] says which can be read. One of a number that is not known
+        /// here has no size: a file may have such a tensor as long as nothing reads it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         #[allow(missing_docs)] // The names are all there is to say.
-        pub enum Kind { $($kind,)* }
+        pub enum Kind { $($kind,)* Unknown(u32) }
 
         impl Kind {
-            /// All of them, by number.
+            /// All that are known, by number.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
             /// The one that files give this number.
-            pub fn from_number(number: u32) -> Option<Self> {
-                match number { $($number => Some(Self::$kind),)* _ => None }
+            pub fn from_number(number: u32) -> Self {
+                match number { $($number => Self::$kind,)* _ => Self::Unknown(number) }
             }
 
             /// Its number in files.
             pub fn number(self) -> u32 {
-                match self { $(Self::$kind => $number,)* }
+                match self { $(Self::$kind => $number,)* Self::Unknown(number) => number }
             }
 
             /// ggml's name.
             pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
+                match self { $(Self::$kind => $name,)* Self::Unknown(_) => "unknown" }
             }
 
-            /// Values in a block, bytes of a block; (1, n) for what is stored value by value.
+            /// Values in a block, bytes of a block; (1, n) for what is stored value by value, and
+            /// (1, 0) where that is not known.
             pub fn block(self) -> (usize, usize) {
-                match self { $(Self::$kind => ($values, $bytes),)* }
+                match self { $(Self::$kind => ($values, $bytes),)* Self::Unknown(_) => (1, 0) }
             }
 
             pub(crate) fn decoder(self) -> Option<Decode> {
-                let decode: &[Decode] = match self { $(Self::$kind => &[$($decode)?],)* };
+                let decode: &[Decode] = match self {
+                    $(Self::$kind => &[$($decode)?],)*
+                    Self::Unknown(_) => &[],
+                };
                 decode.first().copied()
             }
         }
@@ -100,7 +105,10 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Unknown(number) => f.pad(&format!("type {number}")),
+            known => f.pad(known.name()),
+        }
     }
 }
 
@@ -111,12 +119,12 @@ mod tests {
     #[test]
     fn numbers_are_a_bijection_and_gaps_are_none() {
         for &kind in Kind::ALL {
-            assert_eq!(Kind::from_number(kind.number()), Some(kind));
+            assert_eq!(Kind::from_number(kind.number()), kind);
         }
         assert!(
             [4, 5, 31, 32, 33, 36, 37, 38, 42, u32::MAX]
                 .iter()
-                .all(|&n| Kind::from_number(n).is_none())
+                .all(|&n| Kind::from_number(n) == Kind::Unknown(n))
         );
         assert_eq!(format!("{}", Kind::Q4K), "Q4_K");
         assert_eq!(

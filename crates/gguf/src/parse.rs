@@ -258,13 +258,7 @@ impl Input<'_> {
             dims.push(self.u64(&field)?);
         }
         let number = self.u32(&field)?;
-        let kind = Kind::from_number(number).ok_or_else(|| {
-            let decoded = Kind::decoded_names();
-            self.bad(
-                &field,
-                format!("is of type {number}, which is not known here; expected one of {decoded}"),
-            )
-        })?;
+        let kind = Kind::from_number(number);
         let offset = self.u64(&field)?;
 
         let (block, block_bytes) = kind.block();

@@ -103,7 +103,7 @@ pub enum StartFrom {
     Tokenizer,
     /// One of ours: the token that began every window of its training.
     Training,
-    /// The model's files beside the tokenizer, which could not be read.
+    /// The model's files beside the tokenizer, which could not be read or does not say.
     File,
     /// Nothing says one: the first id.
     FirstId,
@@ -115,7 +115,7 @@ impl HowRun {
         match self.start_from {
             StartFrom::Tokenizer => "by its tokenizer",
             StartFrom::Training => "as in its training",
-            StartFrom::File => "by its files, without the tokenizer",
+            StartFrom::File => "by its files beside the tokenizer",
             StartFrom::FirstId => "the first, since nothing names one",
         }
     }

@@ -6,6 +6,7 @@
 //! SentencePiece's algorithms, which go by scores.
 
 mod added;
+mod beside;
 mod bos;
 mod charsmap;
 mod json;
@@ -24,6 +25,7 @@ use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 
 use self::added::{Added, Finder, check_added};
+use self::beside::Beside;
 use self::bos::Bos;
 use self::normalizer::Normalizer;
 use self::pieces::Pieces;
@@ -226,7 +228,7 @@ pub struct PretrainedTokenizer {
     /// The bytes of each token.
     pieces: HashMap<u32, Vec<u8>>,
     d_vocab: usize,
-    /// The same without special tokens, which no text gives.
+    /// The same without added tokens, without which texts can be read.
     d_vocab_of_texts: usize,
     bos: Option<u32>,
 }
@@ -252,12 +254,28 @@ impl PretrainedTokenizer {
         Self::build(sentencepiece::describe(path.as_ref())?)
     }
 
-    /// Reads GPT-2's `vocab.json` and `merges.txt`.
+    /// Reads GPT-2's `vocab.json` and `merges.txt`, with what `tokenizer_config.json` and
+    /// `added_tokens.json` beside them say; Qwen2's files of these names, too, where the first says
+    /// that they are.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Pretrained`] if a file is damaged or they do not belong together.
     pub fn from_gpt2_files(vocab: impl AsRef<Path>, merges: impl AsRef<Path>) -> Result<Self> {
         let path = vocab.as_ref();
+        let beside = Beside::of(path)?;
+        let pattern = match beside.class() {
+            None | Some("GPT2Tokenizer" | "PreTrainedTokenizer" | "TokenizersBackend") => {
+                Pattern::Gpt2
+            }
+            Some("Qwen2Tokenizer") => Pattern::Qwen2,
+            Some(other) => {
+                let reason = format!(
+                    "is {other:?}, which is not read from a vocabulary and merges; save the tokenizer as tokenizer.json (`AutoTokenizer.from_pretrained(...).save_pretrained(...)`)"
+                );
+                let config = path.with_file_name("tokenizer_config.json");
+                return refuse("tokenizer_class", reason).map_err(of_file(&config));
+            }
+        };
         let parsed = from_slice(&read(path, of_file(path))?).map_err(of_file(path))?;
         let VocabJson::Ids(mut vocab) = parsed else {
             return Err(of_file(path)((
@@ -265,14 +283,22 @@ impl PretrainedTokenizer {
                 "a list, expected tokens with their ids".to_owned(),
             )));
         };
-        let end_of_text =
-            vocab.get_key_value(END_OF_TEXT).map(|(content, &id)| (content.clone(), id));
-        let added = Vec::from_iter(end_of_text.map(|(content, id)| Added::special(id, content)));
-        let checked = check_added(|_| END_OF_TEXT.to_owned(), &added, &vocab)
+        let mut added = beside.added(&[])?;
+        let special: HashSet<&str> = beside.named().chain([END_OF_TEXT]).collect();
+        for content in special {
+            let known = added.iter().any(|added| added.content == content);
+            if let Some(&id) = vocab.get(content).filter(|_| !known) {
+                added.push(Added::special(id, content.to_owned()));
+            }
+        }
+        added.sort_by_key(|added| added.id);
+        let checked = check_added(|k| format!("{:?}", added[k].content), &added, &vocab)
             .and_then(|()| check_vocab("(vocab)", &vocab))
             .and_then(|()| check_alphabet("(vocab)", &vocab, &added));
         checked.map_err(of_file(path))?;
-        vocab.remove(END_OF_TEXT);
+        for special in added.iter().filter(|added| added.special) {
+            vocab.remove(&special.content);
+        }
         let path = merges.as_ref();
         let text = String::from_utf8(read(path, of_file(path))?);
         let text = text.or_else(|e| refuse("(file)", e.to_string())).map_err(of_file(path))?;
@@ -287,10 +313,16 @@ impl PretrainedTokenizer {
         });
         let merges = parsed.collect::<Result<Merges, _>>().map_err(of_file(path))?;
         check_merges("(merges)", &merges, &vocab).map_err(of_file(path))?;
-        let words = Words { last: Some(Pattern::Gpt2), ..Words::default() };
+        let words = Words { last: Some(pattern), ..Words::default() };
+        let normalizer = match pattern {
+            Pattern::Qwen2 => Normalizer::nfc(),
+            _ => Normalizer::default(),
+        };
         let merged = Merged { vocab, merges, ignore_merges: false };
         let described = Description::new(Model::Bytes(merged), added, Bos::default());
-        Self::build(Description { words, ..described })
+        let mut described = Description { words, normalizer, ..described };
+        beside.configure(&mut described)?;
+        Self::build(described)
     }
 
     /// Makes the tokenizer of a GGUF file, at `path`, from what the file says of it.
@@ -311,9 +343,8 @@ impl PretrainedTokenizer {
                 pieces.insert(added.id, added.content.as_bytes().to_vec());
             }
         }
-        let special: HashSet<u32> =
-            added.iter().filter(|added| added.special).map(|added| added.id).collect();
-        let of_texts = pieces.keys().filter(|id| !special.contains(id)).max();
+        let is_added: HashSet<u32> = added.iter().map(|added| added.id).collect();
+        let of_texts = pieces.keys().filter(|id| !is_added.contains(id)).max();
         let d_vocab_of_texts = of_texts.map_or(0, |&id| id as usize + 1);
         let end_of_text = added.iter().find(|added| added.special && added.content == END_OF_TEXT);
         Ok(Self {
@@ -328,18 +359,19 @@ impl PretrainedTokenizer {
         })
     }
 
-    /// The model has an embedding for each id that a text gives. It may have more: many models pad
-    /// their vocabulary; and a tokenizer may have special tokens beyond it, as those for images of a
-    /// model that reads none.
+    /// Fits the tokenizer to a model of so many embeddings. It may have more than the tokenizer has
+    /// ids: many models pad their vocabulary. And added tokens may be beyond it, as those for images
+    /// of a model that reads none: texts are read without them. How many tokens that are no special
+    /// ones are passed over is returned, so that it can be told.
     ///
     /// # Errors
-    /// [`Error::VocabularyMismatch`] if the model's `d_vocab` is too small.
-    pub fn check_d_vocab(&self, d_vocab: usize) -> Result<()> {
+    /// [`Error::VocabularyMismatch`] if there are other ids beyond `d_vocab`.
+    pub fn fit(&mut self, d_vocab: usize) -> Result<usize> {
         if self.d_vocab_of_texts > d_vocab {
             let largest = self.d_vocab_of_texts - 1;
             return Err(Error::VocabularyMismatch { largest, d_vocab });
         }
-        Ok(())
+        Ok(self.added.iter_mut().map(|added| added.limit(d_vocab)).sum())
     }
 
     /// Whether the token's own text, in the middle of a word, is this token: then texts may be made

@@ -103,7 +103,7 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     for k in 0..3 {
         fs::write(
             text.join(format!("{k}.txt")),
-            "the cat sat on the mat, and the cat sat again. ".repeat(20),
+            format!("the cat sat on the mat, and the cat sat again. {k} ").repeat(20),
         )
         .unwrap();
     }

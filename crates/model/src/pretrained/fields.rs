@@ -42,7 +42,32 @@ pub(super) fn read_json(path: &Path) -> Result<Value, Error> {
                 .into(),
         ));
     }
-    serde_json::from_slice(&bytes).map_err(|e| format(format!("not valid JSON: {e}")))
+    let parsed = serde_json::from_slice(&bytes);
+    // Python writes numbers that are none as words, which JSON does not have.
+    let mended = |e: serde_json::Error| match without_words(&bytes) {
+        Some(mended) => serde_json::from_slice(&mended).map_err(|_| e),
+        None => Err(e),
+    };
+    parsed.or_else(mended).map_err(|e| format(format!("not valid JSON: {e}")))
+}
+
+/// The same with null for `NaN`, `Infinity` and `-Infinity`, if they are there outside strings.
+fn without_words(json: &[u8]) -> Option<Vec<u8>> {
+    const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let (mut mended, mut rest, mut within, mut found) = (Vec::new(), json, false, false);
+    while let Some((&byte, after)) = rest.split_first() {
+        let word = WORDS.into_iter().find(|word| !within && rest.starts_with(word));
+        if let Some(word) = word {
+            mended.extend(b"null");
+            (rest, found) = (&rest[word.len()..], true);
+            continue;
+        }
+        let taken = if within && byte == b'\\' { rest.len().min(2) } else { 1 };
+        within ^= byte == b'"';
+        mended.extend(&rest[..taken]);
+        rest = if taken == 1 { after } else { &rest[taken..] };
+    }
+    found.then_some(mended)
 }
 
 /// Whether two values are one: numbers by what they are, whatever their type.
@@ -174,6 +199,18 @@ impl Fields {
         let mut values = self.values.clone();
         values.remove(field);
         Self { path: self.path.clone(), within: self.within.clone(), values }
+    }
+
+    /// The same with settings by their first names that are given by their second.
+    pub(super) fn renamed(&self, names: &[(&str, &str)]) -> Result<Self, Error> {
+        let mut values = self.values.clone();
+        for (name, other) in names {
+            self.agrees(name, self, other)?;
+            if let Some(value) = self.get(other).filter(|_| !self.has(name)) {
+                values.insert((*name).to_string(), value.clone());
+            }
+        }
+        Ok(Self { path: self.path.clone(), within: self.within.clone(), values })
     }
 
     pub(super) fn flag(&self, field: &str, default: bool) -> Result<bool, Error> {

@@ -32,6 +32,11 @@ pub(super) fn open(path: &Path) -> Result<Unread, Error> {
         return Err(Error::Format { path: path.to_path_buf(), reason });
     };
     let header = Header { file: &file, architecture: family.architecture };
+    // It is the attention of all families here.
+    if !header.flag("attention.causal", true)? {
+        let reason = "false is not supported here, expected true or nothing".to_string();
+        return Err(header.refuse("attention.causal", reason));
+    }
     let config = (family.config)(&header, header.common()?)?;
     if let Some(n) = header.expert_count()?.filter(|_| config.architecture.experts.is_none()) {
         let reason = format!("{n}: mixtures of this architecture are not known here");
@@ -325,15 +330,14 @@ impl Header<'_> {
             Some(factor) => Some(factor),
             None => self.file.float_opt(&self.key("rope.scale_linear"))?,
         };
+        // Zero is none, as in llama.cpp.
+        let factor = factor.filter(|&factor| factor != 0.0);
         let kind = self.file.string_opt(&self.key("rope.scaling.type"))?;
         let given = self.number_opt("rope.scaling.attn_factor")?;
         let mut attention_factor = None;
         let scaling = match (kind, factor) {
             (Some("linear") | None, Some(factor)) => Some(RotaryScaling::Linear { factor }),
-            (Some("none") | None, _) => None,
-            (Some("linear" | "yarn"), None) => {
-                return Err(self.refuse("rope.scaling.factor", "missing, expected a number".into()));
-            }
+            (Some("none") | None, _) | (Some("linear" | "yarn"), None) => None,
             (Some("yarn"), Some(factor)) => {
                 attention_factor = Some(given.unwrap_or(1.0) * (1.0 + 0.1 * factor.ln()));
                 Some(RotaryScaling::Yarn {

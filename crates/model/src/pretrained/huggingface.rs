@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+use serde_json::json;
+
 use super::{
     SpecialTokens, Stored, Unread,
-    families::{FAMILIES, InFolder},
+    families::{FAMILIES, HuggingFace, InFolder},
     fields::Fields,
     name_of,
+    recipe::Recipe,
     tensors::{Safetensors, Tensors},
 };
-use crate::{Activation, Error, Pairs, Rotary, RotaryScaling};
+use crate::{Activation, Architecture, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let model_type = fields.text("model_type")?;
@@ -22,24 +25,33 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
             format!("{model_type:?} is not an architecture known here: {known}"),
         ));
     };
-    let config = (family.config)(fields)?;
+    // It is the attention of all families here.
+    fields.only("is_causal", &json!(true))?;
+    let mut config = (family.config)(fields)?;
     let tensors = Safetensors::open(folder, scale_block(fields)?)?;
-    let recipe = |prefix: &str, layer: usize, name: &str| {
+    let mut notes = Vec::new();
+    if config.architecture.tied_embeddings
+        && has_own_unembedding(family, fields, &config, &tensors)?
+    {
+        config.architecture.tied_embeddings = false;
+        notes.push(
+            "its configuration says that embedding and unembedding are one (tie_word_embeddings), and its file has an unembedding of other values: that one is used, as `transformers` does".to_string(),
+        );
+    }
+    let prefix = prefix_of(family, fields, &config, &tensors);
+    let recipe = |_: &dyn Tensors, layer: usize, name: &str| {
         (family.recipe)(&InFolder { config: &config, fields, prefix, layer }, name)
     };
-    let holds_embedding = |prefix: &&&str| {
-        let recipe = recipe(prefix, 0, "embed.W_E");
-        recipe.is_some_and(|recipe| tensors.shape(&recipe.tensor).is_some())
-    };
-    let found = family.prefixes.iter().find(holds_embedding).or(family.prefixes.last());
-    let prefix = found.copied().unwrap_or_default();
-    let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(prefix, layer, name);
     // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
     // embeddings (an unembedding of its own would be used).
     let ignored = |name: &str| {
         let mask = [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
         mask.iter().any(|end| name.ends_with(end))
-            || name.ends_with("rotary_emb.inv_freq")
+            || ["inv_freq", "cos_cached", "sin_cached"]
+                .iter()
+                .any(|end| name.ends_with(&format!("rotary_emb.{end}")))
+            // A second head, which gives a value to a text.
+            || name.starts_with("v_head.")
             // How coarse what is multiplied with weights of 8 bits was made: here it is not.
             || name.ends_with(".input_scale")
             || matches!(name, "lm_head.weight" | "embed_out.weight")
@@ -50,7 +62,57 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
         .iter()
         .find_map(|field| fields.size_opt(field).ok().flatten());
     let declared_ctx = declared.unwrap_or_default().max(unread.declared_ctx);
-    Ok(Unread { declared_ctx, special: special(fields), ..unread })
+    Ok(Unread { declared_ctx, special: special(fields), notes, ..unread })
+}
+
+/// What stands before the names of tensors: the first with which the embedding is found. A base
+/// model that is saved without its head has nothing there.
+fn prefix_of(
+    family: &HuggingFace,
+    fields: &Fields,
+    config: &ModelConfig,
+    tensors: &Safetensors,
+) -> &'static str {
+    let holds_embedding = |prefix: &&str| {
+        let source = InFolder { config, fields, prefix, layer: 0 };
+        (family.recipe)(&source, "embed.W_E")
+            .is_some_and(|recipe| tensors.shape(&recipe.tensor).is_some())
+    };
+    let all = family.prefixes.iter().copied().chain([""]);
+    all.clone().find(holds_embedding).or(family.prefixes.last().copied()).unwrap_or_default()
+}
+
+/// Whether there is an unembedding beside the embedding that it is said to be, and it is not: then
+/// it was trained.
+fn has_own_unembedding(
+    family: &HuggingFace,
+    fields: &Fields,
+    config: &ModelConfig,
+    tensors: &Safetensors,
+) -> Result<bool, Error> {
+    let prefix = prefix_of(family, fields, config, tensors);
+    let untied = ModelConfig {
+        architecture: Architecture { tied_embeddings: false, ..config.architecture.clone() },
+        ..config.clone()
+    };
+    let source = InFolder { config: &untied, fields, prefix, layer: 0 };
+    let [embedding, unembedding] =
+        ["embed.W_E", "unembed.W_U"].map(|name| (family.recipe)(&source, name));
+    let (Some(embedding), Some(unembedding)) = (embedding, unembedding) else { return Ok(false) };
+    let shapes = [&embedding, &unembedding].map(|recipe| tensors.shape(&recipe.tensor));
+    let [Some(shape), Some(other)] = shapes else { return Ok(false) };
+    if shape != other || embedding.tensor == unembedding.tensor {
+        return Ok(shape != other);
+    }
+    const ROWS: usize = 1024;
+    for from in (0..shape[0]).step_by(ROWS) {
+        let rows = from..shape[0].min(from + ROWS);
+        let read = |recipe: &Recipe| tensors.read_rows(&recipe.tensor, rows.clone());
+        if read(&embedding)? != read(&unembedding)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What a configuration says of special tokens; a field may hold one id or several.
@@ -179,7 +241,7 @@ pub(super) fn rotary_of(
         // The dynamic one changes nothing within the context.
         ("default" | "dynamic", _) | (_, None) => None,
         ("yarn", Some(scaling)) => {
-            let original_context = scaling.number_there(ORIGINAL)?;
+            let original_context = original_number(fields, scaling)?;
             let factor = match scaling.number_opt("factor")? {
                 Some(factor) => factor,
                 None => fields.number_there("max_position_embeddings")? / original_context,
@@ -222,7 +284,7 @@ pub(super) fn rotary_of(
             factor: scaling.number_there("factor")?,
             low_freq_factor: scaling.number_there("low_freq_factor")?,
             high_freq_factor: scaling.number_there("high_freq_factor")?,
-            original_context: scaling.number_there("original_max_position_embeddings")?,
+            original_context: original_number(fields, scaling)?,
         }),
         (other, Some(scaling)) => {
             let reason = format!(
@@ -248,6 +310,15 @@ fn original_context(fields: &Fields, scaling: &Fields) -> Result<usize, Error> {
     match scaling.size_opt(ORIGINAL)? {
         Some(original) => Ok(original),
         None => fields.size(ORIGINAL),
+    }
+}
+
+/// The same where it may also be the context that the file gives, as `transformers` takes it.
+fn original_number(fields: &Fields, scaling: &Fields) -> Result<f64, Error> {
+    let beside = fields.number_opt(ORIGINAL)?.or(fields.number_opt("max_position_embeddings")?);
+    match scaling.number_opt(ORIGINAL)?.or(beside) {
+        Some(original) => Ok(original),
+        None => scaling.number_there(ORIGINAL),
     }
 }
 

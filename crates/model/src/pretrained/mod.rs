@@ -51,6 +51,8 @@ pub struct Unread {
     pub is_tied: bool,
     /// Tokens that are no text, as far as its files say so beside the tokenizer.
     pub special: SpecialTokens,
+    /// What a reader should know of how it is read, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Tokens that are no text.
@@ -80,6 +82,7 @@ impl Unread {
             n_params,
             is_tied,
             special,
+            notes: Vec::new(),
         }
     }
 }

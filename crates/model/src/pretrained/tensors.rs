@@ -103,7 +103,7 @@ struct Place {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[allow(clippy::upper_case_acronyms, non_camel_case_types, reason = "the format's names")]
-enum Kind {
+enum Known {
     F64,
     F32,
     F16,
@@ -118,13 +118,37 @@ enum Kind {
     BOOL,
 }
 
-impl Kind {
+impl Known {
     fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
             Self::F16 | Self::BF16 | Self::I16 => 2,
             Self::F8_E4M3 | Self::F8_E5M2 | Self::I8 | Self::U8 | Self::BOOL => 1,
+        }
+    }
+}
+
+/// How values are stored: what is not known here may still be in a file, as long as nothing asks
+/// for it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(untagged)]
+enum Kind {
+    Known(Known),
+    Other(String),
+}
+
+impl Kind {
+    fn is_f8(&self) -> bool {
+        matches!(self, Self::Known(Known::F8_E4M3 | Known::F8_E5M2))
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known(kind) => write!(f, "{kind:?}"),
+            Self::Other(name) => f.write_str(name),
         }
     }
 }
@@ -156,7 +180,8 @@ impl Safetensors {
         let (tensors, files) = (BTreeMap::new(), Vec::new());
         let mut found = Self { path: whole.clone(), tensors, files, scale_block };
         if whole.is_file() {
-            found.add(&whole)?;
+            found.add(&whole, |_| false)?;
+            found.unwrap();
             return Ok(found);
         }
         if !index.is_file() {
@@ -181,9 +206,10 @@ impl Safetensors {
             .map_err(|e| format(format!("weight_map: {e}")))?;
         let names: BTreeSet<&String> = parsed.weight_map.values().collect();
         for name in names {
-            // A name, not a path: nothing outside the folder is opened.
-            if name.contains(['/', '\\'])
-                || name.starts_with('.')
+            // Nothing outside the folder is opened.
+            let is_below = |part: &str| !part.is_empty() && !part.starts_with('.');
+            if name.contains(['\\', ':'])
+                || !name.split('/').all(is_below)
                 || !name.ends_with(".safetensors")
             {
                 return Err(format(format!(
@@ -196,14 +222,25 @@ impl Safetensors {
                     "weight_map: {name:?} is not in this folder; fetch all of the model's files"
                 )));
             }
-            found.add(&file)?;
+            found
+                .add(&file, |tensor| parsed.weight_map.get(tensor).is_some_and(|of| of != name))?;
         }
+        // A tensor that the index names and no file has is missed where it is needed.
         found.path = index.clone();
-        if let Some(name) = parsed.weight_map.keys().find(|name| !found.tensors.contains_key(*name))
-        {
-            return Err(format(format!("weight_map: tensor {name} is in none of the files")));
-        }
+        found.unwrap();
         Ok(found)
+    }
+
+    /// Takes off what training wraps around a model before it is saved, where all names have it.
+    fn unwrap(&mut self) {
+        const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+        while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| {
+            !self.tensors.is_empty() && self.tensors.keys().all(|name| name.starts_with(wrapper))
+        }) {
+            let tensors = std::mem::take(&mut self.tensors);
+            let bare = |name: String| name[wrapper.len()..].to_owned();
+            self.tensors = tensors.into_iter().map(|(name, place)| (bare(name), place)).collect();
+        }
     }
 
     /// Multiplies weights of 8 bits, rows of a matrix from `first` on, with their scales: one in
@@ -216,8 +253,8 @@ impl Safetensors {
         };
         let Place { shape, kind, .. } = &self.tensors[&scale];
         // Nor is there a scale of scales.
-        if matches!(kind, Kind::F8_E4M3 | Kind::F8_E5M2) {
-            let reason = format!("tensor {scale} is {kind:?}: expected F32, F16, BF16 or F64");
+        if kind.is_f8() {
+            let reason = format!("tensor {scale} is {kind}: expected F32, F16, BF16 or F64");
             return Err(Error::Format { path: self.path.clone(), reason });
         }
         let of = self.tensors[name].shape.as_slice();
@@ -245,7 +282,7 @@ impl Safetensors {
         Ok(())
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), Error> {
+    fn add(&mut self, path: &Path, of_another: impl Fn(&str) -> bool) -> Result<(), Error> {
         let io = |source| Error::Io { path: path.to_path_buf(), source };
         let format = |reason: String| Error::Format { path: path.to_path_buf(), reason };
         let mut file = File::open(path).map_err(io)?;
@@ -285,7 +322,10 @@ impl Safetensors {
             let Entry { dtype, shape, data_offsets: [from, to] } =
                 serde_json::from_value(entry).map_err(|e| place(e.to_string()))?;
             let elements = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-            let bytes = elements.and_then(|n| n.checked_mul(dtype.bytes()));
+            let bytes = match &dtype {
+                Kind::Known(kind) => elements.and_then(|n| n.checked_mul(kind.bytes())),
+                Kind::Other(_) => usize::try_from(to.saturating_sub(from)).ok(),
+            };
             let fits = from <= to && to <= length - base;
             if !fits {
                 let left = length - base;
@@ -295,13 +335,17 @@ impl Safetensors {
             }
             let Some(bytes) = bytes.filter(|&bytes| bytes as u64 == to - from) else {
                 return Err(place(format!(
-                    "shape {shape:?} of {dtype:?} does not take {} bytes",
+                    "shape {shape:?} of {dtype} does not take {} bytes",
                     to - from
                 )));
             };
             ends.push([from, to]);
             let place =
                 Place { file: self.files.len(), start: base + from, bytes, kind: dtype, shape };
+            // Of a tensor in two files the index says which it is.
+            if of_another(&name) {
+                continue;
+            }
             if self.tensors.insert(name.clone(), place).is_some() {
                 return Err(format(format!("tensor {name} is in two files")));
             }
@@ -352,7 +396,7 @@ impl Tensors for Safetensors {
             SCALES
                 .iter()
                 .filter_map(|end| self.tensors.get(name.strip_suffix(end)?))
-                .any(|scaled| matches!(scaled.kind, Kind::F8_E4M3 | Kind::F8_E5M2))
+                .any(|scaled| scaled.kind.is_f8())
         };
         self.tensors.keys().map(String::as_str).filter(|name| !is_scale(name)).collect()
     }
@@ -389,21 +433,26 @@ impl Tensors for Safetensors {
         let mut bytes = vec![0; rows.len() * row];
         read_exact_at(file, &mut bytes, place.start + (rows.start * row) as u64)
             .map_err(|source| Error::Io { path: path.clone(), source })?;
-        match place.kind {
-            Kind::F32 => convert(&bytes, values, f32::from_le_bytes),
-            Kind::F16 => convert(&bytes, values, |b| f16::from_le_bytes(b).to_f32()),
-            Kind::BF16 => convert(&bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
-            Kind::F64 => convert(&bytes, values, |b| f64::from_le_bytes(b) as f32),
-            Kind::F8_E4M3 | Kind::F8_E5M2 => {
-                let decode = if place.kind == Kind::F8_E4M3 { e4m3 } else { e5m2 };
+        let kind = match &place.kind {
+            Kind::Known(kind) => *kind,
+            Kind::Other(_) => Known::U8,
+        };
+        match kind {
+            Known::F32 => convert(&bytes, values, f32::from_le_bytes),
+            Known::F16 => convert(&bytes, values, |b| f16::from_le_bytes(b).to_f32()),
+            Known::BF16 => convert(&bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
+            Known::F64 => convert(&bytes, values, |b| f64::from_le_bytes(b) as f32),
+            Known::F8_E4M3 | Known::F8_E5M2 => {
+                let decode = if kind == Known::F8_E4M3 { e4m3 } else { e5m2 };
                 let table: Vec<f32> = (0..=255).map(decode).collect();
                 convert(&bytes, values, |[b]: [u8; 1]| table[usize::from(b)]);
                 self.scale(name, rows.start, values)?;
             }
-            kind => {
+            _ => {
+                let kind = &place.kind;
                 return Err(format(
                     path,
-                    format!("tensor {name} is {kind:?}: expected F32, F16, BF16, F64 or F8"),
+                    format!("tensor {name} is {kind}: expected F32, F16, BF16, F64 or F8"),
                 ));
             }
         }
@@ -413,8 +462,8 @@ impl Tensors for Safetensors {
     fn encoding(&self) -> String {
         let mut counts = BTreeMap::new();
         for place in self.tensors.values() {
-            *counts.entry(format!("{:?}", place.kind)).or_default() +=
-                place.bytes / place.kind.bytes();
+            *counts.entry(place.kind.to_string()).or_default() +=
+                place.shape.iter().product::<usize>();
         }
         most_first(counts)
     }

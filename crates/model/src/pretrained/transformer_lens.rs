@@ -54,6 +54,7 @@ fn configuration(fields: &Fields) -> Result<ModelConfig, Error> {
         ("use_dynamic_ntk_rope", json!(false)),
         ("use_attention_sinks", json!(false)),
         ("rotary_scaling_factor", json!(1)),
+        ("final_rms", json!(false)),
     ] {
         fields.only(field, &expected)?;
     }

@@ -95,30 +95,47 @@ fn run_data(snapshot: &Path) -> Option<Source> {
 
 fn open_pretrained(path: &Path) -> Result<Opened, Error> {
     let model = pretrained::look(path)?;
-    let tokenizer = tokenizer_of(path)?;
-    let (bos, allowed) = match &tokenizer {
+    let mut tokenizer = tokenizer_of(path)?;
+    let mut notes = model.notes;
+    let known = |bos: &u32| (*bos as usize) < model.config.d_vocab;
+    let named = model.special.bos.filter(known);
+    if let Some(bos) = model.special.bos.filter(|bos| !known(bos)) {
+        notes.push(format!(
+            "its files call token {bos} the one that a sequence begins with (bos_token_id), and it has no such token: that was left aside"
+        ));
+    }
+    let (bos, allowed) = match &mut tokenizer {
         Ok(tokenizer) => {
-            tokenizer.check_d_vocab(model.config.d_vocab)?;
-            let known = |bos: &u32| (*bos as usize) < model.config.d_vocab;
-            (tokenizer.bos().filter(known).unwrap_or(0), words(tokenizer))
+            let beyond = tokenizer.fit(model.config.d_vocab)?;
+            if beyond > 0 {
+                notes.push(format!(
+                    "{beyond} added tokens of its tokenizer have no embedding (its vocabulary has {}): texts are read without them",
+                    model.config.d_vocab
+                ));
+            }
+            let bos = tokenizer.bos().filter(known).or(named);
+            (bos.unwrap_or(0), words(tokenizer))
         }
         Err(_) => {
             let d_vocab = model.config.d_vocab as u32;
-            let bos = model.special.bos.filter(|&bos| bos < d_vocab);
+            let bos = named;
             let text = |id: &u32| !model.special.ids.contains(id) && *id != bos.unwrap_or(0);
             (bos.unwrap_or(0), (0..d_vocab).filter(text).collect())
         }
     };
     let start_from = match &tokenizer {
-        Ok(tokenizer) if tokenizer.bos().is_some() => StartFrom::Tokenizer,
-        Err(_) if model.special.bos == Some(bos) => StartFrom::File,
+        Ok(tokenizer) if tokenizer.bos() == Some(bos) => StartFrom::Tokenizer,
+        _ if named == Some(bos) => StartFrom::File,
         _ => StartFrom::FirstId,
     };
+    let usual = how(&model.config, bos, start_from, &tokenizer);
+    let warnings = notes.into_iter().chain(usual.warnings).collect();
     let how = HowRun {
+        warnings,
         declared_ctx: Some(model.declared_ctx).filter(|&n| n > model.config.n_ctx),
         ignored: model.ignored,
         tied_embeddings: model.is_tied,
-        ..how(&model.config, bos, start_from, &tokenizer)
+        ..usual
     };
     Ok(Opened {
         how,
@@ -174,10 +191,14 @@ fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Er
     let file = Gguf::open(path).map_err(induction_model::Error::from)?;
     let parts = || -> Result<Option<TokenizerParts>, induction_gguf::Error> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
-        let Some(model) = file.string_opt(&key("model"))? else { return Ok(None) };
-        let id = |name: &str| -> Result<Option<u32>, induction_gguf::Error> {
-            let id = file.unsigned_opt(&key(name))?;
-            Ok(id.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
+        let model = file.string_opt(&key("model"))?;
+        let Some(model) = model.filter(|model| !matches!(*model, "none" | "no_vocab")) else {
+            return Ok(None);
+        };
+        // One that is none, as -1, stands for no such token.
+        let id = |name: &str| {
+            let id = file.unsigned_opt(&key(name)).ok().flatten();
+            id.and_then(|id| u32::try_from(id).ok())
         };
         let types = file.integers_opt(&key("token_type"))?.unwrap_or_default();
         // Bytes, which some writers call signed.
@@ -199,8 +220,8 @@ fn gguf_tokenizer(path: &Path) -> Result<Result<PretrainedTokenizer, String>, Er
             add_space_prefix: file.bool_opt(&key("add_space_prefix"))?,
             remove_extra_whitespaces: file.bool_opt(&key("remove_extra_whitespaces"))?,
             precompiled_charsmap: charsmap.into_iter().map(|byte| byte as u8).collect(),
-            unknown: id("unknown_token_id")?,
-            bos: id("bos_token_id")?,
+            unknown: id("unknown_token_id"),
+            bos: id("bos_token_id"),
             add_bos: file.bool_opt(&key("add_bos_token"))?,
         }))
     };

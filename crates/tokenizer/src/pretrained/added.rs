@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::Regex;
+use serde::Deserialize;
 
 use super::normalizer::Normalizer;
 
@@ -30,6 +31,38 @@ pub(super) struct Added {
 impl Added {
     pub(super) fn special(id: u32, content: String) -> Self {
         Self { id, content, special: true, ..Self::default() }
+    }
+}
+
+/// A token as files write it.
+#[derive(Deserialize)]
+pub(super) struct AddedJson {
+    pub(super) id: u32,
+    #[serde(flatten)]
+    pub(super) token: TokenJson,
+}
+
+/// The same without its id.
+#[derive(Clone, Deserialize)]
+pub(super) struct TokenJson {
+    content: String,
+    #[serde(default)]
+    special: bool,
+    #[serde(default)]
+    normalized: bool,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+}
+
+impl AddedJson {
+    pub(super) fn read(self) -> Added {
+        let TokenJson { content, special, normalized, single_word, lstrip, rstrip } = self.token;
+        let edges = Edges { single_word, lstrip, rstrip };
+        Added { id: self.id, content, special, normalized, edges }
     }
 }
 
@@ -107,6 +140,13 @@ impl Finder {
             automaton: Some(automaton.expect("some megabytes are far from the limits")),
             ids: ids.collect(),
         }
+    }
+
+    /// Finds no token whose id is `d_vocab` or more, and says how many that are.
+    pub(super) fn limit(&mut self, d_vocab: usize) -> usize {
+        let beyond =
+            |id: &&mut Option<(u32, Edges)>| id.is_some_and(|(id, _)| id as usize >= d_vocab);
+        self.ids.iter_mut().filter(beyond).map(|id| *id = None).count()
     }
 
     /// Hands over the text piece by piece, each with its place, and with its id if it is an added

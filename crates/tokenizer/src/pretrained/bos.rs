@@ -1,15 +1,10 @@
-//! What a sequence begins with, as far as files say it.
+//! What a sequence begins with, as far as a tokenizer's own file says it.
 
-use std::path::Path;
-
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::Description;
 use super::added::Added;
-use super::vocabulary::{from_slice, of_file};
 use crate::Result;
-use crate::tokenizer_file::{Refusal, read, refuse};
+use crate::tokenizer_file::{Refusal, refuse};
 
 /// What is known of a sequence's first token.
 #[derive(Default)]
@@ -53,43 +48,4 @@ pub(super) fn first_special(
             format!("begins with {first:?}, expected one special token with its id"),
         ),
     }
-}
-
-#[derive(Deserialize)]
-struct ConfigJson {
-    add_bos_token: Option<bool>,
-    bos_token: Option<NamedJson>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NamedJson {
-    Text(String),
-    Token { content: String },
-}
-
-/// Adds what `tokenizer_config.json` beside the tokenizer's file says.
-pub(super) fn beside(path: &Path, described: &mut Description) -> Result<()> {
-    let config = path.with_file_name("tokenizer_config.json");
-    if described.bos.first.is_none() && config.is_file() {
-        configure(&read(&config, of_file(&config))?, described).map_err(of_file(&config))?;
-    }
-    Ok(())
-}
-
-fn configure(bytes: &[u8], described: &mut Description) -> Result<(), Refusal> {
-    let config: ConfigJson = from_slice(bytes)?;
-    let Some(NamedJson::Text(name) | NamedJson::Token { content: name }) = config.bos_token else {
-        return Ok(());
-    };
-    let added = described.added.iter().find(|added| added.content == name).map(|added| added.id);
-    let id = added.or_else(|| described.model.id_of(&name));
-    if config.add_bos_token == Some(true) {
-        if id.is_none() {
-            return refuse("bos_token", format!("{name:?} is not a token of the tokenizer"));
-        }
-        described.bos.first = id;
-    }
-    described.bos.named = id;
-    Ok(())
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::added::{Added, Edges, check_added};
-use super::bos::{Bos, beside, first_special};
+use super::added::{Added, AddedJson, check_added};
+use super::beside::Beside;
+use super::bos::{Bos, first_special};
 use super::normalizer::{Normalizer, NormalizerJson};
 use super::pieces::{Algorithm, Kind, Piece, SPACE, Vocabulary};
 use super::vocabulary::{
@@ -27,22 +28,6 @@ struct TokenizerJson {
     post_processor: Option<Value>,
     decoder: Option<TypeJson>,
     model: ModelJson,
-}
-
-#[derive(Deserialize)]
-struct AddedJson {
-    id: u32,
-    content: String,
-    #[serde(default)]
-    special: bool,
-    #[serde(default)]
-    normalized: bool,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
 }
 
 #[derive(Deserialize)]
@@ -101,15 +86,17 @@ enum MergeJson {
 
 /// What the file describes, and what `tokenizer_config.json` beside it says of BOS.
 pub(super) fn describe(path: &Path) -> Result<Description> {
-    let mut described = parse(&read(path, of_file(path))?).map_err(of_file(path))?;
-    beside(path, &mut described)?;
+    let beside = Beside::of(path)?;
+    let mut json: TokenizerJson = from_slice(&read(path, of_file(path))?).map_err(of_file(path))?;
+    let mut added: Vec<Added> = json.added_tokens.drain(..).map(AddedJson::read).collect();
+    added.extend(beside.added(&added)?);
+    let mut described = parse(json, added).map_err(of_file(path))?;
+    beside.configure(&mut described)?;
     Ok(described)
 }
 
-fn parse(bytes: &[u8]) -> Result<Description, Refusal> {
-    let json: TokenizerJson = from_slice(bytes)?;
+fn parse(json: TokenizerJson, added: Vec<Added>) -> Result<Description, Refusal> {
     let byte_fallback = json.model.byte_fallback.unwrap_or(false);
-    let added = added(json.added_tokens)?;
     let (model, words) = match json.model.r#type.as_deref() {
         None | Some("BPE") if byte_fallback => (characters(json.model, &added)?, false),
         None | Some("BPE") => (byte_level(json.model, json.decoder.as_ref(), &added)?, true),
@@ -256,17 +243,6 @@ fn unigram(model: ModelJson, added: &[Added]) -> Result<Model, Refusal> {
         byte_fallback: model.byte_fallback.unwrap_or(false),
         spacing: None,
     }))
-}
-
-fn added(added: Vec<AddedJson>) -> Result<Vec<Added>, Refusal> {
-    let read = |json: AddedJson| Added {
-        id: json.id,
-        content: json.content,
-        special: json.special,
-        normalized: json.normalized,
-        edges: Edges { single_word: json.single_word, lstrip: json.lstrip, rstrip: json.rstrip },
-    };
-    Ok(added.into_iter().map(read).collect())
 }
 
 fn steps_of(pre_tokenizer: Option<StepJson>) -> Vec<StepJson> {

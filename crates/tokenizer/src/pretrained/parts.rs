@@ -47,8 +47,10 @@ const UNKNOWN: i32 = 2;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-pub(super) fn describe(parts: TokenizerParts) -> Result<Description, Refusal> {
-    let TokenizerParts { tokens, token_types, bos, .. } = &parts;
+pub(super) fn describe(mut parts: TokenizerParts) -> Result<Description, Refusal> {
+    // A token that there is not begins nothing.
+    parts.bos = parts.bos.filter(|&bos| (bos as usize) < parts.tokens.len());
+    let TokenizerParts { tokens, token_types, .. } = &parts;
     let n_tokens = tokens.len();
     if n_tokens > MAX_TOKENS {
         return refuse(
@@ -60,13 +62,11 @@ pub(super) fn describe(parts: TokenizerParts) -> Result<Description, Refusal> {
         let reason = format!("{} types of {n_tokens} tokens, expected one each", token_types.len());
         return refuse("tokenizer.ggml.token_type", reason);
     }
-    for (name, id) in [("bos", bos), ("unknown", &parts.unknown)] {
-        if id.is_some_and(|id| id as usize >= n_tokens) {
-            return refuse(
-                format!("tokenizer.ggml.{name}_token_id"),
-                format!("is {id:?}, expected below {n_tokens}"),
-            );
-        }
+    if parts.unknown.is_some_and(|id| id as usize >= n_tokens) {
+        return refuse(
+            "tokenizer.ggml.unknown_token_id",
+            format!("is {:?}, expected below {n_tokens}", parts.unknown),
+        );
     }
     match parts.model.as_str() {
         "gpt2" => byte_level(parts),

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::added::Added;
-use super::bos::{Bos, beside};
+use super::beside::Beside;
+use super::bos::Bos;
 use super::charsmap::Charsmap;
 use super::pieces::{Algorithm, Kind, Piece, Spacing, Vocabulary, byte_of};
 use super::vocabulary::{MAX_TOKENS, check_token, of_file};
@@ -19,7 +20,15 @@ use crate::tokenizer_file::{Refusal, read, refuse};
 /// What the file describes, and what `tokenizer_config.json` beside it says of BOS.
 pub(super) fn describe(path: &Path) -> Result<Description> {
     let mut described = parse(&read(path, of_file(path))?).map_err(of_file(path))?;
-    beside(path, &mut described)?;
+    let beside = Beside::of(path)?;
+    let Model::Pieces(vocabulary) = &described.model else {
+        unreachable!("SentencePiece's models are of pieces")
+    };
+    let n_pieces = vocabulary.pieces.len();
+    let mut more = beside.added(&described.added)?;
+    more.retain(|added| added.id as usize >= n_pieces);
+    described.added.extend(more);
+    beside.configure(&mut described)?;
     Ok(described)
 }
 

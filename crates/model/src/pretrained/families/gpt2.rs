@@ -25,7 +25,16 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily { architecture: "gpt2", config: gguf, recipe: recipe_of_one_qkv }),
 };
 
+/// What `transformers` also reads for the names of GPT-2's sizes.
+pub(super) const NAMES: [(&str, &str); 4] = [
+    ("n_embd", "hidden_size"),
+    ("n_head", "num_attention_heads"),
+    ("n_layer", "num_hidden_layers"),
+    ("n_positions", "max_position_embeddings"),
+];
+
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {
+    let fields = &fields.renamed(&NAMES)?;
     fields.only("scale_attn_weights", &json!(true))?;
     fields.only("scale_attn_by_inverse_layer_idx", &json!(false))?;
     fields.only("add_cross_attention", &json!(false))?;

@@ -18,6 +18,8 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {
+    let others = [("num_heads", "num_attention_heads"), ("num_layers", "num_hidden_layers")];
+    let fields = &fields.renamed(&others)?;
     let (d_model, n_heads) = (fields.size("hidden_size")?, fields.size("num_heads")?);
     let positions = fields.size_opt("max_position_embeddings")?.unwrap_or(2048);
     Ok(ModelConfig {

@@ -17,6 +17,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn config(fields: &Fields) -> Result<ModelConfig, Error> {
+    let fields = &fields.renamed(&super::gpt2::NAMES)?;
     let (d_model, n_heads) = (fields.size("n_embd")?, fields.size("n_head")?);
     let d_head = share(fields, "n_head", d_model, n_heads)?;
     let dim = fields.size_opt("rotary_dim")?.unwrap_or(64);

@@ -54,13 +54,14 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
     };
     let n_ctx = fields.size_opt("max_position_embeddings")?.unwrap_or(defaults.n_ctx);
     let n_ctx = within_original(fields, n_ctx)?;
-    let n_ctx = match fields.flag("use_sliding_window", false)? {
+    let n_layers = fields.layers("num_hidden_layers")?;
+    let n_ctx = match slides(fields, n_layers)? {
         true => within_window(fields, n_ctx, Some(4096))?,
         false => n_ctx,
     };
     let attention_bias = fields.flag("attention_bias", false)?;
     Ok(ModelConfig {
-        n_layers: fields.layers("num_hidden_layers")?,
+        n_layers,
         d_model,
         n_heads,
         d_head,
@@ -87,6 +88,16 @@ pub(super) fn config(fields: &Fields, defaults: Defaults) -> Result<ModelConfig,
         },
         ..ModelConfig::default()
     })
+}
+
+/// Whether any layer attends within a window: the list of layers says so, or a flag with the first
+/// layer that does.
+fn slides(fields: &Fields, n_layers: usize) -> Result<bool, Error> {
+    if let Some(kinds) = fields.texts_opt("layer_types")? {
+        return Ok(kinds.contains(&"sliding_attention"));
+    }
+    let first = fields.size_opt("max_window_layers")?.unwrap_or(0);
+    Ok(fields.flag("use_sliding_window", false)? && first < n_layers)
 }
 
 /// The context within which a window leaves nothing out: a model that attends within a window is

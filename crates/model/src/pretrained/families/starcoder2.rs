@@ -32,6 +32,10 @@ pub(super) const FAMILY: Family = Family {
                     out_bias: bias,
                     mlp_bias: bias,
                     tied_embeddings: fields.flag("tie_word_embeddings", true)?,
+                    n_key_value_heads: match fields.says("num_key_value_heads") {
+                        true => llama.architecture.n_key_value_heads,
+                        false => 2,
+                    },
                     ..llama.architecture
                 },
                 ..llama
