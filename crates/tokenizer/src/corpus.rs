@@ -11,10 +11,10 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use self::cut::{cut_lone, cut_text, separated};
-use self::json::{Found, read_json};
+use self::json::read_json;
 use crate::zstd::Frames;
 use crate::{Error, Result};
 
@@ -78,12 +78,69 @@ pub struct Corpus {
     /// Hash of every id and text, in hexadecimal; the same content gives the same hash whatever
     /// file it came from.
     pub blake3: String,
-    /// How many lines or files were left out because they hold no text (empty, or in a folder not
-    /// UTF-8).
-    pub skipped: usize,
-    /// How many documents were left out because they are another one's, word for word: on both
-    /// sides of the split, what was learned would be measured.
+    /// What was not read as it is there.
+    pub flaws: Flaws,
+}
+
+/// What of a corpus was not read as it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flaws {
+    /// Lines or files that were left out because they hold no text (empty, or in a folder not a
+    /// text).
+    pub left_out: usize,
+    /// Which was the first of them, and why.
+    pub first: Option<String>,
+    /// Documents that were left out because they are another one's, word for word: on both sides of
+    /// the split, what was learned would be measured.
     pub repeated: usize,
+    /// Halves of characters in JSON, read as U+FFFD.
+    pub mended: usize,
+}
+
+impl Flaws {
+    fn leave_out(&mut self, which: impl FnOnce() -> String) {
+        self.left_out += 1;
+        self.first.get_or_insert_with(which);
+    }
+
+    fn add(&mut self, more: Self) {
+        self.left_out += more.left_out;
+        self.mended += more.mended;
+        self.first = self.first.take().or(more.first);
+    }
+
+    /// "3 documents without text, the first line 7 of a.jsonl"
+    fn said(&self) -> String {
+        match &self.first {
+            Some(first) => format!("{} without text, the first {first}", self.left_out),
+            None => "none was left out".to_owned(),
+        }
+    }
+}
+
+impl Corpus {
+    /// What a reader should know of how the corpus called `name` was read, a sentence each.
+    pub fn notes(&self, name: &str) -> Vec<String> {
+        let Flaws { left_out, repeated, mended, .. } = self.flaws;
+        let notes = [
+            (left_out, format!("{name}: left out {}", self.flaws.said())),
+            (
+                repeated,
+                format!(
+                    "{name}: left out {repeated} documents that are another one's, word for word: held out, they would be measured as learned"
+                ),
+            ),
+            (mended, format!("{name}: {mended} halves of characters are read as U+FFFD")),
+        ];
+        notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
+    }
+}
+
+/// Documents of a file or folder.
+#[derive(Default)]
+struct Found {
+    documents: Vec<Document>,
+    flaws: Flaws,
 }
 
 /// Reads a corpus: JSON Lines, a JSON list, Parquet, a text, a folder, or several of these.
@@ -98,7 +155,7 @@ pub struct Corpus {
 /// - Any other file is one text, if it is UTF-8 (`.txt`, `.md`, ...). It is cut into about twenty
 ///   documents of near equal size at blank lines, or at line ends where blank lines are too few. A
 ///   single line is cut at ends of sentences, else at spaces, else anywhere.
-/// - In a folder every regular file below it is a document; hidden entries, links and files that
+/// - In a folder every file below it is a document; hidden entries, links to folders and files that
 ///   are not UTF-8 are left out. If there are JSON Lines or Parquet in it (or, beside READMEs and
 ///   licences, `.json` alone), the folder is a collection of those, and nothing else is read.
 /// - Of several paths each text is a document; ids begin with the name of the path.
@@ -120,12 +177,13 @@ fn load_bounded(texts: &Texts, limit: u64) -> Result<Corpus> {
     let text_field = texts.text_field.as_deref();
     // What one text says twice is no document twice.
     let mut is_cut = false;
-    let (documents, skipped) = match &texts.paths[..] {
+    let Found { documents, mut flaws } = match &texts.paths[..] {
         [path] => match read(path, text_field, limit)? {
             Content::Text(text) => {
                 let parts = separated(Document { id: String::new(), text });
                 is_cut = parts.len() == 1;
-                (if is_cut { cut_text(&parts[0].text) } else { parts }, 0)
+                let documents = if is_cut { cut_text(&parts[0].text) } else { parts };
+                Found { documents, flaws: Flaws::default() }
             }
             Content::Documents(found) => found,
         },
@@ -134,14 +192,14 @@ fn load_bounded(texts: &Texts, limit: u64) -> Result<Corpus> {
     let mut documents: Vec<Document> = documents.into_iter().flat_map(separated).collect();
     let (all, mut seen) = (documents.len(), HashSet::new());
     documents.retain(|document| is_cut || seen.insert(blake3::hash(document.text.as_bytes())));
-    let repeated = all - documents.len();
+    flaws.repeated = all - documents.len();
     if let [whole] = &documents[..] {
         documents = cut_lone(whole);
     }
     match documents.len() {
-        0 => Err(Error::Empty { path: texts.path(), skipped }),
+        0 => Err(Error::Empty { path: texts.path(), left_out: flaws.said() }),
         1 => Err(Error::TooFewDocuments { path: texts.path(), found: 1 }),
-        _ => Ok(Corpus { blake3: content_hash(&documents), documents, skipped, repeated }),
+        _ => Ok(Corpus { blake3: content_hash(&documents), documents, flaws }),
     }
 }
 
@@ -197,7 +255,7 @@ impl Kind {
 }
 
 fn read_several(paths: &[PathBuf], text_field: Option<&str>, limit: u64) -> Result<Found> {
-    let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
+    let (mut found, mut left) = (Found::default(), limit);
     let mut names = HashSet::new();
     for (k, path) in paths.iter().enumerate() {
         if paths[..k].contains(path) {
@@ -209,17 +267,17 @@ fn read_several(paths: &[PathBuf], text_field: Option<&str>, limit: u64) -> Resu
         }
         let name = name_of(path);
         let name = if names.insert(name.clone()) { name } else { format!("{name}#{}", k + 1) };
-        let found = match read(path, text_field, left)? {
+        let documents = match read(path, text_field, left)? {
             Content::Text(text) => vec![Document { id: name, text }],
-            Content::Documents((found, empty)) => {
-                skipped += empty;
-                below(&name, found)
+            Content::Documents(of_path) => {
+                found.flaws.add(of_path.flaws);
+                below(&name, of_path.documents)
             }
         };
-        left = left.saturating_sub(bytes_of(&found));
-        documents.extend(found);
+        left = left.saturating_sub(bytes_of(&documents));
+        found.documents.extend(documents);
     }
-    Ok((documents, skipped))
+    Ok(found)
 }
 
 /// Documents of a file among others.
@@ -235,18 +293,57 @@ fn bytes_of(documents: &[Document]) -> u64 {
 fn reader(path: &Path, limit: u64) -> Result<(Box<dyn BufRead>, u64)> {
     let file = File::open(path).map_err(Error::io("read the corpus", path))?;
     let bytes = file.metadata().map_err(Error::io("read the corpus", path))?.len();
-    let file = BufReader::new(file);
+    let mut file = BufReader::new(file);
+    let first = file.fill_buf().map_err(Error::io("read the corpus", path))?;
+    let name = path.to_string_lossy().to_lowercase();
+    let packed = [(".gz", &b"\x1f\x8b"[..], "gzip"), (".zst", b"\x28\xb5\x2f\xfd", "zstd")];
+    for (end, magic, kind) in packed {
+        let is_skippable = kind == "zstd" && matches!(first, [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..]);
+        if name.ends_with(end) && !first.is_empty() && !first.starts_with(magic) && !is_skippable {
+            let reason =
+                format!("it does not begin as one; if it is not packed, take {end} off its name");
+            return Err(damaged(path, kind, reason));
+        }
+    }
     // Text compresses five to twenty-fold. A file that claims far more is an attack on memory, or
     // damaged.
     let unpacked = limit.min(bytes.saturating_mul(200).saturating_add(64 << 20));
-    let name = path.to_string_lossy().to_lowercase();
     Ok(if name.ends_with(".zst") {
         (Box::new(BufReader::new(Frames::new(file))), unpacked)
     } else if name.ends_with(".gz") {
-        (Box::new(BufReader::new(MultiGzDecoder::new(file))), unpacked)
+        (Box::new(BufReader::new(Members { now: Some(GzDecoder::new(file)) })), unpacked)
     } else {
         (Box::new(file), limit)
     })
+}
+
+/// The members of a gzip file, one after the other; what pads the last one, zeros, is none.
+struct Members<R: BufRead> {
+    now: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.now {
+            let read = member.read(into)?;
+            if read > 0 || into.is_empty() {
+                return Ok(read);
+            }
+            let mut rest = self.now.take().map(GzDecoder::into_inner);
+            while let Some(file) = &mut rest {
+                let bytes = file.fill_buf()?;
+                let zeros = bytes.iter().take_while(|&&byte| byte == 0).count();
+                let (all, is_end) = (zeros == bytes.len(), bytes.is_empty());
+                file.consume(zeros);
+                if is_end {
+                    rest = None;
+                } else if !all {
+                    self.now = rest.take().map(GzDecoder::new);
+                }
+            }
+        }
+        Ok(0)
+    }
 }
 
 fn too_large(path: &Path, limit: u64) -> Error {
@@ -259,16 +356,25 @@ fn read_error(path: &Path, source: io::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     if matches!(source.kind(), InvalidData | InvalidInput | UnexpectedEof) {
         let gz = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gz"));
-        let (kind, test) = if gz { ("gzip", "gzip -t") } else { ("zstd", "zstd -t") };
-        Error::Damaged { path: path.to_owned(), kind, test, reason: source.to_string() }
+        damaged(path, if gz { "gzip" } else { "zstd" }, source.to_string())
     } else {
         Error::Io { action: "read the corpus", path: path.to_owned(), source }
     }
 }
 
+fn damaged(path: &Path, kind: &'static str, reason: String) -> Error {
+    let path = path.to_owned();
+    if reason.contains("window_size") {
+        let kind = "packed with `zstd --long`, whose window is larger than is read here";
+        return Error::NotText { path, kind, help: "zstd -d --long=31 IN.zst" };
+    }
+    let test = if kind == "gzip" { "gzip -t" } else { "zstd -t" };
+    Error::Damaged { path, kind, test, reason }
+}
+
 /// How files begin that people give in place of a text, what they are, and what makes a text of
 /// them.
-const NOT_TEXT: [(&[u8], &str, &str); 11] = [
+const NOT_TEXT: [(&[u8], &str, &str); 12] = [
     (b"version https://git-lfs", "a pointer of git-lfs", "git lfs pull"),
     (
         b"PAR1",
@@ -282,9 +388,25 @@ const NOT_TEXT: [(&[u8], &str, &str); 11] = [
     (b"\x28\xb5\x2f\xfd", "packed with zstd", "give it a name that ends in .zst"),
     (b"BZh", "packed with bzip2", "bunzip2 it"),
     (b"\xfd7zXZ", "packed with xz", "unxz it"),
+    (b"\xff\xfe\0\0", "UTF-32", "iconv -f utf-32 -t utf-8 IN > OUT"),
     (b"\xff\xfe", "UTF-16", "iconv -f utf-16 -t utf-8 IN > OUT"),
     (b"\xfe\xff", "UTF-16", "iconv -f utf-16 -t utf-8 IN > OUT"),
 ];
+
+/// What a file is that begins like this, if it is no text, and what makes one of it.
+fn kind_of(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let magic = NOT_TEXT.iter().find(|(magic, ..)| bytes.starts_with(magic));
+    let start = &bytes[..bytes.len().min(4096)];
+    let nulls = start.iter().filter(|&&byte| byte == 0).count();
+    match magic {
+        Some(&(_, kind, help)) => Some((kind, help)),
+        // Half of the bytes of most texts in it.
+        None if nulls * 10 > start.len() => {
+            Some(("UTF-16, or no text at all", "iconv -f utf-16le -t utf-8 IN > OUT"))
+        }
+        None => None,
+    }
+}
 
 fn read_text(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
@@ -294,7 +416,7 @@ fn read_text(path: &Path, limit: u64) -> Result<String> {
     if bytes.len() as u64 > limit {
         return Err(too_large(path, limit));
     }
-    if let Some((_, kind, help)) = NOT_TEXT.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
+    if let Some((kind, help)) = kind_of(&bytes) {
         return Err(Error::NotText { path: path.to_owned(), kind, help });
     }
     String::from_utf8(bytes)
@@ -307,7 +429,7 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
     // By id and not by the operating system's order, so that the corpus is the same on every
     // machine.
     files.sort();
-    let (mut documents, mut skipped, mut left) = (Vec::new(), 0, limit);
+    let (mut found, mut left) = (Found::default(), limit);
     let rows = collection(&files);
     let is_collection = !rows.is_empty();
     for (id, path) in if is_collection { rows } else { files } {
@@ -316,14 +438,22 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
         } else {
             read_text(&path, left).map(Content::Text)
         };
-        let found = match content {
-            Ok(Content::Documents((found, empty))) => {
-                skipped += empty;
-                below(&id, found)
+        let documents = match content {
+            Ok(Content::Documents(of_file)) => {
+                found.flaws.add(of_file.flaws);
+                below(&id, of_file.documents)
+            }
+            Ok(Content::Text(text)) if text.is_empty() => {
+                found.flaws.leave_out(|| format!("{id} (empty)"));
+                continue;
             }
             Ok(Content::Text(text)) => vec![Document { id, text }],
-            Err(Error::NotUtf8 { .. } | Error::NotText { .. }) if !is_collection => {
-                skipped += 1;
+            Err(Error::NotUtf8 { .. }) if !is_collection => {
+                found.flaws.leave_out(|| format!("{id} (not UTF-8)"));
+                continue;
+            }
+            Err(Error::NotText { kind, .. }) if !is_collection => {
+                found.flaws.leave_out(|| format!("{id} ({kind})"));
                 continue;
             }
             Err(Error::TooLarge { .. }) if !is_collection || left < limit => {
@@ -331,13 +461,10 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
             }
             Err(error) => return Err(error),
         };
-        left = left.saturating_sub(bytes_of(&found));
-        documents.extend(found);
+        left = left.saturating_sub(bytes_of(&documents));
+        found.documents.extend(documents);
     }
-    let all = documents.len();
-    documents.retain(|document| !document.text.is_empty());
-    skipped += all - documents.len();
-    Ok((documents, skipped))
+    Ok(found)
 }
 
 /// The files of a folder that hold documents, if it is a collection of such: lines of JSON and
@@ -373,8 +500,15 @@ fn list_files(
         else {
             continue;
         };
-        // Links are not followed: they can form cycles, and lead out of the folder.
-        let kind = entry.file_type().map_err(Error::io("read", &entry.path()))?;
+        // Links to folders are not followed: they can form cycles. Those to files are what the
+        // folders of a download's cache are made of.
+        let mut kind = entry.file_type().map_err(Error::io("read", &entry.path()))?;
+        if kind.is_symlink()
+            && let Ok(metadata) = fs::metadata(entry.path())
+            && metadata.is_file()
+        {
+            kind = metadata.file_type();
+        }
         above.push(name);
         if kind.is_dir() {
             list_files(&entry.path(), above, files)?;

@@ -83,19 +83,7 @@ pub fn prepare(
     induction_files::make_folders(data_root).map_err(Error::io("create", data_root))?;
     let folder = data_root.join(wanted.key());
 
-    let mut notes = Vec::new();
-    if wanted.corpus.skipped > 0 {
-        notes.push(format!(
-            "{}: left out {} documents without text",
-            wanted.name, wanted.corpus.skipped
-        ));
-    }
-    if wanted.corpus.repeated > 0 {
-        notes.push(format!(
-            "{}: left out {} documents that are another one's, word for word: held out, they would be measured as learned",
-            wanted.name, wanted.corpus.repeated
-        ));
-    }
+    let mut notes = wanted.corpus.notes(&wanted.name);
     let mut attempt = 1;
     loop {
         if !folder.exists() {

@@ -16,7 +16,7 @@ fn damaged_folders() {
         )
     };
     let documents = (0..30).map(|k| Document { id: k.to_string(), text: text(k) }).collect();
-    let corpus = Corpus { documents, blake3: "00".repeat(32), skipped: 0, repeated: 0 };
+    let corpus = Corpus { documents, blake3: "00".repeat(32), flaws: crate::Flaws::default() };
     let wanted = Wanted { name: "words.jsonl".into(), corpus, d_vocab: 270, held_out: 0.2 };
     let folder = root.path().join(wanted.key());
     wanted.build(&folder).unwrap();

@@ -45,12 +45,12 @@ pub enum Error {
     },
 
     /// No text at all.
-    #[error("corpus {}: no text in it ({skipped} documents were left out, being empty or not UTF-8); give UTF-8 text", path.display())]
+    #[error("corpus {}: no text in it ({left_out}); give UTF-8 text", path.display())]
     Empty {
         /// The corpus.
         path: PathBuf,
-        /// How many lines or files were left out.
-        skipped: usize,
+        /// How many lines or files were left out, and why the first.
+        left_out: String,
     },
 
     /// A `.txt` corpus that is not UTF-8.
@@ -71,17 +71,6 @@ pub enum Error {
         line: usize,
         /// What the JSON reader said.
         reason: String,
-    },
-
-    /// Two documents of the same id: they could not be told apart when some are held out.
-    #[error("corpus {} line {line}: the id {id:?} was used before; ids must be unique", path.display())]
-    DuplicateId {
-        /// The corpus.
-        path: PathBuf,
-        /// The line of the second one, counted from 1.
-        line: usize,
-        /// The id.
-        id: String,
     },
 
     /// The compressed stream does not decompress.

@@ -63,7 +63,7 @@ mod zstd;
 
 pub use bpe::{BOS, BpeTokenizer, MAX_D_VOCAB, MIN_D_VOCAB};
 pub use control::{FRAGMENT_TOKENS, FragmentOrder, shuffled};
-pub use corpus::{Corpus, Document, Texts};
+pub use corpus::{Corpus, Document, Flaws, Texts};
 pub use data::{Data, Summary, prepare};
 pub use error::{Error, Result};
 pub use order::{TrainingOrder, example};

@@ -453,7 +453,7 @@ fn parts_that_do_not_belong_together_are_refused() {
             .to_string()
     };
     type Change = &'static dyn Fn(&mut TokenizerParts);
-    let cases: [(Change, &str); 11] = [
+    let cases: [(Change, &str); 10] = [
         (&|parts| parts.merges.clear(), "merges: is missing or empty"),
         (
             &|parts| parts.pre = "default".into(),
@@ -462,7 +462,6 @@ fn parts_that_do_not_belong_together_are_refused() {
         (&|parts| parts.model = "bert".into(), "model: is \"bert\", expected gpt2, llama or t5"),
         (&|parts| parts.token_types.truncate(3), "token_type: 3 types of 330 tokens"),
         (&|parts| parts.token_types[9] = 6, "token_type[9]: is 6"),
-        (&|parts| parts.bos = Some(330), "bos_token_id: is Some(330), expected below 330"),
         (&|parts| parts.tokens[9] = "!".into(), "is token"),
         (
             &|parts| parts.tokens[1] = "<|endoftext|>".into(),
@@ -480,6 +479,82 @@ fn parts_that_do_not_belong_together_are_refused() {
         assert!(error.starts_with("tokenizer some/model.gguf field tokenizer.ggml."), "{error}");
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_start_token_that_there_is_not_begins_nothing() {
+    let mut parts = case("smollm").parts().unwrap();
+    (parts.bos, parts.add_bos) = (Some(u32::MAX), Some(true));
+    let tokenizer = PretrainedTokenizer::from_parts(parts, "model.gguf").unwrap();
+    assert_eq!(tokenizer.bos(), Some(case("smollm").bos), "<|endoftext|>, as without");
+}
+
+/// A folder with GPT-2's two files, and what may lie beside them.
+fn folder_of_two_files(beside: &[(&str, Value)]) -> Result<PretrainedTokenizer, Error> {
+    let case = case("gpt-2");
+    let folder = tempfile::tempdir().unwrap();
+    let [vocab, merges] = ["vocab.json", "merges.txt"].map(|name| folder.path().join(name));
+    fs::write(&vocab, case.tokenizer["model"]["vocab"].to_string()).unwrap();
+    fs::write(&merges, case.parts().unwrap().merges.join("\n")).unwrap();
+    for (name, content) in beside {
+        fs::write(folder.path().join(name), content.to_string()).unwrap();
+    }
+    PretrainedTokenizer::from_gpt2_files(&vocab, &merges)
+}
+
+#[test]
+fn what_lies_beside_a_vocabulary_is_read() {
+    let tokens = |tokenizer: &PretrainedTokenizer, text: &str| -> Vec<String> {
+        let ids = tokenizer.encode(text).unwrap();
+        ids.into_iter().map(|id| tokenizer.token_text(id).unwrap()).collect()
+    };
+    let config = |content: Value| [("tokenizer_config.json", content)];
+    let plain = folder_of_two_files(&[]).unwrap();
+    // OPT's start token is another one than GPT-2's, and put first.
+    let begun =
+        json!({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": true, "bos_token": "!"});
+    let begun = folder_of_two_files(&config(begun)).unwrap();
+    assert_eq!(begun.bos(), Some(plain.encode("!").unwrap()[0]));
+    assert!(begun.encode("!").is_err(), "no text gives it");
+    // Tokens of its own, by either file; what is named is special.
+    let n = plain.d_vocab() as u32;
+    let added = [
+        ("added_tokens.json", json!({"<pad>": n, "quick": n + 1})),
+        (
+            "tokenizer_config.json",
+            json!({
+                "pad_token": "<pad>",
+                "added_tokens_decoder": {(n + 2).to_string(): {"content": "brown", "special": false}},
+            }),
+        ),
+    ];
+    let tokenizer = folder_of_two_files(&added).unwrap();
+    assert_eq!(tokenizer.encode("quickbrown").unwrap(), [n + 1, n + 2]);
+    assert_eq!(tokenizer.encode("<pad>").unwrap(), plain.encode("<pad>").unwrap());
+    // A model may have no embeddings for them: then texts are read without, and how many is said.
+    let mut fitted = folder_of_two_files(&added).unwrap();
+    assert_eq!(fitted.fit(n as usize).unwrap(), 2);
+    assert_eq!(fitted.encode("quickbrown").unwrap(), plain.encode("quickbrown").unwrap());
+    assert!(!fitted.reads_back(n + 1) && fitted.reads_back(5));
+    assert!(fitted.fit(n as usize - 1).is_err());
+    // A space before, and digits one by one, as the configuration and the class say.
+    let spaced = folder_of_two_files(&config(json!({"add_prefix_space": true}))).unwrap();
+    assert_eq!(spaced.encode("the").unwrap(), plain.encode(" the").unwrap());
+    let qwen =
+        folder_of_two_files(&config(json!({"tokenizer_class": "Qwen2TokenizerFast"}))).unwrap();
+    assert_eq!(tokens(&qwen, "x 12"), ["x", " ", "1", "2"]);
+    let error = folder_of_two_files(&config(json!({"tokenizer_class": "RobertaTokenizer"})));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("tokenizer_class: is \"Roberta") && error.contains("save_pretrained"),
+        "{error}"
+    );
+    // The same beside a tokenizer.json.
+    let case = case("gpt-2");
+    let more = json!({"add_prefix_space": true, "added_tokens_decoder": {n.to_string(): {"content": "quick"}}});
+    let tokenizer = load(&case.tokenizer, Some(more)).unwrap();
+    assert_eq!(tokenizer.encode("quick").unwrap(), [n]);
+    assert_eq!(tokenizer.encode("the").unwrap(), plain.encode(" the").unwrap());
 }
 
 #[test]

@@ -58,8 +58,12 @@ impl Stored {
             };
             for (tensor, expected) in recipe.tensors(&shape) {
                 let found = tensors.shape(&tensor).ok_or_else(|| {
+                    let help = match short {
+                        "unembed.W_U" => "; if embedding and unembedding are one, set tie_word_embeddings to true",
+                        _ => "",
+                    };
                     format(format!(
-                        "tensor {tensor} is missing: the configuration expects it, of shape {expected:?}"
+                        "tensor {tensor} is missing: the configuration expects it, of shape {expected:?}{help}"
                     ))
                 })?;
                 let more = matches!(recipe.layout, Layout::Part { .. })

@@ -357,9 +357,18 @@ fn repeated(losses: &Array2<f32>) -> Result<RepeatedLosses, Error> {
     })
 }
 
-/// The text's name and windows of it, `[window, start and tokens]`, from as many of its documents
-/// as there are.
-fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2<u32>), Error> {
+/// A text, cut for a model.
+struct Windows {
+    name: String,
+    /// `[window, start and tokens]`, from as many of the documents as there are.
+    rows: Array2<u32>,
+    /// What a reader should know of them.
+    notes: Vec<String>,
+}
+
+/// As many windows as asked for, if the text has them: whole ones of long documents, and where
+/// those are too few, of what is left put together, with the start token between documents.
+fn windows(path: &Path, opened: &Opened, count: usize) -> Result<Windows, Error> {
     let tokenizer: &dyn Tokenizer = match &opened.tokenizer {
         Ok(tokenizer) => tokenizer.as_ref(),
         Err(reason) => {
@@ -370,37 +379,57 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<(String, Array2
         }
     };
     let length = WINDOW.min(opened.config.n_ctx);
-    let documents = corpus::load(path)?.documents;
+    let name =
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let corpus = corpus::load(path)?;
+    let mut notes = corpus.notes(&name);
+    let documents = corpus.documents;
     let each = count.div_ceil(documents.len());
-    let mut rows = Vec::new();
-    let mut found = 0;
+    let (mut rows, mut found) = (Vec::new(), 0);
+    let mut short = Vec::new();
     for document in &documents {
         // Few tokens are longer than sixteen bytes on average.
         let mut end = document.text.len().min(16 * length * each);
         while !document.text.is_char_boundary(end) {
             end -= 1;
         }
-        for window in tokenizer
-            .encode(&document.text[..end])?
-            .chunks_exact(length)
-            .take(each)
-            .take(count - found)
-        {
+        let ids = tokenizer.encode(&document.text[..end])?;
+        for window in ids.chunks_exact(length).take(each).take(count - found) {
             rows.push(opened.bos);
             rows.extend_from_slice(window);
             found += 1;
         }
+        if ids.len() < length && short.len() < (count + 1) * length {
+            short.extend(ids);
+            short.push(opened.bos);
+        }
+        if found == count {
+            break;
+        }
     }
+    let mut packed = 0;
+    for window in short.chunks_exact(length).take(count - found) {
+        rows.push(opened.bos);
+        rows.extend_from_slice(window);
+        packed += 1;
+    }
+    if packed > 0 {
+        notes.push(format!(
+            "{name}: {packed} of {} windows of {length} tokens are of several short documents, put together with the start token between them; attention goes across, and late tokens have less to learn from than their place says",
+            found + packed
+        ));
+    }
+    found += packed;
     if found == 0 {
         return Err(Error::Input(format!(
-            "--text {}: none of its {} documents has {length} tokens, the length of a window",
+            "--text {}: its {} documents have {} tokens together, and a window has {length}: use a longer text",
             path.display(),
-            documents.len()
+            documents.len(),
+            short.len()
         )));
     }
-    let name =
-        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Ok((name, Array2::from_shape_vec((found, length + 1), rows).expect("windows have one length")))
+    let rows = Array2::from_shape_vec((found, length + 1), rows).expect("windows have one length");
+    Ok(Windows { name, rows, notes })
 }
 
 fn in_context(

@@ -1,56 +1,73 @@
 //! Objects of JSON as documents: one a line, a list of them, or a row of Parquet each.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::BufRead;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
-use super::{Document, read_error, read_text, reader, too_large};
+use super::{Document, Found, kind_of, read_error, read_text, reader, too_large};
 use crate::{Error, Result};
 
-/// Keys that hold the text of an object, the first that is there.
-pub(super) const TEXT_KEYS: [&str; 8] =
+/// Keys that hold the text of an object, the first in which there is any.
+const TEXT_KEYS: [&str; 8] =
     ["text", "content", "story", "body", "document", "messages", "conversations", "conversation"];
-
-/// Documents of one file, and how many of its items hold no text.
-pub(super) type Found = (Vec<Document>, usize);
 
 /// Reads JSON Lines, or a list.
 pub(super) fn read_json(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Found> {
     let (mut reader, limit) = reader(path, limit)?;
     let first = reader.fill_buf().map_err(|source| read_error(path, source))?;
-    let first = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first);
-    if first.trim_ascii_start().first() == Some(&b'[') {
+    if let Some((kind, help)) = kind_of(first) {
+        return Err(Error::NotText { path: path.to_owned(), kind, help });
+    }
+    let first = first.strip_prefix(MARK).unwrap_or(first);
+    if first.trim_ascii_start().first() == Some(&b'[') && !is_line(first) {
         return read_list(path, text_field, limit);
     }
     read_lines(path, text_field, reader, limit)
 }
 
+/// A byte-order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a file begins with a whole list and has more lines: then it has one a line, which is no
+/// document.
+fn is_line(first: &[u8]) -> bool {
+    let mut lines = first.splitn(2, |&byte| byte == b'\n');
+    let line = lines.next().unwrap_or_default();
+    let more = lines.next().is_some_and(|rest| !rest.trim_ascii().is_empty());
+    more && serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
 /// A list of texts or of objects with a text.
 fn read_list(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Found> {
     let text = read_text(path, limit)?;
-    let items: Vec<Value> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|e| Error::List { path: path.to_owned(), item: 0, reason: e.to_string() })?;
-    let mut ids = HashSet::new();
-    let (mut documents, mut skipped) = (Vec::new(), 0);
+    let looked_for = looked_for(text_field.as_slice());
+    let text = text.trim_start_matches('\u{feff}').as_bytes();
+    let items = parsed(text, |json| list_of(json, looked_for));
+    let (items, mended) = items.map_err(|error| {
+        let mut reason = error.to_string();
+        if reason.starts_with("trailing characters") {
+            reason +=
+                "; of several lists this makes lines, which are read: `jq -c '.[]' IN > OUT.jsonl`";
+        }
+        Error::List { path: path.to_owned(), item: 0, reason }
+    })?;
+    let mut documents = Documents::default();
+    documents.found.flaws.mended = mended;
     for (item, value) in (1..).zip(items) {
         let wrong = |reason: String| Error::List { path: path.to_owned(), item, reason };
         let found = match value {
-            Value::String(text) => Some(Document { id: item.to_string(), text }),
-            Value::Null => None,
-            Value::Object(fields) => document_of(fields, item, text_field).map_err(wrong)?,
-            _ => return Err(wrong("it is neither a text nor an object".into())),
+            Item::Text(text) => Some(Document { id: item.to_string(), text }),
+            Item::Nothing => None,
+            Item::Object(row) => row.document(item, looked_for).map_err(wrong)?,
+            Item::Other => return Err(wrong("it is neither a text nor an object".into())),
         };
-        match found.filter(|document| !document.text.is_empty()) {
-            Some(document) if !ids.insert(document.id.clone()) => {
-                return Err(wrong(format!("the id {:?} was used before", document.id)));
-            }
-            Some(document) => documents.push(document),
-            None => skipped += 1,
-        }
+        documents.add(found, item, || format!("item {item} of {}", path.display()));
     }
-    Ok((documents, skipped))
+    Ok(documents.found)
 }
 
 pub(super) fn read_lines(
@@ -59,8 +76,9 @@ pub(super) fn read_lines(
     reader: impl BufRead,
     limit: u64,
 ) -> Result<Found> {
+    let looked_for = looked_for(text_field.as_slice());
     let mut reader = reader.take(limit + 1);
-    let (mut documents, mut ids, mut skipped) = (Vec::new(), HashSet::new(), 0);
+    let mut documents = Documents::default();
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
@@ -72,75 +90,128 @@ pub(super) fn read_lines(
             break;
         }
         // A byte-order mark begins a file, or one of several that were put after each other.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let bytes = bytes.strip_prefix(MARK).unwrap_or(&bytes);
         if bytes.trim_ascii().is_empty() {
             continue;
         }
         let wrong = |reason: String| Error::Line { path: path.to_owned(), line, reason };
-        let fields: Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|e| wrong(without_line(&e)))?;
-        let Some(document) = document_of(fields, line, text_field).map_err(wrong)? else {
-            skipped += 1;
-            continue;
-        };
-        if !ids.insert(document.id.clone()) {
-            return Err(Error::DuplicateId { path: path.to_owned(), line, id: document.id });
-        }
-        if document.text.is_empty() {
-            skipped += 1;
-        } else {
-            documents.push(document);
+        let (row, mended) =
+            parsed(bytes, |json| row_of(json, looked_for)).map_err(|e| wrong(why(&e, bytes)))?;
+        let found = row.document(line, looked_for).map_err(wrong)?;
+        documents.found.flaws.mended += mended;
+        documents.add(found, line, || format!("line {line} of {}", path.display()));
+    }
+    Ok(documents.found)
+}
+
+/// What is wrong with a line, in words that lead to the fault.
+fn why(error: &serde_json::Error, line: &[u8]) -> String {
+    if let Err(at) = std::str::from_utf8(line) {
+        let at = at.valid_up_to();
+        return format!(
+            "not UTF-8 at its byte {at}; convert the file, for example with `iconv -f latin1 -t utf-8`"
+        );
+    }
+    // serde_json sees one line at a time, so its "at line 1 column 7" would contradict the real
+    // line number.
+    let reason = error
+        .to_string()
+        .replace("at line 1 column", "at column")
+        .replace("at line 2 column 0", "at the line's end");
+    if error.is_eof() && matches!(line.trim_ascii(), b"{" | b"[" | [b'{', .., b',' | b'[' | b'{']) {
+        return format!(
+            "{reason}: an object over several lines, where each line is to be one; `jq -c . IN > OUT.jsonl` makes that of several objects, `jq -c '.KEY[]'` of a list within one"
+        );
+    }
+    reason
+}
+
+/// Documents as they come: each with an id of its own.
+#[derive(Default)]
+struct Documents {
+    found: Found,
+    ids: HashSet<String>,
+}
+
+impl Documents {
+    /// Adds the document at a place, or notes that there is none.
+    fn add(&mut self, found: Option<Document>, place: usize, which: impl FnOnce() -> String) {
+        match found.filter(|document| !document.text.is_empty()) {
+            None => self.found.flaws.leave_out(which),
+            Some(mut document) => {
+                // An id that is a label, or a line's number that is another line's id.
+                while !self.ids.insert(document.id.clone()) {
+                    document.id = format!("{}#{place}", document.id);
+                }
+                self.found.documents.push(document);
+            }
         }
     }
-    Ok((documents, skipped))
 }
 
-/// A document of an object, by the place that it has if it has no id; nothing if its text is null.
-pub(super) fn document_of(
-    fields: Map<String, Value>,
-    place: usize,
-    text_field: Option<&str>,
-) -> Result<Option<Document>, String> {
-    let id = match fields.get("id") {
-        None | Some(Value::Null) => place.to_string(),
-        Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) if !id.is_f64() => id.to_string(),
-        Some(other) => return Err(format!("`id` is {other}, expected a text or a whole number")),
-    };
-    let key = text_key(fields.keys().map(String::as_str), text_field)?;
-    let text = match &fields[key] {
-        Value::Null => return Ok(None),
-        Value::String(text) => Some(text.clone()),
-        Value::Array(messages) => said(messages),
-        _ => None,
-    };
-    text.map(|text| Some(Document { id, text })).ok_or_else(|| {
-        let mut shown = fields[key].to_string();
-        if let Some((at, _)) = shown.char_indices().nth(40) {
-            shown.truncate(at);
+/// The keys in which a text is looked for.
+pub(super) fn looked_for<'a>(asked: &'a [&'a str]) -> &'a [&'a str] {
+    if asked.is_empty() { &TEXT_KEYS } else { asked }
+}
+
+/// That an object has none of them.
+pub(super) fn no_text(keys: &[String], looked_for: &[&str]) -> String {
+    let quoted = |key: &str| format!("`{key}`");
+    let there: Vec<String> = keys.iter().take(8).map(|key| quoted(key)).collect();
+    let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
+    let none: Vec<String> = looked_for.iter().map(|key| quoted(key)).collect();
+    format!(
+        "no text: it has {there}, and none of {}; name the one that holds the text (--text-field, or `text_field` in a spec)",
+        none.join(", ")
+    )
+}
+
+/// What is read of an object. Values of other keys are passed over, whatever they are.
+struct Row {
+    id: Value,
+    /// Values of the keys that are looked for, each with its rank.
+    texts: Vec<(usize, Value)>,
+    keys: Vec<String>,
+}
+
+impl Row {
+    /// Its document, by the place that it has if it has no id; nothing if it holds no text.
+    fn document(mut self, place: usize, looked_for: &[&str]) -> Result<Option<Document>, String> {
+        if self.texts.is_empty() {
+            return Err(no_text(&self.keys, looked_for));
         }
-        format!("`{key}` is {shown}, expected a text, or a list of messages with `content`")
-    })
-}
-
-/// The key that holds the text: the one that was asked for, or the first of [`TEXT_KEYS`].
-pub(super) fn text_key<'a>(
-    keys: impl Iterator<Item = &'a str> + Clone,
-    text_field: Option<&'a str>,
-) -> Result<&'a str, String> {
-    let has = |key: &&str| keys.clone().any(|found| found == *key);
-    let asked: &[&str] = text_field.as_slice();
-    let looked_for = if asked.is_empty() { &TEXT_KEYS } else { asked };
-    looked_for.iter().copied().find(has).ok_or_else(|| {
-        let quoted = |key: &str| format!("`{key}`");
-        let there: Vec<String> = keys.clone().take(8).map(quoted).collect();
-        let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
-        let none: Vec<String> = looked_for.iter().copied().map(quoted).collect();
-        format!(
-            "no text: it has {there}, and none of {}; name the one that holds the text (--text-field, or `text_field` in a spec)",
-            none.join(", ")
-        )
-    })
+        let id = match self.id {
+            Value::Null => place.to_string(),
+            Value::String(id) if id.trim().is_empty() => place.to_string(),
+            Value::String(id) => id,
+            other => other.to_string(),
+        };
+        self.texts.sort_by_key(|(rank, _)| *rank);
+        let mut wrong = None;
+        for (rank, value) in self.texts {
+            let text = match &value {
+                Value::Null => Some(String::new()),
+                Value::String(text) => Some(text.clone()),
+                Value::Array(messages) => said(messages),
+                _ => None,
+            };
+            match text {
+                Some(text) if text.is_empty() => {}
+                Some(text) => return Ok(Some(Document { id, text })),
+                None => {
+                    let mut shown = value.to_string();
+                    if let Some((at, _)) = shown.char_indices().nth(40) {
+                        shown.truncate(at);
+                    }
+                    wrong.get_or_insert(format!(
+                        "`{}` is {shown}, expected a text, or a list of messages with `content`",
+                        looked_for[rank]
+                    ));
+                }
+            }
+        }
+        wrong.map_or(Ok(None), Err)
+    }
 }
 
 /// What the messages of a chat say, each a paragraph. Their roles are left out: a few names that
@@ -158,11 +229,173 @@ fn said(messages: &[Value]) -> Option<String> {
     Some(said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n"))
 }
 
-/// serde_json sees one line at a time, so its "at line 1 column 7" would contradict the real line
-/// number.
-fn without_line(error: &serde_json::Error) -> String {
-    error
-        .to_string()
-        .replace("at line 1 column", "at column")
-        .replace("at line 2 column 0", "at the line's end")
+/// Reads JSON as its writers write it: also with what JSON does not have, words for numbers that
+/// are none, and halves of characters, which become U+FFFD. How many of these is returned.
+fn parsed<T>(
+    json: &[u8],
+    read: impl Fn(&[u8]) -> serde_json::Result<T>,
+) -> serde_json::Result<(T, usize)> {
+    let error = match read(json) {
+        Ok(value) => return Ok((value, 0)),
+        Err(error) => error,
+    };
+    match mended(json) {
+        Some((json, halves)) => read(&json).map(|value| (value, halves)).map_err(|_| error),
+        None => Err(error),
+    }
+}
+
+/// The same with null for `NaN`, `Infinity` and `-Infinity` outside strings, and in strings with
+/// U+FFFD for escapes of half a character; how many halves there were. Nothing if there is neither.
+pub(super) fn mended(json: &[u8]) -> Option<(Vec<u8>, usize)> {
+    const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+    let (mut mended, mut rest) = (Vec::with_capacity(json.len()), json);
+    let (mut within, mut words, mut halves) = (false, 0, 0);
+    while let Some(&byte) = rest.first() {
+        let mut taken = 1;
+        if let Some(word) = WORDS.into_iter().find(|word| !within && rest.starts_with(word)) {
+            mended.extend(b"null");
+            words += 1;
+            rest = &rest[word.len()..];
+            continue;
+        }
+        if within && byte == b'\\' {
+            match (unit(rest), rest.get(6..).and_then(unit)) {
+                (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => taken = 12,
+                (Some(0xD800..=0xDFFF), _) => {
+                    mended.extend(b"\\ufffd");
+                    halves += 1;
+                    rest = &rest[6..];
+                    continue;
+                }
+                _ => taken = rest.len().min(2),
+            }
+        }
+        within ^= byte == b'"';
+        mended.extend(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    (words + halves > 0).then_some((mended, halves))
+}
+
+/// The number of an escape `\uXXXX` at the beginning.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn row_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Row> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let row = deserializer.deserialize_map(Seed(looked_for))?;
+    deserializer.end().map(|()| row)
+}
+
+fn list_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Vec<Item>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let items = deserializer.deserialize_seq(ListSeed(looked_for))?;
+    deserializer.end().map(|()| items)
+}
+
+/// An item of a list.
+enum Item {
+    Text(String),
+    Nothing,
+    Object(Row),
+    Other,
+}
+
+/// Reads an object, or an item, for these keys.
+#[derive(Clone, Copy)]
+struct Seed<'a>(&'a [&'a str]);
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Row;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        let mut row = Row { id: Value::Null, texts: Vec::new(), keys: Vec::new() };
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some(rank) = self.0.iter().position(|wanted| *wanted == key) {
+                row.texts.push((rank, map.next_value()?));
+            } else if key == "id" {
+                row.id = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            row.keys.push(key);
+        }
+        Ok(row)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Item;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Item, D::Error> {
+        deserializer.deserialize_any(ItemSeed(self))
+    }
+}
+
+struct ItemSeed<'a>(Seed<'a>);
+
+impl<'de> Visitor<'de> for ItemSeed<'_> {
+    type Value = Item;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or an object")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Item, E> {
+        Ok(Item::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Item, E> {
+        Ok(Item::Nothing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+        self.0.visit_map(map).map(Item::Object)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Item::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Item, E> {
+        Ok(Item::Other)
+    }
+}
+
+struct ListSeed<'a>(&'a [&'a str]);
+
+impl<'de> Visitor<'de> for ListSeed<'_> {
+    type Value = Vec<Item>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Item>, A::Error> {
+        let mut found = Vec::new();
+        while let Some(item) = items.next_element_seed(Seed(self.0))? {
+            found.push(item);
+        }
+        Ok(found)
+    }
 }

@@ -4,7 +4,8 @@ use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::json::{Found, read_lines, text_key};
+use super::Found;
+use super::json::{looked_for, no_text, read_lines};
 use crate::{Error, Result};
 
 /// Reads the rows of a Parquet file as lines of JSON, of which `id` and the text are needed.
@@ -16,9 +17,15 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         reason,
     };
     let wanted = |columns: &[String]| {
-        let key = text_key(columns.iter().map(String::as_str), text_field)
-            .map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
-        Ok(vec!["id".to_owned(), key.to_owned()])
+        let looked_for = looked_for(text_field.as_slice());
+        let is_text = |name: &&String| looked_for.contains(&name.as_str());
+        let mut wanted: Vec<String> = columns.iter().filter(is_text).cloned().collect();
+        if wanted.is_empty() {
+            let reason = no_text(columns, looked_for);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        wanted.push("id".to_owned());
+        Ok(wanted)
     };
     let opened = |error: io::Error| match error.kind() {
         io::ErrorKind::InvalidInput => {
