@@ -29,7 +29,7 @@ fn models() -> Vec<(String, PathBuf)> {
         })
         .collect();
     found.sort();
-    assert_eq!(found.len(), 88);
+    assert_eq!(found.len(), 93);
     found
 }
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::GzDecoder;
 
 use self::cut::{cut_lone, cut_text, separated};
+pub(crate) use self::json::mended;
 use self::json::read_json;
 use crate::zstd::Frames;
 use crate::{Error, Result};

@@ -169,7 +169,12 @@ fn each_fault_is_named() {
     refused("c.txt", &utf16("some words\n"), &["UTF-16", "iconv -f utf-16le"]);
     refused("c.jsonl", &utf16(TWO), &["UTF-16", "iconv -f utf-16le"]);
     refused("c.jsonl", &gzipped(TWO.as_bytes()), &["packed with gzip", "ends in .gz"]);
-    refused("c.json", b"[\"a\"]\n[\"b\"]\n", &["line 1", "expected an object"]);
+    refused("c.json", b"[\"a\"]\n[\"b\"]\n", &["line 1", "neither a text nor an object"]);
+    refused(
+        "c.jsonl",
+        b"{\"text\": \"a\"}{\"text\": \"b\"}",
+        &["line 1", "several objects on one line"],
+    );
     refused("c.json", b"[\"a\"][\"b\"]", &["trailing characters", "jq -c '.[]'"]);
     refused("c.json", b"{\n  \"data\": [\"a\"]\n}\n", &["over several lines", "jq -c '.KEY[]'"]);
     refused("c.json", b"[\"one\", 2]", &["item 2", "neither a text nor an object"]);
@@ -414,13 +419,15 @@ fn lines_of_json_are_read_as_they_are_written() {
         r#"{"title": "\ud83d", "text": "e \ud83d\ude00 \ud83d f \udc00"}"#.to_owned(),
         r#"{"text": null, "content": "g"}"#.to_owned(),
         r#"{"text": "", "content": "h"}"#.to_owned(),
+        r#"{"Text": "i"}"#.to_owned(),
+        r#""j""#.to_owned(),
     ];
     let corpus = loaded("c.jsonl", lines.join("\n").as_bytes()).unwrap();
     assert_eq!((corpus.flaws.left_out, corpus.flaws.mended), (0, 3));
     assert!(corpus.notes("c")[0].starts_with("c: 3 halves of characters"));
     let texts: Vec<String> = corpus.documents.into_iter().map(|d| d.text).collect();
     let mended = "e \u{1f600} \u{fffd} f \u{fffd}";
-    assert_eq!(texts, ["a", "NaN is \\\" NaN", "c", "d", mended, "g", "h"]);
+    assert_eq!(texts, ["a", "NaN is \\\" NaN", "c", "d", mended, "g", "h", "i", "j"]);
 }
 
 proptest! {

@@ -9,4 +9,5 @@ mod bad_input;
 mod hub;
 mod scan;
 mod terminal;
+mod texts;
 mod whole;

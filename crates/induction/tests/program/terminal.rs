@@ -52,10 +52,10 @@ fn errors() {
     // A key as long as the file.
     let long = format!("{}{} = 1\n{TINY}", "x".repeat(1 << 20), HOSTILE);
     assert!(inert(&mut train(&spec(folder.path(), &long), &path("run")), 2).1.len() < 10_000);
-    // Ids of documents.
-    let line = json!({"id": HOSTILE, "text": "x"});
-    fs::write(path("twice.jsonl"), format!("{line}\n{line}\n")).unwrap();
-    let data = format!("source = \"corpus\"\npath = {:?}\n", path("twice.jsonl"));
+    // Keys of documents.
+    let line = json!({HOSTILE: "x"});
+    fs::write(path("keys.jsonl"), format!("{line}\n{line}\n")).unwrap();
+    let data = format!("source = \"corpus\"\npath = {:?}\n", path("keys.jsonl"));
     let text = TINY
         .replace("source = \"repeats\"\nmin_period = 3\nmax_period = 8\n", &data)
         .replace("d_vocab = 16", "d_vocab = 300");

@@ -158,6 +158,10 @@ fn look_as(path: &Path, config: &Path) -> Result<Unread, Error> {
     if path.is_file() {
         return gguf::open(path);
     }
+    if !config.is_file() && path.join("adapter_config.json").is_file() {
+        let reason = "no such file, but adapter_config.json: a model's changes and not a model; merge them into it (`PeftModel.merge_and_unload()`), and save that".to_string();
+        return Err(Error::Format { path: config.to_path_buf(), reason });
+    }
     if !config.is_file() {
         let reason =
             "no such file; expected a .gguf file, or a folder with config.json and model.safetensors".to_string();

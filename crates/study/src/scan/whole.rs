@@ -101,10 +101,10 @@ pub fn scan_model(
     let repeated = repeated(&clean)?;
     let (icl, indices) = match &text {
         None => (None, None),
-        Some((text, windows)) => {
+        Some(Windows { name: text, rows, .. }) => {
             say(&format!("{name}: in-context learning on {text}"));
-            let (icl, indices) = in_context(text, windows, engine)?;
-            (Some(icl), Some((windows, indices)))
+            let (icl, indices) = in_context(text, rows, engine)?;
+            (Some(icl), Some((rows, indices)))
         }
     };
     say(&format!("{name}: without its induction heads"));
@@ -112,6 +112,7 @@ pub fn scan_model(
     say(&format!("{name}: prompts"));
     let (behaviours, shown) = asked_and_shown(engine, &opened, &asked, text.as_ref())?;
     let mut how = opened.how;
+    how.warnings.extend(text.into_iter().flat_map(|text| text.notes));
     how.prompt_loss = of_prompts;
     let plain = of_prompts.map(|loss| ("the prompts", loss));
     for (what, loss) in plain.into_iter().chain(icl.as_ref().map(|icl| (&*icl.text, icl.loss))) {
@@ -189,7 +190,7 @@ fn asked_and_shown(
     engine: &dyn Engine,
     opened: &Opened,
     asked: &[Prompt],
-    text: Option<&(String, Array2<u32>)>,
+    text: Option<&Windows>,
 ) -> Result<(Vec<BehaviourScores>, Vec<ShownText>), Error> {
     let place = |source| Error::Metric { place: "repeated random tokens".into(), source };
     let block = evaluation(opened, 1).prefix_block;
@@ -197,8 +198,8 @@ fn asked_and_shown(
     let twice = sample.batch(EVALUATION_SEED, 1, opened.bos, &opened.allowed).map_err(place)?;
     let twice = twice.into_raw_vec_and_offset().0;
     let mut others = vec![(ShownText::REPEATED, &twice[..])];
-    if let Some((name, windows)) = text {
-        let first = windows.row(0).to_slice().expect("rows of a table in standard layout");
+    if let Some(Windows { name, rows, .. }) = text {
+        let first = rows.row(0).to_slice().expect("rows of a table in standard layout");
         others.push((name, &first[..first.len().min(SHOWN).min(opened.config.n_ctx)]));
     }
     let prompts = shown(asked);
@@ -425,7 +426,7 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<Windows, Error>
             "--text {}: its {} documents have {} tokens together, and a window has {length}: use a longer text",
             path.display(),
             documents.len(),
-            short.len()
+            short.iter().filter(|&&id| id != opened.bos).count()
         )));
     }
     let rows = Array2::from_shape_vec((found, length + 1), rows).expect("windows have one length");

@@ -59,12 +59,7 @@ fn read_list(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Found>
     documents.found.flaws.mended = mended;
     for (item, value) in (1..).zip(items) {
         let wrong = |reason: String| Error::List { path: path.to_owned(), item, reason };
-        let found = match value {
-            Item::Text(text) => Some(Document { id: item.to_string(), text }),
-            Item::Nothing => None,
-            Item::Object(row) => row.document(item, looked_for).map_err(wrong)?,
-            Item::Other => return Err(wrong("it is neither a text nor an object".into())),
-        };
+        let found = value.document(item, looked_for).map_err(wrong)?;
         documents.add(found, item, || format!("item {item} of {}", path.display()));
     }
     Ok(documents.found)
@@ -95,9 +90,9 @@ pub(super) fn read_lines(
             continue;
         }
         let wrong = |reason: String| Error::Line { path: path.to_owned(), line, reason };
-        let (row, mended) =
-            parsed(bytes, |json| row_of(json, looked_for)).map_err(|e| wrong(why(&e, bytes)))?;
-        let found = row.document(line, looked_for).map_err(wrong)?;
+        let (item, mended) =
+            parsed(bytes, |json| item_of(json, looked_for)).map_err(|e| wrong(why(&e, bytes)))?;
+        let found = item.document(line, looked_for).map_err(wrong)?;
         documents.found.flaws.mended += mended;
         documents.add(found, line, || format!("line {line} of {}", path.display()));
     }
@@ -118,6 +113,11 @@ fn why(error: &serde_json::Error, line: &[u8]) -> String {
         .to_string()
         .replace("at line 1 column", "at column")
         .replace("at line 2 column 0", "at the line's end");
+    if reason.starts_with("trailing characters") {
+        return format!(
+            "{reason}: several objects on one line; `jq -c . IN > OUT.jsonl` makes lines"
+        );
+    }
     if error.is_eof() && matches!(line.trim_ascii(), b"{" | b"[" | [b'{', .., b',' | b'[' | b'{']) {
         return format!(
             "{reason}: an object over several lines, where each line is to be one; `jq -c . IN > OUT.jsonl` makes that of several objects, `jq -c '.KEY[]'` of a list within one"
@@ -247,7 +247,7 @@ fn parsed<T>(
 
 /// The same with null for `NaN`, `Infinity` and `-Infinity` outside strings, and in strings with
 /// U+FFFD for escapes of half a character; how many halves there were. Nothing if there is neither.
-pub(super) fn mended(json: &[u8]) -> Option<(Vec<u8>, usize)> {
+pub(crate) fn mended(json: &[u8]) -> Option<(Vec<u8>, usize)> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let (mut mended, mut rest) = (Vec::with_capacity(json.len()), json);
     let (mut within, mut words, mut halves) = (false, 0, 0);
@@ -284,10 +284,10 @@ fn unit(text: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-fn row_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Row> {
+fn item_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Item> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let row = deserializer.deserialize_map(Seed(looked_for))?;
-    deserializer.end().map(|()| row)
+    let item = Seed(looked_for).deserialize(&mut deserializer)?;
+    deserializer.end().map(|()| item)
 }
 
 fn list_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Vec<Item>> {
@@ -296,7 +296,7 @@ fn list_of(json: &[u8], looked_for: &[&str]) -> serde_json::Result<Vec<Item>> {
     deserializer.end().map(|()| items)
 }
 
-/// An item of a list.
+/// A line, or an item of a list.
 enum Item {
     Text(String),
     Nothing,
@@ -304,44 +304,30 @@ enum Item {
     Other,
 }
 
-/// Reads an object, or an item, for these keys.
-#[derive(Clone, Copy)]
-struct Seed<'a>(&'a [&'a str]);
-
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Row;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
-        let mut row = Row { id: Value::Null, texts: Vec::new(), keys: Vec::new() };
-        while let Some(key) = map.next_key::<String>()? {
-            if let Some(rank) = self.0.iter().position(|wanted| *wanted == key) {
-                row.texts.push((rank, map.next_value()?));
-            } else if key == "id" {
-                row.id = map.next_value()?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-            row.keys.push(key);
+impl Item {
+    fn document(self, place: usize, looked_for: &[&str]) -> Result<Option<Document>, String> {
+        match self {
+            Self::Text(text) => Ok(Some(Document { id: place.to_string(), text })),
+            Self::Nothing => Ok(None),
+            Self::Object(row) => row.document(place, looked_for),
+            Self::Other => Err("it is neither a text nor an object".to_owned()),
         }
-        Ok(row)
     }
 }
+
+/// Reads an item, and of an object the values of these keys.
+#[derive(Clone, Copy)]
+struct Seed<'a>(&'a [&'a str]);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Item;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Item, D::Error> {
-        deserializer.deserialize_any(ItemSeed(self))
+        deserializer.deserialize_any(self)
     }
 }
 
-struct ItemSeed<'a>(Seed<'a>);
-
-impl<'de> Visitor<'de> for ItemSeed<'_> {
+impl<'de> Visitor<'de> for Seed<'_> {
     type Value = Item;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -356,8 +342,19 @@ impl<'de> Visitor<'de> for ItemSeed<'_> {
         Ok(Item::Nothing)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-        self.0.visit_map(map).map(Item::Object)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
+        let mut row = Row { id: Value::Null, texts: Vec::new(), keys: Vec::new() };
+        while let Some(key) = map.next_key::<String>()? {
+            if let Some(rank) = self.0.iter().position(|wanted| wanted.eq_ignore_ascii_case(&key)) {
+                row.texts.push((rank, map.next_value()?));
+            } else if key == "id" {
+                row.id = map.next_value()?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            row.keys.push(key);
+        }
+        Ok(Item::Object(row))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {

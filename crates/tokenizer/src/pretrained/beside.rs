@@ -10,6 +10,7 @@ use super::added::{Added, AddedJson, TokenJson};
 use super::vocabulary::{from_slice, of_file};
 use super::{Description, Model};
 use crate::Result;
+use crate::corpus::mended;
 use crate::tokenizer_file::{Refusal, read, refuse};
 
 /// What `tokenizer_config.json` says.
@@ -56,8 +57,12 @@ impl Beside {
     pub(super) fn of(path: &Path) -> Result<Self> {
         let config_path = path.with_file_name("tokenizer_config.json");
         let config = match config_path.is_file() {
-            true => from_slice(&read(&config_path, of_file(&config_path))?)
-                .map_err(of_file(&config_path))?,
+            true => {
+                let bytes = read(&config_path, of_file(&config_path))?;
+                // Python writes numbers that are none as words, which JSON does not have.
+                let bytes = mended(&bytes).map_or(bytes, |(mended, _)| mended);
+                from_slice(&bytes).map_err(of_file(&config_path))?
+            }
             false => ConfigJson::default(),
         };
         let added_path = path.with_file_name("added_tokens.json");

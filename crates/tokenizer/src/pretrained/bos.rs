@@ -41,11 +41,11 @@ pub(super) fn first_special(
         (Some([id]), None) => id.as_u64(),
         _ => None,
     };
-    match added.iter().find(|added| added.special && Some(u64::from(added.id)) == id) {
+    match added.iter().find(|added| Some(u64::from(added.id)) == id) {
         Some(added) => Ok(Some(added.id)),
         None => refuse(
             "post_processor",
-            format!("begins with {first:?}, expected one special token with its id"),
+            format!("begins with {first:?}, expected one added token with its id"),
         ),
     }
 }

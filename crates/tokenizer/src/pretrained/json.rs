@@ -26,13 +26,7 @@ struct TokenizerJson {
     normalizer: Option<NormalizerJson>,
     pre_tokenizer: Option<StepJson>,
     post_processor: Option<Value>,
-    decoder: Option<TypeJson>,
     model: ModelJson,
-}
-
-#[derive(Deserialize)]
-struct TypeJson {
-    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +93,7 @@ fn parse(json: TokenizerJson, added: Vec<Added>) -> Result<Description, Refusal>
     let byte_fallback = json.model.byte_fallback.unwrap_or(false);
     let (model, words) = match json.model.r#type.as_deref() {
         None | Some("BPE") if byte_fallback => (characters(json.model, &added)?, false),
-        None | Some("BPE") => (byte_level(json.model, json.decoder.as_ref(), &added)?, true),
+        None | Some("BPE") => (byte_level(json.model, &added)?, true),
         Some("Unigram") => (unigram(json.model, &added)?, false),
         Some(other) => {
             return refuse("model.type", format!("is {other:?}, expected \"BPE\" or \"Unigram\""));
@@ -113,17 +107,7 @@ fn parse(json: TokenizerJson, added: Vec<Added>) -> Result<Description, Refusal>
 }
 
 /// Over the byte alphabet.
-fn byte_level(
-    model: ModelJson,
-    decoder: Option<&TypeJson>,
-    added: &[Added],
-) -> Result<Model, Refusal> {
-    if decoder.is_none_or(|decoder| decoder.r#type != "ByteLevel") {
-        let given = decoder.map(|decoder| &decoder.r#type);
-        let reason =
-            format!("is {given:?}, expected ByteLevel where model.byte_fallback is not true");
-        return refuse("decoder", reason);
-    }
+fn byte_level(model: ModelJson, added: &[Added]) -> Result<Model, Refusal> {
     let merged = merged(model, added)?;
     check_merges("model.merges", &merged.merges, &merged.vocab)?;
     check_alphabet("model.vocab", &merged.vocab, added)?;
