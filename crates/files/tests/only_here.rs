@@ -22,7 +22,7 @@ const WRITES: [&str; 14] = [
     "File::create_new(",
     "OpenOptions",
     "File::options(",
-    "symlink(",
+    "fs::symlink(",
 ];
 
 /// Those that must: this crate; the sign of life that a file's time is.

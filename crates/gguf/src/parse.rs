@@ -391,7 +391,7 @@ fn seems(start: &[u8]) -> String {
             "it is in a format of ggml before GGUF; convert the model again with a current llama.cpp"
         }
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => {
-            "it is a safetensors file; name it .safetensors and load it as one"
+            "it is a safetensors file; give the folder that it is in, with its config.json"
         }
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => "it is compressed; decompress it",
         _ if start.starts_with(b"version https://git-lfs") => {

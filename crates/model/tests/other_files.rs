@@ -142,6 +142,7 @@ fn an_unembedding_of_its_own_is_used() {
     for (name, embedding, head) in [
         ("gpt2_hub", "wte.weight", "lm_head.weight"),
         ("gemma", "model.embed_tokens.weight", "lm_head.weight"),
+        ("bloom", "transformer.word_embeddings.weight", "lm_head.weight"),
     ] {
         let original = Variant::of(name);
         let (kind, shape, bytes) = original.tensors[embedding].clone();
@@ -181,6 +182,36 @@ fn what_is_not_needed_does_not_matter() {
     original()
         .and("model.norm.weight", "U32", &shape, bytes)
         .refused(&["model.norm.weight is U32", "expected F32, F16, BF16"]);
+}
+
+/// A header of 640 bytes begins as a pickle does.
+#[test]
+fn a_file_is_what_it_holds() {
+    let variant = Variant::of("llama_gqa");
+    let path = variant.written().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let padded = (length - 640).next_multiple_of(1 << 16) + 640;
+    let header = [&bytes[8..8 + length], &vec![b' '; padded - length]].concat();
+    let all = [&(padded as u64).to_le_bytes()[..], &header, &bytes[8 + length..]].concat();
+    assert!(all.starts_with(b"\x80\x02"));
+    fs::write(&path, all).unwrap();
+    let expected = pretrained::open(&fixture("llama_gqa")).unwrap().params;
+    assert!(pretrained::open(variant.folder.path()).unwrap().params == expected);
+    fs::write(&path, b"\x80\x02}q\x00X\x05\x00\x00\x00modelq").unwrap();
+    let message = pretrained::open(variant.folder.path()).unwrap_err().to_string();
+    assert!(message.contains("a pickle"), "{message}");
+}
+
+#[test]
+fn weights_of_eight_bits_have_their_scales() {
+    for name in ["llama_fp8_blocks", "llama_fp8_rows"] {
+        let mut variant = Variant::of(name);
+        let scale =
+            variant.tensors.keys().find(|tensor| tensor.contains("_scale")).unwrap().clone();
+        variant.tensors.remove(&scale);
+        variant.refused(&["is of 8 bits and has no scale"]);
+    }
 }
 
 #[test]

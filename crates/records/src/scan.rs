@@ -115,7 +115,7 @@ impl HowRun {
         match self.start_from {
             StartFrom::Tokenizer => "by its tokenizer",
             StartFrom::Training => "as in its training",
-            StartFrom::File => "by its files beside the tokenizer",
+            StartFrom::File => "by its configuration, not its tokenizer",
             StartFrom::FirstId => "the first, since nothing names one",
         }
     }

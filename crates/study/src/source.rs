@@ -212,12 +212,16 @@ impl Source {
                 (asked as f64 / windows as f64).sqrt()
             ));
         }
+        let taken = match spec.data.control() {
+            Some(Control::Fragments) => ", in fragments, which leave some out",
+            Some(Control::Shuffled) | None => "",
+        };
         // A step more or less is no second pass.
         if let Some(passes) = self.passes(spec).filter(|&passes| passes >= 1.05) {
             notes.push(format!(
-                "{} tokens are {passes:.1} passes over the {} tokens of {name}: from the second pass on a model meets text that it has learned, and the curves may show memory as well as learning in context",
+                "{} tokens are {passes:.1} passes over the {} of {name}{taken}: from the second pass on a model meets text that it has learned, and the curves may show memory as well as learning in context",
                 amount((spec.steps() * spec.tokens_per_step()) as f64),
-                amount(data.train.tokens.len() as f64),
+                amount((spec.steps() * spec.tokens_per_step()) as f64 / passes),
             ));
         }
         notes
@@ -341,7 +345,7 @@ fn uneven(lengths: &[usize]) -> Option<&'static str> {
 
 fn of_short_documents(name: &str, lengths: &[usize], n_ctx: usize) -> Option<String> {
     let median = *lengths.get(lengths.len() / 2)?;
-    (2 * median < n_ctx).then(|| {
+    (median < n_ctx).then(|| {
         format!(
             "{name}: half of its documents have {median} tokens or fewer, and a window has {n_ctx}: windows span several documents, so that late tokens have less to learn from than their place says, and the in-context learning score comes out nearer to 0 than on long documents"
         )

@@ -4,6 +4,7 @@ mod cut;
 mod json;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod table;
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -100,8 +101,15 @@ pub struct Flaws {
 
 impl Flaws {
     fn leave_out(&mut self, which: impl FnOnce() -> String) {
-        self.left_out += 1;
-        self.first.get_or_insert_with(which);
+        self.leave_out_all(1, which);
+    }
+
+    /// The same of several.
+    fn leave_out_all(&mut self, count: usize, which: impl FnOnce() -> String) {
+        if count > 0 {
+            self.left_out += count;
+            self.first.get_or_insert_with(which);
+        }
     }
 
     fn add(&mut self, more: Self) {
@@ -110,11 +118,12 @@ impl Flaws {
         self.first = self.first.take().or(more.first);
     }
 
-    /// "3 documents without text, the first line 7 of a.jsonl"
+    /// "left out 3, the first line 7 of a.jsonl (no text)"
     fn said(&self) -> String {
-        match &self.first {
-            Some(first) => format!("{} without text, the first {first}", self.left_out),
-            None => "none was left out".to_owned(),
+        match (&self.first, self.left_out) {
+            (Some(first), 1) => format!("left out {first}"),
+            (Some(first), n) => format!("left out {n}, the first {first}"),
+            (None, _) => "it is empty".to_owned(),
         }
     }
 }
@@ -124,11 +133,11 @@ impl Corpus {
     pub fn notes(&self, name: &str) -> Vec<String> {
         let Flaws { left_out, repeated, mended, .. } = self.flaws;
         let notes = [
-            (left_out, format!("{name}: left out {}", self.flaws.said())),
+            (left_out, format!("{name}: {}", self.flaws.said())),
             (
                 repeated,
                 format!(
-                    "{name}: left out {repeated} documents that are another one's, word for word: held out, they would be measured as learned"
+                    "{name}: left out {repeated} documents that repeat another word for word: held out, they would be measured as learned"
                 ),
             ),
             (mended, format!("{name}: {mended} halves of characters are read as U+FFFD")),
@@ -176,10 +185,24 @@ pub fn load(texts: impl Into<Texts>) -> Result<Corpus> {
 
 fn load_bounded(texts: &Texts, limit: u64) -> Result<Corpus> {
     let text_field = texts.text_field.as_deref();
+    let wrong = |given: &str, expected: &str| {
+        let (given, expected) = (given.to_owned(), expected.to_owned());
+        Error::Setting { field: "text_field", given, expected }
+    };
+    if text_field == Some("") {
+        return Err(wrong("\"\"", "the name of a key, or nothing"));
+    }
     // What one text says twice is no document twice.
     let mut is_cut = false;
     let Found { documents, mut flaws } = match &texts.paths[..] {
         [path] => match read(path, text_field, limit)? {
+            Content::Text(_) if text_field.is_some() => {
+                let given = text_field.unwrap_or_default();
+                return Err(wrong(
+                    given,
+                    &format!("nothing: {} is a text without keys", path.display()),
+                ));
+            }
             Content::Text(text) => {
                 let parts = separated(Document { id: String::new(), text });
                 is_cut = parts.len() == 1;
@@ -192,7 +215,9 @@ fn load_bounded(texts: &Texts, limit: u64) -> Result<Corpus> {
     };
     let mut documents: Vec<Document> = documents.into_iter().flat_map(separated).collect();
     let (all, mut seen) = (documents.len(), HashSet::new());
-    documents.retain(|document| is_cut || seen.insert(blake3::hash(document.text.as_bytes())));
+    // White space at its ends makes no other document.
+    let words = |document: &Document| blake3::hash(document.text.trim().as_bytes());
+    documents.retain(|document| is_cut || seen.insert(words(document)));
     flaws.repeated = all - documents.len();
     if let [whole] = &documents[..] {
         documents = cut_lone(whole);
@@ -219,9 +244,20 @@ fn read(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Content> {
     }
     match Kind::of(&path.to_string_lossy()) {
         Kind::Lines | Kind::Json => read_json(path, text_field, limit).map(Content::Documents),
+        Kind::Table => table::read_table(path, text_field, limit).map(Content::Documents),
         #[cfg(feature = "parquet")]
         Kind::Parquet => parquet::read_parquet(path, text_field, limit).map(Content::Documents),
-        // Not built in, it is told what it is.
+        Kind::Arrow => Err(Error::NotText {
+            path: path.to_owned(),
+            kind: "an Arrow file, as `save_to_disk` of `datasets` writes it",
+            help: "`datasets.load_from_disk(FOLDER).to_json(\"OUT.jsonl\")` makes JSON lines of it",
+        }),
+        // What is called otherwise may still be lines of JSON.
+        _ if begins_with_objects(path, limit)? => {
+            let (reader, limit) = reader(path, limit)?;
+            json::read_lines(path, text_field, reader, limit).map(Content::Documents)
+        }
+        // Parquet that is not built in is told what it is.
         _ => read_text(path, limit).map(Content::Text),
     }
 }
@@ -234,6 +270,9 @@ enum Kind {
     /// Such lines, a list, or anything else in JSON.
     Json,
     Parquet,
+    Arrow,
+    /// Values between commas or tabs.
+    Table,
     Text,
 }
 
@@ -247,12 +286,29 @@ impl Kind {
         } else if ends(".json") {
             // A program has no packed files of settings.
             if packed.is_some() { Self::Lines } else { Self::Json }
+        } else if ends(".csv") || ends(".tsv") {
+            Self::Table
+        } else if name.ends_with(".arrow") || name.ends_with(".feather") {
+            Self::Arrow
         } else if name.ends_with(".parquet") {
             Self::Parquet
         } else {
             Self::Text
         }
     }
+}
+
+/// Whether the first two lines are objects of JSON, each whole.
+fn begins_with_objects(path: &Path, limit: u64) -> Result<bool> {
+    let (mut reader, _) = reader(path, limit)?;
+    let start = reader.fill_buf().map_err(|source| read_error(path, source))?;
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    let mut lines = start.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let is_object = |line: &[u8]| {
+        line.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
+    };
+    Ok(lines.next().is_some_and(is_object)
+        && lines.next().is_some_and(|line| line.starts_with(b"{")))
 }
 
 fn read_several(paths: &[PathBuf], text_field: Option<&str>, limit: u64) -> Result<Found> {
@@ -367,44 +423,57 @@ fn damaged(path: &Path, kind: &'static str, reason: String) -> Error {
     let path = path.to_owned();
     if reason.contains("window_size") {
         let kind = "packed with `zstd --long`, whose window is larger than is read here";
-        return Error::NotText { path, kind, help: "zstd -d --long=31 IN.zst" };
+        return Error::NotText { path, kind, help: "unpack it with `zstd -d --long=31 IN.zst`" };
     }
     let test = if kind == "gzip" { "gzip -t" } else { "zstd -t" };
     Error::Damaged { path, kind, test, reason }
 }
 
-/// How files begin that people give in place of a text, what they are, and what makes a text of
-/// them.
+/// How files begin that people give in place of a text, what they are, and what to do.
 const NOT_TEXT: [(&[u8], &str, &str); 12] = [
-    (b"version https://git-lfs", "a pointer of git-lfs", "git lfs pull"),
+    (b"version https://git-lfs", "a pointer of git-lfs", "run `git lfs pull`"),
     (
         b"PAR1",
         "a Parquet file",
-        "build with `--features parquet`, which reads it; or python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], orient=\"records\", lines=True)' IN.parquet OUT.jsonl",
+        "build with `--features parquet`, which reads it, or make JSON lines: python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], orient=\"records\", lines=True)' IN.parquet OUT.jsonl",
     ),
-    (b"ARROW1", "an Arrow file", "datasets' `to_json`"),
-    (b"%PDF", "a PDF", "pdftotext IN.pdf OUT.txt"),
-    (b"PK\x03\x04", "a zip archive", "unzip it, and give the folder"),
-    (b"\x1f\x8b", "packed with gzip", "give it a name that ends in .gz"),
-    (b"\x28\xb5\x2f\xfd", "packed with zstd", "give it a name that ends in .zst"),
+    (b"ARROW1", "an Arrow file", "`to_json` of `datasets` makes JSON lines of it"),
+    (b"%PDF", "a PDF", "`pdftotext IN.pdf OUT.txt` makes one"),
+    (
+        b"PK\x03\x04",
+        "a zip archive",
+        "unzip it, and give the folder; of a .docx, `pandoc IN.docx -t plain -o OUT.txt` makes a text",
+    ),
+    (b"\x1f\x8b", "packed with gzip", "rename it to end in .gz"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd", "rename it to end in .zst"),
     (b"BZh", "packed with bzip2", "bunzip2 it"),
     (b"\xfd7zXZ", "packed with xz", "unxz it"),
-    (b"\xff\xfe\0\0", "UTF-32", "iconv -f utf-32 -t utf-8 IN > OUT"),
-    (b"\xff\xfe", "UTF-16", "iconv -f utf-16 -t utf-8 IN > OUT"),
-    (b"\xfe\xff", "UTF-16", "iconv -f utf-16 -t utf-8 IN > OUT"),
+    (b"\xff\xfe\0\0", "UTF-32", "`iconv -f utf-32 -t utf-8 IN > OUT` makes one"),
+    (b"\xff\xfe", "UTF-16", "`iconv -f utf-16 -t utf-8 IN > OUT` makes one"),
+    (b"\xfe\xff", "UTF-16", "`iconv -f utf-16 -t utf-8 IN > OUT` makes one"),
 ];
 
 /// What a file is that begins like this, if it is no text, and what makes one of it.
 fn kind_of(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
-    let magic = NOT_TEXT.iter().find(|(magic, ..)| bytes.starts_with(magic));
+    if bytes.get(257..).is_some_and(|at| at.starts_with(b"ustar")) {
+        return Some(("a tar archive", "`tar xf` it, and give the folder"));
+    }
     let start = &bytes[..bytes.len().min(4096)];
+    // A text may begin with the same letters, but for what says that it is no text.
+    let is_plain = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true)
+        && !start.iter().any(|&byte| byte < 9);
+    let is_it = |(magic, ..): &&(&[u8], &str, &str)| {
+        bytes.starts_with(magic) && (!is_plain || magic.starts_with(b"version "))
+    };
+    let magic = NOT_TEXT.iter().find(is_it);
     let nulls = start.iter().filter(|&&byte| byte == 0).count();
     match magic {
         Some(&(_, kind, help)) => Some((kind, help)),
         // Half of the bytes of most texts in it.
-        None if nulls * 10 > start.len() => {
-            Some(("UTF-16, or no text at all", "iconv -f utf-16le -t utf-8 IN > OUT"))
-        }
+        None if nulls * 10 > start.len() => Some((
+            "UTF-16, or no text at all",
+            "of UTF-16, `iconv -f utf-16le -t utf-8 IN > OUT` makes one",
+        )),
         None => None,
     }
 }
@@ -431,8 +500,17 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
     // machine.
     files.sort();
     let (mut found, mut left) = (Found::default(), limit);
-    let rows = collection(&files);
+    let (rows, beside) = collection(&files, text_field);
     let is_collection = !rows.is_empty();
+    let why = match rows.first() {
+        Some((first, _)) => format!("beside {first}, whose rows are the documents"),
+        None => "rows, beside more text".to_owned(),
+    };
+    let which = || beside.first().map_or_else(String::new, |(id, _)| format!("{id} ({why})"));
+    found.flaws.leave_out_all(beside.len(), which);
+    if !is_collection {
+        files.retain(|file| !beside.contains(file));
+    }
     for (id, path) in if is_collection { rows } else { files } {
         let content = if is_collection {
             read(&path, text_field, left)
@@ -468,21 +546,36 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
     Ok(found)
 }
 
-/// The files of a folder that hold documents, if it is a collection of such: lines of JSON and
-/// Parquet, else `.json` if there is nothing beside it that is to be read. A program's folder may
-/// have its settings in JSON.
-fn collection(files: &[(String, PathBuf)]) -> Vec<(String, PathBuf)> {
-    let of = |kinds: &[Kind]| {
-        let is = |(id, _): &&(String, PathBuf)| kinds.contains(&Kind::of(id));
-        files.iter().filter(is).cloned().collect::<Vec<_>>()
+/// Whether a file says what others are.
+fn is_about(id: &str) -> bool {
+    let name = id.rsplit('/').next().unwrap_or(id).to_lowercase();
+    Kind::of(id) == Kind::Text && ["readme", "licen", "sources"].iter().any(|n| name.starts_with(n))
+}
+
+/// The files of a folder whose rows are the documents, if it is a collection of such: lines of
+/// JSON, Parquet, tables and lists of objects, where they are more than the texts beside them. A
+/// program's folder may have its settings in JSON.
+fn collection(
+    files: &[(String, PathBuf)],
+    text_field: Option<&str>,
+) -> (Vec<(String, PathBuf)>, Vec<(String, PathBuf)>) {
+    let size = |(id, path): &(String, PathBuf)| {
+        // What is packed holds several times as much.
+        let packed = [".gz", ".zst", ".parquet", ".arrow"].iter().any(|end| id.ends_with(end));
+        fs::metadata(path).map_or(0, |file| file.len()) * if packed { 4 } else { 1 }
     };
-    let about = |(id, _): &&(String, PathBuf)| {
-        let name = id.rsplit('/').next().unwrap_or(id).to_lowercase();
-        Kind::of(id) == Kind::Text && (name.starts_with("readme") || name.starts_with("licen"))
+    let is_list = |path: &Path| {
+        read_json(path, text_field, MAX_TEXT_BYTES).is_ok_and(|found| found.documents.len() > 1)
     };
-    let (rows, objects) = (of(&[Kind::Lines, Kind::Parquet]), of(&[Kind::Json]));
-    let beside = files.iter().filter(about).count();
-    if rows.is_empty() && objects.len() + beside == files.len() { objects } else { rows }
+    let is_rows = |(id, path): &(String, PathBuf)| match Kind::of(id) {
+        Kind::Lines | Kind::Parquet | Kind::Arrow | Kind::Table => true,
+        Kind::Json => is_list(path),
+        Kind::Text => false,
+    };
+    let (rows, others): (Vec<_>, Vec<_>) =
+        files.iter().filter(|(id, _)| !is_about(id)).cloned().partition(|file| is_rows(file));
+    let all = |files: &[(String, PathBuf)]| files.iter().map(size).sum::<u64>();
+    if all(&rows) >= all(&others) { (rows, others) } else { (Vec::new(), rows) }
 }
 
 /// Adds `(id, path)` of every regular file below `folder`; `above` is the relative path of

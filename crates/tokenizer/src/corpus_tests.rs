@@ -124,8 +124,8 @@ fn each_fault_is_named() {
     let line = |text: &str| format!("{TWO}{text}\n");
     refused(
         "c.jsonl",
-        line("{\"id\": \"c\", \"words\": \"a\"}").as_bytes(),
-        &["line 4", "no text: it has `id`, `words`", "`content`", "--text-field"],
+        b"{\"id\": \"c\", \"words\": \"a\"}",
+        &["line 1", "no text: it has `id`, `words`", "`content`", "--text-field", "jq -c"],
     );
     refused(
         "c.jsonl",
@@ -139,37 +139,36 @@ fn each_fault_is_named() {
         b"{\"id\": \"\xff\", \"text\": \"\"}",
         &["line 1", "not UTF-8 at its byte 8"],
     );
-    refused("c.jsonl", b"", &["no text"]);
-    refused(
-        "c.jsonl",
-        b"{\"id\": \"a\", \"text\": \"\"}",
-        &["no text", "1 without text, the first line 1 of"],
-    );
+    refused("c.jsonl", b"", &["no text in it (it is empty)"]);
+    refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"\"}", &["no text", "left out line 1 of"]);
     refused("c.jsonl", b"{\"id\": \"a\", \"text\": \"x\"}", &["1 document(s); at least 2"]);
     refused("c.jsonl.zst", b"not zstd at all", &["damaged zstd"]);
     refused("c.jsonl.zst", b"", &["no text"]);
     refused("c.txt", b"", &["no text"]);
     refused("c.txt", b"x", &["1 document(s)"]);
     refused("c.txt", b"caf\xe9\n", &["not UTF-8 at byte 3"]);
-    refused("c.csv", b"a", &["1 document(s)"]);
+    refused("c.csv", b"id,words\n1,a\n", &["line 1", "it has `id`, `words`"]);
+    refused("c.csv", b"id,text\n1,a,b\n", &["line 2", "3 fields"]);
+    let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
+    refused("c.tar", &tar, &["a tar archive, not a text", "`tar xf`"]);
     refused(
         "c.txt",
         b"version https://git-lfs.github.com/spec/v1\n",
         &["pointer of git-lfs", "git lfs pull"],
     );
     if cfg!(feature = "parquet") {
-        refused("c.parquet", b"PAR1....", &["damaged Parquet stream", "read_parquet"]);
+        refused("c.parquet", b"PAR1\0\0..", &["damaged Parquet stream", "read_parquet"]);
     } else {
         let help = ["a Parquet file, not a text", "--features parquet", "to_json"];
-        refused("c.parquet", b"PAR1....", &help);
+        refused("c.parquet", b"PAR1\0\0..", &help);
     }
     refused("c.txt", b"\xff\xfeh\0i\0", &["UTF-16, not a text", "iconv -f utf-16"]);
-    refused("c.txt", b"\x1f\x8b\x08rest", &["packed with gzip", "ends in .gz"]);
+    refused("c.txt", b"\x1f\x8b\x08rest", &["packed with gzip", "rename it to end in .gz"]);
     refused("c.txt.gz", b"not gzip at all", &["damaged gzip", "gzip -t", "take .gz off its name"]);
     refused("c.txt", &utf16("some words\n"), &["UTF-16", "iconv -f utf-16le"]);
     refused("c.jsonl", &utf16(TWO), &["UTF-16", "iconv -f utf-16le"]);
-    refused("c.jsonl", &gzipped(TWO.as_bytes()), &["packed with gzip", "ends in .gz"]);
-    refused("c.json", b"[\"a\"]\n[\"b\"]\n", &["line 1", "neither a text nor an object"]);
+    refused("c.jsonl", &gzipped(TWO.as_bytes()), &["packed with gzip", "rename it to end in .gz"]);
+    refused("c.json", b"[\"a\"]\n[\"b\"]\n", &["line 1", "it is a list, and not of messages"]);
     refused(
         "c.jsonl",
         b"{\"text\": \"a\"}{\"text\": \"b\"}",
@@ -244,6 +243,10 @@ fn documents_end_where_a_separator_is_spelled_out() {
     let lines = "{\"id\": \"a\", \"text\": \"x<|end_of_text|><|begin_of_text|>y\"}\n{\"id\": \"b\", \"text\": \"\u{feff}z\"}\n";
     let code = "eot = \"<|endoftext|>\"; bos = '<|begin_of_text|>' # `<|endoftext|>`\n";
     assert_eq!(documents("c.txt", code.repeat(2).as_bytes()).len(), 2);
+    // What is said ends, and another one begins: the quotes are those of stories.
+    let stories =
+        "\"Go!\"<|endoftext|>\"I went.\"<|endoftext|>She said \"no\"<|endoftext|>'Tis so.";
+    assert_eq!(documents("s.txt", stories.as_bytes()).len(), 4);
     let expected = pairs(&[("a/1", "x"), ("a/2", "y"), ("b", "z")]);
     assert_eq!(documents("c.jsonl", lines.as_bytes()), expected);
 }
@@ -260,10 +263,7 @@ fn a_folder_is_its_text_files_by_path() {
     write("image.png", b"\x89PNG\xff");
     write("empty", b"");
     let nothing = load(folder.path()).unwrap_err().to_string();
-    assert!(
-        nothing.contains("no text in it (2 without text, the first empty (empty)"),
-        "{nothing}"
-    );
+    assert!(nothing.contains("no text in it (left out 2, the first empty (empty)"), "{nothing}");
     write("z", b"last");
     write("a/b/c.py", b"first");
     write("a/.hidden", b"hidden");
@@ -481,6 +481,57 @@ fn settings_in_json_do_not_make_a_program_a_collection() {
     let two = TWO.replace("\n\n", "\n");
     let dataset = [("README.md", "# About"), ("LICENSE", "MIT"), ("part-0.json", &two)];
     assert_eq!(ids(&folder_of(&dataset)), ["part-0.json/a", "part-0.json/b"]);
+    // What is not read beside rows is told.
+    let folder =
+        folder_of(&[("a.jsonl", TWO), ("b.txt", "three"), ("c.md", "four"), ("README", "")]);
+    let notes = load(folder.path()).unwrap().notes("x");
+    assert_eq!(
+        notes,
+        ["x: left out 2, the first b.txt (beside a.jsonl, whose rows are the documents)"]
+    );
+}
+
+/// What files are called is no more than a hint.
+#[test]
+fn lines_of_json_are_known_by_what_they_are() {
+    for name in ["c.jsonlines", "train", "c.txt", "c.jl", "c.jsonl.1"] {
+        let expected = pairs(&[("a", "one"), ("b", "zwei \u{2028}")]);
+        assert_eq!(documents(name, TWO.as_bytes()), expected, "{name}");
+    }
+    // A program that begins with a brace is one.
+    assert_eq!(documents("c.c", b"{\n  run();\n}\n\nmore\n").len(), 2);
+    // Of two spellings of a key the exact one.
+    let lines = "{\"Text\": \"title\", \"text\": \"one\"}\n{\"Text\": \"two\"}\n";
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), pairs(&[("1", "one"), ("2", "two")]));
+    let lines =
+        "{\"text\": \"no\", \"text\": \"one\"}\n{\"text\": \"\", \"document\": 6}\n\"two\"\n";
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), pairs(&[("1", "one"), ("3", "two")]));
+}
+
+#[test]
+fn a_folder_is_what_most_of_it_is() {
+    let ids = |files: &[(&str, &str)]| {
+        let corpus = load(folder_of(files).path()).unwrap();
+        let first = corpus.flaws.first.clone().unwrap_or_default();
+        (of(corpus).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), first)
+    };
+    let list = r#"[{"text": "the first of two texts"}, {"text": "the second of two texts"}]"#;
+    let (rows, first) =
+        ids(&[("train.json", list), ("load.py", "import x\n"), ("README.md", "# x")]);
+    assert_eq!(rows, ["train.json/1", "train.json/2"]);
+    assert!(first.starts_with("load.py (beside train.json"), "{first}");
+    let text = "a text of some words, longer than what is said of it ".repeat(4);
+    let (texts, first) = ids(&[("0.txt", &text), ("1.txt", "another"), ("metadata.jsonl", TWO)]);
+    assert_eq!(texts, ["0.txt", "1.txt"]);
+    assert_eq!(first, "metadata.jsonl (rows, beside more text)");
+    // What `datasets` saves is not its settings.
+    let saved = folder_of(&[
+        ("state.json", "{}"),
+        ("data-0.arrow", "\u{1}\u{2}...."),
+        ("dataset_info.json", "{\n}"),
+    ]);
+    let error = load(saved.path()).unwrap_err().to_string();
+    assert!(error.contains("data-0.arrow: an Arrow file") && error.contains("to_json"), "{error}");
 }
 
 #[test]
@@ -519,8 +570,14 @@ fn the_text_is_where_the_user_says() {
         ..Texts::from(folder.path().join("c.jsonl"))
     };
     assert_eq!(of(load(asked("code")).unwrap()), pairs(&[("1", "one"), ("2", "two")]));
+    let error = load(asked("")).unwrap_err().to_string();
+    assert!(error.contains("text_field = \"\": expected the name of a key"), "{error}");
+    fs::write(folder.path().join("c.txt"), "some words\nof a text\n").unwrap();
+    let texts = Texts { paths: vec![folder.path().join("c.txt")], ..asked("code") };
+    let error = load(texts).unwrap_err().to_string();
+    assert!(error.contains("c.txt is a text without keys"), "{error}");
     let error = load(asked("prose")).unwrap_err().to_string();
-    assert!(error.contains("it has `text`, `code`, and none of `prose`"), "{error}");
+    assert!(error.contains("it has `text`, `code`, and no `prose`"), "{error}");
 }
 
 #[test]
@@ -534,19 +591,55 @@ fn a_chat_is_what_is_said_in_it() {
     assert_eq!(documents("c.jsonl", lines.join("\n").as_bytes()), expected);
     refused(
         "c.jsonl",
-        br#"{"messages": [{"role": "user", "parts": []}]}"#,
+        br#"{"messages": [{"speaker": "user", "parts": []}]}"#,
         &["line 1", "a list of messages with `content`"],
     );
+    // One that calls a tool, one whose content is elsewhere, and all of them as a text of JSON.
+    let odd =
+        r#"[{"role": "a", "tool_calls": []}, {"role": "b", "content": null, "value": "Yes."}]"#;
+    let lines = format!(
+        "{{\"messages\": {odd}}}\n{}\n",
+        serde_json::json!({"messages": odd.replace("Yes", "No")})
+    );
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), pairs(&[("1", "Yes."), ("2", "No.")]));
+    // Content in parts, and messages without an object around them.
+    let parts = r#"[{"role": "user", "content": [{"type": "text", "text": "Hi."}, {"type": "image_url"}]}, {"role": "a", "content": "Hello."}]"#;
+    let lines = format!("{parts}\n{{\"messages\": {}}}\n", parts.replace("Hi.", "Ho."));
+    let expected = pairs(&[("1", "Hi.\n\nHello."), ("2", "Ho.\n\nHello.")]);
+    assert_eq!(documents("c.jsonl", lines.as_bytes()), expected);
+}
+
+/// An object without the text, among others that have it, is one without text.
+#[test]
+fn lines_without_the_key_are_left_out() {
+    let lines = "{\"text\": \"one\"}\n{\"title\": \"x\"}\n{\"text\": \"two\"}\n";
+    let corpus = loaded("c.jsonl", lines.as_bytes()).unwrap();
+    assert_eq!((corpus.documents.len(), corpus.flaws.left_out), (2, 1));
+    let first = corpus.flaws.first.unwrap();
+    assert!(first.starts_with("line 2 of") && first.ends_with("c.jsonl (no `text`)"), "{first}");
+}
+
+#[test]
+fn rows_of_a_table_are_documents() {
+    let table = "\u{feff}id,Text,n\na,\"one, \"\"two\"\"\nthree\",1\n,four,2\nb,,3\n";
+    let corpus = loaded("c.csv", table.as_bytes()).unwrap();
+    assert_eq!(corpus.flaws.left_out, 1);
+    assert_eq!(of(corpus), pairs(&[("a", "one, \"two\"\nthree"), ("2", "four")]));
+    assert_eq!(
+        documents("c.tsv", b"story\tn\none\t1\ntwo\t2\n"),
+        pairs(&[("1", "one"), ("2", "two")])
+    );
+    assert_eq!(documents("c.csv.gz", &gzipped(table.as_bytes())).len(), 2);
 }
 
 /// Held out and trained on, a text would be measured as learned.
 #[test]
 fn a_document_is_read_once() {
     let line = |id: &str, text: &str| format!("{}\n", serde_json::json!({"id": id, "text": text}));
-    let lines = line("a", "one") + &line("b", "two") + &line("c", "one") + &line("d", "one ");
+    let lines = line("a", "one") + &line("b", "two") + &line("c", "one") + &line("d", "one\n");
     let corpus = loaded("c.jsonl", lines.as_bytes()).unwrap();
-    assert_eq!(corpus.flaws.repeated, 1);
-    assert_eq!(of(corpus), pairs(&[("a", "one"), ("b", "two"), ("d", "one ")]));
+    assert_eq!(corpus.flaws.repeated, 2);
+    assert_eq!(of(corpus), pairs(&[("a", "one"), ("b", "two")]));
     // A text that says a thing twice is no two texts.
     let text = "the same line\n".repeat(40);
     let corpus = loaded("c.txt", text.as_bytes()).unwrap();
@@ -569,6 +662,10 @@ fn rows_of_parquet_are_documents() {
 {"messages": [{"role": "user", "content": "Who?"}]}"#;
     let chats = induction_files::parquet_of_json_lines(chats.as_bytes()).unwrap();
     assert_eq!(documents("c.parquet", &chats), pairs(&[("1", "Hi.\n\nHello."), ("2", "Who?")]));
+    // Numbers are no texts, whatever they are called.
+    let numbers = b"{\"text\": 1, \"content\": \"one\"}\n{\"text\": 2, \"content\": \"two\"}";
+    let numbers = induction_files::parquet_of_json_lines(numbers).unwrap();
+    assert_eq!(documents("c.parquet", &numbers), pairs(&[("1", "one"), ("2", "two")]));
     let other = induction_files::parquet_of_json_lines(b"{\"words\": \"a\"}").unwrap();
     refused("c.parquet", &other, &["it has `words`", "--text-field"]);
     for at in (0..parquet.len()).step_by(7) {

@@ -23,7 +23,7 @@ pub enum Error {
     },
 
     /// A file that begins as no text does.
-    #[error("corpus {}: {kind}, not a text; this makes one: {help}", path.display())]
+    #[error("corpus {}: {kind}, not a text; {help}", path.display())]
     NotText {
         /// The corpus.
         path: PathBuf,

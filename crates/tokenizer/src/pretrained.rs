@@ -321,7 +321,7 @@ impl PretrainedTokenizer {
         let merged = Merged { vocab, merges, ignore_merges: false };
         let described = Description::new(Model::Bytes(merged), added, Bos::default());
         let mut described = Description { words, normalizer, ..described };
-        beside.configure(&mut described)?;
+        beside.configure(&mut described, false)?;
         Self::build(described)
     }
 

@@ -558,7 +558,7 @@ fn what_lies_beside_a_vocabulary_is_read() {
     );
     // The same beside a tokenizer.json.
     let case = case("gpt-2");
-    let more = json!({"add_prefix_space": true, "added_tokens_decoder": {n.to_string(): {"content": "quick"}}});
+    let more = json!({"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": true, "added_tokens_decoder": {n.to_string(): {"content": "quick"}}});
     let tokenizer = load(&case.tokenizer, Some(more)).unwrap();
     assert_eq!(tokenizer.encode("quick").unwrap(), [n]);
     assert_eq!(tokenizer.encode("the").unwrap(), plain.encode(" the").unwrap());

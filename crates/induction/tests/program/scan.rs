@@ -258,8 +258,8 @@ fn what_cannot_be_scanned_is_said() {
         ("\"rope_type\": \"default\"", "\"rope_type\": \"ntk\"", "rope_parameters.rope_type"),
         (
             "\"rope_type\": \"default\"",
-            "\"rope_type\": \"yarn\"",
-            "rope_parameters.original_max_position_embeddings: missing",
+            "\"rope_type\": \"longrope\"",
+            "original_max_position_embeddings: missing",
         ),
     ] {
         assert!(config.contains(from), "{from}");

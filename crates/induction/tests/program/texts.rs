@@ -12,8 +12,8 @@ use crate::common::{TINY, fail, induction, spec, succeed};
 fn chats(count: usize) -> String {
     let line = |k: usize| {
         let messages = [
-            json!({"role": "user", "content": format!("What is {k}?")}),
-            json!({"role": "assistant", "content": format!("A number, {k}.")}),
+            json!({"role": "user", "content": format!("{k}?")}),
+            json!({"role": "assistant", "content": format!("{k}!")}),
         ];
         format!("{}\n", json!({"messages": messages}))
     };
@@ -46,8 +46,8 @@ fn several_files_of_short_documents_are_learned() {
     assert!(output.status.success(), "{said}");
     for part in [
         "windows span several documents",
-        "left out 1 without text, the first item 4 of",
-        "left out 1 documents that are another one's",
+        "left out item 4 of",
+        "left out 1 documents that repeat another",
     ] {
         assert!(said.contains(part), "{part:?} in {said}");
     }

@@ -9,10 +9,10 @@ use super::{
     families::{FAMILIES, HuggingFace, InFolder},
     fields::Fields,
     name_of,
-    recipe::Recipe,
+    recipe::{Layout, Recipe},
     tensors::{Safetensors, Tensors},
 };
-use crate::{Activation, Architecture, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
+use crate::{Activation, Error, ModelConfig, Pairs, Rotary, RotaryScaling};
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let model_type = fields.text("model_type")?;
@@ -29,18 +29,20 @@ pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     fields.only("is_causal", &json!(true))?;
     let mut config = (family.config)(fields)?;
     let tensors = Safetensors::open(folder, scale_block(fields)?)?;
-    let mut notes = Vec::new();
-    if config.architecture.tied_embeddings
-        && has_own_unembedding(family, fields, &config, &tensors)?
-    {
+    let (mut notes, mut own_head) = (Vec::new(), false);
+    // Bloom's is always its embedding.
+    let is_tied = config.architecture.tied_embeddings || model_type == "bloom";
+    if is_tied && has_own_unembedding(family, fields, &config, &tensors)? {
         config.architecture.tied_embeddings = false;
+        own_head = true;
         notes.push(
             "its configuration says that embedding and unembedding are one (tie_word_embeddings), and its file has an unembedding of other values: that one is used, as `transformers` does".to_string(),
         );
     }
     let prefix = prefix_of(family, fields, &config, &tensors);
-    let recipe = |_: &dyn Tensors, layer: usize, name: &str| {
-        (family.recipe)(&InFolder { config: &config, fields, prefix, layer }, name)
+    let recipe = |tensors: &dyn Tensors, layer: usize, name: &str| match name {
+        "unembed.W_U" if own_head => own_head_of(tensors),
+        _ => (family.recipe)(&InFolder { config: &config, fields, prefix, layer }, name),
     };
     // Causal masks and rotary frequencies that older versions saved, and a second copy of tied
     // embeddings (an unembedding of its own would be used).
@@ -82,6 +84,14 @@ fn prefix_of(
     all.clone().find(holds_embedding).or(family.prefixes.last().copied()).unwrap_or_default()
 }
 
+/// An unembedding of the file's own.
+fn own_head_of(tensors: &dyn Tensors) -> Option<Recipe> {
+    let head = ["lm_head.weight", "embed_out.weight"].into_iter();
+    head.filter(|name| tensors.shape(name).is_some())
+        .map(|name| Recipe::new(name, Layout::Transposed))
+        .next()
+}
+
 /// Whether there is an unembedding beside the embedding that it is said to be, and it is not: then
 /// it was trained.
 fn has_own_unembedding(
@@ -91,18 +101,16 @@ fn has_own_unembedding(
     tensors: &Safetensors,
 ) -> Result<bool, Error> {
     let prefix = prefix_of(family, fields, config, tensors);
-    let untied = ModelConfig {
-        architecture: Architecture { tied_embeddings: false, ..config.architecture.clone() },
-        ..config.clone()
+    let source = InFolder { config, fields, prefix, layer: 0 };
+    let (Some(embedding), Some(unembedding)) =
+        ((family.recipe)(&source, "embed.W_E"), own_head_of(tensors))
+    else {
+        return Ok(false);
     };
-    let source = InFolder { config: &untied, fields, prefix, layer: 0 };
-    let [embedding, unembedding] =
-        ["embed.W_E", "unembed.W_U"].map(|name| (family.recipe)(&source, name));
-    let (Some(embedding), Some(unembedding)) = (embedding, unembedding) else { return Ok(false) };
     let shapes = [&embedding, &unembedding].map(|recipe| tensors.shape(&recipe.tensor));
     let [Some(shape), Some(other)] = shapes else { return Ok(false) };
-    if shape != other || embedding.tensor == unembedding.tensor {
-        return Ok(shape != other);
+    if shape != other {
+        return Ok(true);
     }
     const ROWS: usize = 1024;
     for from in (0..shape[0]).step_by(ROWS) {
@@ -129,12 +137,12 @@ fn special(fields: &Fields) -> SpecialTokens {
 
 /// The blocks that have a scale of their own, of weights of 8 bits. What else a folder's weights
 /// may be packed into is refused.
-fn scale_block(fields: &Fields) -> Result<[usize; 2], Error> {
+fn scale_block(fields: &Fields) -> Result<Option<[usize; 2]>, Error> {
     if fields.has("quantization") {
         let reason = "MLX's packed weights are not read here; fetch the model that it was converted from, or its GGUF file";
         return Err(fields.refuse("quantization", reason));
     }
-    let Some(found) = fields.inner("quantization_config")? else { return Ok([128; 2]) };
+    let Some(found) = fields.inner("quantization_config")? else { return Ok(None) };
     let method = found.text_opt("quant_method")?.unwrap_or("of no name");
     let format = found.text_opt("format")?.unwrap_or_default();
     if !(method == "fp8" || method == "compressed-tensors" && format == "float-quantized") {
@@ -150,8 +158,8 @@ fn scale_block(fields: &Fields) -> Result<[usize; 2], Error> {
         return Err(found.refuse("quant_method", reason));
     }
     match found.sizes_opt("weight_block_size")?.as_deref() {
-        None => Ok([128; 2]),
-        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
+        None => Ok(Some([128; 2])),
+        Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok(Some([rows, columns])),
         Some(other) => {
             Err(found.refuse("weight_block_size", format!("{other:?}, expected two numbers")))
         }

@@ -16,7 +16,7 @@ use crate::{Error, ModelConfig, Normalization};
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let config = configuration(fields)?;
-    let tensors = Safetensors::open(folder, [128; 2])?;
+    let tensors = Safetensors::open(folder, None)?;
     let recipe = |_: &dyn Tensors, layer: usize, name: &str| recipe(layer, name);
     let stored = Stored::new(&config, Box::new(tensors), recipe, |_| false)?;
     Ok(Unread::of(name_of(folder), "induction".into(), config, stored))

@@ -123,9 +123,10 @@ pub fn families() -> impl Iterator<Item = FamilyNames> {
 }
 
 /// Whether `path` looks like something that [`open`] reads: any file (taken for GGUF), or a folder
-/// with a `config.json`.
+/// with a `config.json`, if only an adapter's, which is refused by name.
 pub fn is_pretrained(path: &Path) -> bool {
-    path.is_file() || path.join("config.json").is_file()
+    let has = |name: &str| path.join(name).is_file();
+    path.is_file() || has("config.json") || has("adapter_config.json")
 }
 
 /// Reads a pretrained model whole; what it may be is what [`look`] reads.

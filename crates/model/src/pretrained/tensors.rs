@@ -87,6 +87,8 @@ pub(super) struct Safetensors {
     files: Vec<(PathBuf, File)>,
     /// Rows and columns that have a scale of their own, where weights of 8 bits have scales.
     scale_block: [usize; 2],
+    /// Whether weights of 8 bits must have scales.
+    scaled: bool,
 }
 
 /// What names of scales are made of: the name of what they scale, and one of these.
@@ -173,12 +175,13 @@ const MAX_HEADER: u64 = 100_000_000;
 impl Safetensors {
     /// The weights of a model's folder: `model.safetensors`, or the shards that
     /// `model.safetensors.index.json` names.
-    /// `scale_block` is of weights of 8 bits.
-    pub(super) fn open(folder: &Path, scale_block: [usize; 2]) -> Result<Self, Error> {
+    /// `scale_block` is of weights of 8 bits, where the configuration says that they have scales.
+    pub(super) fn open(folder: &Path, scale_block: Option<[usize; 2]>) -> Result<Self, Error> {
         let (whole, index) =
             (folder.join("model.safetensors"), folder.join("model.safetensors.index.json"));
         let (tensors, files) = (BTreeMap::new(), Vec::new());
-        let mut found = Self { path: whole.clone(), tensors, files, scale_block };
+        let (scale_block, scaled) = (scale_block.unwrap_or([128; 2]), scale_block.is_some());
+        let mut found = Self { path: whole.clone(), tensors, files, scale_block, scaled };
         if whole.is_file() {
             found.add(&whole, |_| false)?;
             found.unwrap();
@@ -191,6 +194,11 @@ impl Safetensors {
                 "model.pt",
                 "pytorch_model.pt",
             ];
+            let adapter = ["adapter_model.safetensors", "adapter_model.bin"];
+            if adapter.into_iter().any(|name| folder.join(name).exists()) {
+                let reason = "no such file, only an adapter, a model's changes and not a model; merge them into it (`PeftModel.merge_and_unload()`), and save that".to_string();
+                return Err(Error::Format { path: whole, reason });
+            }
             let reason = match pickled.into_iter().find(|name| folder.join(name).exists()) {
                 Some(name) => format!(
                     "no such file, only {name}, a pickle, which can run any code and is never loaded; save the model with `save_pretrained(..., safe_serialization=True)`"
@@ -249,6 +257,12 @@ impl Safetensors {
         let named = |end| format!("{name}{end}");
         let Some(scale) = SCALES.map(named).into_iter().find(|s| self.tensors.contains_key(s))
         else {
+            if self.scaled {
+                let reason = format!(
+                    "tensor {name} is of 8 bits and has no scale ({name}_scale or {name}_scale_inv), which the configuration says (quantization_config)"
+                );
+                return Err(Error::Format { path: self.path.clone(), reason });
+            }
             return Ok(());
         };
         let Place { shape, kind, .. } = &self.tensors[&scale];
@@ -292,12 +306,16 @@ impl Safetensors {
             return Err(format(format!("{length} bytes: cut short, expected a safetensors file")));
         }
         file.read_exact(&mut prefix).map_err(io)?;
-        if prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02") {
-            return Err(format(
+        // A header of 640 bytes begins as a pickle does, so that one is only one if it is no
+        // safetensors file.
+        let pickled = prefix.starts_with(b"PK\x03\x04") || prefix.starts_with(b"\x80\x02");
+        let unread = |reason: String| match pickled {
+            true => format(
                 "a pickle, which can run any code and is never loaded; convert it to safetensors"
                     .into(),
-            ));
-        }
+            ),
+            false => format(reason),
+        };
         if prefix == *b"version " {
             return Err(format(
                 "a pointer of git-lfs and not the file itself; run `git lfs pull`, or fetch the file"
@@ -307,14 +325,14 @@ impl Safetensors {
         let header = u64::from_le_bytes(prefix);
         if header > MAX_HEADER || header > length - 8 {
             let left = length - 8;
-            return Err(format(format!(
+            return Err(unread(format!(
                 "header of {header} bytes, {left} are left: cut short, or not a safetensors file"
             )));
         }
         let mut text = vec![0; usize::try_from(header).expect("bounded above")];
         file.read_exact(&mut text).map_err(io)?;
         let mut entries: BTreeMap<String, serde_json::Value> =
-            serde_json::from_slice(&text).map_err(|e| format(format!("header: {e}")))?;
+            serde_json::from_slice(&text).map_err(|e| unread(format!("header: {e}")))?;
         entries.remove("__metadata__");
         let (base, mut ends) = (8 + header, Vec::new());
         for (name, entry) in entries {

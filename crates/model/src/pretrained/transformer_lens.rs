@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) fn open(folder: &Path, fields: &Fields) -> Result<Unread, Error> {
     let config = configuration(fields)?;
-    let tensors = Safetensors::open(folder, [128; 2])?;
+    let tensors = Safetensors::open(folder, None)?;
     let recipe =
         |tensors: &dyn Tensors, layer: usize, name: &str| recipe(&config, tensors, layer, name);
     // Constants that a state dictionary carries along.

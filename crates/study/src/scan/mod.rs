@@ -96,10 +96,22 @@ pub fn find_snapshot(model: &Path) -> Result<PathBuf, Error> {
     }
     match list_snapshots(model)?.last() {
         Some(&step) => Ok(snapshot_folder(model, step)),
-        None => Err(Error::Input(format!(
-            "{}: neither a snapshot (no model.safetensors) nor a run (no snapshots/step-*)",
-            model.display()
-        ))),
+        None => {
+            let gguf = std::fs::read_dir(model).into_iter().flatten().flatten().find_map(|entry| {
+                let path = entry.path();
+                path.extension().is_some_and(|end| end == "gguf").then_some(path)
+            });
+            Err(Error::Input(match gguf {
+                _ if !model.exists() => {
+                    format!("{}: there is no such file or folder", model.display())
+                }
+                Some(path) => format!("{}: give the file, {}", model.display(), path.display()),
+                None => format!(
+                    "{}: neither a snapshot (no model.safetensors) nor a run (no snapshots/step-*) nor a model of another library (no config.json)",
+                    model.display()
+                ),
+            }))
+        }
     }
 }
 

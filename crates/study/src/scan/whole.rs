@@ -16,7 +16,7 @@ use induction_records::{
     BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
     RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
-use induction_tokenizer::{Tokenizer, corpus};
+use induction_tokenizer::{Texts, Tokenizer, corpus};
 use ndarray::{Array2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
@@ -45,7 +45,7 @@ const SHOWN: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// A corpus for the ICL score; without one there is no score.
-    pub text: Option<std::path::PathBuf>,
+    pub text: Option<Texts>,
     /// Its windows.
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
@@ -69,8 +69,8 @@ pub fn scan_model(
     // First what can be refused: nobody waits for a minute to learn that a file is missing.
     let text = settings
         .text
-        .as_deref()
-        .map(|path| windows(path, &opened, settings.windows))
+        .as_ref()
+        .map(|texts| windows(texts, &opened, settings.windows))
         .transpose()?;
     if let Some(limit) = settings.ids_below {
         opened.allowed.retain(|&id| (id as usize) < limit);
@@ -369,20 +369,19 @@ struct Windows {
 
 /// As many windows as asked for, if the text has them: whole ones of long documents, and where
 /// those are too few, of what is left put together, with the start token between documents.
-fn windows(path: &Path, opened: &Opened, count: usize) -> Result<Windows, Error> {
+fn windows(texts: &Texts, opened: &Opened, count: usize) -> Result<Windows, Error> {
     let tokenizer: &dyn Tokenizer = match &opened.tokenizer {
         Ok(tokenizer) => tokenizer.as_ref(),
         Err(reason) => {
             return Err(Error::Input(format!(
-                "--text {}: there is no tokenizer to read it with: {reason}; `--tokens FILE` takes token ids",
-                path.display()
+                "--text {}: there is no tokenizer to read it with: {reason}; put the model's tokenizer.json beside its weights, or give token ids with `--tokens FILE`",
+                texts.name()
             )));
         }
     };
     let length = WINDOW.min(opened.config.n_ctx);
-    let name =
-        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let corpus = corpus::load(path)?;
+    let name = texts.name();
+    let corpus = corpus::load(texts.clone())?;
     let mut notes = corpus.notes(&name);
     let documents = corpus.documents;
     let each = count.div_ceil(documents.len());
@@ -408,6 +407,25 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<Windows, Error>
             break;
         }
     }
+    // Of documents that have more, more.
+    for document in &documents {
+        if found == count {
+            break;
+        }
+        let mut end = document.text.len().min(16 * length * count);
+        while !document.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        if end < each * length {
+            continue;
+        }
+        let ids = tokenizer.encode(&document.text[..end])?;
+        for window in ids.chunks_exact(length).skip(each).take(count - found) {
+            rows.push(opened.bos);
+            rows.extend_from_slice(window);
+            found += 1;
+        }
+    }
     let mut packed = 0;
     for window in short.chunks_exact(length).take(count - found) {
         rows.push(opened.bos);
@@ -423,8 +441,7 @@ fn windows(path: &Path, opened: &Opened, count: usize) -> Result<Windows, Error>
     found += packed;
     if found == 0 {
         return Err(Error::Input(format!(
-            "--text {}: its {} documents have {} tokens together, and a window has {length}: use a longer text",
-            path.display(),
+            "--text {name}: its {} documents have {} tokens together, and a window has {length}: use a longer text",
             documents.len(),
             short.iter().filter(|&&id| id != opened.bos).count()
         )));

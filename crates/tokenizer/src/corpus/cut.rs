@@ -30,13 +30,19 @@ pub(super) fn separated(document: Document) -> Vec<Document> {
 }
 
 /// The parts between the separators that are not in quotes: those are what a text is about, such as
-/// a program's.
+/// a program's. A quote ends what is said before it, and is then none around the separator.
 fn split<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
-    let quote = |c: Option<char>| c.is_some_and(|c| matches!(c, '"' | '\'' | '`'));
+    let quote = |c: &char| matches!(c, '"' | '\'' | '`');
     let (mut parts, mut from) = (Vec::new(), 0);
     for (at, _) in text.match_indices(separator) {
         let after = at + separator.len();
-        if !quote(text[..at].chars().next_back()) && !quote(text[after..].chars().next()) {
+        let mut before = text[..at].chars().rev();
+        let opens = before.next().filter(quote);
+        let ends_speech = |c: char| c.is_alphanumeric() || matches!(c, '.' | ',' | '!' | '?' | '…');
+        let is_quoted = opens.is_some()
+            && opens == text[after..].chars().next()
+            && !before.next().is_some_and(ends_speech);
+        if !is_quoted {
             parts.push(&text[from..at]);
             from = after;
         }

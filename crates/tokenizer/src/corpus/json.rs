@@ -59,10 +59,14 @@ fn read_list(path: &Path, text_field: Option<&str>, limit: u64) -> Result<Found>
     documents.found.flaws.mended = mended;
     for (item, value) in (1..).zip(items) {
         let wrong = |reason: String| Error::List { path: path.to_owned(), item, reason };
-        let found = value.document(item, looked_for).map_err(wrong)?;
-        documents.add(found, item, || format!("item {item} of {}", path.display()));
+        let which = || format!("item {item} of {}", path.display());
+        documents.add_item(value, item, looked_for, which).map_err(wrong)?;
     }
-    Ok(documents.found)
+    documents.all(looked_for).map_err(|reason| Error::List {
+        path: path.to_owned(),
+        item: 1,
+        reason,
+    })
 }
 
 pub(super) fn read_lines(
@@ -92,11 +96,15 @@ pub(super) fn read_lines(
         let wrong = |reason: String| Error::Line { path: path.to_owned(), line, reason };
         let (item, mended) =
             parsed(bytes, |json| item_of(json, looked_for)).map_err(|e| wrong(why(&e, bytes)))?;
-        let found = item.document(line, looked_for).map_err(wrong)?;
         documents.found.flaws.mended += mended;
-        documents.add(found, line, || format!("line {line} of {}", path.display()));
+        let which = || format!("line {line} of {}", path.display());
+        documents.add_item(item, line, looked_for, which).map_err(wrong)?;
     }
-    Ok(documents.found)
+    documents.all(looked_for).map_err(|reason| Error::Line {
+        path: path.to_owned(),
+        line: 1,
+        reason,
+    })
 }
 
 /// What is wrong with a line, in words that lead to the fault.
@@ -128,16 +136,53 @@ fn why(error: &serde_json::Error, line: &[u8]) -> String {
 
 /// Documents as they come: each with an id of its own.
 #[derive(Default)]
-struct Documents {
-    found: Found,
+pub(super) struct Documents {
+    pub(super) found: Found,
     ids: HashSet<String>,
+    /// The keys of an object without any that is looked for.
+    without: Option<Vec<String>>,
 }
 
 impl Documents {
+    /// Adds the document of an item at a place, or notes that there is none.
+    fn add_item(
+        &mut self,
+        item: Item,
+        place: usize,
+        looked_for: &[&str],
+        which: impl FnOnce() -> String,
+    ) -> Result<(), String> {
+        let mut which = Some(which);
+        let mut which = || which.take().map_or_else(String::new, |which| which());
+        if let Item::Object(row) = &item
+            && row.texts.is_empty()
+        {
+            self.without.get_or_insert_with(|| row.keys.clone());
+            self.found.flaws.leave_out(|| format!("{} (no `{}`)", which(), looked_for[0]));
+            return Ok(());
+        }
+        let found = item.document(place, looked_for)?;
+        self.add(found, place, which);
+        Ok(())
+    }
+
+    /// All of them; if there are none since no object has a key that is looked for, that.
+    fn all(self, looked_for: &[&str]) -> Result<Found, String> {
+        match self.without {
+            Some(keys) if self.found.documents.is_empty() => Err(no_text(&keys, looked_for)),
+            _ => Ok(self.found),
+        }
+    }
+
     /// Adds the document at a place, or notes that there is none.
-    fn add(&mut self, found: Option<Document>, place: usize, which: impl FnOnce() -> String) {
+    pub(super) fn add(
+        &mut self,
+        found: Option<Document>,
+        place: usize,
+        which: impl FnOnce() -> String,
+    ) {
         match found.filter(|document| !document.text.is_empty()) {
-            None => self.found.flaws.leave_out(which),
+            None => self.found.flaws.leave_out(|| format!("{} (no text)", which())),
             Some(mut document) => {
                 // An id that is a label, or a line's number that is another line's id.
                 while !self.ids.insert(document.id.clone()) {
@@ -154,32 +199,46 @@ pub(super) fn looked_for<'a>(asked: &'a [&'a str]) -> &'a [&'a str] {
     if asked.is_empty() { &TEXT_KEYS } else { asked }
 }
 
+/// A key's place among those that are looked for: first as it is written there, then otherwise.
+pub(super) fn rank(looked_for: &[&str], key: &str) -> Option<usize> {
+    let exact = looked_for.iter().position(|wanted| *wanted == key);
+    let alike = || looked_for.iter().position(|wanted| wanted.eq_ignore_ascii_case(key));
+    exact.map(|at| 2 * at).or_else(|| alike().map(|at| 2 * at + 1))
+}
+
 /// That an object has none of them.
 pub(super) fn no_text(keys: &[String], looked_for: &[&str]) -> String {
     let quoted = |key: &str| format!("`{key}`");
     let there: Vec<String> = keys.iter().take(8).map(|key| quoted(key)).collect();
     let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
-    let none: Vec<String> = looked_for.iter().map(|key| quoted(key)).collect();
+    let none = match looked_for {
+        [one] => format!("no {}", quoted(one)),
+        several => format!(
+            "none of {}",
+            several.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")
+        ),
+    };
     format!(
-        "no text: it has {there}, and none of {}; name the one that holds the text (--text-field, or `text_field` in a spec)",
-        none.join(", ")
+        "no text: it has {there}, and {none}; name the one that holds the text (--text-field, or `text_field` in a spec), or make one of several with `jq -c '{{text: (.A + \"\\n\\n\" + .B)}}'`"
     )
 }
 
 /// What is read of an object. Values of other keys are passed over, whatever they are.
-struct Row {
-    id: Value,
+#[derive(Default)]
+pub(super) struct Row {
+    pub(super) id: Value,
     /// Values of the keys that are looked for, each with its rank.
-    texts: Vec<(usize, Value)>,
+    pub(super) texts: Vec<(usize, Value)>,
     keys: Vec<String>,
 }
 
 impl Row {
     /// Its document, by the place that it has if it has no id; nothing if it holds no text.
-    fn document(mut self, place: usize, looked_for: &[&str]) -> Result<Option<Document>, String> {
-        if self.texts.is_empty() {
-            return Err(no_text(&self.keys, looked_for));
-        }
+    pub(super) fn document(
+        mut self,
+        place: usize,
+        looked_for: &[&str],
+    ) -> Result<Option<Document>, String> {
         let id = match self.id {
             Value::Null => place.to_string(),
             Value::String(id) if id.trim().is_empty() => place.to_string(),
@@ -187,16 +246,16 @@ impl Row {
             other => other.to_string(),
         };
         self.texts.sort_by_key(|(rank, _)| *rank);
-        let mut wrong = None;
+        let (mut wrong, mut is_empty) = (None, false);
         for (rank, value) in self.texts {
             let text = match &value {
                 Value::Null => Some(String::new()),
-                Value::String(text) => Some(text.clone()),
+                Value::String(text) => Some(messages_in(looked_for[rank / 2], text)),
                 Value::Array(messages) => said(messages),
                 _ => None,
             };
             match text {
-                Some(text) if text.is_empty() => {}
+                Some(text) if text.is_empty() => is_empty = true,
                 Some(text) => return Ok(Some(Document { id, text })),
                 None => {
                     let mut shown = value.to_string();
@@ -205,25 +264,45 @@ impl Row {
                     }
                     wrong.get_or_insert(format!(
                         "`{}` is {shown}, expected a text, or a list of messages with `content`",
-                        looked_for[rank]
+                        looked_for[rank / 2]
                     ));
                 }
             }
         }
-        wrong.map_or(Ok(None), Err)
+        wrong.filter(|_| !is_empty).map_or(Ok(None), Err)
     }
+}
+
+/// Messages may be written as a text of JSON; any other text is one.
+fn messages_in(key: &str, text: &str) -> String {
+    let is_chat = ["messages", "conversations", "conversation"].contains(&key);
+    let parsed = Some(text).filter(|text| is_chat && text.trim_start().starts_with('['));
+    let parsed = parsed.and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
+    parsed.and_then(|messages| said(&messages)).unwrap_or_else(|| text.to_owned())
 }
 
 /// What the messages of a chat say, each a paragraph. Their roles are left out: a few names that
 /// come again in every message would be taken for what the text repeats.
 fn said(messages: &[Value]) -> Option<String> {
     let content = |message: &Value| {
-        let of = |key: &str| message.get(key);
-        match of("content").or_else(|| of("value")).or_else(|| of("text"))? {
-            Value::String(text) => Some(text.clone()),
-            Value::Null => Some(String::new()),
-            _ => None,
+        // One that calls a tool may say nothing.
+        let speaks = ["role", "from"].iter().any(|key| message.get(key).is_some());
+        let mut said = speaks.then(String::new);
+        for key in ["content", "value", "text"] {
+            match message.get(key) {
+                Some(Value::String(text)) if text.is_empty() => said = Some(String::new()),
+                Some(Value::String(text)) => return Some(text.clone()),
+                // Parts, of which some are pictures.
+                Some(Value::Array(parts)) => {
+                    let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
+                    return Some(texts.collect::<Vec<_>>().join("\n\n"));
+                }
+                Some(Value::Null) => said = Some(String::new()),
+                Some(_) => return None,
+                None => {}
+            }
         }
+        said
     };
     let said: Vec<String> = messages.iter().map(content).collect::<Option<_>>()?;
     Some(said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n"))
@@ -301,6 +380,8 @@ enum Item {
     Text(String),
     Nothing,
     Object(Row),
+    /// Messages, perhaps.
+    List(Vec<Value>),
     Other,
 }
 
@@ -310,6 +391,10 @@ impl Item {
             Self::Text(text) => Ok(Some(Document { id: place.to_string(), text })),
             Self::Nothing => Ok(None),
             Self::Object(row) => row.document(place, looked_for),
+            Self::List(messages) => match said(&messages) {
+                Some(text) => Ok(Some(Document { id: place.to_string(), text })),
+                None => Err("it is a list, and not of messages".to_owned()),
+            },
             Self::Other => Err("it is neither a text nor an object".to_owned()),
         }
     }
@@ -345,7 +430,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
         let mut row = Row { id: Value::Null, texts: Vec::new(), keys: Vec::new() };
         while let Some(key) = map.next_key::<String>()? {
-            if let Some(rank) = self.0.iter().position(|wanted| wanted.eq_ignore_ascii_case(&key)) {
+            if let Some(rank) = rank(self.0, &key) {
+                // As other readers do: of a key that is there twice the last.
+                row.texts.retain(|(other, _)| *other != rank);
                 row.texts.push((rank, map.next_value()?));
             } else if key == "id" {
                 row.id = map.next_value()?;
@@ -358,8 +445,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Item, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Item::Other)
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Item::List(list))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Item, E> {

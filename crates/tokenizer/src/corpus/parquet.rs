@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::Found;
-use super::json::{looked_for, no_text, read_lines};
+use super::json::{looked_for, no_text, rank, read_lines};
 use crate::{Error, Result};
 
 /// Reads the rows of a Parquet file as lines of JSON, of which `id` and the text are needed.
@@ -16,12 +16,16 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         test: "python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1])' FILE",
         reason,
     };
-    let wanted = |columns: &[String]| {
+    let wanted = |columns: &[(String, bool)]| {
         let looked_for = looked_for(text_field.as_slice());
-        let is_text = |name: &&String| looked_for.contains(&name.as_str());
-        let mut wanted: Vec<String> = columns.iter().filter(is_text).cloned().collect();
+        // Numbers and dates are no texts, whatever their column is called.
+        let is_text =
+            |(name, is_text): &&(String, bool)| *is_text && rank(looked_for, name).is_some();
+        let mut wanted: Vec<String> =
+            columns.iter().filter(is_text).map(|(name, _)| name.clone()).collect();
         if wanted.is_empty() {
-            let reason = no_text(columns, looked_for);
+            let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+            let reason = no_text(&names, looked_for);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         wanted.push("id".to_owned());
@@ -31,6 +35,11 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         io::ErrorKind::InvalidInput => {
             Error::Line { path: path.to_owned(), line: 1, reason: error.to_string() }
         }
+        io::ErrorKind::Other if error.to_string().contains("Disabled feature") => Error::NotText {
+            path: path.to_owned(),
+            kind: "Parquet with columns packed in a way that is not read here",
+            help: "write it again, for example with pandas' `to_parquet(compression=\"zstd\")`; snappy, gzip and zstd are read",
+        },
         io::ErrorKind::Other => damaged(error.to_string()),
         _ => Error::io("read the corpus", path)(error),
     };

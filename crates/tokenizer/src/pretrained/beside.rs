@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::added::{Added, AddedJson, TokenJson};
+use super::pieces::Vocabulary;
 use super::vocabulary::{from_slice, of_file};
 use super::{Description, Model};
 use crate::Result;
@@ -65,6 +66,32 @@ impl Beside {
             }
             false => ConfigJson::default(),
         };
+        let mut config: ConfigJson = config;
+        let map_path = path.with_file_name("special_tokens_map.json");
+        if map_path.is_file() {
+            let map: ConfigJson =
+                from_slice(&read(&map_path, of_file(&map_path))?).map_err(of_file(&map_path))?;
+            for (ours, theirs) in [
+                (&mut config.bos_token, map.bos_token),
+                (&mut config.eos_token, map.eos_token),
+                (&mut config.unk_token, map.unk_token),
+                (&mut config.pad_token, map.pad_token),
+            ] {
+                *ours = ours.take().or(theirs);
+            }
+        }
+        let model_path = path.with_file_name("config.json");
+        if config.tokenizer_class.is_none() && model_path.is_file() {
+            // As `transformers` finds it.
+            let model: serde_json::Value = read(&model_path, of_file(&model_path))
+                .ok()
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .unwrap_or_default();
+            let kind = model["model_type"].as_str().unwrap_or_default();
+            if kind.starts_with("qwen2") || kind.starts_with("qwen3") {
+                config.tokenizer_class = Some("Qwen2Tokenizer".to_owned());
+            }
+        }
         let added_path = path.with_file_name("added_tokens.json");
         let added = match added_path.is_file() {
             true => from_slice(&read(&added_path, of_file(&added_path))?)
@@ -111,11 +138,18 @@ impl Beside {
     }
 
     /// Adds what is said of a tokenizer whose own file has been read.
-    pub(super) fn configure(&self, described: &mut Description) -> Result<()> {
-        if let (Some(prefix_space), Model::Bytes(_)) =
-            (self.config.add_prefix_space, &described.model)
-        {
-            described.words.prefix_space = prefix_space;
+    /// `has_json`: it is a tokenizer.json, which says how words are cut.
+    pub(super) fn configure(&self, described: &mut Description, has_json: bool) -> Result<()> {
+        // Of other classes the tokenizer's own file says it.
+        let by_class = matches!(self.class(), Some("GPT2Tokenizer" | "CodeGenTokenizer"));
+        match (self.config.add_prefix_space, &mut described.model) {
+            (Some(prefix), Model::Bytes(_)) if by_class || !has_json => {
+                described.words.prefix_space = prefix;
+            }
+            (Some(prefix), Model::Pieces(Vocabulary { spacing: Some(spacing), .. })) => {
+                spacing.prefix = prefix;
+            }
+            _ => {}
         }
         if described.bos.first.is_some() {
             return Ok(());

@@ -85,7 +85,7 @@ pub(super) fn describe(path: &Path) -> Result<Description> {
     let mut added: Vec<Added> = json.added_tokens.drain(..).map(AddedJson::read).collect();
     added.extend(beside.added(&added)?);
     let mut described = parse(json, added).map_err(of_file(path))?;
-    beside.configure(&mut described)?;
+    beside.configure(&mut described, true)?;
     Ok(described)
 }
 

@@ -28,7 +28,7 @@ pub(super) fn describe(path: &Path) -> Result<Description> {
     let mut more = beside.added(&described.added)?;
     more.retain(|added| added.id as usize >= n_pieces);
     described.added.extend(more);
-    beside.configure(&mut described)?;
+    beside.configure(&mut described, false)?;
     Ok(described)
 }
 

@@ -14,8 +14,8 @@ pub(crate) struct Pilot {
     /// The text to learn: files or folders.
     #[arg(long, num_args = 1.., value_name = "PATH", default_value = "fixtures/corpora/python.jsonl.zst")]
     corpus: Vec<PathBuf>,
-    /// The key of its lines of JSON that holds the text [default: text, content, story, body,
-    /// document or messages, whichever is there first].
+    /// The key of its lines of JSON that holds the text [default: text, content, story, body, document,
+    /// messages, conversations or conversation, whichever is there first].
     #[arg(long, value_name = "KEY")]
     text_field: Option<String>,
     /// Tokens that each run gets.

@@ -49,7 +49,7 @@ pub(crate) struct Reproduce {
     #[arg(long, num_args = 1.., value_name = "PATH")]
     corpus: Vec<PathBuf>,
     /// The key of that text's lines of JSON that holds the text [default: text, content, story,
-    /// body, document or messages, whichever is there first].
+    /// body, document, messages, conversations or conversation, whichever is there first].
     #[arg(long, value_name = "KEY", requires = "corpus")]
     text_field: Option<String>,
     /// The text that the families learn again, at full and paper [default:

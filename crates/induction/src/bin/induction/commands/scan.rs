@@ -7,6 +7,7 @@ use induction::{
     records::ModelScan,
     report,
     scan::{self, Patterns, Settings, read_tokens, scan_models},
+    tokenizer::Texts,
 };
 
 use super::Program;
@@ -26,14 +27,19 @@ pub(crate) struct Scan {
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// A JSON list of token ids, used as they are.
-    #[arg(long, conflicts_with_all = ["text", "windows", "out", "html", "ids_below"])]
+    #[arg(long, conflicts_with_all = ["text", "text_field", "windows", "out", "html", "ids_below"])]
     tokens: Option<PathBuf>,
     /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
     #[arg(long, value_name = "L:H|all", requires = "tokens")]
     pattern: Option<Patterns>,
-    /// A corpus for the ICL score: .txt, .jsonl, .jsonl.zst or a folder of them.
+    /// A corpus for the ICL score, as `reproduce --corpus` takes it: a file (.jsonl, .csv, .txt,
+    /// .md, ...) or a folder; given several times, all of them.
     #[arg(long)]
-    text: Option<PathBuf>,
+    text: Vec<PathBuf>,
+    /// The key of that text's lines of JSON, or the column, that holds the text [default: text,
+    /// content, story, body, document, messages, conversations or conversation].
+    #[arg(long, value_name = "KEY", requires = "text")]
+    text_field: Option<String>,
     /// Windows of the text [default: 16].
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
@@ -74,7 +80,8 @@ impl Scan {
     /// All that is asked of a model.
     fn whole(&self, program: &Program) -> Result<(), Error> {
         let settings = Settings {
-            text: self.text.clone(),
+            text: (!self.text.is_empty())
+                .then(|| Texts { paths: self.text.clone(), text_field: self.text_field.clone() }),
             windows: self.windows.map_or(scan::WINDOWS, usize::from),
             examples: scan::EXAMPLES,
             ids_below: self.ids_below,
