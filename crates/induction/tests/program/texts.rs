@@ -56,17 +56,18 @@ fn several_files_of_short_documents_are_learned() {
     // The same spec goes on where it was; another order of the files is another corpus.
     succeed(&mut train(&both, ""));
     fs::remove_dir_all(path("run")).unwrap();
-    fs::write(
-        path("rows.jsonl"),
-        "{\"prose\": \"One fish.\"}\n".repeat(2)
-            + &"{\"prose\": \"Two fish, red fish, blue fish.\", \"text\": 7}\n".repeat(1),
-    )
-    .unwrap();
     let message = fail(&mut train("[]", ""), 2);
     assert!(message.contains("`path` is empty"), "{message}");
-    let message =
-        fail(&mut train(&format!("{:?}", path("rows.jsonl")), "text_field = \"prose\"\n"), 2);
-    assert!(message.contains("rows.jsonl") && message.contains("tokens"), "{message}");
+    // A key of the user's, beside a usual one that holds no texts.
+    let row = |k: usize| json!({"prose": format!("One fish, two fish, {k} fish."), "text": k});
+    let rows: String = (0..400).map(|k| format!("{}\n", row(k))).collect();
+    fs::write(path("rows.jsonl"), rows).unwrap();
+    let rows = format!("{:?}", path("rows.jsonl"));
+    let message = fail(&mut train(&rows, ""), 2);
+    assert!(message.contains("`text` is 0, expected a text"), "{message}");
+    succeed(&mut train(&rows, "text_field = \"prose\"\n"));
+    let resolved = fs::read_to_string(path("run/spec.toml")).unwrap();
+    assert!(resolved.contains("text_field = \"prose\""), "{resolved}");
 }
 
 #[test]
