@@ -108,7 +108,7 @@ impl Variant {
     }
 
     fn refused(&self, parts: &[&str]) {
-        let message = self.open().err().expect("another model");
+        let message = self.open().expect_err("another model");
         parts.iter().for_each(|part| assert!(message.contains(part), "{part:?} in {message}"));
     }
 }

@@ -153,32 +153,32 @@ struct Found {
     flaws: Flaws,
 }
 
-/// Reads a corpus: JSON Lines, a JSON list, Parquet, a text, a folder, or several of these.
+/// Reads a corpus: lines of JSON, a JSON list, a table, Parquet, a text, a folder, or several of
+/// these.
 ///
-/// - In JSON Lines (`.jsonl`, `.ndjson`, or `.json` that begins with `{`), a line is `{"id": "...",
-///   "text": "..."}`. An id may be a whole number, or be left out for the line's; the text may be
-///   called otherwise ([`Texts::text_field`]). Instead of a text there may be a chat's messages,
-///   objects with `content` (or `value`): what they say is the text, without their roles. Other
-///   keys, blank lines and lines whose text is null are left out.
-/// - A JSON list (`.json` that begins with `[`) is of texts, or of such objects.
-/// - A row of Parquet is such an object (feature `parquet`).
+/// - In JSON Lines (`.jsonl`, `.ndjson`, `.json` that begins with `{`, or any file that begins with
+///   two objects), a line is `{"id": "...", "text": "..."}`, or a text. Any value is an id, and the
+///   line's number if there is none; the text may be called otherwise ([`Texts::text_field`]).
+///   Instead of a text there may be a chat's messages, objects with `content` (or `value`): what
+///   they say is the text, without their roles. Other keys, blank lines and lines without text are
+///   left out.
+/// - A JSON list (`.json` that begins with `[`) is of texts, or of such objects. So are the rows of
+///   `.csv`, `.tsv` and, with the feature `parquet`, `.parquet`.
 /// - Any other file is one text, if it is UTF-8 (`.txt`, `.md`, ...). It is cut into about twenty
 ///   documents of near equal size at blank lines, or at line ends where blank lines are too few. A
 ///   single line is cut at ends of sentences, else at spaces, else anywhere.
 /// - In a folder every file below it is a document; hidden entries, links to folders and files that
-///   are not UTF-8 are left out. If there are JSON Lines or Parquet in it (or, beside READMEs and
-///   licences, `.json` alone), the folder is a collection of those, and nothing else is read.
+///   are not UTF-8 are left out. If more of it is rows than texts, the rows are the documents.
 /// - Of several paths each text is a document; ids begin with the name of the path.
-/// - A lone document, of JSON Lines or of a folder, is cut as a text is.
+/// - A lone document, of rows or of a folder, is cut as a text is.
 /// - Each of these but Parquet may be compressed: `.gz`, `.zst`.
 /// - Documents are split where `<|endoftext|>`, `<|end_of_text|>` or `<|begin_of_text|>` is spelled
 ///   out outside quotes, and lose a byte-order mark that they begin with. Of documents that are the
-///   same word for word the first is read.
+///   same but for white space at their ends the first is read.
 ///
 /// # Errors
-/// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind,
-/// repeats an id or holds nothing that could be cut in two; the message names the file and the line
-/// or byte.
+/// If the corpus is missing, empty, damaged, larger than [`MAX_TEXT_BYTES`], of an unknown kind, or
+/// holds nothing that could be cut in two; the message names the file and the line or byte.
 pub fn load(texts: impl Into<Texts>) -> Result<Corpus> {
     load_bounded(&texts.into(), MAX_TEXT_BYTES)
 }
@@ -555,10 +555,7 @@ fn is_about(id: &str) -> bool {
 /// The files of a folder whose rows are the documents, if it is a collection of such: lines of
 /// JSON, Parquet, tables and lists of objects, where they are more than the texts beside them. A
 /// program's folder may have its settings in JSON.
-fn collection(
-    files: &[(String, PathBuf)],
-    text_field: Option<&str>,
-) -> (Vec<(String, PathBuf)>, Vec<(String, PathBuf)>) {
+fn collection(files: &[(String, PathBuf)], text_field: Option<&str>) -> (Files, Files) {
     let size = |(id, path): &(String, PathBuf)| {
         // What is packed holds several times as much.
         let packed = [".gz", ".zst", ".parquet", ".arrow"].iter().any(|end| id.ends_with(end));
@@ -577,6 +574,9 @@ fn collection(
     let all = |files: &[(String, PathBuf)]| files.iter().map(size).sum::<u64>();
     if all(&rows) >= all(&others) { (rows, others) } else { (Vec::new(), rows) }
 }
+
+/// Files of a folder, each with its id, the path below it.
+type Files = Vec<(String, PathBuf)>;
 
 /// Adds `(id, path)` of every regular file below `folder`; `above` is the relative path of
 /// `folder`.
