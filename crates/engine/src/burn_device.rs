@@ -1,10 +1,10 @@
 //! burn's devices: which this build and this machine have.
 
-use std::{borrow::Cow, fmt, process::Command, str::FromStr};
+use std::{borrow::Cow, fmt, process::Command, str::FromStr, sync::Arc};
 
 #[cfg(feature = "burn")]
 use burn::tensor::{Device, Tensor, TensorData};
-use induction_model::{ModelConfig, Params};
+use induction_model::{ModelConfig, Params, ReadParams};
 
 #[cfg(feature = "burn")]
 use crate::failure;
@@ -212,6 +212,42 @@ impl BurnDevice {
         ));
         #[cfg(not(feature = "burn"))]
         unreachable!("without burn something is missing for every device")
+    }
+
+    /// The engine for any architecture on it, which reads and does not train; weights are read when
+    /// they are needed.
+    ///
+    /// # Errors
+    /// As [`engine`](Self::engine), and a device that runs the paper's family alone.
+    #[cfg_attr(
+        not(feature = "libtorch"),
+        expect(unused_variables, reason = "there is nothing to open")
+    )]
+    pub fn reader(
+        self,
+        config: &ModelConfig,
+        weights: Arc<dyn ReadParams>,
+    ) -> Result<Box<dyn Engine>, Error> {
+        self.check()?;
+        #[cfg(feature = "libtorch")]
+        if self.is_libtorch() {
+            return Ok(Box::new(crate::TorchReader::on(self, config, weights)?));
+        }
+        Err(self.error(
+            "it runs models of the paper's family alone; pretrained ones run on cpu, libtorch and libtorch:cuda:N",
+        ))
+    }
+
+    /// Bytes of its memory that nobody uses now, if that can be known.
+    #[cfg(feature = "libtorch")]
+    pub(crate) fn free_bytes(self) -> Option<u64> {
+        let Some(index) = self.gpu() else {
+            let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+            return Some(1024 * line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?);
+        };
+        let gpus = gpus().ok()?;
+        gpus.iter().find(|gpu| gpu.index == index).map(|gpu| gpu.free << 20)
     }
 
     /// Whether it is one of PyTorch's library.

@@ -4,12 +4,12 @@
 //! arrays, so no measurement can come to depend on a device's tensor type. It has three
 //! implementations:
 //!
-//! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default,
-//!   and the only one that runs pretrained architectures.
+//! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default.
 //! * [`BurnEngine`]: burn on its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the
 //!   others are behind the features `ndarray`, `libtorch` and `cuda`.
 //! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between. It is what runs
-//!   where [`BurnDevice::Libtorch`] is asked for, on a CPU or a GPU.
+//!   where [`BurnDevice::Libtorch`] is asked for, on a CPU or a GPU. `TorchReader` runs pretrained
+//!   architectures there.
 //!
 //! One test suite compares all of them with each other and with PyTorch. On a GPU the optimizer
 //! works on the device, too ([`Resident`]).
@@ -71,7 +71,7 @@ pub use cpu::{CpuEngine, Model, StreamEngine};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
 #[cfg(feature = "libtorch")]
-pub use torch::TorchEngine;
+pub use torch::{TorchEngine, TorchReader};
 
 /// What can go wrong when a model is run.
 #[derive(Debug, thiserror::Error)]

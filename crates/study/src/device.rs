@@ -1,9 +1,11 @@
 //! What a model runs on.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use induction_engine::{Arch, BurnDevice, CpuEngine, Engine, Exactness, Products, gpus};
-use induction_model::{ModelConfig, Params};
+use induction_engine::{
+    Arch, BurnDevice, CpuEngine, Engine, Exactness, Products, StreamEngine, gpus,
+};
+use induction_model::{ModelConfig, Params, ReadParams};
 use serde::Serialize;
 
 use crate::Error;
@@ -90,6 +92,23 @@ impl Device {
             Self::Cpu => Ok(()),
             Self::Burn { on, .. } => Ok(on.check()?),
         }
+    }
+
+    /// The engine for a model of any architecture, which reads and does not train; its weights are
+    /// read when they are needed.
+    ///
+    /// # Errors
+    /// A device that is not there or runs the paper's family alone, an invalid configuration, or
+    /// what is wrong with the weights that are read at once.
+    pub fn reader(
+        self,
+        config: &ModelConfig,
+        weights: Arc<dyn ReadParams>,
+    ) -> Result<Box<dyn Engine>, Error> {
+        Ok(match self {
+            Self::Cpu => Box::new(StreamEngine::new(config, weights)?),
+            Self::Burn { on, .. } => on.reader(config, weights)?,
+        })
     }
 
     /// The engine, with these weights.

@@ -1,6 +1,8 @@
 //! The paper's family on PyTorch's library itself, with no layer between.
 
 mod forward;
+mod layer;
+mod reader;
 mod state;
 mod taps;
 mod training;
@@ -12,6 +14,7 @@ use induction_model::{Hook, ModelConfig, Params};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 use tch::{Kind, Tensor, no_grad_guard};
 
+pub use self::reader::TorchReader;
 use self::{
     forward::{Family, Inputs, Weights},
     state::{State, fill, row, to_host},

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use induction_engine::{Engine, StreamEngine};
+use induction_engine::Engine;
 use induction_gguf::{Array, Gguf, Value};
 use induction_model::{ModelConfig, ReadParams, pretrained};
 use induction_records::{HowRun, ModelFacts, RunSpec, StartFrom};
@@ -35,9 +35,10 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether the weights stay in the model's files and are read layer by layer.
-    pub(super) fn is_streamed(&self, device: Device) -> bool {
-        device == Device::Cpu && !self.config.is_paper_family()
+    /// Whether the weights are read layer by layer, so that what is asked for together costs no
+    /// more than one thing.
+    pub(super) fn is_streamed(&self) -> bool {
+        !self.config.is_paper_family()
     }
 
     /// Its engine.
@@ -45,8 +46,8 @@ impl Opened {
     /// # Errors
     /// The engine's, and the weights'.
     pub(super) fn engine(&self, device: Device) -> Result<Box<dyn Engine>, Error> {
-        if self.is_streamed(device) {
-            return Ok(Box::new(StreamEngine::new(&self.config, self.weights.clone())?));
+        if self.is_streamed() {
+            return device.reader(&self.config, self.weights.clone());
         }
         device.open(&self.config, &self.weights.load(&self.config)?)
     }

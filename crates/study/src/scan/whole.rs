@@ -108,7 +108,7 @@ pub fn scan_model(
         }
     };
     say(&format!("{name}: without its induction heads"));
-    let ablation = without(engine, &heads, &repeats, &clean, indices, opened.is_streamed(device))?;
+    let ablation = without(engine, &heads, &repeats, &clean, indices, opened.is_streamed())?;
     say(&format!("{name}: prompts"));
     let (behaviours, shown) = asked_and_shown(engine, &opened, &asked, text.as_ref())?;
     let mut how = opened.how;
