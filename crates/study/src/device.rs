@@ -1,6 +1,6 @@
 //! What a model runs on.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, path::Path, str::FromStr, sync::Arc};
 
 use induction_engine::{
     Arch, BurnDevice, CpuEngine, Engine, Exactness, Products, StreamEngine, gpus,
@@ -145,6 +145,63 @@ impl fmt::Display for Device {
     }
 }
 
+/// What `--device` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The best that there is for the models at hand.
+    Auto,
+    /// This one.
+    Named(Device),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text
+                .parse()
+                .map(Self::Named)
+                .map_err(|refusal| refusal.replacen("expected cpu,", "expected auto, cpu,", 1)),
+        }
+    }
+}
+
+/// From this width of the residual stream on a GPU pays: narrower models spend the time between its
+/// kernels (docs/results/gpu.md).
+const WIDE: usize = 512;
+
+/// The device for models of at most this width (nothing: for any model), and why. A run that has
+/// begun on one goes on there, since devices round differently.
+pub fn chosen(widest: Option<usize>, begun: Option<Device>) -> (Device, String) {
+    if let Some(device) = begun {
+        return (device, format!("{device}, on which the run was begun"));
+    }
+    if let Some(width) = widest.filter(|&width| width < WIDE) {
+        let why = format!("cpu: models of d_model {width} are too narrow for a GPU to pay");
+        return (Device::Cpu, why);
+    }
+    let mut faults = Vec::new();
+    for on in [BurnDevice::LibtorchCuda(0), BurnDevice::Cuda(0)] {
+        match on.fault() {
+            None => return (Device::Burn { on, bf16: false }, format!("{on}, a GPU that works")),
+            Some(fault) => faults.push(format!("{on}: {fault}")),
+        }
+    }
+    (Device::Cpu, format!("cpu: no GPU can be used ({})", faults.join("; ")))
+}
+
+/// The device on which a run's newest snapshot was made, if there is one after its beginning.
+pub fn of_run(run: &Path) -> Option<Device> {
+    let step = induction_train::list_snapshots(run).ok()?.into_iter().next_back()?;
+    let state = induction_train::snapshot_folder(run, step).join("state.json");
+    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(state).ok()?).ok()?;
+    let name = state["engine"].as_str().filter(|_| step > 0)?;
+    let device: Device = name.strip_suffix(" bf16").unwrap_or(name).parse().ok()?;
+    if name.ends_with(" bf16") { device.with_bf16().ok() } else { Some(device) }
+}
+
 /// A line of `induction devices`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listed {
@@ -210,6 +267,23 @@ mod tests {
         assert!("tpu".parse::<Device>().is_err_and(|e| e.contains("cpu, flex")));
         assert!(Device::Cpu.with_bf16().is_err());
         assert_eq!("cuda".parse::<Device>().unwrap().with_bf16().unwrap().name(), "cuda:0 bf16");
+    }
+
+    #[test]
+    fn a_device_is_chosen_for_a_reason() {
+        assert_eq!("auto".parse(), Ok(Choice::Auto));
+        assert_eq!("cpu".parse(), Ok(Choice::Named(Device::Cpu)));
+        assert!("tpu".parse::<Choice>().is_err_and(|e| e.contains("expected auto, cpu, flex")));
+        let (device, why) = chosen(Some(64), None);
+        assert!(device == Device::Cpu && why.contains("d_model 64 are too narrow"), "{why}");
+        // What began on a device goes on there.
+        let flex: Device = "flex".parse().unwrap();
+        assert_eq!(chosen(Some(64), Some(flex)).0, flex);
+        // A wide model has a GPU, or why there is none.
+        for widest in [Some(768), None] {
+            let (device, why) = chosen(widest, None);
+            assert!(device != Device::Cpu || why.contains("libtorch:cuda:0: "), "{why}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use induction::device::Device;
+use induction::device::Choice;
 
 use crate::commands::{
     Ablate, Bench, Cancel, Explore, Export, Measure, Pilot, Report, Reproduce, Run, Scan, Status,
@@ -24,9 +24,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// What models run on: cpu (the fused engine), libtorch or libtorch:cuda:N (PyTorch's library),
-    /// or burn on flex, ndarray or cuda:N; see `induction devices`.
+    /// or burn on flex, ndarray or cuda:N; see `induction devices`. auto is a GPU where there is one
+    /// that works and the models are wide enough for it to pay, else cpu; it says which.
     #[arg(long, global = true, default_value = "cpu")]
-    pub(crate) device: Device,
+    pub(crate) device: Choice,
     /// Train in bfloat16, on another device than cpu; meant for GPUs. Evaluation stays in float32.
     #[arg(long, global = true)]
     pub(crate) bf16: bool,

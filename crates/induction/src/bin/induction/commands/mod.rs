@@ -13,7 +13,7 @@ use std::path::Path;
 
 use induction::{
     Error,
-    device::{self, Device, Listed},
+    device::{self, Choice, Device, Listed},
     executor::Local,
     interrupt::Interrupt,
     progress::{Console, Screen},
@@ -54,14 +54,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         .num_threads(threads)
         .build_global()
         .map_err(|e| Error::Input(format!("--threads: {e}")))?;
-    let program = Program {
-        device: if arguments.bf16 { arguments.device.with_bf16()? } else { arguments.device },
-        json: arguments.json,
-        console: Console {
-            interrupt: Interrupt::listen().map_err(Error::io("signal handlers"))?,
-            screen: Screen::new(arguments.quiet || arguments.json),
-        },
+    let console = Console {
+        interrupt: Interrupt::listen().map_err(Error::io("signal handlers"))?,
+        screen: Screen::new(arguments.quiet || arguments.json),
     };
+    let device = match arguments.device {
+        Choice::Named(device) if arguments.bf16 => device.with_bf16()?,
+        Choice::Named(device) => device,
+        Choice::Auto => {
+            let found = chosen_for(&arguments.command)?;
+            let device = found.as_ref().map_or(Device::Cpu, |(device, _)| *device);
+            if let Some((_, why)) = found {
+                console.screen.say(&format!("--device auto: {why}"));
+            }
+            // What cannot be is not what was asked for, but no fault of one's.
+            if arguments.bf16 { device.with_bf16().unwrap_or(device) } else { device }
+        }
+    };
+    let program = Program { device, json: arguments.json, console };
     let needs_device = match &arguments.command {
         Command::Reproduce(reproduce) => !reproduce.runs_elsewhere(),
         Command::Devices => false,
@@ -100,6 +110,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
             tell(program.json, &serde_json::json!({"pages": pages}), &said)
         }
     }
+}
+
+/// The device for a command's models, and why; nothing if it runs none.
+fn chosen_for(command: &Command) -> Result<Option<(Device, String)>, Error> {
+    let of_spec = |spec: &Path, run: &Path| {
+        Ok::<_, Error>((Some(RunSpec::read(spec)?.model.d_model), device::of_run(run)))
+    };
+    let (widest, begun) = match command {
+        Command::Reproduce(reproduce) => {
+            let manifest = reproduce.manifest()?;
+            let widest = manifest.runs.iter().map(|row| row.spec.model.d_model).max();
+            let runs = manifest.runs.iter().map(|row| &row.spec.name);
+            let begun =
+                runs.filter_map(|run| device::of_run(&reproduce.out.join("runs").join(run)));
+            (widest, begun.into_iter().next())
+        }
+        Command::Run(Run { spec, out, .. }) | Command::Train(Train { spec, out, .. }) => {
+            of_spec(spec, out)?
+        }
+        Command::Measure(Measure { run, .. })
+        | Command::Explore(Explore { run, .. })
+        | Command::Ablate(Ablate { run, .. }) => of_spec(&run.join("spec.toml"), run)?,
+        Command::Scan(_) => (None, None),
+        _ => return Ok(None),
+    };
+    Ok(Some(device::chosen(widest, begun)))
 }
 
 impl Program {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use induction::{
     Error,
-    device::Device,
+    device::{Choice, Device},
     plan::{Corpora, PlanOptions, Scale, plan},
     records::{Manifest, Text},
     reproduce::{forecast, order, reproduce},
@@ -61,7 +61,7 @@ pub(crate) struct Reproduce {
     books: Vec<PathBuf>,
     /// Where data, runs and report go.
     #[arg(long)]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     #[command(flatten)]
     jobs: Jobs,
     /// Who works the runs off.
@@ -91,14 +91,19 @@ impl Reproduce {
         let Program { device, json, console, .. } = program;
         let screen = &console.screen;
         let (jobs, threads_per_job) = self.jobs.shared();
-        let manifest =
-            self.manifest.as_ref().map_or_else(|| self.plan(), |path| Ok(Manifest::read(path)?))?;
+        let manifest = self.manifest()?;
         manifest.check()?;
         if self.dry_run {
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
         }
         if on_slurm {
-            let options = self.slurm.options(arguments.device, arguments.bf16);
+            let Choice::Named(device) = arguments.device else {
+                return Err(Error::Input(
+                    "--device auto: jobs run elsewhere; name the device that they have there"
+                        .into(),
+                ));
+            };
+            let options = self.slurm.options(device, arguments.bf16);
             let submitted =
                 slurm::submit(&manifest, &self.out, &options, self.slurm.print, screen)?;
             return show_submitted(&submitted, &self.out, *json);
@@ -109,6 +114,11 @@ impl Reproduce {
             &reproduce(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?,
             *json,
         )
+    }
+
+    /// The runs, checked no further than their plan or manifest is.
+    pub(super) fn manifest(&self) -> Result<Manifest, Error> {
+        self.manifest.as_ref().map_or_else(|| self.plan(), |path| Ok(Manifest::read(path)?))
     }
 
     /// The runs of the scale. A text that it would not read is refused: the run would not be the

@@ -22,10 +22,10 @@ use crate::output::{print_line, show, tell, tell_path};
 #[derive(clap::Args)]
 pub(crate) struct Run {
     /// The run's spec (docs/FORMATS.md shows one).
-    spec: PathBuf,
+    pub(super) spec: PathBuf,
     /// The run's folder.
     #[arg(long)]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Where prepared data are kept [default: OUT/data].
     #[arg(long)]
     data: Option<PathBuf>,
@@ -60,10 +60,10 @@ impl Run {
 #[derive(clap::Args)]
 pub(crate) struct Train {
     /// The run's spec (docs/FORMATS.md shows one).
-    spec: PathBuf,
+    pub(super) spec: PathBuf,
     /// The run's folder.
     #[arg(long)]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Where prepared data are kept [default: OUT/data].
     #[arg(long)]
     data: Option<PathBuf>,
@@ -92,7 +92,7 @@ impl Train {
 #[derive(clap::Args)]
 pub(crate) struct Measure {
     /// The run's folder.
-    run: PathBuf,
+    pub(super) run: PathBuf,
     /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
     #[arg(long)]
     data: Option<PathBuf>,
@@ -111,7 +111,7 @@ impl Measure {
 #[derive(clap::Args)]
 pub(crate) struct Explore {
     /// The run's folder.
-    run: PathBuf,
+    pub(super) run: PathBuf,
     /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
     #[arg(long)]
     data: Option<PathBuf>,
@@ -133,7 +133,7 @@ impl Explore {
 #[derive(clap::Args)]
 pub(crate) struct Ablate {
     /// The run's folder.
-    run: PathBuf,
+    pub(super) run: PathBuf,
     /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
     #[arg(long)]
     data: Option<PathBuf>,
