@@ -197,6 +197,8 @@ fn on_pytorchs_library_it_is_the_same() {
     } else {
         BurnDevice::Libtorch
     };
+    // Its sums have another order, and logits reach some tens.
+    const WIDER: f32 = 3.0 * TOLERANCE;
     let mut largest = 0.0f32;
     for (k, (name, folder)) in models().into_iter().enumerate() {
         let model = pretrained::open(&model_in(&folder)).unwrap();
@@ -207,9 +209,9 @@ fn on_pytorchs_library_it_is_the_same() {
         let torch = torch.keeping_weights(k % 2 == 0);
         let found = torch.logits(tokens.view(), &[]).unwrap().into_dyn();
         let difference = largest_difference(&found, &logits);
-        assert!(difference < TOLERANCE, "{name}: logits differ by {difference}");
+        assert!(difference < WIDER, "{name}: logits differ by {difference}");
         largest = largest.max(difference);
-        assert_same(&name, [&cpu, &torch], &tokens, TOLERANCE, TOLERANCE);
+        assert_same(&name, [&cpu, &torch], &tokens, WIDER, WIDER);
     }
     println!("{on}: logits within {largest:.1e} of the libraries'");
 }
