@@ -53,7 +53,6 @@ pub(crate) fn cuda(options: &Options) -> ExitCode {
         let mut command = Command::new(built.program);
         command.args(["reproduce", "--scale", "smoke", "--device", "cuda:0"]);
         command.args(["--out", "out/smoke-cuda"]);
-        command.args(["--corpus", "fixtures/corpora/python.jsonl.zst"]);
         run(command.current_dir(root()));
     }
     ExitCode::SUCCESS

@@ -56,7 +56,6 @@ pub(crate) fn libtorch(options: &Options) -> ExitCode {
             );
         }
     } else {
-        let corpus = root().join("fixtures/corpora/python.jsonl.zst");
         let mut command = Command::new(&built.program);
         command.args([
             "reproduce",
@@ -67,7 +66,7 @@ pub(crate) fn libtorch(options: &Options) -> ExitCode {
             "--out",
             "out/smoke-libtorch",
         ]);
-        run(command.arg("--corpus").arg(corpus).current_dir(root()));
+        run(command.current_dir(root()));
         eprintln!("{}", built.program.display());
     }
     ExitCode::SUCCESS

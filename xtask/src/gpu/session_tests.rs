@@ -32,8 +32,6 @@ case "$name $*" in
         [[ $* == *--bf16* ]] && products=bfloat16
         echo "{\"engine\": \"$name\", \"products\": \"$products\", \"tokens_per_s\": 1000000}" ;;
     *' reproduce '*)
-        said="$*"
-        [ -f "${said##*--corpus }" ] || exit 8
         while [ "$1" != --out ]; do shift; done
         mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
     conformance-*)
