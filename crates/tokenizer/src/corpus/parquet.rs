@@ -24,7 +24,11 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         let mut wanted: Vec<String> =
             columns.iter().filter(is_text).map(|(name, _)| name.clone()).collect();
         if wanted.is_empty() {
-            let names: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+            let named = |(name, is_text): &(String, bool)| match is_text {
+                true => name.clone(),
+                false => format!("{name} (no texts)"),
+            };
+            let names: Vec<String> = columns.iter().map(named).collect();
             let reason = no_text(&names, looked_for);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
@@ -35,11 +39,6 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         io::ErrorKind::InvalidInput => {
             Error::Line { path: path.to_owned(), line: 1, reason: error.to_string() }
         }
-        io::ErrorKind::Other if error.to_string().contains("Disabled feature") => Error::NotText {
-            path: path.to_owned(),
-            kind: "Parquet with columns packed in a way that is not read here",
-            help: "write it again, for example with pandas' `to_parquet(compression=\"zstd\")`; snappy, gzip and zstd are read",
-        },
         io::ErrorKind::Other => damaged(error.to_string()),
         _ => Error::io("read the corpus", path)(error),
     };
@@ -49,8 +48,18 @@ pub(super) fn read_parquet(path: &Path, text_field: Option<&str>, limit: u64) ->
         read_lines(path, text_field, lines, limit)
     };
     // The library is not made for files of strangers.
-    catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(damaged("its reader panicked".into())))
+    let read = catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(damaged("its reader panicked".into())));
+    read.map_err(|error| match error {
+        Error::Io { source, .. } if source.to_string().contains("Disabled feature") => {
+            Error::NotText {
+                path: path.to_owned(),
+                kind: "Parquet with columns packed in a way that is not read here",
+                help: "write it again, for example with pandas' `to_parquet(compression=\"zstd\")`; snappy, gzip and zstd are read",
+            }
+        }
+        error => error,
+    })
 }
 
 /// Pieces one after the other.
