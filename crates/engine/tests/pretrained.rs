@@ -216,6 +216,38 @@ fn on_pytorchs_library_it_is_the_same() {
     println!("{on}: logits within {largest:.1e} of the libraries'");
 }
 
+/// The paper's own family has steps that no pretrained one has.
+#[cfg(feature = "libtorch")]
+#[test]
+fn the_papers_family_is_read_there_too() {
+    use std::sync::Arc;
+
+    use induction_engine::{BurnDevice, TorchReader};
+    use induction_model::{Clamp, ModelConfig, Normalization};
+    let plain = ModelConfig {
+        n_layers: 2,
+        d_model: 24,
+        n_heads: 3,
+        d_head: 8,
+        n_ctx: 24,
+        d_vocab: 20,
+        ..ModelConfig::default()
+    };
+    let tokens = Array2::from_shape_fn((3, 24), |(k, at)| ((at * (k + 3)) % 9 + 1) as u32);
+    for config in [
+        plain.clone(),
+        ModelConfig { smeared_keys: true, normalization: Normalization::None, ..plain.clone() },
+        ModelConfig { d_mlp: 40, ..plain.clone() },
+        ModelConfig { clamp: Some(Clamp::PreviousToken { layer: 0, head: 1 }), ..plain.clone() },
+        ModelConfig { clamp: Some(Clamp::ForbidInduction), ..plain.clone() },
+    ] {
+        let params = config.init_params(3).unwrap();
+        let cpu = CpuEngine::new(&config, &params).unwrap();
+        let torch = TorchReader::on(BurnDevice::Libtorch, &config, Arc::new(params)).unwrap();
+        assert_same(&format!("{config:?}"), [&cpu, &torch], &tokens, TOLERANCE, TOLERANCE);
+    }
+}
+
 /// Both engines give the same, to a tolerance: logits, activations, what is watched, losses under
 /// interventions.
 fn assert_same(

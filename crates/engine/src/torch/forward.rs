@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use induction_model::{
-    Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, sinusoidal_positions,
-};
+use induction_model::{Clamp, Hook, ModelConfig, Normalization, sinusoidal_positions};
 use ndarray::ArrayView2;
 use tch::{Device, Kind, Tensor};
 
+use super::layer::{allowed, attend_to_previous, smear};
 use super::taps::{Tap, tap};
 
 /// Weights as the pass multiplies by them.
@@ -127,23 +126,8 @@ impl Family {
 
     pub(super) fn inputs(&self, tokens: ArrayView2<u32>) -> Inputs {
         let (batch, pos) = (tokens.nrows() as i64, tokens.ncols() as i64);
-        let forbids = self.config.clamp.is_some_and(Clamp::forbids);
-        Inputs { ids: self.ids(tokens), batch, pos, allowed: forbids.then(|| self.allowed(tokens)) }
-    }
-
-    fn allowed(&self, tokens: ArrayView2<u32>) -> Tensor {
-        let (batch, pos) = tokens.dim();
-        let mut allowed = vec![false; batch * pos * pos];
-        for (row, out) in tokens.rows().into_iter().zip(allowed.chunks_exact_mut(pos * pos)) {
-            let keys = ForbiddenKeys::new(self.config.clamp, &row.to_vec());
-            for (query, out) in out.chunks_exact_mut(pos).enumerate() {
-                out[..=query].fill(true);
-                keys.of(query).iter().for_each(|&key| out[key as usize] = false);
-            }
-        }
-        Tensor::from_slice(&allowed)
-            .view([batch as i64, 1, pos as i64, pos as i64])
-            .to_device(self.device)
+        let allowed = allowed(self.config.clamp, tokens, self.device);
+        Inputs { ids: self.ids(tokens), batch, pos, allowed }
     }
 
     /// The residual stream below the first layer, `[batch, pos, d_model]`.
@@ -211,22 +195,13 @@ impl Family {
         let placed = x + (self.positions.narrow(0, 0, *pos) * &block.pos_gain).to_kind(x.kind());
         let per_head = |x: &Tensor, w: &Tensor| x.matmul(w).view([*batch, *pos, heads, d_head]);
         let q = tap(taps, Hook::Q(l), per_head(&placed, &block.q));
-        let k = tap(taps, Hook::K(l), self.smear(block, per_head(&placed, &block.k)));
+        let k =
+            tap(taps, Hook::K(l), smear(block.smear_alpha.as_ref(), per_head(&placed, &block.k)));
         let v = tap(taps, Hook::V(l), per_head(x, &block.v));
         let [q, k, v] = [q, k, v].map(|y| y.transpose(1, 2)); // [batch, head, pos, d_head]
         let z = self.read(l, &q, &k, &v, inputs, taps).transpose(1, 2);
         let z = tap(taps, Hook::Z(l), z);
         z.reshape([batch * pos, heads * d_head]).matmul(&block.o).view([*batch, *pos, d_model])
-    }
-
-    /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
-    /// (paper.md, 1.4).
-    fn smear(&self, block: &Block, k: Tensor) -> Tensor {
-        let Some(alpha) = &block.smear_alpha else { return k };
-        let pos = k.size()[1];
-        let before = Tensor::cat(&[k.narrow(1, 0, 1), k.narrow(1, 0, pos - 1)], 1);
-        let s = alpha.sigmoid().to_kind(k.kind()).view([1, 1, -1, 1]);
-        &before + (k - &before) * s
     }
 
     /// What heads read, `[batch, head, pos, d_head]`, as are its arguments.
@@ -251,15 +226,7 @@ impl Family {
             let pattern =
                 scores.masked_fill(&allowed.logical_not(), f64::NEG_INFINITY).softmax(3, None);
             if let Some(head) = clamped {
-                let previous: Vec<i64> = (0..inputs.pos).map(|query| (query - 1).max(0)).collect();
-                let rows = Tensor::eye(inputs.pos, (pattern.kind(), self.device));
-                let rows =
-                    rows.index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
-                pattern.narrow(1, head, 1).copy_(
-                    &rows
-                        .view([1, 1, inputs.pos, inputs.pos])
-                        .expand_as(&pattern.narrow(1, head, 1)),
-                );
+                attend_to_previous(&pattern, head);
             }
             return taps.at(Hook::Pattern(l), pattern).matmul(v);
         }

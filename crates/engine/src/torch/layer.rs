@@ -134,20 +134,7 @@ impl Frame {
     /// Of `[batch, pos]` tokens.
     pub(super) fn sequences(&self, tokens: ArrayView2<u32>) -> Sequences {
         let (batch, pos) = tokens.dim();
-        let forbids = self.config.clamp.is_some_and(Clamp::forbids);
-        let allowed = forbids.then(|| {
-            let mut allowed = vec![false; batch * pos * pos];
-            for (row, out) in tokens.rows().into_iter().zip(allowed.chunks_exact_mut(pos * pos)) {
-                let keys = ForbiddenKeys::new(self.config.clamp, &row.to_vec());
-                for (query, out) in out.chunks_exact_mut(pos).enumerate() {
-                    out[..=query].fill(true);
-                    keys.of(query).iter().for_each(|&key| out[key as usize] = false);
-                }
-            }
-            Tensor::from_slice(&allowed)
-                .view([batch as i64, 1, pos as i64, pos as i64])
-                .to_device(self.device)
-        });
+        let allowed = allowed(self.config.clamp, tokens, self.device);
         Sequences { batch: batch as i64, pos: pos as i64, allowed }
     }
 
@@ -265,7 +252,7 @@ impl Frame {
         let k = self.normed(block.product(&placed, "attn.W_K", "attn.b_K"), block, "attn.k_norm.w");
         let [q, k] = [q, k].map(|x| self.turned(l, per_head(x)));
         let q = tap(taps, Hook::Q(l), q);
-        let k = tap(taps, Hook::K(l), smear(block, k));
+        let k = tap(taps, Hook::K(l), smear(block.get("attn.smear_alpha"), k));
         let v = tap(taps, Hook::V(l), per_head(block.product(x, "attn.W_V", "attn.b_V")));
         // Each key-value head as often as query heads read it, one after the other.
         let group = heads / self.config.n_key_value_heads() as i64;
@@ -360,18 +347,14 @@ impl Frame {
         }
         if let Some(slopes) = &self.slopes {
             let at = Tensor::arange(pos, (Kind::Float, self.device));
-            scores = scores - slopes * (at.view([-1, 1]) - at.view([1, -1]));
+            scores -= slopes * (at.view([-1, 1]) - at.view([1, -1]));
         }
         let before = || Tensor::ones([pos, pos], (Kind::Bool, self.device)).tril(0);
         let allowed = of.allowed.as_ref().map_or_else(before, Tensor::shallow_clone);
         let pattern =
             scores.masked_fill(&allowed.logical_not(), f64::NEG_INFINITY).softmax(3, None);
         if let Some(head) = clamped {
-            let previous: Vec<i64> = (0..pos).map(|query| (query - 1).max(0)).collect();
-            let rows = Tensor::eye(pos, (pattern.kind(), self.device))
-                .index_select(0, &Tensor::from_slice(&previous).to_device(self.device));
-            let mut of_head = pattern.narrow(1, head, 1);
-            of_head.copy_(&rows.view([1, 1, pos, pos]).expand_as(&of_head));
+            attend_to_previous(&pattern, head);
         }
         tap(taps, Hook::Pattern(l), pattern).matmul(v)
     }
@@ -408,13 +391,46 @@ impl Frame {
     }
 }
 
+/// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may be.
+pub(super) fn allowed(
+    clamp: Option<Clamp>,
+    tokens: ArrayView2<u32>,
+    device: Device,
+) -> Option<Tensor> {
+    if !clamp.is_some_and(Clamp::forbids) {
+        return None;
+    }
+    let (batch, pos) = tokens.dim();
+    let mut allowed = vec![false; batch * pos * pos];
+    for (row, out) in tokens.rows().into_iter().zip(allowed.chunks_exact_mut(pos * pos)) {
+        let keys = ForbiddenKeys::new(clamp, &row.to_vec());
+        for (query, out) in out.chunks_exact_mut(pos).enumerate() {
+            out[..=query].fill(true);
+            keys.of(query).iter().for_each(|&key| out[key as usize] = false);
+        }
+    }
+    let shape = [batch as i64, 1, pos as i64, pos as i64];
+    Some(Tensor::from_slice(&allowed).view(shape).to_device(device))
+}
+
+/// Has a head of a pattern, `[batch, head, query, key]`, attend to the previous token.
+pub(super) fn attend_to_previous(pattern: &Tensor, head: i64) {
+    let (pos, device) = (pattern.size()[2], pattern.device());
+    let previous: Vec<i64> = (0..pos).map(|query| (query - 1).max(0)).collect();
+    let rows = Tensor::eye(pos, (pattern.kind(), device))
+        .index_select(0, &Tensor::from_slice(&previous).to_device(device));
+    let mut of_head = pattern.narrow(1, head, 1);
+    of_head.copy_(&rows.view([1, 1, pos, pos]).expand_as(&of_head));
+}
+
 /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
 /// (paper.md, 1.4).
-fn smear(block: &Block, k: Tensor) -> Tensor {
-    let Some(alpha) = block.get("attn.smear_alpha") else { return k };
+pub(super) fn smear(alpha: Option<&Tensor>, k: Tensor) -> Tensor {
+    let Some(alpha) = alpha else { return k };
     let pos = k.size()[1];
     let before = Tensor::cat(&[k.narrow(1, 0, 1), k.narrow(1, 0, pos - 1)], 1);
-    &before + (k - &before) * alpha.sigmoid().view([1, 1, -1, 1])
+    let s = alpha.sigmoid().to_kind(k.kind()).view([1, 1, -1, 1]);
+    &before + (k - &before) * s
 }
 
 fn activate(kind: Activation, x: &Tensor) -> Tensor {

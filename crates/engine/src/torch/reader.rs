@@ -2,8 +2,12 @@
 //! fit, and come a layer at a time where they do not.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use induction_model::{Hook, ModelConfig, Params, ReadParams};
@@ -34,9 +38,14 @@ pub struct TorchReader {
     weights: Arc<dyn ReadParams>,
     /// Whether a layer that was read stays on the device.
     stays: bool,
+    /// How often parts were halved since the device had no memory for them.
+    halved: AtomicU32,
     /// libtorch's tensors may move between threads, but not be used by several at once.
     state: Mutex<State>,
 }
+
+/// How often parts are halved before a device is said to be full.
+const HALVINGS: u32 = 6;
 
 struct State {
     frame: Frame,
@@ -168,6 +177,7 @@ impl TorchReader {
             config: config.clone(),
             weights,
             stays,
+            halved: AtomicU32::new(0),
             state: Mutex::new(State { frame, blocks, unembed: Vec::new() }),
         })
     }
@@ -185,7 +195,33 @@ impl TorchReader {
     fn at_once(&self, pos: usize, patterns: bool) -> usize {
         let ModelConfig { n_heads, d_model, d_mlp, .. } = self.config;
         let each = pos * (8 * d_model + 2 * d_mlp).max(if patterns { n_heads * pos } else { 0 });
-        (self.on.numbers_at_once() / each).max(1)
+        (self.numbers_at_once() / each).max(1)
+    }
+
+    /// Numbers that what passes a layer at once may fill.
+    fn numbers_at_once(&self) -> usize {
+        self.on.numbers_at_once() >> self.halved.load(Ordering::Relaxed)
+    }
+
+    /// Does `work` where PyTorch records no way back; again in smaller parts, where the device has no
+    /// memory for these and `again` says that it may be.
+    fn in_parts<T>(
+        &self,
+        again: impl Fn() -> bool,
+        mut work: impl FnMut(&mut State) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let result = guarded(self.on, || {
+                let _no_grad = no_grad_guard();
+                work(&mut self.state())
+            });
+            let is_full = |error: &Error| error.to_string().contains("memory");
+            if !(result.as_ref().is_err_and(is_full) && again())
+                || self.halved.fetch_add(1, Ordering::Relaxed) >= HALVINGS
+            {
+                return result;
+            }
+        }
     }
 
     fn groups(&self, state: &State, tokens: ArrayView2<u32>, at_once: usize) -> Vec<Group> {
@@ -374,7 +410,7 @@ impl TorchReader {
     /// The loss of each row, in nats; logits in parts.
     fn losses_of(&self, state: &State, unembed: &[Tensor], x: &Tensor, targets: &Tensor) -> Tensor {
         let h = state.frame.final_norm(x).flatten(0, 1);
-        let at_once = (self.on.numbers_at_once() / 2 / self.config.d_vocab).max(1) as i64;
+        let at_once = (self.numbers_at_once() / 2 / self.config.d_vocab).max(1) as i64;
         let rows = h.size()[0];
         let parts = (0..rows).step_by(at_once as usize).map(|from| {
             let part = |x: &Tensor| x.narrow(0, from, at_once.min(rows - from));
@@ -386,22 +422,19 @@ impl TorchReader {
         Tensor::cat(&parts.collect::<Vec<_>>(), 0)
     }
 
-    /// Checks, and runs `work` where PyTorch records no way back.
+    /// Checks, and does `work`.
     fn run<T>(
         &self,
         tokens: ArrayView2<u32>,
         pos: usize,
         sets: &[&[Intervention]],
-        work: impl FnOnce(&mut State) -> Result<T, Error>,
+        work: impl FnMut(&mut State) -> Result<T, Error>,
     ) -> Result<T, Error> {
         check_tokens(&self.config, tokens, pos)?;
         for intervention in sets.iter().copied().flatten() {
             intervention.check(&self.config, tokens.nrows(), pos)?;
         }
-        guarded(self.on, || {
-            let _no_grad = no_grad_guard();
-            work(&mut self.state())
-        })
+        self.in_parts(|| true, work)
     }
 
     /// The streams of `groups` under one set, and those without it that they need.
@@ -483,7 +516,7 @@ impl Engine for TorchReader {
             let groups = self.groups(state, read, self.at_once(pos, false));
             // Streams that are there together, some hundred megabytes on a CPU.
             let stream = examples.nrows() * pos * self.config.d_model;
-            let at_once = (8 * self.on.numbers_at_once() / stream.max(1)).max(1);
+            let at_once = (8 * self.numbers_at_once() / stream.max(1)).max(1);
             let mut losses = Vec::new();
             for sets in sets.chunks(at_once) {
                 let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
@@ -577,44 +610,48 @@ impl Engine for TorchReader {
             check_tokens(&self.config, *tokens, tokens.ncols())?;
             check_watched(&self.config, hooks)?;
         }
-        guarded(self.on, || {
-            let _no_grad = no_grad_guard();
-            let state = &mut *self.state();
-            let (mut groups, mut places) = (Vec::new(), Vec::new());
-            for (batch, Watched { tokens, .. }) in batches.iter().enumerate() {
-                if tokens.nrows() == 0 {
-                    continue;
+        // What was shown once is not shown again.
+        let is_shown = Cell::new(false);
+        self.in_parts(
+            || !is_shown.get(),
+            |state| {
+                let (mut groups, mut places) = (Vec::new(), Vec::new());
+                for (batch, Watched { tokens, .. }) in batches.iter().enumerate() {
+                    if tokens.nrows() == 0 {
+                        continue;
+                    }
+                    let mut first = 0;
+                    for group in self.groups(state, *tokens, self.at_once(tokens.ncols(), true)) {
+                        places.push((batch, first));
+                        first += group.tokens.nrows();
+                        groups.push(group);
+                    }
                 }
-                let mut first = 0;
-                for group in self.groups(state, *tokens, self.at_once(tokens.ncols(), true)) {
-                    places.push((batch, first));
-                    first += group.tokens.nrows();
-                    groups.push(group);
-                }
-            }
-            let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
-            let layers = self.config.n_layers;
-            self.begin(state, &groups, &mut streams, &|_, _| Vec::new(), &mut |_, _, _| {})?;
-            let wanted = |layer: usize, stream: &Stream| {
-                let (batch, _) = places[stream.group];
-                batches[batch].hooks.iter().map(|hook| hook(layer)).collect()
-            };
-            // What was seen of a stream in a layer, until all of it is there.
-            let mut found: BTreeMap<Hook, ArrayD<f32>> = BTreeMap::new();
-            let mut show = |k: usize, hook: Hook, value: Tensor| {
-                found.insert(hook, to_array(&value));
-                let (batch, first) = places[k];
-                let layer = hook.layer().unwrap_or_default();
-                let hooks: Vec<Hook> =
-                    batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
-                if hooks.iter().all(|hook| found.contains_key(hook)) {
-                    let seen = hooks.iter().map(|hook| found[hook].view()).collect();
-                    see(Sight { batch, first, layer, seen });
-                    found.clear();
-                }
-            };
-            self.sweep(state, &groups, &mut streams, layers, &wanted, &mut show)
-        })
+                let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
+                let layers = self.config.n_layers;
+                self.begin(state, &groups, &mut streams, &|_, _| Vec::new(), &mut |_, _, _| {})?;
+                let wanted = |layer: usize, stream: &Stream| {
+                    let (batch, _) = places[stream.group];
+                    batches[batch].hooks.iter().map(|hook| hook(layer)).collect()
+                };
+                // What was seen of a stream in a layer, until all of it is there.
+                let mut found: BTreeMap<Hook, ArrayD<f32>> = BTreeMap::new();
+                let mut show = |k: usize, hook: Hook, value: Tensor| {
+                    found.insert(hook, to_array(&value));
+                    let (batch, first) = places[k];
+                    let layer = hook.layer().unwrap_or_default();
+                    let hooks: Vec<Hook> =
+                        batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
+                    if hooks.iter().all(|hook| found.contains_key(hook)) {
+                        let seen = hooks.iter().map(|hook| found[hook].view()).collect();
+                        is_shown.set(true);
+                        see(Sight { batch, first, layer, seen });
+                        found.clear();
+                    }
+                };
+                self.sweep(state, &groups, &mut streams, layers, &wanted, &mut show)
+            },
+        )
     }
 
     fn logits(
@@ -651,5 +688,43 @@ impl Engine for TorchReader {
             let whole = join(&parts.iter().map(|part| part.view()).collect::<Vec<_>>());
             Ok(whole.into_dimensionality().expect("logits have three axes"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_device_gets_smaller_parts_and_then_a_sentence() {
+        let config = ModelConfig {
+            d_model: 8,
+            n_heads: 2,
+            d_head: 4,
+            n_ctx: 5,
+            d_vocab: 7,
+            ..ModelConfig::default()
+        };
+        let params = Arc::new(config.init_params(0).unwrap());
+        let reader = || TorchReader::on(BurnDevice::Libtorch, &config, params.clone()).unwrap();
+        // More than any machine has, until parts are an eighth.
+        let work = |reader: &TorchReader, enough: u32| {
+            let halved = reader.halved.load(Ordering::Relaxed);
+            if halved < enough {
+                drop(Tensor::zeros([1 << 50], (tch::Kind::Float, tch::Device::Cpu)));
+            }
+            Ok(halved)
+        };
+        let full = reader();
+        assert_eq!(full.in_parts(|| true, |_| work(&full, 3)).unwrap(), 3);
+        assert_eq!(full.numbers_at_once(), BurnDevice::Libtorch.numbers_at_once() / 8);
+        let never = reader();
+        let error = never.in_parts(|| true, |_| work(&never, u32::MAX)).unwrap_err().to_string();
+        assert!(error.starts_with("device libtorch: ") && error.contains("memory"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        // What cannot be done again is not.
+        let once = reader();
+        assert!(once.in_parts(|| false, |_| work(&once, 1)).is_err());
+        assert_eq!(once.halved.load(Ordering::Relaxed), 0);
     }
 }
