@@ -97,7 +97,23 @@ pub struct Flaws {
     pub repeated: usize,
     /// Halves of characters in JSON, read as U+FFFD.
     pub mended: usize,
+    /// Markup that most documents contain, which is read as text, and how many do.
+    pub markup: Option<(&'static str, usize)>,
 }
+
+/// What training data of chat models are marked up with, or what separates them; where it stands in
+/// most documents, it is no text.
+const MARKUP: [&str; 9] = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|start_header_id|>",
+    "<start_of_turn>",
+    "[INST]",
+    "</s>",
+    "<bos>",
+    "<|endoftext|>",
+];
 
 impl Flaws {
     fn leave_out(&mut self, which: impl FnOnce() -> String) {
@@ -141,6 +157,11 @@ impl Corpus {
                 ),
             ),
             (mended, format!("{name}: {mended} halves of characters are read as U+FFFD")),
+            self.flaws.markup.map_or((0, String::new()), |(mark, n)| {
+                (n, format!(
+                    "{name}: {n} documents contain `{mark}`, which is read as text: what repeats in every window passes for in-context learning; take it out, for example with sed"
+                ))
+            }),
         ];
         notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
     }
@@ -219,6 +240,11 @@ fn load_bounded(texts: &Texts, limit: u64) -> Result<Corpus> {
     let words = |document: &Document| blake3::hash(document.text.trim().as_bytes());
     documents.retain(|document| is_cut || seen.insert(words(document)));
     flaws.repeated = all - documents.len();
+    let with = |mark: &'static str| {
+        let count = documents.iter().filter(|document| document.text.contains(mark)).count();
+        (2 * count > documents.len()).then_some((mark, count))
+    };
+    flaws.markup = MARKUP.into_iter().find_map(with);
     if let [whole] = &documents[..] {
         documents = cut_lone(whole);
     }

@@ -609,6 +609,21 @@ fn a_chat_is_what_is_said_in_it() {
     assert_eq!(documents("c.jsonl", lines.as_bytes()), expected);
 }
 
+/// What is no text in most documents, and not taken out, is said.
+#[test]
+fn markup_in_most_documents_is_said() {
+    let line = |k: usize, text: &str| format!("{}\n", serde_json::json!(format!("{text} {k}")));
+    let of = |marked: usize| {
+        let text = |k: usize| if k < marked { "<|im_start|>user hi" } else { "hi" };
+        let lines: String = (0..10).map(|k| line(k, text(k))).collect();
+        loaded("c.jsonl", lines.as_bytes()).unwrap()
+    };
+    assert_eq!(of(5).flaws.markup, None);
+    assert_eq!(of(6).flaws.markup, Some(("<|im_start|>", 6)));
+    let notes = of(6).notes("c");
+    assert!(notes[0].starts_with("c: 6 documents contain `<|im_start|>`"), "{notes:?}");
+}
+
 /// An object without the text, among others that have it, is one without text.
 #[test]
 fn lines_without_the_key_are_left_out() {
