@@ -83,6 +83,15 @@ fn a_text_that_no_run_would_read_is_refused() {
         &["--scale", "smoke", "--corpus", "notes.txt"],
         "--corpus: --scale smoke does not read it, it learns a synthetic task",
     );
+    // A forecast is made without the text, and says what is wrong with it.
+    let mut reproduce = induction();
+    reproduce.args(["reproduce", "--dry-run", "--corpus", "nowhere.txt", "--out"]).arg(out.path());
+    let output = reproduce.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && said.contains("cannot read the corpus nowhere.txt"),
+        "{said}"
+    );
     refused(&["--books", "a"], "--books: --scale laptop does not read it");
     refused(&["--scale", "gpu", "--second-corpus", "a", "b"], "--second-corpus: --scale gpu");
 }

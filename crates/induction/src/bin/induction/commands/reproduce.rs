@@ -1,6 +1,9 @@
 //! `induction reproduce`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueEnum;
 use induction::{
@@ -10,6 +13,8 @@ use induction::{
     records::{Manifest, Text},
     reproduce::{forecast, order, reproduce},
     slurm::{self, Job, Submitted},
+    source::texts_of,
+    tokenizer::corpus::load,
 };
 
 use super::{Jobs, Program};
@@ -94,6 +99,12 @@ impl Reproduce {
         let manifest = self.manifest()?;
         manifest.check()?;
         if self.dry_run {
+            // A forecast needs no text, and whoever asks for one wants to know what is wrong with it.
+            let texts: BTreeSet<&Text> =
+                manifest.runs.iter().filter_map(|row| row.spec.data.text()).collect();
+            for error in texts.into_iter().filter_map(|text| load(texts_of(text)).err()) {
+                screen.note(&format!("{error}; the forecast is for a text that can be read"));
+            }
             return show_forecast(&forecast(&manifest, *device, jobs, threads_per_job)?, *json);
         }
         if on_slurm {
