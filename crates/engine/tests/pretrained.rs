@@ -277,6 +277,16 @@ fn assert_same(
         a.iter().for_each(|(hook, a)| close(a, &b[hook], &hook.to_string()));
     }
 
+    // What is kept may be asked for, too.
+    let kept = [
+        Intervention::FreezePatterns { layer: last },
+        Intervention::ZeroHead { layer: 0, head: 0 },
+    ];
+    let hooks = [Hook::Pattern(last)];
+    let [a, b] = both.map(|engine| engine.activations(tokens.view(), &hooks, &kept).unwrap());
+    let difference = largest_difference(&a[&hooks[0]], &b[&hooks[0]]);
+    assert!(difference <= of_frozen, "{name}: a pattern that is kept: {difference}");
+
     // Batches of other lengths and hooks beside each other.
     let short = tokens.slice_axis(Axis(1), (..5).into());
     let batches: [Watched<'_>; 2] = [

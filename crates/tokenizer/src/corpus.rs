@@ -40,9 +40,9 @@ pub struct Document {
 pub struct Texts {
     /// One, or several in their order.
     pub paths: Vec<PathBuf>,
-    /// The key that holds the text of an object of JSON, or the column of Parquet. Without it the
-    /// first of `text`, `content`, `story`, `body`, `document`, `messages`, `conversations` and
-    /// `conversation` that is there.
+    /// The key that holds the text of an object of JSON, or the column of a table or of Parquet.
+    /// Without it the first of `text`, `content`, `story`, `body`, `document`, `messages`,
+    /// `conversations` and `conversation` that is there.
     pub text_field: Option<String>,
 }
 
@@ -575,7 +575,7 @@ fn read_folder(root: &Path, text_field: Option<&str>, limit: u64) -> Result<Foun
 /// Whether a file says what others are.
 fn is_about(id: &str) -> bool {
     let name = id.rsplit('/').next().unwrap_or(id).to_lowercase();
-    Kind::of(id) == Kind::Text && ["readme", "licen", "sources"].iter().any(|n| name.starts_with(n))
+    Kind::of(id) == Kind::Text && ["readme", "licen"].iter().any(|n| name.starts_with(n))
 }
 
 /// The files of a folder whose rows are the documents, if it is a collection of such: lines of
@@ -584,7 +584,8 @@ fn is_about(id: &str) -> bool {
 fn collection(files: &[(String, PathBuf)], text_field: Option<&str>) -> (Files, Files) {
     let size = |(id, path): &(String, PathBuf)| {
         // What is packed holds several times as much.
-        let packed = [".gz", ".zst", ".parquet", ".arrow"].iter().any(|end| id.ends_with(end));
+        let name = id.to_lowercase();
+        let packed = [".gz", ".zst", ".parquet", ".arrow"].iter().any(|end| name.ends_with(end));
         fs::metadata(path).map_or(0, |file| file.len()) * if packed { 4 } else { 1 }
     };
     let is_list = |path: &Path| {

@@ -215,7 +215,8 @@ impl TorchReader {
                 let _no_grad = no_grad_guard();
                 work(&mut self.state())
             });
-            let is_full = |error: &Error| error.to_string().contains("memory");
+            let is_full =
+                |error: &Error| matches!(error, Error::Device(said) if said.contains("memory"));
             if !(result.as_ref().is_err_and(is_full) && again())
                 || self.halved.fetch_add(1, Ordering::Relaxed) >= HALVINGS
             {
@@ -316,6 +317,8 @@ impl TorchReader {
                     all.any(|hook| hook == Hook::Pattern(l))
                 };
                 let with_patterns = patterns(&streams[from]);
+                // One that is given a clean pattern waits until the clean one has passed.
+                let is_given = keeps(&streams[from]);
                 let at_once = self.at_once(pos as usize, with_patterns) as i64;
                 let (mut to, mut examples) = (from, 0);
                 while let Some(stream) = streams.get(to) {
@@ -324,7 +327,8 @@ impl TorchReader {
                     let alike = of.pos == pos
                         && stream.x.is_some()
                         && wants(stream) == wanted
-                        && patterns(stream) == with_patterns;
+                        && patterns(stream) == with_patterns
+                        && keeps(stream) == is_given;
                     if !(fits && alike) {
                         break;
                     }
@@ -493,11 +497,15 @@ impl Engine for TorchReader {
 
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
         params.check(&self.config)?;
-        self.weights = Arc::new(params.clone());
-        let mut state = self.state();
-        let frame = Frame::read(&self.config, self.weights.as_ref(), state.frame.device)?;
+        let weights = Arc::new(params.clone());
+        let device = self.state().frame.device;
+        let frame = guarded(self.on, || {
+            let _no_grad = no_grad_guard();
+            Frame::read(&self.config, weights.as_ref(), device)
+        })?;
+        self.weights = weights;
         let blocks = (0..self.config.n_layers).map(|_| None).collect();
-        *state = State { frame, blocks, unembed: Vec::new() };
+        *self.state() = State { frame, blocks, unembed: Vec::new() };
         Ok(())
     }
 

@@ -357,7 +357,7 @@ pub(crate) fn mended(json: &[u8]) -> Option<(Vec<u8>, usize)> {
     (words + halves > 0).then_some((mended, halves))
 }
 
-/// The number of an escape `\uXXXX` at the beginning.
+/// The number of the escape (`\u` and four hexadecimal digits) at the beginning.
 fn unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
