@@ -215,7 +215,7 @@ impl BurnDevice {
     }
 
     /// The engine for any architecture on it, which reads and does not train; weights are read when
-    /// they are needed.
+    /// they are needed; `bf16`: the layers' matrices are bfloat16.
     ///
     /// # Errors
     /// As [`engine`](Self::engine), and a device that runs the paper's family alone.
@@ -225,13 +225,14 @@ impl BurnDevice {
     )]
     pub fn reader(
         self,
+        bf16: bool,
         config: &ModelConfig,
         weights: Arc<dyn ReadParams>,
     ) -> Result<Box<dyn Engine>, Error> {
         self.check()?;
         #[cfg(feature = "libtorch")]
         if self.is_libtorch() {
-            return Ok(Box::new(crate::TorchReader::on(self, config, weights)?));
+            return Ok(Box::new(crate::TorchEngine::reading(self, bf16, config, weights)?));
         }
         Err(self.error(
             "it runs models of the paper's family alone; pretrained ones run on cpu, libtorch and libtorch:cuda:N",

@@ -175,6 +175,11 @@ pub(crate) fn hook_shape(
     }
 }
 
+/// The layer after which nobody looks any more, counted from 1.
+pub(crate) fn layers_for(hooks: &[Hook]) -> usize {
+    hooks.iter().map(|hook| hook.layer().map_or(0, |l| l + 1)).max().unwrap_or(0)
+}
+
 /// Says why the model has no such hook point, if it has none.
 pub(crate) fn check_hook(config: &ModelConfig, hook: Hook) -> Result<(), String> {
     let layer = match hook {

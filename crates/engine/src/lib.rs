@@ -7,9 +7,9 @@
 //! * [`CpuEngine`]: the family's passes written by hand over [`induction_kernels`]; the default.
 //! * [`BurnEngine`]: burn on its devices ([`BurnDevice`]). `flex` comes with the feature `burn`; the
 //!   others are behind the features `ndarray`, `libtorch` and `cuda`.
-//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between. It is what runs
-//!   where [`BurnDevice::Libtorch`] is asked for, on a CPU or a GPU. `TorchReader` runs pretrained
-//!   architectures there.
+//! * `TorchEngine` (feature `libtorch`): PyTorch's library with no layer between, for the paper's
+//!   family and for pretrained models. It is what runs where [`BurnDevice::Libtorch`] is asked for,
+//!   on a CPU or a GPU.
 //!
 //! One test suite compares all of them with each other and with PyTorch. On a GPU the optimizer
 //! works on the device, too ([`Resident`]).
@@ -71,7 +71,7 @@ pub use cpu::{CpuEngine, Model, StreamEngine};
 pub use induction_kernels::{Arch, archs};
 pub use intervention::Intervention;
 #[cfg(feature = "libtorch")]
-pub use torch::{TorchEngine, TorchReader};
+pub use torch::TorchEngine;
 
 /// What can go wrong when a model is run.
 #[derive(Debug, thiserror::Error)]

@@ -191,7 +191,7 @@ fn streamed_is_as_resident() {
 #[cfg(feature = "libtorch")]
 #[test]
 fn on_pytorchs_library_it_is_the_same() {
-    use induction_engine::{BurnDevice, TorchReader};
+    use induction_engine::{BurnDevice, TorchEngine};
     let on = if BurnDevice::LibtorchCuda(0).missing().is_none() {
         BurnDevice::LibtorchCuda(0)
     } else {
@@ -205,8 +205,9 @@ fn on_pytorchs_library_it_is_the_same() {
         let unread = pretrained::look(&model_in(&folder)).unwrap();
         let Expected { tokens, logits, .. } = expected(&folder);
         let cpu = CpuEngine::new(&model.config, &model.params).unwrap();
-        let torch = TorchReader::on(on, &unread.config, unread.weights.clone()).unwrap();
-        let torch = torch.keeping_weights(k % 2 == 0);
+        let torch =
+            TorchEngine::reading(on, false, &unread.config, unread.weights.clone()).unwrap();
+        let torch = torch.kept_on_device(k % 2 == 0);
         let found = torch.logits(tokens.view(), &[]).unwrap().into_dyn();
         let difference = largest_difference(&found, &logits);
         assert!(difference < WIDER, "{name}: logits differ by {difference}");
@@ -222,7 +223,7 @@ fn on_pytorchs_library_it_is_the_same() {
 fn the_papers_family_is_read_there_too() {
     use std::sync::Arc;
 
-    use induction_engine::{BurnDevice, TorchReader};
+    use induction_engine::{BurnDevice, TorchEngine};
     use induction_model::{Clamp, ModelConfig, Normalization};
     let plain = ModelConfig {
         n_layers: 2,
@@ -243,7 +244,8 @@ fn the_papers_family_is_read_there_too() {
     ] {
         let params = config.init_params(3).unwrap();
         let cpu = CpuEngine::new(&config, &params).unwrap();
-        let torch = TorchReader::on(BurnDevice::Libtorch, &config, Arc::new(params)).unwrap();
+        let torch =
+            TorchEngine::reading(BurnDevice::Libtorch, false, &config, Arc::new(params)).unwrap();
         assert_same(&format!("{config:?}"), [&cpu, &torch], &tokens, TOLERANCE, TOLERANCE);
     }
 }

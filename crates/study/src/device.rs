@@ -107,7 +107,7 @@ impl Device {
     ) -> Result<Box<dyn Engine>, Error> {
         Ok(match self {
             Self::Cpu => Box::new(StreamEngine::new(config, weights)?),
-            Self::Burn { on, .. } => on.reader(config, weights)?,
+            Self::Burn { on, bf16 } => on.reader(bf16, config, weights)?,
         })
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens, check_watched,
-    intervention::{check_hook, hook_shape, with_frozen_patterns},
+    intervention::{check_hook, hook_shape, layers_for, with_frozen_patterns},
 };
 
 /// Bytes of logits that are there at once, at least one block for each thread.
@@ -296,11 +296,6 @@ fn tap<'a>(
         captures_only: false,
         clean: &[],
     }
-}
-
-/// The layer after which nobody looks any more, counted from 1.
-fn layers_for(hooks: &[Hook]) -> usize {
-    hooks.iter().map(|hook| hook.layer().map_or(0, |l| l + 1)).max().unwrap_or(0)
 }
 
 impl<'a> Sequence<'a> {

@@ -12,15 +12,17 @@ use tch::{Device, Kind, Tensor};
 use super::taps::{Tap, tap, upload};
 use crate::Error;
 
-/// The parameters of a block, by their names without the layer; all heads side by side, so that one
-/// product serves them.
-pub(super) struct Block(HashMap<&'static str, Tensor>);
+/// Parameters by their names without the layer; all heads side by side, so that one product serves
+/// them. Those of a block, or those that come after the last.
+pub(super) struct Weights(HashMap<&'static str, Tensor>);
 
-impl Block {
+impl Weights {
+    /// Of a block, on the device, its matrices as `kind`.
     pub(super) fn read(
         config: &ModelConfig,
         weights: &dyn ReadParams,
         layer: usize,
+        kind: Kind,
         device: Device,
     ) -> Result<Self, Error> {
         let mut block = HashMap::new();
@@ -37,24 +39,61 @@ impl Block {
                 (Axes::HeadsBias, _) => value.flatten(0, 1),
                 _ => value,
             };
+            // A router decides by small differences.
+            let is_matrix = value.dim() > 1 && parameter.name != "mlp.W_router";
+            let value = if is_matrix { value.to_kind(kind) } else { value };
             block.insert(parameter.name, value);
         }
         Ok(Self(block))
     }
 
-    fn get(&self, name: &str) -> Option<&Tensor> {
+    /// What comes after the last block, without the unembedding's matrix.
+    pub(super) fn read_after(
+        config: &ModelConfig,
+        weights: &dyn ReadParams,
+        device: Device,
+    ) -> Result<Self, Error> {
+        let names = config.parameters_after().into_iter().map(|parameter| parameter.name);
+        let read = |name| Ok((name, uploaded(&weights.parameter(name)?, device)));
+        Ok(Self(names.filter(|&name| name != W_U).map(read).collect::<Result<_, Error>>()?))
+    }
+
+    /// Those of a block, or without a layer those after the last, by what `tensor` has for each
+    /// name.
+    pub(super) fn of(
+        config: &ModelConfig,
+        layer: Option<usize>,
+        tensor: impl Fn(&str) -> Tensor,
+    ) -> Self {
+        let (parameters, before) = match layer {
+            Some(layer) => (config.block_parameters(), format!("blocks.{layer}.")),
+            None => (config.parameters_after(), String::new()),
+        };
+        let named = |name: &'static str| (name, tensor(&format!("{before}{name}")));
+        Self(parameters.into_iter().map(|parameter| named(parameter.name)).collect())
+    }
+
+    pub(super) fn shallow_clone(&self) -> Self {
+        Self(self.0.iter().map(|(&name, value)| (name, value.shallow_clone())).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.get(name)
     }
 
-    /// `x W`, and the bias if there is one.
+    /// `x W` in the matrix's format, and the bias if there is one.
     fn product(&self, x: &Tensor, weight: &str, bias: &str) -> Tensor {
-        let product = x.matmul(&self.0[weight]);
+        let weight = &self.0[weight];
+        let product = x.to_kind(weight.kind()).matmul(weight);
         match self.get(bias) {
             Some(bias) => product + bias,
             None => product,
         }
     }
 }
+
+/// The unembedding's matrix.
+pub(super) const W_U: &str = "unembed.W_U";
 
 pub(super) fn uploaded(value: &ArrayD<f32>, device: Device) -> Tensor {
     let shape: Vec<i64> = value.shape().iter().map(|&n| n as i64).collect();
@@ -74,8 +113,6 @@ pub(super) struct Frame {
     turns: [Option<[Tensor; 2]>; 2],
     /// `[head, 1, 1]`
     slopes: Option<Tensor>,
-    ln_final: HashMap<&'static str, Tensor>,
-    b_u: Option<Tensor>,
 }
 
 /// Sequences of one length on their way, and what attention makes of their tokens.
@@ -116,19 +153,15 @@ impl Frame {
                 alibi_slopes(config.n_heads).into_iter().map(|x| x as f32).collect();
             upload(&slopes, device).view([-1, 1, 1])
         });
-        let mut ln_final = HashMap::new();
-        let mut b_u = None;
-        for parameter in config.parameters_after() {
-            match parameter.name {
-                "unembed.W_U" => {}
-                "unembed.b_U" => b_u = Some(read(parameter.name)?),
-                name => {
-                    ln_final.insert(name, read(name)?);
-                }
-            }
-        }
         let (config, turns) = (config.clone(), [rotary, other]);
-        Ok(Self { config, device, positions, turns, slopes, ln_final, b_u })
+        Ok(Self { config, device, positions, turns, slopes })
+    }
+
+    /// `[batch, pos]` ids, on the device.
+    pub(super) fn ids(&self, tokens: ArrayView2<u32>) -> Tensor {
+        let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
+        let shape = [tokens.nrows() as i64, tokens.ncols() as i64];
+        Tensor::from_slice(&ids).view(shape).to_device(self.device)
     }
 
     /// Of `[batch, pos]` tokens.
@@ -149,14 +182,13 @@ impl Frame {
     }
 
     /// What the unembedding reads of the last residual stream.
-    pub(super) fn final_norm(&self, x: &Tensor) -> Tensor {
-        let of = |name: &str| self.ln_final.get(name);
-        self.norm(x, of("ln_final.w"), of("ln_final.b"))
+    pub(super) fn final_norm(&self, after: &Weights, x: &Tensor) -> Tensor {
+        self.norm(x, after.get("ln_final.w"), after.get("ln_final.b"))
     }
 
     /// What comes after the product with the unembedding.
-    pub(super) fn finish(&self, logits: Tensor) -> Tensor {
-        let logits = match &self.b_u {
+    pub(super) fn finish(&self, after: &Weights, logits: Tensor) -> Tensor {
+        let logits = match after.get("unembed.b_U") {
             Some(bias) => logits + bias,
             None => logits,
         };
@@ -189,7 +221,7 @@ impl Frame {
     pub(super) fn layer(
         &self,
         l: usize,
-        block: &Block,
+        block: &Weights,
         x: &Tensor,
         of: &Sequences,
         taps: &mut dyn Tap,
@@ -231,7 +263,7 @@ impl Frame {
     fn attention(
         &self,
         l: usize,
-        block: &Block,
+        block: &Weights,
         x: &Tensor,
         of: &Sequences,
         taps: &mut dyn Tap,
@@ -242,7 +274,7 @@ impl Frame {
         // 1.2).
         let placed = match (&self.config.architecture.positions, &self.positions) {
             (Positions::Sinusoidal, Some(at)) => {
-                x + at.narrow(0, 0, pos) * &block.0["attn.pos_gain"]
+                x + (at.narrow(0, 0, pos) * &block.0["attn.pos_gain"]).to_kind(x.kind())
             }
             (Positions::Shortformer, Some(at)) => x + at.narrow(0, 0, pos),
             _ => x.shallow_clone(),
@@ -261,13 +293,14 @@ impl Frame {
             _ => x.repeat_interleave_self_int(group, 2, None),
         };
         let [q, k, v] = [q, repeated(k), repeated(v)].map(|y| y.transpose(1, 2));
-        let z = self.read_heads(l, &q, &k, &v, of, taps).transpose(1, 2);
+        let kind = block.0["attn.W_Q"].kind();
+        let z = self.read_heads(l, [&q, &k, &v], kind, of, taps).transpose(1, 2);
         let z = tap(taps, Hook::Z(l), z);
         block.product(&z.reshape([batch, pos, heads * d_head]), "attn.W_O", "attn.b_O")
     }
 
     /// Queries or keys, `[batch, pos, head * d_head]`, normed if the model does.
-    fn normed(&self, x: Tensor, block: &Block, gain: &str) -> Tensor {
+    fn normed(&self, x: Tensor, block: &Weights, gain: &str) -> Tensor {
         let Some(gain) = block.get(gain) else { return x };
         match self.config.architecture.qk_norm {
             QkNorm::None => x,
@@ -310,13 +343,13 @@ impl Frame {
         Tensor::cat(&[turned, x.narrow(3, dim, d_head - dim)], 3)
     }
 
-    /// What heads read, `[batch, head, pos, d_head]`, as are its arguments.
+    /// What heads read, `[batch, head, pos, d_head]`, as are its arguments; `kind` is the format in
+    /// which PyTorch's own attention takes them.
     fn read_heads(
         &self,
         l: usize,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
+        [q, k, v]: [&Tensor; 3],
+        kind: Kind,
         of: &Sequences,
         taps: &mut dyn Tap,
     ) -> Tensor {
@@ -324,23 +357,21 @@ impl Frame {
             Some(Clamp::PreviousToken { layer, head }) if layer == l => Some(head as i64),
             _ => None,
         };
-        let cap = self.config.architecture.attn_scores_soft_cap;
-        let plain = cap.is_none() && self.slopes.is_none() && clamped.is_none();
-        if plain && !taps.wants(Hook::Pattern(l)) {
+        let (cap, pos) = (self.config.architecture.attn_scores_soft_cap, of.pos);
+        if cap.is_none() && self.slopes.is_none() && !taps.wants(Hook::Pattern(l)) {
             // Nobody needs the pattern: PyTorch's own attention, which does not write it down.
             let mask = of.allowed.as_ref();
-            return Tensor::scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                mask,
-                0.0,
-                mask.is_none(),
-                None,
-                false,
-            );
+            let before = mask.is_none();
+            let [q, k, v] = [q, k, v].map(|x| x.to_kind(kind));
+            let z =
+                Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, before, None, false);
+            let Some(head) = clamped else { return z };
+            let v = v.narrow(1, head, 1);
+            let previous = Tensor::cat(&[v.narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2);
+            let after = self.config.n_heads as i64 - head - 1;
+            return Tensor::cat(&[z.narrow(1, 0, head), previous, z.narrow(1, head + 1, after)], 1);
         }
-        let pos = of.pos;
+        let [q, k, v] = [q, k, v].map(|x| x.to_kind(Kind::Float));
         let mut scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(&k.transpose(2, 3));
         if let Some(cap) = cap {
             scores = (scores / cap).tanh() * cap;
@@ -356,12 +387,12 @@ impl Frame {
         if let Some(head) = clamped {
             attend_to_previous(&pattern, head);
         }
-        tap(taps, Hook::Pattern(l), pattern).matmul(v)
+        tap(taps, Hook::Pattern(l), pattern).matmul(&v)
     }
 
     /// What the experts of a layer write: each position is read by the best few, each times its
     /// share of a softmax.
-    fn mixture(&self, experts: Experts, block: &Block, normed: &Tensor) -> Tensor {
+    fn mixture(&self, experts: Experts, block: &Weights, normed: &Tensor) -> Tensor {
         let Experts { count, chosen, normalized } = experts;
         let rows = normed.flatten(0, 1);
         let scores = rows.matmul(&block.0["mlp.W_router"]).to_kind(Kind::Double);
@@ -382,21 +413,18 @@ impl Frame {
                 .sum_dim_intlist(&[1i64][..], true, None)
                 .index_select(0, &place);
             let of = |name: &str| block.0[name].select(0, e);
-            let x = rows.index_select(0, &place);
+            let x = rows.index_select(0, &place).to_kind(block.0["mlp.W_in"].kind());
             let hidden = activate(self.config.architecture.act_fn, &x.matmul(&of("mlp.W_gate")))
                 * x.matmul(&of("mlp.W_in"));
-            let _ = out.index_add_(0, &place, &(hidden.matmul(&of("mlp.W_out")) * share));
+            let written = hidden.matmul(&of("mlp.W_out")) * share;
+            let _ = out.index_add_(0, &place, &written.to_kind(out.kind()));
         }
         out.view_as(normed)
     }
 }
 
 /// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may be.
-pub(super) fn allowed(
-    clamp: Option<Clamp>,
-    tokens: ArrayView2<u32>,
-    device: Device,
-) -> Option<Tensor> {
+fn allowed(clamp: Option<Clamp>, tokens: ArrayView2<u32>, device: Device) -> Option<Tensor> {
     if !clamp.is_some_and(Clamp::forbids) {
         return None;
     }
@@ -414,7 +442,7 @@ pub(super) fn allowed(
 }
 
 /// Has a head of a pattern, `[batch, head, query, key]`, attend to the previous token.
-pub(super) fn attend_to_previous(pattern: &Tensor, head: i64) {
+fn attend_to_previous(pattern: &Tensor, head: i64) {
     let (pos, device) = (pattern.size()[2], pattern.device());
     let previous: Vec<i64> = (0..pos).map(|query| (query - 1).max(0)).collect();
     let rows = Tensor::eye(pos, (pattern.kind(), device))
@@ -425,7 +453,7 @@ pub(super) fn attend_to_previous(pattern: &Tensor, head: i64) {
 
 /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
 /// (paper.md, 1.4).
-pub(super) fn smear(alpha: Option<&Tensor>, k: Tensor) -> Tensor {
+fn smear(alpha: Option<&Tensor>, k: Tensor) -> Tensor {
     let Some(alpha) = alpha else { return k };
     let pos = k.size()[1];
     let before = Tensor::cat(&[k.narrow(1, 0, 1), k.narrow(1, 0, pos - 1)], 1);

@@ -1,48 +1,64 @@
-//! The paper's family on PyTorch's library itself, with no layer between.
+//! PyTorch's library itself, with no layer between.
 
-mod forward;
 mod layer;
-mod reader;
 mod state;
+mod sweep;
 mod taps;
 mod training;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
+};
 
-use induction_model::{Hook, ModelConfig, Params};
+use induction_model::{Hook, ModelConfig, Params, ReadParams};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 use tch::{Kind, Tensor, no_grad_guard};
 
-pub use self::reader::TorchReader;
 use self::{
-    forward::{Family, Inputs, Weights},
+    layer::{Weights, uploaded},
     state::{State, fill, row, to_host},
-    taps::{Interventions, Tap, first_layer, is_frozen},
+    sweep::{Stream, in_layer, parts_of},
 };
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, Resident, check_tokens, failure,
-    intervention::check_hook, split,
+    BurnDevice, Engine, Error, Exactness, Intervention, Resident, Sight, Watched, check_tokens,
+    check_watched, failure,
+    intervention::{check_hook, layers_for},
+    split,
 };
 
 /// An [`Engine`] on PyTorch's library: its attention that writes no pattern down, its automatic
 /// derivatives, its kernels for GPUs.
 ///
-/// With `bf16` everything that training computes between the weights, which stay float32, and the
-/// losses is bfloat16; evaluation stays in float32.
+/// It trains models of the paper's family ([`on`](Self::on)), whose weights are all on the device,
+/// and reads models of any architecture ([`reading`](Self::reading)), whose weights stay there
+/// where they fit, and come a layer at a time where they do not. All that is asked for together
+/// passes through a layer together, as rows of few large products: every example, with every set of
+/// interventions from the layer on at which it leaves the others.
 pub struct TorchEngine {
     name: String,
     on: BurnDevice,
     config: ModelConfig,
+    /// What training computes in, or a model that is read multiplies in.
     kind: Kind,
-    /// Whether training stays on the device.
+    /// Whether what was on the device stays there: a model in training, or a layer that was read.
     stays: bool,
+    /// Where weights that are not on the device are read; those of a model that is trained all are.
+    files: Option<Arc<dyn ReadParams>>,
+    /// How often parts were halved since the device had no memory for them.
+    halved: AtomicU32,
     /// libtorch's tensors may move between threads, but not be used by several at once.
     state: Mutex<State>,
 }
 
+/// Columns of `W_U` that are read at once.
+const PIECE: usize = 1 << 15;
+
 impl TorchEngine {
-    /// On the CPU or a GPU of PyTorch's library; with `bf16`, training computes in bfloat16.
+    /// An engine that trains a model of the paper's family. With `bf16`, everything that training
+    /// computes between the weights, which stay float32, and the losses is bfloat16; evaluation
+    /// stays in float32.
     ///
     /// # Errors
     /// A device that is not PyTorch's or that this machine does not have, an invalid configuration
@@ -55,22 +71,56 @@ impl TorchEngine {
     ) -> Result<Self, Error> {
         let device = on.open_torch()?;
         config.validate()?;
-        config.require_paper_family("running on libtorch")?;
+        config.require_paper_family("training on libtorch")?;
         params.check(config)?;
-        let kind = if bf16 { Kind::BFloat16 } else { Kind::Float };
-        let state = guarded(on, || Ok(State::new(config, params, kind, device)))?;
-        Ok(Self {
+        let state = guarded(on, || State::trained(config, params, kind(bf16), device))?;
+        Ok(Self::with(on, bf16, config, true, None, state))
+    }
+
+    /// An engine that reads a model of any architecture and does not train it. Weights are kept on
+    /// the device if its free memory holds them. With `bf16`, the layers' matrices are kept and
+    /// multiplied in bfloat16; the residual stream, norms, patterns and logits stay in float32.
+    ///
+    /// # Errors
+    /// A device that is not PyTorch's or that this machine does not have, an invalid configuration,
+    /// or what is wrong with the weights that are read at once.
+    pub fn reading(
+        on: BurnDevice,
+        bf16: bool,
+        config: &ModelConfig,
+        weights: Arc<dyn ReadParams>,
+    ) -> Result<Self, Error> {
+        let device = on.open_torch()?;
+        config.validate()?;
+        let state = guarded(on, || State::unread(config, weights.as_ref(), device))?;
+        let needed = weights_bytes(config, bf16);
+        // Beside the weights there is what passes through them.
+        let stays = on.free_bytes().is_none_or(|free| needed + needed / 8 + (1 << 30) < free);
+        Ok(Self::with(on, bf16, config, stays, Some(weights), state))
+    }
+
+    fn with(
+        on: BurnDevice,
+        bf16: bool,
+        config: &ModelConfig,
+        stays: bool,
+        files: Option<Arc<dyn ReadParams>>,
+        state: State,
+    ) -> Self {
+        Self {
             name: format!("{on}{}", if bf16 { " bf16" } else { "" }),
             on,
             config: config.clone(),
-            kind,
-            stays: true,
+            kind: kind(bf16),
+            stays,
+            files,
+            halved: AtomicU32::new(0),
             state: Mutex::new(state),
-        })
+        }
     }
 
-    /// The same engine, its training kept on the device ([`Resident`]), as it is if not told
-    /// otherwise, or not.
+    /// The same engine, what is on the device kept there or not: training
+    /// ([`Resident`]), or weights that are read.
     pub fn kept_on_device(self, stays: bool) -> Self {
         Self { stays, ..self }
     }
@@ -79,126 +129,56 @@ impl TorchEngine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sequences that a pass without a way back takes at once, if it writes the patterns of a layer
-    /// down or does not.
-    fn group(&self, pos: usize, patterns: bool) -> usize {
-        let ModelConfig { n_heads, d_model, d_mlp, .. } = self.config;
-        let each = if patterns { n_heads * pos * pos } else { pos * (8 * d_model + 2 * d_mlp) };
-        (self.on.numbers_at_once() / each).max(1)
+    fn files(&self) -> &dyn ReadParams {
+        self.files.as_deref().expect("what is not on the device is in files")
     }
 
-    /// Logits that are written down at once.
-    fn rows_at_once(&self) -> i64 {
-        (self.on.numbers_at_once() / 2 / self.config.d_vocab).max(1) as i64
+    /// Rows of the embedding.
+    fn embedding_of(&self, tokens: &[u32]) -> Result<ArrayD<f32>, Error> {
+        Ok(self.files().embedding_of(tokens)?.into_dyn())
     }
 
-    /// The loss of each row, in nats; logits in parts.
-    fn losses_of(&self, h: &Tensor, unembed: &Tensor, targets: &Tensor) -> Tensor {
-        let (rows, at_once) = (h.size()[0], self.rows_at_once());
-        let parts = (0..rows).step_by(at_once as usize).map(|from| {
-            let part = |x: &Tensor| x.narrow(0, from, at_once.min(rows - from));
-            -part(h)
-                .matmul(unembed)
-                .log_softmax(1, None)
-                .gather(1, &part(targets), false)
-                .squeeze_dim(1)
+    /// A layer's weights, which stay on the device if they may.
+    fn block(&self, state: &mut State, l: usize) -> Result<Weights, Error> {
+        if let Some(block) = &state.blocks[l] {
+            return Ok(block.shallow_clone());
+        }
+        let block = Weights::read(&self.config, self.files(), l, self.kind, state.frame.device)?;
+        if self.stays {
+            state.blocks[l] = Some(block.shallow_clone());
+        }
+        Ok(block)
+    }
+
+    /// `W_U` as rows, in pieces, which stay on the device if they may.
+    fn unembed(&self, state: &mut State) -> Result<Vec<Tensor>, Error> {
+        if !state.unembed.is_empty() {
+            return Ok(state.unembed.iter().map(Tensor::shallow_clone).collect());
+        }
+        let pieces = (0..self.config.d_vocab).step_by(PIECE).map(|from| {
+            let rows = from..(from + PIECE).min(self.config.d_vocab);
+            let rows = self.files().unembedding_of(rows)?;
+            Ok(uploaded(&rows.into_dyn(), state.frame.device))
         });
-        Tensor::cat(&parts.collect::<Vec<_>>(), 0)
-    }
-
-    /// Checks once, then runs `examples` in groups, with each group's part of every set of
-    /// interventions.
-    fn in_groups<T>(
-        &self,
-        tokens: ArrayView2<u32>,
-        pos: usize,
-        sets: &[&[Intervention]],
-        hooks: &[Hook],
-        mut run: impl FnMut(&Pass<'_>, ArrayView2<u32>, &[Vec<Intervention>]) -> T,
-    ) -> Result<Vec<T>, Error> {
-        check_tokens(&self.config, tokens, pos)?;
-        for intervention in sets.iter().copied().flatten() {
-            intervention.check(&self.config, tokens.nrows(), pos)?;
+        let pieces = pieces.collect::<Result<Vec<_>, Error>>()?;
+        if self.stays {
+            state.unembed = pieces.iter().map(Tensor::shallow_clone).collect();
         }
-        let is_pattern = |hook: &Hook| matches!(hook, Hook::Pattern(_));
-        let patterns = hooks.iter().any(is_pattern)
-            || sets.iter().copied().flatten().any(|i| is_pattern(&i.hook()));
-        let group = self.group(pos, patterns);
-        guarded(self.on, || {
-            let _no_grad = no_grad_guard();
-            let state = self.state();
-            let weights = Weights::new(&self.config, &state.parameters);
-            let starts = (0..tokens.nrows()).step_by(group);
-            let groups = starts.map(|from| {
-                let to = (from + group).min(tokens.nrows());
-                let part: Vec<Vec<_>> = sets
-                    .iter()
-                    .map(|set| set.iter().map(|i| i.for_examples(from, to)).collect())
-                    .collect();
-                let group = tokens.slice_axis(Axis(0), Slice::from(from..to));
-                let inputs = state.family.inputs(group.split_at(Axis(1), pos).0);
-                let pass = Pass { family: &state.family, weights: &weights, inputs: &inputs };
-                Ok(run(&pass, group, &part))
-            });
-            groups.collect()
-        })
+        Ok(pieces)
     }
 }
 
-/// Passes over one group of examples.
-struct Pass<'a> {
-    family: &'a Family,
-    weights: &'a Weights,
-    inputs: &'a Inputs,
+fn kind(bf16: bool) -> Kind {
+    if bf16 { Kind::BFloat16 } else { Kind::Float }
 }
 
-impl Pass<'_> {
-    /// The residual stream below each layer and above the last.
-    fn residuals(&self, taps: &mut dyn Tap) -> Vec<Tensor> {
-        let mut residuals = vec![self.family.embedded(self.weights, self.inputs, taps)];
-        for l in 0..self.family.config.n_layers {
-            residuals.push(self.family.layer(l, self.weights, &residuals[l], self.inputs, taps));
-        }
-        residuals
-    }
-
-    /// From the residual stream below `layer` to what is unembedded, `[batch, pos, d_model]`.
-    fn from(&self, layer: usize, x: &Tensor, taps: &mut dyn Tap) -> Tensor {
-        let mut x = x.shallow_clone();
-        for l in layer..self.family.config.n_layers {
-            x = self.family.layer(l, self.weights, &x, self.inputs, taps);
-        }
-        self.family.final_norm(self.weights, &x)
-    }
-
-    /// From the tokens.
-    fn whole(&self, taps: &mut dyn Tap) -> Tensor {
-        let x = self.family.embedded(self.weights, self.inputs, taps);
-        self.from(0, &x, taps)
-    }
-
-    /// What sets have in common: the streams without interventions, and the patterns that some of
-    /// them keep.
-    fn clean(&self, sets: &[Vec<Intervention>]) -> (Vec<Tensor>, BTreeMap<Hook, Tensor>) {
-        let frozen = sets.iter().flatten().filter(|i| is_frozen(i)).map(Intervention::hook);
-        let (frozen, none) = (frozen.collect::<Vec<_>>(), BTreeMap::new());
-        let mut taps = Interventions::new(&[], &frozen, self.family.device, &none);
-        let residuals = self.residuals(&mut taps);
-        (residuals, taps.captured)
-    }
-
-    /// What is unembedded under the first of `sets`, and the activations at `hooks`.
-    fn under_one(
-        &self,
-        sets: &[Vec<Intervention>],
-        hooks: &[Hook],
-    ) -> (Tensor, BTreeMap<Hook, Tensor>) {
-        let kept = sets[0].iter().any(is_frozen);
-        let clean = if kept { self.clean(sets).1 } else { BTreeMap::new() };
-        let mut taps = Interventions::new(&sets[0], hooks, self.family.device, &clean);
-        let h = self.whole(&mut taps);
-        (h, taps.captured)
-    }
+/// Bytes that a model's weights take on a device that reads it.
+fn weights_bytes(config: &ModelConfig, bf16: bool) -> u64 {
+    let block = |of: &[usize]| of.iter().product::<usize>() as u64;
+    let layers: u64 =
+        config.block_parameters().iter().map(|parameter| block(&parameter.shape)).sum();
+    let layers = config.n_layers as u64 * layers * if bf16 { 2 } else { 4 };
+    layers + 4 * (config.d_model * config.d_vocab) as u64
 }
 
 impl Engine for TorchEngine {
@@ -216,13 +196,19 @@ impl Engine for TorchEngine {
 
     fn set_params(&mut self, params: &Params) -> Result<(), Error> {
         params.check(&self.config)?;
-        guarded(self.on, || {
+        let files = guarded(self.on, || {
             let _no_grad = no_grad_guard();
             let mut state = self.state();
-            state.weights.copy_(&Tensor::from_slice(&row(params)));
-            state.round();
-            Ok(())
-        })
+            if let Some(trained) = &mut state.trained {
+                trained.weights.copy_(&Tensor::from_slice(&row(params)));
+                trained.round();
+                return Ok(None);
+            }
+            *state = State::unread(&self.config, params, state.frame.device)?;
+            Ok(Some(Arc::new(params.clone()) as Arc<dyn ReadParams>))
+        })?;
+        self.files = files;
+        Ok(())
     }
 
     fn loss_and_gradients(
@@ -230,6 +216,9 @@ impl Engine for TorchEngine {
         examples: ArrayView2<u32>,
         gradients: &mut Params,
     ) -> Result<f32, Error> {
+        if self.state().trained.is_none() {
+            return Err(induction_model::Error::NotTheFamily { what: "training" }.into());
+        }
         gradients.check(&self.config)?;
         guarded(self.on, || {
             let (sum, gradient, weight) = self.loss_and_gradient(&self.state(), examples)?;
@@ -244,32 +233,51 @@ impl Engine for TorchEngine {
         sets: &[&[Intervention]],
     ) -> Result<Vec<Array2<f32>>, Error> {
         let pos = examples.ncols().saturating_sub(1);
-        let groups = self.in_groups(examples, pos, sets, &[], |pass, group, sets| {
-            let (_, targets) = split(group);
-            let targets = pass.family.ids(targets).flatten(0, 1).unsqueeze(1);
-            let (residuals, clean) = pass.clean(sets);
-            let losses = sets.iter().map(|set| {
-                let first = set
-                    .iter()
-                    .map(|i| first_layer(i.hook()))
-                    .min()
-                    .unwrap_or(Some(self.config.n_layers));
-                let mut taps = Interventions::new(set, &[], pass.family.device, &clean);
-                let h = match first {
-                    Some(layer) => pass.from(layer, &residuals[layer], &mut taps),
-                    None => pass.whole(&mut taps),
-                };
-                self.losses_of(&h.flatten(0, 1), &pass.weights.unembed, &targets)
-            });
-            let each = losses.map(|losses| {
-                Array2::from_shape_vec((group.nrows(), pos), to_host(&losses))
-                    .expect("one loss a target")
-            });
-            each.collect::<Vec<_>>()
-        })?;
-        let of_set =
-            |set: usize| join(&groups.iter().map(|group| group[set].view()).collect::<Vec<_>>());
-        Ok((0..sets.len()).map(of_set).collect())
+        self.run(examples, pos, sets, |state| {
+            let (read, targets) = split(examples);
+            let groups = self.groups(state, read, self.at_once(pos, false));
+            // Streams that are there together, some hundred megabytes on a CPU.
+            let stream = examples.nrows() * pos * self.config.d_model;
+            let at_once = (8 * self.numbers_at_once() / stream.max(1)).max(1);
+            let mut losses = Vec::new();
+            for sets in sets.chunks(at_once) {
+                let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
+                // Where the losses of each set are, from the first group on.
+                let mut places = Vec::new();
+                for set in sets {
+                    places.push(if set.is_empty() { 0 } else { streams.len() });
+                    if set.is_empty() {
+                        continue;
+                    }
+                    // One below all layers comes first.
+                    let first = set.iter().map(|i| i.hook().layer()).min().flatten();
+                    streams.extend(parts_of(&groups, set).map(|(group, set)| Stream {
+                        group,
+                        set,
+                        follows: first.map(|_| group),
+                        from: first.unwrap_or(0),
+                        x: None,
+                    }));
+                }
+                self.pass(state, &groups, &mut streams)?;
+                let unembed = self.unembed(state)?;
+                for place in places {
+                    let mut of_set = Vec::new();
+                    let mut from = 0;
+                    for (stream, group) in streams[place..].iter().zip(&groups) {
+                        let to = from + group.tokens.nrows();
+                        let targets = targets.slice_axis(Axis(0), Slice::from(from..to));
+                        let ids = state.frame.ids(targets).flatten(0, 1).unsqueeze(1);
+                        let x = stream.x.as_ref().expect("every stream has come through");
+                        of_set.extend(to_host(&self.losses_of(state, &unembed, x, &ids)));
+                        from = to;
+                    }
+                    let shape = (examples.nrows(), pos);
+                    losses.push(Array2::from_shape_vec(shape, of_set).expect("a loss a target"));
+                }
+            }
+            Ok(losses)
+        })
     }
 
     fn activations(
@@ -281,16 +289,80 @@ impl Engine for TorchEngine {
         for hook in hooks {
             check_hook(&self.config, *hook).map_err(Error::Hook)?;
         }
-        let groups =
-            self.in_groups(tokens, tokens.ncols(), &[interventions], hooks, |pass, _, sets| {
-                let (_, seen) = pass.under_one(sets, hooks);
-                seen.iter()
-                    .map(|(hook, value)| (*hook, to_array(value)))
-                    .collect::<BTreeMap<_, _>>()
-            })?;
-        let by_hook =
-            |hook: &Hook| join(&groups.iter().map(|group| group[hook].view()).collect::<Vec<_>>());
-        Ok(hooks.iter().map(|hook| (*hook, by_hook(hook))).collect())
+        let pos = tokens.ncols();
+        self.run(tokens, pos, &[interventions], |state| {
+            let is_pattern = |hook: Hook| matches!(hook, Hook::Pattern(_));
+            let patterns = hooks.iter().copied().any(is_pattern);
+            let groups = self.groups(state, tokens, self.at_once(pos, patterns));
+            let mut streams = Self::under_one(&groups, interventions);
+            let first = streams.len() - groups.len();
+            let mut seen: BTreeMap<Hook, Vec<ArrayD<f32>>> = BTreeMap::new();
+            let wanted = |layer: Option<usize>, stream: &Stream| {
+                // Those without interventions are there for their patterns alone.
+                let only_kept = stream.set.is_empty() && first > 0;
+                if only_kept { Vec::new() } else { in_layer(hooks, layer) }
+            };
+            let mut see = |_: usize, hook: Hook, value: Tensor| {
+                seen.entry(hook).or_default().push(to_array(&value));
+            };
+            self.sweep(state, &groups, &mut streams, layers_for(hooks), &wanted, &mut see)?;
+            let whole =
+                |hook: &Hook| join(&seen[hook].iter().map(|part| part.view()).collect::<Vec<_>>());
+            Ok(hooks.iter().map(|hook| (*hook, whole(hook))).collect())
+        })
+    }
+
+    fn watch(
+        &self,
+        batches: &[Watched<'_>],
+        see: &(dyn Fn(Sight<'_>) + Sync),
+    ) -> Result<(), Error> {
+        for Watched { tokens, hooks } in batches.iter().filter(|batch| batch.tokens.nrows() > 0) {
+            check_tokens(&self.config, *tokens, tokens.ncols())?;
+            check_watched(&self.config, hooks)?;
+        }
+        // What was shown once is not shown again.
+        let is_shown = Cell::new(false);
+        self.in_parts(
+            || !is_shown.get(),
+            |state| {
+                let (mut groups, mut places) = (Vec::new(), Vec::new());
+                for (batch, Watched { tokens, .. }) in batches.iter().enumerate() {
+                    if tokens.nrows() == 0 {
+                        continue;
+                    }
+                    let mut first = 0;
+                    for group in self.groups(state, *tokens, self.at_once(tokens.ncols(), true)) {
+                        places.push((batch, first));
+                        first += group.tokens.nrows();
+                        groups.push(group);
+                    }
+                }
+                let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
+                let layers = self.config.n_layers;
+                let wanted = |layer: Option<usize>, stream: &Stream| {
+                    let (batch, _) = places[stream.group];
+                    let of_batch = batches[batch].hooks.iter();
+                    layer.map_or(Vec::new(), |layer| of_batch.map(|hook| hook(layer)).collect())
+                };
+                // What was seen of a stream in a layer, until all of it is there.
+                let mut found: BTreeMap<Hook, ArrayD<f32>> = BTreeMap::new();
+                let mut show = |k: usize, hook: Hook, value: Tensor| {
+                    found.insert(hook, to_array(&value));
+                    let (batch, first) = places[k];
+                    let layer = hook.layer().unwrap_or_default();
+                    let hooks: Vec<Hook> =
+                        batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
+                    if hooks.iter().all(|hook| found.contains_key(hook)) {
+                        let seen = hooks.iter().map(|hook| found[hook].view()).collect();
+                        is_shown.set(true);
+                        see(Sight { batch, first, layer, seen });
+                        found.clear();
+                    }
+                };
+                self.sweep(state, &groups, &mut streams, layers, &wanted, &mut show)
+            },
+        )
     }
 
     fn logits(
@@ -298,17 +370,31 @@ impl Engine for TorchEngine {
         tokens: ArrayView2<u32>,
         interventions: &[Intervention],
     ) -> Result<Array3<f32>, Error> {
-        let groups =
-            self.in_groups(tokens, tokens.ncols(), &[interventions], &[], |pass, _, sets| {
-                let (h, _) = pass.under_one(sets, &[]);
-                to_array(&h.matmul(&pass.weights.unembed))
-            })?;
-        let whole = join(&groups.iter().map(|group| group.view()).collect::<Vec<_>>());
-        Ok(whole.into_dimensionality().expect("logits have three axes"))
+        let pos = tokens.ncols();
+        self.run(tokens, pos, &[interventions], |state| {
+            let groups = self.groups(state, tokens, self.at_once(pos, false));
+            let mut streams = Self::under_one(&groups, interventions);
+            let first = streams.len() - groups.len();
+            self.pass(state, &groups, &mut streams)?;
+            let unembed = self.unembed(state)?;
+            let parts: Vec<ArrayD<f32>> = streams[first..]
+                .iter()
+                .map(|stream| {
+                    let x = stream.x.as_ref().expect("every stream has come through");
+                    let h = state.frame.final_norm(&state.after, x);
+                    let of = &groups[stream.group].sequences;
+                    let logits = state.logits_of(&unembed, &h.flatten(0, 1));
+                    to_array(&logits.view([of.batch, of.pos, -1]))
+                })
+                .collect();
+            let whole = join(&parts.iter().map(|part| part.view()).collect::<Vec<_>>());
+            Ok(whole.into_dimensionality().expect("logits have three axes"))
+        })
     }
 
     fn resident(&mut self) -> Option<&mut dyn Resident> {
-        self.stays.then_some(self)
+        let trains = self.stays && self.files.is_none();
+        trains.then_some(self)
     }
 }
 

@@ -1,27 +1,85 @@
 //! Weights on the device: where they lie, and the way to the host and back.
 
-use induction_model::{ModelConfig, Params};
+use induction_model::{ModelConfig, Params, ReadParams};
 use tch::{Device, Kind, Tensor};
 
-use super::{forward::Family, taps::upload, training::Training};
+use super::{
+    layer::{Frame, W_U, Weights},
+    taps::upload,
+    training::Training,
+};
+use crate::Error;
 
+/// What is on the device.
 pub(super) struct State {
-    pub(super) family: Family,
-    /// All weights in float32, one parameter after the other, each in the order of its
-    /// [`device_shape`] and at its place of [`places`].
+    pub(super) frame: Frame,
+    /// `[token, d_model]`, if it is there.
+    pub(super) embed: Option<Tensor>,
+    /// Those that are there.
+    pub(super) blocks: Vec<Option<Weights>>,
+    pub(super) after: Weights,
+    /// `W_U` as rows `[token, d_model]`, in pieces; empty where it is not there.
+    pub(super) unembed: Vec<Tensor>,
+    /// Of a model that is trained; then all is there, as views of it.
+    pub(super) trained: Option<Trained>,
+}
+
+/// The weights of a model that is trained.
+pub(super) struct Trained {
+    /// All in float32, one parameter after the other, each in the order of its [`device_shape`] and
+    /// at its place of [`places`].
     pub(super) weights: Tensor,
     /// Where each parameter begins.
     pub(super) places: Vec<usize>,
     /// Each parameter, a view of `weights`.
     pub(super) parameters: Vec<Tensor>,
-    /// What training multiplies by and derives by, if that is bfloat16: the weights rounded, and
-    /// views of them, in which those that stay float32 are views of `weights`.
-    pub(super) rounded: Option<(Tensor, Vec<Tensor>)>,
+    /// What training multiplies by and derives by.
+    pub(super) leaves: Leaves,
+    /// The weights in the format of training, if that is not float32: what `leaves` are views of,
+    /// but for those that stay float32.
+    rounded: Option<Tensor>,
     pub(super) training: Option<Training>,
 }
 
+/// Parameters that derivatives are taken by.
+pub(super) struct Leaves {
+    /// In the configuration's order.
+    pub(super) all: Vec<Tensor>,
+    /// `[token, d_model]`
+    pub(super) embed: Tensor,
+    pub(super) blocks: Vec<Weights>,
+    pub(super) after: Weights,
+    /// `[d_model, token]`
+    pub(super) unembed: Tensor,
+}
+
+impl Leaves {
+    fn new(config: &ModelConfig, all: Vec<Tensor>) -> Self {
+        let names: Vec<String> =
+            config.parameter_shapes().into_iter().map(|(name, _)| name).collect();
+        let of = |name: &str| {
+            let at = names.iter().position(|known| known == name);
+            all[at.expect("a parameter of the configuration")].shallow_clone()
+        };
+        let block = |l| Weights::of(config, Some(l), of);
+        Self {
+            embed: of("embed.W_E"),
+            blocks: (0..config.n_layers).map(block).collect(),
+            after: Weights::of(config, None, of),
+            unembed: of(W_U),
+            all,
+        }
+    }
+}
+
 impl State {
-    pub(super) fn new(config: &ModelConfig, params: &Params, kind: Kind, device: Device) -> Self {
+    /// Of a model of the paper's family that is trained, in the format `kind`.
+    pub(super) fn trained(
+        config: &ModelConfig,
+        params: &Params,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, Error> {
         let weights = upload(&row(params), device);
         let (places, _) = places(params);
         let views = |row: &Tensor, others: &Tensor| {
@@ -33,30 +91,54 @@ impl State {
             });
             each.collect::<Vec<_>>()
         };
-        let rounded = (kind != Kind::Float).then(|| {
-            let row = weights.to_kind(kind);
-            let views = views(&row, &weights);
-            (row, views)
-        });
+        let rounded = (kind != Kind::Float).then(|| weights.to_kind(kind));
+        let leaves = Leaves::new(config, views(rounded.as_ref().unwrap_or(&weights), &weights));
         let parameters = views(&weights, &weights);
-        Self {
-            family: Family::new(config, device),
-            weights,
-            places,
-            parameters,
-            rounded,
-            training: None,
-        }
+        let clones = parameters.iter().map(Tensor::shallow_clone).collect();
+        // Evaluation multiplies by the weights themselves.
+        let Leaves { embed, blocks, after, unembed, .. } = Leaves::new(config, clones);
+        Ok(Self {
+            frame: Frame::read(config, params, device)?,
+            embed: Some(embed),
+            blocks: blocks.into_iter().map(Some).collect(),
+            after,
+            unembed: vec![unembed.transpose(0, 1)],
+            trained: Some(Trained { weights, places, parameters, leaves, rounded, training: None }),
+        })
     }
 
-    /// What training derives by.
-    pub(super) fn leaves(&self) -> &[Tensor] {
-        self.rounded.as_ref().map_or(&self.parameters, |(_, leaves)| leaves)
+    /// Of a model that is read and not trained: nothing of its layers is there yet.
+    pub(super) fn unread(
+        config: &ModelConfig,
+        weights: &dyn ReadParams,
+        device: Device,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            frame: Frame::read(config, weights, device)?,
+            embed: None,
+            blocks: (0..config.n_layers).map(|_| None).collect(),
+            after: Weights::read_after(config, weights, device)?,
+            unembed: Vec::new(),
+            trained: None,
+        })
     }
 
+    /// Logits of rows `[row, d_model]` that went through the final norm.
+    pub(super) fn logits_of(&self, unembed: &[Tensor], rows: &Tensor) -> Tensor {
+        let parts: Vec<Tensor> =
+            unembed.iter().map(|piece| rows.matmul(&piece.transpose(0, 1))).collect();
+        let logits = match &parts[..] {
+            [one] => one.shallow_clone(),
+            _ => Tensor::cat(&parts, 1),
+        };
+        self.frame.finish(&self.after, logits)
+    }
+}
+
+impl Trained {
     /// After the weights have changed.
     pub(super) fn round(&mut self) {
-        if let Some((row, _)) = &mut self.rounded {
+        if let Some(row) = &mut self.rounded {
             row.copy_(&self.weights);
         }
     }

@@ -5,10 +5,8 @@ use ndarray::{ArrayView2, Axis, Slice};
 use tch::{Kind, Tensor, no_grad_guard};
 
 use super::{
-    TorchEngine,
-    forward::Weights,
-    guarded,
-    state::{State, fill, part, row, to_host},
+    TorchEngine, guarded,
+    state::{State, Trained, fill, part, row, to_host},
     taps::{NoTap, upload},
 };
 use crate::{Engine, Error, ParameterKind, Resident, ResidentStep, Stepped, check_tokens, split};
@@ -19,6 +17,13 @@ pub(super) struct Training {
     pub(super) moments: [Tensor; 2],
     /// One a parameter.
     pub(super) kinds: Vec<ParameterKind>,
+}
+
+/// An engine that trains was made with weights to train.
+const TRAINED: &str = "only a model that is trained is asked for steps";
+
+fn known(trained: &Option<Trained>) -> &Trained {
+    trained.as_ref().expect(TRAINED)
 }
 
 /// What [`TorchEngine::unembed_and_back`] finds.
@@ -56,27 +61,28 @@ impl TorchEngine {
 
     fn part_of_gradient(&self, state: &State, examples: ArrayView2<u32>) -> (Tensor, Tensor) {
         let (read, targets) = split(examples);
-        let weights = Weights::new(&self.config, state.leaves());
-        let family = &state.family;
-        let inputs = family.inputs(read);
-        let mut x = family.embedded(&weights, &inputs, &mut NoTap);
-        for l in 0..self.config.n_layers {
-            x = family.layer(l, &weights, &x, &inputs, &mut NoTap);
+        let State { frame, trained, .. } = state;
+        let Trained { weights, places, parameters, leaves, .. } = known(trained);
+        let sequences = frame.sequences(read);
+        let embedded = Tensor::embedding(&leaves.embed, &frame.ids(read), -1, false, false);
+        let mut x = frame.begin(embedded, sequences.pos, &mut NoTap);
+        for (l, block) in leaves.blocks.iter().enumerate() {
+            x = frame.layer(l, block, &x, &sequences, &mut NoTap);
         }
-        let h = family.final_norm(&weights, &x).flatten(0, 1); // [row, d_model]
-        let targets = family.ids(targets).flatten(0, 1).unsqueeze(1);
+        let h = frame.final_norm(&leaves.after, &x).flatten(0, 1); // [row, d_model]
+        let targets = frame.ids(targets).flatten(0, 1).unsqueeze(1);
         let Unembedded { loss, d_h, d_unembed } =
-            self.unembed_and_back(&h.detach(), &weights.unembed.detach(), &targets);
+            self.unembed_and_back(&h.detach(), &leaves.unembed.detach(), &targets);
         // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is
         // what was found.
-        let found = Tensor::run_backward(&[(&h * d_h).sum(None)], state.leaves(), false, false);
+        let found = Tensor::run_backward(&[(&h * d_h).sum(None)], &leaves.all, false, false);
         let _no_grad = no_grad_guard();
-        let gradient = state.weights.zeros_like();
+        let gradient = weights.zeros_like();
         for (at, (found, (parameter, &place))) in
-            found.iter().zip(state.parameters.iter().zip(&state.places)).enumerate()
+            found.iter().zip(parameters.iter().zip(places)).enumerate()
         {
             let mut view = part(&gradient, place, &parameter.size());
-            if at + 1 == state.parameters.len() {
+            if at + 1 == parameters.len() {
                 view.copy_(&d_unembed); // the last parameter
             } else if found.defined() {
                 view.copy_(found);
@@ -89,7 +95,7 @@ impl TorchEngine {
     /// written down once and in parts.
     fn unembed_and_back(&self, h: &Tensor, unembed: &Tensor, targets: &Tensor) -> Unembedded {
         let _no_grad = no_grad_guard();
-        let (rows, at_once) = (h.size()[0], self.rows_at_once());
+        let (rows, at_once) = (h.size()[0], self.logits_at_once());
         let mut d_hs = Vec::new();
         let mut sums: Option<(Tensor, Tensor)> = None;
         for from in (0..rows).step_by(at_once as usize) {
@@ -126,9 +132,10 @@ impl Resident for TorchEngine {
         self.set_params(params)?;
         guarded(self.on, || {
             let mut state = self.state();
-            let device = state.family.device;
+            let device = state.frame.device;
             let moments = moments.map(|moment| upload(&row(moment), device));
-            state.training = Some(Training { moments, kinds: kinds.to_vec() });
+            let training = Some(Training { moments, kinds: kinds.to_vec() });
+            state.trained.as_mut().expect(TRAINED).training = training;
             Ok(())
         })
     }
@@ -138,7 +145,8 @@ impl Resident for TorchEngine {
             let mut state = self.state();
             let (loss, mut gradient, weight) = self.loss_and_gradient(&state, examples)?;
             let _no_grad = no_grad_guard();
-            let State { weights, places, parameters, training, .. } = &mut *state;
+            let trained = state.trained.as_mut().expect(TRAINED);
+            let Trained { weights, places, parameters, training, .. } = trained;
             let Training { moments: [m, v], kinds } = training.as_mut().expect("load comes first");
             let norm = gradient.norm() * weight;
             let clip = ((&norm + 1e-6).reciprocal() * step.clip_norm).clamp_max(1.0);
@@ -162,7 +170,7 @@ impl Resident for TorchEngine {
             }
             let _ = weights.addcdiv_(m, &divisor);
             let found = Tensor::cat(&[loss, norm.view([1]), weights.norm().view([1])], 0);
-            state.round();
+            trained.round();
             let found = to_host(&found);
             Ok(Stepped {
                 loss: (f64::from(found[0]) * weight) as f32,
@@ -175,10 +183,11 @@ impl Resident for TorchEngine {
     fn fetch(&self, params: &mut Params, moments: [&mut Params; 2]) -> Result<(), Error> {
         guarded(self.on, || {
             let state = self.state();
-            let training = state.training.as_ref().expect("load comes first");
+            let Trained { weights, training, .. } = known(&state.trained);
+            let training = training.as_ref().expect("load comes first");
             let [m, v] = moments;
             for (row, to) in
-                [(&state.weights, params), (&training.moments[0], m), (&training.moments[1], v)]
+                [(weights, params), (&training.moments[0], m), (&training.moments[1], v)]
             {
                 to.check(&self.config)?;
                 fill(to, &to_host(row));
