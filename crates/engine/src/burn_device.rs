@@ -11,7 +11,7 @@ use crate::failure;
 use crate::{Engine, Error, Exactness};
 
 /// A device of one of burn's backends. Written `flex`, `ndarray`, `libtorch`, `libtorch:cuda:N`,
-/// `cuda:N`.
+/// `libtorch:mps`, `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BurnDevice {
     /// Pure Rust, on the CPU (feature `burn`).
@@ -22,14 +22,22 @@ pub enum BurnDevice {
     Libtorch,
     /// PyTorch's library on a GPU (feature `libtorch`).
     LibtorchCuda(usize),
+    /// PyTorch's library on Apple's graphics processor, by Metal (feature `libtorch`, macOS).
+    LibtorchMps,
     /// CubeCL's kernels on a GPU (feature `cuda`).
     Cuda(usize),
 }
 
 impl BurnDevice {
     /// One of each kind, the first GPU standing for all.
-    pub const KINDS: [Self; 5] =
-        [Self::Flex, Self::Ndarray, Self::Libtorch, Self::LibtorchCuda(0), Self::Cuda(0)];
+    pub const KINDS: [Self; 6] = [
+        Self::Flex,
+        Self::Ndarray,
+        Self::Libtorch,
+        Self::LibtorchCuda(0),
+        Self::LibtorchMps,
+        Self::Cuda(0),
+    ];
 
     /// The command that makes a build with the backend, if this one is without.
     fn not_built(self) -> Option<&'static str> {
@@ -38,9 +46,7 @@ impl BurnDevice {
             Self::Ndarray if !cfg!(feature = "ndarray") => {
                 Some("cargo build --release --features ndarray")
             }
-            Self::Libtorch | Self::LibtorchCuda(_) if !cfg!(feature = "libtorch") => {
-                Some("cargo xtask libtorch")
-            }
+            _ if self.is_libtorch() && !cfg!(feature = "libtorch") => Some("cargo xtask libtorch"),
             Self::Cuda(_) if !cfg!(feature = "cuda") => Some("cargo xtask cuda --build"),
             _ => None,
         }
@@ -52,7 +58,7 @@ impl BurnDevice {
         match self {
             Self::Flex => "burn 0.22.1, burn-flex".into(),
             Self::Ndarray => "burn 0.22.1, burn-ndarray".into(),
-            Self::Libtorch | Self::LibtorchCuda(_) => {
+            Self::Libtorch | Self::LibtorchCuda(_) | Self::LibtorchMps => {
                 let version =
                     libtorch_version().unwrap_or_else(|| "of an unknown version".to_string());
                 format!("libtorch {version}").into()
@@ -64,23 +70,21 @@ impl BurnDevice {
     /// How it multiplies float32 matrices.
     pub fn products(self) -> Products {
         match self {
-            Self::Flex | Self::Ndarray | Self::Libtorch | Self::LibtorchCuda(_) => {
-                Products::Float32
-            }
             Self::Cuda(_) => Products::Tf32,
+            _ => Products::Float32,
         }
     }
 
     /// Whether it is a graphics processor.
     pub fn is_gpu(self) -> bool {
-        self.gpu().is_some()
+        self.gpu().is_some() || self == Self::LibtorchMps
     }
 
-    /// The number of its graphics processor.
+    /// The number of its graphics processor, if it has one.
     pub fn gpu(self) -> Option<usize> {
         match self {
             Self::LibtorchCuda(index) | Self::Cuda(index) => Some(index),
-            Self::Flex | Self::Ndarray | Self::Libtorch => None,
+            _ => None,
         }
     }
 
@@ -94,7 +98,7 @@ impl BurnDevice {
     pub fn exactness(self) -> Exactness {
         match self {
             Self::Flex | Self::Ndarray => Exactness::Exact,
-            Self::Libtorch | Self::LibtorchCuda(_) | Self::Cuda(_) => Exactness::Statistical,
+            _ => Exactness::Statistical,
         }
     }
 
@@ -121,6 +125,9 @@ impl BurnDevice {
     pub fn missing(self) -> Option<String> {
         if let Some(command) = self.not_built() {
             return Some(format!("not in this build; it is in one made by `{command}`"));
+        }
+        if self == Self::LibtorchMps && !metal() {
+            return Some("no Metal to be found, which PyTorch's library has on macOS alone".into());
         }
         let index = self.gpu()?;
         let found = match gpus() {
@@ -235,7 +242,7 @@ impl BurnDevice {
             return Ok(Box::new(crate::TorchEngine::reading(self, bf16, config, weights)?));
         }
         Err(self.error(
-            "it runs models of the paper's family alone; pretrained ones run on cpu, libtorch and libtorch:cuda:N",
+            "it runs models of the paper's family alone; pretrained ones run on cpu and libtorch's devices",
         ))
     }
 
@@ -253,7 +260,7 @@ impl BurnDevice {
 
     /// Whether it is one of PyTorch's library.
     pub fn is_libtorch(self) -> bool {
-        matches!(self, Self::Libtorch | Self::LibtorchCuda(_))
+        matches!(self, Self::Libtorch | Self::LibtorchCuda(_) | Self::LibtorchMps)
     }
 
     /// burn's handle.
@@ -277,10 +284,13 @@ impl BurnDevice {
                 self.tried().map_err(|reason| self.error(&reason))?;
                 Ok(tch::Device::Cuda(index))
             }
-            _ => {
-                Err(self
-                    .error("it is not one of libtorch's; they are libtorch and libtorch:cuda:N"))
+            Self::LibtorchMps => {
+                self.tried().map_err(|reason| self.error(&reason))?;
+                Ok(tch::Device::Mps)
             }
+            _ => Err(self.error(
+                "it is not one of libtorch's; they are libtorch, libtorch:cuda:N and libtorch:mps",
+            )),
         }
     }
 
@@ -343,6 +353,8 @@ impl BurnDevice {
             Self::Libtorch => Device::libtorch(),
             #[cfg(feature = "libtorch")]
             Self::LibtorchCuda(index) => Device::libtorch_cuda(index),
+            #[cfg(feature = "libtorch")]
+            Self::LibtorchMps => Device::libtorch_mps(),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => Device::cuda(index),
             _ => Device::flex(),
@@ -357,6 +369,7 @@ impl fmt::Display for BurnDevice {
             Self::Ndarray => f.write_str("ndarray"),
             Self::Libtorch => f.write_str("libtorch"),
             Self::LibtorchCuda(index) => write!(f, "libtorch:cuda:{index}"),
+            Self::LibtorchMps => f.write_str("libtorch:mps"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
     }
@@ -376,11 +389,21 @@ impl FromStr for BurnDevice {
             ["libtorch"] => Ok(Self::Libtorch),
             ["libtorch", "cuda"] => Ok(Self::LibtorchCuda(0)),
             ["libtorch", "cuda", n] => Ok(Self::LibtorchCuda(index(n)?)),
+            ["libtorch", "mps"] => Ok(Self::LibtorchMps),
             ["cuda"] => Ok(Self::Cuda(0)),
             ["cuda", n] => Ok(Self::Cuda(index(n)?)),
-            _ => Err("expected flex, ndarray, libtorch, libtorch:cuda:N or cuda:N".to_string()),
+            _ => Err("expected flex, ndarray, libtorch, libtorch:cuda:N, libtorch:mps or cuda:N"
+                .to_string()),
         }
     }
+}
+
+/// Whether PyTorch's library reaches Apple's graphics processor here.
+fn metal() -> bool {
+    #[cfg(feature = "libtorch")]
+    return tch::utils::has_mps();
+    #[cfg(not(feature = "libtorch"))]
+    false
 }
 
 /// GFLOP/s of a product of two 1024 x 1024 float32 matrices by the library that burn's CPU backend

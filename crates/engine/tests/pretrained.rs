@@ -217,6 +217,34 @@ fn on_pytorchs_library_it_is_the_same() {
     println!("{on}: logits within {largest:.1e} of the libraries'");
 }
 
+/// With matrices in bfloat16, logits are off by its rounding, and everything can be asked for.
+#[cfg(feature = "libtorch")]
+#[test]
+fn in_bfloat16_it_is_nearly_the_same() {
+    use induction_engine::{BurnDevice, TorchEngine};
+    let mut largest = 0.0f64;
+    for (name, folder) in models() {
+        let unread = pretrained::look(&model_in(&folder)).unwrap();
+        let Expected { tokens, logits, .. } = expected(&folder);
+        let on = BurnDevice::Libtorch;
+        let torch = TorchEngine::reading(on, true, &unread.config, unread.weights.clone()).unwrap();
+        assert!(torch.name().ends_with(" bf16"));
+        let found = torch.logits(tokens.view(), &[]).unwrap().into_dyn();
+        let norm = |x: &ArrayD<f32>| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let difference = norm(&(&found - &logits)) / norm(&logits);
+        println!("{name}: {difference:.1e}");
+        largest = largest.max(difference);
+        let hooks = [Hook::Q(0), Hook::K(0), Hook::V(0), Hook::Pattern(0), Hook::Z(0)];
+        let seen = torch.activations(tokens.view(), &hooks, &[]).unwrap();
+        assert!(seen.values().all(|value| value.iter().all(|x| x.is_finite())), "{name}");
+        let off = [Intervention::ZeroHead { layer: 0, head: 0 }];
+        let losses = torch.losses_under(tokens.view(), &[&[], &off]).unwrap();
+        assert!(losses.iter().flatten().all(|x| x.is_finite()), "{name}");
+    }
+    println!("logits within {largest:.1e} of their norm");
+    assert!(largest < 0.05);
+}
+
 /// The paper's own family has steps that no pretrained one has.
 #[cfg(feature = "libtorch")]
 #[test]

@@ -276,6 +276,29 @@ impl Gguf {
         Some(&self.tensors[self.names[at]])
     }
 
+    /// Bytes of some rows of a tensor, as the file has them, after those in `bytes`; and their
+    /// encoding.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// On rows that the tensor does not have, and rows that are no whole number of its encoding's
+    /// blocks (of a matrix every row is).
+    pub fn read_bytes(&self, name: &str, rows: Range<usize>, bytes: &mut Vec<u8>) -> Result<Kind> {
+        let info = self.info(name)?;
+        assert!(rows.start <= rows.end && rows.end <= info.shape[0], "rows {rows:?} of {info:?}");
+        let (block, block_bytes) = info.kind.block();
+        let row = info.elements() / info.shape[0];
+        assert!(row.is_multiple_of(block), "rows of {info:?} are no whole blocks");
+        let (row, from) = (row / block * block_bytes, bytes.len());
+        let part = &self.parts[info.part];
+        bytes.resize(from + rows.len() * row, 0);
+        read_exact_at(&part.file, &mut bytes[from..], info.offset + (rows.start * row) as u64)
+            .map_err(Error::io("read", &part.path))?;
+        Ok(info.kind)
+    }
+
     /// A tensor's values as f32, the last index of its shape fastest.
     ///
     /// Read and decoded by rayon's threads, piece by piece: memory is that of the values and 256 KB

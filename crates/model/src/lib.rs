@@ -71,8 +71,9 @@ pub use export::{
 };
 pub use hand_built::HandBuilt;
 pub use hooks::Hook;
+pub use induction_gguf::Kind as Encoding;
 pub use params::{BlockParams, Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
-pub use read::ReadParams;
+pub use read::{Encoded, ReadParams};
 #[cfg(feature = "burn")]
 pub use transformer::{Tap, TrainingOptions, Transformer};

@@ -3,7 +3,18 @@ use std::{collections::BTreeMap, ops::Range};
 use ndarray::{Array2, ArrayD, Axis, Slice};
 use rayon::prelude::*;
 
-use crate::{Error, ModelConfig, Params};
+use crate::{Encoding, Error, ModelConfig, Params};
+
+/// Columns of a parameter as rows `[column, input]`, as a file has them.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// How.
+    pub encoding: Encoding,
+    /// Whole blocks of that encoding, a whole number of them a row.
+    pub bytes: Vec<u8>,
+    /// Values in a row.
+    pub width: usize,
+}
 
 /// A model's parameters, read when they are asked for: [`Params`] that are in memory, or the files
 /// of a pretrained model ([`pretrained::Stored`](crate::pretrained::Stored)).
@@ -53,6 +64,20 @@ pub trait ReadParams: Send + Sync {
     ) -> Result<bool, Error> {
         let _ = (name, columns, values);
         Ok(false)
+    }
+
+    /// Columns as [`columns_into`](Self::columns_into) has them, in the encoding that they have in
+    /// their file, for a device that decodes them there; nothing where more makes their values than
+    /// decoding. Whether all of these are finite has not been looked at.
+    ///
+    /// # Errors
+    /// As [`parameter`](Self::parameter).
+    ///
+    /// # Panics
+    /// On columns that the parameter does not have.
+    fn encoded_columns(&self, name: &str, columns: Range<usize>) -> Result<Option<Encoded>, Error> {
+        let _ = (name, columns);
+        Ok(None)
     }
 
     /// All parameters of `config`, in parallel.

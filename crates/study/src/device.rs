@@ -62,12 +62,21 @@ impl Device {
         let products = match [self.products(true), self.products(false)] {
             ["float32", _] => String::new(),
             ["TF32", _] => ", products in TF32".to_string(),
+            ["bfloat16", other] if self.reads_bf16() => format!(
+                ", products of training and of pretrained models' layers in bfloat16, others in {other}"
+            ),
             [training, other] => format!(", products of training in {training}, others in {other}"),
         };
         format!("{self}, {promise}{products}")
     }
 
-    /// The same device, with matrix products of training in bfloat16.
+    /// Whether it reads pretrained models' layers in bfloat16.
+    fn reads_bf16(self) -> bool {
+        matches!(self, Self::Burn { on, bf16: true } if on.is_libtorch())
+    }
+
+    /// The same device, with matrix products of training in bfloat16, and on libtorch's those of
+    /// pretrained models' layers, too.
     ///
     /// # Errors
     /// The fused CPU engine, which has none.
@@ -223,7 +232,7 @@ pub fn list() -> Vec<Listed> {
     }];
     for kind in BurnDevice::KINDS {
         let mut devices = vec![kind];
-        if let (true, Ok(found)) = (kind.is_gpu(), gpus()) {
+        if let (Some(_), Ok(found)) = (kind.gpu(), gpus()) {
             let numbered = found.iter().map(|gpu| match kind {
                 BurnDevice::LibtorchCuda(_) => BurnDevice::LibtorchCuda(gpu.index),
                 _ => BurnDevice::Cuda(gpu.index),

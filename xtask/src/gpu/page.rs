@@ -77,7 +77,40 @@ pub(super) fn page(calls: &[Value]) -> String {
             number(&step["found"]["claims"], 0)
         );
     }
+    text += &models_read(calls);
     let _ = write!(text, "\n## Training steps\n\n{}", benchmarks(calls));
+    text
+}
+
+/// Models that are there and are not trained: how near they come to the CPU's engine, and how fast
+/// they are.
+fn models_read(calls: &[Value]) -> String {
+    let mut text = String::from(
+        "\n## Models that are read\n\nOf random weights. A small one in Q4_0: the largest differences from the CPU's engine, of the loss of a \
+         token and of a head's score. One of 8B parameters in Q4_0: seconds to load it, for the table of its heads, and for \
+         the losses, of ten sequences of 101 tokens.\n\n\
+         | what | engine | products | losses | scores | load | heads | losses, s |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for (what, name) in [("small", "scan small, "), ("8B", "scan 8B, ")] {
+        for row in found(calls, name).filter(|row| row.is_object()) {
+            let size = |key: &str| {
+                row[key].as_f64().map_or_else(String::new, |difference| format!("{difference:.1e}"))
+            };
+            let s = |key: &str| {
+                row[key].as_f64().map_or_else(String::new, |seconds| format!("{seconds:.2}"))
+            };
+            let (engine, products) = (word(&row["engine"]), word(&row["products"]));
+            let _ = writeln!(
+                text,
+                "| {what} | {engine} | {products} | {} | {} | {} | {} | {} |",
+                size("losses"),
+                size("scores"),
+                s("load_s"),
+                s("heads_s"),
+                s("losses_s")
+            );
+        }
+    }
     text
 }
 
@@ -325,6 +358,10 @@ mod tests {
             bench("cuda", "TF32", 1e6),
             bench("PyTorch eager", "float32", 5e5),
             bench("PyTorch eager", "TF32", 8e5),
+            serde_json::json!({"name": "scan small, bfloat16: libtorch:cuda:0", "ok": true, "rc": 0, "seconds": 2.0,
+                "found": {"engine": "libtorch:cuda:0", "products": "bfloat16", "losses": 0.0123, "scores": 0.004}}),
+            serde_json::json!({"name": "scan 8B, bfloat16: libtorch:cuda:0", "ok": true, "rc": 0, "seconds": 20.0,
+                "found": {"engine": "libtorch:cuda:0", "products": "bfloat16", "load_s": 9.5, "heads_s": 0.75, "losses_s": 0.5}}),
             serde_json::json!({"name": "smoke cuda", "ok": true, "rc": 0, "seconds": 50.0,
                 "found": {"claims": 29, "other_than_cpu": {"Q4": ["reproduced", "partly"]}}}),
             serde_json::json!({"name": "smoke libtorch", "skipped": "no time is left", "seconds": 0.0}),
@@ -341,10 +378,12 @@ mod tests {
     fn the_page_says_what_came_out_and_what_did_not() {
         let text = page(&example());
         for line in [
-            "9 steps passed, 1 failed or were killed, 1 were skipped.",
+            "11 steps passed, 1 failed or were killed, 1 were skipped.",
             "| conformance cuda | **killed** at its limit of 120 s | 120.0 |",
             "| gradients | libtorch:cuda:0 | 7.0e-6 |",
             "| smoke cuda | 29 | Q4: partly (on the CPU: reproduced) |",
+            "| small | libtorch:cuda:0 | bfloat16 | 1.2e-2 | 4.0e-3 |  |  |  |",
+            "| 8B | libtorch:cuda:0 | bfloat16 |  |  | 9.50 | 0.75 | 0.50 |",
             "| smoke libtorch | ? | skipped: no time is left |",
             // 2M tokens/s of 50 MFLOP, in TFLOP/s: an eighth of what the product gave, a tenth of
             // the data sheet's.

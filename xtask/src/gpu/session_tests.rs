@@ -31,6 +31,13 @@ case "$name $*" in
         products=float32
         [[ $* == *--bf16* ]] && products=bfloat16
         echo "{\"engine\": \"$name\", \"products\": \"$products\", \"tokens_per_s\": 1000000}" ;;
+    *' bench scan '*)
+        echo '{"tokens": 1010, "load_s": 1.5, "tokens_per_s": {"losses": 2020, "heads": 1010}}' ;;
+    *' scan '*' --tokens '*)
+        loss=1.0
+        [[ $* == *libtorch* ]] && loss=${FAKE_LOSS:-1.0}
+        echo "{\"nll\": [$loss], \"heads\": [{\"scores\": {\"copying\": 0.5, \"other\": null}}]}" ;;
+    *' scan '*) ;;
     *' reproduce '*)
         while [ "$1" != --out ]; do shift; done
         mkdir -p "$2" && echo "$FAKE_CLAIMS" >"$2/claims.json" ;;
@@ -94,10 +101,12 @@ impl Machine {
         let folder =
             std::env::temp_dir().join(format!("induction-gpu-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
-        for part in ["bin", "site/torch", "programs", "out"] {
+        for part in ["bin", "site/torch", "site/numpy", "programs", "out"] {
             fs::create_dir_all(folder.join(part)).unwrap();
         }
         fs::write(folder.join("site/torch/__init__.py"), TORCH).unwrap();
+        // What makes models there needs no more: nothing reads them.
+        fs::write(folder.join("site/numpy/__init__.py"), "import sys\nsys.exit(0)\n").unwrap();
         script(&folder.join("bin/nvidia-smi"), SMI);
         // No more than this machine needs: the one that the tests run on may have a driver of its
         // own.
@@ -384,6 +393,19 @@ fn a_device_that_the_tests_do_not_find_fails() {
     assert_eq!(
         (code, failed),
         (Some(1), vec![("conformance cuda".to_string(), "failed".to_string())])
+    );
+}
+
+/// A model that is read to other numbers than the CPU's is no model that is read.
+#[test]
+fn a_scan_that_differs_fails() {
+    let Some(machine) = Machine::new("scan") else { return };
+    let (code, _) = machine.call(&["--limit", "60"], &[("FAKE_LOSS", "1.1")]);
+    let failed: Vec<_> = machine.ends().into_iter().filter(|(_, end)| end != "ok").collect();
+    // A tenth of a nat is what bfloat16 may be off by.
+    assert_eq!(
+        (code, failed),
+        (Some(1), vec![("scan small, float32: libtorch:cuda:0".to_string(), "failed".to_string())])
     );
 }
 

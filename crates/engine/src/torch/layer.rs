@@ -1,6 +1,6 @@
 //! A layer of any architecture, in PyTorch's operations; and what begins and ends a model.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use induction_model::{
     Activation, Axes, Clamp, Experts, ForbiddenKeys, Hook, ModelConfig, Normalization, Pairs,
@@ -9,7 +9,10 @@ use induction_model::{
 use ndarray::{ArrayD, ArrayView2};
 use tch::{Device, Kind, Tensor};
 
-use super::taps::{Tap, tap, upload};
+use super::{
+    decode,
+    taps::{Tap, tap, upload},
+};
 use crate::Error;
 
 /// Parameters by their names without the layer; all heads side by side, so that one product serves
@@ -27,8 +30,21 @@ impl Weights {
     ) -> Result<Self, Error> {
         let mut block = HashMap::new();
         for parameter in config.block_parameters() {
-            let value = weights.parameter(&format!("blocks.{layer}.{}", parameter.name))?;
-            let value = uploaded(&value, device);
+            let name = format!("blocks.{layer}.{}", parameter.name);
+            let columns = match (parameter.axes, parameter.shape.as_slice()) {
+                (Axes::HeadsRead, &[heads, _, d_head]) => heads * d_head,
+                (Axes::HeadsWrite, &[.., columns]) | (Axes::Matrix, &[_, columns]) => columns,
+                _ => 0,
+            };
+            // A router decides by small differences.
+            let kind = if parameter.name == "mlp.W_router" { Kind::Float } else { kind };
+            if columns > 0
+                && let Some(rows) = decoded_rows(weights, &name, 0..columns, kind, device)?
+            {
+                block.insert(parameter.name, rows.transpose(0, 1));
+                continue;
+            }
+            let value = uploaded(&weights.parameter(&name)?, device);
             let value = match (parameter.axes, value.size().as_slice()) {
                 (Axes::HeadsRead, &[heads, input, d_head]) => {
                     value.permute([1, 0, 2]).reshape([input, heads * d_head])
@@ -39,9 +55,7 @@ impl Weights {
                 (Axes::HeadsBias, _) => value.flatten(0, 1),
                 _ => value,
             };
-            // A router decides by small differences.
-            let is_matrix = value.dim() > 1 && parameter.name != "mlp.W_router";
-            let value = if is_matrix { value.to_kind(kind) } else { value };
+            let value = if value.dim() > 1 { value.to_kind(kind) } else { value };
             block.insert(parameter.name, value);
         }
         Ok(Self(block))
@@ -94,6 +108,24 @@ impl Weights {
 
 /// The unembedding's matrix.
 pub(super) const W_U: &str = "unembed.W_U";
+
+/// Columns of a parameter as rows, decoded on the device; nothing where their file's encoding is
+/// not all that there is to know, or a value is not finite, which is told by whoever reads all.
+pub(super) fn decoded_rows(
+    weights: &dyn ReadParams,
+    name: &str,
+    columns: Range<usize>,
+    kind: Kind,
+    device: Device,
+) -> Result<Option<Tensor>, Error> {
+    let Some(encoded) = weights.encoded_columns(name, columns)? else { return Ok(None) };
+    if !decode::is_known(encoded.encoding) {
+        return Ok(None);
+    }
+    let rows = decode::decoded(&encoded, kind, device);
+    let is_finite = rows.isfinite().all();
+    Ok((is_finite.int64_value(&[]) == 1).then_some(rows))
+}
 
 pub(super) fn uploaded(value: &ArrayD<f32>, device: Device) -> Tensor {
     let shape: Vec<i64> = value.shape().iter().map(|&n| n as i64).collect();
@@ -395,7 +427,9 @@ impl Frame {
     fn mixture(&self, experts: Experts, block: &Weights, normed: &Tensor) -> Tensor {
         let Experts { count, chosen, normalized } = experts;
         let rows = normed.flatten(0, 1);
-        let scores = rows.matmul(&block.0["mlp.W_router"]).to_kind(Kind::Double);
+        // Metal has no float64.
+        let exact = if self.device == Device::Mps { Kind::Float } else { Kind::Double };
+        let scores = rows.matmul(&block.0["mlp.W_router"]).to_kind(exact);
         let (best, which) = scores.topk(chosen as i64, 1, true, true);
         let shares = match normalized {
             true => best.softmax(1, None),

@@ -1,5 +1,6 @@
 //! PyTorch's library itself, with no layer between.
 
+mod decode;
 mod layer;
 mod state;
 mod sweep;
@@ -17,7 +18,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenat
 use tch::{Kind, Tensor, no_grad_guard};
 
 use self::{
-    layer::{Weights, uploaded},
+    layer::{W_U, Weights, decoded_rows, uploaded},
     state::{State, fill, row, to_host},
     sweep::{Stream, in_layer, parts_of},
 };
@@ -157,8 +158,12 @@ impl TorchEngine {
         }
         let pieces = (0..self.config.d_vocab).step_by(PIECE).map(|from| {
             let rows = from..(from + PIECE).min(self.config.d_vocab);
-            let rows = self.files().unembedding_of(rows)?;
-            Ok(uploaded(&rows.into_dyn(), state.frame.device))
+            let device = state.frame.device;
+            let kind = Kind::Float;
+            match decoded_rows(self.files(), W_U, rows.clone(), kind, device)? {
+                Some(rows) => Ok(rows),
+                None => Ok(uploaded(&self.files().unembedding_of(rows)?.into_dyn(), device)),
+            }
         });
         let pieces = pieces.collect::<Result<Vec<_>, Error>>()?;
         if self.stays {

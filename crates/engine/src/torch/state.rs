@@ -211,7 +211,7 @@ pub(super) fn fill(params: &mut Params, row: &[f32]) {
 }
 
 pub(super) fn to_host(tensor: &Tensor) -> Vec<f32> {
-    let tensor = tensor.to_device(Device::Cpu).contiguous();
+    let tensor = tensor.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
     let mut values = vec![0.0; tensor.numel()];
     tensor.copy_data(&mut values, tensor.numel());
     values

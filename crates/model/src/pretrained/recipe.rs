@@ -123,6 +123,11 @@ impl Recipe {
         }
     }
 
+    /// Whether values are as the tensor has them.
+    pub(super) fn is_plain(&self) -> bool {
+        (self.factor, self.addend) == (1.0, 0.0) && self.norm.is_none()
+    }
+
     /// The tensors, with the shape of each; nothing of a constant.
     pub(super) fn tensors(&self, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
         let Some(expected) = expected_shape(shape, self.layout) else { return Vec::new() };

@@ -10,7 +10,7 @@ use super::{
     recipe::{Layout, Recipe, arrange, split_name},
     tensors::Tensors,
 };
-use crate::{Error, ModelConfig, ReadParams};
+use crate::{Encoded, Error, ModelConfig, ReadParams};
 
 /// The weights of a pretrained model, in its files until they are asked for.
 ///
@@ -25,6 +25,17 @@ pub struct Stored {
     ignored: BTreeSet<String>,
     /// Values of those that are.
     n_params: u64,
+}
+
+/// Columns of a parameter that are rows of its tensor.
+struct Columns<'a> {
+    /// The parameter that has them.
+    name: &'a str,
+    recipe: &'a Recipe,
+    /// Values of each.
+    width: usize,
+    /// In their order.
+    rows: Vec<Range<usize>>,
 }
 
 impl std::fmt::Debug for Stored {
@@ -177,6 +188,40 @@ impl Stored {
         Ok(())
     }
 
+    /// Where columns of a parameter are rows of a tensor; nothing where they are not.
+    fn columns<'a>(
+        &'a self,
+        name: &'a str,
+        columns: Range<usize>,
+    ) -> Result<Option<Columns<'a>>, Error> {
+        let tied = name == "unembed.W_U" && self.config.architecture.tied_embeddings;
+        let name = if tied { "embed.W_E" } else { name };
+        let (shape, recipe) = self.place(name)?;
+        let row_of = |column: usize| match (tied, recipe.layout) {
+            (true, Layout::AsIs) if recipe.norm.is_none() => Some(column),
+            (true, _) => None,
+            _ => recipe.row_of(shape, column),
+        };
+        let width = match shape[..] {
+            [_, width] if tied => width,
+            [heads, inputs, _] if recipe.layout == Layout::Transposed => heads * inputs,
+            [.., inputs, _] => inputs,
+            _ => return Ok(None),
+        };
+        if row_of(0).is_none() {
+            return Ok(None);
+        }
+        // Rows that follow each other in the file are read at once.
+        let mut rows: Vec<Range<usize>> = Vec::new();
+        for row in columns.map(|column| row_of(column).expect("columns are rows")) {
+            match rows.last_mut() {
+                Some(last) if last.end == row => last.end += 1,
+                _ => rows.push(row..row + 1),
+            }
+        }
+        Ok(Some(Columns { name, recipe, width, rows }))
+    }
+
     /// Rows of a tensor as they lie there.
     fn rows(&self, name: &str, recipe: &Recipe, rows: Range<usize>) -> Result<Array2<f32>, Error> {
         let mut values = self.tensors.read_rows(&recipe.tensor, rows.clone())?;
@@ -219,36 +264,36 @@ impl ReadParams for Stored {
         columns: Range<usize>,
         values: &mut [f32],
     ) -> Result<bool, Error> {
-        let tied = name == "unembed.W_U" && self.config.architecture.tied_embeddings;
-        let (shape, recipe) = self.place(if tied { "embed.W_E" } else { name })?;
-        let row_of = |column: usize| match (tied, recipe.layout) {
-            (true, Layout::AsIs) if recipe.norm.is_none() => Some(column),
-            (true, _) => None,
-            _ => recipe.row_of(shape, column),
-        };
-        let width = match shape[..] {
-            [_, width] if tied => width,
-            [heads, inputs, _] if recipe.layout == Layout::Transposed => heads * inputs,
-            [.., inputs, _] => inputs,
-            _ => return Ok(false),
-        };
-        if row_of(0).is_none() {
+        let Some(Columns { name, recipe, width, rows }) = self.columns(name, columns.clone())?
+        else {
             return Ok(false);
-        }
+        };
         assert_eq!(values.len(), columns.len() * width, "values of columns {columns:?} of {name}");
-        // Rows that follow each other in the file are read at once.
-        let mut from = columns.start;
-        while from < columns.end {
-            let first = row_of(from).expect("columns are rows");
-            let follows = |&c: &usize| row_of(c) == Some(first + c - from);
-            let to = (from..columns.end).take_while(follows).last().map_or(from, |c| c + 1);
-            let part = &mut values[(from - columns.start) * width..(to - columns.start) * width];
-            self.tensors.read_rows_into(&recipe.tensor, first..first + to - from, part)?;
-            from = to;
+        let mut rest = &mut *values;
+        for rows in rows {
+            let part = rest.split_off_mut(..rows.len() * width).expect("as many as there are");
+            self.tensors.read_rows_into(&recipe.tensor, rows, part)?;
         }
         recipe.adjust(values);
-        self.finite_part(if tied { "embed.W_E" } else { name }, values)?;
+        self.finite_part(name, values)?;
         Ok(true)
+    }
+
+    fn encoded_columns(&self, name: &str, columns: Range<usize>) -> Result<Option<Encoded>, Error> {
+        let Some(Columns { recipe, width, rows, .. }) = self.columns(name, columns)? else {
+            return Ok(None);
+        };
+        if !recipe.is_plain() {
+            return Ok(None);
+        }
+        let (mut bytes, mut found) = (Vec::new(), None);
+        for rows in rows {
+            found = self.tensors.read_bytes(&recipe.tensor, rows, &mut bytes)?;
+            if found.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(found.map(|encoding| Encoded { encoding, bytes, width }))
     }
 
     fn embedding_of(&self, tokens: &[u32]) -> Result<Array2<f32>, Error> {

@@ -11,7 +11,7 @@ use induction_gguf::{Gguf, read_exact_at};
 use serde::Deserialize;
 
 use super::fields::read_json;
-use crate::Error;
+use crate::{Encoding, Error};
 
 /// Named tensors in files, of which nothing is read before it is asked for.
 pub(super) trait Tensors: Send + Sync {
@@ -30,6 +30,14 @@ pub(super) trait Tensors: Send + Sync {
         rows: Range<usize>,
         values: &mut [f32],
     ) -> Result<(), Error>;
+    /// Bytes of rows of a matrix after those in `bytes`, and their encoding; nothing is read where
+    /// their values are not those bytes decoded.
+    fn read_bytes(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Encoding>, Error>;
     /// The encodings that occur, e.g. `Q4_1, F32`, the one with the most values first.
     fn encoding(&self) -> String;
 }
@@ -69,6 +77,15 @@ impl Tensors for Gguf {
         values: &mut [f32],
     ) -> Result<(), Error> {
         Ok(Gguf::read_rows_into(self, name, rows, values)?)
+    }
+
+    fn read_bytes(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Encoding>, Error> {
+        Ok(Some(Gguf::read_bytes(self, name, rows, bytes)?))
     }
 
     fn encoding(&self) -> String {
@@ -475,6 +492,28 @@ impl Tensors for Safetensors {
             }
         }
         Ok(())
+    }
+
+    fn read_bytes(
+        &self,
+        name: &str,
+        rows: Range<usize>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Encoding>, Error> {
+        let Some(place) = self.tensors.get(name) else { return Ok(None) };
+        let kind = match place.kind {
+            Kind::Known(Known::F32) => Encoding::F32,
+            Kind::Known(Known::F16) => Encoding::F16,
+            Kind::Known(Known::BF16) => Encoding::Bf16,
+            _ => return Ok(None),
+        };
+        let (path, file) = &self.files[place.file];
+        let row = place.bytes / place.shape.first().copied().unwrap_or(1).max(1);
+        let from = bytes.len();
+        bytes.resize(from + rows.len() * row, 0);
+        read_exact_at(file, &mut bytes[from..], place.start + (rows.start * row) as u64)
+            .map_err(|source| Error::Io { path: path.clone(), source })?;
+        Ok(Some(kind))
     }
 
     fn encoding(&self) -> String {
