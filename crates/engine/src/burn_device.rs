@@ -104,9 +104,15 @@ impl BurnDevice {
 
     /// Numbers that the attention scores of the examples in work may fill in a layer. Enough to
     /// keep the matrix products long (64 MiB of float32 on a CPU, 1 GiB on a GPU), little enough
-    /// that large batches and long evaluations run in constant memory.
+    /// that large batches and long evaluations run in constant memory. libtorch's passes on a CPU go
+    /// over the scores operation by operation, which is faster where they stay in the cache (4 MiB;
+    /// docs/BENCHMARKS.md).
     pub fn numbers_at_once(self) -> usize {
-        if self.is_gpu() { 1 << 28 } else { 1 << 24 }
+        match self {
+            Self::Libtorch => 1 << 20,
+            _ if self.is_gpu() => 1 << 28,
+            _ => 1 << 24,
+        }
     }
 
     /// Sequences of `pos` tokens of a model whose training is worked on at once. burn writes the
@@ -114,11 +120,11 @@ impl BurnDevice {
     /// stream's neighbours that fill the memory, some 20 arrays a layer with those of the way back.
     pub fn training_sequences(self, config: &ModelConfig, pos: usize) -> usize {
         let ModelConfig { n_layers, d_model, d_mlp, n_heads, .. } = *config;
-        let at_once = self.numbers_at_once();
         if self.is_libtorch() {
-            return (16 * at_once / (n_layers * pos * (20 * d_model + 4 * d_mlp))).max(1);
+            let numbers = if self.is_gpu() { 1 << 32 } else { 1 << 28 };
+            return (numbers / (n_layers * pos * (20 * d_model + 4 * d_mlp))).max(1);
         }
-        (at_once / (n_heads * pos * pos)).max(1)
+        (self.numbers_at_once() / (n_heads * pos * pos)).max(1)
     }
 
     /// What this build or this machine lacks for it, and what helps; nothing if it can be tried.

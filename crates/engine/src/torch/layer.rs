@@ -414,8 +414,8 @@ impl Frame {
         }
         let before = || Tensor::ones([pos, pos], (Kind::Bool, self.device)).tril(0);
         let allowed = of.allowed.as_ref().map_or_else(before, Tensor::shallow_clone);
-        let pattern =
-            scores.masked_fill(&allowed.logical_not(), f64::NEG_INFINITY).softmax(3, None);
+        let _ = scores.masked_fill_(&allowed.logical_not(), f64::NEG_INFINITY);
+        let pattern = scores.softmax(3, None);
         if let Some(head) = clamped {
             attend_to_previous(&pattern, head);
         }

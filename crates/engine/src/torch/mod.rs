@@ -15,6 +15,7 @@ use std::{
 
 use induction_model::{Hook, ModelConfig, Params, ReadParams};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
+use rayon::prelude::*;
 use tch::{Kind, Tensor, no_grad_guard};
 
 use self::{
@@ -241,9 +242,8 @@ impl Engine for TorchEngine {
         self.run(examples, pos, sets, |state| {
             let (read, targets) = split(examples);
             let groups = self.groups(state, read, self.at_once(pos, false));
-            // Streams that are there together, some hundred megabytes on a CPU.
             let stream = examples.nrows() * pos * self.config.d_model;
-            let at_once = (8 * self.numbers_at_once() / stream.max(1)).max(1);
+            let at_once = (self.numbers_of_streams() / stream.max(1)).max(1);
             let mut losses = Vec::new();
             for sets in sets.chunks(at_once) {
                 let mut streams: Vec<Stream> = (0..groups.len()).map(Stream::clean).collect();
@@ -359,9 +359,16 @@ impl Engine for TorchEngine {
                     let hooks: Vec<Hook> =
                         batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
                     if hooks.iter().all(|hook| found.contains_key(hook)) {
-                        let seen = hooks.iter().map(|hook| found[hook].view()).collect();
                         is_shown.set(true);
-                        see(Sight { batch, first, layer, seen });
+                        let all: Vec<_> = hooks.iter().map(|hook| found[hook].view()).collect();
+                        // Example by example: whoever looks may take as long as the pass.
+                        let examples = all.first().map_or(0, |value| value.len_of(Axis(0)));
+                        (0..examples).into_par_iter().for_each(|k| {
+                            let rows = Slice::from(k..k + 1);
+                            let seen = all.iter().map(|value| value.slice_axis(Axis(0), rows));
+                            let seen = seen.collect();
+                            see(Sight { batch, first: first + k, layer, seen });
+                        });
                         found.clear();
                     }
                 };

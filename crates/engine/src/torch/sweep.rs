@@ -15,6 +15,9 @@ use super::{
 };
 use crate::{Error, Intervention, check_tokens};
 
+/// Rows that a layer's products should have, if there are so many.
+const ROWS: usize = 512;
+
 /// How often parts are halved before a device is said to be full.
 const HALVINGS: u32 = 6;
 
@@ -100,7 +103,8 @@ impl Tap for Together<'_> {
             }
         }
         if self.hooks.contains(&hook) {
-            self.seen.insert(hook, value.copy());
+            // Nothing changes it after this in place.
+            self.seen.insert(hook, value.shallow_clone());
         }
         value
     }
@@ -171,7 +175,8 @@ impl TorchEngine {
     pub(super) fn at_once(&self, pos: usize, patterns: bool) -> usize {
         let ModelConfig { n_heads, d_model, d_mlp, .. } = self.config;
         let each = pos * (8 * d_model + 2 * d_mlp).max(if patterns { n_heads * pos } else { 0 });
-        (self.numbers_at_once() / each).max(1)
+        // Few rows would be no work beside that of fetching the weights.
+        (self.numbers_at_once() / each).max((ROWS >> self.halvings()) / pos.max(1)).max(1)
     }
 
     /// Rows whose logits are written down at once.
@@ -181,7 +186,17 @@ impl TorchEngine {
 
     /// Numbers that what passes a layer at once may fill.
     pub(super) fn numbers_at_once(&self) -> usize {
-        self.on.numbers_at_once() >> self.halved.load(Ordering::Relaxed)
+        self.on.numbers_at_once() >> self.halvings()
+    }
+
+    /// Numbers that streams which are there together may fill: half a gigabyte on a CPU, eight on a
+    /// GPU.
+    pub(super) fn numbers_of_streams(&self) -> usize {
+        (if self.on.is_gpu() { 1 << 31 } else { 1 << 27 }) >> self.halvings()
+    }
+
+    fn halvings(&self) -> u32 {
+        self.halved.load(Ordering::Relaxed)
     }
 
     /// Does `work` where PyTorch records no way back; again in smaller parts, where the device has no
