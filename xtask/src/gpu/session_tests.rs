@@ -36,7 +36,7 @@ case "$name $*" in
     *' scan '*' --tokens '*)
         loss=1.0
         [[ $* == *libtorch* ]] && loss=${FAKE_LOSS:-1.0}
-        echo "{\"nll\": [$loss], \"heads\": [{\"scores\": {\"copying\": 0.5, \"other\": null}}]}" ;;
+        echo "{\"nll\": [$loss], \"heads\": [{\"layer\": 0, \"role\": null, \"copying\": 0.5}]}" ;;
     *' scan '*) ;;
     *' reproduce '*)
         while [ "$1" != --out ]; do shift; done
@@ -209,7 +209,7 @@ fn all_goes_well_twice_and_is_read() {
             text
         );
     };
-    check(&[], "", 22);
+    check(&[], "", 30);
     // The devices, and two more rounds of the main timing.
     check(&["--second"], "-2", 2 + 2 * 4);
     let records =
@@ -257,7 +257,7 @@ fn a_pack_alone_is_enough() {
     let output = call();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let ends = machine.ends();
-    assert!(ends.len() == 22 && ends.iter().all(|(_, end)| end == "ok"), "{ends:?}");
+    assert!(ends.len() == 30 && ends.iter().all(|(_, end)| end == "ok"), "{ends:?}");
     let golden = machine.folder.join("pack/fixtures/golden/smoke-claims.json");
     fs::write(golden, "[]").unwrap();
     let output = call();
