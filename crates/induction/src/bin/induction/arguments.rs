@@ -23,12 +23,13 @@ pub(crate) struct Arguments {
     /// Worker threads [default: all cores]. Results do not depend on it.
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// What models run on: cpu (the fused engine), libtorch or libtorch:cuda:N (PyTorch's library),
-    /// or burn on flex, ndarray or cuda:N; see `induction devices`. auto is a GPU where there is one
+    /// What models run on: cpu (the fused engine), libtorch, libtorch:cuda:N or libtorch:mps
+    /// (PyTorch's library), or burn on flex, ndarray or cuda:N; see `induction devices`. auto is a GPU where there is one
     /// that works and the models are wide enough for it to pay, else cpu; it says which.
     #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: Choice,
-    /// Train in bfloat16, on another device than cpu; meant for GPUs. Evaluation stays in float32.
+    /// Train in bfloat16, on another device than cpu; meant for GPUs. Evaluation stays in float32. On
+    /// PyTorch's library also: the layers of a model that is scanned.
     #[arg(long, global = true)]
     pub(crate) bf16: bool,
     /// Machine-readable results on standard output.
