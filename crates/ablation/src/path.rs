@@ -178,7 +178,7 @@ mod tests {
             let clean = engine.activations(tokens.view(), &hooks, &[]).unwrap();
             let cut = [Reads::Queries, Reads::Keys, Reads::Values].map(|into| {
                 let value = without(&config, &params, &clean, &from, to, into);
-                Intervention::ReplaceHead { hook: read_at(into, to.layer), head: to.head, value }
+                Intervention::ReplaceHead { hook: read_at(into, to.layer), head: to.head, from: 0, value }
             });
             let removed: Vec<_> =
                 from.iter().map(|&HeadId { layer, head }| Intervention::ZeroHead { layer, head }).collect();

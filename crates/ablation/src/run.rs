@@ -194,7 +194,12 @@ impl<'a> Run<'a> {
         let config = self.inputs.engine.config();
         let cut = |from: &[HeadId], to: HeadId, into: Reads| {
             let value = without(config, self.inputs.params, clean, from, to, into);
-            vec![Intervention::ReplaceHead { hook: read_at(into, to.layer), head: to.head, value }]
+            vec![Intervention::ReplaceHead {
+                hook: read_at(into, to.layer),
+                head: to.head,
+                from: 0,
+                value,
+            }]
         };
         match ablation {
             Ablation::Heads { heads, fill, downstream } => {
@@ -223,6 +228,7 @@ impl<'a> Run<'a> {
                         Intervention::ReplaceHead {
                             hook: Hook::Z(head.layer),
                             head: head.head,
+                            from: 0,
                             value,
                         }
                     })

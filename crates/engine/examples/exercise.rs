@@ -143,6 +143,7 @@ fn everything(
     let values = Intervention::ReplaceHead {
         hook: Hook::V(0),
         head: 0,
+        from: 0,
         value: Array3::zeros((batch, n_ctx, d_head)),
     };
     let residual: ArrayD<f32> = seen[&Hook::ResidPost(0)].clone();

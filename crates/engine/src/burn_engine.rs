@@ -424,9 +424,10 @@ impl Tap for Interventions<'_> {
             value = match intervention {
                 Intervention::Replace { value: new, .. } => self.upload(new),
                 // z is [batch, pos, head, d_head]
-                Intervention::ReplaceHead { head, value: new, .. } => {
+                Intervention::ReplaceHead { head, from, value: new, .. } => {
+                    let positions = *from..from + new.len_of(Axis(1));
                     let new = self.upload(&new.clone().insert_axis(Axis(2)).into_dyn());
-                    value.slice_assign([0..a, 0..b, *head..head + 1, 0..d], new)
+                    value.slice_assign([0..a, positions, *head..head + 1, 0..d], new)
                 }
                 Intervention::FreezePatterns { .. } => {
                     unreachable!("made a replacement before the pass")
@@ -575,16 +576,19 @@ mod tests {
             Intervention::ReplaceHead {
                 hook: Hook::Z(0),
                 head: 2,
+                from: 0,
                 value: Array3::zeros((1, 4, 3)),
             },
             Intervention::ReplaceHead {
                 hook: Hook::Z(0),
                 head: 0,
+                from: 0,
                 value: Array3::zeros((1, 4, 4)),
             },
             Intervention::ReplaceHead {
                 hook: Hook::Embed,
                 head: 0,
+                from: 0,
                 value: Array3::zeros((1, 4, 3)),
             },
         ];

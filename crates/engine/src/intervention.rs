@@ -32,14 +32,17 @@ pub enum Intervention {
         /// Layer.
         layer: usize,
     },
-    /// One head's part of the activation at `hook` (queries, keys, values or `z`) is this value,
-    /// `[example, pos, d_head]`.
+    /// One head's part of the activation at `hook` (queries, keys, values or `z`) is this value at
+    /// some positions. Where it is there at the last positions alone, engines need not compute the
+    /// others again.
     ReplaceHead {
         /// Where.
         hook: Hook,
         /// Head.
         head: usize,
-        /// One an example.
+        /// The first of these positions.
+        from: usize,
+        /// `[example, position, d_head]`, as many positions as it has.
         value: Array3<f32>,
     },
     /// The activation at `hook` is this value, first axis by example.
@@ -95,9 +98,20 @@ impl Intervention {
             Self::ZeroHead { .. } | Self::FreezePatterns { .. } => Ok(()),
             Self::ReplaceHead {
                 hook: Hook::Q(_) | Hook::K(_) | Hook::V(_) | Hook::Z(_),
+                from,
                 value,
                 ..
-            } => expect(value.shape(), &[examples, pos, config.d_head]),
+            } => {
+                let fits = 1..=pos.saturating_sub(*from);
+                let positions = value.shape()[1];
+                if !fits.contains(&positions) {
+                    return Err(Error::Intervention(format!(
+                        "at {}: {positions} positions from {from} on, the examples have {pos}",
+                        self.hook()
+                    )));
+                }
+                expect(value.shape(), &[examples, positions, config.d_head])
+            }
             Self::ReplaceHead { hook, .. } => Err(Error::Intervention(format!(
                 "at {hook}: it is not a head's own, expected hook_q, hook_k, hook_v or hook_z"
             ))),
@@ -114,9 +128,10 @@ impl Intervention {
         let part = ndarray::Slice::from(from..to);
         match self {
             Self::ZeroHead { .. } | Self::FreezePatterns { .. } => self.clone(),
-            Self::ReplaceHead { hook, head, value } => Self::ReplaceHead {
+            Self::ReplaceHead { hook, head, from: first, value } => Self::ReplaceHead {
                 hook: *hook,
                 head: *head,
+                from: *first,
                 value: value.slice_axis(ndarray::Axis(0), part).to_owned(),
             },
             Self::ForcePattern { layer, head, pattern } => Self::ForcePattern {

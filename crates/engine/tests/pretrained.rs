@@ -187,6 +187,69 @@ fn streamed_is_as_resident() {
     }
 }
 
+/// What is replaced at the last positions alone is computed there alone, and is what a whole pass
+/// gives; what comes before is what it was.
+#[test]
+fn last_positions_alone_are_whole_passes() {
+    for (name, folder) in models() {
+        let model = pretrained::open(&model_in(&folder)).unwrap();
+        let unread = pretrained::look(&model_in(&folder)).unwrap();
+        let config = &model.config;
+        let tokens = expected(&folder).tokens;
+        let whole = CpuEngine::new(config, &model.params).unwrap();
+        let short = StreamEngine::new(config, unread.weights.clone()).unwrap();
+        let used = tokens.ncols() - 1;
+        let (inputs, _) = tokens.view().split_at(Axis(1), used);
+        // Activations of other tokens: those of the examples the other way round.
+        let others = inputs.slice_axis(Axis(0), ndarray::Slice::new(0, None, -1)).to_owned();
+        let last = config.n_layers - 1;
+        let of_layer = |l| [Hook::Q(l), Hook::K(l), Hook::V(l), Hook::Z(l)];
+        let hooks: Vec<Hook> = [0, last].into_iter().flat_map(of_layer).collect();
+        let seen = whole.activations(others.view(), &hooks, &[]).unwrap();
+        let replaced = |hook: Hook, from: usize, to: usize| {
+            let all = seen[&hook].view().into_dimensionality::<ndarray::Ix4>().unwrap();
+            let head = all.len_of(Axis(2)) - 1;
+            let value = all.index_axis(Axis(2), head);
+            let value = value.slice_axis(Axis(1), (from..to).into()).to_owned();
+            Intervention::ReplaceHead { hook, head, from, value }
+        };
+        let mut sets = Vec::new();
+        for &hook in &hooks {
+            sets.push(vec![replaced(hook, used - 1, used)]);
+            sets.push(vec![replaced(hook, used - 3, used - 2)]);
+        }
+        sets.push(vec![
+            replaced(Hook::Z(last), used - 2, used),
+            replaced(Hook::V(0), used - 4, used - 1),
+        ]);
+        sets.push(vec![]);
+        // One that must be a whole pass, between the others.
+        sets.push(vec![replaced(Hook::Z(0), 2, used)]);
+        sets.push(vec![replaced(Hook::K(0), used * 2 / 3, used)]);
+        let views: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();
+        let found = short.losses_under(tokens.view(), &views).unwrap();
+        let clean = short.losses(tokens.view(), &[]).unwrap();
+        for (set, found) in sets.iter().zip(found) {
+            let expected = whole.losses(tokens.view(), set).unwrap();
+            let hooks: Vec<Hook> = set.iter().map(Intervention::hook).collect();
+            let difference =
+                largest_difference(&found.clone().into_dyn(), &expected.clone().into_dyn());
+            assert!(difference < TOLERANCE, "{name}: {hooks:?}: {difference}");
+            let from = |i: &Intervention| match i {
+                Intervention::ReplaceHead { from, .. } => *from,
+                _ => 0,
+            };
+            let from = set.iter().map(from).min().unwrap_or(used);
+            let before = |x: &Array2<f32>| x.slice_axis(Axis(1), (..from).into()).to_owned();
+            assert_eq!(before(&found), before(&clean), "{name}: {hooks:?}");
+            // It does something, but for the keys of the last position, which only itself reads.
+            if from < used && !hooks.iter().all(|hook| matches!(hook, Hook::K(_))) {
+                assert_ne!(found, clean, "{name}: {hooks:?}");
+            }
+        }
+    }
+}
+
 /// PyTorch's library computes the same, whether it keeps the weights or not.
 #[cfg(feature = "libtorch")]
 #[test]
@@ -382,7 +445,7 @@ fn shared_keys_have_their_own_number_of_heads() {
         [4, 2, 2, 4]
     );
     let value = ndarray::Array3::zeros((2, 24, 16));
-    let bad = Intervention::ReplaceHead { hook: Hook::V(1), head: 2, value };
+    let bad = Intervention::ReplaceHead { hook: Hook::V(1), head: 2, from: 0, value };
     let message = engine.losses(tokens.view(), &[bad]).unwrap_err().to_string();
     assert!(message.contains("head 2"), "{message}");
 }

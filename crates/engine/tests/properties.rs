@@ -12,7 +12,7 @@ use induction_model::{
     Architecture, Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, ReadParams,
     Transformer,
 };
-use ndarray::{Array2, ArrayD, ArrayView2, Axis};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
 use oracle::engines;
 use proptest::prelude::*;
 
@@ -368,7 +368,11 @@ proptest! {
         sets.push(frozen(0).chain(sets[2].clone()).collect());
         for hook in [Hook::Q(layer), Hook::K(layer), Hook::V(layer), Hook::Z(layer)] {
             let value = replaced[&hook].index_axis(Axis(2), head).into_dimensionality().unwrap().to_owned();
-            sets.push(vec![Intervention::ReplaceHead { hook, head, value }]);
+            let last: Array3<f32> = value;
+            let from = (seed % config.n_ctx as u64) as usize;
+            let some = last.slice_axis(Axis(1), (from..).into()).to_owned();
+            sets.push(vec![Intervention::ReplaceHead { hook, head, from: 0, value: last }]);
+            sets.push(vec![Intervention::ReplaceHead { hook, head, from, value: some }]);
         }
         sets.extend(replaced.into_iter().map(|(hook, value)| vec![Intervention::Replace { hook, value }]));
         sets.push(vec![]);

@@ -308,7 +308,7 @@ impl<T: Real> Model<T> {
     }
 
     /// Without `with_qk`, only the values: nobody looks at the others.
-    fn queries_keys_values(
+    pub(super) fn queries_keys_values(
         &self,
         l: usize,
         sizes: Sizes,

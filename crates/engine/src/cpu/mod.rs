@@ -12,6 +12,7 @@ mod layout;
 mod mlp;
 mod read;
 mod stream;
+mod tails;
 mod tap;
 mod weights;
 mod workspace;

@@ -20,6 +20,7 @@ use super::{
     forward::{Sizes, Start, Tap, norm},
     layout::Layout,
     read::{one_layer, read_layer, read_unembedding},
+    tails::{self, Tails},
     tap::ExampleTap,
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, stored_rows},
 };
@@ -65,14 +66,47 @@ struct Sequence<'a> {
 }
 
 /// What is done with a sequence in a layer: it gives the tap with which the layer is to be run. The
-/// model, the layer, the sequence's number and the sequence.
-type Visit<'v> = dyn Fn(&Model<f32>, usize, usize, &Sequence<'_>, &mut Run<'_>) + Sync + 'v;
+/// model, the layer, the sequence's number, the sequence, and where to leave what it shows.
+type Visit<'v> =
+    dyn Fn(&Model<f32>, usize, usize, &Sequence<'_>, &[Seen], &mut Run<'_>) + Sync + 'v;
+
+/// Activations of one sequence in the layer at hand.
+type Seen = Mutex<BTreeMap<Hook, ArrayD<f32>>>;
 
 /// What is done with a block of logits: of which sequence, of which positions, and the block.
 type Take<'t> = dyn Fn(usize, Range<usize>, &mut [f32]) + Sync + 't;
 
 /// Runs the layer.
 type Run<'r> = dyn FnMut(&mut ExampleTap<'_>) + 'r;
+
+/// Passes that follow the sequences of the same number, their last positions alone; with the keys
+/// and values that these sequences have in the layer at hand.
+struct Beside<'a> {
+    tails: Vec<Tails<'a>>,
+    seen: Vec<Seen>,
+}
+
+impl Beside<'_> {
+    fn nobody() -> Self {
+        Self { tails: Vec::new(), seen: Vec::new() }
+    }
+
+    /// Before the sequences pass layer `l`.
+    fn before(&mut self, l: usize, sequences: &[Sequence<'_>]) {
+        self.tails.par_iter_mut().zip(sequences).for_each(|(tails, sequence)| {
+            tails.begin(l, &sequence.residual, sequence.rows);
+        });
+    }
+
+    /// After they have.
+    fn after(&mut self, model: &Model<f32>, l: usize) {
+        let tasks = self.tails.par_iter_mut().zip(&self.seen).with_max_len(1);
+        tasks.for_each(|(tails, seen)| {
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            tails.layer(model, l, &seen[&Hook::K(l)], &seen[&Hook::V(l)]);
+        });
+    }
+}
 
 impl StreamEngine {
     /// With the best instruction set that this processor has.
@@ -121,17 +155,19 @@ impl StreamEngine {
         &self,
         model: &mut Model<f32>,
         sequences: &mut [Sequence<'_>],
+        beside: &mut Beside<'_>,
         layers: usize,
         visit: &Visit<'_>,
     ) -> Result<(), Error> {
         for l in 0..layers {
             read_layer(&self.config, self.weights.as_ref(), model, l)?;
+            beside.before(l, sequences);
             for k in 0..sequences.len() {
                 if let Some(clean) = sequences[k].follows.filter(|_| sequences[k].from == l) {
                     sequences[k].residual = sequences[clean].residual.clone();
                 }
             }
-            let model = &*model;
+            let (model, seen) = (&*model, &beside.seen[..]);
             let running: Vec<(usize, &mut Sequence<'_>)> =
                 sequences.iter_mut().enumerate().filter(|(_, s)| s.from <= l).collect();
             running.into_par_iter().with_max_len(1).for_each(|(k, sequence)| {
@@ -140,7 +176,7 @@ impl StreamEngine {
                 let mut space = model.workspace(used, Keep::Nothing);
                 space.forbidden.set(model.clamp, sequence.tokens);
                 space.layers[0].input.copy_from_slice(&output);
-                visit(model, l, k, sequence, &mut |tap| {
+                visit(model, l, k, sequence, seen, &mut |tap| {
                     let sizes = Sizes { used, rows: space.rows };
                     model.layer(
                         l,
@@ -158,6 +194,7 @@ impl StreamEngine {
                 model.give_back(space);
                 sequence.residual = output;
             });
+            beside.after(model, l);
         }
         Ok(())
     }
@@ -271,6 +308,35 @@ impl StreamEngine {
         Ok(())
     }
 
+    /// The losses of all sequences; the residual streams are used up. `target` is asked for a
+    /// sequence and a row of it.
+    fn losses_of(
+        &self,
+        model: &Model<f32>,
+        sequences: &mut [Sequence<'_>],
+        target: &(dyn Fn(usize, usize) -> u32 + Sync),
+    ) -> Result<Vec<Vec<f32>>, Error> {
+        let losses: Vec<Mutex<Vec<f32>>> =
+            sequences.iter().map(|sequence| Mutex::new(vec![0.0; sequence.tokens.len()])).collect();
+        self.logits_of(model, sequences, &|k, positions, block| {
+            let targets: Vec<u32> = positions.clone().map(|row| target(k, row)).collect();
+            let mut losses = losses[k].lock().unwrap_or_else(PoisonError::into_inner);
+            cross_entropy(
+                model.arch,
+                block,
+                LOGIT_STRIDE,
+                self.config.d_vocab,
+                &targets,
+                &mut losses[positions],
+                None,
+            );
+        })?;
+        let losses = losses.into_iter();
+        Ok(losses
+            .map(|losses| losses.into_inner().unwrap_or_else(PoisonError::into_inner))
+            .collect())
+    }
+
     fn check(
         &self,
         tokens: ArrayView2<u32>,
@@ -351,9 +417,16 @@ impl Engine for StreamEngine {
         // First those without interventions, which the others follow.
         let mut sequences: Vec<Sequence<'_>> =
             rows.iter().enumerate().map(|(k, row)| Sequence::new(&row[..used], k, &[])).collect();
-        // Which sequences give the losses of each set, from the first example on.
+        // Which sequences give the losses of each set, from the first example on; those of which
+        // only the last positions differ from the first ones have none of their own.
         let mut places = Vec::new();
-        for set in &sets {
+        let mut short = Vec::new();
+        for (number, set) in sets.iter().enumerate() {
+            if let Some(begin) = tails::begins(&self.config, set, used) {
+                short.push((number, &set[..], begin));
+                places.push(0);
+                continue;
+            }
             let from = match first_touched(set) {
                 _ if set.is_empty() => None,
                 Start::Tokens => Some(0),
@@ -369,44 +442,66 @@ impl Engine for StreamEngine {
                 }));
             }
         }
+        let mut beside = Beside::nobody();
+        if !short.is_empty() {
+            let of = |k: usize| Tails::new(&self.config, k, used, &short);
+            beside.tails = (0..rows.len()).map(of).collect();
+            beside.seen = rows.iter().map(|_| Mutex::default()).collect();
+        }
         let mut taken = self.model()?;
         let model = &mut taken;
         self.begin(model, &mut sequences)?;
-        self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
-            run(&mut tap(model, sequence, BTreeMap::new()));
-        })?;
+        let shape = |hook: Hook| hook_shape(&self.config, hook, 1, used);
+        let wanted = if short.is_empty() { 0 } else { rows.len() };
+        self.sweep(
+            model,
+            &mut sequences,
+            &mut beside,
+            self.config.n_layers,
+            &|model, l, k, sequence, seen, run| {
+                if k >= wanted {
+                    run(&mut tap(model, sequence, BTreeMap::new()));
+                    return;
+                }
+                let mut here = tails::asked(shape, l);
+                let views =
+                    here.iter_mut().map(|(hook, value)| (*hook, value.index_axis_mut(Axis(0), 0)));
+                run(&mut tap(model, sequence, views.collect()));
+                *seen[k].lock().unwrap_or_else(PoisonError::into_inner) = here;
+            },
+        )?;
         if !places.contains(&0) {
             // Nobody asked for the losses without interventions.
             for sequence in &mut sequences[..rows.len()] {
                 (sequence.tokens, sequence.residual) = (&[], Vec::new());
             }
         }
-        let losses: Vec<Mutex<Vec<f32>>> =
-            sequences.iter().map(|_| Mutex::new(vec![0.0; used])).collect();
-        self.logits_of(model, &mut sequences, &|k, positions, block| {
-            let example = k % rows.len();
-            let targets = &rows[example][1..][positions.clone()];
-            let mut losses = losses[k].lock().unwrap_or_else(PoisonError::into_inner);
-            cross_entropy(
-                model.arch,
-                block,
-                LOGIT_STRIDE,
-                self.config.d_vocab,
-                targets,
-                &mut losses[positions],
-                None,
-            );
-        })?;
+        let losses = self.losses_of(model, &mut sequences, &|k, t| rows[k % rows.len()][t + 1])?;
+        // The tails as sequences of their own, for the unembedding.
+        let longest = beside.tails.iter().map(|tails| tails.all).max().unwrap_or(0);
+        let nothing = vec![0; longest];
+        let mut ends: Vec<Sequence<'_>> = Vec::new();
+        let mut of_ends: Vec<Vec<(usize, usize)>> = Vec::new();
+        for (k, tails) in beside.tails.iter_mut().enumerate() {
+            of_ends.push(tails.places().collect());
+            let residual = std::mem::take(&mut tails.residual);
+            let plain = Sequence::new(&nothing[..tails.all], k, &[]);
+            ends.push(Sequence { residual, rows: tails.rows, ..plain });
+        }
+        let target = |k: usize, row: usize| rows[k][of_ends[k][row].1 + 1];
+        let last = self.losses_of(model, &mut ends, &target)?;
         self.give_back(taken);
-        let losses: Vec<Vec<f32>> = losses
-            .into_iter()
-            .map(|losses| losses.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect();
         let of = |first: usize| {
             let values = losses[first..first + rows.len()].concat();
             Array2::from_shape_vec((rows.len(), used), values).expect("a loss a target")
         };
-        Ok(places.into_iter().map(of).collect())
+        let mut found: Vec<Array2<f32>> = places.into_iter().map(of).collect();
+        for (k, (places, last)) in of_ends.iter().zip(&last).enumerate() {
+            for (&(set, t), &loss) in places.iter().zip(last) {
+                found[set][[k, t]] = loss;
+            }
+        }
+        Ok(found)
     }
 
     fn activations(
@@ -449,7 +544,8 @@ impl Engine for StreamEngine {
         }
         let all = Mutex::new(&mut captured);
         let layers = layers_for(hooks);
-        self.sweep(model, &mut sequences, layers, &|model, l, k, sequence, run| {
+        let nobody = &mut Beside::nobody();
+        self.sweep(model, &mut sequences, nobody, layers, &|model, l, k, sequence, _, run| {
             let mut here: Vec<(Hook, ArrayD<f32>)> = hooks
                 .iter()
                 .filter(|hook| **hook != Hook::Embed && layers_for(&[**hook]) == l + 1)
@@ -496,7 +592,8 @@ impl Engine for StreamEngine {
         let model = &mut taken;
         self.begin(model, &mut sequences)?;
         let layers = self.config.n_layers;
-        self.sweep(model, &mut sequences, layers, &|model, layer, k, sequence, run| {
+        let nobody = &mut Beside::nobody();
+        self.sweep(model, &mut sequences, nobody, layers, &|model, layer, k, sequence, _, run| {
             let (batch, first) = places[k];
             let hooks: Vec<Hook> = batches[batch].hooks.iter().map(|hook| hook(layer)).collect();
             let used = sequence.tokens.len();
@@ -536,7 +633,8 @@ impl Engine for StreamEngine {
         let mut taken = self.model()?;
         let model = &mut taken;
         self.begin(model, &mut sequences)?;
-        self.sweep(model, &mut sequences, self.config.n_layers, &|model, _, _, sequence, run| {
+        let (nobody, layers) = (&mut Beside::nobody(), self.config.n_layers);
+        self.sweep(model, &mut sequences, nobody, layers, &|model, _, _, sequence, _, run| {
             run(&mut tap(model, sequence, BTreeMap::new()));
         })?;
         let mut logits = Array3::zeros((tokens.nrows(), used, d_vocab));

@@ -59,11 +59,11 @@ fn write(dims: &Dims, used: usize, hook: Hook, rows: usize, from: ArrayViewD<f32
     each(dims, used, hook, rows, |array, panel| to[panel] = from[array]);
 }
 
-/// One head's `[pos, d_head]` into its panels.
-fn write_head(used: usize, rows: usize, from: ArrayView2<f32>, to: &mut [f32]) {
-    for t in 0..used {
-        for (x, &value) in from.row(t).iter().enumerate() {
-            to[panels::at(rows, t, x)] = value;
+/// One head's `[row, d_head]` into its panels, from row `first` on.
+pub(super) fn write_head(first: usize, rows: usize, from: ArrayView2<f32>, to: &mut [f32]) {
+    for (t, row) in from.rows().into_iter().enumerate() {
+        for (x, &value) in row.iter().enumerate() {
+            to[panels::at(rows, first + t, x)] = value;
         }
     }
 }
@@ -104,9 +104,9 @@ impl Tap<f32> for ExampleTap<'_> {
                     );
                 }
                 Intervention::ZeroHead { head, .. } => value[self.dims.head(*head, rows)].fill(0.0),
-                Intervention::ReplaceHead { head, value: new, .. } => {
+                Intervention::ReplaceHead { head, from, value: new, .. } => {
                     let head = &mut value[self.dims.head(*head, rows)];
-                    write_head(self.used, rows, new.index_axis(Axis(0), self.example), head);
+                    write_head(*from, rows, new.index_axis(Axis(0), self.example), head);
                 }
                 Intervention::ForcePattern { .. } | Intervention::FreezePatterns { .. } => {
                     unreachable!("patterns are shown head by head")

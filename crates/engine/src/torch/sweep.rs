@@ -87,9 +87,10 @@ impl Tap for Together<'_> {
                     Intervention::FreezePatterns { .. } => here.copy_(&self.clean[&part.group]),
                     // z and a head's vectors are [example, pos, head, d_head], a pattern [example,
                     // head, query, key].
-                    Intervention::ReplaceHead { head, value, .. } => {
+                    Intervention::ReplaceHead { head, from, value, .. } => {
                         let new = up(value.shape(), value.iter().copied().collect()).unsqueeze(2);
-                        here.narrow(2, *head as i64, 1).copy_(&new);
+                        let positions = here.narrow(1, *from as i64, new.size()[1]);
+                        positions.narrow(2, *head as i64, 1).copy_(&new);
                     }
                     Intervention::ZeroHead { head, .. } => {
                         let _ = here.narrow(2, *head as i64, 1).zero_();
