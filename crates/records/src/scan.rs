@@ -31,6 +31,9 @@ pub struct ModelScan {
     pub ids_below: Option<usize>,
     /// Every head, once.
     pub heads: Vec<ScanHead>,
+    /// What the model copies, and each head by cause (`token_copying` and `concept_copying` among its
+    /// scores); empty where its context or vocabulary is too small for the prompts.
+    pub copied: Vec<CopiedByCause>,
     /// Losses on random tokens that repeat.
     pub repeated: RepeatedLosses,
     /// In-context learning on a text, if one was given.
@@ -183,6 +186,47 @@ impl TryFrom<Map<String, Value>> for ScanHead {
         let (id, role) = take_head(&mut fields)?;
         let scores = crate::heads::scores(fields)?;
         Ok(Self { layer: id.layer, head: id.head, role, scores })
+    }
+}
+
+/// What can be copied from a prompt's first half, and how likely the model is to: the probability of
+/// the second token of an entity, of which the first is the prompt's last (Feucht et al. 2025).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopiedByCause {
+    /// What the entities are.
+    pub kind: CopiedKind,
+    /// How many prompts.
+    pub prompts: usize,
+    /// Words that are one token in this vocabulary, or more than five, and were left out.
+    pub left_out: usize,
+    /// The probability where the first half holds the entity, a mean over prompts.
+    pub with: f64,
+    /// Its standard error.
+    pub with_stderr: Option<f64>,
+    /// The probability where the first half is other tokens.
+    pub without: f64,
+    /// Its standard error.
+    pub without_stderr: Option<f64>,
+}
+
+/// What an entity is that can be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CopiedKind {
+    /// Random tokens.
+    Token,
+    /// A word of several tokens.
+    Concept,
+}
+
+impl CopiedKind {
+    /// The name of a head's score.
+    pub fn score(self) -> &'static str {
+        match self {
+            Self::Token => "token_copying",
+            Self::Concept => "concept_copying",
+        }
     }
 }
 
@@ -341,7 +385,7 @@ impl ModelScan {
     pub const FILE: &'static str = "scan.json";
 
     /// Raised whenever a definition of a scan changes.
-    pub const VERSION: u32 = 4;
+    pub const VERSION: u32 = 5;
 
     /// The scan in the text of a `scan.json`, which errors say to be in `path`.
     ///

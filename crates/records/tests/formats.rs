@@ -366,6 +366,15 @@ fn scan() -> ModelScan {
                 .map(|name| (name.to_string(), Some(0.5)))
                 .into(),
         }],
+        copied: vec![CopiedByCause {
+            kind: CopiedKind::Token,
+            prompts: 2,
+            left_out: 0,
+            with: 0.5,
+            with_stderr: Some(0.1),
+            without: 0.01,
+            without_stderr: None,
+        }],
         repeated: RepeatedLosses {
             examples: 2,
             block: 1,

@@ -46,6 +46,7 @@
 pub mod ablate;
 pub mod bench;
 mod caller;
+pub mod cause;
 pub mod device;
 mod error;
 pub mod explore;

@@ -35,6 +35,9 @@ pub use self::{
 /// Examples of each head evaluator, as in the paper.
 pub const EXAMPLES: usize = 10;
 
+/// Prompts of each kind of copying by cause, unless told.
+pub const PROMPTS: usize = 32;
+
 /// Windows of a text that the ICL score is taken on, unless told.
 pub const WINDOWS: usize = 16;
 

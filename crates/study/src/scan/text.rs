@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use induction_metrics::RoleThresholds;
-use induction_records::{ModelScan, RemovedKind, ScanHead};
+use induction_records::{CopiedKind, ModelScan, RemovedKind, ScanHead};
 
 use super::{Onset, Scan, onset};
 
@@ -116,9 +116,18 @@ fn of_model(scan: &ModelScan) -> String {
     text.push('\n');
     let mut heads: Vec<&ScanHead> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
-    text += "layer head  prefix matching  induction pattern  copying  previous token  depth\n";
+    let by_cause = |kind: CopiedKind| scan.copied.iter().any(|copied| copied.kind == kind);
+    let causes = [CopiedKind::Token, CopiedKind::Concept].map(|kind| (kind, by_cause(kind)));
+    text += "layer head  prefix matching  induction pattern  copying  previous token  depth";
+    for (kind, _) in causes.iter().filter(|(_, is_there)| *is_there) {
+        text += match kind {
+            CopiedKind::Token => "  copies tokens",
+            CopiedKind::Concept => "  copies concepts",
+        };
+    }
+    text.push('\n');
     for head in heads.iter().take(ROWS) {
-        let _ = writeln!(
+        let _ = write!(
             text,
             "{:>5} {:>4}  {:>15.3}  {:>17.3}  {:>7.3}  {:>14.3}  {:>5.2}",
             head.layer,
@@ -129,6 +138,11 @@ fn of_model(scan: &ModelScan) -> String {
             head.score("previous_token"),
             (head.layer + 1) as f64 / m.n_layers as f64
         );
+        for (kind, _) in causes.iter().filter(|(_, is_there)| *is_there) {
+            let width = if *kind == CopiedKind::Token { 13 } else { 15 };
+            let _ = write!(text, "  {:>+width$.3}", head.score(&format!("{}_nats", kind.score())));
+        }
+        text.push('\n');
     }
     let previous = best(scan, "previous_token");
     let limit = RoleThresholds::default().prefix_matching;
@@ -146,6 +160,27 @@ fn of_model(scan: &ModelScan) -> String {
         "repeated random tokens: {:.3} nats a token the first time, {:.3} the second",
         scan.repeated.first, scan.repeated.second
     );
+    for copied in &scan.copied {
+        let (what, name) = match copied.kind {
+            CopiedKind::Token => ("random tokens", "token_copying"),
+            CopiedKind::Concept => ("a word of several tokens", "concept_copying"),
+        };
+        let nats = format!("{name}_nats");
+        let best = best(scan, &nats);
+        let error = best.measure(&format!("{nats}_stderr"));
+        let error = error.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
+        let _ = writeln!(
+            text,
+            "copying {what}, {} prompts: probability {:.3} with them in the first half, {:.3} without; head {}.{} alone brings {:+.3}{error} nats, {:+.4} of the probability",
+            copied.prompts,
+            copied.with,
+            copied.without,
+            best.layer,
+            best.head,
+            best.score(&nats),
+            best.score(name)
+        );
+    }
     if let Some(loss) = scan.how.prompt_loss {
         let _ = writeln!(text, "the prompts, one after the other: {loss:.3} nats a token");
     }

@@ -13,8 +13,8 @@ use induction_metrics::{
     paired_change,
 };
 use induction_records::{
-    BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
-    RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
+    BehaviourScores, CopiedByCause, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt,
+    Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
 use ndarray::{Array2, ArrayView3, Axis, concatenate};
@@ -23,6 +23,7 @@ use rand::seq::SliceRandom;
 use super::{opened::Opened, series::warn_of_equals};
 use crate::{
     Error,
+    cause::{self, Copied},
     device::Device,
     explore::{answers, prompts::prompts, shown},
     measure::Evaluators,
@@ -50,6 +51,8 @@ pub struct Settings {
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
     pub examples: usize,
+    /// Prompts of each kind of copying by cause; without any, it is left out.
+    pub prompts: usize,
     /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the
     /// order of its merges, so the low ones are the common ones.
     pub ids_below: Option<usize>,
@@ -91,7 +94,8 @@ pub fn scan_model(
 
     say(&format!("{name}: scores of {} heads", opened.config.n_layers * opened.config.n_heads));
     let text_rows = text_rows(&opened, settings.examples, &asked)?;
-    let heads = heads(engine, &opened, settings.examples, &text_rows)?;
+    let mut heads = heads(engine, &opened, settings.examples, &text_rows)?;
+    let copied = copied(engine, &opened, settings.prompts, &mut heads, say)?;
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
     let (clean, of_prompts) = match asked.is_empty() {
@@ -128,6 +132,7 @@ pub fn scan_model(
         engine: engine.name().to_string(),
         how,
         ids_below: settings.ids_below,
+        copied,
         repeated,
         icl,
         ablation,
@@ -314,6 +319,34 @@ fn heads(
     let evaluation = evaluation(opened, examples);
     let evaluators = Evaluators::new(&evaluation, text.clone(), opened.bos, &opened.allowed)?;
     evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
+}
+
+/// What the model copies, and each head's share among its scores.
+fn copied(
+    engine: &dyn Engine,
+    opened: &Opened,
+    prompts: usize,
+    heads: &mut [HeadRow],
+    say: &dyn Fn(&str),
+) -> Result<Vec<CopiedByCause>, Error> {
+    if prompts == 0 {
+        return Ok(Vec::new());
+    }
+    say(&format!("{}: copying by cause", opened.facts.name));
+    let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
+    let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
+    let found = cause::copied(engine, &source, prompts)?;
+    for row in heads {
+        for Copied { whole, heads } in &found {
+            let name = whole.kind.score();
+            for ((score, stderr), end) in heads[row.layer][row.head].into_iter().zip(["", "_nats"])
+            {
+                row.scores.insert(format!("{name}{end}"), Some(score));
+                row.scores.insert(format!("{name}{end}_stderr"), stderr);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|copied| copied.whole).collect())
 }
 
 /// `[example, start and two copies of a block]`.

@@ -27,7 +27,7 @@ pub(crate) struct Scan {
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// A JSON list of token ids, used as they are.
-    #[arg(long, conflicts_with_all = ["text", "text_field", "windows", "out", "html", "ids_below"])]
+    #[arg(long, conflicts_with_all = ["text", "text_field", "windows", "out", "html", "ids_below", "prompts"])]
     tokens: Option<PathBuf>,
     /// Also the attention pattern of a head (LAYER:HEAD from 0), or of all.
     #[arg(long, value_name = "L:H|all", requires = "tokens")]
@@ -43,6 +43,10 @@ pub(crate) struct Scan {
     /// Windows of the text [default: 16].
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
+    /// Prompts of each kind for copying by cause, token_copying and concept_copying; 0 leaves both
+    /// out [default: 32].
+    #[arg(long, value_name = "N")]
+    prompts: Option<u16>,
     /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
     #[arg(long, value_name = "N")]
     ids_below: Option<usize>,
@@ -84,6 +88,7 @@ impl Scan {
                 .then(|| Texts { paths: self.text.clone(), text_field: self.text_field.clone() }),
             windows: self.windows.map_or(scan::WINDOWS, usize::from),
             examples: scan::EXAMPLES,
+            prompts: self.prompts.map_or(scan::PROMPTS, usize::from),
             ids_below: self.ids_below,
         };
         let Program { device, json, console, .. } = program;
