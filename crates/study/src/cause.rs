@@ -2,9 +2,11 @@
 //! run in which something can be copied into one in which it cannot, and what that brings is the
 //! head's.
 //!
-//! A prompt is a start token, random tokens, an entity of two to five tokens, a separator, the same
-//! random tokens, and the entity's first token; what should follow is its second. The other run has
-//! other random tokens before the separator, so that nothing there can be copied.
+//! A prompt is a start token, random tokens and an entity of two to five tokens, thirty in all, a
+//! separator, the last twenty-five of the random tokens again, and the entity's first token; what
+//! should follow is its second. (So all prompts have one length. In the paper the second half has
+//! all of the random tokens.) The other run has other random tokens before the separator, so that
+//! nothing there can be copied.
 //!
 //! - **Token copying**: the entity is random tokens. The head's `z` at the last position is carried
 //!   over; its score is the change of the probability of the entity's second token.
@@ -335,12 +337,9 @@ impl Source<'_> {
             return None;
         }
         let (random, other) = drawn.split_at(before);
-        let end: Vec<u32> = self
-            .separator()
-            .into_iter()
-            .chain(random.iter().copied())
-            .chain(entity[..2].to_vec())
-            .collect();
+        let again = &random[before - (half - ENTITY.end())..];
+        let separator: Vec<u32> = self.separator().into_iter().collect();
+        let end = [&separator[..], again, &entity[..2]].concat();
         let run = |first: &[&[u32]]| {
             let first = first.concat();
             std::iter::once(self.start).chain(first).chain(end.iter().copied()).collect()
@@ -414,18 +413,12 @@ fn of_kind(
     left_out: usize,
 ) -> Result<Copied, Error> {
     let config = engine.config();
-    let mut lengths: Vec<usize> = pairs.iter().map(|pair| pair.with.len()).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
     let heads = config.n_layers * config.n_heads;
     let at_once = (AT_ONCE / (4 * heads * back * config.d_model)).max(1);
     let mut found =
         Effects { with: Vec::new(), without: Vec::new(), heads: vec![Vec::new(); heads] };
-    for length in lengths {
-        let alike: Vec<&Pair> = pairs.iter().filter(|pair| pair.with.len() == length).collect();
-        for part in alike.chunks(at_once) {
-            found.add(engine, part, length, back)?;
-        }
+    for part in pairs.chunks(at_once) {
+        found.add(engine, part, back)?;
     }
     let of_head = |changes: &Vec<[f64; 2]>| {
         [0, 1].map(|k| mean_stderr(&changes.iter().map(|both| both[k]).collect::<Vec<_>>()))
@@ -454,15 +447,9 @@ struct Effects {
 }
 
 impl Effects {
-    /// Of prompts of one length; the heads' `z` is carried over `back` positions from the end.
-    fn add(
-        &mut self,
-        engine: &dyn Engine,
-        pairs: &[&Pair],
-        length: usize,
-        back: usize,
-    ) -> Result<(), Error> {
-        let config = engine.config();
+    /// Of some prompts; the heads' `z` is carried over `back` positions from the end.
+    fn add(&mut self, engine: &dyn Engine, pairs: &[Pair], back: usize) -> Result<(), Error> {
+        let (config, length) = (engine.config(), pairs.first().map_or(0, |pair| pair.with.len()));
         let table = |of: fn(&Pair) -> &Vec<u32>| {
             let rows: Vec<u32> = pairs.iter().flat_map(|pair| of(pair).iter().copied()).collect();
             Array2::from_shape_vec((pairs.len(), length), rows).expect("prompts of one length")

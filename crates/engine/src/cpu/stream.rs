@@ -71,7 +71,7 @@ type Visit<'v> =
     dyn Fn(&Model<f32>, usize, usize, &Sequence<'_>, &[Seen], &mut Run<'_>) + Sync + 'v;
 
 /// Activations of one sequence in the layer at hand.
-type Seen = Mutex<BTreeMap<Hook, ArrayD<f32>>>;
+type Seen = Mutex<Arc<tails::Seen>>;
 
 /// What is done with a block of logits: of which sequence, of which positions, and the block.
 type Take<'t> = dyn Fn(usize, Range<usize>, &mut [f32]) + Sync + 't;
@@ -79,8 +79,8 @@ type Take<'t> = dyn Fn(usize, Range<usize>, &mut [f32]) + Sync + 't;
 /// Runs the layer.
 type Run<'r> = dyn FnMut(&mut ExampleTap<'_>) + 'r;
 
-/// Passes that follow the sequences of the same number, their last positions alone; with the keys
-/// and values that these sequences have in the layer at hand.
+/// Passes that follow the first sequences, their last positions alone; with the keys and values that
+/// these sequences have in the layer at hand.
 struct Beside<'a> {
     tails: Vec<Tails<'a>>,
     seen: Vec<Seen>,
@@ -93,17 +93,36 @@ impl Beside<'_> {
 
     /// Before the sequences pass layer `l`.
     fn before(&mut self, l: usize, sequences: &[Sequence<'_>]) {
-        self.tails.par_iter_mut().zip(sequences).for_each(|(tails, sequence)| {
+        self.tails.par_iter_mut().for_each(|tails| {
+            let sequence = &sequences[tails.example];
             tails.begin(l, &sequence.residual, sequence.rows);
         });
     }
 
     /// After they have.
     fn after(&mut self, model: &Model<f32>, l: usize) {
-        let tasks = self.tails.par_iter_mut().zip(&self.seen).with_max_len(1);
-        tasks.for_each(|(tails, seen)| {
-            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            tails.layer(model, l, &seen[&Hook::K(l)], &seen[&Hook::V(l)]);
+        // Those of several sequences together, as long as they are few.
+        let mut tasks: Vec<Vec<&mut Tails<'_>>> = Vec::new();
+        let mut rows = 0;
+        for tails in self.tails.iter_mut().filter(|tails| tails.begun(l) > 0) {
+            let more = tails.begun(l).next_multiple_of(8);
+            match tasks.last_mut().filter(|_| rows + more <= tails::ROWS) {
+                Some(last) => last.push(tails),
+                None => {
+                    rows = 0;
+                    tasks.push(vec![tails]);
+                }
+            }
+            rows += more;
+        }
+        tasks.into_par_iter().with_max_len(1).for_each(|mut tails| {
+            let seen: Vec<_> = tails
+                .iter()
+                .map(|tails| {
+                    self.seen[tails.example].lock().unwrap_or_else(PoisonError::into_inner).clone()
+                })
+                .collect();
+            tails::layer(&mut tails, model, l, &seen);
         });
     }
 }
@@ -445,7 +464,7 @@ impl Engine for StreamEngine {
         let mut beside = Beside::nobody();
         if !short.is_empty() {
             let of = |k: usize| Tails::new(&self.config, k, used, &short);
-            beside.tails = (0..rows.len()).map(of).collect();
+            beside.tails = (0..rows.len()).flat_map(of).collect();
             beside.seen = rows.iter().map(|_| Mutex::default()).collect();
         }
         let mut taken = self.model()?;
@@ -467,7 +486,7 @@ impl Engine for StreamEngine {
                 let views =
                     here.iter_mut().map(|(hook, value)| (*hook, value.index_axis_mut(Axis(0), 0)));
                 run(&mut tap(model, sequence, views.collect()));
-                *seen[k].lock().unwrap_or_else(PoisonError::into_inner) = here;
+                *seen[k].lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(here);
             },
         )?;
         if !places.contains(&0) {
@@ -481,14 +500,17 @@ impl Engine for StreamEngine {
         let longest = beside.tails.iter().map(|tails| tails.all).max().unwrap_or(0);
         let nothing = vec![0; longest];
         let mut ends: Vec<Sequence<'_>> = Vec::new();
-        let mut of_ends: Vec<Vec<(usize, usize)>> = Vec::new();
-        for (k, tails) in beside.tails.iter_mut().enumerate() {
-            of_ends.push(tails.places().collect());
+        let mut of_ends: Vec<(usize, Vec<(usize, usize)>)> = Vec::new();
+        for tails in &mut beside.tails {
+            of_ends.push((tails.example, tails.places().collect()));
             let residual = std::mem::take(&mut tails.residual);
-            let plain = Sequence::new(&nothing[..tails.all], k, &[]);
+            let plain = Sequence::new(&nothing[..tails.all], tails.example, &[]);
             ends.push(Sequence { residual, rows: tails.rows, ..plain });
         }
-        let target = |k: usize, row: usize| rows[k][of_ends[k][row].1 + 1];
+        let target = |k: usize, row: usize| {
+            let (example, places) = &of_ends[k];
+            rows[*example][places[row].1 + 1]
+        };
         let last = self.losses_of(model, &mut ends, &target)?;
         self.give_back(taken);
         let of = |first: usize| {
@@ -496,9 +518,9 @@ impl Engine for StreamEngine {
             Array2::from_shape_vec((rows.len(), used), values).expect("a loss a target")
         };
         let mut found: Vec<Array2<f32>> = places.into_iter().map(of).collect();
-        for (k, (places, last)) in of_ends.iter().zip(&last).enumerate() {
+        for ((example, places), last) in of_ends.iter().zip(&last) {
             for (&(set, t), &loss) in places.iter().zip(last) {
-                found[set][[k, t]] = loss;
+                found[set][[*example, t]] = loss;
             }
         }
         Ok(found)

@@ -4,7 +4,7 @@
 //! All tails of one sequence pass a layer together, as rows of the same products: one patch of one
 //! head at one position is a row, where the pass that it belongs to is a hundred.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use induction_kernels::{Left, Out, PANEL, matmul, panels};
 use induction_model::{Hook, ModelConfig, Positions};
@@ -18,6 +18,10 @@ use super::{
 };
 use crate::Intervention;
 
+/// Rows that pass a layer together: enough for products that fetch each weight once, few enough for
+/// what is between them to stay in the cache.
+pub(super) const ROWS: usize = 192;
+
 /// One set of interventions on one sequence.
 pub(super) struct Tail<'a> {
     /// The number of the set.
@@ -30,10 +34,10 @@ pub(super) struct Tail<'a> {
     first: usize,
 }
 
-/// All tails of one sequence.
+/// Tails of one sequence.
 pub(super) struct Tails<'a> {
     /// The sequence's place in the interventions' arrays.
-    example: usize,
+    pub(super) example: usize,
     /// Its positions.
     used: usize,
     /// Those that begin in lower layers first.
@@ -70,30 +74,32 @@ pub(super) fn begins(
 }
 
 impl<'a> Tails<'a> {
-    /// Of the sets `(number, interventions, (layer, position))` on an example of `used` positions.
+    /// Of the sets `(number, interventions, (layer, position))` on an example of `used` positions:
+    /// some that begin in neighbouring layers together.
     pub(super) fn new(
         config: &ModelConfig,
         example: usize,
         used: usize,
         sets: &[(usize, &'a [Intervention], (usize, usize))],
-    ) -> Self {
-        let tail = |&(set, interventions, (layer, from))| Tail {
-            set,
-            interventions,
-            layer,
-            from,
-            first: 0,
-        };
-        let mut tails: Vec<Tail<'a>> = sets.iter().map(tail).collect();
-        tails.sort_by_key(|tail| tail.layer);
-        let mut all = 0;
-        for tail in &mut tails {
-            tail.first = all;
-            all += used - tail.from;
+    ) -> Vec<Self> {
+        let mut sets = sets.to_vec();
+        sets.sort_by_key(|&(_, _, (layer, _))| layer);
+        let mut groups: Vec<(Vec<Tail<'a>>, usize)> = Vec::new();
+        for (set, interventions, (layer, from)) in sets {
+            let has_room = |(_, rows): &&mut (Vec<_>, usize)| *rows + used - from <= ROWS / 2;
+            if groups.last_mut().as_ref().is_none_or(|last| !has_room(last)) {
+                groups.push((Vec::new(), 0));
+            }
+            let (tails, rows) = groups.last_mut().expect("there is one with room");
+            tails.push(Tail { set, interventions, layer, from, first: *rows });
+            *rows += used - from;
         }
-        let rows = stored_rows(all);
-        let residual = vec![0.0; panels::len(rows, config.d_model)];
-        Self { example, used, tails, residual, rows, all }
+        let made = |(tails, all)| {
+            let rows = stored_rows(all);
+            let residual = vec![0.0; panels::len(rows, config.d_model)];
+            Self { example, used, tails, residual, rows, all }
+        };
+        groups.into_iter().map(made).collect()
     }
 
     /// Positions of a tail as rows.
@@ -107,87 +113,34 @@ impl<'a> Tails<'a> {
     }
 
     /// Rows of those that have begun by layer `l`.
-    fn begun(&self, l: usize) -> usize {
+    pub(super) fn begun(&self, l: usize) -> usize {
         let last = self.tails.iter().take_while(|tail| tail.layer <= l).last();
         last.map_or(0, |tail| self.rows_of(tail).end)
     }
 
     /// Takes the residual stream of the other pass over, where a tail begins with layer `l`.
     pub(super) fn begin(&mut self, l: usize, residual: &[f32], rows: usize) {
-        let (of_tails, tails) = (self.rows, &self.tails);
-        for tail in tails.iter().filter(|tail| tail.layer == l) {
-            let panels_of = residual.chunks_exact(rows * PANEL);
-            for (to, from) in self.residual.chunks_exact_mut(of_tails * PANEL).zip(panels_of) {
-                let from = &from[tail.from * PANEL..self.used * PANEL];
-                to[tail.first * PANEL..][..from.len()].copy_from_slice(from);
-            }
+        let of_tails = self.rows;
+        for tail in self.tails.iter().filter(|tail| tail.layer == l) {
+            let to = (&mut self.residual[..], of_tails, tail.first);
+            copy_rows(self.used - tail.from, (residual, rows, tail.from), to);
         }
     }
 
-    /// Those that have begun through layer `l`; `keys` and `values` are the other pass' there,
-    /// `[1, pos, head, d_head]`.
-    pub(super) fn layer(
-        &mut self,
-        model: &Model<f32>,
-        l: usize,
-        keys: &ArrayD<f32>,
-        values: &ArrayD<f32>,
-    ) {
-        let begun = self.begun(l);
-        if begun == 0 {
-            return;
-        }
-        let mut space = model.workspace(self.all, Keep::Nothing);
-        let sizes = Sizes { used: begun, rows: space.rows };
-        let turns = self.turns(model, l);
-        let (layer, scratch) = (&mut space.layers[0], &mut space.scratch);
-        layer.input.copy_from_slice(&self.residual);
-        model.queries_keys_values(l, sizes, layer, scratch, &turns[..], true);
-        self.replace(model, l, layer, sizes.rows);
-        let of = |array: &'_ ArrayD<f32>| {
-            let array = array.view().into_dimensionality::<Ix4>().expect("keys have rank 4");
-            array.index_axis_move(Axis(0), 0).to_owned()
-        };
-        let (keys, values) = (of(keys), of(values));
-        self.attend(model, l, layer, sizes, keys.view(), values.view());
-        self.replace_read(model, l, layer, sizes.rows);
-        let (scratch, forbidden) = (&mut space.scratch, &space.forbidden);
-        let (layer, start) = (&mut space.layers[0], Start::Z(l));
-        let out = &mut self.residual;
-        model.layer(l, sizes, layer, scratch, forbidden, &[], out, start, false, &mut NoTap);
-        model.give_back(space);
-    }
-
-    /// Rotary turns of each row, by its position.
+    /// Rotary turns of each row that has begun, by its position.
     fn turns(&self, model: &Model<f32>, l: usize) -> Vec<[f32; 2]> {
         let whole = model.workspace(self.used, Keep::Nothing);
         let of_layer = &whole.turns[model.layout.frequencies_of(l)];
         let pairs = of_layer.len() / self.used;
-        let turns = self.places().flat_map(|(_, t)| of_layer[t * pairs..][..pairs].iter().copied());
+        let places = self.places().take(self.begun(l));
+        let turns = places.flat_map(|(_, t)| of_layer[t * pairs..][..pairs].iter().copied());
         let turns = turns.collect();
         model.give_back(whole);
         turns
     }
 
-    /// What layer `l`'s interventions say of queries, keys and values.
-    fn replace(&self, model: &Model<f32>, l: usize, layer: &mut Layer<f32>, rows: usize) {
-        let [of_q, of_k] = model.layout.dims.qk_len(rows);
-        let parts = [
-            (Hook::Q(l), 0..of_q),
-            (Hook::K(l), of_q..of_q + of_k),
-            (Hook::V(l), of_q + of_k..of_q + 2 * of_k),
-        ];
-        for (hook, part) in parts {
-            self.write(model, hook, &mut layer.qkv[part], rows);
-        }
-    }
-
-    /// What they say of what heads read.
-    fn replace_read(&self, model: &Model<f32>, l: usize, layer: &mut Layer<f32>, rows: usize) {
-        self.write(model, Hook::Z(l), &mut layer.z, rows);
-    }
-
-    fn write(&self, model: &Model<f32>, at: Hook, heads: &mut [f32], rows: usize) {
+    /// What the interventions say of the heads at a hook, whose rows begin with row `first`.
+    fn replace(&self, model: &Model<f32>, at: Hook, heads: &mut [f32], rows: usize, first: usize) {
         for tail in &self.tails {
             for intervention in tail.interventions {
                 let Intervention::ReplaceHead { hook, head, from, value } = intervention else {
@@ -196,30 +149,32 @@ impl<'a> Tails<'a> {
                 if *hook == at {
                     let value = value.index_axis(Axis(0), self.example);
                     let heads = &mut heads[model.layout.dims.head(*head, rows)];
-                    write_head(tail.first + from - tail.from, rows, value, heads);
+                    write_head(first + tail.first + from - tail.from, rows, value, heads);
                 }
             }
         }
     }
 
-    /// What each row's heads read of the other pass' keys before its tail, and of its own.
+    /// What each row's heads read of the other pass' keys before its tail, and of its own; the rows
+    /// begin with row `place`, a multiple of 8.
     fn attend(
         &self,
         model: &Model<f32>,
         l: usize,
         layer: &mut Layer<f32>,
-        sizes: Sizes,
-        keys: ArrayView3<'_, f32>,
-        values: ArrayView3<'_, f32>,
+        rows: usize,
+        place: usize,
+        [keys, values]: [ArrayView3<'_, f32>; 2],
     ) {
-        let (dims, arch, Sizes { used: begun, rows }) = (&model.layout.dims, model.arch, sizes);
+        let (dims, arch, begun) = (&model.layout.dims, model.arch, self.begun(l));
         let (d_head, used) = (dims.d_head, self.used);
         let [of_q, of_k] = dims.qk_len(rows);
         let (q, rest) = layer.qkv.split_at(of_q);
         let (own_keys, own_values) = rest.split_at(of_k);
         let active: Vec<&Tail<'_>> = self.tails.iter().take_while(|tail| tail.layer <= l).collect();
         let shape = model.shape(Sizes { used, rows });
-        let mut scores = vec![0.0; panels::len(rows, used)];
+        let of_scores = begun.next_multiple_of(8);
+        let mut scores = vec![0.0; panels::len(of_scores, used)];
         let mut keys_t = vec![0.0; panels::len(d_head, used)];
         let mut values_of = vec![0.0; panels::len(used.next_multiple_of(8), d_head)];
         let mut of_head = None;
@@ -237,8 +192,9 @@ impl<'a> Tails<'a> {
                 panels::pack(&flat(&values), d_head, &mut values_of, stored, 0);
             }
             let q = &q[head.clone()];
-            let left = Left::Plain { data: q, rows, first: 0 };
-            matmul(arch, begun, d_head, used, left, &keys_t, d_head, &mut scores, rows, Out::Set);
+            let left = Left::Plain { data: q, rows, first: place };
+            let out = &mut scores;
+            matmul(arch, begun, d_head, used, left, &keys_t, d_head, out, of_scores, Out::Set);
             let slope = model.layout.alibi_slopes.get(h).copied().unwrap_or(0.0);
             let bent = |score: f32, key: usize| {
                 let score = shape.scale * f64::from(score);
@@ -253,24 +209,99 @@ impl<'a> Tails<'a> {
             for tail in &active {
                 for row in self.rows_of(tail) {
                     let keys = tail.first..row + 1;
-                    let own_scores = keys.clone().map(|key| dot(d_head, rows, q, row, own_k, key));
+                    let product = |key| dot(d_head, rows, q, place + row, own_k, place + key);
+                    let own_scores = keys.clone().map(product);
                     let mut own_scores: Vec<f32> =
                         own_scores.zip(tail.from..).map(|(score, key)| bent(score, key)).collect();
-                    softmax(&mut scores, rows, row, tail.from, used, &mut own_scores, &bent);
+                    softmax(&mut scores, of_scores, row, tail.from, used, &mut own_scores, &bent);
                     own.push(own_scores);
                 }
             }
-            let left = Left::Plain { data: &scores, rows, first: 0 };
-            let (z, stored) = (&mut layer.z[head], used.next_multiple_of(8));
+            let left = Left::Plain { data: &scores, rows: of_scores, first: 0 };
+            let (z, stored) = (&mut layer.z[head][place * PANEL..], used.next_multiple_of(8));
             matmul(arch, begun, used, d_head, left, &values_of, stored, z, rows, Out::Set);
             for tail in &active {
                 for row in self.rows_of(tail) {
                     for (key, &share) in (tail.first..).zip(&own[row]) {
-                        add_row(d_head, rows, own_v, key, share, z, row);
+                        add_row(d_head, rows, own_v, place + key, share, z, row);
                     }
                 }
             }
         }
+    }
+}
+
+/// Keys and values of a sequence in a layer, by their hooks.
+pub(super) type Seen = BTreeMap<Hook, ArrayD<f32>>;
+
+/// Those of several sequences that have begun through layer `l`, as rows of the same products.
+/// `seen` has the keys and values of the other passes there, `[1, pos, head, d_head]`.
+pub(super) fn layer(all: &mut [&mut Tails<'_>], model: &Model<f32>, l: usize, seen: &[Arc<Seen>]) {
+    // Each begins where a product may begin.
+    let mut places = Vec::new();
+    let mut used = 0;
+    for tails in all.iter() {
+        places.push(used);
+        used += tails.begun(l).next_multiple_of(8);
+    }
+    if used == 0 {
+        return;
+    }
+    // Mostly room for as many rows, so that it is made once.
+    let mut space = model.workspace(used.max(ROWS), Keep::Nothing);
+    let sizes = Sizes { used, rows: space.rows };
+    let mut turns = Vec::new();
+    for (tails, &place) in all.iter().zip(&places) {
+        let begun = tails.begun(l);
+        let input = &mut space.layers[0].input;
+        copy_rows(begun, (&tails.residual, tails.rows, 0), (input, sizes.rows, place));
+        let of_rows = tails.turns(model, l);
+        // Rows between those of two sequences are nobody's.
+        let pairs = of_rows.len() / begun.max(1);
+        turns.extend(of_rows);
+        turns.resize((place + begun.next_multiple_of(8)) * pairs, [0.0; 2]);
+    }
+    let (of_layer, scratch) = (&mut space.layers[0], &mut space.scratch);
+    model.queries_keys_values(l, sizes, of_layer, scratch, &turns, true);
+    let [of_q, of_k] = model.layout.dims.qk_len(sizes.rows);
+    let parts = [
+        (Hook::Q(l), 0..of_q),
+        (Hook::K(l), of_q..of_q + of_k),
+        (Hook::V(l), of_q + of_k..of_q + 2 * of_k),
+    ];
+    for ((tails, &place), seen) in all.iter().zip(&places).zip(seen) {
+        for (hook, part) in parts.clone() {
+            tails.replace(model, hook, &mut of_layer.qkv[part], sizes.rows, place);
+        }
+        let of = |hook: Hook| {
+            let array = seen[&hook].view().into_dimensionality::<Ix4>();
+            array.expect("keys have rank 4").index_axis_move(Axis(0), 0)
+        };
+        tails.attend(model, l, of_layer, sizes.rows, place, [of(Hook::K(l)), of(Hook::V(l))]);
+        tails.replace(model, Hook::Z(l), &mut of_layer.z, sizes.rows, place);
+    }
+    let mut output = std::mem::take(&mut space.residual);
+    let (scratch, forbidden) = (&mut space.scratch, &space.forbidden);
+    let (of_layer, start, out) = (&mut space.layers[0], Start::Z(l), &mut output);
+    model.layer(l, sizes, of_layer, scratch, forbidden, &[], out, start, false, &mut NoTap);
+    for (tails, &place) in all.iter_mut().zip(&places) {
+        let (begun, to) = (tails.begun(l), (&mut tails.residual[..], tails.rows, 0));
+        copy_rows(begun, (&output, sizes.rows, place), to);
+    }
+    space.residual = output;
+    model.give_back(space);
+}
+
+/// Copies rows of panels: of each side its panels, the rows that they store, and the first row.
+fn copy_rows(
+    count: usize,
+    (from, from_rows, from_row): (&[f32], usize, usize),
+    (to, to_rows, to_row): (&mut [f32], usize, usize),
+) {
+    let from = from.chunks_exact(from_rows * PANEL);
+    for (to, from) in to.chunks_exact_mut(to_rows * PANEL).zip(from) {
+        let from = &from[from_row * PANEL..][..count * PANEL];
+        to[to_row * PANEL..][..count * PANEL].copy_from_slice(from);
     }
 }
 
@@ -326,7 +357,7 @@ fn add_row(
 }
 
 /// Keys and values that a pass without interventions is asked for: `[1, pos, head, d_head]`.
-pub(super) fn asked(shape: impl Fn(Hook) -> Vec<usize>, l: usize) -> BTreeMap<Hook, ArrayD<f32>> {
+pub(super) fn asked(shape: impl Fn(Hook) -> Vec<usize>, l: usize) -> Seen {
     let hooks = [Hook::K(l), Hook::V(l)];
     hooks.into_iter().map(|hook| (hook, ArrayD::zeros(shape(hook)))).collect()
 }
