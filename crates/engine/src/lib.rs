@@ -147,6 +147,25 @@ pub trait Engine: Sync {
         sets: &[&[Intervention]],
     ) -> Result<Vec<Array2<f32>>, Error>;
 
+    /// As [`losses_under`](Self::losses_under), of the targets from position `from` on alone:
+    /// `[example, pos - from]`. Where a vocabulary is large, the losses that nobody asks for are a
+    /// good part of the work.
+    ///
+    /// # Errors
+    /// As [`losses_under`](Self::losses_under).
+    ///
+    /// # Panics
+    /// If `from` is beyond the last position.
+    fn last_losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+        from: usize,
+    ) -> Result<Vec<Array2<f32>>, Error> {
+        let last = |losses: Array2<f32>| losses.slice_axis_move(Axis(1), (from..).into());
+        Ok(self.losses_under(examples, sets)?.into_iter().map(last).collect())
+    }
+
     /// Loss in nats of every target, `[example, pos]`, under `interventions`.
     ///
     /// # Errors

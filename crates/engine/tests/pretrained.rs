@@ -229,6 +229,10 @@ fn last_positions_alone_are_whole_passes() {
         let views: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();
         let found = short.losses_under(tokens.view(), &views).unwrap();
         let clean = short.losses(tokens.view(), &[]).unwrap();
+        let last = short.last_losses_under(tokens.view(), &views, used - 2).unwrap();
+        for (found, last) in found.iter().zip(last) {
+            assert_eq!(found.slice_axis(Axis(1), (used - 2..).into()), last, "{name}");
+        }
         for (set, found) in sets.iter().zip(found) {
             let expected = whole.losses(tokens.view(), set).unwrap();
             let hooks: Vec<Hook> = set.iter().map(Intervention::hook).collect();

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use induction_metrics::{CopyingCeiling, Role};
 use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, CeilingOfText, Change,
-    CompositionRow, CopyRow, Downstream, EvaluationSpec, ExploredFrom, FollowedText, HeadId,
-    HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow, MeasuredFrom, ModelFacts,
-    ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals, RemovedHeads, RemovedKind,
-    RepeatedLosses, Row, ScanHead, ShownText, StartFrom, StepRow, Summary, TextRow, parse_rows,
-    read_rows, write_rows,
+    CompositionRow, CopiedByCause, CopiedKind, CopyRow, Downstream, EvaluationSpec, ExploredFrom,
+    FollowedText, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow,
+    MeasuredFrom, ModelFacts, ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals,
+    RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StartFrom, StepRow,
+    Summary, TextRow, parse_rows, read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;

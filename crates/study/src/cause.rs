@@ -484,20 +484,72 @@ impl Effects {
             }
         }
         let views: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();
-        let losses = engine.losses_under(without.view(), &views)?;
-        let probability =
-            |losses: &Array2<f32>, k: usize| (-f64::from(losses[[k, used - 1]])).exp();
-        let losses_with = engine.losses(with.view(), &[])?;
+        let losses = engine.last_losses_under(without.view(), &views, used - 1)?;
+        let probability = |losses: &Array2<f32>, k: usize| (-f64::from(losses[[k, 0]])).exp();
+        let losses_with = engine.last_losses_under(with.view(), &[&[]], used - 1)?;
         let clean = &losses[0];
         for k in 0..pairs.len() {
             let base = probability(clean, k);
-            self.with.push(probability(&losses_with, k));
+            self.with.push(probability(&losses_with[0], k));
             self.without.push(base);
             for (scores, losses) in self.heads.iter_mut().zip(&losses[1..]) {
-                let nats = f64::from(clean[[k, used - 1]] - losses[[k, used - 1]]);
+                let nats = f64::from(clean[[k, 0]] - losses[[k, 0]]);
                 scores.push([probability(losses, k) - base, nats]);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use induction_engine::CpuEngine;
+    use induction_model::HandBuilt;
+
+    use super::*;
+
+    /// In a model whose circuit was written down, its one induction head brings all that copying is,
+    /// and no other head brings anything.
+    #[test]
+    fn the_induction_head_copies_and_no_other() {
+        let model = HandBuilt::new(64, 96);
+        let (config, params) = (model.config(), model.params().unwrap());
+        let engine = CpuEngine::new(&config, &params).unwrap();
+        let allowed: Vec<u32> = (1..64).collect();
+        let source = Source { start: 0, allowed: &allowed, tokenizer: None };
+        let [copied] = &copied(&engine, &source, 8).unwrap()[..] else { panic!("tokens alone") };
+        let CopiedByCause { kind, prompts, with, without, .. } = copied.whole;
+        assert_eq!((kind, prompts), (CopiedKind::Token, 8));
+        assert!(with > 0.5 && without < 0.05, "{with} {without}");
+        for (layer, heads) in copied.heads.iter().enumerate() {
+            for (head, &[(score, _), (nats, _)]) in heads.iter().enumerate() {
+                let is_it = (layer, head) == (1, 0);
+                let expected = if is_it { with - without } else { 0.0 };
+                assert!((score - expected).abs() < 1e-4, "{layer}.{head}: {score} for {expected}");
+                assert_eq!(nats > 1.0, is_it, "{layer}.{head}: {nats}");
+            }
+        }
+    }
+
+    /// Nothing is asked of a model that holds no such prompts, and both runs differ before the
+    /// separator alone.
+    #[test]
+    fn prompts_are_pairs() {
+        let allowed: Vec<u32> = (1..200).collect();
+        let source = Source { start: 0, allowed: &allowed, tokenizer: None };
+        let pairs = source.of_tokens(9, 64);
+        assert_eq!(pairs.len(), 9);
+        for Pair { with, without } in &pairs {
+            assert_eq!((with.len(), without.len()), (58, 58));
+            assert_eq!((with[0], &with[31..]), (0, &without[31..]));
+            assert!(with[1..31].iter().all(|id| !without[1..31].contains(id)));
+            // What should follow followed before.
+            let end = &with[with.len() - 2..];
+            assert!(with[1..31].windows(2).any(|pair| pair == end));
+            assert!(!without[1..31].contains(&end[0]));
+        }
+        assert!(source.of_tokens(9, 11).is_empty());
+        let few = Source { allowed: &allowed[..11], ..source };
+        assert!(few.of_tokens(9, 64).is_empty());
     }
 }

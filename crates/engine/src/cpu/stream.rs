@@ -246,12 +246,14 @@ impl StreamEngine {
         Ok(())
     }
 
-    /// Blocks of logits of all sequences, some at a time, to `take`: sequence, positions, and a
-    /// block of [`LOGIT_STRIDE`] rows. The residual streams are used up.
+    /// Blocks of logits of all sequences from row `first` on, a multiple of 8, some at a time, to
+    /// `take`: sequence,
+    /// positions, and a block of [`LOGIT_STRIDE`] rows. The residual streams are used up.
     fn logits_of(
         &self,
         model: &Model<f32>,
         sequences: &mut [Sequence<'_>],
+        first: usize,
         take: &Take<'_>,
     ) -> Result<(), Error> {
         let Layout { dims, ln_final, .. } = &model.layout;
@@ -280,7 +282,7 @@ impl StreamEngine {
             .flat_map(|(k, sequence)| {
                 let used = sequence.tokens.len();
                 let block = move |from: usize| (k, from..(from + LOGIT_ROWS).min(used));
-                (0..used).step_by(LOGIT_ROWS).map(block)
+                (first..used).step_by(LOGIT_ROWS).map(block)
             })
             .collect();
         let len = panels::len(LOGIT_STRIDE, dims.d_vocab);
@@ -292,7 +294,7 @@ impl StreamEngine {
             for from in (0..dims.d_vocab).step_by(piece) {
                 let columns = from..(from + piece).min(dims.d_vocab);
                 read_unembedding(self.weights.as_ref(), columns.clone(), dims, &mut right)?;
-                let first = panels::len(LOGIT_STRIDE, from);
+                let begin = panels::len(LOGIT_STRIDE, from);
                 let tasks = group.par_iter().zip(&mut buffers).with_max_len(1);
                 tasks.for_each(|((k, positions), buffer)| {
                     buffer.resize(len, f32::NAN);
@@ -302,7 +304,7 @@ impl StreamEngine {
                         rows: sequence.rows,
                         first: positions.start,
                     };
-                    let out = &mut buffer[first..][..panels::len(LOGIT_STRIDE, columns.len())];
+                    let out = &mut buffer[begin..][..panels::len(LOGIT_STRIDE, columns.len())];
                     matmul(
                         model.arch,
                         positions.len(),
@@ -327,18 +329,23 @@ impl StreamEngine {
         Ok(())
     }
 
-    /// The losses of all sequences; the residual streams are used up. `target` is asked for a
-    /// sequence and a row of it.
+    /// The losses of all sequences from row `first` on; the residual streams are used up. `target`
+    /// is asked for a sequence and a row of it.
     fn losses_of(
         &self,
         model: &Model<f32>,
         sequences: &mut [Sequence<'_>],
+        first: usize,
         target: &(dyn Fn(usize, usize) -> u32 + Sync),
     ) -> Result<Vec<Vec<f32>>, Error> {
-        let losses: Vec<Mutex<Vec<f32>>> =
-            sequences.iter().map(|sequence| Mutex::new(vec![0.0; sequence.tokens.len()])).collect();
-        self.logits_of(model, sequences, &|k, positions, block| {
-            let targets: Vec<u32> = positions.clone().map(|row| target(k, row)).collect();
+        // Products begin with whole tiles of 8 rows.
+        let base = first - first % 8;
+        let losses: Vec<Mutex<Vec<f32>>> = sequences
+            .iter()
+            .map(|sequence| Mutex::new(vec![0.0; sequence.tokens.len().saturating_sub(base)]))
+            .collect();
+        self.logits_of(model, sequences, base, &|k, rows, block| {
+            let targets: Vec<u32> = rows.clone().map(|row| target(k, row)).collect();
             let mut losses = losses[k].lock().unwrap_or_else(PoisonError::into_inner);
             cross_entropy(
                 model.arch,
@@ -346,14 +353,15 @@ impl StreamEngine {
                 LOGIT_STRIDE,
                 self.config.d_vocab,
                 &targets,
-                &mut losses[positions],
+                &mut losses[rows.start - base..rows.end - base],
                 None,
             );
         })?;
-        let losses = losses.into_iter();
-        Ok(losses
-            .map(|losses| losses.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect())
+        let asked = |losses: Mutex<Vec<f32>>| {
+            let losses = losses.into_inner().unwrap_or_else(PoisonError::into_inner);
+            losses.into_iter().skip(first - base).collect()
+        };
+        Ok(losses.into_iter().map(asked).collect())
     }
 
     fn check(
@@ -419,6 +427,15 @@ impl Engine for StreamEngine {
         &self,
         examples: ArrayView2<u32>,
         sets: &[&[Intervention]],
+    ) -> Result<Vec<Array2<f32>>, Error> {
+        self.last_losses_under(examples, sets, 0)
+    }
+
+    fn last_losses_under(
+        &self,
+        examples: ArrayView2<u32>,
+        sets: &[&[Intervention]],
+        first: usize,
     ) -> Result<Vec<Array2<f32>>, Error> {
         let used = examples.ncols().saturating_sub(1);
         check_tokens(&self.config, examples, used)?;
@@ -495,32 +512,33 @@ impl Engine for StreamEngine {
                 (sequence.tokens, sequence.residual) = (&[], Vec::new());
             }
         }
-        let losses = self.losses_of(model, &mut sequences, &|k, t| rows[k % rows.len()][t + 1])?;
+        let target = |k: usize, t: usize| rows[k % rows.len()][t + 1];
+        let losses = self.losses_of(model, &mut sequences, first, &target)?;
         // The tails as sequences of their own, for the unembedding.
-        let longest = beside.tails.iter().map(|tails| tails.all).max().unwrap_or(0);
+        let of_ends: Vec<_> = beside.tails.iter().map(|tails| tails.end(first)).collect();
+        let longest = of_ends.iter().map(|end| end.places.len()).max().unwrap_or(0);
         let nothing = vec![0; longest];
-        let mut ends: Vec<Sequence<'_>> = Vec::new();
-        let mut of_ends: Vec<(usize, Vec<(usize, usize)>)> = Vec::new();
-        for tails in &mut beside.tails {
-            of_ends.push((tails.example, tails.places().collect()));
-            let residual = std::mem::take(&mut tails.residual);
-            let plain = Sequence::new(&nothing[..tails.all], tails.example, &[]);
-            ends.push(Sequence { residual, rows: tails.rows, ..plain });
-        }
+        let mut ends: Vec<Sequence<'_>> = of_ends
+            .iter()
+            .map(|end| {
+                let plain = Sequence::new(&nothing[..end.places.len()], 0, &[]);
+                Sequence { residual: end.residual.clone(), ..plain }
+            })
+            .collect();
         let target = |k: usize, row: usize| {
-            let (example, places) = &of_ends[k];
-            rows[*example][places[row].1 + 1]
+            let (_, t) = of_ends[k].places[row];
+            rows[of_ends[k].example][t + 1]
         };
-        let last = self.losses_of(model, &mut ends, &target)?;
+        let last = self.losses_of(model, &mut ends, 0, &target)?;
         self.give_back(taken);
-        let of = |first: usize| {
-            let values = losses[first..first + rows.len()].concat();
-            Array2::from_shape_vec((rows.len(), used), values).expect("a loss a target")
+        let of = |place: usize| {
+            let values = losses[place..place + rows.len()].concat();
+            Array2::from_shape_vec((rows.len(), used - first), values).expect("a loss a target")
         };
         let mut found: Vec<Array2<f32>> = places.into_iter().map(of).collect();
-        for ((example, places), last) in of_ends.iter().zip(&last) {
-            for (&(set, t), &loss) in places.iter().zip(last) {
-                found[set][[*example, t]] = loss;
+        for (end, last) in of_ends.iter().zip(&last) {
+            for (&(set, t), &loss) in end.places.iter().zip(last) {
+                found[set][[end.example, t - first]] = loss;
             }
         }
         Ok(found)
@@ -666,7 +684,7 @@ impl Engine for StreamEngine {
             .chunks_mut(used * d_vocab)
             .map(Mutex::new)
             .collect();
-        self.logits_of(model, &mut sequences, &|k, positions, block| {
+        self.logits_of(model, &mut sequences, 0, &|k, positions, block| {
             let mut out = rows[k].lock().unwrap_or_else(PoisonError::into_inner);
             let out = &mut out[positions.start * d_vocab..positions.end * d_vocab];
             panels::unpack(block, LOGIT_STRIDE, 0, d_vocab, out);

@@ -23,9 +23,9 @@ use crate::Intervention;
 pub(super) const ROWS: usize = 192;
 
 /// One set of interventions on one sequence.
-pub(super) struct Tail<'a> {
+struct Tail<'a> {
     /// The number of the set.
-    pub(super) set: usize,
+    set: usize,
     interventions: &'a [Intervention],
     /// The first layer that they touch, and the first position.
     layer: usize,
@@ -41,12 +41,19 @@ pub(super) struct Tails<'a> {
     /// Its positions.
     used: usize,
     /// Those that begin in lower layers first.
-    pub(super) tails: Vec<Tail<'a>>,
+    tails: Vec<Tail<'a>>,
     /// The residual stream of all their positions, `[row, d_model]` in panels of `rows` rows.
+    residual: Vec<f32>,
+    rows: usize,
+}
+
+/// What comes out of the last layer, of some positions.
+pub(super) struct End {
+    pub(super) example: usize,
+    /// The set and the position of each row.
+    pub(super) places: Vec<(usize, usize)>,
+    /// In panels of as many rows as are stored for so many.
     pub(super) residual: Vec<f32>,
-    pub(super) rows: usize,
-    /// Rows of all tails.
-    pub(super) all: usize,
 }
 
 /// Where a set's tail begins: layer and position. Nothing if the set is not to be taken so: it
@@ -97,7 +104,7 @@ impl<'a> Tails<'a> {
         let made = |(tails, all)| {
             let rows = stored_rows(all);
             let residual = vec![0.0; panels::len(rows, config.d_model)];
-            Self { example, used, tails, residual, rows, all }
+            Self { example, used, tails, residual, rows }
         };
         groups.into_iter().map(made).collect()
     }
@@ -108,8 +115,21 @@ impl<'a> Tails<'a> {
     }
 
     /// The set and the position of each row.
-    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.tails.iter().flat_map(|tail| (tail.from..self.used).map(|t| (tail.set, t)))
+    }
+
+    /// The residual streams after the last layer from position `first` on.
+    pub(super) fn end(&self, first: usize) -> End {
+        let wanted: Vec<(usize, (usize, usize))> =
+            self.places().enumerate().filter(|&(_, (_, t))| t >= first).collect();
+        let rows = stored_rows(wanted.len());
+        let mut residual = vec![0.0; self.residual.len() / self.rows * rows];
+        for (to, &(from, _)) in wanted.iter().enumerate() {
+            copy_rows(1, (&self.residual, self.rows, from), (&mut residual, rows, to));
+        }
+        let places = wanted.into_iter().map(|(_, place)| place).collect();
+        End { example: self.example, places, residual }
     }
 
     /// Rows of those that have begun by layer `l`.

@@ -36,7 +36,7 @@ pub use self::{
 pub const EXAMPLES: usize = 10;
 
 /// Prompts of each kind of copying by cause, unless told.
-pub const PROMPTS: usize = 32;
+pub const PROMPTS: usize = 16;
 
 /// Windows of a text that the ICL score is taken on, unless told.
 pub const WINDOWS: usize = 16;

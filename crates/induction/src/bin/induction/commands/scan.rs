@@ -44,7 +44,7 @@ pub(crate) struct Scan {
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
     /// Prompts of each kind for copying by cause, token_copying and concept_copying; 0 leaves both
-    /// out [default: 32].
+    /// out [default: 16].
     #[arg(long, value_name = "N")]
     prompts: Option<u16>,
     /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
