@@ -456,7 +456,7 @@ fn a_damaged_scan_is_named() {
     };
     refused(
         &|scan| scan["version"] = json!(9),
-        &["tiny", "scan.json: `version` is 9, expected 4", "scan the model again"],
+        &["tiny", "scan.json: `version` is 9, expected 5", "scan the model again"],
     );
     refused(
         &|scan| scan["how"]["start"] = json!(60_000),
@@ -495,6 +495,7 @@ fn a_damaged_scan_is_named() {
     };
     refused(&short, &["`repeated.by_position` has 99 entries, expected 100"]);
     refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);
+    refused(&|scan| scan["copied"][0]["kind"] = json!("none"), &["`copied[0].kind`", "concept"]);
     refused(
         &|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"),
         &["`ablation.sets[0].kind`", "matched"],

@@ -62,7 +62,7 @@ pub fn scan() -> Value {
         })
     };
     json!({
-        "version": 4,
+        "version": 5,
         "model": {
             "name": "<b>tiny</b> \u{1b}[1m\u{202e}.gguf", "family": "llama", "encoding": "</script>", "n_layers": 20,
             "n_heads": 4, "n_key_value_heads": 2, "d_model": 64, "d_head": 16, "d_mlp": 128, "d_vocab": 60000,
@@ -74,6 +74,10 @@ pub fn scan() -> Value {
             "ignored": ["<s>.*"], "prompt_loss": 3.5, "warnings": ["a <u>warning</u>"],
         },
         "heads": heads,
+        "copied": [{
+            "kind": "token", "prompts": 16, "left_out": 0, "with": 0.5, "with_stderr": 0.05, "without": 0.001,
+            "without_stderr": null,
+        }],
         "repeated": {
             "examples": 10, "block": 50, "first": 11.0, "first_stderr": 0.1, "second": 1.0, "second_stderr": 0.05,
             "by_position": by_position,
