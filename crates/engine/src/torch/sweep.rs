@@ -183,7 +183,7 @@ impl TorchEngine {
     /// Rows whose logits are written down at once.
     pub(super) fn logits_at_once(&self) -> i64 {
         let fit = self.numbers_at_once() / 2 / self.config.d_vocab;
-        fit.max(ROWS / 2 >> self.halvings()).max(1) as i64
+        fit.max((ROWS / 2) >> self.halvings()).max(1) as i64
     }
 
     /// Numbers that what passes a layer at once may fill.
