@@ -35,8 +35,17 @@ pub use self::{
 /// Examples of each head evaluator, as in the paper.
 pub const EXAMPLES: usize = 10;
 
-/// Prompts of each kind of copying by cause, unless told.
+/// Prompts of each kind of copying by cause, unless told, where they take less than a minute or so.
 pub const PROMPTS: usize = 16;
+
+/// Learned scalars of a model up to which they do, on the CPU's engine. Others compute whole passes
+/// where it computes their last positions.
+const QUICKLY_ASKED: u64 = 500_000_000;
+
+/// Prompts of each kind of copying by cause of a model of so many learned scalars, unless told.
+fn prompts_unless_told(device: Device, n_params: u64) -> usize {
+    if device == Device::Cpu && n_params <= QUICKLY_ASKED { PROMPTS } else { 0 }
+}
 
 /// Windows of a text that the ICL score is taken on, unless told.
 pub const WINDOWS: usize = 16;
@@ -196,4 +205,16 @@ pub fn scan(
         }
     };
     Ok(Scan { nll, heads, pattern, patterns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copying_is_asked_for_where_that_is_quick() {
+        assert_eq!(prompts_unless_told(Device::Cpu, 135_000_000), PROMPTS);
+        assert_eq!(prompts_unless_told(Device::Cpu, 8_000_000_000), 0);
+        assert_eq!(prompts_unless_told("libtorch".parse().unwrap(), 135_000_000), 0);
+    }
 }

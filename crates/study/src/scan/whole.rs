@@ -51,8 +51,10 @@ pub struct Settings {
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
     pub examples: usize,
-    /// Prompts of each kind of copying by cause; without any, it is left out.
-    pub prompts: usize,
+    /// Prompts of each kind of copying by cause, which is left out with 0. Unless told, as many as
+    /// [`PROMPTS`](super::PROMPTS), and none of a model of more than 500 million parameters or on
+    /// another device than the CPU's engine, where they take long.
+    pub prompts: Option<usize>,
     /// Draws random tokens from ids below this alone. A byte-level BPE numbers its tokens in the
     /// order of its merges, so the low ones are the common ones.
     pub ids_below: Option<usize>,
@@ -95,7 +97,14 @@ pub fn scan_model(
     say(&format!("{name}: scores of {} heads", opened.config.n_layers * opened.config.n_heads));
     let text_rows = text_rows(&opened, settings.examples, &asked)?;
     let mut heads = heads(engine, &opened, settings.examples, &text_rows)?;
-    let copied = copied(engine, &opened, settings.prompts, &mut heads, say)?;
+    let unless_told = super::prompts_unless_told(device, opened.facts.n_params);
+    let prompts = settings.prompts.unwrap_or(unless_told);
+    if settings.prompts.is_none() && prompts == 0 {
+        say(&format!(
+            "{name}: copying by cause is left out, as it takes long; --prompts 16 takes it"
+        ));
+    }
+    let copied = copied(engine, &opened, prompts, &mut heads, say)?;
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
     let (clean, of_prompts) = match asked.is_empty() {

@@ -44,7 +44,7 @@ pub(crate) struct Scan {
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
     /// Prompts of each kind for copying by cause, token_copying and concept_copying; 0 leaves both
-    /// out [default: 16].
+    /// out [default: 16; on another device than cpu, or of more than 500M parameters, 0].
     #[arg(long, value_name = "N")]
     prompts: Option<u16>,
     /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
@@ -88,7 +88,7 @@ impl Scan {
                 .then(|| Texts { paths: self.text.clone(), text_field: self.text_field.clone() }),
             windows: self.windows.map_or(scan::WINDOWS, usize::from),
             examples: scan::EXAMPLES,
-            prompts: self.prompts.map_or(scan::PROMPTS, usize::from),
+            prompts: self.prompts.map(usize::from),
             ids_below: self.ids_below,
         };
         let Program { device, json, console, .. } = program;
