@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     cuda,
-    devices::{fail, run},
+    devices::{Built, fail, run},
     libtorch::Torch,
     root, target,
 };
@@ -29,21 +29,46 @@ pub(crate) struct Options {
     #[arg(long)]
     pack: bool,
     /// The version of torch that machine has [default: 2.11.0]
-    #[arg(long, value_name = "VERSION", conflicts_with = "read")]
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["read", "python"])]
     torch: Option<String>,
+    /// A Python here whose torch to build against instead
+    #[arg(long, value_name = "PATH", conflicts_with = "read")]
+    python: Option<PathBuf>,
+    /// Pack this back end alone: libtorch's side is built in a quarter of the time of both
+    #[arg(long, value_enum, value_name = "BACKEND", conflicts_with = "read")]
+    only: Option<Backend>,
     /// Turn the gpu.json of its calls into docs/results/gpu.md and the rows of docs/BENCHMARKS.md
     #[arg(long, value_name = "FILE", num_args = 1..)]
     read: Vec<PathBuf>,
 }
 
-/// `cargo xtask gpu`.
-pub(crate) fn gpu(options: &Options) -> ExitCode {
-    if options.pack { pack(options.torch.as_deref()) } else { read(&options.read) }
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Backend {
+    Libtorch,
+    Cuda,
 }
 
-fn pack(version: Option<&str>) -> ExitCode {
-    let torch = Torch::own(version);
-    let (libtorch, cuda) = (torch.build(false), cuda::build(false));
+/// `cargo xtask gpu`.
+pub(crate) fn gpu(options: &Options) -> ExitCode {
+    if options.pack { pack(options) } else { read(&options.read) }
+}
+
+fn pack(options: &Options) -> ExitCode {
+    let torch = match &options.python {
+        Some(python) => Torch::of_user(python),
+        None => Torch::own(options.torch.as_deref()),
+    };
+    let wanted = |backend| options.only.is_none_or(|only| only == backend);
+    let libtorch = wanted(Backend::Libtorch).then(|| torch.build(false));
+    let cuda = wanted(Backend::Cuda).then(|| cuda::build(false));
+    // Those that hold the same libraries beside each other.
+    let mut programs = Vec::new();
+    for (name, built) in [("libtorch", libtorch), ("cuda", cuda)] {
+        if let Some(Built { program, conformance, .. }) = built {
+            programs.push((format!("induction-{name}"), program));
+            programs.push((format!("conformance-{name}"), conformance));
+        }
+    }
     let stripped = target(&root()).join("gpu");
     fs::create_dir_all(&stripped)
         .unwrap_or_else(|error| fail(&format!("{}: {error}", stripped.display())));
@@ -51,14 +76,8 @@ fn pack(version: Option<&str>) -> ExitCode {
     command
         .arg(root().join("fixtures/gpu/pack.py"))
         .args(["--torch", torch.version.split('+').next().unwrap_or("")]);
-    // Those that hold the same libraries beside each other.
-    for (name, program) in [
-        ("induction-libtorch", &libtorch.program),
-        ("conformance-libtorch", &libtorch.conformance),
-        ("induction-cuda", &cuda.program),
-        ("conformance-cuda", &cuda.conformance),
-    ] {
-        let to = stripped.join(name);
+    for (name, program) in programs {
+        let to = stripped.join(&name);
         run(Command::new("strip").arg("-o").arg(&to).arg(program));
         command.arg(format!("{name}={}", to.display()));
     }

@@ -39,8 +39,7 @@ pub(crate) struct Options {
 pub(crate) fn libtorch(options: &Options) -> ExitCode {
     let Instead { build, test } = options.instead;
     let torch = match &options.python {
-        Some(python) => Torch::of(python)
-            .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display()))),
+        Some(python) => Torch::of_user(python),
         None => Torch::own(options.torch.as_deref()),
     };
     let torch = if build { torch } else { torch.with_what_it_needs() };
@@ -98,7 +97,12 @@ impl Torch {
         eprintln!("xtask: installing torch {version} into {}", venv.display());
         run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
         pip(&python, &["--no-deps", &format!("torch=={version}")]);
-        Self::of(&python)
+        Self::of_user(&python)
+    }
+
+    /// That of a Python; ends the process if it has none that will do.
+    pub(crate) fn of_user(python: &Path) -> Self {
+        Self::of(python)
             .unwrap_or_else(|what| fail(&format!("the Python {}: {what}", python.display())))
     }
 

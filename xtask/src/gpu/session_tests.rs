@@ -93,6 +93,11 @@ impl Machine {
     /// A machine with a driver, a torch and a pack of these sources. None without Python, which
     /// nothing else here needs; continuous integration has it.
     fn new(name: &str) -> Option<Self> {
+        Self::with(name, &["libtorch", "cuda"])
+    }
+
+    /// The same, with a pack of some back ends.
+    fn with(name: &str, backends: &[&str]) -> Option<Self> {
         if !crate::devices::succeeds("python3", &["--version"]) {
             assert!(std::env::var_os("CI").is_none(), "python3 is not installed");
             eprintln!("python3 is not installed: nothing to test");
@@ -126,11 +131,12 @@ impl Machine {
         pack.arg(root().join("fixtures/gpu/pack.py"))
             .args(["--torch", "2.11.0", "--out"])
             .arg(folder.join("pack"));
-        for name in
-            ["induction-libtorch", "conformance-libtorch", "induction-cuda", "conformance-cuda"]
-        {
-            script(&folder.join("programs").join(name), PROGRAM);
-            pack.arg(format!("{name}={}", folder.join("programs").join(name).display()));
+        for backend in backends {
+            for name in [format!("induction-{backend}"), format!("conformance-{backend}")] {
+                let program = folder.join("programs").join(&name);
+                script(&program, PROGRAM);
+                pack.arg(format!("{name}={}", program.display()));
+            }
         }
         let packed = pack.output().unwrap();
         assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
@@ -267,6 +273,19 @@ fn a_pack_alone_is_enough() {
         said.contains("fixtures/golden/smoke-claims.json of the pack is missing or damaged"),
         "{said}"
     );
+}
+
+/// What a pack leaves out is not missed.
+#[test]
+fn a_pack_of_one_back_end_has_its_steps_alone() {
+    let Some(machine) = Machine::with("one", &["libtorch"]) else { return };
+    let (code, output) = machine.call(&[], &[]);
+    assert_eq!(code, Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let ends = machine.ends();
+    assert!(ends.len() == 23 && ends.iter().all(|(_, end)| end == "ok"), "{ends:?}");
+    let record = call(&machine.folder.join("out/gpu.json")).unwrap();
+    let page = page::page(&[record]);
+    assert!(page.contains("| smoke libtorch |") && !page.contains("cuda |"), "{page}");
 }
 
 /// Each reason not to begin is one sentence, ends with 2, and is said again by `--read`.
