@@ -6,7 +6,8 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenat
 
 use crate::{
     BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep,
-    Stepped, check_tokens, failure, intervention::check_hook, intervention::with_frozen_patterns,
+    Stepped, check_tokens, failure,
+    intervention::{allowed, check_hook, with_frozen_patterns},
     split,
 };
 
@@ -114,9 +115,7 @@ impl BurnEngine {
     ) -> Result<Vec<T>, Error> {
         let config = self.config();
         check_tokens(config, tokens, pos)?;
-        for intervention in interventions {
-            intervention.check(config, tokens.nrows(), pos)?;
-        }
+        Intervention::check_set(interventions, config, tokens.nrows(), pos)?;
         let group = self.group(tokens.nrows(), pos);
         let starts = (0..tokens.nrows()).step_by(group);
         starts
@@ -431,6 +430,14 @@ impl Tap for Interventions<'_> {
                 }
                 Intervention::FreezePatterns { .. } => {
                     unreachable!("made a replacement before the pass")
+                }
+                Intervention::ForbidKeys { head, keys, .. } => {
+                    let range = [0..a, *head..head + 1, 0..c, 0..d];
+                    let allowed = self.upload(&allowed(keys, c).insert_axis(Axis(1)).into_dyn());
+                    let left = value.clone().slice(range.clone()) * allowed;
+                    // Of a row of which nothing is left, nothing.
+                    let sum = left.clone().sum_dim(3).clamp_min(f32::MIN_POSITIVE);
+                    value.slice_assign(range, left / sum)
                 }
                 Intervention::ZeroHead { head, .. } => {
                     value.slice_fill([0..a, 0..b, *head..head + 1, 0..d], 0.0)

@@ -1,6 +1,6 @@
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use induction_model::{Hook, ModelConfig};
+use induction_model::{ForbiddenKeys, Hook, ModelConfig};
 use ndarray::{Array3, ArrayD};
 
 use crate::Error;
@@ -24,6 +24,18 @@ pub enum Intervention {
         head: usize,
         /// One pattern an example; rows are used as they are.
         pattern: Array3<f32>,
+    },
+    /// The head does not attend to these keys; the rest of each row of its pattern is as large a
+    /// share of what is left as before, as if the forbidden scores were minus infinity. A row of
+    /// which nothing is left attends to nothing. Not beside [`FreezePatterns`](Self::FreezePatterns)
+    /// of its layer.
+    ForbidKeys {
+        /// Layer.
+        layer: usize,
+        /// Head.
+        head: usize,
+        /// One an example.
+        keys: Arc<[ForbiddenKeys]>,
     },
     /// All heads of the layer attend as in a pass without interventions: the second run of a
     /// pattern-preserving ablation (paper.md, 4). A pattern that another intervention of the set
@@ -59,20 +71,33 @@ impl Intervention {
     pub fn hook(&self) -> Hook {
         match self {
             Self::ZeroHead { layer, .. } => Hook::Z(*layer),
-            Self::ForcePattern { layer, .. } | Self::FreezePatterns { layer } => {
-                Hook::Pattern(*layer)
-            }
+            Self::ForcePattern { layer, .. }
+            | Self::ForbidKeys { layer, .. }
+            | Self::FreezePatterns { layer } => Hook::Pattern(*layer),
             Self::Replace { hook, .. } | Self::ReplaceHead { hook, .. } => *hook,
         }
     }
 
-    /// Checks it against a model and `[example, pos]` tokens.
-    pub(crate) fn check(
-        &self,
+    /// Checks a set against a model and `[example, pos]` tokens.
+    pub(crate) fn check_set(
+        set: &[Self],
         config: &ModelConfig,
         examples: usize,
         pos: usize,
     ) -> Result<(), Error> {
+        set.iter().try_for_each(|i| i.check(config, examples, pos))?;
+        let is_frozen = |hook| set.contains(&Self::FreezePatterns { layer: hook });
+        match set.iter().find(|i| matches!(i, Self::ForbidKeys { layer, .. } if is_frozen(*layer)))
+        {
+            Some(cut) => Err(Error::Intervention(format!(
+                "at {}: keys are forbidden to a head, and the layer's patterns are frozen; expected one of both",
+                cut.hook()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, config: &ModelConfig, examples: usize, pos: usize) -> Result<(), Error> {
         check_hook(config, self.hook()).map_err(Error::Intervention)?;
         let expect = |found: &[usize], expected: &[usize]| {
             if found == expected {
@@ -87,6 +112,7 @@ impl Intervention {
         match self {
             Self::ZeroHead { head, .. }
             | Self::ForcePattern { head, .. }
+            | Self::ForbidKeys { head, .. }
             | Self::ReplaceHead { head, .. }
                 if *head >= heads =>
             {
@@ -115,6 +141,16 @@ impl Intervention {
             Self::ReplaceHead { hook, .. } => Err(Error::Intervention(format!(
                 "at {hook}: it is not a head's own, expected hook_q, hook_k, hook_v or hook_z"
             ))),
+            Self::ForbidKeys { keys, .. } => {
+                if keys.len() != examples {
+                    return Err(Error::Intervention(format!(
+                        "at {}: keys of {} examples, expected {examples}",
+                        self.hook(),
+                        keys.len()
+                    )));
+                }
+                Ok(())
+            }
             Self::ForcePattern { pattern, .. } => expect(pattern.shape(), &[examples, pos, pos]),
             Self::Replace { hook, value } => {
                 expect(value.shape(), &hook_shape(config, *hook, examples, pos))
@@ -134,6 +170,9 @@ impl Intervention {
                 from: *first,
                 value: value.slice_axis(ndarray::Axis(0), part).to_owned(),
             },
+            Self::ForbidKeys { layer, head, keys } => {
+                Self::ForbidKeys { layer: *layer, head: *head, keys: keys[from..to].into() }
+            }
             Self::ForcePattern { layer, head, pattern } => Self::ForcePattern {
                 layer: *layer,
                 head: *head,
@@ -210,4 +249,16 @@ pub(crate) fn check_hook(config: &ModelConfig, hook: Hook) -> Result<(), String>
     } else {
         Err(format!("at {hook}: the model has {} layers", config.n_layers))
     }
+}
+
+/// `[example, query, key]`, 0 where a key is forbidden and 1 elsewhere.
+#[cfg(feature = "burn")]
+pub(crate) fn allowed(keys: &[ForbiddenKeys], pos: usize) -> Array3<f32> {
+    let mut allowed = Array3::ones((keys.len(), pos, pos));
+    for (mut allowed, keys) in allowed.outer_iter_mut().zip(keys) {
+        for query in 0..pos {
+            keys.of(query).iter().for_each(|&key| allowed[[query, key as usize]] = 0.0);
+        }
+    }
+    allowed
 }

@@ -7,11 +7,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use induction_engine::{CpuEngine, Engine, Intervention, Sight, StreamEngine, Watched, archs};
-use induction_model::{Hook, Params, pretrained};
+use induction_model::{Clamp, ForbiddenKeys, Hook, Params, pretrained};
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -412,7 +412,13 @@ fn assert_same(
     let pos = tokens.ncols() - 1;
     let mut replaced = embedding[&Hook::Embed].slice_axis(Axis(1), (..pos).into()).to_owned();
     replaced *= 0.5;
-    let sets: [&[Intervention]; 6] = [
+    let keys = |row: ndarray::ArrayView1<u32>| {
+        ForbiddenKeys::new(Some(Clamp::ForbidInduction), &row.to_vec()[..pos])
+    };
+    let keys: Arc<[ForbiddenKeys]> = tokens.rows().into_iter().map(keys).collect();
+    let forbid = |layer, head| Intervention::ForbidKeys { layer, head, keys: keys.clone() };
+    let sets: [&[Intervention]; 7] = [
+        &[forbid(0, 1), forbid(last, 0), forbid(last, 1)],
         &[zero(0, 0)],
         &[],
         &[zero(last, 1), zero(0, 1)],

@@ -46,6 +46,11 @@ fn tokens(config: &ModelConfig, seed: u64, rows: usize, columns: usize) -> Array
     })
 }
 
+/// The keys that followed an earlier copy of each token.
+fn forbidden(tokens: ndarray::ArrayView1<u32>) -> ForbiddenKeys {
+    ForbiddenKeys::new(Some(Clamp::ForbidInduction), &tokens.to_vec())
+}
+
 /// Mean loss and gradients by burn's own autodiff over the plain forward pass.
 fn by_autodiff(config: &ModelConfig, params: &Params, examples: ArrayView2<u32>) -> (f32, Params) {
     let device = Device::flex().autodiff();
@@ -225,6 +230,25 @@ proptest! {
         }
     }
 
+    /// A model without what followed earlier copies is one whose heads are all forbidden it.
+    #[test]
+    fn forbidding_all_heads_is_the_clamp(config in awkward(), seed: u64) {
+        let free = ModelConfig { clamp: None, ..config.clone() };
+        let clamped = ModelConfig { clamp: Some(Clamp::ForbidInduction), ..config };
+        let params = params(&free, seed);
+        let examples = tokens(&free, seed, 2, free.n_ctx + 1);
+        let keys: Arc<[ForbiddenKeys]> =
+            examples.view().split_at(Axis(1), free.n_ctx).0.rows().into_iter().map(forbidden).collect();
+        let all = (0..free.n_layers).flat_map(|layer| (0..free.n_heads).map(move |head| (layer, head)));
+        let cut: Vec<_> = all.map(|(layer, head)| Intervention::ForbidKeys { layer, head, keys: keys.clone() }).collect();
+        for (engine, other) in engines(&free, &params).into_iter().zip(engines(&clamped, &params)) {
+            let found = engine.losses(examples.view(), &cut).unwrap();
+            let expected = other.losses(examples.view(), &[]).unwrap();
+            let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs() / (1.0 + b.abs())).fold(0.0, f32::max);
+            prop_assert!(largest <= 2e-5, "{}: {:e}", engine.name(), largest);
+        }
+    }
+
     /// A head that attends to the previous token whatever its queries and keys say learns neither;
     /// a given pattern comes after the clamp.
     #[test]
@@ -361,6 +385,14 @@ proptest! {
         let pattern = replaced[&Hook::Pattern(layer)].index_axis(Axis(1), head).into_dimensionality().unwrap().to_owned();
         let mut sets = vec![vec![], vec![Intervention::ZeroHead { layer, head }]];
         sets.push(vec![Intervention::ForcePattern { layer, head, pattern }, Intervention::ZeroHead { layer: 0, head: 0 }]);
+        // Keys that followed an earlier copy, and others: those of other tokens.
+        let keys = |of: &Array2<u32>| of.rows().into_iter().map(forbidden).collect();
+        sets.push(vec![Intervention::ForbidKeys { layer, head, keys: keys(&other) }]);
+        let all = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| (layer, head)));
+        let everywhere: Vec<_> = all.map(|(layer, head)| Intervention::ForbidKeys { layer, head, keys: keys(&inputs.to_owned()) }).collect();
+        sets.push(everywhere);
+        let cut_and_forced = vec![sets[2][0].clone(), sets[3][0].clone()];
+        sets.push(cut_and_forced);
         let frozen = |from: usize| (from..config.n_layers).map(|layer| Intervention::FreezePatterns { layer });
         sets.push(frozen(0).chain([Intervention::ZeroHead { layer, head }]).collect());
         sets.push(frozen(1).chain([Intervention::ZeroHead { layer: 0, head: 0 }]).collect());

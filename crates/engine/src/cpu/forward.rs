@@ -52,6 +52,8 @@ pub(super) enum Wanted {
     Nothing,
     /// To be shown it.
     Shown,
+    /// To be shown it, and to change it.
+    Changed,
     /// To give it: it need not be computed.
     Given,
     /// That it be the one that an earlier pass kept.
@@ -485,7 +487,7 @@ impl<T: Real> Model<T> {
             let shape = Shape { bend: Bend { slope, ..shape.bend }, ..shape };
             let wanted = tap.wants_pattern(l, h);
             if self.is_shift(l, h) && wanted != Wanted::Given {
-                if wanted == Wanted::Shown {
+                if matches!(wanted, Wanted::Shown | Wanted::Changed) {
                     scratch.pattern.clear();
                     scratch.pattern.resize(panels::len(rows, used), T::default());
                     for i in 0..used {
@@ -493,6 +495,10 @@ impl<T: Real> Model<T> {
                             T::from_f64(1.0);
                     }
                     tap.see_pattern(l, h, &mut scratch.pattern, rows);
+                }
+                if wanted == Wanted::Changed {
+                    attention::read(arch, shape, &scratch.pattern, v, z);
+                    continue;
                 }
                 for (z, v) in z.chunks_exact_mut(rows * PANEL).zip(v.chunks_exact(rows * PANEL)) {
                     z[..PANEL].copy_from_slice(&v[..PANEL]);
@@ -544,7 +550,7 @@ impl<T: Real> Model<T> {
                 continue;
             }
             scratch.pattern.resize(panels::len(rows, used), T::NAN);
-            if wanted == Wanted::Shown {
+            if wanted != Wanted::Given {
                 attention::pattern(arch, shape, forbidden, q, &scratch.k_t, &mut scratch.pattern);
             }
             tap.see_pattern(l, h, &mut scratch.pattern, rows);

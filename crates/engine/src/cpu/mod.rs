@@ -253,7 +253,7 @@ impl CpuEngine {
         interventions: &[Intervention],
     ) -> Result<(), Error> {
         check_tokens(&self.config, tokens, pos)?;
-        interventions.iter().try_for_each(|i| i.check(&self.config, tokens.nrows(), pos))
+        Intervention::check_set(interventions, &self.config, tokens.nrows(), pos)
     }
 
     fn tap<'a>(

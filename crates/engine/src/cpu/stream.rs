@@ -371,7 +371,7 @@ impl StreamEngine {
         interventions: &[Intervention],
     ) -> Result<(), Error> {
         check_tokens(&self.config, tokens, pos)?;
-        interventions.iter().try_for_each(|i| i.check(&self.config, tokens.nrows(), pos))
+        Intervention::check_set(interventions, &self.config, tokens.nrows(), pos)
     }
 }
 

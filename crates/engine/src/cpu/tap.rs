@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use induction_kernels::panels;
-use induction_model::Hook;
+use induction_model::{ForbiddenKeys, Hook};
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMutD, Axis};
 
 use super::{
@@ -85,6 +85,23 @@ fn read(
     each(dims, used, hook, rows, |array, panel| to[array] = from[panel]);
 }
 
+/// Takes keys from a pattern; what is left of a row is as large a share of it as before.
+fn forbid(keys: &ForbiddenKeys, used: usize, rows: usize, pattern: &mut [f32]) {
+    for query in 0..used {
+        let forbidden = keys.of(query);
+        if forbidden.is_empty() {
+            continue;
+        }
+        for &key in forbidden {
+            pattern[panels::at(rows, query, key as usize)] = 0.0;
+        }
+        let left: f32 = (0..=query).map(|key| pattern[panels::at(rows, query, key)]).sum();
+        if left > 0.0 {
+            (0..=query).for_each(|key| pattern[panels::at(rows, query, key)] /= left);
+        }
+    }
+}
+
 impl Tap<f32> for ExampleTap<'_> {
     fn wants(&self, hook: Hook) -> bool {
         self.captured.contains_key(&hook) || self.at(hook).next().is_some()
@@ -108,7 +125,9 @@ impl Tap<f32> for ExampleTap<'_> {
                     let head = &mut value[self.dims.head(*head, rows)];
                     write_head(*from, rows, new.index_axis(Axis(0), self.example), head);
                 }
-                Intervention::ForcePattern { .. } | Intervention::FreezePatterns { .. } => {
+                Intervention::ForcePattern { .. }
+                | Intervention::ForbidKeys { .. }
+                | Intervention::FreezePatterns { .. } => {
                     unreachable!("patterns are shown head by head")
                 }
             }
@@ -122,11 +141,14 @@ impl Tap<f32> for ExampleTap<'_> {
         let hook = Hook::Pattern(layer);
         let given = |i: &Intervention| match i {
             Intervention::ForcePattern { head: forced, .. } => *forced == head,
-            Intervention::FreezePatterns { .. } => false,
+            Intervention::ForbidKeys { .. } | Intervention::FreezePatterns { .. } => false,
             _ => true,
         };
+        let cut = |i: &Intervention| matches!(i, Intervention::ForbidKeys { head: cut, .. } if *cut == head);
         if self.at(hook).any(given) {
             Wanted::Given
+        } else if self.at(hook).any(cut) {
+            Wanted::Changed
         } else if self.at(hook).any(|i| matches!(i, Intervention::FreezePatterns { .. })) {
             Wanted::Frozen
         } else if self.captured.contains_key(&hook) {
@@ -153,6 +175,10 @@ impl Tap<f32> for ExampleTap<'_> {
         let hook = Hook::Pattern(layer);
         for intervention in self.at(hook) {
             let new = match intervention {
+                Intervention::ForbidKeys { head: cut, keys, .. } if *cut == head => {
+                    forbid(&keys[self.example], self.used, rows, value);
+                    continue;
+                }
                 Intervention::Replace { value: new, .. } => {
                     new.index_axis(Axis(0), self.example).index_axis_move(Axis(0), head)
                 }

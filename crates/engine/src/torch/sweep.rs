@@ -13,7 +13,7 @@ use super::{
     state::State,
     taps::{Tap, is_frozen, upload},
 };
-use crate::{Error, Intervention, check_tokens};
+use crate::{Error, Intervention, check_tokens, intervention::allowed};
 
 /// Rows that a layer's products should have, if there are so many.
 const ROWS: usize = 512;
@@ -94,6 +94,15 @@ impl Tap for Together<'_> {
                     }
                     Intervention::ZeroHead { head, .. } => {
                         let _ = here.narrow(2, *head as i64, 1).zero_();
+                    }
+                    Intervention::ForbidKeys { head, keys, .. } => {
+                        let mut of_head = here.narrow(1, *head as i64, 1);
+                        let allowed = allowed(keys, of_head.size()[2] as usize);
+                        let allowed = up(allowed.shape(), allowed.iter().copied().collect());
+                        let left = &of_head * allowed.unsqueeze(1);
+                        // Of a row of which nothing is left, nothing.
+                        let sum = left.sum_dim_intlist(&[3i64][..], true, None);
+                        of_head.copy_(&(left / sum.clamp_min(f64::from(f32::MIN_POSITIVE))));
                     }
                     Intervention::ForcePattern { head, pattern, .. } => {
                         let new =
@@ -421,8 +430,8 @@ impl TorchEngine {
         work: impl FnMut(&mut State) -> Result<T, Error>,
     ) -> Result<T, Error> {
         check_tokens(&self.config, tokens, pos)?;
-        for intervention in sets.iter().copied().flatten() {
-            intervention.check(&self.config, tokens.nrows(), pos)?;
+        for set in sets {
+            Intervention::check_set(set, &self.config, tokens.nrows(), pos)?;
         }
         self.in_parts(|| true, work)
     }
