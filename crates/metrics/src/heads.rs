@@ -49,16 +49,54 @@ impl HeadScores {
 /// # Errors
 /// If there is no example, fewer than two positions, or a row is not a causal distribution.
 pub fn previous_token(pattern: ArrayView4<f32>) -> Result<Array2<f64>> {
-    let n = pattern.dim().2;
-    if n < 2 {
-        let what = "pattern [example, head, query, key]";
-        return Err(Error::Shape {
-            what,
+    at_least_two(pattern)?;
+    mean_mass(pattern, 1..pattern.dim().2, |_, query| vec![query - 1])
+}
+
+fn at_least_two(pattern: ArrayView4<f32>) -> Result<()> {
+    match pattern.dim().2 {
+        n @ ..2 => Err(Error::Shape {
+            what: "pattern [example, head, query, key]",
             expected: "at least 2 queries".into(),
             found: format!("{n}"),
-        });
+        }),
+        _ => Ok(()),
     }
-    mean_mass(pattern, 1..n, |_, query| vec![query - 1])
+}
+
+/// Attention to the first position, in `[0, 1]`, `[example, head]`: where heads rest that have
+/// nothing to do (attention sinks; Xiao et al. 2023, arXiv 2309.17453).
+///
+/// `pattern` is `[example, head, query, key]`. The mean over queries `i >= 1` of `A[i, 0]`; a head
+/// that attends to all positions alike has the mean of `1 / (i + 1)`.
+///
+/// # Errors
+/// As [`previous_token`].
+pub fn start_token(pattern: ArrayView4<f32>) -> Result<Array2<f64>> {
+    at_least_two(pattern)?;
+    mean_mass(pattern, 1..pattern.dim().2, |_, _| vec![0])
+}
+
+/// Attention to earlier copies of the token itself, in `[0, 1]`, `[example, head]` (duplicate-token
+/// heads; Wang et al. 2022, arXiv 2211.00593).
+///
+/// `pattern` is `[example, head, query, key]`, `tokens` is `[example, position]` as
+/// [`PrefixMatchingSample`] makes them. The mean over queries `i` from the second repeat on of the
+/// sum of `A[i, j]` over every key `1 <= j < i` with `tokens[j] == tokens[i]`. Of distinct tokens, a
+/// head that attends to all positions alike has the mean of `floor((i - 1) / block) / (i + 1)`.
+///
+/// # Errors
+/// As [`prefix_matching`].
+pub fn duplicate_token(
+    pattern: ArrayView4<f32>,
+    tokens: ArrayView2<u32>,
+    sample: PrefixMatchingSample,
+) -> Result<Array2<f64>> {
+    check_sample(&pattern, &tokens, sample)?;
+    mean_mass(pattern, 1 + sample.block..sample.len(), |example, query| {
+        let row = tokens.row(example);
+        (1..query).filter(|&key| row[key] == row[query]).collect()
+    })
 }
 
 /// Attention to the tokens that induction suggests come next, in `[0, 1]`, `[example, head]`

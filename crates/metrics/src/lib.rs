@@ -72,6 +72,7 @@ pub mod copying;
 pub mod copying_ceiling;
 pub mod detectors;
 mod error;
+pub mod evidence;
 pub mod heads;
 pub mod losses;
 pub mod pca;
@@ -95,7 +96,11 @@ pub use detectors::{
     Detection, DetectionPattern, DetectorOptions, detect_heads, detection_pattern,
 };
 pub use error::Error;
-pub use heads::{HeadScores, prefix_matching, prefix_matching_literal, previous_token};
+pub use evidence::{Evidence, evidence};
+pub use heads::{
+    HeadScores, duplicate_token, prefix_matching, prefix_matching_literal, previous_token,
+    start_token,
+};
 pub use losses::{
     IclIndices, IclScore, before_after_attribution, icl_by_example, icl_score, icl_sensitivity,
     late_slope, loss_by_index, loss_derivative, paired_change, random_token_losses,

@@ -103,6 +103,13 @@ impl ForbiddenKeys {
         keys
     }
 
+    /// Of one query alone. Keys behind it are forbidden to it anyway.
+    pub fn of_query(query: usize, keys: Vec<u32>) -> Self {
+        let mut spans = vec![[0; 2]; query];
+        spans.push([0, keys.len() as u32]);
+        Self { spans, keys }
+    }
+
     /// Becomes those that `clamp` takes on `tokens`, in the memory that is there.
     pub fn set(&mut self, clamp: Option<Clamp>, tokens: &[u32]) {
         self.spans.clear();

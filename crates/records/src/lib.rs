@@ -50,8 +50,9 @@ pub use inert::{acts, visible};
 pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
-    CopiedByCause, CopiedKind, HowRun, IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads,
-    RemovedKind, RepeatedLosses, ScanHead, ShownText, StartFrom, step_of,
+    ByCause, Cause, CutHeads, CutOn, HowRun, IclOnText, ModelFacts, ModelScan, Removals,
+    RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, StandsOut, StartFrom, WorthOn,
+    step_of,
 };
 pub use spec::{
     Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, Text, TrainSpec, in_words,

@@ -31,9 +31,13 @@ pub struct ModelScan {
     pub ids_below: Option<usize>,
     /// Every head, once.
     pub heads: Vec<ScanHead>,
-    /// What the model copies, and each head by cause (`token_copying` and `concept_copying` among its
-    /// scores); empty where its context or vocabulary is too small for the prompts.
-    pub copied: Vec<CopiedByCause>,
+    /// What heads do by cause; empty where it was not asked, or the model's context or vocabulary is
+    /// too small for the prompts.
+    pub causes: Vec<ByCause>,
+    /// The heads that stand out by what they do, measure by measure.
+    pub roles: Vec<StandsOut>,
+    /// What heads' induction patterns are worth together; empty where causes were not asked for.
+    pub cut: Vec<CutHeads>,
     /// Losses on random tokens that repeat.
     pub repeated: RepeatedLosses,
     /// In-context learning on a text, if one was given.
@@ -189,45 +193,162 @@ impl TryFrom<Map<String, Value>> for ScanHead {
     }
 }
 
-/// What can be copied from a prompt's first half, and how likely the model is to: the probability of
-/// the second token of an entity, of which the first is the prompt's last (Feucht et al. 2025).
+/// One measure of heads by cause: what the model expects of its prompts, with no head changed. Each
+/// head's share is among its scores, by the [name](Cause::score) of the measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CopiedByCause {
-    /// What the entities are.
-    pub kind: CopiedKind,
+pub struct ByCause {
+    /// Which.
+    pub cause: Cause,
     /// How many prompts.
     pub prompts: usize,
-    /// Words that are one token in this vocabulary, or more than five, and were left out.
+    /// Prompts or words that this vocabulary has no fitting tokens for, or this context no room, and
+    /// that were left out.
     pub left_out: usize,
-    /// The probability where the first half holds the entity, a mean over prompts.
-    pub with: f64,
+    /// The probability of what should follow, a mean over prompts.
+    pub plain: f64,
+    /// Its standard error.
+    pub plain_stderr: Option<f64>,
+    /// The probability in those prompts from which something is carried over; nothing where nothing
+    /// is.
+    pub with: Option<f64>,
     /// Its standard error.
     pub with_stderr: Option<f64>,
-    /// The probability where the first half is other tokens.
-    pub without: f64,
-    /// Its standard error.
-    pub without_stderr: Option<f64>,
 }
 
-/// What an entity is that can be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a head may bring about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CopiedKind {
-    /// Random tokens.
-    Token,
-    /// A word of several tokens.
-    Concept,
+pub enum Cause {
+    /// It copies random tokens.
+    TokenCopying,
+    /// It copies words of several tokens.
+    ConceptCopying,
+    /// It attends to what followed an earlier copy, and that is of use.
+    InductionCut,
+    /// It attends to a token that is expected already, and that makes it less expected.
+    CopySuppression,
+    /// It carries what a task is.
+    FunctionVector,
 }
 
-impl CopiedKind {
-    /// The name of a head's score.
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::TokenCopying,
+        Self::ConceptCopying,
+        Self::InductionCut,
+        Self::CopySuppression,
+        Self::FunctionVector,
+    ];
+
+    /// The name of a head's score, the change of a probability; with `_nats`, that of its logarithm,
+    /// and with `_stderr` after either, its standard error.
     pub fn score(self) -> &'static str {
         match self {
-            Self::Token => "token_copying",
-            Self::Concept => "concept_copying",
+            Self::TokenCopying => "token_copying",
+            Self::ConceptCopying => "concept_copying",
+            Self::InductionCut => "induction_cut",
+            Self::CopySuppression => "copy_suppression",
+            Self::FunctionVector => "function_vector",
         }
     }
+
+    /// The name of the same in nats.
+    pub const fn nats(self) -> &'static str {
+        match self {
+            Self::TokenCopying => "token_copying_nats",
+            Self::ConceptCopying => "concept_copying_nats",
+            Self::InductionCut => "induction_cut_nats",
+            Self::CopySuppression => "copy_suppression_nats",
+            Self::FunctionVector => "function_vector_nats",
+        }
+    }
+
+    /// What it is, in words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::TokenCopying => "copying random tokens",
+            Self::ConceptCopying => "copying words of several tokens",
+            Self::InductionCut => "attending to what followed an earlier copy",
+            Self::CopySuppression => "holding back what is expected already",
+            Self::FunctionVector => "carrying what a task is",
+        }
+    }
+
+    /// What a head does that has it, as the heading of a column.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::TokenCopying => "copies tokens",
+            Self::ConceptCopying => "copies words",
+            Self::InductionCut => "induction",
+            Self::CopySuppression => "suppresses",
+            Self::FunctionVector => "tells the task",
+        }
+    }
+}
+
+/// A head that stands out by a measure: even the lower end of its effect's interval is more than a
+/// head among as many random ones shows ([`evidence`](induction_metrics::evidence())).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandsOut {
+    /// The name of a score.
+    pub measure: String,
+    /// From 0.
+    pub layer: usize,
+    /// From 0.
+    pub head: usize,
+    /// The head's score less the mean of the other heads' of its layer.
+    pub effect: f64,
+    /// Half the width of its interval, which holds for all heads of the model together at 95 %.
+    pub margin: f64,
+}
+
+/// What is lost without some heads, and without their induction pattern alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutHeads {
+    /// Whether these are random heads of the same layers as those of the set before.
+    pub is_control: bool,
+    /// `[layer, head]` of each.
+    pub heads: Vec<[usize; 2]>,
+    /// On each kind of text.
+    pub worth: Vec<WorthOn>,
+}
+
+/// By how much the loss of tokens rises that an earlier copy has something to say of, in nats a
+/// token, means over examples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorthOn {
+    /// Which.
+    pub on: CutOn,
+    /// Without the heads.
+    pub removed: f64,
+    /// Its standard error, paired.
+    pub removed_stderr: Option<f64>,
+    /// With the heads, which may not attend to what followed an earlier copy.
+    pub cut: f64,
+    /// Its standard error, paired.
+    pub cut_stderr: Option<f64>,
+}
+
+/// A kind of text, and which of its tokens count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CutOn {
+    /// Random tokens that repeat; those of the second copy.
+    Repeats,
+    /// Prose; tokens that stood after an earlier copy of the token before them.
+    Text,
+    /// Argument 4's patterns; the labels.
+    Patterns,
+}
+
+impl CutOn {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Repeats, Self::Text, Self::Patterns];
 }
 
 /// Losses on a start token and two copies of a block of random tokens, means over examples.
@@ -385,7 +506,7 @@ impl ModelScan {
     pub const FILE: &'static str = "scan.json";
 
     /// Raised whenever a definition of a scan changes.
-    pub const VERSION: u32 = 5;
+    pub const VERSION: u32 = 6;
 
     /// The scan in the text of a `scan.json`, which errors say to be in `path`.
     ///

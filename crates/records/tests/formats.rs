@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use induction_metrics::{CopyingCeiling, Role};
 use induction_records::{
-    AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, CeilingOfText, Change,
-    CompositionRow, CopiedByCause, CopiedKind, CopyRow, Downstream, EvaluationSpec, ExploredFrom,
+    AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
+    Change, CompositionRow, CopyRow, CutHeads, CutOn, Downstream, EvaluationSpec, ExploredFrom,
     FollowedText, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow,
     MeasuredFrom, ModelFacts, ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals,
-    RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StartFrom, StepRow,
-    Summary, TextRow, parse_rows, read_rows, write_rows,
+    RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut, StartFrom,
+    StepRow, Summary, TextRow, WorthOn, parse_rows, read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -366,14 +366,32 @@ fn scan() -> ModelScan {
                 .map(|name| (name.to_string(), Some(0.5)))
                 .into(),
         }],
-        copied: vec![CopiedByCause {
-            kind: CopiedKind::Token,
+        cut: vec![CutHeads {
+            is_control: false,
+            heads: vec![[0, 0]],
+            worth: vec![WorthOn {
+                on: CutOn::Repeats,
+                removed: 1.0,
+                removed_stderr: Some(0.1),
+                cut: 0.9,
+                cut_stderr: None,
+            }],
+        }],
+        roles: vec![StandsOut {
+            measure: "prefix_matching".into(),
+            layer: 0,
+            head: 0,
+            effect: 0.5,
+            margin: 0.1,
+        }],
+        causes: vec![ByCause {
+            cause: Cause::TokenCopying,
             prompts: 2,
             left_out: 0,
-            with: 0.5,
+            plain: 0.01,
+            plain_stderr: None,
+            with: Some(0.5),
             with_stderr: Some(0.1),
-            without: 0.01,
-            without_stderr: None,
         }],
         repeated: RepeatedLosses {
             examples: 2,

@@ -117,11 +117,12 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let scan = run();
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
-    assert_eq!(scan["version"], 5);
+    assert_eq!(scan["version"], 6);
     // The context holds fifteen tokens before the separator.
-    let kinds: Vec<&str> =
-        scan["copied"].as_array().unwrap().iter().map(|of| of["kind"].as_str().unwrap()).collect();
-    assert!(kinds.starts_with(&["token"]) && scan["copied"][0]["prompts"] == 16, "{kinds:?}");
+    let causes: Vec<&str> =
+        scan["causes"].as_array().unwrap().iter().map(|of| of["cause"].as_str().unwrap()).collect();
+    assert!(causes.starts_with(&["token-copying"]), "{causes:?}");
+    assert!(causes.contains(&"induction-cut") && scan["causes"][0]["prompts"] == 16, "{causes:?}");
     assert!(scan["heads"][0]["token_copying_nats"].is_f64());
     // Attention on random tokens twice, the prompts that fit, and the text as far as the context goes.
     let shown = scan["shown"].as_array().unwrap();

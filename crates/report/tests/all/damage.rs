@@ -495,7 +495,10 @@ fn a_damaged_scan_is_named() {
     };
     refused(&short, &["`repeated.by_position` has 99 entries, expected 100"]);
     refused(&|scan| scan["icl"]["score"] = Value::Null, &["`icl.score` is null"]);
-    refused(&|scan| scan["copied"][0]["kind"] = json!("none"), &["`copied[0].kind`", "concept"]);
+    refused(
+        &|scan| scan["causes"][0]["cause"] = json!("none"),
+        &["`causes[0].cause`", "concept-copying"],
+    );
     refused(
         &|scan| scan["ablation"]["sets"][0]["kind"] = json!("none"),
         &["`ablation.sets[0].kind`", "matched"],

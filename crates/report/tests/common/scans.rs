@@ -74,9 +74,11 @@ pub fn scan() -> Value {
             "ignored": ["<s>.*"], "prompt_loss": 3.5, "warnings": ["a <u>warning</u>"],
         },
         "heads": heads,
-        "copied": [{
-            "kind": "token", "prompts": 16, "left_out": 0, "with": 0.5, "with_stderr": 0.05, "without": 0.001,
-            "without_stderr": null,
+        "cut": [{"is_control": false, "heads": [[10, 1]], "worth": [{"on": "repeats", "removed": 1.0, "removed_stderr": 0.1, "cut": 0.9, "cut_stderr": null}]}],
+        "roles": [{"measure": "prefix_matching", "layer": 0, "head": 0, "effect": 0.5, "margin": 0.1}],
+        "causes": [{
+            "cause": "token-copying", "prompts": 16, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,
+            "with_stderr": 0.05,
         }],
         "repeated": {
             "examples": 10, "block": 50, "first": 11.0, "first_stderr": 0.1, "second": 1.0, "second_stderr": 0.05,

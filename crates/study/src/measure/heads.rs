@@ -11,8 +11,8 @@ use std::{
 use induction_engine::{Engine, Sight, Watched};
 use induction_metrics::{
     Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample,
-    RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, prefix_matching,
-    prefix_matching_literal, previous_token, role,
+    RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, duplicate_token,
+    prefix_matching, prefix_matching_literal, previous_token, role, start_token,
 };
 use induction_model::{Hook, Params, ReadParams};
 use induction_records::{EvaluationSpec, HeadRow, NamedScores};
@@ -83,10 +83,15 @@ const fn on(sample: Sample, names: &'static [&'static str], take: Take) -> Measu
 }
 
 const MEASURES: &[Measure] = &[
-    on(Sample::Text, &["previous_token"], |seen| Ok(vec![previous_token(seen.pattern)?])),
+    on(Sample::Text, &["previous_token", "start_token"], |seen| {
+        Ok(vec![previous_token(seen.pattern)?, start_token(seen.pattern)?])
+    }),
     on(Sample::Repeated, &["prefix_matching", "prefix_matching_literal"], |seen| {
         let follows = prefix_matching(seen.pattern, seen.tokens, seen.prefix)?;
         Ok(vec![follows, prefix_matching_literal(seen.pattern, seen.tokens, seen.prefix)?])
+    }),
+    on(Sample::Repeated, &["duplicate_token"], |seen| {
+        Ok(vec![duplicate_token(seen.pattern, seen.tokens, seen.prefix)?])
     }),
     on(
         Sample::Repeated,

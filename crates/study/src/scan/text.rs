@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use induction_metrics::RoleThresholds;
-use induction_records::{CopiedKind, ModelScan, RemovedKind, ScanHead};
+use induction_records::{CutHeads, CutOn, ModelScan, RemovedKind, ScanHead, StandsOut};
 
-use super::{Onset, Scan, onset};
+use super::{Onset, Scan, onset, roles};
 
 /// Heads in the table.
 const ROWS: usize = 12;
@@ -100,6 +100,62 @@ fn how_run(scan: &ModelScan) -> String {
     text + "\n"
 }
 
+/// Heads that stand out, the first few of each measure.
+fn who_stands_out(scan: &ModelScan) -> String {
+    const NAMED: usize = 5;
+    let mut text = String::new();
+    for (measure, what) in roles::MEASURES {
+        let of: Vec<&StandsOut> = scan.roles.iter().filter(|of| of.measure == measure).collect();
+        if of.is_empty() {
+            continue;
+        }
+        let one = |of: &&StandsOut| {
+            format!("{}.{} {:+.3} ± {:.3}", of.layer, of.head, of.effect, of.margin)
+        };
+        let named: Vec<String> = of.iter().take(NAMED).map(one).collect();
+        let more = match of.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let unit = if measure.ends_with("_nats") { " (nats)" } else { "" };
+        let _ = writeln!(text, "  {what}{unit}: {}{more}", named.join(", "));
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let heads = scan.heads.len();
+    format!(
+        "\nwhat heads do, as far as they stand out among all {heads}: the score less the mean of the other heads of the layer, 95 % intervals for all heads together\n{text}\n"
+    )
+}
+
+/// What heads are worth without their induction pattern, a line for each set.
+fn worth(scan: &ModelScan) -> String {
+    let mut text = String::new();
+    for CutHeads { is_control, heads, worth } in &scan.cut {
+        let which = match (heads.len(), is_control) {
+            (1, false) => "the head that matches prefixes best".to_string(),
+            (count, false) => format!("the {count} heads that match prefixes best"),
+            (1, true) => "another head of its layer".to_string(),
+            (count, true) => format!("{count} others of their layers"),
+        };
+        let on = worth.iter().map(|of| {
+            let what = match of.on {
+                CutOn::Repeats => "repeated random tokens",
+                CutOn::Text => "copied tokens of prose",
+                CutOn::Patterns => "labels of patterns",
+            };
+            format!("{what} {:+.3} nats ({:+.3})", of.cut, of.removed)
+        });
+        let on: Vec<String> = on.collect();
+        let _ = writeln!(text, "  {which}: {}", on.join(", "));
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("loss without heads' induction pattern (without the heads):\n{text}"),
+    }
+}
+
 fn of_model(scan: &ModelScan) -> String {
     let m = &scan.model;
     let layers =
@@ -116,14 +172,9 @@ fn of_model(scan: &ModelScan) -> String {
     text.push('\n');
     let mut heads: Vec<&ScanHead> = scan.heads.iter().collect();
     heads.sort_by(|a, b| b.score("prefix_matching").total_cmp(&a.score("prefix_matching")));
-    let by_cause = |kind: CopiedKind| scan.copied.iter().any(|copied| copied.kind == kind);
-    let causes = [CopiedKind::Token, CopiedKind::Concept].map(|kind| (kind, by_cause(kind)));
     text += "layer head  prefix matching  induction pattern  copying  previous token  depth";
-    for (kind, _) in causes.iter().filter(|(_, is_there)| *is_there) {
-        text += match kind {
-            CopiedKind::Token => "  copies tokens",
-            CopiedKind::Concept => "  copies concepts",
-        };
+    for of in &scan.causes {
+        let _ = write!(text, "  {}", of.cause.verb());
     }
     text.push('\n');
     for head in heads.iter().take(ROWS) {
@@ -138,12 +189,13 @@ fn of_model(scan: &ModelScan) -> String {
             head.score("previous_token"),
             (head.layer + 1) as f64 / m.n_layers as f64
         );
-        for (kind, _) in causes.iter().filter(|(_, is_there)| *is_there) {
-            let width = if *kind == CopiedKind::Token { 13 } else { 15 };
-            let _ = write!(text, "  {:>+width$.3}", head.score(&format!("{}_nats", kind.score())));
+        for of in &scan.causes {
+            let width = of.cause.verb().len();
+            let _ = write!(text, "  {:>+width$.3}", head.score(of.cause.nats()));
         }
         text.push('\n');
     }
+    text += &who_stands_out(scan);
     let previous = best(scan, "previous_token");
     let limit = RoleThresholds::default().prefix_matching;
     let matching = heads.iter().filter(|head| head.score("prefix_matching") > limit).count();
@@ -160,27 +212,26 @@ fn of_model(scan: &ModelScan) -> String {
         "repeated random tokens: {:.3} nats a token the first time, {:.3} the second",
         scan.repeated.first, scan.repeated.second
     );
-    for copied in &scan.copied {
-        let (what, name) = match copied.kind {
-            CopiedKind::Token => ("random tokens", "token_copying"),
-            CopiedKind::Concept => ("a word of several tokens", "concept_copying"),
-        };
-        let nats = format!("{name}_nats");
-        let best = best(scan, &nats);
+    for of in &scan.causes {
+        let nats = of.cause.nats();
+        let best = best(scan, nats);
         let error = best.measure(&format!("{nats}_stderr"));
         let error = error.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
+        let carried =
+            of.with.map_or_else(String::new, |with| format!(", {with:.3} where it can be known"));
         let _ = writeln!(
             text,
-            "copying {what}, {} prompts: probability {:.3} with them in the first half, {:.3} without; head {}.{} alone brings {:+.3}{error} nats, {:+.4} of the probability",
-            copied.prompts,
-            copied.with,
-            copied.without,
+            "{}, {} prompts: probability {:.3}{carried}; head {}.{} alone {:+.3}{error} nats, {:+.4} of the probability",
+            of.cause.title(),
+            of.prompts,
+            of.plain,
             best.layer,
             best.head,
-            best.score(&nats),
-            best.score(name)
+            best.score(nats),
+            best.score(of.cause.score())
         );
     }
+    text += &worth(scan);
     if let Some(loss) = scan.how.prompt_loss {
         let _ = writeln!(text, "the prompts, one after the other: {loss:.3} nats a token");
     }

@@ -10,23 +10,24 @@ use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
     IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score, loss_by_index,
-    paired_change,
+    mean_stderr, paired_change,
 };
 use induction_records::{
-    BehaviourScores, CopiedByCause, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt,
+    BehaviourScores, ByCause, CutHeads, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt,
     Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
 use ndarray::{Array2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
-use super::{opened::Opened, series::warn_of_equals};
+use super::{opened::Opened, roles::stand_out, series::warn_of_equals};
 use crate::{
     Error,
-    cause::{self, Copied},
+    cause::{self, Found},
     device::Device,
     explore::{answers, prompts::prompts, shown},
     measure::Evaluators,
+    relatives,
     source::EVALUATION_SEED,
 };
 
@@ -51,7 +52,7 @@ pub struct Settings {
     pub windows: usize,
     /// Examples of each head evaluator and of repeated random tokens.
     pub examples: usize,
-    /// Prompts of each kind of copying by cause, which is left out with 0. Unless told, as many as
+    /// Prompts of each measure of heads by cause, which are left out with 0. Unless told, as many as
     /// [`PROMPTS`](super::PROMPTS), and none of a model of more than 500 million parameters or on
     /// another device than the CPU's engine, where they take long.
     pub prompts: Option<usize>,
@@ -101,10 +102,12 @@ pub fn scan_model(
     let prompts = settings.prompts.unwrap_or(unless_told);
     if settings.prompts.is_none() && prompts == 0 {
         say(&format!(
-            "{name}: copying by cause is left out, as it takes long; --prompts 16 takes it"
+            "{name}: what heads do by cause is left out, as it takes long; --prompts 16 takes it"
         ));
     }
-    let copied = copied(engine, &opened, prompts, &mut heads, say)?;
+    let causes = by_cause(engine, &opened, prompts, &mut heads, say)?;
+    let cut = cut(engine, &opened, prompts, &asked, &heads, say)?;
+    let roles = stand_out(&heads, opened.config.n_heads);
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
     let (clean, of_prompts) = match asked.is_empty() {
@@ -141,7 +144,9 @@ pub fn scan_model(
         engine: engine.name().to_string(),
         how,
         ids_below: settings.ids_below,
-        copied,
+        causes,
+        roles,
+        cut,
         repeated,
         icl,
         ablation,
@@ -330,24 +335,33 @@ fn heads(
     evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
 }
 
-/// What the model copies, and each head's share among its scores.
-fn copied(
+/// What heads do by cause, and each head's share among its scores.
+fn by_cause(
     engine: &dyn Engine,
     opened: &Opened,
     prompts: usize,
     heads: &mut [HeadRow],
     say: &dyn Fn(&str),
-) -> Result<Vec<CopiedByCause>, Error> {
+) -> Result<Vec<ByCause>, Error> {
     if prompts == 0 {
         return Ok(Vec::new());
     }
-    say(&format!("{}: copying by cause", opened.facts.name));
     let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
     let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
-    let found = cause::copied(engine, &source, prompts)?;
+    let say = |what: &str| say(&format!("{}: {what}", opened.facts.name));
+    say("relatives of induction heads");
+    let relatives = relatives::scores(engine, opened.weights.as_ref(), &source)?;
+    for row in heads.iter_mut() {
+        for (&name, of) in &relatives {
+            let (score, stderr) = of[row.layer][row.head];
+            row.scores.insert(name.to_string(), Some(score));
+            row.scores.insert(format!("{name}_stderr"), stderr);
+        }
+    }
+    let found = cause::all(engine, &source, prompts, &say)?;
     for row in heads {
-        for Copied { whole, heads } in &found {
-            let name = whole.kind.score();
+        for Found { whole, heads } in &found {
+            let name = whole.cause.score();
             for ((score, stderr), end) in heads[row.layer][row.head].into_iter().zip(["", "_nats"])
             {
                 row.scores.insert(format!("{name}{end}"), Some(score));
@@ -355,7 +369,25 @@ fn copied(
             }
         }
     }
-    Ok(found.into_iter().map(|copied| copied.whole).collect())
+    Ok(found.into_iter().map(|found| found.whole).collect())
+}
+
+/// What heads' induction patterns are worth together.
+fn cut(
+    engine: &dyn Engine,
+    opened: &Opened,
+    prompts: usize,
+    asked: &[Prompt],
+    heads: &[HeadRow],
+    say: &dyn Fn(&str),
+) -> Result<Vec<CutHeads>, Error> {
+    if prompts == 0 {
+        return Ok(Vec::new());
+    }
+    say(&format!("{}: the best heads' induction patterns", opened.facts.name));
+    let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
+    let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
+    cause::together::worth(engine, &source, asked, heads)
 }
 
 /// `[example, start and two copies of a block]`.
@@ -378,15 +410,8 @@ fn copies(losses: &Array2<f32>) -> [Vec<f64>; 2] {
     [of(0, block), of(block + 1, 2 * block)]
 }
 
-fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
-    (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
-}
-
 fn repeated(losses: &Array2<f32>) -> Result<RepeatedLosses, Error> {
-    let [first, second] = copies(losses).map(|copy| mean_and_error(&copy));
+    let [first, second] = copies(losses).map(|copy| mean_stderr(&copy));
     let by_position = loss_by_index(losses.view())
         .map_err(|source| Error::Metric { place: "losses".into(), source })?;
     Ok(RepeatedLosses {
@@ -598,8 +623,8 @@ fn without(
         removed.push(RemovedHeads {
             kind: *kind,
             heads: heads.iter().map(|head| [head.layer, head.head]).collect(),
-            first: mean_and_error(&first).0,
-            second: mean_and_error(&second).0,
+            first: mean_stderr(&first).0,
+            second: mean_stderr(&second).0,
             second_change,
             second_change_stderr,
             icl: on_text.get(&k).copied(),
