@@ -5,8 +5,8 @@
 //! raises one token raises others. In a small model this is most of what keeps scores low, for
 //! every head alike.
 
-use nalgebra::{DMatrix, SVD};
-use ndarray::{Array2, Array3, ArrayView2, Axis};
+use nalgebra::{DMatrix, SVD, SymmetricEigen};
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, copying};
@@ -25,6 +25,9 @@ pub struct CopyingCeiling {
     /// distinct tokens.
     pub chance: f64,
 }
+
+/// Tokens that are taken in float64 at once.
+const ROWS: usize = 4096;
 
 impl CopyingCeiling {
     /// How far a score is on the way from chance, 0, to the ceiling, 1. `None` if the ceiling isn't
@@ -134,43 +137,71 @@ fn check(
 
 /// The perfect copier's logits as a product `[d_vocab, rank] x [rank, d_vocab]`, row by token
 /// attended to.
+///
+/// With `W_E = Q_E S_E V_E^T`, and the centred `W_U^T` likewise, all that is taken from a whole
+/// vocabulary are products `[d_model, d_model]`, from which `S` and `V` follow.
 fn copier(
     w_e: ArrayView2<f32>,
     w_u: ArrayView2<f32>,
     rank: usize,
 ) -> Result<(Array2<f64>, Array2<f64>)> {
     let (d_vocab, d_model) = w_e.dim();
-    let embedding = DMatrix::from_fn(d_vocab, d_model, |token, k| f64::from(w_e[[token, k]]));
-    let mut unembedding = DMatrix::from_fn(d_vocab, d_model, |token, k| f64::from(w_u[[k, token]]));
-    for mut column in unembedding.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
+    let mean = Array1::from_iter(
+        w_u.rows()
+            .into_iter()
+            .map(|row| row.iter().map(|&x| f64::from(x)).sum::<f64>() / d_vocab as f64),
+    );
+    let mut of_e = Array2::<f64>::zeros((d_model, d_model));
+    let (mut of_u, mut across) = (of_e.clone(), of_e.clone());
+    for from in (0..d_vocab).step_by(ROWS) {
+        let rows = Slice::from(from..(from + ROWS).min(d_vocab));
+        let e = w_e.slice_axis(Axis(0), rows).mapv(f64::from);
+        let u = w_u.slice_axis(Axis(1), rows).mapv(f64::from).reversed_axes() - &mean;
+        of_e += &e.t().dot(&e);
+        of_u += &u.t().dot(&u);
+        across += &e.t().dot(&u);
     }
-    let ((q_e, sizes_e), (q_u, sizes_u)) = (column_space(embedding)?, column_space(unembedding)?);
-    if q_e.ncols() == 0 || q_u.ncols() == 0 {
+    let longer = d_vocab.max(d_model) as f64;
+    let ((v_e, sizes_e), (v_u, sizes_u)) = (directions(&of_e, longer), directions(&of_u, longer));
+    if sizes_e.is_empty() || sizes_u.is_empty() {
         return Ok((Array2::zeros((d_vocab, 1)), Array2::zeros((1, d_vocab))));
     }
-    let target = q_e.tr_mul(&q_u);
+    let (v_e, v_u) = (v_e / &Array1::from(sizes_e.clone()), v_u / &Array1::from(sizes_u.clone()));
+    let target = v_e.t().dot(&across).dot(&v_u);
     let tied = DMatrix::from_fn(target.nrows(), target.ncols(), |i, j| {
         target[(i, j)] * (sizes_e[i] / sizes_e[0] * sizes_u[j] / sizes_u[0]).powf(TIE_BREAK)
     });
     let (u, _) = decompose(tied)?;
-    let u = u.columns(0, rank.min(u.ncols()));
-    let (from, to) = (q_e * u, u.tr_mul(&target) * q_u.transpose());
-    Ok((to_array(&from), to_array(&to)))
+    let u = to_array(&u);
+    let u = u.slice_axis(Axis(1), Slice::from(..rank.min(u.ncols())));
+    let from = v_e.dot(&u);
+    let to = u.t().dot(&target).dot(&v_u.t());
+    let (mut all_from, mut all_to) =
+        (Array2::zeros((d_vocab, from.ncols())), Array2::zeros((to.nrows(), d_vocab)));
+    for begin in (0..d_vocab).step_by(ROWS) {
+        let rows = Slice::from(begin..(begin + ROWS).min(d_vocab));
+        let e = w_e.slice_axis(Axis(0), rows).mapv(f64::from);
+        let u = w_u.slice_axis(Axis(1), rows).mapv(f64::from) - &mean.view().insert_axis(Axis(1));
+        all_from.slice_axis_mut(Axis(0), rows).assign(&e.dot(&from));
+        all_to.slice_axis_mut(Axis(1), rows).assign(&to.dot(&u));
+    }
+    Ok((all_from, all_to))
 }
 
-/// An orthonormal basis of the columns of a matrix, as columns, and how large the matrix is along
-/// each: from the largest.
-///
-/// The triangle of a QR decomposition has its singular values, at a fraction of the cost.
-fn column_space(matrix: DMatrix<f64>) -> Result<(DMatrix<f64>, Vec<f64>)> {
-    let longer = matrix.nrows().max(matrix.ncols()) as f64;
-    let qr = matrix.qr();
-    let (u, mut sizes) = decompose(qr.r())?;
-    let least = f64::from(f32::EPSILON) * longer * sizes.first().copied().unwrap_or(0.0);
-    sizes.retain(|&size| size > least);
-    Ok((qr.q() * u.columns(0, sizes.len()), sizes))
+/// The right singular vectors of a matrix as columns, from the product of it with itself, and its
+/// singular values, from the largest down: those that are more than `f32`'s rounding, for a matrix
+/// whose longer side is `longer`.
+fn directions(product: &Array2<f64>, longer: f64) -> (Array2<f64>, Vec<f64>) {
+    let n = product.nrows();
+    let eigen = SymmetricEigen::new(DMatrix::from_fn(n, n, |i, j| product[(i, j)]));
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    let size = |k: usize| eigen.eigenvalues[k].max(0.0).sqrt();
+    let least = f64::from(f32::EPSILON) * longer * order.first().map_or(0.0, |&k| size(k));
+    order.retain(|&k| size(k) > least);
+    let vectors =
+        Array2::from_shape_fn((n, order.len()), |(i, j)| eigen.eigenvectors[(i, order[j])]);
+    (vectors, order.into_iter().map(size).collect())
 }
 
 /// The left singular vectors, and the singular values from the largest down.

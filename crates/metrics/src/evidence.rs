@@ -1,6 +1,6 @@
 //! Which heads stand out by a measure, and how surely: roles without a threshold on any score.
 
-use statrs::distribution::{ContinuousCDF, Normal};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// The chance that a measure on which all heads are alike names any of them.
 const LEVEL: f64 = 0.05;
@@ -24,19 +24,23 @@ pub struct Evidence {
 }
 
 /// Of each head, `[layer][head]`, from its score and the score's standard error. Nothing of a head
-/// without a standard error, of one that is alone in its layer, or where a score of its layer is no
-/// number.
+/// without a standard error, of one that is alone in its layer, where a score of its layer is no
+/// number, or of fewer than two samples.
 ///
-/// A score is a mean over samples; those of one layer are taken as independent. Both corrections are
+/// A score is a mean over `samples` samples; intervals are Student's, of one degree of freedom fewer,
+/// and those of a layer are taken as independent. Both corrections are
 /// for the number of heads, so a measure on which all heads are alike names one of them in one model
 /// of twenty, however many heads a model has.
-pub fn evidence(scores: &[Vec<(f64, Option<f64>)>]) -> Vec<Vec<Option<Evidence>>> {
+pub fn evidence(scores: &[Vec<(f64, Option<f64>)>], samples: usize) -> Vec<Vec<Option<Evidence>>> {
+    let Ok(student) = StudentsT::new(0.0, 1.0, samples as f64 - 1.0) else {
+        return scores.iter().map(|layer| vec![None; layer.len()]).collect();
+    };
     let effects: Vec<Vec<Option<(f64, f64)>>> = scores.iter().map(|layer| effects(layer)).collect();
     let mut known: Vec<f64> =
         effects.iter().flatten().flatten().map(|&(effect, _)| effect).collect();
     let heads = known.len().max(1) as f64;
     let normal = Normal::standard();
-    let margin = normal.inverse_cdf(1.0 - LEVEL / (2.0 * heads));
+    let margin = student.inverse_cdf(1.0 - LEVEL / (2.0 * heads));
     let middle = median(&mut known);
     let mut deviations: Vec<f64> = known.iter().map(|effect| (effect - middle).abs()).collect();
     let spread = OF_MAD * median(&mut deviations);
@@ -93,14 +97,14 @@ mod tests {
     fn what_is_alike_is_seldom_named_and_what_is_not_is() {
         let models = 400;
         let named = (0..models).filter(|&seed| {
-            let model = evidence(&random_model(seed, 12, 8));
+            let model = evidence(&random_model(seed, 12, 8), 100);
             model.iter().flatten().flatten().any(|head| head.stands_out)
         });
         let named = named.count();
         assert!(named <= models as usize / 20, "{named} of {models}");
         let mut model = random_model(0, 12, 8);
         model[7][3].0 += 0.1;
-        let found = evidence(&model);
+        let found = evidence(&model, 100);
         for (layer, heads) in found.iter().enumerate() {
             for (head, of) in heads.iter().enumerate() {
                 assert_eq!(
@@ -118,15 +122,19 @@ mod tests {
     fn closed_forms_and_what_cannot_be_said() {
         // Four heads: the effect is the score less the mean of three.
         let layer = [(1.0, Some(0.1)), (0.0, Some(0.1)), (0.1, Some(0.2)), (0.2, Some(0.2))];
-        let found = evidence(&[layer.to_vec()]);
+        let found = evidence(&[layer.to_vec()], 11);
         let first = found[0][0].unwrap();
         assert!((first.effect - 0.9).abs() < 1e-12);
-        // 2.4977 standard errors: two-sided, 1.25 % of four.
+        // Two-sided, 1.25 % of four, ten degrees of freedom: R's `qt(1 - 0.0125 / 2, 10)`.
         let stderr = (0.01f64 + (0.01 + 0.04 + 0.04) / 9.0).sqrt();
-        assert!((first.margin / stderr - 2.497_7).abs() < 1e-3, "{}", first.margin / stderr);
-        assert_eq!(evidence(&[vec![(0.5, Some(0.1))]]), [[None]]);
-        assert_eq!(evidence(&[vec![(0.5, Some(0.1)), (0.4, None)]]), [[None, None]]);
-        assert_eq!(evidence(&[vec![(f64::NAN, Some(0.1)), (0.4, Some(0.1))]]), [[None, None]]);
-        assert!(evidence(&[]).is_empty());
+        assert!((first.margin / stderr - 3.038_2).abs() < 1e-3, "{}", first.margin / stderr);
+        let nothing = |layer: &[(f64, Option<f64>)], samples: usize| {
+            evidence(&[layer.to_vec()], samples).iter().flatten().all(Option::is_none)
+        };
+        assert!(nothing(&[(0.5, Some(0.1))], 11), "alone in its layer");
+        assert!(nothing(&[(0.5, Some(0.1)), (0.4, None)], 11));
+        assert!(nothing(&[(f64::NAN, Some(0.1)), (0.4, Some(0.1))], 11));
+        assert!(nothing(&layer, 1) && nothing(&layer, 0));
+        assert!(evidence(&[], 11).is_empty());
     }
 }

@@ -74,7 +74,17 @@ const ORDERS: &[(bool, &[&str])] = &[
 /// Words of one kind that a successor is looked for among, at least.
 const WORDS: usize = 5;
 
-/// `[layer][head]` of each score, by its name; without a tokenizer none.
+/// A score of every head.
+pub struct Score {
+    /// `retrieval` or `successor`.
+    pub name: &'static str,
+    /// Prompts or words that it is a mean over.
+    pub samples: usize,
+    /// `[layer][head]`.
+    pub heads: Vec<Vec<Mean>>,
+}
+
+/// Both scores; without a tokenizer none.
 ///
 /// # Errors
 /// The engine's and the weights'.
@@ -82,8 +92,8 @@ pub fn scores(
     engine: &dyn Engine,
     weights: &dyn ReadParams,
     source: &Source<'_>,
-) -> Result<BTreeMap<&'static str, Vec<Vec<Mean>>>, Error> {
-    let Some(tokenizer) = source.tokenizer else { return Ok(BTreeMap::new()) };
+) -> Result<Vec<Score>, Error> {
+    let Some(tokenizer) = source.tokenizer else { return Ok(Vec::new()) };
     let (prompts, orders) = (
         passwords(tokenizer, source.start, engine.config().n_ctx),
         orders(tokenizer, source.start),
@@ -129,17 +139,14 @@ pub fn scores(
         }
     })?;
     let mean = |head: &BTreeMap<_, f64>| mean_stderr(&head.values().copied().collect::<Vec<_>>());
-    let named = ["retrieval", "successor"].into_iter();
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let is_there = [!prompts.is_empty(), !orders.is_empty()];
-    Ok(named
-        .zip(found)
-        .zip(is_there)
-        .filter(|(_, is_there)| *is_there)
-        .map(|((name, of), _)| {
-            (name, of.iter().map(|layer| layer.iter().map(mean).collect()).collect())
-        })
-        .collect())
+    let samples = [prompts.len(), orders.iter().map(|order| order.next.len()).sum()];
+    let named = ["retrieval", "successor"].into_iter().zip(samples).zip(found);
+    let score = |((name, samples), of): ((_, usize), Vec<Vec<_>>)| {
+        let heads = of.iter().map(|layer| layer.iter().map(mean).collect()).collect();
+        (samples > 0).then_some(Score { name, samples, heads })
+    };
+    Ok(named.filter_map(score).collect())
 }
 
 fn row(tokens: &[u32]) -> Array2<u32> {

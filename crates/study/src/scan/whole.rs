@@ -105,9 +105,11 @@ pub fn scan_model(
             "{name}: what heads do by cause is left out, as it takes long; --prompts 16 takes it"
         ));
     }
-    let causes = by_cause(engine, &opened, prompts, &mut heads, say)?;
+    let (causes, mut samples) = by_cause(engine, &opened, prompts, &mut heads, say)?;
+    samples.extend(["prefix_matching", "duplicate_token"].map(|name| (name, settings.examples)));
+    samples.extend(["previous_token", "start_token"].map(|name| (name, text_rows.nrows())));
     let cut = cut(engine, &opened, prompts, &asked, &heads, say)?;
-    let roles = stand_out(&heads, opened.config.n_heads);
+    let roles = stand_out(&heads, opened.config.n_heads, &samples);
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
     let (clean, of_prompts) = match asked.is_empty() {
@@ -335,24 +337,28 @@ fn heads(
     evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
 }
 
-/// What heads do by cause, and each head's share among its scores.
+/// What heads do by cause, and each head's share among its scores; and how many samples each of
+/// these is a mean over.
 fn by_cause(
     engine: &dyn Engine,
     opened: &Opened,
     prompts: usize,
     heads: &mut [HeadRow],
     say: &dyn Fn(&str),
-) -> Result<Vec<ByCause>, Error> {
+) -> Result<(Vec<ByCause>, BTreeMap<&'static str, usize>), Error> {
     if prompts == 0 {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), BTreeMap::new()));
     }
     let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
     let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
     let say = |what: &str| say(&format!("{}: {what}", opened.facts.name));
     say("relatives of induction heads");
-    let relatives = relatives::scores(engine, opened.weights.as_ref(), &source)?;
-    for row in heads.iter_mut() {
-        for (&name, of) in &relatives {
+    let mut samples = BTreeMap::new();
+    for relatives::Score { name, samples: count, heads: of } in
+        relatives::scores(engine, opened.weights.as_ref(), &source)?
+    {
+        samples.insert(name, count);
+        for row in heads.iter_mut() {
             let (score, stderr) = of[row.layer][row.head];
             row.scores.insert(name.to_string(), Some(score));
             row.scores.insert(format!("{name}_stderr"), stderr);
@@ -369,7 +375,9 @@ fn by_cause(
             }
         }
     }
-    Ok(found.into_iter().map(|found| found.whole).collect())
+    let found: Vec<ByCause> = found.into_iter().map(|found| found.whole).collect();
+    samples.extend(found.iter().map(|of| (of.cause.nats(), of.prompts)));
+    Ok((found, samples))
 }
 
 /// What heads' induction patterns are worth together.
