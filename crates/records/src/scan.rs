@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use induction_metrics::Role;
+use induction_metrics::{CopyingCeiling, Role};
 use miniz_oxide::{deflate::compress_to_vec_zlib, inflate::decompress_to_vec_zlib_with_limit};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -31,6 +31,9 @@ pub struct ModelScan {
     pub ids_below: Option<usize>,
     /// Every head, once.
     pub heads: Vec<ScanHead>,
+    /// The scale of the copying score of heads so wide between these embeddings; nothing where causes
+    /// were not asked for, or of embeddings that are too wide for it.
+    pub copying_ceiling: Option<CopyingCeiling>,
     /// What heads do by cause; empty where it was not asked, or the model's context or vocabulary is
     /// too small for the prompts.
     pub causes: Vec<ByCause>,

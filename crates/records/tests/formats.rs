@@ -366,6 +366,7 @@ fn scan() -> ModelScan {
                 .map(|name| (name.to_string(), Some(0.5)))
                 .into(),
         }],
+        copying_ceiling: Some(CopyingCeiling { ceiling: 0.1, chance: -0.8 }),
         cut: vec![CutHeads {
             is_control: false,
             heads: vec![[0, 0]],

@@ -74,6 +74,7 @@ pub fn scan() -> Value {
             "ignored": ["<s>.*"], "prompt_loss": 3.5, "warnings": ["a <u>warning</u>"],
         },
         "heads": heads,
+        "copying_ceiling": {"ceiling": -0.5, "chance": -0.85},
         "cut": [{"is_control": false, "heads": [[10, 1]], "worth": [{"on": "repeats", "removed": 1.0, "removed_stderr": 0.1, "cut": 0.9, "cut_stderr": null}]}],
         "roles": [{"measure": "prefix_matching", "layer": 0, "head": 0, "effect": 0.5, "margin": 0.1}],
         "causes": [{

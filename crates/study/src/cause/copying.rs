@@ -13,30 +13,17 @@
 //!   where the word has not begun; its score is the change of the same probability, which the word
 //!   as a whole, not its last token, must have brought.
 
-use induction_engine::Engine;
 use induction_random::stream;
-use induction_records::Cause;
-use ndarray::Axis;
 use rand::seq::IndexedRandom;
 
-use super::{Changes, Found, Source, at_once, own_z, parts, rows, table, words::WORDS};
-use crate::{Error, source::EVALUATION_SEED};
+use super::{Asked, Place, Source, words::WORDS};
+use crate::source::EVALUATION_SEED;
 
 /// Tokens before the separator.
 const HALF: usize = 30;
 
-/// Prompts whose probability is taken in the run in which something can be copied, at least, if
-/// there are so many: all that this says is whether the model copies at all.
-const OF_THE_OTHER: usize = 16;
-
 /// Tokens of an entity.
 const ENTITY: std::ops::RangeInclusive<usize> = 2..=5;
-
-/// One prompt in both runs, each with the token that should follow.
-struct Pair {
-    with: Vec<u32>,
-    without: Vec<u32>,
-}
 
 impl Source<'_> {
     /// Tokens before the separator, as far as the context and the tokens allow; nothing if they do
@@ -46,15 +33,30 @@ impl Source<'_> {
         (half > *ENTITY.end()).then_some(half)
     }
 
+    /// The tokens of a text that goes on another: many tokenizers put a space before one that stands
+    /// alone. Nothing where the other's last token takes a part of it.
+    fn continued(&self, text: &str) -> Option<Vec<u32>> {
+        let encode = |text: &str| self.tokenizer?.encode(text).ok();
+        let (before, all) = (encode("a")?, encode(&format!("a{text}"))?);
+        all.strip_prefix(&before[..]).map(<[u32]>::to_vec)
+    }
+
     fn separator(&self) -> Option<u32> {
-        match self.tokenizer?.encode("\n").ok()?[..] {
+        match self.continued("\n")?[..] {
             [one] => Some(one),
             _ => None,
         }
     }
 
-    /// The pair for an entity.
-    fn pair(&self, purpose: &str, number: usize, entity: &[u32], half: usize) -> Option<Pair> {
+    /// The prompt for an entity, at whose position `back` from the end heads are changed.
+    fn asked(
+        &self,
+        purpose: &str,
+        number: usize,
+        entity: &[u32],
+        half: usize,
+        back: usize,
+    ) -> Option<Asked> {
         let pool: Vec<u32> = self
             .allowed
             .iter()
@@ -70,110 +72,58 @@ impl Source<'_> {
         let (random, other) = drawn.split_at(before);
         let again = &random[before - (half - ENTITY.end())..];
         let separator: Vec<u32> = self.separator().into_iter().collect();
-        let end = [&separator[..], again, &entity[..2]].concat();
         let run = |first: &[&[u32]]| {
-            let first = first.concat();
-            std::iter::once(self.start).chain(first).chain(end.iter().copied()).collect()
+            [&[self.start], &first.concat()[..], &separator, again, &entity[..1]].concat()
         };
-        Some(Pair { with: run(&[random, entity]), without: run(&[other]) })
-    }
-
-    /// Entities of random tokens, all lengths equally often.
-    fn of_tokens(&self, count: usize, n_ctx: usize) -> Vec<Pair> {
-        let Some(half) = self.half(n_ctx) else { return Vec::new() };
-        let pairs = (0..count).filter_map(|k| {
-            let length = ENTITY.start() + k % (ENTITY.end() - ENTITY.start() + 1);
-            let mut rng = stream(EVALUATION_SEED, "entities of random tokens", k as u64);
-            let entity: Vec<u32> =
-                self.allowed.choose_multiple(&mut rng, length).copied().collect();
-            self.pair("token copying", k, &entity, half).filter(|_| entity.len() == length)
-        });
-        pairs.collect()
-    }
-
-    /// Words of several tokens; and how many were left out, being another number of tokens in this
-    /// vocabulary than an entity may have.
-    fn of_words(&self, count: usize, n_ctx: usize) -> (Vec<Pair>, usize) {
-        let (Some(half), Some(tokenizer)) = (self.half(n_ctx), self.tokenizer) else {
-            return (Vec::new(), 0);
-        };
-        let mut rng = stream(EVALUATION_SEED, "words", 0);
-        let words: Vec<&str> = WORDS.choose_multiple(&mut rng, WORDS.len()).copied().collect();
-        let (mut entities, mut left_out) = (Vec::new(), 0);
-        for word in words {
-            match tokenizer.encode(&format!(" {word}")) {
-                Ok(ids) if ENTITY.contains(&ids.len()) => entities.push(ids),
-                _ => left_out += 1,
-            }
-        }
-        // Each word again, among other tokens, if there are fewer than prompts.
-        let pairs = entities.iter().cycle().take(if entities.is_empty() { 0 } else { count });
-        let pairs = pairs.enumerate();
-        let pairs = pairs.filter_map(|(k, ids)| self.pair("concept copying", k, ids, half));
-        (pairs.collect(), left_out)
+        let tokens = run(&[other]);
+        let at = tokens.len() - back;
+        Some(Asked { tokens, target: entity[1], at, place: Place::OfRun(run(&[random, entity])) })
     }
 }
 
-/// Token copying of every head, if the model's context and vocabulary hold such prompts.
-///
-/// # Errors
-/// The engine's.
-pub fn of_tokens(
-    engine: &dyn Engine,
-    source: &Source<'_>,
-    prompts: usize,
-) -> Result<Option<Found>, Error> {
-    let pairs = source.of_tokens(prompts, engine.config().n_ctx);
-    of_pairs(engine, Cause::TokenCopying, &pairs, 1, 0)
+/// Entities of random tokens, all lengths equally often.
+pub(super) fn of_tokens(source: &Source<'_>, count: usize, n_ctx: usize) -> Vec<Asked> {
+    let Some(half) = source.half(n_ctx) else { return Vec::new() };
+    let asked = (0..count).filter_map(|k| {
+        let length = ENTITY.start() + k % (ENTITY.end() - ENTITY.start() + 1);
+        let mut rng = stream(EVALUATION_SEED, "entities of random tokens", k as u64);
+        let entity: Vec<u32> = source.allowed.choose_multiple(&mut rng, length).copied().collect();
+        let asked = source.asked("token copying", k, &entity, half, 1);
+        asked.filter(|_| entity.len() == length)
+    });
+    asked.collect()
 }
 
-/// Concept copying of every head, if there is a tokenizer whose words are of several tokens.
-///
-/// # Errors
-/// The engine's.
-pub fn of_words(
-    engine: &dyn Engine,
-    source: &Source<'_>,
-    prompts: usize,
-) -> Result<Option<Found>, Error> {
-    let (pairs, left_out) = source.of_words(prompts, engine.config().n_ctx);
-    of_pairs(engine, Cause::ConceptCopying, &pairs, 2, left_out)
-}
-
-/// The heads' `z` is carried over `back` positions from the end.
-fn of_pairs(
-    engine: &dyn Engine,
-    cause: Cause,
-    pairs: &[Pair],
-    back: usize,
-    left_out: usize,
-) -> Result<Option<Found>, Error> {
-    let config = engine.config();
-    let with = table(pairs.iter().map(|pair| &pair.with[..]));
-    let without = table(pairs.iter().map(|pair| &pair.without[..]));
-    // Positions that are read; the last token is what should follow.
-    let read = with.ncols().saturating_sub(1);
-    let mut changes = Changes::none(config);
-    let mut can_copy = Vec::new();
-    for part in parts(pairs.len(), at_once(config, back)) {
-        let with = rows(&with, part.clone());
-        let at = read - back;
-        let z = own_z(engine, with.split_at(Axis(1), read).0, at)?;
-        changes.add(engine, rows(&without, part), at, &z)?;
-        if can_copy.len() < OF_THE_OTHER {
-            let losses = engine.last_losses_under(with, &[&[]], read - 1)?;
-            can_copy.extend(losses[0].iter().map(|&loss| (-f64::from(loss)).exp()));
+/// Words of several tokens; and how many were left out, being another number of tokens in this
+/// vocabulary than an entity may have.
+pub(super) fn of_words(source: &Source<'_>, count: usize, n_ctx: usize) -> (Vec<Asked>, usize) {
+    let (Some(half), Some(_)) = (source.half(n_ctx), source.tokenizer) else {
+        return (Vec::new(), 0);
+    };
+    let mut rng = stream(EVALUATION_SEED, "words", 0);
+    let words: Vec<&str> = WORDS.choose_multiple(&mut rng, WORDS.len()).copied().collect();
+    let (mut entities, mut left_out) = (Vec::new(), 0);
+    for word in words {
+        match source.continued(&format!(" {word}")) {
+            Some(ids) if ENTITY.contains(&ids.len()) => entities.push(ids),
+            _ => left_out += 1,
         }
     }
-    Ok(changes.found(cause, 1.0, left_out, Some(&can_copy)))
+    // Each word again, among other tokens, if there are fewer than prompts.
+    let asked = entities.iter().cycle().take(if entities.is_empty() { 0 } else { count });
+    let asked = asked.enumerate();
+    let asked = asked.filter_map(|(k, ids)| source.asked("concept copying", k, ids, half, 2));
+    (asked.collect(), left_out)
 }
 
 #[cfg(test)]
 mod tests {
     use induction_engine::CpuEngine;
     use induction_model::HandBuilt;
+    use induction_records::Cause;
 
     use super::*;
+    use crate::cause::Prompts;
 
     /// In a model whose circuit was written down, its one induction head brings all that copying is,
     /// and no other head brings anything.
@@ -184,8 +134,9 @@ mod tests {
         let engine = CpuEngine::new(&config, &params).unwrap();
         let allowed: Vec<u32> = (1..64).collect();
         let source = Source { start: 0, allowed: &allowed, tokenizer: None };
-        let copied = of_tokens(&engine, &source, 8).unwrap().unwrap();
-        assert!(of_words(&engine, &source, 8).unwrap().is_none());
+        let measured = |cause| Prompts::new(cause, &engine, &source, 8).unwrap().measure(&engine);
+        assert!(measured(Cause::ConceptCopying).unwrap().is_none(), "there are no words");
+        let copied = measured(Cause::TokenCopying).unwrap().unwrap();
         let (with, without) = (copied.whole.with.unwrap(), copied.whole.plain);
         assert_eq!(copied.whole.prompts, 8);
         assert!(with > 0.5 && without < 0.05, "{with} {without}");
@@ -205,19 +156,20 @@ mod tests {
     fn prompts_are_pairs() {
         let allowed: Vec<u32> = (1..200).collect();
         let source = Source { start: 0, allowed: &allowed, tokenizer: None };
-        let pairs = source.of_tokens(9, 64);
-        assert_eq!(pairs.len(), 9);
-        for Pair { with, without } in &pairs {
-            assert_eq!((with.len(), without.len()), (58, 58));
+        let asked = of_tokens(&source, 9, 64);
+        assert_eq!(asked.len(), 9);
+        for Asked { tokens: without, target, at, place } in &asked {
+            let Place::OfRun(with) = place else { panic!("{place:?}") };
+            assert_eq!((with.len(), without.len(), *at), (57, 57, 56));
             assert_eq!((with[0], &with[31..]), (0, &without[31..]));
             assert!(with[1..31].iter().all(|id| !without[1..31].contains(id)));
             // What should follow followed before.
-            let end = &with[with.len() - 2..];
+            let end = [with[56], *target];
             assert!(with[1..31].windows(2).any(|pair| pair == end));
             assert!(!without[1..31].contains(&end[0]));
         }
-        assert!(source.of_tokens(9, 11).is_empty());
+        assert!(of_tokens(&source, 9, 11).is_empty());
         let few = Source { allowed: &allowed[..11], ..source };
-        assert!(few.of_tokens(9, 64).is_empty());
+        assert!(of_tokens(&few, 9, 64).is_empty());
     }
 }

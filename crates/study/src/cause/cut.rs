@@ -13,11 +13,9 @@
 
 use induction_engine::Engine;
 use induction_metrics::PrefixMatchingSample;
-use induction_model::{Clamp, ForbiddenKeys, Hook};
-use induction_records::Cause;
-use ndarray::{Array2, Array4, ArrayView2, ArrayView3, Axis};
+use induction_model::{Clamp, ForbiddenKeys};
 
-use super::{Changes, Found, Source, at_once, parts, passages::PASSAGES, rows, table, z_at};
+use super::{Asked, Place, Source, passages::PASSAGES, table};
 use crate::{Error, source::EVALUATION_SEED};
 
 /// Random tokens of a block.
@@ -32,69 +30,41 @@ const READ_AT_ONCE: usize = 8;
 /// Tokens between two prompts from the same passage.
 const APART: usize = 8;
 
-/// What every head's induction pattern is worth, if the model's context and vocabulary hold a
-/// repeated block.
-///
-/// # Errors
-/// The engine's.
-pub fn of_induction(
-    engine: &dyn Engine,
-    source: &Source<'_>,
-    prompts: usize,
-) -> Result<Option<Found>, Error> {
-    let repeated = repeated(source, prompts, engine.config().n_ctx);
-    let mut changes = Changes::none(engine.config());
-    add(&mut changes, engine, &repeated, &following(&repeated))?;
-    Ok(changes.found(Cause::InductionCut, -1.0, 0, None))
-}
-
-/// What followed the earlier copies of the last token of each prompt, whose very last says what
-/// should follow.
-fn following(prompts: &Array2<u32>) -> Vec<Vec<u32>> {
-    let of = |row: ndarray::ArrayView1<'_, u32>| {
-        let tokens = &row.to_vec()[..row.len() - 1];
-        let forbidden = ForbiddenKeys::new(Some(Clamp::ForbidInduction), tokens);
-        forbidden.of(tokens.len() - 1).to_vec()
-    };
-    prompts.rows().into_iter().map(of).collect()
-}
-
-/// Blocks of random tokens, each with the first half of it again.
-fn repeated(source: &Source<'_>, prompts: usize, n_ctx: usize) -> Array2<u32> {
+/// Blocks of random tokens, each with the first half of it again, without what followed the earlier
+/// copy of the last token.
+pub(super) fn of_induction(source: &Source<'_>, count: usize, n_ctx: usize) -> Vec<Asked> {
     let block = BLOCK.min(source.allowed.len()).min(n_ctx.saturating_sub(1) / 2);
     // The last token and the one that should follow are tokens of the block.
     if block < 4 {
-        return Array2::zeros((0, 0));
+        return Vec::new();
     }
     let sample = PrefixMatchingSample { block, repeats: 2 };
-    let Ok(all) = sample.batch(EVALUATION_SEED ^ 1, prompts, source.start, source.allowed) else {
-        return Array2::zeros((0, 0));
+    let rows = sample.batch(EVALUATION_SEED ^ 1, count, source.start, source.allowed);
+    let read = 1 + block + block / 2;
+    let asked = |row: ndarray::ArrayView1<'_, u32>| {
+        let (tokens, target) = (row.to_vec()[..read].to_vec(), row[read]);
+        let forbidden = ForbiddenKeys::new(Some(Clamp::ForbidInduction), &tokens);
+        let keys = forbidden.of(read - 1).to_vec();
+        Asked { tokens, target, at: read - 1, place: Place::Without(keys) }
     };
-    let length = 1 + block + block / 2 + 1;
-    all.slice_axis_move(Axis(1), (..length).into())
+    rows.map_or_else(|_| Vec::new(), |rows| rows.rows().into_iter().map(asked).collect())
 }
 
-/// How much every head holds back of what is expected and stands in the text already, if there is a
-/// tokenizer and the model expects such a token anywhere.
+/// Parts of passages without what is expected after them.
 ///
 /// # Errors
 /// The engine's.
-pub fn of_suppression(
+pub(super) fn of_suppression(
     engine: &dyn Engine,
     source: &Source<'_>,
-    prompts: usize,
-) -> Result<Option<Found>, Error> {
-    let expected = expected(engine, source, prompts)?;
-    let prompts = table(expected.iter().map(Vec::as_slice));
-    let target = prompts.ncols().saturating_sub(1);
-    let copies = |row: ndarray::ArrayView1<'_, u32>| {
-        let at = (1..target).filter(|&at| row[at] == row[target]);
-        at.map(|at| at as u32).collect()
+    count: usize,
+) -> Result<Vec<Asked>, Error> {
+    let asked = |(tokens, target): (Vec<u32>, u32)| {
+        let copies = (1..tokens.len()).filter(|&at| tokens[at] == target);
+        let keys = copies.map(|at| at as u32).collect();
+        Asked { at: tokens.len() - 1, tokens, target, place: Place::Without(keys) }
     };
-    let keys: Vec<Vec<u32>> = prompts.rows().into_iter().map(copies).collect();
-    let mut changes = Changes::none(engine.config());
-    add(&mut changes, engine, &prompts, &keys)?;
-    Ok(changes.found(Cause::CopySuppression, 1.0, 0, None))
+    Ok(expected(engine, source, count)?.into_iter().map(asked).collect())
 }
 
 /// Parts of passages of one length, each with the token that the model expects most after it, which
@@ -103,7 +73,7 @@ fn expected(
     engine: &dyn Engine,
     source: &Source<'_>,
     prompts: usize,
-) -> Result<Vec<Vec<u32>>, Error> {
+) -> Result<Vec<(Vec<u32>, u32)>, Error> {
     let n_ctx = engine.config().n_ctx;
     let (Some(tokenizer), true) = (source.tokenizer, n_ctx >= 2 * PART) else {
         return Ok(Vec::new());
@@ -132,7 +102,7 @@ fn expected(
                 let best = best.map_or(0, |(id, _)| id as u32);
                 let part = &tokens[at + 2 - PART..=at];
                 if part[..part.len() - 1].contains(&best) {
-                    found.push([&[source.start], part, &[best]].concat());
+                    found.push(([&[source.start], part].concat(), best));
                     next = at + APART;
                 }
             }
@@ -143,59 +113,16 @@ fn expected(
     Ok(in_turn.take(prompts).cloned().collect())
 }
 
-/// Adds what `[prompt, pos + 1]` prompts find without some keys of the last position of each.
-fn add(
-    changes: &mut Changes,
-    engine: &dyn Engine,
-    prompts: &Array2<u32>,
-    keys: &[Vec<u32>],
-) -> Result<(), Error> {
-    let read = prompts.ncols().saturating_sub(1);
-    for part in parts(prompts.nrows(), at_once(engine.config(), 1)) {
-        let here = rows(prompts, part.clone());
-        let tokens = here.split_at(Axis(1), read).0;
-        let z = z_without(engine, tokens, &keys[part])?;
-        changes.add(engine, here, read - 1, &z)?;
-    }
-    Ok(())
-}
-
-/// Every head's `z` at the last position of `[prompt, pos]` tokens if it did not attend to some keys
-/// of each prompt, `[layer, prompt, head, d_head]`.
-fn z_without(
-    engine: &dyn Engine,
-    tokens: ArrayView2<'_, u32>,
-    keys: &[Vec<u32>],
-) -> Result<Array4<f32>, Error> {
-    let config = engine.config();
-    let group = config.n_heads / config.n_key_value_heads();
-    let last = tokens.ncols() - 1;
-    let read = |prompt: usize, seen: &[ArrayView3<'_, f32>]| {
-        // [head, query, key] and [pos, head, d_head].
-        let [pattern, values] = [seen[0], seen[1]];
-        let mut z = Array2::zeros((config.n_heads, config.d_head));
-        for (head, mut z) in z.outer_iter_mut().enumerate() {
-            let mut shares = pattern.index_axis(Axis(0), head).row(last).to_owned();
-            keys[prompt].iter().for_each(|&key| shares[key as usize] = 0.0);
-            let left = shares.sum();
-            if left > 0.0 {
-                let values = values.index_axis(Axis(1), head / group);
-                z.assign(&(shares / left).dot(&values));
-            }
-        }
-        z
-    };
-    z_at(engine, tokens, &[Hook::Pattern, Hook::V], &read)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use induction_engine::{CpuEngine, Intervention, StreamEngine};
     use induction_model::{HandBuilt, ModelConfig};
+    use induction_records::Cause;
 
     use super::*;
+    use crate::cause::{Prompts, add_changes, place};
 
     /// In a model whose circuit was written down, only the induction head's pattern is worth
     /// anything, and it is worth all that the model knows.
@@ -206,7 +133,8 @@ mod tests {
         let engine = CpuEngine::new(&config, &params).unwrap();
         let allowed: Vec<u32> = (1..64).collect();
         let source = Source { start: 0, allowed: &allowed, tokenizer: None };
-        let found = of_induction(&engine, &source, 8).unwrap().unwrap();
+        let prompts = Prompts::new(Cause::InductionCut, &engine, &source, 8).unwrap();
+        let found = prompts.measure(&engine).unwrap().unwrap();
         assert_eq!(found.whole.prompts, 8);
         assert!(found.whole.plain > 0.5, "{}", found.whole.plain);
         for (layer, heads) in found.heads.iter().enumerate() {
@@ -244,22 +172,36 @@ mod tests {
         let engine = CpuEngine::new(&config, &params).unwrap();
         let allowed: Vec<u32> = (1..50).collect();
         let source = Source { start: 0, allowed: &allowed, tokenizer: None };
-        let prompts = repeated(&source, 4, config.n_ctx);
-        let read = prompts.ncols() - 1;
-        let keys = following(&prompts);
-        assert!(keys.iter().all(|keys| keys.len() == 1));
-        let mut changes = Changes::none(&config);
-        add(&mut changes, &engine, &prompts, &keys).unwrap();
-        let at_last = |keys: &Vec<u32>| ForbiddenKeys::of_query(read - 1, keys.clone());
-        let forbidden: Arc<[ForbiddenKeys]> = keys.iter().map(at_last).collect();
-        let clean = engine.losses(prompts.view(), &[]).unwrap();
+        let prompts = Prompts::new(Cause::InductionCut, &engine, &source, 4).unwrap();
+        let changes = |engine: &dyn Engine| {
+            let asked: Vec<&Asked> = prompts.asked.iter().collect();
+            let (mut plain, mut heads) = (Vec::new(), vec![Vec::new(); 12]);
+            let z = place(engine, &asked, asked[0].at, &[]).unwrap();
+            add_changes(engine, &asked, asked[0].at, &z, &mut plain, &mut heads).unwrap();
+            heads
+        };
+        let found = changes(&engine);
+        let keys = |asked: &Asked| match &asked.place {
+            Place::Without(keys) => ForbiddenKeys::of_query(asked.at, keys.clone()),
+            other => panic!("{other:?}"),
+        };
+        let forbidden: Arc<[ForbiddenKeys]> = prompts.asked.iter().map(keys).collect();
+        assert!((0..4).all(|k| forbidden[k].of(prompts.asked[k].at).len() == 1));
+        let rows: Vec<Vec<u32>> = prompts
+            .asked
+            .iter()
+            .map(|asked| [&asked.tokens[..], &[asked.target]].concat())
+            .collect();
+        let rows = table(rows.iter().map(Vec::as_slice));
+        let last = rows.ncols() - 2;
+        let clean = engine.losses(rows.view(), &[]).unwrap();
         let mut largest = 0.0f64;
-        for (place, changes) in changes.heads.iter().enumerate() {
-            let (layer, head) = (place / config.n_heads, place % config.n_heads);
+        for (at, changes) in found.iter().enumerate() {
+            let (layer, head) = (at / config.n_heads, at % config.n_heads);
             let cut = Intervention::ForbidKeys { layer, head, keys: forbidden.clone() };
-            let losses = engine.losses(prompts.view(), &[cut]).unwrap();
+            let losses = engine.losses(rows.view(), &[cut]).unwrap();
             for (k, &[_, nats]) in changes.iter().enumerate() {
-                let expected = f64::from(clean[[k, read - 1]] - losses[[k, read - 1]]);
+                let expected = f64::from(clean[[k, last]] - losses[[k, last]]);
                 assert!((nats - expected).abs() < 1e-4, "{layer}.{head}: {nats} for {expected}");
                 largest = largest.max(nats.abs());
             }
@@ -267,9 +209,7 @@ mod tests {
         assert!(largest > 0.01, "{largest}");
         // The same where a layer at a time is read.
         let streamed = StreamEngine::new(&config, Arc::new(params)).unwrap();
-        let mut again = Changes::none(&config);
-        add(&mut again, &streamed, &prompts, &keys).unwrap();
-        for (a, b) in changes.heads.iter().flatten().zip(again.heads.iter().flatten()) {
+        for (a, b) in found.iter().flatten().zip(changes(&streamed).iter().flatten()) {
             assert!((a[1] - b[1]).abs() < 1e-4, "{a:?} {b:?}");
         }
     }

@@ -16,17 +16,12 @@
 //! questions, so that they say nothing of the task. The score is what that does to the probability
 //! of the right answer's first token.
 
-use std::collections::BTreeMap;
-
-use induction_engine::Engine;
 use induction_random::stream;
-use induction_records::Cause;
 use induction_tokenizer::Tokenizer;
-use ndarray::{Array3, Axis};
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{Changes, Found, Source, at_once, own_z, parts, rows, table, tasks::TASKS};
-use crate::{Error, source::EVALUATION_SEED};
+use super::{Asked, Place, Source, tasks::TASKS};
+use crate::source::EVALUATION_SEED;
 
 /// Questions with answers before the one that is asked.
 const SHOTS: usize = 5;
@@ -34,58 +29,37 @@ const SHOTS: usize = 5;
 /// Prompts of a task that a head's output is averaged over.
 const EXAMPLES: usize = 6;
 
-/// What every head's mean output over a task does where the task cannot be known, over all tasks; if
-/// there is a tokenizer and the context holds the prompts.
-///
-/// # Errors
-/// The engine's.
-pub fn vectors(
-    engine: &dyn Engine,
+/// Examples of each task: tokens, and what follows them.
+type Examples = Vec<Vec<(Vec<u32>, u32)>>;
+
+/// Questions after exchanged answers, examples of each task with other questions after their own
+/// answers, and how many questions of the first kind there is no room or are no tokens for.
+pub(super) fn of_tasks(
     source: &Source<'_>,
-    prompts: usize,
-) -> Result<Option<Found>, Error> {
-    let Some(tokenizer) = source.tokenizer else { return Ok(None) };
-    let config = engine.config();
-    let read = |number: usize, k: usize, exchanged: bool| {
-        let text = question(TASKS[number].1, (1000 * number + k) as u64, exchanged);
-        Some((number, tokens(tokenizer, source.start, &text, config.n_ctx)?))
+    count: usize,
+    n_ctx: usize,
+) -> (Vec<Asked>, Examples, usize) {
+    let Some(tokenizer) = source.tokenizer else { return Default::default() };
+    let read = |task: usize, k: usize, exchanged: bool| {
+        let question = question(TASKS[task].1, (1000 * task + k) as u64, exchanged);
+        tokens(tokenizer, source.start, &question, n_ctx)
     };
-    let all = 0..TASKS.len();
-    // All tasks' prompts of a length together, since each call reads all of a model's layers; other
-    // questions than those that are asked.
-    let clear = all.flat_map(|number| (0..EXAMPLES).map(move |k| (number, 500 + k)));
-    let (clear, _) = by_length(clear.map(|(number, k)| read(number, k, false)));
-    let mut can_tell = Vec::new();
-    let mut sums =
-        vec![Array3::zeros((config.n_layers, config.n_heads, config.d_head)); TASKS.len()];
-    let mut counts = vec![0; TASKS.len()];
-    for (tasks, prompts) in clear.values() {
-        let prompts = table(prompts.iter().map(Vec::as_slice));
-        let read = prompts.ncols() - 1;
-        let z = own_z(engine, prompts.view().split_at(Axis(1), read).0, read - 1)?;
-        for (&task, z) in tasks.iter().zip(z.axis_iter(Axis(1))) {
-            sums[task] += &z;
-            counts[task] += 1;
-        }
-        let losses = engine.last_losses_under(prompts.view(), &[&[]], read - 1)?;
-        can_tell.extend(losses[0].iter().map(|&loss| (-f64::from(loss)).exp()));
-    }
-    for (sum, &count) in sums.iter_mut().zip(&counts) {
-        *sum /= count.max(1) as f32;
-    }
-    let unclear = (0..prompts).map(|k| (k % TASKS.len(), k / TASKS.len()));
-    let known = unclear.filter(|&(number, _)| counts[number] > 0);
-    let (unclear, left_out) = by_length(known.map(|(number, k)| read(number, k, true)));
-    let mut changes = Changes::none(config);
-    for (tasks, prompts) in unclear.values() {
-        let prompts = table(prompts.iter().map(Vec::as_slice));
-        for part in parts(prompts.nrows(), at_once(config, 1)) {
-            let means: Vec<_> = tasks[part.clone()].iter().map(|&task| sums[task].view()).collect();
-            let z = ndarray::stack(Axis(1), &means).expect("means of one shape");
-            changes.add(engine, rows(&prompts, part), prompts.ncols() - 2, &z)?;
+    let of_task = |task| (0..EXAMPLES).filter_map(|k| read(task, 500 + k, false)).collect();
+    let examples: Examples = (0..TASKS.len()).map(of_task).collect();
+    let (mut asked, mut left_out) = (Vec::new(), 0);
+    for k in 0..count {
+        let task = k % TASKS.len();
+        match read(task, k / TASKS.len(), true).filter(|_| !examples[task].is_empty()) {
+            Some((tokens, target)) => asked.push(Asked {
+                at: tokens.len() - 1,
+                tokens,
+                target,
+                place: Place::MeanOver(task),
+            }),
+            None => left_out += 1,
         }
     }
-    Ok(changes.found(Cause::FunctionVector, 1.0, left_out, Some(&can_tell)))
+    (asked, examples, left_out)
 }
 
 /// A prompt as text up to where its answer begins, and the answer.
@@ -127,32 +101,11 @@ fn tokens(
     start: u32,
     question: &Question,
     n_ctx: usize,
-) -> Option<Vec<u32>> {
+) -> Option<(Vec<u32>, u32)> {
     let before = tokenizer.encode(&question.before).ok()?;
     let whole = tokenizer.encode(&format!("{} {}", question.before, question.answer)).ok()?;
-    let answer = whole.strip_prefix(&before[..])?.first()?;
-    let prompt: Vec<u32> = [&[start], &before[..], &[*answer]].concat();
-    (prompt.len() <= n_ctx + 1).then_some(prompt)
-}
-
-/// Prompts and their tasks.
-type OfLength = (Vec<usize>, Vec<Vec<u32>>);
-
-/// Prompts by their lengths, and how many there are none of.
-fn by_length(
-    prompts: impl Iterator<Item = Option<(usize, Vec<u32>)>>,
-) -> (BTreeMap<usize, OfLength>, usize) {
-    let (mut found, mut left_out) = (BTreeMap::<usize, OfLength>::new(), 0);
-    for prompt in prompts {
-        let Some((task, prompt)) = prompt else {
-            left_out += 1;
-            continue;
-        };
-        let (tasks, prompts) = found.entry(prompt.len()).or_default();
-        tasks.push(task);
-        prompts.push(prompt);
-    }
-    (found, left_out)
+    let answer = *whole.strip_prefix(&before[..])?.first()?;
+    (before.len() < n_ctx).then(|| ([&[start], &before[..]].concat(), answer))
 }
 
 #[cfg(test)]

@@ -24,22 +24,26 @@ pub mod together;
 mod words;
 
 use std::{
-    ops::Range,
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
 
 use induction_engine::{Engine, Intervention, Watched};
 use induction_metrics::mean_stderr;
-use induction_model::{Hook, ModelConfig};
+use induction_model::Hook;
 use induction_records::{ByCause, Cause};
 use induction_tokenizer::Tokenizer;
-use ndarray::{Array2, Array3, Array4, ArrayView2, Axis, Ix4, Slice};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, Axis, Ix4};
 
 pub(crate) use self::passages::PASSAGES;
 use crate::Error;
 
 /// Bytes that residual streams of changed runs may fill at once.
 const AT_ONCE: usize = 128 << 20;
+
+/// Prompts whose probability is taken in the run that heads are carried over from, at least, if
+/// there are so many: all that this says is whether the model can do it at all.
+const OF_THE_OTHER: usize = 16;
 
 /// What a model is asked with.
 #[derive(Clone, Copy)]
@@ -50,6 +54,44 @@ pub struct Source<'a> {
     pub allowed: &'a [u32],
     /// What makes tokens of words; without, only what needs none is asked.
     pub tokenizer: Option<&'a dyn Tokenizer>,
+}
+
+/// A prompt, what should follow it, and what is done to each head in turn.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Asked {
+    /// What is read.
+    pub tokens: Vec<u32>,
+    /// What should follow.
+    pub target: u32,
+    /// The position at which a head is changed.
+    pub at: usize,
+    /// What takes the head's place there.
+    pub place: Place,
+}
+
+/// What takes a head's place, its `z` at one position.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Its `z` at this position of another run of as many tokens.
+    OfRun(Vec<u32>),
+    /// What it would read there without these keys, whose shares go to the others.
+    Without(Vec<u32>),
+    /// Its mean `z` at the last position over the examples of this number.
+    MeanOver(usize),
+}
+
+/// The prompts of one measure.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Prompts {
+    /// Which.
+    pub cause: Cause,
+    /// The prompts.
+    pub asked: Vec<Asked>,
+    /// Examples of each task, each with what follows it; of other measures none.
+    pub examples: Vec<Vec<(Vec<u32>, u32)>>,
+    /// Words or prompts that do not fit this vocabulary or context.
+    pub left_out: usize,
 }
 
 /// A mean over prompts, and its standard error.
@@ -64,8 +106,115 @@ pub struct Found {
     pub heads: Vec<Vec<[Mean; 2]>>,
 }
 
-/// Every measure that this model can be asked, each with so many prompts. Empty for a model whose
-/// context or vocabulary holds no such prompts.
+impl Prompts {
+    /// Those of a measure, which may be none: of a model whose context or vocabulary holds no such
+    /// prompts. A function of the arguments alone, but for copy suppression, whose prompts are those
+    /// that the model has expectations of.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn new(
+        cause: Cause,
+        engine: &dyn Engine,
+        source: &Source<'_>,
+        count: usize,
+    ) -> Result<Self, Error> {
+        let n_ctx = engine.config().n_ctx;
+        let (mut examples, mut left_out) = (Vec::new(), 0);
+        let asked = match cause {
+            Cause::TokenCopying => copying::of_tokens(source, count, n_ctx),
+            Cause::ConceptCopying => {
+                let (asked, words) = copying::of_words(source, count, n_ctx);
+                left_out = words;
+                asked
+            }
+            Cause::InductionCut => cut::of_induction(source, count, n_ctx),
+            Cause::CopySuppression => cut::of_suppression(engine, source, count)?,
+            Cause::FunctionVector => {
+                let (asked, of_tasks, questions) = functions::of_tasks(source, count, n_ctx);
+                (examples, left_out) = (of_tasks, questions);
+                asked
+            }
+        };
+        Ok(Self { cause, asked, examples, left_out })
+    }
+
+    /// What they find; nothing of no prompts.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn measure(&self, engine: &dyn Engine) -> Result<Option<Found>, Error> {
+        let config = engine.config();
+        let (mut plain, mut with) = (Vec::new(), Vec::new());
+        let mut heads = vec![Vec::new(); config.n_layers * config.n_heads];
+        let means = self.means(engine, &mut with)?;
+        // Those of one length together, since each call reads all of a model's layers.
+        let mut alike = BTreeMap::<(usize, usize), Vec<&Asked>>::new();
+        for asked in &self.asked {
+            alike.entry((asked.tokens.len(), asked.at)).or_default().push(asked);
+        }
+        for ((read, at), alike) in alike {
+            let at_once = AT_ONCE / (4 * heads.len() * (read - at) * config.d_model);
+            for asked in alike.chunks(at_once.max(1)) {
+                let z = place(engine, asked, at, &means)?;
+                add_changes(engine, asked, at, &z, &mut plain, &mut heads)?;
+                if with.len() < OF_THE_OTHER {
+                    with.extend(in_other_runs(engine, asked)?);
+                }
+            }
+        }
+        Ok((!plain.is_empty()).then(|| self.found(&plain, &with, &heads, config.n_heads)))
+    }
+
+    /// `[layer, head, d_head]`: the mean of each task's examples at their last positions. The
+    /// probabilities of what follows them go to `with`.
+    fn means(&self, engine: &dyn Engine, with: &mut Vec<f64>) -> Result<Vec<Array3<f32>>, Error> {
+        let config = engine.config();
+        let none = Array3::zeros((config.n_layers, config.n_heads, config.d_head));
+        let mut means = vec![none; self.examples.len()];
+        let mut alike = BTreeMap::<usize, Vec<(usize, Vec<u32>)>>::new();
+        for (task, examples) in self.examples.iter().enumerate() {
+            for (tokens, target) in examples {
+                let whole = [&tokens[..], &[*target]].concat();
+                alike.entry(tokens.len()).or_default().push((task, whole));
+            }
+        }
+        for (read, examples) in alike {
+            let tokens = table(examples.iter().map(|(_, tokens)| &tokens[..]));
+            let z = own_z(engine, tokens.view().split_at(Axis(1), read).0, read - 1)?;
+            for ((task, _), z) in examples.iter().zip(z.axis_iter(Axis(1))) {
+                means[*task].scaled_add(1.0 / self.examples[*task].len() as f32, &z);
+            }
+            with.extend(probabilities(engine, tokens.view())?);
+        }
+        Ok(means)
+    }
+
+    fn found(&self, plain: &[f64], with: &[f64], heads: &[Vec<[f64; 2]>], n_heads: usize) -> Found {
+        // Scores are positive for a head that does what the measure is named after: one whose
+        // pattern is needed lowers what is expected when it is cut.
+        let sign = if self.cause == Cause::InductionCut { -1.0 } else { 1.0 };
+        let of_head = |changes: &Vec<[f64; 2]>| {
+            let of = |k: usize| changes.iter().map(|both| sign * both[k]).collect::<Vec<_>>();
+            [0, 1].map(|k| mean_stderr(&of(k)))
+        };
+        let scores: Vec<[Mean; 2]> = heads.iter().map(of_head).collect();
+        let (of_plain, plain_stderr) = mean_stderr(plain);
+        let (with, with_stderr) = (!with.is_empty()).then(|| mean_stderr(with)).unzip();
+        let whole = ByCause {
+            cause: self.cause,
+            prompts: plain.len(),
+            left_out: self.left_out,
+            plain: of_plain,
+            plain_stderr,
+            with,
+            with_stderr: with_stderr.flatten(),
+        };
+        Found { whole, heads: scores.chunks(n_heads).map(<[_]>::to_vec).collect() }
+    }
+}
+
+/// Every measure that this model can be asked, each with so many prompts.
 ///
 /// # Errors
 /// The engine's.
@@ -78,13 +227,7 @@ pub fn all(
     let mut found = Vec::new();
     for cause in Cause::ALL {
         say(cause.title());
-        found.extend(match cause {
-            Cause::TokenCopying => copying::of_tokens(engine, source, prompts)?,
-            Cause::ConceptCopying => copying::of_words(engine, source, prompts)?,
-            Cause::InductionCut => cut::of_induction(engine, source, prompts)?,
-            Cause::CopySuppression => cut::of_suppression(engine, source, prompts)?,
-            Cause::FunctionVector => functions::vectors(engine, source, prompts)?,
-        });
+        found.extend(Prompts::new(cause, engine, source, prompts)?.measure(engine)?);
     }
     Ok(found)
 }
@@ -96,18 +239,63 @@ fn table<'a>(prompts: impl ExactSizeIterator<Item = &'a [u32]>) -> Array2<u32> {
     Array2::from_shape_vec((rows.len(), length), rows.concat()).expect("prompts of one length")
 }
 
-/// Prompts that may be taken together, if each head is changed at `positions` positions of each.
-fn at_once(config: &ModelConfig, positions: usize) -> usize {
-    (AT_ONCE / (4 * config.n_layers * config.n_heads * positions * config.d_model)).max(1)
+/// What takes each head's place in prompts of one length, `[layer, prompt, head, d_head]`.
+fn place(
+    engine: &dyn Engine,
+    asked: &[&Asked],
+    at: usize,
+    means: &[Array3<f32>],
+) -> Result<Array4<f32>, Error> {
+    let runs = asked.iter().map(|asked| match &asked.place {
+        Place::OfRun(run) => &run[..],
+        _ => &asked.tokens[..],
+    });
+    let tokens = table(runs);
+    match asked[0].place {
+        Place::OfRun(_) => own_z(engine, tokens.view(), at),
+        Place::Without(_) => {
+            let keys = asked.iter().map(|asked| match &asked.place {
+                Place::Without(keys) => &keys[..],
+                _ => &[],
+            });
+            z_without(engine, tokens.view(), at, &keys.collect::<Vec<_>>())
+        }
+        Place::MeanOver(_) => {
+            let means = asked.iter().map(|asked| match asked.place {
+                Place::MeanOver(task) => means[task].view(),
+                _ => means[0].view(),
+            });
+            let means: Vec<_> = means.collect();
+            Ok(ndarray::stack(Axis(1), &means).expect("means of one shape"))
+        }
+    }
 }
 
-/// Every head's `z` at position `at` of `[prompt, pos]` tokens, `[layer, prompt, head, d_head]`, as
+/// The probability of each row's last token, `[prompt, pos + 1]`.
+fn probabilities(engine: &dyn Engine, rows: ArrayView2<'_, u32>) -> Result<Vec<f64>, Error> {
+    let losses = engine.last_losses_under(rows, &[&[]], rows.ncols() - 2)?;
+    Ok(losses[0].iter().map(|&loss| (-f64::from(loss)).exp()).collect())
+}
+
+/// The probabilities of what should follow in the runs that heads are carried over from.
+fn in_other_runs(engine: &dyn Engine, asked: &[&Asked]) -> Result<Vec<f64>, Error> {
+    let run = |asked: &&Asked| match &asked.place {
+        Place::OfRun(run) => Some([&run[..], &[asked.target]].concat()),
+        _ => None,
+    };
+    match asked.iter().map(run).collect::<Option<Vec<_>>>() {
+        Some(runs) => probabilities(engine, table(runs.iter().map(Vec::as_slice)).view()),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Every head's `z` at a position of `[prompt, pos]` tokens, `[layer, prompt, head, d_head]`, as
 /// `read` makes it of one prompt's activations at `hooks`.
 fn z_at(
     engine: &dyn Engine,
     tokens: ArrayView2<'_, u32>,
     hooks: &[fn(usize) -> Hook],
-    read: &(dyn Fn(usize, &[ndarray::ArrayView3<'_, f32>]) -> Array2<f32> + Sync),
+    read: &(dyn Fn(usize, &[ArrayView3<'_, f32>]) -> Array2<f32> + Sync),
 ) -> Result<Array4<f32>, Error> {
     let config = engine.config();
     let shape = (config.n_layers, tokens.nrows(), config.n_heads, config.d_head);
@@ -136,86 +324,64 @@ fn own_z(
     z_at(engine, tokens, &[Hook::Z], &|_, seen| seen[0].index_axis(Axis(0), at).to_owned())
 }
 
-/// Changes that heads make to what should follow prompts, one prompt after the other.
-struct Changes {
-    /// The probability of what should follow, with no head changed.
-    plain: Vec<f64>,
-    /// Of each head, layer by layer: what another `z` does to the probability, and to its
-    /// logarithm.
-    heads: Vec<Vec<[f64; 2]>>,
-    n_heads: usize,
-}
-
-impl Changes {
-    fn none(config: &ModelConfig) -> Self {
-        let heads = vec![Vec::new(); config.n_layers * config.n_heads];
-        Self { plain: Vec::new(), heads, n_heads: config.n_heads }
-    }
-
-    /// Of `[prompt, pos + 1]` tokens, of which the last is what should follow: each head in turn
-    /// has `z`, `[layer, prompt, head, d_head]`, at position `at`.
-    fn add(
-        &mut self,
-        engine: &dyn Engine,
-        prompts: ArrayView2<'_, u32>,
-        at: usize,
-        z: &Array4<f32>,
-    ) -> Result<(), Error> {
-        let mut sets = vec![Vec::new()];
-        for (layer, z) in z.outer_iter().enumerate() {
-            for head in 0..self.n_heads {
-                let value: Array3<f32> =
-                    z.index_axis(Axis(1), head).insert_axis(Axis(1)).to_owned();
-                let hook = Hook::Z(layer);
-                sets.push(vec![Intervention::ReplaceHead { hook, head, from: at, value }]);
+/// Every head's `z` at position `at` if it did not attend to some keys of each prompt.
+fn z_without(
+    engine: &dyn Engine,
+    tokens: ArrayView2<'_, u32>,
+    at: usize,
+    keys: &[&[u32]],
+) -> Result<Array4<f32>, Error> {
+    let config = engine.config();
+    let group = config.n_heads / config.n_key_value_heads();
+    let read = |prompt: usize, seen: &[ArrayView3<'_, f32>]| {
+        // [head, query, key] and [pos, head, d_head].
+        let [pattern, values] = [seen[0], seen[1]];
+        let mut z = Array2::zeros((config.n_heads, config.d_head));
+        for (head, mut z) in z.outer_iter_mut().enumerate() {
+            let mut shares = pattern.index_axis(Axis(0), head).row(at).to_owned();
+            keys[prompt].iter().for_each(|&key| shares[key as usize] = 0.0);
+            let left = shares.sum();
+            if left > 0.0 {
+                let values = values.index_axis(Axis(1), head / group);
+                z.assign(&(shares / left).dot(&values));
             }
         }
-        let sets: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();
-        let last = prompts.ncols().saturating_sub(2);
-        let losses = engine.last_losses_under(prompts, &sets, last)?;
-        for k in 0..prompts.nrows() {
-            let log = |losses: &Array2<f32>| -f64::from(losses[[k, 0]]);
-            let plain = log(&losses[0]);
-            self.plain.push(plain.exp());
-            for (changes, losses) in self.heads.iter_mut().zip(&losses[1..]) {
-                changes.push([log(losses).exp() - plain.exp(), log(losses) - plain]);
-            }
-        }
-        Ok(())
-    }
-
-    /// What a measure found, if it had prompts. Its scores are the changes times `sign`.
-    fn found(
-        &self,
-        cause: Cause,
-        sign: f64,
-        left_out: usize,
-        with: Option<&[f64]>,
-    ) -> Option<Found> {
-        let prompts = self.plain.len();
-        if prompts == 0 {
-            return None;
-        }
-        let of_head = |changes: &Vec<[f64; 2]>| {
-            let of = |k: usize| changes.iter().map(|both| sign * both[k]).collect::<Vec<_>>();
-            [0, 1].map(|k| mean_stderr(&of(k)))
-        };
-        let heads: Vec<[Mean; 2]> = self.heads.iter().map(of_head).collect();
-        let heads = heads.chunks(self.n_heads).map(<[_]>::to_vec).collect();
-        let (plain, plain_stderr) = mean_stderr(&self.plain);
-        let (with, with_stderr) = with.map(mean_stderr).unzip();
-        let with_stderr = with_stderr.flatten();
-        let whole = ByCause { cause, prompts, left_out, plain, plain_stderr, with, with_stderr };
-        Some(Found { whole, heads })
-    }
+        z
+    };
+    z_at(engine, tokens, &[Hook::Pattern, Hook::V], &read)
 }
 
-/// Prompts in parts that are taken together.
-fn parts(prompts: usize, at_once: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..prompts).step_by(at_once).map(move |from| from..(from + at_once).min(prompts))
-}
-
-/// Rows of a table.
-fn rows(table: &Array2<u32>, rows: Range<usize>) -> ArrayView2<'_, u32> {
-    table.slice_axis(Axis(0), Slice::from(rows))
+/// Puts `z`, `[layer, prompt, head, d_head]`, in each head's place in turn. Appends the probability
+/// of what should follow with no head changed, and of each head, layer by layer, the changes of it
+/// and of its logarithm.
+fn add_changes(
+    engine: &dyn Engine,
+    asked: &[&Asked],
+    at: usize,
+    z: &Array4<f32>,
+    plain: &mut Vec<f64>,
+    heads: &mut [Vec<[f64; 2]>],
+) -> Result<(), Error> {
+    let rows: Vec<Vec<u32>> =
+        asked.iter().map(|asked| [&asked.tokens[..], &[asked.target]].concat()).collect();
+    let rows = table(rows.iter().map(Vec::as_slice));
+    let mut sets = vec![Vec::new()];
+    for (layer, z) in z.outer_iter().enumerate() {
+        for head in 0..engine.config().n_heads {
+            let value: Array3<f32> = z.index_axis(Axis(1), head).insert_axis(Axis(1)).to_owned();
+            let hook = Hook::Z(layer);
+            sets.push(vec![Intervention::ReplaceHead { hook, head, from: at, value }]);
+        }
+    }
+    let sets: Vec<&[Intervention]> = sets.iter().map(Vec::as_slice).collect();
+    let losses = engine.last_losses_under(rows.view(), &sets, rows.ncols() - 2)?;
+    for k in 0..asked.len() {
+        let log = |losses: &Array2<f32>| -f64::from(losses[[k, 0]]);
+        let before = log(&losses[0]);
+        plain.push(before.exp());
+        for (changes, losses) in heads.iter_mut().zip(&losses[1..]) {
+            changes.push([log(losses).exp() - before.exp(), log(losses) - before]);
+        }
+    }
+    Ok(())
 }

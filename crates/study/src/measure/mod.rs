@@ -6,7 +6,7 @@ pub(crate) mod direct;
 mod heads;
 mod summary;
 pub(crate) mod tables;
-mod weights;
+pub(crate) mod weights;
 
 use std::{
     collections::BTreeMap,

@@ -5,7 +5,7 @@ use induction_metrics::{
 };
 use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
 use induction_records::CompositionRow;
-use ndarray::{Array2, ArrayView2, Axis, CowArray, Ix3};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix3};
 use rayon::prelude::*;
 
 /// A head's measures by name.
@@ -49,9 +49,22 @@ pub(super) fn ceiling(
     params: &Params,
     samples: ArrayView2<u32>,
 ) -> induction_metrics::Result<CopyingCeiling> {
-    let mut w_e = params.embedding().to_owned();
-    let mut w_u = params.unembedding().to_owned();
-    if let Some(gain) = params.ln_final() {
+    let (w_e, w_u) = (params.embedding().to_owned(), params.unembedding().to_owned());
+    ceiling_between(config, [w_e, w_u], params.ln_final(), samples)
+}
+
+/// As [`ceiling`], between embeddings `[d_vocab, d_model]` and an unembedding `[d_model, d_vocab]`
+/// with the final norm's gain before it.
+///
+/// # Errors
+/// As [`ceiling`].
+pub(crate) fn ceiling_between(
+    config: &ModelConfig,
+    [mut w_e, mut w_u]: [Array2<f32>; 2],
+    gain: Option<ArrayView1<'_, f32>>,
+    samples: ArrayView2<u32>,
+) -> induction_metrics::Result<CopyingCeiling> {
+    if let Some(gain) = gain {
         w_u *= &gain.insert_axis(Axis(1));
     }
     if config.normalization == Normalization::LN {

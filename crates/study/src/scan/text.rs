@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use induction_metrics::RoleThresholds;
+use induction_metrics::{CopyingCeiling, RoleThresholds};
 use induction_records::{CutHeads, CutOn, ModelScan, RemovedKind, ScanHead, StandsOut};
 
 use super::{Onset, Scan, onset, roles};
@@ -194,6 +194,13 @@ fn of_model(scan: &ModelScan) -> String {
             let _ = write!(text, "  {:>+width$.3}", head.score(of.cause.nats()));
         }
         text.push('\n');
+    }
+    if let Some(CopyingCeiling { ceiling, chance }) = scan.copying_ceiling {
+        let _ = writeln!(
+            text,
+            "the copying score is {chance:.3} of a head that raises all tokens alike, and {ceiling:.3} of a perfect copier of {} dimensions",
+            m.d_head
+        );
     }
     text += &who_stands_out(scan);
     let previous = best(scan, "previous_token");

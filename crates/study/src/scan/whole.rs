@@ -9,15 +9,16 @@ use std::{
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
-    IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score, loss_by_index,
-    mean_stderr, paired_change,
+    CopyingCeiling, IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score,
+    loss_by_index, mean_stderr, paired_change,
 };
+use induction_model::Normalization;
 use induction_records::{
     BehaviourScores, ByCause, CutHeads, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt,
     Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
-use ndarray::{Array2, ArrayView3, Axis, concatenate};
+use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
 use super::{opened::Opened, roles::stand_out, series::warn_of_equals};
@@ -26,10 +27,14 @@ use crate::{
     cause::{self, Found},
     device::Device,
     explore::{answers, prompts::prompts, shown},
-    measure::Evaluators,
+    measure::{Evaluators, weights::ceiling_between},
     relatives,
     source::EVALUATION_SEED,
 };
+
+/// Dimensions of the residual stream up to which the copying score's ceiling is taken: the time that
+/// it takes grows with their third power.
+const CEILING_WIDTH: usize = 1024;
 
 /// Tokens of the block that is repeated once, for the losses of the first and the second copy.
 const BLOCK: usize = 50;
@@ -97,7 +102,9 @@ pub fn scan_model(
 
     say(&format!("{name}: scores of {} heads", opened.config.n_layers * opened.config.n_heads));
     let text_rows = text_rows(&opened, settings.examples, &asked)?;
-    let mut heads = heads(engine, &opened, settings.examples, &text_rows)?;
+    let evaluation = evaluation(&opened, settings.examples);
+    let evaluators = Evaluators::new(&evaluation, text_rows.clone(), opened.bos, &opened.allowed)?;
+    let mut heads = evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)?;
     let unless_told = super::prompts_unless_told(device, opened.facts.n_params);
     let prompts = settings.prompts.unwrap_or(unless_told);
     if settings.prompts.is_none() && prompts == 0 {
@@ -108,6 +115,10 @@ pub fn scan_model(
     let (causes, mut samples) = by_cause(engine, &opened, prompts, &mut heads, say)?;
     samples.extend(["prefix_matching", "duplicate_token"].map(|name| (name, settings.examples)));
     samples.extend(["previous_token", "start_token"].map(|name| (name, text_rows.nrows())));
+    let copying_ceiling = match prompts {
+        0 => None,
+        _ => copying_ceiling(&opened, evaluators.random.view())?,
+    };
     let cut = cut(engine, &opened, prompts, &asked, &heads, say)?;
     let roles = stand_out(&heads, opened.config.n_heads, &samples);
     say(&format!("{name}: repeated random tokens"));
@@ -146,6 +157,7 @@ pub fn scan_model(
         engine: engine.name().to_string(),
         how,
         ids_below: settings.ids_below,
+        copying_ceiling,
         causes,
         roles,
         cut,
@@ -325,16 +337,26 @@ fn text_rows(opened: &Opened, examples: usize, asked: &[Prompt]) -> Result<Array
     Ok(Array2::from_shape_vec(shape, rows).expect("rows have one length"))
 }
 
-/// Every head's scores; the previous-token score is taken on `text`.
-fn heads(
-    engine: &dyn Engine,
+/// The scale of the copying score, of a model whose embeddings are not too wide for it.
+fn copying_ceiling(
     opened: &Opened,
-    examples: usize,
-    text: &Array2<u32>,
-) -> Result<Vec<HeadRow>, Error> {
-    let evaluation = evaluation(opened, examples);
-    let evaluators = Evaluators::new(&evaluation, text.clone(), opened.bos, &opened.allowed)?;
-    evaluators.heads(engine, opened.weights.as_ref(), None, 0, 0)
+    samples: ArrayView2<'_, u32>,
+) -> Result<Option<CopyingCeiling>, Error> {
+    let config = &opened.config;
+    if config.d_model > CEILING_WIDTH {
+        return Ok(None);
+    }
+    let weights = opened.weights.as_ref();
+    let all: Vec<u32> = (0..config.d_vocab as u32).collect();
+    let w_e = weights.embedding_of(&all)?;
+    let w_u = weights.unembedding_of(0..config.d_vocab)?.reversed_axes();
+    let gain: Option<Array1<f32>> = match config.normalization {
+        Normalization::None => None,
+        _ => Some(weights.parameter("ln_final.w")?.into_dimensionality().expect("a row")),
+    };
+    let gain = gain.as_ref().map(|gain| gain.view());
+    let place = |source| Error::Metric { place: "the copying score's ceiling".into(), source };
+    ceiling_between(config, [w_e, w_u], gain, samples).map(Some).map_err(place)
 }
 
 /// What heads do by cause, and each head's share among its scores; and how many samples each of
