@@ -13,7 +13,7 @@ use induction_tokenizer::{PretrainedTokenizer, Tokenizer, TokenizerParts};
 
 use super::find_snapshot;
 use crate::{
-    Error,
+    Error, cause,
     device::Device,
     source::{Source, data_of},
     stages::load_finite_model,
@@ -45,11 +45,17 @@ impl Opened {
     ///
     /// # Errors
     /// The engine's, and the weights'.
-    pub(super) fn engine(&self, device: Device) -> Result<Box<dyn Engine>, Error> {
+    pub fn engine(&self, device: Device) -> Result<Box<dyn Engine>, Error> {
         if self.is_streamed() {
             return device.reader(&self.config, self.weights.clone());
         }
         device.open(&self.config, &self.weights.load(&self.config)?)
+    }
+
+    /// What it is asked with, of what its heads do by cause.
+    pub fn source(&self) -> cause::Source<'_> {
+        let tokenizer = self.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
+        cause::Source { start: self.bos, allowed: &self.allowed, tokenizer }
     }
 }
 

@@ -371,8 +371,7 @@ fn by_cause(
     if prompts == 0 {
         return Ok((Vec::new(), BTreeMap::new()));
     }
-    let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
-    let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
+    let source = opened.source();
     let say = |what: &str| say(&format!("{}: {what}", opened.facts.name));
     say("relatives of induction heads");
     let mut samples = BTreeMap::new();
@@ -415,9 +414,7 @@ fn cut(
         return Ok(Vec::new());
     }
     say(&format!("{}: the best heads' induction patterns", opened.facts.name));
-    let tokenizer = opened.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
-    let source = cause::Source { start: opened.bos, allowed: &opened.allowed, tokenizer };
-    cause::together::worth(engine, &source, asked, heads)
+    cause::together::worth(engine, &opened.source(), asked, heads)
 }
 
 /// `[example, start and two copies of a block]`.
