@@ -284,8 +284,8 @@ impl Cause {
         match self {
             Self::TokenCopying => "copies tokens",
             Self::ConceptCopying => "copies words",
-            Self::InductionCut => "induction",
-            Self::CopySuppression => "suppresses",
+            Self::InductionCut => "pattern is worth",
+            Self::CopySuppression => "holds back",
             Self::FunctionVector => "tells the task",
         }
     }
@@ -306,6 +306,24 @@ pub struct StandsOut {
     pub effect: f64,
     /// Half the width of its interval, which holds for all heads of the model together at 95 %.
     pub margin: f64,
+}
+
+impl StandsOut {
+    /// The measures that tell what a head does, each with what a head does that stands out by it. All
+    /// are means over samples.
+    pub const MEASURES: [(&str, &str); 11] = [
+        ("prefix_matching", "matches prefixes"),
+        ("previous_token", "attends to the token before"),
+        ("duplicate_token", "attends to copies of the token itself"),
+        ("start_token", "rests on the first token"),
+        ("retrieval", "attends to what is asked for"),
+        ("successor", "raises what comes next in an order"),
+        (Cause::TokenCopying.nats(), "copies tokens"),
+        (Cause::ConceptCopying.nats(), "copies words"),
+        (Cause::InductionCut.nats(), "is needed where it matches prefixes"),
+        (Cause::CopySuppression.nats(), "holds back what is expected already"),
+        (Cause::FunctionVector.nats(), "tells what the task is"),
+    ];
 }
 
 /// What is lost without some heads, and without their induction pattern alone.

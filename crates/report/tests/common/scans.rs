@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use induction_records::ShownText;
+use induction_records::{ModelScan, ShownText};
 use serde_json::{Value, json};
 
 use super::TEXT;
@@ -62,7 +62,7 @@ pub fn scan() -> Value {
         })
     };
     json!({
-        "version": 5,
+        "version": ModelScan::VERSION,
         "model": {
             "name": "<b>tiny</b> \u{1b}[1m\u{202e}.gguf", "family": "llama", "encoding": "</script>", "n_layers": 20,
             "n_heads": 4, "n_key_value_heads": 2, "d_model": 64, "d_head": 16, "d_mlp": 128, "d_vocab": 60000,

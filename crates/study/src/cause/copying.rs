@@ -109,9 +109,8 @@ pub(super) fn of_words(source: &Source<'_>, count: usize, n_ctx: usize) -> (Vec<
             _ => left_out += 1,
         }
     }
-    // Each word again, among other tokens, if there are fewer than prompts.
-    let asked = entities.iter().cycle().take(if entities.is_empty() { 0 } else { count });
-    let asked = asked.enumerate();
+    // No word twice, or the prompts would not be independent.
+    let asked = entities.iter().take(count).enumerate();
     let asked = asked.filter_map(|(k, ids)| source.asked("concept copying", k, ids, half, 2));
     (asked.collect(), left_out)
 }

@@ -1,7 +1,7 @@
 //! What a model's heads do: on given tokens ([`scan`]), or everything ([`scan_model`]).
 
 mod opened;
-pub mod roles;
+mod roles;
 mod series;
 pub mod text;
 mod time;

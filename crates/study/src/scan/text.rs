@@ -5,7 +5,7 @@ use std::fmt::Write;
 use induction_metrics::{CopyingCeiling, RoleThresholds};
 use induction_records::{CutHeads, CutOn, ModelScan, RemovedKind, ScanHead, StandsOut};
 
-use super::{Onset, Scan, onset, roles};
+use super::{Onset, Scan, onset};
 
 /// Heads in the table.
 const ROWS: usize = 12;
@@ -104,7 +104,7 @@ fn how_run(scan: &ModelScan) -> String {
 fn who_stands_out(scan: &ModelScan) -> String {
     const NAMED: usize = 5;
     let mut text = String::new();
-    for (measure, what) in roles::MEASURES {
+    for (measure, what) in StandsOut::MEASURES {
         let of: Vec<&StandsOut> = scan.roles.iter().filter(|of| of.measure == measure).collect();
         if of.is_empty() {
             continue;

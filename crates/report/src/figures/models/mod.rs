@@ -1,6 +1,7 @@
 //! Trained models, from scans of them (R-...): the paper's figures that one snapshot can show, and
 //! what is ours.
 
+mod causes;
 mod grid;
 mod maps;
 mod series;
@@ -100,6 +101,9 @@ pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
         repeats(models),
         removed(models, claims),
     ];
+    all.extend(causes::roles(models));
+    all.extend(causes::grids(models));
+    all.extend(causes::cut(models));
     all.extend(abilities(models, claims));
     all.extend(
         MAPS.iter()
