@@ -179,13 +179,25 @@ impl Prompts {
                 alike.entry(tokens.len()).or_default().push((task, whole));
             }
         }
-        for (read, examples) in alike {
-            let tokens = table(examples.iter().map(|(_, tokens)| &tokens[..]));
-            let z = own_z(engine, tokens.view().split_at(Axis(1), read).0, read - 1)?;
+        // All lengths in one call, which reads the model's layers once.
+        let tables: Vec<Array2<u32>> = (alike.values())
+            .map(|examples| table(examples.iter().map(|(_, tokens)| &tokens[..])))
+            .collect();
+        let inputs: Vec<_> = tables
+            .iter()
+            .map(|whole| whole.view().split_at(Axis(1), whole.ncols() - 1).0)
+            .collect();
+        let last = |seen: &[ArrayView3<'_, f32>]| seen[0].len_of(Axis(0)) - 1;
+        let zs = z_at(engine, &inputs, &[Hook::Z], &|_, _, seen| {
+            seen[0].index_axis(Axis(0), last(seen)).to_owned()
+        })?;
+        for ((examples, z), whole) in alike.values().zip(zs).zip(&tables) {
             for ((task, _), z) in examples.iter().zip(z.axis_iter(Axis(1))) {
                 means[*task].scaled_add(1.0 / self.examples[*task].len() as f32, &z);
             }
-            with.extend(probabilities(engine, tokens.view())?);
+            if with.len() < OF_THE_OTHER {
+                with.extend(probabilities(engine, whole.view())?);
+            }
         }
         Ok(means)
     }
@@ -289,26 +301,30 @@ fn in_other_runs(engine: &dyn Engine, asked: &[&Asked]) -> Result<Vec<f64>, Erro
     }
 }
 
-/// Every head's `z` at a position of `[prompt, pos]` tokens, `[layer, prompt, head, d_head]`, as
-/// `read` makes it of one prompt's activations at `hooks`.
+/// Every head's `z` at a position of each of some tables of `[prompt, pos]` tokens, `[layer, prompt,
+/// head, d_head]`, as `read` makes it of the number of a table, that of a prompt in it, and the
+/// prompt's activations at `hooks`.
 fn z_at(
     engine: &dyn Engine,
-    tokens: ArrayView2<'_, u32>,
+    tables: &[ArrayView2<'_, u32>],
     hooks: &[fn(usize) -> Hook],
-    read: &(dyn Fn(usize, &[ArrayView3<'_, f32>]) -> Array2<f32> + Sync),
-) -> Result<Array4<f32>, Error> {
+    read: &(dyn Fn(usize, usize, &[ArrayView3<'_, f32>]) -> Array2<f32> + Sync),
+) -> Result<Vec<Array4<f32>>, Error> {
     let config = engine.config();
-    let shape = (config.n_layers, tokens.nrows(), config.n_heads, config.d_head);
-    let all = Mutex::new(Array4::<f32>::zeros(shape));
-    engine.watch(&[Watched { tokens, hooks }], &|sight| {
+    let shape = |prompts: usize| (config.n_layers, prompts, config.n_heads, config.d_head);
+    let zeros = |tokens: &ArrayView2<'_, u32>| Array4::<f32>::zeros(shape(tokens.nrows()));
+    let all = Mutex::new(tables.iter().map(zeros).collect::<Vec<_>>());
+    let watched: Vec<Watched<'_>> =
+        tables.iter().map(|&tokens| Watched { tokens, hooks }).collect();
+    engine.watch(&watched, &|sight| {
         let seen: Vec<_> = (sight.seen.iter())
             .map(|seen| seen.view().into_dimensionality::<Ix4>().expect("heads' own have rank 4"))
             .collect();
         for k in 0..seen[0].len_of(Axis(0)) {
             let of_prompt: Vec<_> = seen.iter().map(|seen| seen.index_axis(Axis(0), k)).collect();
-            let z = read(sight.first + k, &of_prompt);
+            let z = read(sight.batch, sight.first + k, &of_prompt);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut layer = all.index_axis_mut(Axis(0), sight.layer);
+            let mut layer = all[sight.batch].index_axis_mut(Axis(0), sight.layer);
             layer.index_axis_mut(Axis(0), sight.first + k).assign(&z);
         }
     })?;
@@ -321,7 +337,10 @@ fn own_z(
     tokens: ArrayView2<'_, u32>,
     at: usize,
 ) -> Result<Array4<f32>, Error> {
-    z_at(engine, tokens, &[Hook::Z], &|_, seen| seen[0].index_axis(Axis(0), at).to_owned())
+    let read = |_: usize, _: usize, seen: &[ArrayView3<'_, f32>]| {
+        seen[0].index_axis(Axis(0), at).to_owned()
+    };
+    Ok(z_at(engine, &[tokens], &[Hook::Z], &read)?.remove(0))
 }
 
 /// Every head's `z` at position `at` if it did not attend to some keys of each prompt.
@@ -333,7 +352,7 @@ fn z_without(
 ) -> Result<Array4<f32>, Error> {
     let config = engine.config();
     let group = config.n_heads / config.n_key_value_heads();
-    let read = |prompt: usize, seen: &[ArrayView3<'_, f32>]| {
+    let read = |_: usize, prompt: usize, seen: &[ArrayView3<'_, f32>]| {
         // [head, query, key] and [pos, head, d_head].
         let [pattern, values] = [seen[0], seen[1]];
         let mut z = Array2::zeros((config.n_heads, config.d_head));
@@ -348,7 +367,7 @@ fn z_without(
         }
         z
     };
-    z_at(engine, tokens, &[Hook::Pattern, Hook::V], &read)
+    Ok(z_at(engine, &[tokens], &[Hook::Pattern, Hook::V], &read)?.remove(0))
 }
 
 /// Puts `z`, `[layer, prompt, head, d_head]`, in each head's place in turn. Appends the probability
