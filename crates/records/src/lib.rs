@@ -50,7 +50,7 @@ pub use inert::{acts, visible};
 pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
-    ByCause, Cause, CutHeads, CutOn, HowRun, IclOnText, ModelFacts, ModelScan, Removals,
+    ByCause, Cause, CutHeads, CutOn, GoesWith, HowRun, IclOnText, ModelFacts, ModelScan, Removals,
     RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, StandsOut, StartFrom, WorthOn,
     step_of,
 };

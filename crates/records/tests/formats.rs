@@ -7,10 +7,10 @@ use induction_metrics::{CopyingCeiling, Role};
 use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
     Change, CompositionRow, CopyRow, CutHeads, CutOn, Downstream, EvaluationSpec, ExploredFrom,
-    FollowedText, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow, LossRow,
-    MeasuredFrom, ModelFacts, ModelScan, Prompt, PromptRow, Query, RandomTokenRow, Removals,
-    RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut, StartFrom,
-    StepRow, Summary, TextRow, WorthOn, parse_rows, read_rows, write_rows,
+    FollowedText, GoesWith, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow,
+    LossRow, MeasuredFrom, ModelFacts, ModelScan, Prompt, PromptRow, Query, RandomTokenRow,
+    Removals, RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut,
+    StartFrom, StepRow, Summary, TextRow, WorthOn, parse_rows, read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -393,6 +393,7 @@ fn scan() -> ModelScan {
             plain_stderr: None,
             with: Some(0.5),
             with_stderr: Some(0.1),
+            matching: Some(GoesWith { rank_correlation: 0.5, low: 0.4, high: 0.6 }),
         }],
         repeated: RepeatedLosses {
             examples: 2,

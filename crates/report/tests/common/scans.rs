@@ -79,7 +79,7 @@ pub fn scan() -> Value {
         "roles": [{"measure": "prefix_matching", "layer": 0, "head": 0, "effect": 0.5, "margin": 0.1}],
         "causes": [{
             "cause": "token-copying", "prompts": 16, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,
-            "with_stderr": 0.05,
+            "with_stderr": 0.05, "matching": {"rank_correlation": 0.5, "low": 0.4, "high": 0.6},
         }],
         "repeated": {
             "examples": 10, "block": 50, "first": 11.0, "first_stderr": 0.1, "second": 1.0, "second_stderr": 0.05,

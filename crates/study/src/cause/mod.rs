@@ -221,6 +221,7 @@ impl Prompts {
             plain_stderr,
             with,
             with_stderr: with_stderr.flatten(),
+            matching: None,
         };
         Found { whole, heads: scores.chunks(n_heads).map(<[_]>::to_vec).collect() }
     }

@@ -226,9 +226,15 @@ fn of_model(scan: &ModelScan) -> String {
         let error = error.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
         let carried =
             of.with.map_or_else(String::new, |with| format!(", {with:.3} where it can be known"));
+        let matching = of.matching.map_or_else(String::new, |with| {
+            format!(
+                "; over all heads, rank correlation with prefix matching {:+.2} ({:+.2} to {:+.2})",
+                with.rank_correlation, with.low, with.high
+            )
+        });
         let _ = writeln!(
             text,
-            "{}, {} prompts: probability {:.3}{carried}; head {}.{} alone {:+.3}{error} nats, {:+.4} of the probability",
+            "{}, {} prompts: probability {:.3}{carried}; head {}.{} alone {:+.3}{error} nats, {:+.4} of the probability{matching}",
             of.cause.title(),
             of.prompts,
             of.plain,

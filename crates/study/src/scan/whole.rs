@@ -9,13 +9,13 @@ use std::{
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
-    CopyingCeiling, IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score,
-    loss_by_index, mean_stderr, paired_change,
+    CopyingCeiling, IclIndices, Interval, PrefixMatchingSample, RoleThresholds, icl_by_example,
+    icl_score, loss_by_index, mean_stderr, paired_change, percentile_interval, resample, spearman,
 };
 use induction_model::Normalization;
 use induction_records::{
-    BehaviourScores, ByCause, CutHeads, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt,
-    Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
+    BehaviourScores, ByCause, CutHeads, EvaluationSpec, GoesWith, HeadRow, IclOnText, ModelScan,
+    Prompt, Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
 use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, concatenate};
@@ -386,7 +386,7 @@ fn by_cause(
         }
     }
     let found = cause::all(engine, &source, prompts, &say)?;
-    for row in heads {
+    for row in heads.iter_mut() {
         for Found { whole, heads } in &found {
             let name = whole.cause.score();
             for ((score, stderr), end) in heads[row.layer][row.head].into_iter().zip(["", "_nats"])
@@ -396,9 +396,31 @@ fn by_cause(
             }
         }
     }
-    let found: Vec<ByCause> = found.into_iter().map(|found| found.whole).collect();
+    let mut found: Vec<ByCause> = found.into_iter().map(|found| found.whole).collect();
+    for of in &mut found {
+        of.matching = goes_with_matching(heads, of.cause.nats());
+    }
     samples.extend(found.iter().map(|of| (of.cause.nats(), of.prompts)));
     Ok((found, samples))
+}
+
+/// How a score goes with prefix matching over all heads.
+fn goes_with_matching(heads: &[HeadRow], score: &str) -> Option<GoesWith> {
+    const DRAWS: u64 = 400;
+    let columns: Vec<[f64; 2]> =
+        heads.iter().map(|row| [row.score("prefix_matching"), row.score(score)]).collect();
+    let correlation = |counts: &[u32]| {
+        let drawn = columns.iter().zip(counts);
+        let drawn = drawn.flat_map(|(both, &count)| std::iter::repeat_n(both, count as usize));
+        let (x, y): (Vec<f64>, Vec<f64>) = drawn.map(|&[x, y]| (x, y)).unzip();
+        spearman(&x, &y).ok().flatten()
+    };
+    let rank_correlation = correlation(&vec![1; columns.len()])?;
+    let drawn =
+        (0..DRAWS).filter_map(|draw| correlation(&resample(EVALUATION_SEED, draw, columns.len())));
+    let drawn: Vec<f64> = drawn.collect();
+    let Interval { low, high } = percentile_interval(&drawn, 0.95).ok().flatten()?;
+    Some(GoesWith { rank_correlation, low, high })
 }
 
 /// What heads' induction patterns are worth together.
