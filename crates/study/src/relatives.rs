@@ -227,3 +227,104 @@ fn orders(tokenizer: &dyn Tokenizer, start: u32) -> Vec<Order> {
     };
     ORDERS.iter().filter_map(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use induction_engine::CpuEngine;
+    use induction_model::{ModelConfig, Normalization, Params};
+
+    use super::*;
+
+    /// Words, with the space before them, as tokens: those of [`ORDERS`] have their own, others share
+    /// some.
+    struct Words;
+
+    const VOCABULARY: u32 = 128;
+
+    impl Tokenizer for Words {
+        fn encode(&self, text: &str) -> induction_tokenizer::Result<Vec<u32>> {
+            let known: Vec<&str> =
+                ORDERS.iter().flat_map(|(_, words)| words.iter().copied()).collect();
+            let id = |word: &str| match known.iter().position(|known| *known == word) {
+                Some(place) => 1 + place as u32,
+                None => 60 + word.bytes().map(u32::from).sum::<u32>() % (VOCABULARY - 60),
+            };
+            Ok(text.split_whitespace().map(id).collect())
+        }
+
+        fn token_bytes(&self, _: u32) -> induction_tokenizer::Result<&[u8]> {
+            Ok(b"")
+        }
+
+        fn bos(&self) -> Option<u32> {
+            Some(0)
+        }
+
+        fn d_vocab(&self) -> usize {
+            VOCABULARY as usize
+        }
+    }
+
+    /// One head raises the next word of each order and one raises the word itself; neither has any
+    /// preference among keys.
+    #[test]
+    fn one_head_raises_what_comes_next_and_none_retrieves() {
+        let n = VOCABULARY as usize;
+        let config = ModelConfig {
+            n_layers: 1,
+            d_model: n,
+            n_heads: 2,
+            d_head: n,
+            n_ctx: 256,
+            d_vocab: n,
+            normalization: Normalization::None,
+            ..ModelConfig::default()
+        };
+        let mut params = Params::zeros(&config);
+        for name in ["embed.W_E", "unembed.W_U"] {
+            params.get_mut(name).unwrap().indexed_iter_mut().for_each(|(at, x)| {
+                *x = f32::from(u8::from(at[0] == at[1]));
+            });
+        }
+        let w_v = params.get_mut("blocks.0.attn.W_V").unwrap();
+        w_v.indexed_iter_mut().for_each(|(at, x)| *x = f32::from(u8::from(at[1] == at[2])));
+        let mut next: Vec<usize> = (0..n).collect();
+        for order in orders(&Words, 0) {
+            for (row, &place) in order.tokens.outer_iter().zip(&order.next) {
+                next[row[1] as usize] = order.words[place] as usize;
+            }
+        }
+        let w_o = params.get_mut("blocks.0.attn.W_O").unwrap();
+        w_o.indexed_iter_mut().for_each(|(at, x)| {
+            let to = if at[0] == 0 { next[at[1]] } else { at[1] };
+            *x = f32::from(u8::from(to == at[2]));
+        });
+        let engine = CpuEngine::new(&config, &params).unwrap();
+        let source = Source { start: 0, allowed: &[], tokenizer: Some(&Words) };
+        let found = scores(&engine, &params, &source).unwrap();
+        let [retrieval, successor] = &found[..] else { panic!("{}", found.len()) };
+        assert_eq!((retrieval.name, successor.name), ("retrieval", "successor"));
+        // Nine number words, seven days, twelve months, twenty-five letters.
+        assert_eq!(successor.samples, 53);
+        assert_eq!(successor.heads[0].iter().map(|head| head.0).collect::<Vec<_>>(), [1.0, 0.0]);
+        let prompts = passwords(&Words, 0, config.n_ctx);
+        assert_eq!(retrieval.samples, PASSAGES.len());
+        let even = prompts.iter().map(|prompt| 1.0 / prompt.tokens.len() as f64).sum::<f64>();
+        for &(share, _) in &retrieval.heads[0] {
+            assert!((share - even / prompts.len() as f64).abs() < 1e-6, "{share}");
+        }
+        // Where the password was told, it follows the words that it is asked by.
+        for (prompt, [place, word]) in prompts.iter().zip(PASSWORDS) {
+            let asked = Words.encode(&format!("{place} is")).unwrap();
+            assert!(
+                prompt.tokens.ends_with(&asked) && prompt.tokens[..prompt.said].ends_with(&asked)
+            );
+            assert_eq!(
+                [prompt.tokens[prompt.said]],
+                Words.encode(&format!("{word}.")).unwrap()[..]
+            );
+        }
+        let nothing = Source { tokenizer: None, ..source };
+        assert!(scores(&engine, &params, &nothing).unwrap().is_empty());
+    }
+}
