@@ -32,12 +32,8 @@ const EXAMPLES: usize = 6;
 /// Random tokens of a block.
 const BLOCK: usize = 40;
 
-/// Sets that are taken together.
-const AT_ONCE: usize = 4;
-
 /// A text, and the places in it whose next token counts.
 struct Example {
-    on: CutOn,
     tokens: Vec<u32>,
     counts: Vec<usize>,
 }
@@ -53,11 +49,35 @@ pub fn worth(
     asked: &[Prompt],
     heads: &[HeadRow],
 ) -> Result<Vec<CutHeads>, Error> {
-    let examples = examples(source, asked, engine.config().n_ctx);
-    if examples.is_empty() {
-        return Ok(Vec::new());
-    }
     let sets = sets(heads);
+    let mut worth = vec![Vec::new(); sets.len()];
+    for (on, examples) in examples(source, asked, engine.config().n_ctx) {
+        let losses = losses(engine, source, &examples, &sets)?;
+        let change = |under: &[f64]| {
+            let place = |source| Error::Metric { place: "heads' patterns".into(), source };
+            paired_change(&losses[0], under).map_err(place)
+        };
+        for (worth, under) in worth.iter_mut().zip(losses[1..].chunks_exact(2)) {
+            let (removed, removed_stderr) = change(&under[0])?;
+            let (cut, cut_stderr) = change(&under[1])?;
+            worth.push(WorthOn { on, removed, removed_stderr, cut, cut_stderr });
+        }
+    }
+    let found = sets.into_iter().zip(worth).map(|((is_control, heads), worth)| {
+        let heads = heads.iter().map(|head| [head.layer, head.head]).collect();
+        CutHeads { is_control, heads, worth }
+    });
+    Ok(found.filter(|set| !set.worth.is_empty()).collect())
+}
+
+/// Mean loss of each example's tokens that count: with all heads, and of each set without the heads
+/// and without their pattern.
+fn losses(
+    engine: &dyn Engine,
+    source: &Source<'_>,
+    examples: &[Example],
+    sets: &[(bool, Vec<HeadId>)],
+) -> Result<Vec<Vec<f64>>, Error> {
     // Causal models do not see what stands behind a text.
     let length = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
     let padded = |example: &Example| {
@@ -71,7 +91,7 @@ pub fn worth(
     };
     let keys: Arc<[ForbiddenKeys]> = table.rows().into_iter().map(forbidden).collect();
     let mut interventions: Vec<Vec<Intervention>> = vec![Vec::new()];
-    for (_, heads) in &sets {
+    for (_, heads) in sets {
         let removed = |&HeadId { layer, head }: &HeadId| Intervention::ZeroHead { layer, head };
         let cut = |&HeadId { layer, head }: &HeadId| Intervention::ForbidKeys {
             layer,
@@ -82,40 +102,14 @@ pub fn worth(
         interventions.push(heads.iter().map(cut).collect());
     }
     let all: Vec<&[Intervention]> = interventions.iter().map(Vec::as_slice).collect();
-    // Mean loss of each example's tokens that count.
-    let mut losses: Vec<Vec<f64>> = Vec::new();
-    for sets in all.chunks(AT_ONCE) {
-        for of_set in engine.losses_under(table.view(), sets)? {
-            let mean = |(k, example): (usize, &Example)| {
-                let sum: f64 = example.counts.iter().map(|&at| f64::from(of_set[[k, at]])).sum();
-                sum / example.counts.len() as f64
-            };
-            losses.push(examples.iter().enumerate().map(mean).collect());
-        }
-    }
-    let change = |on: CutOn, under: &[f64]| {
-        let of = |losses: &[f64]| -> Vec<f64> {
-            let here = losses.iter().zip(&examples).filter(|(_, example)| example.on == on);
-            here.map(|(&loss, _)| loss).collect()
+    let of_set = |losses: Array2<f32>| {
+        let mean = |(example, losses): (&Example, ArrayView1<'_, f32>)| {
+            let sum: f64 = example.counts.iter().map(|&at| f64::from(losses[at])).sum();
+            sum / example.counts.len() as f64
         };
-        let place = |source| Error::Metric { place: "heads' patterns".into(), source };
-        paired_change(&of(&losses[0]), &of(under)).map_err(place)
+        examples.iter().zip(losses.rows()).map(mean).collect()
     };
-    let mut found = Vec::new();
-    for ((is_control, heads), under) in sets.into_iter().zip(losses[1..].chunks_exact(2)) {
-        let mut worth = Vec::new();
-        for on in CutOn::ALL {
-            if !examples.iter().any(|example| example.on == on) {
-                continue;
-            }
-            let (removed, removed_stderr) = change(on, &under[0])?;
-            let (cut, cut_stderr) = change(on, &under[1])?;
-            worth.push(WorthOn { on, removed, removed_stderr, cut, cut_stderr });
-        }
-        let heads = heads.iter().map(|head| [head.layer, head.head]).collect();
-        found.push(CutHeads { is_control, heads, worth });
-    }
-    Ok(found)
+    Ok(engine.losses_under(table.view(), &all)?.into_iter().map(of_set).collect())
 }
 
 /// Whether these are controls, and the heads.
@@ -138,38 +132,39 @@ fn sets(heads: &[HeadRow]) -> Vec<(bool, Vec<HeadId>)> {
     sets
 }
 
-fn examples(source: &Source<'_>, asked: &[Prompt], n_ctx: usize) -> Vec<Example> {
-    let mut found = Vec::new();
+/// Some examples of each kind of text that there is.
+fn examples(source: &Source<'_>, asked: &[Prompt], n_ctx: usize) -> Vec<(CutOn, Vec<Example>)> {
     let block = BLOCK.min(source.allowed.len()).min(n_ctx.saturating_sub(1) / 2);
     let sample = PrefixMatchingSample { block, repeats: 2 };
-    if let Ok(rows) = sample.batch(EVALUATION_SEED ^ 2, EXAMPLES, source.start, source.allowed) {
-        found.extend(rows.outer_iter().map(|row| Example {
-            on: CutOn::Repeats,
-            tokens: row.to_vec(),
-            // The first token of the second copy is foretold by nothing.
-            counts: (block + 1..2 * block).collect(),
-        }));
-    }
+    let rows = sample.batch(EVALUATION_SEED ^ 2, EXAMPLES, source.start, source.allowed);
+    let of_row = |row: ArrayView1<'_, u32>| Example {
+        tokens: row.to_vec(),
+        // The first token of the second copy is foretold by nothing.
+        counts: (block + 1..2 * block).collect(),
+    };
+    let repeats = rows.iter().flat_map(|rows| rows.rows()).map(of_row).collect();
     let passages = PASSAGES.iter().filter_map(|passage| source.tokenizer?.encode(passage).ok());
     let of_passage = |ids: Vec<u32>| {
-        let mut tokens = vec![source.start];
-        tokens.extend(ids);
+        let mut tokens = [&[source.start], &ids[..]].concat();
         tokens.truncate(n_ctx + 1);
         let foretold = foretold(ArrayView1::from(&tokens));
         let counts = (0..foretold.len()).filter(|&at| foretold[at]).collect();
-        Example { on: CutOn::Text, tokens, counts }
+        Example { tokens, counts }
     };
-    let passages = passages.map(of_passage).filter(|example| !example.counts.is_empty());
-    found.extend(passages.take(EXAMPLES));
     let of_prompt = |prompt: &Prompt| Example {
-        on: CutOn::Patterns,
         tokens: prompt.ids.clone(),
         counts: prompt.asked().map(|query| query.at).collect(),
     };
     let patterns = asked.iter().filter(|prompt| prompt.behaviour == "pattern matching");
-    let patterns = patterns.map(of_prompt).filter(|example| !example.counts.is_empty());
-    found.extend(patterns.take(EXAMPLES));
-    found
+    let some = |examples: &mut dyn Iterator<Item = Example>| -> Vec<Example> {
+        examples.filter(|example| !example.counts.is_empty()).take(EXAMPLES).collect()
+    };
+    let all = [
+        (CutOn::Repeats, repeats),
+        (CutOn::Text, some(&mut passages.map(of_passage))),
+        (CutOn::Patterns, some(&mut patterns.map(of_prompt))),
+    ];
+    all.into_iter().filter(|(_, examples)| !examples.is_empty()).collect()
 }
 
 #[cfg(test)]
