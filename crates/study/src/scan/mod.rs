@@ -36,14 +36,14 @@ pub use self::{
 /// Examples of each head evaluator, as in the paper.
 pub const EXAMPLES: usize = 10;
 
-/// Prompts of each kind of copying by cause, unless told, where they take less than a minute or so.
+/// Prompts of each measure of heads by cause, unless told, where they take less than a minute or so.
 pub const PROMPTS: usize = 16;
 
 /// Learned scalars of a model up to which they do, on the CPU's engine. Others compute whole passes
 /// where it computes their last positions.
 const QUICKLY_ASKED: u64 = 500_000_000;
 
-/// Prompts of each kind of copying by cause of a model of so many learned scalars, unless told.
+/// Prompts of each measure of heads by cause of a model of so many learned scalars, unless told.
 fn prompts_unless_told(device: Device, n_params: u64) -> usize {
     if device == Device::Cpu && n_params <= QUICKLY_ASKED { PROMPTS } else { 0 }
 }

@@ -256,7 +256,7 @@ fn how<T>(
         warnings: unread
             .map(|why| {
                 format!(
-                    "no text was read and no prompt asked: {why}; random tokens are drawn from all ids that its files do not call special"
+                    "no text was read, and no prompt, word, task or password asked: {why}; random tokens are drawn from all ids that its files do not call special"
                 )
             })
             .into_iter()

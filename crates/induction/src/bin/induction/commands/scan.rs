@@ -43,8 +43,9 @@ pub(crate) struct Scan {
     /// Windows of the text [default: 16].
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
-    /// Prompts of each kind for copying by cause, token_copying and concept_copying; 0 leaves both
-    /// out [default: 16; on another device than cpu, or of more than 500M parameters, 0].
+    /// Prompts of each measure of what heads do by cause: copying, the induction pattern, copy
+    /// suppression, function vectors; 0 leaves them out [default: 16; on another device than cpu,
+    /// or of more than 500M parameters, 0].
     #[arg(long, value_name = "N")]
     prompts: Option<u16>,
     /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
