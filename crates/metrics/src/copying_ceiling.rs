@@ -181,7 +181,7 @@ fn copier(
     for begin in (0..d_vocab).step_by(ROWS) {
         let rows = Slice::from(begin..(begin + ROWS).min(d_vocab));
         let e = w_e.slice_axis(Axis(0), rows).mapv(f64::from);
-        let u = w_u.slice_axis(Axis(1), rows).mapv(f64::from) - &mean.view().insert_axis(Axis(1));
+        let u = w_u.slice_axis(Axis(1), rows).mapv(f64::from) - mean.view().insert_axis(Axis(1));
         all_from.slice_axis_mut(Axis(0), rows).assign(&e.dot(&from));
         all_to.slice_axis_mut(Axis(1), rows).assign(&to.dot(&u));
     }

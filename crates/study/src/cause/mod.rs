@@ -302,14 +302,16 @@ fn in_other_runs(engine: &dyn Engine, asked: &[&Asked]) -> Result<Vec<f64>, Erro
     }
 }
 
+/// `[head, d_head]` of the number of a table, that of a prompt in it, and the prompt's activations.
+type ReadZ<'a> = dyn Fn(usize, usize, &[ArrayView3<'_, f32>]) -> Array2<f32> + Sync + 'a;
+
 /// Every head's `z` at a position of each of some tables of `[prompt, pos]` tokens, `[layer, prompt,
-/// head, d_head]`, as `read` makes it of the number of a table, that of a prompt in it, and the
-/// prompt's activations at `hooks`.
+/// head, d_head]`, as `read` makes it of each prompt's activations at `hooks`.
 fn z_at(
     engine: &dyn Engine,
     tables: &[ArrayView2<'_, u32>],
     hooks: &[fn(usize) -> Hook],
-    read: &(dyn Fn(usize, usize, &[ArrayView3<'_, f32>]) -> Array2<f32> + Sync),
+    read: &ReadZ<'_>,
 ) -> Result<Vec<Array4<f32>>, Error> {
     let config = engine.config();
     let shape = |prompts: usize| (config.n_layers, prompts, config.n_heads, config.d_head);
