@@ -24,8 +24,8 @@ const BLOCK: usize = 30;
 /// Tokens of a prompt from a passage, the start token among them.
 const PART: usize = 32;
 
-/// Passages whose logits are there together.
-const READ_AT_ONCE: usize = 8;
+/// Logits that are there together.
+const LOGITS: usize = 1 << 25;
 
 /// Tokens between two prompts from the same passage.
 const APART: usize = 8;
@@ -88,7 +88,8 @@ fn expected(
     });
     // A part of each passage before a second one of any.
     let mut candidates = vec![Vec::new(); passages.len()];
-    for (first, some) in (0..).step_by(READ_AT_ONCE).zip(passages.chunks(READ_AT_ONCE)) {
+    let at_once = (LOGITS / ((length + 1) * engine.config().d_vocab)).max(1);
+    for (first, some) in (0..).step_by(at_once).zip(passages.chunks(at_once)) {
         let logits = engine.logits(table(some.iter().map(Vec::as_slice)).view(), &[])?;
         for ((tokens, logits), found) in
             some.iter().zip(logits.outer_iter()).zip(&mut candidates[first..])

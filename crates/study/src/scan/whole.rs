@@ -36,6 +36,9 @@ use crate::{
 /// it takes grows with their third power.
 const CEILING_WIDTH: usize = 1024;
 
+/// Numbers of an embedding up to which it is taken: both embeddings are in memory for it.
+const CEILING_NUMBERS: usize = 1 << 26;
+
 /// Tokens of the block that is repeated once, for the losses of the first and the second copy.
 const BLOCK: usize = 50;
 
@@ -343,7 +346,7 @@ fn copying_ceiling(
     samples: ArrayView2<'_, u32>,
 ) -> Result<Option<CopyingCeiling>, Error> {
     let config = &opened.config;
-    if config.d_model > CEILING_WIDTH {
+    if config.d_model > CEILING_WIDTH || config.d_model * config.d_vocab > CEILING_NUMBERS {
         return Ok(None);
     }
     let weights = opened.weights.as_ref();
