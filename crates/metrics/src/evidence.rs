@@ -27,10 +27,10 @@ pub struct Evidence {
 /// without a standard error, of one that is alone in its layer, where a score of its layer is no
 /// number, or of fewer than two samples.
 ///
-/// A score is a mean over `samples` samples; intervals are Student's, of one degree of freedom fewer,
-/// and those of a layer are taken as independent. Both corrections are
-/// for the number of heads, so a measure on which all heads are alike names one of them in one model
-/// of twenty, however many heads a model has.
+/// A score is a mean over `samples` samples; intervals are Student's, of one degree of freedom
+/// fewer, and the scores of a layer are taken as independent. Both corrections are for the number of
+/// heads, so a measure on which all heads are alike names one of them in at most one model of
+/// twenty, however many heads a model has.
 pub fn evidence(scores: &[Vec<(f64, Option<f64>)>], samples: usize) -> Vec<Vec<Option<Evidence>>> {
     let Ok(student) = StudentsT::new(0.0, 1.0, samples as f64 - 1.0) else {
         return scores.iter().map(|layer| vec![None; layer.len()]).collect();

@@ -247,8 +247,8 @@ impl StreamEngine {
     }
 
     /// Blocks of logits of all sequences from row `first` on, a multiple of 8, some at a time, to
-    /// `take`: sequence,
-    /// positions, and a block of [`LOGIT_STRIDE`] rows. The residual streams are used up.
+    /// `take`: sequence, positions, and a block of [`LOGIT_STRIDE`] rows. The residual streams are
+    /// used up.
     fn logits_of(
         &self,
         model: &Model<f32>,

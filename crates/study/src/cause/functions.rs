@@ -74,7 +74,7 @@ fn question(pairs: &'static [[&'static str; 2]], number: u64, exchanged: bool) -
     let chosen: Vec<[&str; 2]> = pairs.choose_multiple(&mut rng, SHOTS + 1).copied().collect();
     let mut answers: Vec<&'static str> = chosen.iter().map(|[_, answer]| *answer).collect();
     if exchanged {
-        // The right answer is none of them, and each question has another's.
+        // Each question has the answer of another; that of the last is none of theirs.
         answers.truncate(SHOTS);
         let mut order: Vec<usize> = (0..SHOTS).collect();
         order.shuffle(&mut rng);

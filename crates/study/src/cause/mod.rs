@@ -195,9 +195,8 @@ impl Prompts {
             for ((task, _), z) in examples.iter().zip(z.axis_iter(Axis(1))) {
                 means[*task].scaled_add(1.0 / self.examples[*task].len() as f32, &z);
             }
-            if with.len() < OF_THE_OTHER {
-                with.extend(probabilities(engine, whole.view())?);
-            }
+            // Of all: tasks whose prompts are short would not stand for the others.
+            with.extend(probabilities(engine, whole.view())?);
         }
         Ok(means)
     }
