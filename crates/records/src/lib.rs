@@ -32,6 +32,7 @@
 //! Runnable: `cargo run -p induction-records --example best_heads -- RUN`.
 
 mod ablation;
+mod causes;
 mod error;
 mod folder;
 mod inert;
@@ -44,15 +45,15 @@ mod tables;
 mod write;
 
 pub use ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads};
+pub use causes::{ByCause, Cause, CutHeads, CutOn, GoesWith, StandsOut, WorthOn};
 pub use error::{Error, Stage};
 pub use folder::{MEASUREMENTS, SPEC, step_file};
 pub use inert::{acts, visible};
 pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
 pub use scan::{
-    ByCause, Cause, CutHeads, CutOn, GoesWith, HowRun, IclOnText, ModelFacts, ModelScan, Removals,
-    RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, StandsOut, StartFrom, WorthOn,
-    step_of,
+    HowRun, IclOnText, ModelFacts, ModelScan, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
+    ScanHead, ShownText, StartFrom, step_of,
 };
 pub use spec::{
     Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, Text, TrainSpec, in_words,

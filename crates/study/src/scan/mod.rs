@@ -1,5 +1,6 @@
 //! What a model's heads do: on given tokens ([`scan`]), or everything ([`scan_model`]).
 
+mod causes;
 mod opened;
 mod roles;
 mod series;

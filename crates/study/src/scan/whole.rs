@@ -9,35 +9,25 @@ use std::{
 use induction_ablation::{HeadId, control_sets};
 use induction_engine::{Engine, Intervention};
 use induction_metrics::{
-    CopyingCeiling, IclIndices, Interval, PrefixMatchingSample, RoleThresholds, icl_by_example,
-    icl_score, loss_by_index, mean_stderr, paired_change, percentile_interval, resample, spearman,
+    IclIndices, PrefixMatchingSample, RoleThresholds, icl_by_example, icl_score, loss_by_index,
+    mean_stderr, paired_change,
 };
-use induction_model::Normalization;
 use induction_records::{
-    BehaviourScores, ByCause, CutHeads, EvaluationSpec, GoesWith, HeadRow, IclOnText, ModelScan,
-    Prompt, Removals, RemovedHeads, RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
+    BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
+    RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
-use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, concatenate};
+use ndarray::{Array2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
-use super::{opened::Opened, roles::stand_out, series::warn_of_equals};
+use super::{causes, opened::Opened, roles::stand_out, series::warn_of_equals};
 use crate::{
     Error,
-    cause::{self, Found},
     device::Device,
     explore::{answers, prompts::prompts, shown},
-    measure::{Evaluators, weights::ceiling_between},
-    relatives,
+    measure::Evaluators,
     source::EVALUATION_SEED,
 };
-
-/// Dimensions of the residual stream up to which the copying score's ceiling is taken: the time that
-/// it takes grows with their third power.
-const CEILING_WIDTH: usize = 1024;
-
-/// Numbers of an embedding up to which it is taken: both embeddings are in memory for it.
-const CEILING_NUMBERS: usize = 1 << 26;
 
 /// Tokens of the block that is repeated once, for the losses of the first and the second copy.
 const BLOCK: usize = 50;
@@ -115,14 +105,14 @@ pub fn scan_model(
             "{name}: what heads do by cause is left out, as it takes long; --prompts 16 takes it"
         ));
     }
-    let (causes, mut samples) = by_cause(engine, &opened, prompts, &mut heads, say)?;
+    let (causes, mut samples) = causes::by_cause(engine, &opened, prompts, &mut heads, say)?;
     samples.extend(["prefix_matching", "duplicate_token"].map(|name| (name, settings.examples)));
     samples.extend(["previous_token", "start_token"].map(|name| (name, text_rows.nrows())));
     let copying_ceiling = match prompts {
         0 => None,
-        _ => copying_ceiling(&opened, evaluators.random.view())?,
+        _ => causes::copying_ceiling(&opened, evaluators.random.view())?,
     };
-    let cut = cut(engine, &opened, prompts, &asked, &heads, say)?;
+    let cut = causes::cut(engine, &opened, prompts, &asked, &heads, say)?;
     let roles = stand_out(&heads, opened.config.n_heads, &samples);
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
@@ -338,108 +328,6 @@ fn text_rows(opened: &Opened, examples: usize, asked: &[Prompt]) -> Result<Array
         .collect();
     let shape = (rows.len() / (length + 1), length + 1);
     Ok(Array2::from_shape_vec(shape, rows).expect("rows have one length"))
-}
-
-/// The scale of the copying score, of a model whose embeddings are not too wide for it.
-fn copying_ceiling(
-    opened: &Opened,
-    samples: ArrayView2<'_, u32>,
-) -> Result<Option<CopyingCeiling>, Error> {
-    let config = &opened.config;
-    if config.d_model > CEILING_WIDTH || config.d_model * config.d_vocab > CEILING_NUMBERS {
-        return Ok(None);
-    }
-    let weights = opened.weights.as_ref();
-    let all: Vec<u32> = (0..config.d_vocab as u32).collect();
-    let w_e = weights.embedding_of(&all)?;
-    let w_u = weights.unembedding_of(0..config.d_vocab)?.reversed_axes();
-    let gain: Option<Array1<f32>> = match config.normalization {
-        Normalization::None => None,
-        _ => Some(weights.parameter("ln_final.w")?.into_dimensionality().expect("a row")),
-    };
-    let gain = gain.as_ref().map(|gain| gain.view());
-    let place = |source| Error::Metric { place: "the copying score's ceiling".into(), source };
-    ceiling_between(config, [w_e, w_u], gain, samples).map(Some).map_err(place)
-}
-
-/// What heads do by cause, and each head's share among its scores; and how many samples each of
-/// these is a mean over.
-fn by_cause(
-    engine: &dyn Engine,
-    opened: &Opened,
-    prompts: usize,
-    heads: &mut [HeadRow],
-    say: &dyn Fn(&str),
-) -> Result<(Vec<ByCause>, BTreeMap<&'static str, usize>), Error> {
-    if prompts == 0 {
-        return Ok((Vec::new(), BTreeMap::new()));
-    }
-    let source = opened.source();
-    let say = |what: &str| say(&format!("{}: {what}", opened.facts.name));
-    say("relatives of induction heads");
-    let mut samples = BTreeMap::new();
-    for relatives::Score { name, samples: count, heads: of } in
-        relatives::scores(engine, opened.weights.as_ref(), &source)?
-    {
-        samples.insert(name, count);
-        for row in heads.iter_mut() {
-            let (score, stderr) = of[row.layer][row.head];
-            row.scores.insert(name.to_string(), Some(score));
-            row.scores.insert(format!("{name}_stderr"), stderr);
-        }
-    }
-    let found = cause::all(engine, &source, prompts, &say)?;
-    for row in heads.iter_mut() {
-        for Found { whole, heads } in &found {
-            let name = whole.cause.score();
-            for ((score, stderr), end) in heads[row.layer][row.head].into_iter().zip(["", "_nats"])
-            {
-                row.scores.insert(format!("{name}{end}"), Some(score));
-                row.scores.insert(format!("{name}{end}_stderr"), stderr);
-            }
-        }
-    }
-    let mut found: Vec<ByCause> = found.into_iter().map(|found| found.whole).collect();
-    for of in &mut found {
-        of.matching = goes_with_matching(heads, of.cause.nats());
-    }
-    samples.extend(found.iter().map(|of| (of.cause.nats(), of.prompts)));
-    Ok((found, samples))
-}
-
-/// How a score goes with prefix matching over all heads.
-fn goes_with_matching(heads: &[HeadRow], score: &str) -> Option<GoesWith> {
-    const DRAWS: u64 = 400;
-    let columns: Vec<[f64; 2]> =
-        heads.iter().map(|row| [row.score("prefix_matching"), row.score(score)]).collect();
-    let correlation = |counts: &[u32]| {
-        let drawn = columns.iter().zip(counts);
-        let drawn = drawn.flat_map(|(both, &count)| std::iter::repeat_n(both, count as usize));
-        let (x, y): (Vec<f64>, Vec<f64>) = drawn.map(|&[x, y]| (x, y)).unzip();
-        spearman(&x, &y).ok().flatten()
-    };
-    let rank_correlation = correlation(&vec![1; columns.len()])?;
-    let drawn =
-        (0..DRAWS).filter_map(|draw| correlation(&resample(EVALUATION_SEED, draw, columns.len())));
-    let drawn: Vec<f64> = drawn.collect();
-    let Interval { low, high } = percentile_interval(&drawn, 0.95).ok().flatten()?;
-    Some(GoesWith { rank_correlation, low, high })
-}
-
-/// What heads' induction patterns are worth together.
-fn cut(
-    engine: &dyn Engine,
-    opened: &Opened,
-    prompts: usize,
-    asked: &[Prompt],
-    heads: &[HeadRow],
-    say: &dyn Fn(&str),
-) -> Result<Vec<CutHeads>, Error> {
-    if prompts == 0 {
-        return Ok(Vec::new());
-    }
-    say(&format!("{}: the best heads' induction patterns", opened.facts.name));
-    cause::together::worth(engine, &opened.source(), asked, heads)
 }
 
 /// `[example, start and two copies of a block]`.
