@@ -31,6 +31,7 @@
 mod controls;
 mod path;
 mod patterns;
+mod reading;
 mod run;
 
 use induction_engine::Intervention;
@@ -39,6 +40,7 @@ use induction_model::ModelConfig;
 pub use controls::{ControlSet, control_sets};
 pub use induction_records::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads};
 pub use patterns::{ideal_pattern, induction_pattern, previous_token_pattern};
+pub use reading::HeadReading;
 pub use run::{Inputs, Losses, losses_under};
 
 /// What can go wrong.
