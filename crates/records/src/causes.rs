@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Reads;
+
 /// One measure of heads by cause: what the model expects of its prompts, with no head changed. Each
 /// head's share is among its scores, by the [name](Cause::score) of the measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,4 +194,73 @@ pub enum CutOn {
 impl CutOn {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Repeats, Self::Text, Self::Patterns];
+}
+
+/// Which parts of the model below it one head reads, found by patching paths: what a part adds to the
+/// residual stream is taken from another sequence in what the head's queries, keys or values are made
+/// of, and nowhere else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathsInto {
+    /// The head's layer.
+    pub layer: usize,
+    /// Its number there.
+    pub head: usize,
+    /// Sequences: a start token and two copies of a block of random tokens.
+    pub examples: usize,
+    /// Its attention in the second copy on what followed the token in the first, a share.
+    pub attention: f64,
+    /// By how much it raises, by the direct path, the logit of the token that comes next in the
+    /// second copy over the mean of the vocabulary, in logits.
+    pub raises: f64,
+    /// How the paths' exact effects go with their first order.
+    pub agreement: Vec<PathsAgree>,
+    /// The paths, from the embedding on upwards.
+    pub paths: Vec<PathFrom>,
+}
+
+/// The rank correlation of exact effects with their first order, over all paths into a head's
+/// queries, keys or values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathsAgree {
+    /// Which.
+    pub into: Reads,
+    /// Spearman's; nothing where all effects are the same.
+    pub rank_correlation: Option<f64>,
+}
+
+/// A path into a head.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathFrom {
+    /// Whose output: a head's of this layer, or the layer's MLP's; the embedding's without one.
+    pub layer: Option<usize>,
+    /// The head; nothing of an MLP and of the embedding.
+    pub head: Option<usize>,
+    /// What it is read for.
+    pub into: Reads,
+    /// The share that is lost with the path patched: of the head's attention (queries, keys), or of
+    /// what it raises (values).
+    pub lost: f64,
+    /// Its standard error.
+    pub lost_stderr: Option<f64>,
+    /// What is lost: of the logarithm of the attention's odds, in nats (queries, keys), or of what
+    /// the head raises, in logits (values).
+    pub exact: f64,
+    /// Its standard error.
+    pub exact_stderr: Option<f64>,
+    /// The same to first order, from one backward pass for all paths.
+    pub first_order: f64,
+}
+
+impl PathFrom {
+    /// Whose output it is, as a reader names it: `4.2`, `MLP 3`, `embedding`.
+    pub fn part(&self) -> String {
+        match (self.layer, self.head) {
+            (Some(layer), Some(head)) => format!("{layer}.{head}"),
+            (Some(layer), None) => format!("MLP {layer}"),
+            _ => "embedding".to_string(),
+        }
+    }
 }

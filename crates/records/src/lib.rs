@@ -45,7 +45,9 @@ mod tables;
 mod write;
 
 pub use ablation::{Ablation, Downstream, Fill, HeadId, IdealPattern, Reads};
-pub use causes::{ByCause, Cause, CutHeads, CutOn, GoesWith, StandsOut, WorthOn};
+pub use causes::{
+    ByCause, Cause, CutHeads, CutOn, GoesWith, PathFrom, PathsAgree, PathsInto, StandsOut, WorthOn,
+};
 pub use error::{Error, Stage};
 pub use folder::{MEASUREMENTS, SPEC, step_file};
 pub use inert::{acts, visible};

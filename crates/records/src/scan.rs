@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    BehaviourScores, ByCause, CutHeads, Error, HeadId, StandsOut,
+    BehaviourScores, ByCause, CutHeads, Error, HeadId, PathsInto, StandsOut,
     heads::{NamedScores, take_head},
     read::{parse_value, stderr, within},
 };
@@ -41,6 +41,9 @@ pub struct ModelScan {
     pub roles: Vec<StandsOut>,
     /// What heads' induction patterns are worth together; empty where causes were not asked for.
     pub cut: Vec<CutHeads>,
+    /// What feeds the heads that match prefixes best; empty where causes were not asked for or no
+    /// head matches prefixes.
+    pub paths: Vec<PathsInto>,
     /// Losses on random tokens that repeat.
     pub repeated: RepeatedLosses,
     /// In-context learning on a text, if one was given.
@@ -351,7 +354,7 @@ impl ModelScan {
     pub const FILE: &'static str = "scan.json";
 
     /// Raised whenever a definition of a scan changes.
-    pub const VERSION: u32 = 6;
+    pub const VERSION: u32 = 7;
 
     /// The scan in the text of a `scan.json`, which errors say to be in `path`.
     ///

@@ -52,6 +52,7 @@ mod error;
 pub mod explore;
 pub mod history;
 pub mod measure;
+pub mod paths;
 pub mod relatives;
 pub mod scan;
 pub mod source;

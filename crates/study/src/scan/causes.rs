@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use induction_ablation::HeadId;
 use induction_engine::Engine;
-use induction_metrics::{CopyingCeiling, Interval, percentile_interval, resample, spearman};
+use induction_metrics::{
+    CopyingCeiling, Interval, RoleThresholds, percentile_interval, resample, spearman,
+};
 use induction_model::Normalization;
-use induction_records::{ByCause, CutHeads, GoesWith, HeadRow, Prompt};
+use induction_records::{ByCause, CutHeads, GoesWith, HeadRow, PathsInto, Prompt};
 use ndarray::{Array1, ArrayView2};
 
 use super::opened::Opened;
@@ -13,7 +16,7 @@ use crate::{
     Error,
     cause::{self, Found},
     measure::weights::ceiling_between,
-    relatives,
+    paths, relatives,
     source::EVALUATION_SEED,
 };
 
@@ -23,6 +26,9 @@ const CEILING_WIDTH: usize = 1024;
 
 /// Numbers of an embedding up to which it is taken: both embeddings are in memory for it.
 const CEILING_NUMBERS: usize = 1 << 26;
+
+/// Heads that it is asked of what feeds them.
+const FED: usize = 3;
 
 /// The scale of the copying score, of a model whose embeddings are not too wide for it.
 pub(super) fn copying_ceiling(
@@ -124,4 +130,24 @@ pub(super) fn cut(
     }
     say(&format!("{}: the best heads' induction patterns", opened.facts.name));
     cause::together::worth(engine, &opened.source(), asked, heads)
+}
+
+/// The paths into the heads that match prefixes best, of those that do.
+pub(super) fn paths(
+    engine: &dyn Engine,
+    opened: &Opened,
+    prompts: usize,
+    heads: &[HeadRow],
+    say: &dyn Fn(&str),
+) -> Result<Vec<PathsInto>, Error> {
+    if prompts == 0 {
+        return Ok(Vec::new());
+    }
+    say(&format!("{}: what feeds the heads that match prefixes", opened.facts.name));
+    let limit = RoleThresholds::default().prefix_matching;
+    let score = |row: &HeadRow| row.score("prefix_matching");
+    let mut best: Vec<&HeadRow> = heads.iter().filter(|row| score(row) > limit).collect();
+    best.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    let best: Vec<HeadId> = best.into_iter().take(FED).map(HeadRow::id).collect();
+    paths::into(engine, opened.weights.as_ref(), &opened.source(), &best)
 }

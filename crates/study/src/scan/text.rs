@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use induction_metrics::{CopyingCeiling, RoleThresholds};
-use induction_records::{CutHeads, CutOn, ModelScan, RemovedKind, ScanHead, StandsOut};
+use induction_records::{
+    CutHeads, CutOn, ModelScan, PathFrom, PathsAgree, RemovedKind, ScanHead, StandsOut,
+};
 
 use super::{Onset, Scan, onset};
 
@@ -156,6 +158,34 @@ fn worth(scan: &ModelScan) -> String {
     }
 }
 
+/// What feeds each head, the first few parts of each kind.
+fn fed(scan: &ModelScan) -> String {
+    const NAMED: usize = 4;
+    let mut text = String::new();
+    for of in &scan.paths {
+        let _ = writeln!(
+            text,
+            "what feeds {}.{}, by patching paths: it attends {:.3} to what followed the earlier copy and raises the next token by {:+.2} logits; the share of that which is lost",
+            of.layer, of.head, of.attention, of.raises
+        );
+        for PathsAgree { into, rank_correlation } in &of.agreement {
+            let mut paths: Vec<&PathFrom> =
+                of.paths.iter().filter(|path| path.into == *into).collect();
+            paths.sort_by(|a, b| b.exact.total_cmp(&a.exact));
+            let one = |path: &&PathFrom| {
+                let error =
+                    path.lost_stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
+                format!("{} {:+.3}{error}", path.part(), path.lost)
+            };
+            let named: Vec<String> = paths.iter().take(NAMED).map(one).collect();
+            let agreement = rank_correlation
+                .map_or_else(String::new, |r| format!(" (first order: rank correlation {r:+.2})"));
+            let _ = writeln!(text, "  {into}: {}{agreement}", named.join(", "));
+        }
+    }
+    text
+}
+
 fn of_model(scan: &ModelScan) -> String {
     let m = &scan.model;
     let layers =
@@ -245,6 +275,7 @@ fn of_model(scan: &ModelScan) -> String {
         );
     }
     text += &worth(scan);
+    text += &fed(scan);
     if let Some(loss) = scan.how.prompt_loss {
         let _ = writeln!(text, "the prompts, one after the other: {loss:.3} nats a token");
     }

@@ -113,6 +113,7 @@ pub fn scan_model(
         _ => causes::copying_ceiling(&opened, evaluators.random.view())?,
     };
     let cut = causes::cut(engine, &opened, prompts, &asked, &heads, say)?;
+    let paths = causes::paths(engine, &opened, prompts, &heads, say)?;
     let roles = stand_out(&heads, opened.config.n_heads, &samples);
     say(&format!("{name}: repeated random tokens"));
     let repeats = repeats(&opened, settings.examples)?;
@@ -154,6 +155,7 @@ pub fn scan_model(
         causes,
         roles,
         cut,
+        paths,
         repeated,
         icl,
         ablation,
