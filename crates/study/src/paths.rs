@@ -94,6 +94,24 @@ pub fn into(
     Ok(receivers.iter().zip(lost).map(|(receiver, lost)| receiver.found(&lost)).collect())
 }
 
+/// What the model reads, `[sequence, start and two copies of a block]`; nothing where a context or
+/// vocabulary is too small for a block of two tokens.
+///
+/// # Errors
+/// The metrics'.
+pub fn sequences(source: &Source<'_>, n_ctx: usize) -> Result<Option<Array2<u32>>, Error> {
+    let block = BLOCK.min(source.allowed.len()).min(n_ctx.saturating_sub(1) / 2);
+    if block < 2 {
+        return Ok(None);
+    }
+    let sample = PrefixMatchingSample { block, repeats: 2 };
+    let place = |source| Error::Metric { place: "paths into heads".into(), source };
+    sample
+        .batch(EVALUATION_SEED ^ 3, EXAMPLES, source.start, source.allowed)
+        .map(Some)
+        .map_err(place)
+}
+
 /// What a pass without changes has.
 struct Seen {
     /// `[example, pos, d_model]`.

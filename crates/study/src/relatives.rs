@@ -25,7 +25,7 @@ use ndarray::{Array2, Axis, Ix3, Ix4};
 
 use crate::{
     Error,
-    cause::{Mean, PASSAGES, Source},
+    cause::{Mean, PASSAGES, Source, begins},
     measure::direct::{DirectPath, value_logits},
 };
 
@@ -173,7 +173,9 @@ fn passwords(tokenizer: &dyn Tokenizer, start: u32, n_ctx: usize) -> Vec<Prompt>
         let (told, whole) = (told?, whole?);
         let tokens = [&[start], &whole[..]].concat();
         let said = told.len() + 1;
-        (whole.starts_with(&told) && tokens.len() <= n_ctx).then_some(Prompt { tokens, said })
+        let is_word = whole.get(told.len()).is_some_and(|&id| begins(tokenizer, id, word));
+        (whole.starts_with(&told) && is_word && tokens.len() <= n_ctx)
+            .then_some(Prompt { tokens, said })
     };
     PASSAGES.iter().enumerate().filter_map(of).collect()
 }

@@ -76,6 +76,11 @@ pub fn scan() -> Value {
         "heads": heads,
         "copying_ceiling": {"ceiling": -0.5, "chance": -0.85},
         "cut": [{"is_control": false, "heads": [[10, 1]], "worth": [{"on": "repeats", "removed": 1.0, "removed_stderr": 0.1, "cut": 0.9, "cut_stderr": null}]}],
+        "paths": [{
+            "layer": 10, "head": 1, "examples": 8, "attention": 0.9, "raises": 5.5,
+            "agreement": [{"into": "keys", "rank_correlation": 0.9}],
+            "paths": [{"layer": 3, "head": 1, "into": "keys", "lost": 0.8, "lost_stderr": 0.1, "exact": 3.5, "exact_stderr": 0.5, "first_order": 4.5}],
+        }],
         "roles": [{"measure": "prefix_matching", "layer": 0, "head": 0, "effect": 0.5, "margin": 0.1}],
         "causes": [{
             "cause": "token-copying", "prompts": 16, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,

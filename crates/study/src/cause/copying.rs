@@ -16,7 +16,7 @@
 use induction_random::stream;
 use rand::seq::IndexedRandom;
 
-use super::{Asked, Place, Source, words::WORDS};
+use super::{Asked, Place, Source, begins, words::WORDS};
 use crate::source::EVALUATION_SEED;
 
 /// Tokens before the separator.
@@ -39,6 +39,14 @@ impl Source<'_> {
         let encode = |text: &str| self.tokenizer?.encode(text).ok();
         let (before, all) = (encode("a")?, encode(&format!("a{text}"))?);
         all.strip_prefix(&before[..]).map(<[u32]>::to_vec)
+    }
+
+    /// Whether tokens are a word, all of them and nothing else, the first more than a space.
+    fn spells(&self, ids: &[u32], word: &str) -> bool {
+        let Some(tokenizer) = self.tokenizer else { return false };
+        let bytes = ids.iter().map(|&id| tokenizer.token_bytes(id).unwrap_or_default());
+        begins(tokenizer, ids[0], word)
+            && bytes.collect::<Vec<_>>().concat().trim_ascii() == word.as_bytes()
     }
 
     fn separator(&self) -> Option<u32> {
@@ -105,7 +113,9 @@ pub(super) fn of_words(source: &Source<'_>, count: usize, n_ctx: usize) -> (Vec<
     let (mut entities, mut left_out) = (Vec::new(), 0);
     for word in words {
         match source.continued(&format!(" {word}")) {
-            Some(ids) if ENTITY.contains(&ids.len()) => entities.push(ids),
+            Some(ids) if ENTITY.contains(&ids.len()) && source.spells(&ids, word) => {
+                entities.push(ids);
+            }
             _ => left_out += 1,
         }
     }

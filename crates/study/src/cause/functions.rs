@@ -20,7 +20,7 @@ use induction_random::stream;
 use induction_tokenizer::Tokenizer;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::{Asked, Place, Source, tasks::TASKS};
+use super::{Asked, Place, Source, begins, tasks::TASKS};
 use crate::source::EVALUATION_SEED;
 
 /// Questions with answers before the one that is asked.
@@ -94,8 +94,8 @@ fn question(pairs: &'static [[&'static str; 2]], number: u64, exchanged: bool) -
     unreachable!("the last question is returned")
 }
 
-/// A prompt's tokens and the first of its answer; nothing if they are too many, or the answer's are
-/// not separate tokens.
+/// A prompt's tokens and the first of its answer; nothing if they are too many, the answer's are not
+/// separate tokens, or the first is a space or unknown.
 fn tokens(
     tokenizer: &dyn Tokenizer,
     start: u32,
@@ -105,7 +105,8 @@ fn tokens(
     let before = tokenizer.encode(&question.before).ok()?;
     let whole = tokenizer.encode(&format!("{} {}", question.before, question.answer)).ok()?;
     let answer = *whole.strip_prefix(&before[..])?.first()?;
-    (before.len() < n_ctx).then(|| ([&[start], &before[..]].concat(), answer))
+    let fits = before.len() < n_ctx && begins(tokenizer, answer, question.answer);
+    fits.then(|| ([&[start], &before[..]].concat(), answer))
 }
 
 #[cfg(test)]

@@ -94,6 +94,13 @@ pub struct Prompts {
     pub left_out: usize,
 }
 
+/// Whether a token is the beginning of a text, or all of it, spaces before it aside: where a space is
+/// a token by itself, or a letter unknown, a word's first token says nothing of the word.
+pub(crate) fn begins(tokenizer: &dyn Tokenizer, id: u32, text: &str) -> bool {
+    let bytes = tokenizer.token_bytes(id).unwrap_or_default().trim_ascii();
+    !bytes.is_empty() && (text.as_bytes().starts_with(bytes) || bytes.starts_with(text.as_bytes()))
+}
+
 /// A mean over prompts, and its standard error.
 pub type Mean = (f64, Option<f64>);
 
@@ -129,7 +136,12 @@ impl Prompts {
                 asked
             }
             Cause::InductionCut => cut::of_induction(source, count, n_ctx),
-            Cause::CopySuppression => cut::of_suppression(engine, source, count)?,
+            Cause::CopySuppression => {
+                let asked = cut::of_suppression(engine, source, count)?;
+                // Of prompts that there is a passage for, those of which nothing is expected.
+                left_out = if asked.is_empty() { 0 } else { count - asked.len() };
+                asked
+            }
             Cause::FunctionVector => {
                 let (asked, of_tasks, questions) = functions::of_tasks(source, count, n_ctx);
                 (examples, left_out) = (of_tasks, questions);

@@ -100,8 +100,17 @@ pub(super) fn by_cause(
 /// How a score goes with prefix matching over all heads.
 fn goes_with_matching(heads: &[HeadRow], score: &str) -> Option<GoesWith> {
     const DRAWS: u64 = 400;
+    /// Fewer heads have ranks of their own by chance.
+    const HEADS: usize = 8;
+    /// Scores that differ by less may differ by the rounding of a loss, in nats.
+    const ROUNDING: f64 = 1e-4;
     let columns: Vec<[f64; 2]> =
         heads.iter().map(|row| [row.score("prefix_matching"), row.score(score)]).collect();
+    let most = |x: f64, of: fn(f64, f64) -> f64| columns.iter().fold(x, |x, both| of(x, both[1]));
+    let range = most(f64::MIN, f64::max) - most(f64::MAX, f64::min);
+    if columns.len() < HEADS || range < ROUNDING {
+        return None;
+    }
     let correlation = |counts: &[u32]| {
         let drawn = columns.iter().zip(counts);
         let drawn = drawn.flat_map(|(both, &count)| std::iter::repeat_n(both, count as usize));

@@ -52,6 +52,11 @@ impl Opened {
         device.open(&self.config, &self.weights.load(&self.config)?)
     }
 
+    /// Its parameters, read when they are asked for.
+    pub fn weights(&self) -> &dyn ReadParams {
+        self.weights.as_ref()
+    }
+
     /// What it is asked with, of what its heads do by cause.
     pub fn source(&self) -> cause::Source<'_> {
         let tokenizer = self.tokenizer.as_ref().ok().map(|tokenizer| tokenizer.as_ref());
@@ -121,7 +126,8 @@ fn open_pretrained(path: &Path) -> Result<Opened, Error> {
                 ));
             }
             let bos = tokenizer.bos().filter(known).or(named);
-            (bos.unwrap_or(0), words(tokenizer))
+            let start = bos.unwrap_or(0);
+            (start, words(tokenizer).into_iter().filter(|&id| id != start).collect())
         }
         Err(_) => {
             let d_vocab = model.config.d_vocab as u32;

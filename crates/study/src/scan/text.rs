@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use induction_metrics::{CopyingCeiling, RoleThresholds};
 use induction_records::{
-    CutHeads, CutOn, ModelScan, PathFrom, PathsAgree, RemovedKind, ScanHead, StandsOut,
+    CutHeads, CutOn, ModelScan, PathFrom, PathsAgree, Reads, RemovedKind, ScanHead, StandsOut,
 };
 
 use super::{Onset, Scan, onset};
@@ -165,17 +165,22 @@ fn fed(scan: &ModelScan) -> String {
     for of in &scan.paths {
         let _ = writeln!(
             text,
-            "what feeds {}.{}, by patching paths: it attends {:.3} to what followed the earlier copy and raises the next token by {:+.2} logits; the share of that which is lost",
+            "what feeds {}.{}, by patching paths: it attends {:.3} to what followed the earlier copy, and raises the next token by {:+.2} logits; what is lost of either",
             of.layer, of.head, of.attention, of.raises
         );
         for PathsAgree { into, rank_correlation } in &of.agreement {
             let mut paths: Vec<&PathFrom> =
                 of.paths.iter().filter(|path| path.into == *into).collect();
-            paths.sort_by(|a, b| b.exact.total_cmp(&a.exact));
+            // Shares of next to nothing say nothing: of what is raised the logits.
+            let lost = |path: &PathFrom| match into {
+                Reads::Values => (path.exact, path.exact_stderr),
+                _ => (path.lost * of.attention, path.lost_stderr.map(|e| e * of.attention)),
+            };
+            paths.sort_by(|a, b| lost(b).0.total_cmp(&lost(a).0));
             let one = |path: &&PathFrom| {
-                let error =
-                    path.lost_stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
-                format!("{} {:+.3}{error}", path.part(), path.lost)
+                let (lost, stderr) = lost(path);
+                let error = stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
+                format!("{} {lost:+.3}{error}", path.part())
             };
             let named: Vec<String> = paths.iter().take(NAMED).map(one).collect();
             let agreement = rank_correlation

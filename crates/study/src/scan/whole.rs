@@ -85,6 +85,13 @@ pub fn scan_model(
             )));
         }
     }
+    if opened.allowed.len() < 2 {
+        return Err(Error::Input(format!(
+            "{}: {} tokens of its vocabulary are text by themselves; expected at least 2 to make sequences of",
+            opened.facts.name,
+            opened.allowed.len()
+        )));
+    }
     let engine = opened.engine(device)?;
     let engine = engine.as_ref();
     let name = &opened.facts.name;
@@ -135,12 +142,14 @@ pub fn scan_model(
     say(&format!("{name}: prompts"));
     let (behaviours, shown) = asked_and_shown(engine, &opened, &asked, text.as_ref())?;
     let mut how = opened.how;
+    how.warnings.extend(short_blocks(evaluation.prefix_block, evaluation.prefix_repeats));
     how.warnings.extend(text.into_iter().flat_map(|text| text.notes));
     how.prompt_loss = of_prompts;
     let plain = of_prompts.map(|loss| ("the prompts", loss));
     for (what, loss) in plain.into_iter().chain(icl.as_ref().map(|icl| (&*icl.text, icl.loss))) {
         let uniform = (opened.facts.d_vocab as f64).ln();
-        if loss > uniform {
+        // As much, up to rounding, is what a model that knows nothing should have.
+        if loss > uniform + 0.01 {
             how.warnings.push(format!(
                 "{loss:.2} nats a token on {what}, more than the {uniform:.2} of a model that knows nothing: its files may not be what they say, or are read wrongly here"
             ));
@@ -180,19 +189,48 @@ pub fn scan_models(
     out: Option<&Path>,
     say: &dyn Fn(&str),
 ) -> Result<Vec<ModelScan>, Error> {
+    if let Some(out) = out {
+        check_folder(out, models.len())?;
+    }
     let mut scans = Vec::new();
     for (k, path) in models.iter().enumerate() {
         scans.push(scan_model(super::open(path)?, settings, device, say)?);
         warn_of_equals(&mut scans);
         let scan = &scans[k];
         if let Some(out) = out {
-            let folder =
-                if models.len() == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) };
+            let folder = folder_of(out, k, models.len());
             induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
             write_json(&folder.join(ModelScan::FILE), scan)?;
         }
     }
     Ok(scans)
+}
+
+/// Where model `k` of `count` goes.
+fn folder_of(out: &Path, k: usize, count: usize) -> std::path::PathBuf {
+    if count == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) }
+}
+
+/// Makes the folder, before anything is measured, and refuses one with scans that this one would not
+/// write over: a reader of the folder would take them for part of it.
+fn check_folder(out: &Path, count: usize) -> Result<(), Error> {
+    let refuse = |why: String| {
+        Err(Error::Input(format!("--out {}: {why}; choose another folder", out.display())))
+    };
+    if let Err(error) = induction_files::make_folders(out) {
+        return refuse(format!("no such folder can be made ({error})"));
+    }
+    let is_scan = |folder: &Path| folder.join(ModelScan::FILE).is_file();
+    let mut others = (0..1000).map(|k| out.join(format!("{k:03}")));
+    let first = if count == 1 { 0 } else { count };
+    let stale = others.by_ref().skip(first).find(|folder| is_scan(folder));
+    let stale = stale.or_else(|| (count > 1 && is_scan(out)).then(|| out.to_path_buf()));
+    match stale {
+        Some(stale) => {
+            refuse(format!("{} is of another scan", stale.join(ModelScan::FILE).display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold
@@ -275,6 +313,23 @@ fn asked_and_shown(
         attention: ShownText::pack(&maps.into_inner().unwrap_or_else(PoisonError::into_inner)),
     });
     Ok((behaviours, shown.collect()))
+}
+
+/// What is said where evenly spread attention alone scores much of prefix matching.
+fn short_blocks(block: usize, repeats: usize) -> Option<String> {
+    const MUCH: f64 = 0.1;
+    // At a token's `k`th copy, `k - 1` of the positions so far followed an earlier one.
+    let of_copy = |k: usize| {
+        let at = |place: usize| (k - 1) as f64 / ((k - 1) * block + place + 1) as f64;
+        (1..=block).map(at).sum::<f64>() / block as f64
+    };
+    let chance = (2..=repeats).map(of_copy).sum::<f64>() / (repeats - 1) as f64;
+    (chance > MUCH).then(|| {
+        format!(
+            "random tokens are repeated in blocks of {block}: attention that is spread evenly scores {chance:.2} of prefix matching, so that the limit of {} tells little",
+            RoleThresholds::default().prefix_matching
+        )
+    })
 }
 
 /// Losses of both at once, since each call reads all layers of a large model: those of `repeats`,

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// What models run on: cpu (the fused engine), libtorch, libtorch:cuda:N or libtorch:mps
-    /// (PyTorch's library), or burn on flex, ndarray or cuda:N; see `induction devices`. auto is a GPU where there is one
+    /// (PyTorch's library), or burn: flex, ndarray, cuda:N; see `induction devices`. auto is a GPU where there is one
     /// that works and the models are wide enough for it to pay, else cpu; it says which.
     #[arg(long, global = true, default_value = "cpu")]
     pub(crate) device: Choice,

@@ -1,6 +1,8 @@
 //! What heads of a trained model do by cause.
 
-use induction_records::{Cause, CutOn, ScanHead, StandsOut};
+use induction_records::{
+    Cause, CutOn, PathFrom, PathsAgree, PathsInto, Reads, ScanHead, StandsOut,
+};
 
 use super::super::{Axis, Colours, Figure, Heat, Panel, axis};
 use super::{Models, loss};
@@ -87,21 +89,32 @@ pub(super) fn grids(models: &Models<'_>) -> Option<Figure> {
 }
 
 fn grid(models: &Models<'_>, scan: &Scan, cause: Cause) -> Panel {
+    let of = |head: &ScanHead| Some((head.layer, head.head, head.measure(cause.nats())?));
+    let scores = scan.found.heads.iter().filter_map(of);
+    of_heads(models, scan, cause.title(), "nats", scores)
+}
+
+/// A square for each head, of `(layer, head, score)`; of others none.
+fn of_heads(
+    models: &Models<'_>,
+    scan: &Scan,
+    what: &str,
+    unit: &'static str,
+    scores: impl Iterator<Item = (usize, usize, f64)>,
+) -> Panel {
     let (layers, heads) = (scan.found.model.n_layers, scan.found.model.n_heads);
     let mut z = vec![vec![f64::NAN; heads]; layers];
-    for head in &scan.found.heads {
-        if let Some(score) = head.measure(cause.nats()) {
-            z[head.layer][head.head] = rounded(score);
-        }
+    for (layer, head, score) in scores {
+        z[layer][head] = rounded(score);
     }
     let title = match models.each.len() {
-        1 => cause.title().to_string(),
-        _ => format!("{}, {}", models.label(scan), cause.title()),
+        1 => what.to_string(),
+        _ => format!("{}, {what}", models.label(scan)),
     };
     let far =
         z.iter().flatten().filter(|x| x.is_finite()).fold(0.1, |far: f64, x| far.max(x.abs()));
     let mut panel = Panel::new(title, axis("head"), Axis { down: true, ..axis("layer") });
-    panel.summary = format!("{} of {layers} layers of {heads} heads, in nats.", cause.title());
+    panel.summary = format!("{what} of {layers} layers of {heads} heads: {unit}.");
     let places = |n: usize| (0..n).map(|k| k as f64).collect();
     panel.heat = Some(Heat {
         x: places(heads),
@@ -109,7 +122,7 @@ fn grid(models: &Models<'_>, scan: &Scan, cause: Cause) -> Panel {
         z,
         range: [-far, far],
         colours: Colours::Diverging,
-        unit: "nats",
+        unit,
         labels: Vec::new(),
     });
     panel
@@ -162,4 +175,72 @@ pub(super) fn cut(models: &Models<'_>) -> Option<Figure> {
         table,
         ..Figure::empty()
     })
+}
+
+/// What feeds the heads that match prefixes best; none where no scan has any.
+pub(super) fn paths(models: &Models<'_>) -> Option<Figure> {
+    /// Parts that are named of each kind.
+    const NAMED: usize = 5;
+    let head = ["model", "head", "reads for its", "from", "is lost", "to first order", "agreement"];
+    let mut table = vec![head.map(str::to_string).to_vec()];
+    let mut panels = Vec::new();
+    for (scan, of) in
+        models.each.iter().flat_map(|scan| scan.found.paths.iter().map(move |of| (scan, of)))
+    {
+        for PathsAgree { into, rank_correlation } in &of.agreement {
+            let here = || of.paths.iter().filter(|path| path.into == *into);
+            let what = format!("what {}.{} reads for its {into}", of.layer, of.head);
+            let cells = here().filter_map(|path| Some((path.layer?, path.head?, path.exact)));
+            let unit = unit(*into);
+            panels.push(of_heads(models, scan, &what, unit, cells));
+            let mut most: Vec<&PathFrom> = here().collect();
+            most.sort_by(|a, b| b.exact.total_cmp(&a.exact));
+            for path in most.into_iter().take(NAMED) {
+                table.push(vec![
+                    models.label(scan),
+                    format!("{}.{}", of.layer, of.head),
+                    into.to_string(),
+                    path.part(),
+                    format!(
+                        "{} {unit}: {} % of the {}",
+                        loss(path.exact, path.exact_stderr),
+                        number(100.0 * path.lost),
+                        if *into == Reads::Values { "logits that it raises" } else { "attention" }
+                    ),
+                    format!("{} {unit}", number(path.first_order)),
+                    rank_correlation.map_or_else(|| "-".to_string(), number),
+                ]);
+            }
+        }
+    }
+    (table.len() > 1).then(|| Figure {
+        id: "R-paths",
+        title: "What feeds the heads that match prefixes best",
+        drawn: "A square is an earlier head. Its output is taken from another sequence in what one head's queries, keys or values are made of, and nowhere else. The colour is what that takes from the logarithm of the odds of the head's attention on what followed the earlier copy (queries and keys, in nats), or from the logit of the next token that the head raises (values, in logits). The table has the embedding and MLPs, too, the share of the attention or of the logits that is lost, and the same to first order, from one backward pass; agreement is the rank correlation of the two over all parts (\u{201c}\u{b1}\u{201d}: 95 %).".to_string(),
+        paper: "Shows K-composition from weights, in its small attention-only models.",
+        here: models.said(|scan| {
+            let keys = |of: &PathsInto| {
+                let keys = of.paths.iter().filter(|path| path.into == Reads::Keys);
+                let most = keys.max_by(|a, b| a.exact.total_cmp(&b.exact))?;
+                Some(format!(
+                    "{}.{} loses {} % of its attention without {} in its keys",
+                    of.layer,
+                    of.head,
+                    number(100.0 * most.lost),
+                    most.part()
+                ))
+            };
+            let said: Vec<String> = scan.found.paths.iter().filter_map(keys).collect();
+            if said.is_empty() { "not asked".to_string() } else { said.join(", ") }
+        }),
+        files: models.files(),
+        table,
+        panels,
+        ..Figure::empty()
+    })
+}
+
+/// What a path's effect is measured in.
+fn unit(into: Reads) -> &'static str {
+    if into == Reads::Values { "logits" } else { "nats" }
 }

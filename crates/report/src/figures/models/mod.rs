@@ -104,6 +104,7 @@ pub(crate) fn models(models: &Models<'_>, claims: &[Claim]) -> Vec<Figure> {
     all.extend(causes::roles(models));
     all.extend(causes::grids(models));
     all.extend(causes::cut(models));
+    all.extend(causes::paths(models));
     all.extend(abilities(models, claims));
     all.extend(
         MAPS.iter()

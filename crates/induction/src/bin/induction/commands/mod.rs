@@ -55,7 +55,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         .build_global()
         .map_err(|e| Error::Input(format!("--threads: {e}")))?;
     let console = Console {
-        interrupt: Interrupt::listen().map_err(Error::io("signal handlers"))?,
+        interrupt: match arguments.command {
+            // These have nothing to bring to an end: a signal ends them as it ends any program.
+            Command::Scan(_) | Command::Bench(_) | Command::Export(_) => Interrupt::default(),
+            _ => Interrupt::listen().map_err(Error::io("signal handlers"))?,
+        },
         screen: Screen::new(arguments.quiet || arguments.json),
     };
     let device = match arguments.device {

@@ -44,7 +44,7 @@ pub(crate) struct Scan {
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
     /// Prompts of each measure of what heads do by cause: copying, the induction pattern, copy
-    /// suppression, function vectors; 0 leaves them out [default: 16; on another device than cpu,
+    /// suppression, function vectors, what feeds the best heads; 0 leaves them out [default: 16; on another device than cpu,
     /// or of more than 500M parameters, 0].
     #[arg(long, value_name = "N")]
     prompts: Option<u16>,
@@ -94,6 +94,10 @@ impl Scan {
         };
         let Program { device, json, console, .. } = program;
         let screen = &console.screen;
+        // First what can be refused: nobody waits for a scan to learn that it has no place.
+        if let Some(page) = &self.html {
+            check_place(page)?;
+        }
         // All downloads first: nobody waits for a scan to learn that the next model is not there.
         let fetched = self.models.iter().map(|model| hub::fetch(model, screen));
         let models: Vec<PathBuf> = fetched.collect::<Result<_, _>>()?;
@@ -109,6 +113,18 @@ impl Scan {
         // Last: what was found is not lost with a page that cannot be written.
         self.html.as_ref().map_or(Ok(()), |path| write_page(&scans, path))
     }
+}
+
+/// Refuses a file that cannot be written.
+fn check_place(page: &Path) -> Result<(), Error> {
+    let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if page.is_dir() || !folder.unwrap_or(Path::new(".")).is_dir() {
+        return Err(Error::Input(format!(
+            "--html {}: expected a file in a folder that is there",
+            page.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Writes the page about these models.
