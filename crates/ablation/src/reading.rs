@@ -178,10 +178,8 @@ impl HeadReading {
             None => before,
         };
         let mut own = all.slice_axis_move(Axis(1), Slice::from(part.columns.clone()));
-        if reads != Reads::Values {
-            if let Some(turns) = &self.turns {
-                turns.turn(&mut own, 1.0);
-            }
+        if let Some(turns) = self.turns.as_ref().filter(|_| reads != Reads::Values) {
+            turns.turn(&mut own, 1.0);
         }
         if let Some(share) = self.smear.filter(|_| reads == Reads::Keys) {
             for t in (1..own.nrows()).rev() {
@@ -225,10 +223,8 @@ impl HeadReading {
                 own.row_mut(t).mapv_inplace(|x| share * x);
             }
         }
-        if reads != Reads::Values {
-            if let Some(turns) = &self.turns {
-                turns.turn(&mut own, -1.0);
-            }
+        if let Some(turns) = self.turns.as_ref().filter(|_| reads != Reads::Values) {
+            turns.turn(&mut own, -1.0);
         }
         let normed = self.normed(stream);
         let all = match &part.norm {

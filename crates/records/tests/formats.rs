@@ -8,9 +8,10 @@ use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
     Change, CompositionRow, CopyRow, CutHeads, CutOn, Downstream, EvaluationSpec, ExploredFrom,
     FollowedText, GoesWith, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow,
-    LossRow, MeasuredFrom, ModelFacts, ModelScan, Prompt, PromptRow, Query, RandomTokenRow,
-    Removals, RemovedHeads, RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut,
-    StartFrom, StepRow, Summary, TextRow, WorthOn, parse_rows, read_rows, write_rows,
+    LossRow, MeasuredFrom, ModelFacts, ModelScan, PathFrom, PathsAgree, PathsInto, Prompt,
+    PromptRow, Query, RandomTokenRow, Reads, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
+    Row, ScanHead, ShownText, StandsOut, StartFrom, StepRow, Summary, TextRow, WorthOn, parse_rows,
+    read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;

@@ -59,9 +59,9 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         id: "argument-5",
         title: "Argument 5: the circuit is understood",
         claim: "A previous-token head writes into each place which token came before; an induction head reads it through its keys (K-composition), attends to what followed the current token before, and copies it.",
-        experiment: "What heads do is compared with what their weights say; ideal patterns take the place of a head's own; single paths between heads are cut.",
+        experiment: "What heads do is compared with what their weights say; what one head reads where something can be copied is carried to where it cannot; ideal patterns take the place of a head's own; single paths between heads are cut.",
         not_shown: "That the circuit is all these heads do. Weights say what a head can do, not when it does it.",
-        figures: &["progress", "A2", "A3", "A4"],
+        figures: &["progress", "A2", "A5", "A3", "A4"],
     },
     Argument {
         number: Some(6),
@@ -87,8 +87,12 @@ pub(crate) const REAL_MODELS: Argument = Argument {
         "R-heads",
         "R-A1",
         "R-A2",
+        "R-roles",
+        "R-causes",
         "R-repeats",
         "R-removed",
+        "R-cut",
+        "R-paths",
         "R-T2",
         "R-F12",
         "R-F13",
@@ -123,6 +127,6 @@ mod tests {
         }
         let of_models =
             RULES.iter().filter(|rule| REAL_MODELS.rests_on(rule.id)).map(|rule| rule.id);
-        assert_eq!(of_models.collect::<Vec<_>>(), ["Q23", "M4", "M6"]);
+        assert_eq!(of_models.collect::<Vec<_>>(), ["Q23", "M7", "M8", "M4", "M6"]);
     }
 }

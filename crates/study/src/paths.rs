@@ -44,6 +44,14 @@ struct Lost {
     first_order: f64,
 }
 
+/// A part whose paths into a head were patched.
+struct Patched {
+    layer: Option<usize>,
+    head: Option<usize>,
+    /// For queries, keys and values.
+    of_examples: Vec<[Lost; 3]>,
+}
+
 /// The paths into each of some heads; nothing into heads of the first layer, which have no heads
 /// below, nor of a model whose context or vocabulary is too small for a block of two tokens.
 ///
@@ -71,13 +79,13 @@ pub fn into(
         .map(|&head| Receiver::new(config, weights, &seen, tokens.view(), block, head))
         .collect::<Result<Vec<_>, Error>>()?;
 
-    let mut lost: Vec<Vec<(Option<usize>, Option<usize>, Vec<[Lost; 3]>)>> =
-        vec![Vec::new(); receivers.len()];
+    let mut lost: Vec<Vec<Patched>> = receivers.iter().map(|_| Vec::new()).collect();
     let mut patch = |layer: Option<usize>, head: Option<usize>, deltas: &[Array2<f64>]| {
         let above = |receiver: &Receiver| layer.is_none_or(|layer| layer < receiver.id.layer);
         for (receiver, lost) in receivers.iter().zip(&mut lost).filter(|(r, _)| above(r)) {
             let of = |(example, delta): (usize, &Array2<f64>)| receiver.without(example, delta);
-            lost.push((layer, head, deltas.par_iter().enumerate().map(of).collect()));
+            let of_examples = deltas.par_iter().enumerate().map(of).collect();
+            lost.push(Patched { layer, head, of_examples });
         }
     };
     patch(None, None, &differences(&seen.embed));
@@ -359,12 +367,12 @@ impl Receiver {
         lost
     }
 
-    fn found(&self, lost: &[(Option<usize>, Option<usize>, Vec<[Lost; 3]>)]) -> PathsInto {
+    fn found(&self, lost: &[Patched]) -> PathsInto {
         let n = self.examples.len() as f64;
         let attention = self.examples.iter().map(|clean| clean.attention[0]).sum::<f64>() / n;
         let raises = self.examples.iter().map(|clean| clean.raises).sum::<f64>() / n;
         let mut paths = Vec::new();
-        for (layer, head, of_examples) in lost {
+        for Patched { layer, head, of_examples } in lost {
             for (k, into) in READS.into_iter().enumerate() {
                 let whole = if into == Reads::Values { raises } else { attention };
                 let of = |of: fn(&Lost) -> f64| {
@@ -511,10 +519,10 @@ mod tests {
                 let views: Vec<_> = all.iter().map(|read| read.view()).collect();
                 let value = ndarray::stack(Axis(0), &views).unwrap();
                 let patched = patterns(&[Intervention::ReplaceHead { hook, head: 1, from: 0, value }]);
-                for example in 0..3 {
+                for (example, delta) in deltas.iter().enumerate() {
                     let of = |all: &ArrayD<f64>| attention(all.index_axis(Axis(0), example));
                     let expected = of(&clean) - of(&patched);
-                    let found = receiver.without(example, &deltas[example])[reads as usize].share;
+                    let found = receiver.without(example, delta)[reads as usize].share;
                     prop_assert!((found - expected).abs() < 1e-4, "{} {} is not {}", reads, found, expected);
                 }
             }

@@ -5,7 +5,9 @@ use induction_records::{BehaviourScores, Downstream};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::INDUCTION_HEAD_ABOVE;
-use super::limits::{Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM};
+use super::limits::{
+    B2_OTHERS_BELOW, Q15_COPIES_FROM, Q15_OV_FROM, Q15_PREFIX_MATCHING_ABOVE, SIZES_FROM,
+};
 use crate::experiment::{Experiment, Trained, best_on};
 use crate::load::HeadScore;
 use crate::text::{number, percent};
@@ -184,6 +186,70 @@ pub(super) fn rho_copying(experiment: &Experiment<'_>) -> Option<f64> {
     rho(pairs(experiment, experiment.with_kin(), |model, head| {
         Some((head.prefix_matching, copies(model, head)?))
     }))
+}
+
+/// What a head's output alone does to the next token's log probability where it is carried into a
+/// prompt that holds no copy.
+pub(super) fn rho_causes(experiment: &Experiment<'_>) -> Option<f64> {
+    rho(pairs(experiment, experiment.with_kin(), |_, head| {
+        Some((head.prefix_matching, head.token_copying_nats?.0))
+    }))
+}
+
+pub(super) fn needs_causes(experiment: &Experiment<'_>) -> Result<(), String> {
+    super::change::needs_two(experiment)?;
+    let mut heads = experiment.with_kin().flat_map(Trained::last_heads);
+    match heads.any(|head| head.token_copying_nats.is_some()) {
+        true => Ok(()),
+        false => Err("The runs were measured by an earlier version, or their context or vocabulary is too small for the prompts; without their `measurements` folders they are measured again.".to_string()),
+    }
+}
+
+/// Whether a head raises the next token's probability beyond the noise of its prompts.
+fn copies_by_cause(head: &HeadScore) -> Option<bool> {
+    /// How many standard errors an interval of 95 % reaches to each side.
+    const REACH: f64 = 1.96;
+    let (nats, stderr) = head.token_copying_nats?;
+    Some(nats > REACH * stderr?)
+}
+
+/// The share of heads that copy by cause, of those whose prefix matching is as `these` says.
+fn share_copying(experiment: &Experiment<'_>, these: fn(f64) -> bool) -> Option<f64> {
+    let (_, copy) = pairs(experiment, experiment.with_kin(), |_, head| {
+        let copies = copies_by_cause(head)?;
+        these(head.prefix_matching).then(|| (head.prefix_matching, f64::from(u8::from(copies))))
+    });
+    (!copy.is_empty()).then(|| copy.iter().sum::<f64>() / copy.len() as f64)
+}
+
+pub(super) fn share_that_copies(experiment: &Experiment<'_>) -> Option<f64> {
+    share_copying(experiment, |matching| matching > INDUCTION_HEAD_ABOVE)
+}
+
+pub(super) fn share_of_others_that_copies(experiment: &Experiment<'_>) -> Option<f64> {
+    share_copying(experiment, |matching| matching < B2_OTHERS_BELOW)
+}
+
+pub(super) fn causes_in_words(experiment: &Experiment<'_>) -> String {
+    let heads: Vec<&HeadScore> = experiment.with_kin().flat_map(Trained::last_heads).collect();
+    let counted = |these: &dyn Fn(f64) -> bool| {
+        let of: Vec<&&HeadScore> =
+            heads.iter().filter(|head| these(head.prefix_matching)).collect();
+        let copy = of.iter().filter(|head| copies_by_cause(head) == Some(true)).count();
+        let nats: Vec<f64> =
+            of.iter().filter_map(|head| Some(head.token_copying_nats?.0)).collect();
+        let mean = nats.iter().sum::<f64>() / nats.len().max(1) as f64;
+        (of.len(), copy, mean)
+    };
+    let (all, copy, mean) = counted(&|matching| matching > INDUCTION_HEAD_ABOVE);
+    let (others, of_others, of_others_mean) = counted(&|matching| matching < B2_OTHERS_BELOW);
+    let middle = heads.len() - all - others;
+    format!(
+        "Of {all} heads with prefix matching above {}, {copy} raise the next token of what was told before by more than the noise, on average by {} nats each; of {others} heads below {B2_OTHERS_BELOW}, {of_others}, on average by {} nats; {middle} lie between.",
+        number(INDUCTION_HEAD_ABOVE),
+        number(mean),
+        number(of_others_mean)
+    )
 }
 
 pub(super) fn rho_ov(experiment: &Experiment<'_>) -> Option<f64> {

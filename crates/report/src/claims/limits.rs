@@ -24,6 +24,14 @@ pub(super) const M4_ERRORS: f64 = 2.0;
 pub(super) const M6_PREFIX_MATCHING_FROM: f64 = 0.5;
 pub(super) const M6_SECOND_BELOW: f64 = 0.5;
 pub(super) const M6_TIMES_CONTROL: f64 = 3.0;
+/// What the pattern of the best heads is worth, as a share of what they are worth: as much, or half
+/// of it to half again.
+pub(super) const M8_AS_MUCH: [f64; 2] = [0.75, 1.25];
+pub(super) const M8_PARTLY: [f64; 2] = [0.5, 1.5];
+/// What the pattern of random heads may be worth beside that.
+pub(super) const M8_CONTROL_AT_MOST: f64 = 1.0 / 3.0;
+/// Heads below this are taken for heads that match no prefixes.
+pub(super) const B2_OTHERS_BELOW: f64 = 0.1;
 /// A head below this is no induction head (paper.md, 11), and when it "formed" means nothing.
 pub(crate) const INDUCTION_HEAD_ABOVE: f64 = 0.3;
 /// Of the rest, a head above this is a previous-token head (paper.md, 11).

@@ -1,10 +1,12 @@
 //! The claims about trained models, from scans of them.
 
-use induction_records::{BEHAVIOURS, BehaviourScores, RemovedKind, ScanHead};
+use induction_records::{
+    BEHAVIOURS, BehaviourScores, Cause, CutHeads, CutOn, GoesWith, RemovedKind, ScanHead,
+};
 
 use super::limits::{
     M4_ERRORS, M4_TIMES_CHANCE, M6_PREFIX_MATCHING_FROM, M6_SECOND_BELOW, M6_TIMES_CONTROL,
-    Q23_COPYING_BELOW, Q23_LAYERS_ABOVE,
+    M8_AS_MUCH, M8_CONTROL_AT_MOST, M8_PARTLY, Q23_COPYING_BELOW, Q23_LAYERS_ABOVE,
 };
 use super::{Claim, Finding, INDUCTION_HEAD_ABOVE, Rule, Verdict, claim, graded};
 use crate::load::Scan;
@@ -320,6 +322,81 @@ pub(super) fn m6(scan: &Scan) -> Finding {
         ]
         .into_iter(),
     );
+    finding
+}
+
+/// What a scan with `--prompts 0` lacks.
+fn not_asked() -> Finding {
+    let why = "what its heads do by cause was not asked, or it has no tokenizer, or too short a context: `induction scan MODEL --prompts 16` asks.";
+    Finding::new(Verdict::OutOfReach, String::new(), why.to_string())
+}
+
+pub(super) fn m7(scan: &Scan) -> Finding {
+    let of = |cause: Cause| scan.found.causes.iter().find(|of| of.cause == cause)?.matching;
+    let (Some(tokens), Some(words)) = (of(Cause::TokenCopying), of(Cause::ConceptCopying)) else {
+        return not_asked();
+    };
+    let lower = words.rank_correlation < tokens.rank_correlation;
+    let apart = words.high < tokens.low;
+    let said = |of: &GoesWith| {
+        format!("{} ({} to {})", number(of.rank_correlation), number(of.low), number(of.high))
+    };
+    let ours = format!(
+        "rho {} for words, {} for tokens",
+        number(words.rank_correlation),
+        number(tokens.rank_correlation)
+    );
+    let why = format!(
+        "over {} heads, prefix matching goes with copying random tokens by a rank correlation of {}, with copying words by {}; the intervals {}.",
+        scan.found.heads.len(),
+        said(&tokens),
+        said(&words),
+        if apart { "do not meet" } else { "meet" }
+    );
+    let mut finding = Finding::new(graded(lower && apart, lower), ours, why);
+    let shown = |of: &GoesWith| Some(format!("{} to {}", number(of.low), number(of.high)));
+    finding.interval =
+        intervals([("words", shown(&words)), ("tokens", shown(&tokens))].into_iter());
+    finding
+}
+
+pub(super) fn m8(scan: &Scan) -> Finding {
+    let on_repeats =
+        |set: &CutHeads| set.worth.iter().find(|worth| worth.on == CutOn::Repeats).cloned();
+    let sets = &scan.found.cut;
+    let Some(at) = sets.iter().rposition(|set| !set.is_control) else { return not_asked() };
+    let Some(best) = on_repeats(&sets[at]) else { return not_asked() };
+    let control = sets.get(at + 1).and_then(on_repeats);
+    let count = sets[at].heads.len();
+    let (heads, them) = match count {
+        1 => ("head that matches prefixes best".to_string(), "it"),
+        count => (format!("{count} heads that match prefixes best"), "them"),
+    };
+    if best.removed <= 0.0 {
+        let why = format!("without the {heads} nothing is lost.");
+        return Finding::new(Verdict::Not, "nothing is lost".to_string(), why);
+    }
+    let share = best.cut / best.removed;
+    let within = |[low, high]: [f64; 2]| (low..=high).contains(&share);
+    let few = control.as_ref().is_some_and(|control| control.cut <= M8_CONTROL_AT_MOST * best.cut);
+    let ours = format!("{} of {} nats", number(best.cut), number(best.removed));
+    let why = format!(
+        "without the pattern of the {heads} the second copy costs {} nats more, without {them} {} ({}; {} to {} asked); without that of as many random heads of the same layers {} (at most {} asked).",
+        number(best.cut),
+        number(best.removed),
+        percent(share),
+        percent(M8_AS_MUCH[0]),
+        percent(M8_AS_MUCH[1]),
+        control.as_ref().map_or("it was not measured".to_string(), |control| number(control.cut)),
+        number(M8_CONTROL_AT_MOST * best.cut)
+    );
+    let mut finding = Finding::new(graded(within(M8_AS_MUCH) && few, within(M8_PARTLY)), ours, why);
+    // The cut's alone: both costs are taken on the same sequences, and go together.
+    let stderr = best.cut_stderr.map(|stderr| stderr / best.removed);
+    for limit in M8_AS_MUCH {
+        hold_against(&mut finding, "the share", share, stderr, limit, &percent(limit));
+    }
+    finding.interval = intervals([("share", interval_of(share, stderr, percent))].into_iter());
     finding
 }
 

@@ -8,7 +8,10 @@ use crate::text::{number, rounded};
 
 /// A1 to A4.
 pub(super) fn families(lead: &Experiment<'_>, claims: &[Claim]) -> Vec<Figure> {
-    vec![a1(lead, claims), a2(lead, claims), a3(lead, claims), a4(lead, claims)]
+    let mut all = vec![a1(lead, claims), a2(lead, claims)];
+    all.extend(a5(lead, claims));
+    all.extend([a3(lead, claims), a4(lead, claims)]);
+    all
 }
 
 fn scatter(model: &Trained<'_>, of: impl Fn(&HeadScore) -> Option<(f64, f64)>) -> Line {
@@ -127,6 +130,40 @@ fn a2(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
         panels,
         ..Figure::empty()
     }
+}
+
+/// None of runs that were measured without it.
+fn a5(lead: &Experiment<'_>, claims: &[Claim]) -> Option<Figure> {
+    let scores =
+        |head: &HeadScore, _: Variant| Some((head.prefix_matching, head.token_copying_nats?.0));
+    let asked = |model: &&Trained<'_>| {
+        model.last_heads().iter().any(|head| head.token_copying_nats.is_some())
+    };
+    let axes = || (unit("prefix-matching score", 0.0), axis("copying by cause (nats)"));
+    let families: [(&str, Vec<&Trained<'_>>); 2] = [
+        ("attention-only", lead.attention_only().filter(asked).collect()),
+        ("with MLPs", lead.with_mlps().filter(asked).collect()),
+    ];
+    let panels: Vec<_> = families
+        .into_iter()
+        .filter(|(_, models)| !models.is_empty())
+        .map(|(name, models)| panel(name.to_string(), axes(), models.into_iter(), scores))
+        .collect();
+    let said: Vec<&str> = panels.iter().map(|panel| panel.summary.as_str()).collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let here = format!("{} {}", said.join(" "), verdicts(claims, &["B1", "B2"]));
+    Some(Figure {
+        id: "A5",
+        title: "Prefix matching and copying, by cause",
+        drawn: "Each point is a head at the end of training. What it reads at the last token of a prompt in which random tokens can be copied is carried into one in which they cannot, and nothing else: the height is what that does to the logarithm of the probability of the token to copy. A head of the first layer can do it only through the layers above.".to_string(),
+        paper: "Reads copying off weights and logits.",
+        here,
+        files: files(lead.trained().filter(asked), HEADS),
+        panels,
+        ..Figure::empty()
+    })
 }
 
 fn a3(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {

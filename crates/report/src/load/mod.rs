@@ -47,6 +47,10 @@ pub struct HeadScore {
     /// How often the QK circuit, reading through earlier previous-token heads, finds the token
     /// before; `None` in layer 0.
     pub k_composition_recall: Option<f64>,
+    /// What its output does to the log probability of a token that can be copied, in nats, where it is
+    /// carried into a prompt in which it cannot, with its standard error; `None` in runs that were
+    /// measured without it.
+    pub token_copying_nats: Option<(f64, Option<f64>)>,
 }
 
 impl HeadScore {
@@ -73,6 +77,12 @@ impl HeadScore {
             ov_copying: number("ov_copying")?,
             qk_trace: score("qk_trace")?,
             k_composition_recall: score("k_composition_recall")?,
+            token_copying_nats: row
+                .scores
+                .get("token_copying_nats")
+                .copied()
+                .flatten()
+                .map(|nats| (nats, row.scores.get("token_copying_nats_stderr").copied().flatten())),
         })
     }
 }

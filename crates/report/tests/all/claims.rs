@@ -97,6 +97,13 @@ const CASES: &[Case] = &[
     ("Q15", Partly, "0 copy by the score", || vec![one(), Fabricated { copying: -0.6, ..two() }]),
     ("Q15", Partly, "0 copy by their OV", || vec![one(), Fabricated { ov: -0.7, ..two() }]),
     ("Q15", Not, "0 copy by the score", || vec![one(), Fabricated { copying: -0.6, ov: -0.7, ..two() }]),
+    ("B1", Reproduced, "2 raise the next token", || vec![two()]),
+    ("B1", Partly, "on average by -0.0", || vec![Fabricated { by_cause: Some([4.0, -1.0]), ..two() }]),
+    ("B1", Not, "0 raise the next token", || vec![Fabricated { by_cause: Some([-4.0, -1.0]), ..two() }]),
+    ("B1", OutOfReach, "an earlier version", || vec![Fabricated { by_cause: None, ..two() }]),
+    ("B2", Reproduced, "6 heads below 0.1, 0", || vec![two()]),
+    ("B2", Partly, "6 heads below 0.1, 6", || vec![Fabricated { by_cause: Some([4.0, 40.0]), ..two() }]),
+    ("B2", Not, "0 raise the next token", || vec![Fabricated { by_cause: Some([0.1, 0.0]), ..two() }]),
     ("Q16", Partly, "heads of attention-only models", || vec![one(), Fabricated { ov: -0.7, ..two() }]),
     ("Q16", Partly, "heads of attention-only models", || vec![one(), Fabricated { trace: -1.0, ..two() }]),
     ("Q16", Not, "heads of attention-only models", || vec![one(), Fabricated { ov: -0.7, trace: -1.0, ..two() }]),
@@ -216,7 +223,7 @@ fn a_perfect_experiment_reproduces_everything() {
         let families = ["Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q21", "A2"].contains(&claim.id);
         let seeds = match claim.id {
             _ if about.decide.starts_with("`induction scan MODEL") => "One model",
-            "Q15" | "Q16" | "A4" => "Heads of all seeds are taken together",
+            "Q15" | "Q16" | "A4" | "B1" | "B2" => "Heads of all seeds are taken together",
             _ if families => "One seed",
             _ => "means over 3 seeds",
         };
@@ -359,7 +366,7 @@ fn what_is_missing_is_out_of_reach_and_named() {
         (&["i-a-1L"], &["Q21"], "On elsewhere: The attention-only 1-layer vanilla run"),
         (&["k-"], &["N1"], "2-layer vanilla run on shuffled text"),
         (&["l-"], &["N2"], "2-layer vanilla run on text in fragments"),
-        (&[], &["Q23", "M4", "M6"], "induction scan MODEL"),
+        (&[], &["Q23", "M4", "M6", "M7", "M8"], "induction scan MODEL"),
     ] {
         let claims = without(folders);
         for id in ids {
@@ -427,16 +434,16 @@ fn the_words_of_a_rule_hold_its_limits() {
     };
     let lacking: Vec<String> = RULES.iter().filter_map(lacks).collect();
     assert!(lacking.is_empty(), "{}", lacking.join("\n"));
-    assert!(
-        RULES
-            .iter()
-            .all(|rule| !rule.limits().is_empty() || ["Q23", "M4", "M6"].contains(&rule.id))
-    );
+    assert!(RULES.iter().all(
+        |rule| !rule.limits().is_empty() || ["Q23", "M4", "M6", "M7", "M8"].contains(&rule.id)
+    ));
     // Those about models are code: their limits stand in the words all the same.
     for (id, words) in [
         ("Q23", &["16 layers", "0.3", "-0.9", "below 0"][..]),
         ("M4", &["0.3", "2 times chance", "2 standard errors"]),
         ("M6", &["0.5", "50 %", "0.3", "3 times"]),
+        ("M7", &["95 %"]),
+        ("M8", &["3 %", "75 to 125 %", "50 to 150 %", "a third"]),
     ] {
         let rule = RULES.iter().find(|rule| rule.id == id).expect("a rule").rule;
         assert!(words.iter().all(|word| rule.contains(word)), "{id}");
@@ -544,6 +551,17 @@ const MODELS: &[ModelCase] = &[
     ("M6", Reproduced, "of any layer 1.00 at most", || changed(|scan| scan["ablation"]["sets"].as_array_mut().expect("a list").retain(|set| set["kind"] != "matched"))),
     ("M6", Partly, "no head matches prefixes", || headless(1.0)),
     ("M6", Not, "no head matches prefixes", || headless(10.0)),
+    ("M7", Reproduced, "the intervals do not meet", scan),
+    ("M7", Partly, "the intervals meet", || changed(|scan| scan["causes"][1]["matching"]["high"] = json!(0.45))),
+    ("M7", Not, "the intervals meet", || changed(|scan| scan["causes"][1]["matching"] = json!({"rank_correlation": 0.6, "low": 0.5, "high": 0.7}))),
+    ("M7", OutOfReach, "was not asked", || changed(|scan| scan["causes"] = json!([]))),
+    ("M8", Reproduced, "without it 1.00 (90 %; 75 % to 125 % asked)", scan),
+    ("M8", Partly, "(60 %;", || changed(|scan| scan["cut"][0]["worth"][0]["cut"] = json!(0.6))),
+    ("M8", Partly, "of the same layers 0.50", || changed(|scan| scan["cut"][1]["worth"][0]["cut"] = json!(0.5))),
+    ("M8", Partly, "it was not measured", || changed(|scan| { scan["cut"].as_array_mut().expect("a list").pop(); })),
+    ("M8", Not, "(20 %;", || changed(|scan| scan["cut"][0]["worth"][0]["cut"] = json!(0.2))),
+    ("M8", Not, "nothing is lost", || changed(|scan| scan["cut"][0]["worth"][0]["removed"] = json!(-0.1))),
+    ("M8", OutOfReach, "was not asked", || changed(|scan| scan["cut"] = json!([]))),
     ("Q23", Reproduced, "the lowest: head 15.3, -0.95", scan),
     ("Q23", Partly, "0 one below -0.90", || opposite(-0.5)),
     ("Q23", Not, "0 have a copying score below 0", || opposite(0.5)),

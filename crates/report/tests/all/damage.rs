@@ -456,7 +456,7 @@ fn a_damaged_scan_is_named() {
     };
     refused(
         &|scan| scan["version"] = json!(9),
-        &["tiny", "scan.json: `version` is 9, expected 6", "scan the model again"],
+        &["tiny", "scan.json: `version` is 9, expected 7", "scan the model again"],
     );
     refused(
         &|scan| scan["how"]["start"] = json!(60_000),

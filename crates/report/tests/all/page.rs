@@ -280,6 +280,7 @@ fn every_figure_is_a_picture_and_a_table() {
         "A2",
         "A3",
         "A4",
+        "A5",
         "full-ablations",
         "before-after",
         "clamps",

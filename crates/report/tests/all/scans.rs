@@ -22,8 +22,21 @@ fn real_models_are_a_section_where_there_are_scans() {
     write_scan(dir.path(), "tiny", &scan());
     let report = build(dir.path()).expect("a sound scan");
     let page = read(&report.page);
-    for id in ["R-T1", "R-heads", "R-A1", "R-A2", "R-repeats", "R-removed", "R-T2", "R-F12", "R-C2"]
-    {
+    for id in [
+        "R-T1",
+        "R-heads",
+        "R-A1",
+        "R-A2",
+        "R-roles",
+        "R-causes",
+        "R-repeats",
+        "R-removed",
+        "R-cut",
+        "R-paths",
+        "R-T2",
+        "R-F12",
+        "R-C2",
+    ] {
         assert!(page.contains(&format!("<figure id=\"{id}\"")), "{id}");
         let svg = read(&dir.path().join(format!("figures/{id}.svg")));
         assert!(

@@ -87,6 +87,9 @@ pub struct Fabricated {
     /// Copying score, OV eigenvalue ratio and sign of the QK trace of heads that match prefixes;
     /// others have the negative.
     pub copying: f64,
+    /// Copying by cause in nats, as a multiple of prefix matching: of heads that match prefixes, and
+    /// of others; none: it was not asked.
+    pub by_cause: Option<[f64; 2]>,
     pub ov: f64,
     pub trace: f64,
     /// Of a head on the pattern prompts: share of all attention on right digits, of that on digits,
@@ -152,6 +155,7 @@ pub fn two() -> Fabricated {
         previous_middle: 1.5e6,
         composition_middle: 2.8e6,
         copying: 0.6,
+        by_cause: Some([4.0, 1.0]),
         ov: 0.7,
         trace: 1.0,
         pattern: Some([0.65, 0.8, 0.3]),

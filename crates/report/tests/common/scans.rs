@@ -75,7 +75,10 @@ pub fn scan() -> Value {
         },
         "heads": heads,
         "copying_ceiling": {"ceiling": -0.5, "chance": -0.85},
-        "cut": [{"is_control": false, "heads": [[10, 1]], "worth": [{"on": "repeats", "removed": 1.0, "removed_stderr": 0.1, "cut": 0.9, "cut_stderr": null}]}],
+        "cut": [
+            {"is_control": false, "heads": [[10, 1]], "worth": [{"on": "repeats", "removed": 1.0, "removed_stderr": 0.1, "cut": 0.9, "cut_stderr": 0.05}]},
+            {"is_control": true, "heads": [[10, 2]], "worth": [{"on": "repeats", "removed": 0.1, "removed_stderr": 0.1, "cut": 0.05, "cut_stderr": null}]},
+        ],
         "paths": [{
             "layer": 10, "head": 1, "examples": 8, "attention": 0.9, "raises": 5.5,
             "agreement": [{"into": "keys", "rank_correlation": 0.9}],
@@ -85,6 +88,9 @@ pub fn scan() -> Value {
         "causes": [{
             "cause": "token-copying", "prompts": 16, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,
             "with_stderr": 0.05, "matching": {"rank_correlation": 0.5, "low": 0.4, "high": 0.6},
+        }, {
+            "cause": "concept-copying", "prompts": 16, "left_out": 3, "plain": 0.001, "plain_stderr": null, "with": 0.5,
+            "with_stderr": 0.05, "matching": {"rank_correlation": 0.1, "low": 0.0, "high": 0.2},
         }],
         "repeated": {
             "examples": 10, "block": 50, "first": 11.0, "first_stderr": 0.1, "second": 1.0, "second_stderr": 0.05,

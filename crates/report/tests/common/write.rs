@@ -283,8 +283,12 @@ fn heads(run: &Fabricated) -> String {
         let reads = in_layer && (head == 1 || head == 2);
         let recall = if reads { 0.05 + 0.7 * by(run.composition_middle) } else { 0.05 };
         let later = |value: f64| if layer == 0 { Value::Null } else { json!(value) };
+        let by_cause = run.by_cause.map(|[of_these, of_others]| {
+            matching * if matching > 0.1 { of_these } else { of_others }
+        });
         json!({
             "step": step, "tokens": tokens, "layer": layer, "head": head, "role": "other", "prefix_matching": matching,
+            "token_copying_nats": by_cause, "token_copying_nats_stderr": 0.1,
             "prefix_matching_stderr": 0.003, "copying": sign * run.copying + 0.01 * matching,
             "previous_token": previous, "ov_copying": sign * run.ov + 0.01 * matching,
             "qk_trace": later(500.0 * run.trace * matching), "k_composition_recall": later(recall),

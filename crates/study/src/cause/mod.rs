@@ -31,7 +31,7 @@ use std::{
 use induction_engine::{Engine, Intervention, Watched};
 use induction_metrics::mean_stderr;
 use induction_model::Hook;
-use induction_records::{ByCause, Cause};
+use induction_records::{ByCause, Cause, HeadRow};
 use induction_tokenizer::Tokenizer;
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, Axis, Ix4};
 
@@ -115,8 +115,8 @@ pub struct Found {
 
 impl Prompts {
     /// Those of a measure, which may be none: of a model whose context or vocabulary holds no such
-    /// prompts. A function of the arguments alone, but for copy suppression, whose prompts are those
-    /// that the model has expectations of.
+    /// prompts. But for copy suppression, whose prompts are those that the model has expectations of,
+    /// they are [`for_all`](Self::for_all) models'.
     ///
     /// # Errors
     /// The engine's.
@@ -126,7 +126,18 @@ impl Prompts {
         source: &Source<'_>,
         count: usize,
     ) -> Result<Self, Error> {
-        let n_ctx = engine.config().n_ctx;
+        if cause != Cause::CopySuppression {
+            return Ok(Self::for_all(cause, source, count, engine.config().n_ctx));
+        }
+        let asked = cut::of_suppression(engine, source, count)?;
+        // Of prompts that there is a passage for, those of which nothing is expected.
+        let left_out = if asked.is_empty() { 0 } else { count - asked.len() };
+        Ok(Self { cause, asked, examples: Vec::new(), left_out })
+    }
+
+    /// Those of a measure that are the same for all models of a context and a vocabulary: a function
+    /// of the arguments alone. Of copy suppression, which has none such, nothing.
+    pub fn for_all(cause: Cause, source: &Source<'_>, count: usize, n_ctx: usize) -> Self {
         let (mut examples, mut left_out) = (Vec::new(), 0);
         let asked = match cause {
             Cause::TokenCopying => copying::of_tokens(source, count, n_ctx),
@@ -136,19 +147,14 @@ impl Prompts {
                 asked
             }
             Cause::InductionCut => cut::of_induction(source, count, n_ctx),
-            Cause::CopySuppression => {
-                let asked = cut::of_suppression(engine, source, count)?;
-                // Of prompts that there is a passage for, those of which nothing is expected.
-                left_out = if asked.is_empty() { 0 } else { count - asked.len() };
-                asked
-            }
+            Cause::CopySuppression => Vec::new(),
             Cause::FunctionVector => {
                 let (asked, of_tasks, questions) = functions::of_tasks(source, count, n_ctx);
                 (examples, left_out) = (of_tasks, questions);
                 asked
             }
         };
-        Ok(Self { cause, asked, examples, left_out })
+        Self { cause, asked, examples, left_out }
     }
 
     /// What they find; nothing of no prompts.
@@ -235,6 +241,21 @@ impl Prompts {
             matching: None,
         };
         Found { whole, heads: scores.chunks(n_heads).map(<[_]>::to_vec).collect() }
+    }
+}
+
+impl Found {
+    /// Puts each head's share among its scores: `NAME`, the change of the probability, `NAME_nats`,
+    /// that of its logarithm, and their standard errors.
+    pub fn add_to(&self, rows: &mut [HeadRow]) {
+        let name = self.whole.cause.score();
+        for row in rows {
+            let both = self.heads[row.layer][row.head];
+            for ((score, stderr), end) in both.into_iter().zip(["", "_nats"]) {
+                row.scores.insert(format!("{name}{end}"), Some(score));
+                row.scores.insert(format!("{name}{end}_stderr"), stderr);
+            }
+        }
     }
 }
 

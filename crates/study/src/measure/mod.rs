@@ -21,8 +21,9 @@ use induction_metrics::{
 };
 use induction_model::{Params, write_safetensors};
 use induction_records::{
-    EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Stage, Summary, step_file,
+    Cause, EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Stage, Summary, step_file,
 };
+use induction_tokenizer::Tokenizer;
 use induction_train::snapshot_folder;
 use ndarray::{Array2, Axis};
 use safetensors::{Dtype, tensor::TensorView};
@@ -33,6 +34,7 @@ use crate::{
     Error,
     bench::median,
     caller::Seen,
+    cause::{self, Prompts},
     device::Device,
     source::{EVALUATION_SEED, Source},
     stages::{
@@ -53,7 +55,16 @@ struct Evaluation {
     evaluators: Evaluators,
     indices: IclIndices,
     same: SameToken,
+    /// What heads are asked by cause.
+    prompts: Vec<Prompts>,
 }
+
+/// What the heads of every snapshot are asked by cause. Copy suppression has other prompts for each
+/// snapshot, and tasks are beyond models of this size; a scan asks both.
+const CAUSES: [Cause; 3] = [Cause::TokenCopying, Cause::ConceptCopying, Cause::InductionCut];
+
+/// Prompts of each.
+const PROMPTS: usize = 32;
 
 impl Evaluation {
     fn new(spec: &EvaluationSpec, source: &Source) -> Result<Self, Error> {
@@ -66,7 +77,12 @@ impl Evaluation {
         )?;
         let (indices, same) = indices_of(spec, held_out.ncols() - 1)?;
         let fresh = same.fresh(held_out.view()).map_err(in_examples)?;
-        Ok(Self { held_out, fresh, evaluators, indices, same })
+        let allowed = source.allowed_tokens()?;
+        let tokenizer = source.tokenizer().map(|tokenizer| tokenizer as &dyn Tokenizer);
+        let asked = cause::Source { start: source.bos(), allowed: &allowed, tokenizer };
+        let n_ctx = held_out.ncols() - 1;
+        let prompts = CAUSES.map(|cause| Prompts::for_all(cause, &asked, PROMPTS, n_ctx)).into();
+        Ok(Self { held_out, fresh, evaluators, indices, same, prompts })
     }
 
     /// `evaluation.safetensors`: every token that is measured on, so that others can measure the
@@ -154,13 +170,14 @@ impl Evaluation {
         tables.random_tokens.push(RandomTokenRow { step, tokens, loss: mean, losses: random });
 
         let circuits = circuits(engine.config(), params).map_err(place)?;
-        tables.heads.extend(self.evaluators.heads(
-            engine,
-            params,
-            Some((&circuits, params)),
-            step,
-            tokens,
-        )?);
+        let weights = Some((&circuits, params));
+        let mut heads = self.evaluators.heads(engine, params, weights, step, tokens)?;
+        for prompts in &self.prompts {
+            if let Some(found) = prompts.measure(engine)? {
+                found.add_to(&mut heads);
+            }
+        }
+        tables.heads.extend(heads);
         tables.composition.extend(weights::composition(&circuits, step, tokens));
         Ok(losses)
     }

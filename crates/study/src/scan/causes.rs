@@ -13,11 +13,7 @@ use ndarray::{Array1, ArrayView2};
 
 use super::opened::Opened;
 use crate::{
-    Error,
-    cause::{self, Found},
-    measure::weights::ceiling_between,
-    paths, relatives,
-    source::EVALUATION_SEED,
+    Error, cause, measure::weights::ceiling_between, paths, relatives, source::EVALUATION_SEED,
 };
 
 /// Dimensions of the residual stream up to which the copying score's ceiling is taken: the time that
@@ -79,16 +75,7 @@ pub(super) fn by_cause(
         }
     }
     let found = cause::all(engine, &source, prompts, &say)?;
-    for row in heads.iter_mut() {
-        for Found { whole, heads } in &found {
-            let name = whole.cause.score();
-            for ((score, stderr), end) in heads[row.layer][row.head].into_iter().zip(["", "_nats"])
-            {
-                row.scores.insert(format!("{name}{end}"), Some(score));
-                row.scores.insert(format!("{name}{end}_stderr"), stderr);
-            }
-        }
-    }
+    found.iter().for_each(|found| found.add_to(heads));
     let mut found: Vec<ByCause> = found.into_iter().map(|found| found.whole).collect();
     for of in &mut found {
         of.matching = goes_with_matching(heads, of.cause.nats());
