@@ -125,7 +125,10 @@ pub(super) fn is_current(scores: &NamedScores) -> bool {
     let names = scores.keys().map(String::as_str);
     // Of a measure from activations there is the mean over ten examples, too.
     let found: BTreeSet<&str> = names.clone().filter_map(|name| name.strip_suffix("_10")).collect();
-    let extra = |name: &str| name.ends_with("_stderr") || name.ends_with("_10");
+    // What heads do by cause is there where the context and the vocabulary hold its prompts.
+    let by_cause =
+        |name: &str| super::CAUSES.iter().any(|of| [of.score(), of.nats()].contains(&name));
+    let extra = |name: &str| name.ends_with("_stderr") || name.ends_with("_10") || by_cause(name);
     let of_weights = names.filter(|name| !extra(name) && !found.contains(name));
     found == MEASURES.iter().flat_map(|measure| measure.names).copied().collect()
         && of_weights.collect::<BTreeSet<_>>()
@@ -381,6 +384,9 @@ mod tests {
         let scores: NamedScores =
             from_activations.flat_map(three).chain(from_weights).map(|name| (name, None)).collect();
         assert!(is_current(&scores));
+        let by_cause = ["token_copying", "token_copying_nats", "token_copying_nats_stderr"];
+        let asked = by_cause.map(|name| (name.to_string(), None));
+        assert!(is_current(&scores.clone().into_iter().chain(asked).collect()));
         for name in ["copying_10", "ov_copying", "previous_position_recall"] {
             let mut lacks = scores.clone();
             lacks.remove(name).unwrap();

@@ -102,19 +102,30 @@ fn how_run(scan: &ModelScan) -> String {
     text + "\n"
 }
 
+/// A probability, which may be next to nothing.
+fn share(probability: f64) -> String {
+    match probability {
+        p if p > 0.0 && p < 1e-3 => format!("{p:.1e}"),
+        p => format!("{p:.3}"),
+    }
+}
+
 /// Heads that stand out, the first few of each measure.
 fn who_stands_out(scan: &ModelScan) -> String {
     const NAMED: usize = 5;
     let mut text = String::new();
     for (measure, what) in StandsOut::MEASURES {
         let of: Vec<&StandsOut> = scan.roles.iter().filter(|of| of.measure == measure).collect();
-        if of.is_empty() {
+        if scan.heads.iter().all(|head| head.measure(measure).is_none()) {
             continue;
         }
         let one = |of: &&StandsOut| {
             format!("{}.{} {:+.3} ± {:.3}", of.layer, of.head, of.effect, of.margin)
         };
-        let named: Vec<String> = of.iter().take(NAMED).map(one).collect();
+        let mut named: Vec<String> = of.iter().take(NAMED).map(one).collect();
+        if named.is_empty() {
+            named.push("none".to_string());
+        }
         let more = match of.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -147,14 +158,25 @@ fn worth(scan: &ModelScan) -> String {
                 CutOn::Text => "copied tokens of prose",
                 CutOn::Patterns => "labels of patterns",
             };
-            format!("{what} {:+.3} nats ({:+.3})", of.cut, of.removed)
+            let error = |stderr: Option<f64>| {
+                stderr.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e))
+            };
+            format!(
+                "{what} {:+.3}{} ({:+.3}{})",
+                of.cut,
+                error(of.cut_stderr),
+                of.removed,
+                error(of.removed_stderr)
+            )
         });
         let on: Vec<String> = on.collect();
         let _ = writeln!(text, "  {which}: {}", on.join(", "));
     }
     match text.is_empty() {
         true => text,
-        false => format!("loss without heads' induction pattern (without the heads):\n{text}"),
+        false => format!(
+            "by how much the loss rises with heads' induction pattern cut (with the heads removed), in nats:\n{text}"
+        ),
     }
 }
 
@@ -230,6 +252,10 @@ fn of_model(scan: &ModelScan) -> String {
         }
         text.push('\n');
     }
+    if heads.len() > ROWS {
+        let _ =
+            writeln!(text, "(the {ROWS} that match prefixes best; --out has all {})", heads.len());
+    }
     if let Some(CopyingCeiling { ceiling, chance }) = scan.copying_ceiling {
         let _ = writeln!(
             text,
@@ -260,7 +286,7 @@ fn of_model(scan: &ModelScan) -> String {
         let error = best.measure(&format!("{nats}_stderr"));
         let error = error.map_or_else(String::new, |e| format!(" ± {:.3}", 1.96 * e));
         let carried =
-            of.with.map_or_else(String::new, |with| format!(", {with:.3} where it can be known"));
+            of.with.map_or_else(String::new, |with| format!(", {} where it is told", share(with)));
         let matching = of.matching.map_or_else(String::new, |with| {
             format!(
                 "; over all heads, rank correlation with prefix matching {:+.2} ({:+.2} to {:+.2})",
@@ -269,14 +295,13 @@ fn of_model(scan: &ModelScan) -> String {
         });
         let _ = writeln!(
             text,
-            "{}, {} prompts: probability {:.3}{carried}; head {}.{} alone {:+.3}{error} nats, {:+.4} of the probability{matching}",
+            "{}, {} prompts: probability {}{carried}; most by a head alone: {}.{} {:+.3}{error} nats{matching}",
             of.cause.title(),
             of.prompts,
-            of.plain,
+            share(of.plain),
             best.layer,
             best.head,
-            best.score(nats),
-            best.score(of.cause.score())
+            best.score(nats)
         );
     }
     text += &worth(scan);
