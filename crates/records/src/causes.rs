@@ -13,6 +13,9 @@ pub struct ByCause {
     pub cause: Cause,
     /// How many prompts.
     pub prompts: usize,
+    /// Tokens of the longest. Contexts and vocabularies that are too small for the usual prompts have
+    /// shorter ones, which are easier.
+    pub tokens: usize,
     /// Prompts or words that this vocabulary has no fitting tokens for, or this context no room, and
     /// that were left out.
     pub left_out: usize,

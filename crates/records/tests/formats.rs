@@ -407,6 +407,7 @@ fn scan() -> ModelScan {
         causes: vec![ByCause {
             cause: Cause::TokenCopying,
             prompts: 2,
+            tokens: 57,
             left_out: 0,
             plain: 0.01,
             plain_stderr: None,

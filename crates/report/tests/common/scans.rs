@@ -86,10 +86,10 @@ pub fn scan() -> Value {
         }],
         "roles": [{"measure": "prefix_matching", "layer": 0, "head": 0, "effect": 0.5, "margin": 0.1}],
         "causes": [{
-            "cause": "token-copying", "prompts": 16, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,
+            "cause": "token-copying", "prompts": 16, "tokens": 57, "left_out": 0, "plain": 0.001, "plain_stderr": null, "with": 0.5,
             "with_stderr": 0.05, "matching": {"rank_correlation": 0.5, "low": 0.4, "high": 0.6},
         }, {
-            "cause": "concept-copying", "prompts": 16, "left_out": 3, "plain": 0.001, "plain_stderr": null, "with": 0.5,
+            "cause": "concept-copying", "prompts": 16, "tokens": 57, "left_out": 3, "plain": 0.001, "plain_stderr": null, "with": 0.5,
             "with_stderr": 0.05, "matching": {"rank_correlation": 0.1, "low": 0.0, "high": 0.2},
         }],
         "repeated": {

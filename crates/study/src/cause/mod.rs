@@ -233,6 +233,7 @@ impl Prompts {
         let whole = ByCause {
             cause: self.cause,
             prompts: plain.len(),
+            tokens: self.asked.iter().map(|asked| asked.tokens.len()).max().unwrap_or(0),
             left_out: self.left_out,
             plain: of_plain,
             plain_stderr,

@@ -1,11 +1,82 @@
 //! A series of scans, such as the checkpoints of a training run.
 
-use induction_records::step_of;
+use induction_records::{Cause, HeadId, ModelScan, ScanHead, step_of};
 
-use super::super::{Figure, Panel, axis};
+use super::super::{Axis, Figure, Panel, axis};
 use super::{FIRST, Models, SCAN, SECOND, coloured};
 use crate::load::Scan;
 use crate::text::{number, visible};
+
+/// Heads that are followed back.
+const FOLLOWED: usize = 2;
+
+/// What the heads that tell the task most at the end of a series matched before, and what those told
+/// that match prefixes best: do heads of the one kind begin as the other (Yin and Steinhardt 2025,
+/// arXiv 2502.14010)? Nothing where causes were not asked for, or models differ in their heads.
+fn began(
+    name: &str,
+    members: &[&Scan],
+    at: &dyn Fn(usize) -> f64,
+    place: &dyn Fn() -> Axis,
+) -> Option<([Panel; 2], String)> {
+    const TASK: &str = Cause::FunctionVector.nats();
+    let last = &members.last()?.found;
+    let shape = |scan: &ModelScan| (scan.model.n_layers, scan.model.n_heads);
+    if members.len() < 2 || members.iter().any(|scan| shape(&scan.found) != shape(last)) {
+        return None;
+    }
+    let score = |head: &ScanHead, name: &str| head.measure(name);
+    let most = |name: &str| -> Vec<HeadId> {
+        let mut heads: Vec<&ScanHead> =
+            last.heads.iter().filter(|head| score(head, TASK).is_some()).collect();
+        heads.sort_by(|a, b| b.score(name).total_cmp(&a.score(name)));
+        heads.into_iter().take(FOLLOWED).map(ScanHead::id).collect()
+    };
+    let (tell, matching) = (most(TASK), most("prefix_matching"));
+    if tell.is_empty() {
+        return None;
+    }
+    let along = |id: HeadId, name: &str| -> Vec<(f64, f64)> {
+        let each = members.iter().enumerate();
+        each.filter_map(|(k, scan)| Some((at(k), scan.head(id)?.measure(name)?))).collect()
+    };
+    let panel = |title: &str, unit: &'static str, heads: &[HeadId], name: &str| {
+        let mut panel = Panel::new(title.to_string(), place(), axis(unit));
+        let colours = [FIRST, SECOND];
+        let lines = heads.iter().zip(colours);
+        panel.lines =
+            lines.map(|(id, colour)| coloured(&id.to_string(), colour, along(*id, name))).collect();
+        panel.summary = format!("{} scans.", members.len());
+        panel
+    };
+    let panels = [
+        panel(
+            &format!("Prefix matching of the heads that tell the task most at the end, {name}"),
+            "prefix-matching score",
+            &tell,
+            "prefix_matching",
+        ),
+        panel(
+            &format!("Telling the task, of the heads that match prefixes best at the end, {name}"),
+            "nats",
+            &matching,
+            TASK,
+        ),
+    ];
+    let highest = |id: &HeadId, name: &str| {
+        along(*id, name).into_iter().map(|(_, score)| score).fold(f64::MIN, f64::max)
+    };
+    let of = |heads: &[HeadId], name: &str| -> String {
+        let each = heads.iter().map(|id| format!("{id} {}", number(highest(id, name))));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let said = format!(
+        "Highest prefix matching ever of the heads that tell the task most at the end: {}; most nats ever, of telling the task, of those that match prefixes best at the end: {}.",
+        of(&tell, "prefix_matching"),
+        of(&matching, TASK)
+    );
+    Some((panels, said))
+}
 
 /// What a series of checkpoints shows of training; nothing without one.
 pub(super) fn series(models: &Models<'_>) -> Option<Figure> {
@@ -71,6 +142,10 @@ pub(super) fn series(models: &Models<'_>) -> Option<Figure> {
         }
         here.push(format!("{} scans {name}; from {}.", members.len(), told.join(" to ")));
         panels.extend([heads, copies, icl]);
+        if let Some((began, said)) = began(&name, members, &at, &place) {
+            panels.extend(began);
+            here.push(said);
+        }
     }
     (!panels.is_empty()).then(|| Figure {
         id: "R-series",
