@@ -254,8 +254,10 @@ mod tests {
             Ok(text.split_whitespace().map(id).collect())
         }
 
-        fn token_bytes(&self, _: u32) -> induction_tokenizer::Result<&[u8]> {
-            Ok(b"")
+        fn token_bytes(&self, id: u32) -> induction_tokenizer::Result<&[u8]> {
+            let of = |word: &str| self.encode(&format!("{word}.")).is_ok_and(|ids| ids == [id]);
+            let password = PASSWORDS.iter().find(|[_, word]| of(word));
+            Ok(password.map_or(b"", |[_, word]| word.as_bytes()))
         }
 
         fn bos(&self) -> Option<u32> {

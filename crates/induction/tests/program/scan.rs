@@ -117,7 +117,7 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
     let scan = run();
     assert_eq!(scan, json(&fs::read_to_string(out.join("scan.json")).unwrap()));
     assert_eq!(scan, run(), "the same again");
-    assert_eq!(scan["version"], 6);
+    assert_eq!(scan["version"], 7);
     // The context holds fifteen tokens before the separator.
     let causes: Vec<&str> =
         scan["causes"].as_array().unwrap().iter().map(|of| of["cause"].as_str().unwrap()).collect();

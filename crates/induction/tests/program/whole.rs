@@ -59,7 +59,7 @@ fn smoke_shows_the_contrast_and_is_never_done_twice() {
     // scale, and there is neither a text nor a scan of a trained model.
     let absent = [
         "Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q20", "Q21", "Q23", "A2", "N1", "N2", "P1",
-        "P2", "M4", "M6",
+        "P2", "M4", "M6", "M7", "M8",
     ];
     let judged = |claim: &&Value| !absent.contains(&claim["id"].as_str().unwrap());
     assert!(

@@ -152,7 +152,7 @@ mod tests {
                 "examples": 1, "block": 1, "first": 2.0, "first_stderr": null, "second": 1.0,
                 "second_stderr": null, "by_position": [2.0, 1.0 - best],
             },
-            "copying_ceiling": null, "causes": [], "roles": [], "cut": [], "icl": null, "ablation": null, "behaviours": [], "shown": [],
+            "copying_ceiling": null, "causes": [], "roles": [], "cut": [], "paths": [], "icl": null, "ablation": null, "behaviours": [], "shown": [],
         });
         ModelScan::parse(&scan.to_string(), Path::new("scan.json")).unwrap()
     }

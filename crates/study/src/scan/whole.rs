@@ -317,7 +317,7 @@ fn asked_and_shown(
 
 /// What is said where evenly spread attention alone scores much of prefix matching.
 fn short_blocks(block: usize, repeats: usize) -> Option<String> {
-    const MUCH: f64 = 0.1;
+    const MUCH: f64 = 0.15;
     // At a token's `k`th copy, `k - 1` of the positions so far followed an earlier one.
     let of_copy = |k: usize| {
         let at = |place: usize| (k - 1) as f64 / ((k - 1) * block + place + 1) as f64;
