@@ -45,7 +45,7 @@ fn began(
         let colours = [FIRST, SECOND];
         let lines = heads.iter().zip(colours);
         panel.lines =
-            lines.map(|(id, colour)| coloured(&id.to_string(), colour, along(*id, name))).collect();
+            lines.map(|(id, colour)| coloured(id.to_string(), colour, along(*id, name))).collect();
         panel.summary = format!("{} scans.", members.len());
         panel
     };
