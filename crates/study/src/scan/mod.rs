@@ -92,7 +92,7 @@ impl std::str::FromStr for Patterns {
             return Ok(Self::All);
         }
         let parse = || {
-            let (layer, head) = text.split_once(':')?;
+            let (layer, head) = text.split_once([':', '.'])?;
             Some(Self::Of { layer: layer.parse().ok()?, head: head.parse().ok()? })
         };
         parse()

@@ -7,7 +7,7 @@ use induction_records::{
 use super::super::{Axis, Colours, Figure, Heat, Panel, axis};
 use super::{Models, loss};
 use crate::load::Scan;
-use crate::text::{number, rounded};
+use crate::text::{number, percent, rounded};
 
 /// Heads that are named of each measure.
 const NAMED: usize = 6;
@@ -201,12 +201,19 @@ pub(super) fn paths(models: &Models<'_>) -> Option<Figure> {
                     format!("{}.{}", of.layer, of.head),
                     into.to_string(),
                     path.part(),
-                    format!(
-                        "{} {unit}: {} % of the {}",
-                        loss(path.exact, path.exact_stderr),
-                        number(100.0 * path.lost),
-                        if *into == Reads::Values { "logits that it raises" } else { "attention" }
-                    ),
+                    match into {
+                        // Shares of next to nothing say nothing.
+                        Reads::Values => format!(
+                            "{} logits of {}",
+                            loss(path.exact, path.exact_stderr),
+                            number(of.raises)
+                        ),
+                        _ => format!(
+                            "{} nats: {} of the attention",
+                            loss(path.exact, path.exact_stderr),
+                            percent(path.lost)
+                        ),
+                    },
                     format!("{} {unit}", number(path.first_order)),
                     rank_correlation.map_or_else(|| "-".to_string(), number),
                 ]);
@@ -223,10 +230,10 @@ pub(super) fn paths(models: &Models<'_>) -> Option<Figure> {
                 let keys = of.paths.iter().filter(|path| path.into == Reads::Keys);
                 let most = keys.max_by(|a, b| a.exact.total_cmp(&b.exact))?;
                 Some(format!(
-                    "{}.{} loses {} % of its attention without {} in its keys",
+                    "{}.{} loses {} of its attention without {} in its keys",
                     of.layer,
                     of.head,
-                    number(100.0 * most.lost),
+                    percent(most.lost),
                     most.part()
                 ))
             };
