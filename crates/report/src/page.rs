@@ -54,8 +54,8 @@ const TITLE: &str = "Induction heads: a reproduction";
 const MADE: &str = "Made from the measurement tables beside this page; the same tables give the \
     same page, byte for byte.";
 /// What is otherwise with claims about trained models.
-const MODELS_LATE: &str = " Claims Q23, M4 and M6 are about real models; their rules were fixed \
-    after a first one, SmolLM2-135M, had been scanned.";
+const MODELS_LATE: &str = " Claims Q23, M4 and M6 to M8 are about real models; their rules were fixed \
+    after a first one, SmolLM2-135M, had been scanned. Those of M7 and M8 were fixed after Gemma 3 270M, too.";
 
 /// The page as HTML: claims on top, then the arguments with their figures, the table of all models,
 /// the explorer, settings and specs. Links to tables are relative to the page.

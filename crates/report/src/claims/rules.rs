@@ -4,7 +4,7 @@
 //! runs that they judge are trained, and are not tuned: the table's [`revision`](super::revision) is
 //! written into a plan's manifest, and the report prints it beside its own. Those about trained
 //! models (Q23, M4, M6) came after a first one, SmolLM2-135M, had been scanned: of that one they
-//! predict nothing, and say so.
+//! predict nothing, and say so; M7 and M8 came after Gemma 3 270M, too.
 //!
 //! A rule must be able to fail: each is held, in a test, against runs that lack the effect
 //! (`tests/all/claims.rs`).
