@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use induction_model::{Hook, ModelConfig, Normalization, Params, sinusoidal_positions};
-use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayView4, Axis, Ix3, Ix4};
+use induction_model::{Hook, ModelConfig, Params};
+use ndarray::{Array2, Array3, ArrayD, ArrayView4, Axis, Ix3, Ix4};
 use rayon::prelude::*;
 
-use crate::{HeadId, Reads};
+use crate::{HeadId, HeadReading, Reads};
 
 /// Where what a head of a layer reads is found.
 pub(crate) fn read_at(reads: Reads, layer: usize) -> Hook {
@@ -40,73 +40,29 @@ pub(crate) fn without(
         .view()
         .into_dimensionality::<Ix3>()
         .expect("the residual stream has rank 3");
-    let block = params.block(to.layer);
-    let w = match into {
-        Reads::Queries => block.w_q(),
-        Reads::Keys => block.w_k(),
-        Reads::Values => block.w_v(),
-    };
-    let w = w.index_axis_move(Axis(0), to.head);
-    let written: Vec<(ArrayView4<f32>, usize, ArrayView2<f32>)> = from
+    let written: Vec<(ArrayView4<f32>, usize, Array2<f64>)> = from
         .iter()
         .map(|&head| {
             let w_o = params.block(head.layer).w_o().index_axis_move(Axis(0), head.head);
-            (by_head(&clean[&Hook::Z(head.layer)]), head.head, w_o)
+            (by_head(&clean[&Hook::Z(head.layer)]), head.head, w_o.mapv(f64::from))
         })
         .collect();
-    let norm = block.ln1().zip(block.ln1_bias());
     let (examples, pos) = (input.len_of(Axis(0)), input.len_of(Axis(1)));
-    let gain = block.pos_gain().unwrap_or(0.0);
-    let places = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
-    let places =
-        Array2::from_shape_fn((pos, config.d_model), |(t, x)| gain * places[[t, x]] as f32);
-    let smear = block.smear_alpha().filter(|_| into == Reads::Keys);
+    let reading =
+        HeadReading::new(config, params, to, pos).expect("a model's parameters are all there");
 
     let mut out = Array3::zeros((examples, pos, config.d_head));
     let rows: Vec<_> = out.outer_iter_mut().zip(input.outer_iter()).enumerate().collect();
     rows.into_par_iter().for_each(|(example, (mut out, input))| {
-        let mut x = input.to_owned();
+        let mut stream = input.mapv(f64::from);
         for (z, head, w_o) in &written {
-            x -= &z.index_axis(Axis(0), example).index_axis(Axis(1), *head).dot(w_o);
+            let z = z.index_axis(Axis(0), example).index_axis_move(Axis(1), *head);
+            stream -= &z.mapv(f64::from).dot(w_o);
         }
-        if config.normalization == Normalization::LN {
-            let (gain, bias) = norm.expect("a model with layer norm has its parameters");
-            x.rows_mut().into_iter().for_each(|mut row| {
-                let normal: Vec<f32> =
-                    layer_norm(row.view(), gain, bias, config.layer_norm_eps).collect();
-                row.iter_mut().zip(normal).for_each(|(x, normal)| *x = normal);
-            });
-        }
-        if into != Reads::Values {
-            x += &places;
-        }
-        let mut read = x.dot(&w);
-        if let Some(alpha) = smear {
-            let share = 1.0 / (1.0 + (-alpha[to.head]).exp());
-            for t in (1..pos).rev() {
-                let before = read.row(t - 1).to_owned();
-                read.row_mut(t).zip_mut_with(&before, |key, &before| {
-                    *key = share * *key + (1.0 - share) * before;
-                });
-            }
-        }
-        out.assign(&read);
+        let read = reading.read(into, reading.normed(stream.view()).view());
+        out.zip_mut_with(&read, |out, read| *out = *read as f32);
     });
     out
-}
-
-fn layer_norm<'a>(
-    row: ArrayView1<'a, f32>,
-    gain: ArrayView1<'a, f32>,
-    bias: ArrayView1<'a, f32>,
-    eps: f64,
-) -> impl Iterator<Item = f32> + 'a {
-    let n = row.len() as f64;
-    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-    let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
-    let scale = (variance + eps).sqrt();
-    let each = row.into_iter().zip(gain).zip(bias);
-    each.map(move |((&x, &gain), &bias)| ((f64::from(x) - mean) / scale) as f32 * gain + bias)
 }
 
 fn by_head(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
@@ -116,6 +72,7 @@ fn by_head(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
 #[cfg(test)]
 mod tests {
     use induction_engine::{CpuEngine, Engine, Intervention};
+    use induction_model::Normalization;
     use proptest::prelude::*;
 
     use super::*;

@@ -53,7 +53,8 @@ struct Patched {
 }
 
 /// The paths into each of some heads; nothing into heads of the first layer, which have no heads
-/// below, nor of a model whose context or vocabulary is too small for a block of two tokens.
+/// below, nor of a model whose context or vocabulary is too small for a block of two tokens, or whose
+/// attention is clamped, of which a [`HeadReading`] does not know.
 ///
 /// # Errors
 /// The engine's and the weights'.
@@ -65,14 +66,11 @@ pub fn into(
 ) -> Result<Vec<PathsInto>, Error> {
     let config = engine.config();
     let heads: Vec<HeadId> = heads.iter().copied().filter(|head| head.layer > 0).collect();
-    let block = BLOCK.min(source.allowed.len()).min(config.n_ctx.saturating_sub(1) / 2);
-    if heads.is_empty() || block < 2 {
+    let readable = !heads.is_empty() && config.clamp.is_none();
+    let Some(tokens) = sequences(source, config.n_ctx)?.filter(|_| readable) else {
         return Ok(Vec::new());
-    }
-    let sample = PrefixMatchingSample { block, repeats: 2 };
-    let place = |source| Error::Metric { place: "paths into heads".into(), source };
-    let tokens =
-        sample.batch(EVALUATION_SEED ^ 3, EXAMPLES, source.start, source.allowed).map_err(place)?;
+    };
+    let block = tokens.ncols() / 2;
     let seen = Seen::new(engine, tokens.view(), &heads)?;
     let receivers = heads
         .iter()
@@ -443,7 +441,7 @@ fn odds(scores: &Array2<f64>, places: &[(usize, usize)]) -> ([f64; 2], Array2<f6
 #[cfg(test)]
 mod tests {
     use induction_engine::{CpuEngine, Intervention};
-    use induction_model::HandBuilt;
+    use induction_model::{Clamp, HandBuilt};
     use proptest::prelude::*;
 
     use super::*;
@@ -477,6 +475,9 @@ mod tests {
         for path in others {
             assert!(path.lost.abs() < 0.1, "{path:?}");
         }
+        let clamped = ModelConfig { clamp: Some(Clamp::ForbidInduction), ..config };
+        let engine = CpuEngine::new(&clamped, &params).unwrap();
+        assert!(into(&engine, &params, &source, &[head]).unwrap().is_empty());
     }
 
     proptest! {

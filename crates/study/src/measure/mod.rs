@@ -69,15 +69,11 @@ const PROMPTS: usize = 32;
 impl Evaluation {
     fn new(spec: &EvaluationSpec, source: &Source) -> Result<Self, Error> {
         let held_out = source.held_out(spec.examples)?;
-        let evaluators = Evaluators::new(
-            spec,
-            inputs(&held_out, spec.head_examples),
-            source.bos(),
-            &source.allowed_tokens()?,
-        )?;
+        let allowed = source.allowed_tokens()?;
+        let text = inputs(&held_out, spec.head_examples);
+        let evaluators = Evaluators::new(spec, text, source.bos(), &allowed)?;
         let (indices, same) = indices_of(spec, held_out.ncols() - 1)?;
         let fresh = same.fresh(held_out.view()).map_err(in_examples)?;
-        let allowed = source.allowed_tokens()?;
         let tokenizer = source.tokenizer().map(|tokenizer| tokenizer as &dyn Tokenizer);
         let asked = cause::Source { start: source.bos(), allowed: &allowed, tokenizer };
         let n_ctx = held_out.ncols() - 1;

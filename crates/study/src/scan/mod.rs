@@ -29,9 +29,9 @@ use crate::{
 
 pub use self::{
     opened::{Opened, open},
-    series::{Onset, in_order, onset},
+    series::{Onset, in_order, onset, scan_models},
     time::{ScanTiming, time_scan},
-    whole::{Settings, scan_model, scan_models},
+    whole::{Settings, scan_model},
 };
 
 /// Examples of each head evaluator, as in the paper.

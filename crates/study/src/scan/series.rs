@@ -1,11 +1,15 @@
-//! Checkpoints of one training run: which they are, in which order, and when heads that match
-//! prefixes came.
+//! Several models, such as the checkpoints of one training run: where their scans go, which
+//! checkpoints there are and in which order, and when heads that match prefixes came.
 
 use std::path::{Path, PathBuf};
 
-use induction_records::{ModelScan, step_of};
+use induction_records::{ModelScan, step_of, write_json};
 
-use super::opened::name_in_cache;
+use super::{
+    opened::name_in_cache,
+    whole::{Settings, scan_model},
+};
+use crate::{Error, device::Device};
 
 fn name_of_path(path: &Path) -> String {
     let name = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -95,6 +99,61 @@ pub(super) fn warn_of_equals(scans: &mut [ModelScan]) {
         last.how.warnings.push(format!(
             "the losses are those of {name} to the last digit: these are the same weights under two names"
         ));
+    }
+}
+
+/// Scans models one after the other; `out` gets `scan.json`, of several a folder each.
+///
+/// # Errors
+/// As [`scan_model`], and the system's. What was scanned before is written.
+pub fn scan_models(
+    models: &[PathBuf],
+    settings: &Settings,
+    device: Device,
+    out: Option<&Path>,
+    say: &dyn Fn(&str),
+) -> Result<Vec<ModelScan>, Error> {
+    if let Some(out) = out {
+        check_folder(out, models.len())?;
+    }
+    let mut scans = Vec::new();
+    for (k, path) in models.iter().enumerate() {
+        scans.push(scan_model(super::open(path)?, settings, device, say)?);
+        warn_of_equals(&mut scans);
+        let scan = &scans[k];
+        if let Some(out) = out {
+            let folder = folder_of(out, k, models.len());
+            induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
+            write_json(&folder.join(ModelScan::FILE), scan)?;
+        }
+    }
+    Ok(scans)
+}
+
+/// Where model `k` of `count` goes.
+fn folder_of(out: &Path, k: usize, count: usize) -> PathBuf {
+    if count == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) }
+}
+
+/// Makes the folder, before anything is measured, and refuses one with scans that this one would not
+/// write over: a reader of the folder would take them for part of it.
+fn check_folder(out: &Path, count: usize) -> Result<(), Error> {
+    let refuse = |why: String| {
+        Err(Error::Input(format!("--out {}: {why}; choose another folder", out.display())))
+    };
+    if let Err(error) = induction_files::make_folders(out) {
+        return refuse(format!("no such folder can be made ({error})"));
+    }
+    let is_scan = |folder: &Path| folder.join(ModelScan::FILE).is_file();
+    let mut others = (0..1000).map(|k| out.join(format!("{k:03}")));
+    let first = if count == 1 { 0 } else { count };
+    let stale = others.by_ref().skip(first).find(|folder| is_scan(folder));
+    let stale = stale.or_else(|| (count > 1 && is_scan(out)).then(|| out.to_path_buf()));
+    match stale {
+        Some(stale) => {
+            refuse(format!("{} is of another scan", stale.join(ModelScan::FILE).display()))
+        }
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Mutex, PoisonError},
 };
 
@@ -14,13 +13,13 @@ use induction_metrics::{
 };
 use induction_records::{
     BehaviourScores, EvaluationSpec, HeadRow, IclOnText, ModelScan, Prompt, Removals, RemovedHeads,
-    RemovedKind, RepeatedLosses, ScanHead, ShownText, write_json,
+    RemovedKind, RepeatedLosses, ScanHead, ShownText,
 };
 use induction_tokenizer::{Texts, Tokenizer, corpus};
 use ndarray::{Array2, ArrayView3, Axis, concatenate};
 use rand::seq::SliceRandom;
 
-use super::{causes, opened::Opened, roles::stand_out, series::warn_of_equals};
+use super::{causes, opened::Opened, roles::stand_out};
 use crate::{
     Error,
     device::Device,
@@ -176,61 +175,6 @@ pub fn scan_model(
             .collect(),
         model: opened.facts,
     })
-}
-
-/// Scans models one after the other; `out` gets `scan.json`, of several a folder each.
-///
-/// # Errors
-/// As [`scan_model`], and the system's. What was scanned before is written.
-pub fn scan_models(
-    models: &[std::path::PathBuf],
-    settings: &Settings,
-    device: Device,
-    out: Option<&Path>,
-    say: &dyn Fn(&str),
-) -> Result<Vec<ModelScan>, Error> {
-    if let Some(out) = out {
-        check_folder(out, models.len())?;
-    }
-    let mut scans = Vec::new();
-    for (k, path) in models.iter().enumerate() {
-        scans.push(scan_model(super::open(path)?, settings, device, say)?);
-        warn_of_equals(&mut scans);
-        let scan = &scans[k];
-        if let Some(out) = out {
-            let folder = folder_of(out, k, models.len());
-            induction_files::make_folders(&folder).map_err(Error::io(&folder))?;
-            write_json(&folder.join(ModelScan::FILE), scan)?;
-        }
-    }
-    Ok(scans)
-}
-
-/// Where model `k` of `count` goes.
-fn folder_of(out: &Path, k: usize, count: usize) -> std::path::PathBuf {
-    if count == 1 { out.to_path_buf() } else { out.join(format!("{k:03}")) }
-}
-
-/// Makes the folder, before anything is measured, and refuses one with scans that this one would not
-/// write over: a reader of the folder would take them for part of it.
-fn check_folder(out: &Path, count: usize) -> Result<(), Error> {
-    let refuse = |why: String| {
-        Err(Error::Input(format!("--out {}: {why}; choose another folder", out.display())))
-    };
-    if let Err(error) = induction_files::make_folders(out) {
-        return refuse(format!("no such folder can be made ({error})"));
-    }
-    let is_scan = |folder: &Path| folder.join(ModelScan::FILE).is_file();
-    let mut others = (0..1000).map(|k| out.join(format!("{k:03}")));
-    let first = if count == 1 { 0 } else { count };
-    let stale = others.by_ref().skip(first).find(|folder| is_scan(folder));
-    let stale = stale.or_else(|| (count > 1 && is_scan(out)).then(|| out.to_path_buf()));
-    match stale {
-        Some(stale) => {
-            refuse(format!("{} is of another scan", stale.join(ModelScan::FILE).display()))
-        }
-        None => Ok(()),
-    }
 }
 
 /// What the head evaluators of a model are: the paper's, as far as its context and vocabulary hold

@@ -4,10 +4,10 @@ use induction_records::{
     Cause, CutOn, PathFrom, PathsAgree, PathsInto, Reads, ScanHead, StandsOut,
 };
 
-use super::super::{Axis, Colours, Figure, Heat, Panel, axis};
-use super::{Models, loss};
+use super::super::{Figure, Panel};
+use super::{Models, grid::of_heads, loss};
 use crate::load::Scan;
-use crate::text::{number, percent, rounded};
+use crate::text::{number, percent};
 
 /// Heads that are named of each measure.
 const NAMED: usize = 6;
@@ -91,41 +91,7 @@ pub(super) fn grids(models: &Models<'_>) -> Option<Figure> {
 fn grid(models: &Models<'_>, scan: &Scan, cause: Cause) -> Panel {
     let of = |head: &ScanHead| Some((head.layer, head.head, head.measure(cause.nats())?));
     let scores = scan.found.heads.iter().filter_map(of);
-    of_heads(models, scan, cause.title(), "nats", scores)
-}
-
-/// A square for each head, of `(layer, head, score)`; of others none.
-fn of_heads(
-    models: &Models<'_>,
-    scan: &Scan,
-    what: &str,
-    unit: &'static str,
-    scores: impl Iterator<Item = (usize, usize, f64)>,
-) -> Panel {
-    let (layers, heads) = (scan.found.model.n_layers, scan.found.model.n_heads);
-    let mut z = vec![vec![f64::NAN; heads]; layers];
-    for (layer, head, score) in scores {
-        z[layer][head] = rounded(score);
-    }
-    let title = match models.each.len() {
-        1 => what.to_string(),
-        _ => format!("{}, {what}", models.label(scan)),
-    };
-    let far =
-        z.iter().flatten().filter(|x| x.is_finite()).fold(0.1, |far: f64, x| far.max(x.abs()));
-    let mut panel = Panel::new(title, axis("head"), Axis { down: true, ..axis("layer") });
-    panel.summary = format!("{what} of {layers} layers of {heads} heads: {unit}.");
-    let places = |n: usize| (0..n).map(|k| k as f64).collect();
-    panel.heat = Some(Heat {
-        x: places(heads),
-        y: places(layers),
-        z,
-        range: [-far, far],
-        colours: Colours::Diverging,
-        unit,
-        labels: Vec::new(),
-    });
-    panel
+    of_heads(models, scan, cause.title(), "nats", None, scores)
 }
 
 /// What heads' induction patterns are worth beside the heads; none where no scan has any.
@@ -192,7 +158,7 @@ pub(super) fn paths(models: &Models<'_>) -> Option<Figure> {
             let what = format!("what {}.{} reads for its {into}", of.layer, of.head);
             let cells = here().filter_map(|path| Some((path.layer?, path.head?, path.exact)));
             let unit = unit(*into);
-            panels.push(of_heads(models, scan, &what, unit, cells));
+            panels.push(of_heads(models, scan, &what, unit, None, cells));
             let mut most: Vec<&PathFrom> = here().collect();
             most.sort_by(|a, b| b.exact.total_cmp(&a.exact));
             for path in most.into_iter().take(NAMED) {

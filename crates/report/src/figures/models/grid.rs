@@ -66,28 +66,45 @@ pub(super) fn head_grid(models: &Models<'_>) -> Figure {
 }
 
 fn grid(models: &Models<'_>, scan: &Scan, measure: &Measure) -> Panel {
-    let (layers, heads) = (scan.found.model.n_layers, scan.found.model.n_heads);
     // A head that adds nothing has no copying score, and no colour.
+    let of = |head: &ScanHead| Some((head.layer, head.head, head.measure(measure.name)?));
+    let scores = scan.found.heads.iter().filter_map(of);
+    of_heads(models, scan, measure.title, "", Some((measure.range, measure.colours)), scores)
+}
+
+/// A square for each head, of `(layer, head, score)`; of others none. Unless told otherwise, colours
+/// diverge from 0, as far as the scores go.
+pub(super) fn of_heads(
+    models: &Models<'_>,
+    scan: &Scan,
+    what: &str,
+    unit: &'static str,
+    shades: Option<([f64; 2], Colours)>,
+    scores: impl Iterator<Item = (usize, usize, f64)>,
+) -> Panel {
+    let (layers, heads) = (scan.found.model.n_layers, scan.found.model.n_heads);
     let mut z = vec![vec![f64::NAN; heads]; layers];
-    for head in &scan.found.heads {
-        if let Some(score) = head.measure(measure.name) {
-            z[head.layer][head.head] = rounded(score);
-        }
+    for (layer, head, score) in scores {
+        z[layer][head] = rounded(score);
     }
     let title = match models.each.len() {
-        1 => measure.title.to_string(),
-        _ => format!("{}, {}", models.label(scan), measure.title),
+        1 => what.to_string(),
+        _ => format!("{}, {what}", models.label(scan)),
     };
+    let in_unit = if unit.is_empty() { String::new() } else { format!(", in {unit}") };
     let mut panel = Panel::new(title, axis("head"), Axis { down: true, ..axis("layer") });
-    panel.summary = format!("{} of {layers} layers of {heads} heads.", measure.title);
+    panel.summary = format!("{what} of {layers} layers of {heads} heads{in_unit}.");
+    let far =
+        z.iter().flatten().filter(|x| x.is_finite()).fold(0.1, |far: f64, x| far.max(x.abs()));
+    let (range, colours) = shades.unwrap_or(([-far, far], Colours::Diverging));
     let places = |n: usize| (0..n).map(|k| k as f64).collect();
     panel.heat = Some(Heat {
         x: places(heads),
         y: places(layers),
         z,
-        range: measure.range,
-        colours: measure.colours,
-        unit: "",
+        range,
+        colours,
+        unit,
         labels: Vec::new(),
     });
     panel

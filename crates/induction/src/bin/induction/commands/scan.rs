@@ -44,8 +44,8 @@ pub(crate) struct Scan {
     #[arg(long, requires = "text", value_parser = clap::value_parser!(u16).range(1..))]
     windows: Option<u16>,
     /// Prompts of each measure of what heads do by cause: copying, the induction pattern, copy
-    /// suppression, function vectors, what feeds the best heads; 0 leaves them out [default: 16; on another device than cpu,
-    /// or of more than 500M parameters, 0].
+    /// suppression, function vectors, what feeds the best heads; 0 leaves them out [default: 16;
+    /// on another device than cpu, or of more than 500M parameters, 0].
     #[arg(long, value_name = "N")]
     prompts: Option<u16>,
     /// Draw random tokens from ids below N alone; a BPE gives its common tokens the low ids.
