@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::common::{TINY, fail, fixtures, induction, spec, succeed};
 use safetensors::SafeTensors;
@@ -194,6 +197,31 @@ fn a_model_with_a_tokenizer_is_measured_whole() {
 }
 
 /// A run, its snapshots as a series, and what is exported from it.
+/// What has no place is refused before anything is measured, and so is a folder with scans that
+/// would pass for part of this one.
+#[test]
+fn a_scan_without_a_place_is_refused_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = pretrained("gpt2_gguf_tokenizer");
+    let refused = |models: usize, option: &str, place: &Path| {
+        let mut scan = induction();
+        scan.arg("scan").args(vec![&model; models]).args(["--prompts", "0", option]).arg(place);
+        let message = fail(&mut scan, 2);
+        assert!(message.lines().count() == 1 && message.contains(option), "{message}");
+        message
+    };
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    refused(1, "--out", &file.join("scans"));
+    refused(1, "--html", &folder.path().join("nowhere/page.html"));
+    for (stale, models) in [("002", 2), ("", 2), ("000", 1)] {
+        let out = folder.path().join(format!("scans{stale}{models}"));
+        fs::create_dir_all(out.join(stale)).unwrap();
+        fs::write(out.join(stale).join("scan.json"), "{}").unwrap();
+        assert!(refused(models, "--out", &out).contains("another scan"));
+    }
+}
+
 #[test]
 fn our_own_models_in_every_layout() {
     let folder = tempfile::tempdir().unwrap();
