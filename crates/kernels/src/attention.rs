@@ -267,14 +267,23 @@ fn row_exponentials<T: Real, S: Simd, const W: usize>(
             *m = T::vmax(s, *m, x);
         }
     }
-    let largest = lanes_max::<T, S, W>(largest) * scale;
+    let unscaled = lanes_max::<T, S, W>(largest);
+    let mut largest = unscaled * scale;
+    // What the product lost is the largest score's exponent below. It is nothing, unless scores are
+    // of hundreds of millions: those are made differences first.
+    if unscaled.fused(scale, T::default() - largest).to_f64().abs() > 1.0 {
+        for p in 0..=last {
+            out[at(p)..at(p) + PANEL].iter_mut().for_each(|x| *x = *x - unscaled);
+        }
+        largest = T::default();
+    }
     let (shift, factor) = (T::splat(s, T::default() - largest), T::splat(s, scale));
     let mut sums = [T::splat(s, T::default()); W];
     for p in 0..=last {
         rows::exponentials::<T, S, W>(s, &mut out[at(p)..at(p) + PANEL], factor, shift, &mut sums);
     }
     let sum = lanes_sum::<T, S, W>(sums);
-    (largest + sum.log(), T::from_f64(1.0) / sum)
+    (unscaled * scale + sum.log(), T::from_f64(1.0) / sum)
 }
 
 /// Bends a query's scores of some keys, and leaves them unscaled as they were. No vectors: few
@@ -637,6 +646,31 @@ mod tests {
             assert_close(&double[0], &twin, 1e-12);
             prop_assert!(single.iter().all(|x| *x == single[0]), "instruction sets differ in f32");
             prop_assert!(double.iter().all(|x| *x == double[0]), "instruction sets differ in f64");
+        }
+    }
+
+    /// Scores whose product with the scale is rounded by more than exponentials hold: each query
+    /// attends to its largest scores in equal parts.
+    #[test]
+    fn scores_of_billions_are_still_a_pattern() {
+        let (n, d, scale) = (45usize, 2, 0.3);
+        let whole = |seed: u64| -> Vec<f64> {
+            noise(seed, n * d).iter().map(|x| (x * 8.0).round() * f64::from(1 << 15)).collect()
+        };
+        let (q, k, v) = (whole(1 << 32), whole(2 << 32), noise(3 << 32, n * d));
+        let tensors = [&q[..], &k, &v, &v];
+        for found in kernels::<f32>(n, d, scale, Forbidden::default(), tensors) {
+            for i in 0..n {
+                let score = |j: usize| q[i * d] * k[j * d] + q[i * d + 1] * k[j * d + 1];
+                let largest = (0..=i).map(score).fold(f64::NEG_INFINITY, f64::max);
+                let ties = (0..=i).filter(|&j| score(j) == largest).count();
+                for j in 0..=i {
+                    let expected = if score(j) == largest { 1.0 / ties as f64 } else { 0.0 };
+                    let share = found[1][i * n + j];
+                    assert!((share - expected).abs() < 1e-6, "{i} {j}: {share} is not {expected}");
+                }
+            }
+            assert!(found[0].iter().all(|x| x.is_finite()));
         }
     }
 
