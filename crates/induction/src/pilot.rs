@@ -213,7 +213,7 @@ mod tests {
         runs.truncate(2);
         for row in &mut runs {
             let spec = &mut row.spec;
-            spec.data = DataSpec::Repeats { min_period: 3, max_period: 8 };
+            spec.data = DataSpec::repeats(3, 8);
             spec.model = ModelConfig {
                 d_model: 16,
                 n_heads: 2,

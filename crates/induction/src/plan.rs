@@ -155,7 +155,7 @@ pub fn plan(options: &PlanOptions) -> Manifest {
 fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
     let model = &spec.model;
     let plain =
-        matches!(&spec.data, DataSpec::Repeats { .. } | DataSpec::Corpus { control: None, .. });
+        matches!(&spec.data, DataSpec::Synthetic(_) | DataSpec::Corpus { control: None, .. });
     let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
     plain && of_the_paper && model.n_layers <= 2 && spec.data.text() == base.text.as_ref()
 }
@@ -354,7 +354,7 @@ impl Base {
             Some(text) => {
                 DataSpec::Corpus { text: text.clone(), held_out: 0.1, blake3: None, control: None }
             }
-            None => DataSpec::Repeats { min_period: 8, max_period: 24 },
+            None => DataSpec::repeats(8, 24),
         };
         let variant = match (mlp, smeared_keys) {
             (false, false) => "",

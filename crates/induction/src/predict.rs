@@ -209,7 +209,7 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
         ..like.model.clone()
     };
     spec.model.d_head = spec.model.d_model / spec.model.n_heads;
-    spec.data = DataSpec::Repeats { min_period: 8, max_period: 24.min(spec.model.n_ctx / 2) };
+    spec.data = DataSpec::repeats(8, 24.min(spec.model.n_ctx / 2));
     spec.train.batch = like.train.batch.min(4);
     spec.evaluation.ablation_examples = EXAMPLES;
     // Made data: no folder is read.

@@ -50,6 +50,7 @@ pub use causes::{
 };
 pub use error::{Error, Stage};
 pub use folder::{MEASUREMENTS, SPEC, step_file};
+pub use induction_tokenizer::Synthetic;
 pub use inert::{acts, visible};
 pub use manifest::{MANIFEST, Manifest, ManifestHead, PlannedRun};
 pub use read::{Row, parse_rows, read_json, read_rows};
@@ -64,7 +65,7 @@ use tables::heads;
 pub use tables::{
     AblatedFrom, AblationRow, BEHAVIOURS, BehaviourScores, BestHead, CeilingOfText, Change,
     CompositionRow, CopyRow, ExploredFrom, FollowedText, HeadRow, HistoryRow, IclRow, KnockoutRow,
-    LossRow, MeasuredFrom, NamedScores, Prompt, PromptRow, Query, RandomTokenRow, StepRow, Summary,
-    TextRow, engine_name,
+    LossRow, MeasuredFrom, NamedScores, Optimum, Predictor, Prompt, PromptRow, Query,
+    RandomTokenRow, StepRow, Summary, TextRow, engine_name,
 };
 pub use write::{write_json, write_rows};

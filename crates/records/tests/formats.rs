@@ -8,10 +8,10 @@ use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
     Change, CompositionRow, CopyRow, CutHeads, CutOn, Downstream, EvaluationSpec, ExploredFrom,
     FollowedText, GoesWith, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow,
-    LossRow, MeasuredFrom, ModelFacts, ModelScan, PathFrom, PathsAgree, PathsInto, Prompt,
-    PromptRow, Query, RandomTokenRow, Reads, Removals, RemovedHeads, RemovedKind, RepeatedLosses,
-    Row, ScanHead, ShownText, StandsOut, StartFrom, StepRow, Summary, TextRow, WorthOn, parse_rows,
-    read_rows, write_rows,
+    LossRow, MeasuredFrom, ModelFacts, ModelScan, Optimum, PathFrom, PathsAgree, PathsInto,
+    Predictor, Prompt, PromptRow, Query, RandomTokenRow, Reads, Removals, RemovedHeads,
+    RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut, StartFrom, StepRow, Summary,
+    Synthetic, TextRow, WorthOn, parse_rows, read_rows, write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -82,7 +82,31 @@ fn every_field_beside_the_tables_is_told() {
         &summary(),
         &["best_head", "observed_onset_tokens", "predicted_onset_tokens", "ceiling"],
     );
+    documented(Optimum::FILE, &optimum(), &[]);
+    documented(Optimum::FILE, &optimum().predictors[0], &[]);
     let _ = ExploredFrom::FILE;
+}
+
+/// Every key of every synthetic source, with the name of its source.
+#[test]
+fn every_source_is_told() {
+    let spec = FORMATS.split("## Spec").nth(1).unwrap().split("\n## ").next().unwrap();
+    let sources = spec.split("### Synthetic sources").nth(1).expect("a section of them");
+    for name in Synthetic::NAMES {
+        let row = sources.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/FORMATS.md: the source {name} is not told"));
+        // The reader says what it knows.
+        let unknown = toml::Value::Table(toml::Table::from_iter([("?".into(), true.into())]));
+        let message = Synthetic::read(name, unknown).unwrap().unwrap_err().to_string();
+        let keys: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        assert!(!keys.is_empty(), "{message}");
+        for key in keys {
+            assert!(
+                row.contains(&format!("`{key}`")),
+                "docs/FORMATS.md: {name}: `{key}` is not told"
+            );
+        }
+    }
 }
 
 #[test]
@@ -302,6 +326,17 @@ fn ablated() -> AblatedFrom {
         snapshots: BTreeMap::new(),
         knockouts: None,
     }
+}
+
+fn optimum() -> Optimum {
+    let predictor = Predictor {
+        name: Optimum::IDEAL.into(),
+        loss: 2.0,
+        stderr: Some(0.25),
+        by_example: vec![2.25, 1.75],
+        loss_by_index: vec![2.1, 1.9],
+    };
+    Optimum { source: "markov".into(), predictors: vec![predictor] }
 }
 
 fn summary() -> Summary {

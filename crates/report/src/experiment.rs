@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use induction_metrics::{Pca, pca};
 use induction_model::Clamp;
-use induction_records::{BehaviourScores, Control, DataSpec};
+use induction_records::{BehaviourScores, Control, DataSpec, Synthetic};
 use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::Run;
@@ -344,9 +344,13 @@ fn data_of(run: &Run) -> String {
     format!("{data:?}")
 }
 
-/// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`
+/// "python-docs" of `fixtures/corpora/python-docs.jsonl.zst`; of a synthetic source its name.
 fn text_of(run: &Run) -> String {
-    let Some(text) = run.spec.data.text() else { return "synthetic".to_string() };
+    let text = match &run.spec.data {
+        DataSpec::Corpus { text, .. } => text,
+        DataSpec::Synthetic(Synthetic::Repeats(_)) => return "synthetic".to_string(),
+        DataSpec::Synthetic(source) => return source.name().to_string(),
+    };
     let stem = |path: &Path| {
         let path = path.to_string_lossy();
         let path = path.as_ref();

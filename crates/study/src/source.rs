@@ -1,15 +1,15 @@
-//! A spec's training and held-out examples, from a corpus or from the synthetic task.
+//! A spec's training and held-out examples, from a corpus or from a synthetic source.
 
 use std::path::{Path, PathBuf};
 
-use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens};
-use induction_records::{Control, DataSpec, RunSpec, Text};
+use induction_metrics::{DROP_LEAST, DROP_MOST, allowed_tokens, mean_stderr};
+use induction_records::{Control, DataSpec, Optimum, Predictor, RunSpec, Text};
 use induction_tokenizer::{
-    BpeTokenizer, Data, FragmentOrder, RepeatsConfig, RepeatsTask, Texts, TrainingOrder, example,
-    prepare, shuffled,
+    BpeTokenizer, Data, FragmentOrder, SyntheticTask, Texts, TrainingOrder, example, prepare,
+    shuffled, synthetic::Shape,
 };
 use induction_train::Examples;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::Error;
 
@@ -91,12 +91,14 @@ pub enum Source {
         /// What the user should know of the data.
         notes: Vec<String>,
     },
-    /// The synthetic task.
-    Repeats {
+    /// Data on purpose.
+    Synthetic {
+        /// The source's name.
+        name: &'static str,
         /// Training examples.
-        train: RepeatsTask,
+        train: SyntheticTask,
         /// Held-out examples.
-        held_out: RepeatsTask,
+        held_out: SyntheticTask,
     },
 }
 
@@ -157,20 +159,12 @@ impl Source {
                     notes,
                 }
             }
-            DataSpec::Repeats { min_period, max_period } => {
-                let task = |purpose: &str, seed| {
-                    let (min_period, max_period, purpose) =
-                        (*min_period, *max_period, purpose.to_string());
-                    RepeatsTask::new(RepeatsConfig {
-                        d_vocab,
-                        n_ctx,
-                        min_period,
-                        max_period,
-                        seed,
-                        purpose,
-                    })
+            DataSpec::Synthetic(synthetic) => {
+                let task = |purpose, seed| {
+                    SyntheticTask::new(synthetic, Shape { d_vocab, n_ctx }, seed, purpose)
                 };
-                Self::Repeats {
+                Self::Synthetic {
+                    name: synthetic.name(),
                     train: task("train", seed)?,
                     held_out: task("held out", EVALUATION_SEED)?,
                 }
@@ -228,7 +222,7 @@ impl Source {
     }
 
     /// How often a spec's budget reads the training text: budget over tokens of one pass. `None`
-    /// for the synthetic task, which never ends.
+    /// for a synthetic source, which never ends.
     pub fn passes(&self, spec: &RunSpec) -> Option<f64> {
         let Self::Corpus { order, .. } = self else { return None };
         let of_one = order.examples_per_epoch() as f64 * spec.model.n_ctx as f64;
@@ -239,7 +233,7 @@ impl Source {
     pub fn tokenizer(&self) -> Option<&BpeTokenizer> {
         match self {
             Self::Corpus { data, .. } => Some(&data.tokenizer),
-            Self::Repeats { .. } => None,
+            Self::Synthetic { .. } => None,
         }
     }
 
@@ -247,7 +241,7 @@ impl Source {
     pub fn notes(&self) -> &[String] {
         match self {
             Self::Corpus { notes, .. } => notes,
-            Self::Repeats { .. } => &[],
+            Self::Synthetic { .. } => &[],
         }
     }
 
@@ -268,13 +262,50 @@ impl Source {
                 let (tokens, bos) = (&data.held_out.tokens, data.tokenizer.bos());
                 (0..count as u64).map(|i| held_out.example(tokens, i, bos)).collect()
             }
-            Self::Repeats { held_out, .. } => {
+            Self::Synthetic { held_out, .. } => {
                 (0..count as u64).map(|i| held_out.example(i)).collect()
             }
         };
         let columns = rows.first().map_or(0, Vec::len);
         Ok(Array2::from_shape_vec((rows.len(), columns), rows.concat())
             .expect("examples have one length"))
+    }
+
+    /// How well examples of a synthetic source can be predicted: by the ideal predictor, which
+    /// knows the process that generates them, and by simpler ones. Nothing of a text, of which
+    /// nobody knows it. `examples` is `[example, n_ctx + 1]`.
+    pub fn optimum(&self, examples: ArrayView2<u32>) -> Option<Optimum> {
+        let Self::Synthetic { name, held_out, .. } = self else { return None };
+        let process = held_out.process();
+        let mut losses: Vec<(&str, Vec<Vec<f64>>)> = Vec::new();
+        for example in examples.rows() {
+            let tokens: Vec<u32> = example.iter().skip(1).copied().collect();
+            let ideal = (Optimum::IDEAL, process.optimum(&tokens));
+            let all = std::iter::once(ideal).chain(process.references(&tokens));
+            for (k, (name, of_example)) in all.enumerate() {
+                if k == losses.len() {
+                    losses.push((name, Vec::new()));
+                }
+                losses[k].1.push(of_example);
+            }
+        }
+        let predictors = losses.into_iter().map(|(name, by_example)| {
+            let mean =
+                |values: &mut dyn Iterator<Item = f64>, n: usize| values.sum::<f64>() / n as f64;
+            let (rows, columns) = (by_example.len(), by_example[0].len());
+            let means: Vec<f64> =
+                by_example.iter().map(|row| mean(&mut row.iter().copied(), columns)).collect();
+            let (loss, stderr) = mean_stderr(&means);
+            let at = |index: usize| mean(&mut by_example.iter().map(|row| row[index]), rows);
+            Predictor {
+                name: name.to_string(),
+                loss,
+                stderr,
+                by_example: means,
+                loss_by_index: (0..columns).map(at).collect(),
+            }
+        });
+        Some(Optimum { source: (*name).to_string(), predictors: predictors.collect() })
     }
 
     /// Training tokens in their order (of fragments, in that of a pass), and training windows
@@ -292,7 +323,7 @@ impl Source {
             Self::Corpus { data, .. } => {
                 data.train.tokens.iter().map(|&id| u32::from(id)).collect()
             }
-            Self::Repeats { .. } => windows.iter().copied().collect(),
+            Self::Synthetic { .. } => windows.iter().copied().collect(),
         };
         (tokens, windows)
     }
@@ -313,9 +344,9 @@ impl Source {
                 data.train.d_vocab as usize,
                 data.train.tokens.iter().map(|&id| usize::from(id)),
             ),
-            Self::Repeats { train, .. } => {
+            Self::Synthetic { train, .. } => {
                 let examples = (0..COUNTED_EXAMPLES).flat_map(|i| train.example(i));
-                count(train.config().d_vocab, examples.map(|id| id as usize))
+                count(train.shape().d_vocab, examples.map(|id| id as usize))
             }
         };
         allowed_tokens(&counts, self.bos(), DROP_MOST, DROP_LEAST)
@@ -374,7 +405,7 @@ impl Examples for Source {
             Self::Corpus { data, order, .. } => {
                 order.example(&data.train.tokens, index, data.tokenizer.bos())
             }
-            Self::Repeats { train, .. } => train.example(index),
+            Self::Synthetic { train, .. } => train.example(index),
         }
     }
 }
@@ -519,7 +550,7 @@ mod tests {
         );
         spec.train.tokens = (tokens * 0.9) as u64;
         assert!(opened(&mut spec, folder.path()).notes().is_empty());
-        spec.data = DataSpec::Repeats { min_period: 2, max_period: 4 };
+        spec.data = DataSpec::repeats(2, 4);
         let source = opened(&mut spec, folder.path());
         assert_eq!(source.passes(&spec), None);
     }

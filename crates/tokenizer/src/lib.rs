@@ -12,7 +12,7 @@
 //! | [`Shard`] | token ids in a file with a checksum |
 //! | [`TrainingOrder`] | the `k`-th example is arithmetic on `(seed, k)`; there is no loader to checkpoint |
 //! | [`shuffled`], [`FragmentOrder`] | the same text without order, or without repetition: negative controls |
-//! | [`RepeatsTask`] | examples without a corpus, for tests that take seconds |
+//! | [`Synthetic`], [`SyntheticTask`] | examples without a corpus, and how well they can be predicted |
 //! | [`prepare`] | all of it in one folder, made once, shared by runs |
 //!
 //! Every example is `<|bos|>` and `n_ctx` tokens. Inputs are all but the last, targets all but the
@@ -46,6 +46,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod corpus;
+pub mod synthetic;
 
 mod bpe;
 mod bytes;
@@ -54,7 +55,6 @@ mod data;
 mod error;
 mod order;
 mod pretrained;
-mod repeats;
 mod shard;
 mod split;
 mod tokenizer;
@@ -68,7 +68,7 @@ pub use data::{Data, Summary, prepare};
 pub use error::{Error, Result};
 pub use order::{TrainingOrder, example};
 pub use pretrained::{PretrainedTokenizer, TokenizerParts};
-pub use repeats::{RepeatsConfig, RepeatsTask};
 pub use shard::Shard;
 pub use split::{Split, split};
+pub use synthetic::{Synthetic, SyntheticTask};
 pub use tokenizer::Tokenizer;

@@ -1,12 +1,16 @@
 //! Where training text comes from.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, Serializer};
+use induction_tokenizer::Synthetic;
+use induction_tokenizer::synthetic::Repeats;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Where training text comes from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "source", rename_all = "lowercase", try_from = "Written")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
 pub enum DataSpec {
     /// Text, byte-level BPE of `model.d_vocab` tokens, held out by document.
     Corpus {
@@ -22,13 +26,9 @@ pub enum DataSpec {
         #[serde(skip_serializing_if = "Option::is_none")]
         control: Option<Control>,
     },
-    /// The synthetic task: random blocks of random length, repeated.
-    Repeats {
-        /// Shortest block.
-        min_period: usize,
-        /// Longest block.
-        max_period: usize,
-    },
+    /// Data on purpose: sequences that a process generates, which is known.
+    #[serde(untagged)]
+    Synthetic(Synthetic),
 }
 
 /// Files or folders that make one text, and where in them it is.
@@ -69,11 +69,16 @@ pub enum Control {
 }
 
 impl DataSpec {
+    /// The first of the synthetic sources: random blocks of so many tokens, repeated.
+    pub fn repeats(min_period: usize, max_period: usize) -> Self {
+        Self::Synthetic(Synthetic::Repeats(Repeats { min_period, max_period }))
+    }
+
     /// The text, if it is one.
     pub fn text(&self) -> Option<&Text> {
         match self {
             Self::Corpus { text, .. } => Some(text),
-            Self::Repeats { .. } => None,
+            Self::Synthetic(_) => None,
         }
     }
 
@@ -81,26 +86,12 @@ impl DataSpec {
     pub fn control(&self) -> Option<Control> {
         match self {
             Self::Corpus { control, .. } => *control,
-            Self::Repeats { .. } => None,
+            Self::Synthetic(_) => None,
         }
     }
 }
 
-/// Data as files have them. serde forgets where a field stands while it looks for the variant, this
-/// does not.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    source: WrittenSource,
-    path: Option<WrittenPath>,
-    text_field: Option<String>,
-    held_out: Option<f64>,
-    blake3: Option<String>,
-    control: Option<Control>,
-    min_period: Option<usize>,
-    max_period: Option<usize>,
-}
-
+/// A path, or several.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a path, or a list of paths")]
 enum WrittenPath {
@@ -108,59 +99,104 @@ enum WrittenPath {
     Several(Vec<PathBuf>),
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum WrittenSource {
-    Corpus,
-    Repeats,
+/// Data as files have them. A text's keys are read as they come, so that a complaint knows their
+/// line; a synthetic source reads its own once it is known which one it is.
+#[derive(Default)]
+struct Written {
+    source: Option<String>,
+    path: Option<WrittenPath>,
+    text_field: Option<String>,
+    held_out: Option<f64>,
+    blake3: Option<String>,
+    control: Option<Control>,
+    others: BTreeMap<String, toml::Value>,
+}
+
+impl<'de> Deserialize<'de> for DataSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = DataSpec;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a table of data")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataSpec, A::Error> {
+                let mut written = Written::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "source" => written.source = Some(map.next_value()?),
+                        "path" => written.path = Some(map.next_value()?),
+                        "text_field" => written.text_field = Some(map.next_value()?),
+                        "held_out" => written.held_out = Some(map.next_value()?),
+                        "blake3" => written.blake3 = Some(map.next_value()?),
+                        "control" => written.control = Some(map.next_value()?),
+                        _ => drop(written.others.insert(key, map.next_value()?)),
+                    }
+                }
+                DataSpec::try_from(written).map_err(A::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
 }
 
 impl TryFrom<Written> for DataSpec {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { source, path, text_field, held_out, blake3, control, min_period, max_period } =
-            written;
+        let Written { source, path, text_field, held_out, blake3, control, others } = written;
         let missing = |field: &str| format!("missing field `{field}`");
-        let surplus =
-            |fields: &[(&str, bool)], source: &str| match fields.iter().find(|(_, given)| *given) {
-                Some((field, _)) => Err(format!("unknown field `{field}` of the source {source}")),
-                None => Ok(()),
+        let source = source.ok_or_else(|| missing("source"))?;
+        let surplus = |field: &str| format!("unknown field `{field}` of the source {source}");
+        if source == "corpus" {
+            if let Some((field, _)) = others.first_key_value() {
+                return Err(surplus(field));
+            }
+            let path = match path.ok_or_else(|| missing("path"))? {
+                WrittenPath::One(path) => vec![path],
+                WrittenPath::Several(paths) if paths.is_empty() => {
+                    return Err("`path` is empty, expected at least one".to_string());
+                }
+                WrittenPath::Several(paths) => paths,
             };
-        match source {
-            WrittenSource::Corpus => {
-                surplus(
-                    &[("min_period", min_period.is_some()), ("max_period", max_period.is_some())],
-                    "corpus",
-                )?;
-                let path = match path.ok_or_else(|| missing("path"))? {
-                    WrittenPath::One(path) => vec![path],
-                    WrittenPath::Several(paths) if paths.is_empty() => {
-                        return Err("`path` is empty, expected at least one".to_string());
-                    }
-                    WrittenPath::Several(paths) => paths,
-                };
-                Ok(Self::Corpus {
-                    text: Text { path, text_field },
-                    held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
-                    blake3,
-                    control,
+            return Ok(Self::Corpus {
+                text: Text { path, text_field },
+                held_out: held_out.unwrap_or(DEFAULT_HELD_OUT),
+                blake3,
+                control,
+            });
+        }
+        let of_text = [
+            ("path", path.is_some()),
+            ("text_field", text_field.is_some()),
+            ("held_out", held_out.is_some()),
+            ("blake3", blake3.is_some()),
+            ("control", control.is_some()),
+        ];
+        let is_synthetic = Synthetic::NAMES.contains(&source.as_str());
+        if let Some((field, _)) = of_text.iter().find(|(_, given)| is_synthetic && *given) {
+            return Err(surplus(field));
+        }
+        let settings = toml::Value::Table(others.into_iter().collect());
+        match Synthetic::read(&source, settings) {
+            Some(Ok(source)) => Ok(Self::Synthetic(source)),
+            Some(Err(error)) => {
+                // As of a text: "unknown field `x` of the source y, expected ...".
+                let text = error.to_string();
+                let of_source = format!("` of the source {source}, expected");
+                Err(match text.starts_with("unknown field") {
+                    true => text.replacen("`, expected", &of_source, 1),
+                    false => text,
                 })
             }
-            WrittenSource::Repeats => {
-                let of_text = [
-                    ("path", path.is_some()),
-                    ("text_field", text_field.is_some()),
-                    ("held_out", held_out.is_some()),
-                    ("blake3", blake3.is_some()),
-                    ("control", control.is_some()),
-                ];
-                surplus(&of_text, "repeats")?;
-                Ok(Self::Repeats {
-                    min_period: min_period.ok_or_else(|| missing("min_period"))?,
-                    max_period: max_period.ok_or_else(|| missing("max_period"))?,
-                })
-            }
+            None => Err(format!(
+                "unknown source `{source}`, expected one of `corpus`, `{}`",
+                Synthetic::NAMES.join("`, `")
+            )),
         }
     }
 }

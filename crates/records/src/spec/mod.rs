@@ -7,6 +7,7 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use induction_model::ModelConfig;
+use induction_tokenizer::synthetic::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -172,18 +173,17 @@ impl RunSpec {
             DataSpec::Corpus { held_out, .. } if !(*held_out > 0.0 && *held_out <= 0.5) => {
                 return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
             }
-            DataSpec::Repeats { min_period, max_period }
-                if *min_period < 2
-                    || max_period < min_period
-                    || 2 * max_period > self.model.n_ctx =>
-            {
-                return fail(
-                    "data.max_period",
-                    format!("{max_period} (min_period {min_period})"),
-                    "2 <= min_period <= max_period <= model.n_ctx / 2",
-                );
+            DataSpec::Corpus { .. } => {}
+            DataSpec::Synthetic(source) => {
+                let shape = Shape { d_vocab: self.model.d_vocab, n_ctx: self.model.n_ctx };
+                match source.open(shape) {
+                    Ok(_) => {}
+                    Err(induction_tokenizer::Error::Setting { field, given, expected }) => {
+                        return fail(field, given, &expected);
+                    }
+                    Err(other) => return fail("data", source.name().into(), &other.to_string()),
+                }
             }
-            _ => {}
         }
         let t = &self.train;
         let positive = |field, x: f64, high: f64| {
@@ -356,7 +356,7 @@ pub(crate) mod tests {
             format: FORMAT,
             name: "tiny".into(),
             seed: 1,
-            data: DataSpec::Repeats { min_period: 2, max_period: 4 },
+            data: DataSpec::repeats(2, 4),
             model: ModelConfig {
                 n_layers: 1,
                 d_model: 8,
@@ -427,7 +427,7 @@ pub(crate) mod tests {
             ("name", |s| s.name = "../up".into()),
             ("name", |s| s.name = String::new()),
             ("model.n_layers", |s| s.model.n_layers = 0),
-            ("data.max_period", |s| s.data = DataSpec::Repeats { min_period: 5, max_period: 4 }),
+            ("data.max_period", |s| s.data = DataSpec::repeats(5, 4)),
             ("data.held_out", |s| {
                 s.data = DataSpec::Corpus {
                     text: "x".into(),
@@ -550,6 +550,84 @@ pub(crate) mod tests {
             message.contains("`reversed`") && message.contains("`shuffled` or `fragments`"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn synthetic_sources_are_written_as_they_are_read() {
+        let hash = |data: &str| {
+            let text = tiny().to_toml();
+            let end = text.find("[model]").unwrap();
+            let start = text.find("[data]").unwrap();
+            let text = format!("{}[data]\n{data}\n\n{}", &text[..start], &text[end..]);
+            let spec = RunSpec::parse(Path::new("s.toml"), &text).unwrap();
+            assert!(spec.to_toml().contains(&format!("[data]\n{data}\n")), "{}", spec.to_toml());
+            assert_eq!(RunSpec::parse(Path::new("s.toml"), &spec.to_toml()).unwrap(), spec);
+            spec.training_hash()
+        };
+        let hashes = [
+            hash("source = \"repeats\"\nmin_period = 2\nmax_period = 4"),
+            hash("source = \"markov\"\nconcentration = 1.0"),
+            hash("source = \"markov\"\nstates = 3\nconcentration = 0.5"),
+            hash("source = \"lags\"\nlags = [2, 3]\nstreams = 2\nreliability = 0.5"),
+            hash("source = \"lags\"\nmin_lag = 2\nmax_lag = 3\nstreams = 1\nreliability = 1.0"),
+            hash("source = \"hierarchy\"\nblock = 2\nblocks = 3\nmin_period = 2\nmax_period = 3"),
+            hash("source = \"bursty\"\nburstiness = 0.5\nzipf = 1.0\nlabels = 3\nrelabelled = 0.0"),
+        ];
+        let different: std::collections::BTreeSet<&String> = hashes.iter().collect();
+        assert_eq!(different.len(), hashes.len());
+        // As before there were other sources.
+        assert_eq!(hashes[0], tiny().training_hash());
+        let written = serde_json::to_string(&tiny().data).unwrap();
+        assert_eq!(written, r#"{"source":"repeats","min_period":2,"max_period":4}"#);
+        assert_eq!(hashes[0], "f6e63544466534e423c6e5ca96e92452");
+    }
+
+    #[test]
+    fn a_source_refuses_what_is_not_its_own() {
+        let refused = |data: &str| {
+            let text = tiny().to_toml();
+            let (start, end) = (text.find("[data]").unwrap(), text.find("[model]").unwrap());
+            let text = format!("{}[data]\n{data}\n\n{}", &text[..start], &text[end..]);
+            RunSpec::parse(Path::new("s.toml"), &text).unwrap_err().to_string()
+        };
+        for (data, expected) in [
+            (
+                "source = \"web\"",
+                "unknown source `web`, expected one of `corpus`, `repeats`, `markov`",
+            ),
+            ("min_period = 2", "missing field `source`"),
+            (
+                "source = \"markov\"\nmin_period = 2",
+                "unknown field `min_period` of the source markov, expected `states`",
+            ),
+            ("source = \"markov\"\npath = \"a.txt\"", "unknown field `path` of the source markov"),
+            (
+                "source = \"corpus\"\npath = \"a.txt\"\nlags = [2]",
+                "unknown field `lags` of the source corpus",
+            ),
+            ("source = \"repeats\"\nmin_period = 2", "missing field `max_period`"),
+            ("source = \"repeats\"\nmin_period = \"two\"\nmax_period = 4", "min_period"),
+            ("source = \"lags\"\nlags = 2", "lags"),
+            (
+                "source = \"lags\"\nlags = [2]\nmin_lag = 2",
+                "data.lags = [2]: expected a list of whole numbers, or else a range",
+            ),
+            (
+                "source = \"lags\"\nmin_lag = 3\nmax_lag = 2",
+                "data.max_lag = 2 (min_lag 3): expected",
+            ),
+            (
+                "source = \"lags\"\nlags = [12]",
+                "data.lags = 12: expected a whole number from 1 to 11",
+            ),
+            (
+                "source = \"markov\"\nstates = 9",
+                "data.states = 9: expected a whole number from 2 to 8",
+            ),
+        ] {
+            let message = refused(data);
+            assert!(message.contains(expected), "{data}: {message}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the paper calls unexplained curiosities (C1 to C4): how losses depend on the place in the
 //! context and on time.
 
+use super::curves::optimum_lines;
 use super::{Axis, Figure, LOSSES, Line, Panel, axis, colour, files, line, thinned, verdicts};
 use crate::Claim;
 use crate::experiment::{Experiment, TWO, Trained};
@@ -126,10 +127,23 @@ fn c2(lead: &Experiment<'_>, claims: &[Claim]) -> Figure {
         (line.dash, line.width, line.group) = ("dot", 1.5, "before".to_string());
         panels[0].lines.insert(0, line);
     }
+    let all: Vec<&Trained<'_>> = lead.trained().collect();
+    for panel in &mut panels {
+        let ideal = optimum_lines(&all, |of| thinned(&of.loss_by_index).collect::<Vec<_>>());
+        panel.lines.extend(ideal);
+    }
+    let to_reach = match all.iter().any(|model| model.run.optimum.is_some()) {
+        true => {
+            " Dashed grey, the ideal predictor, which knows the process that generates the tokens; dotted grey, simpler ones."
+        }
+        false => "",
+    };
     Figure {
         id: "C2",
         title: "Loss by place in the context",
-        drawn: "Held-out loss of the n-th token of an example at the last snapshot, averaged over neighbouring places; dotted, the 2-layer model as its window starts. The sentence below gives it a tenth into the context and at its end.".to_string(),
+        drawn: format!(
+            "Held-out loss of the n-th token of an example at the last snapshot, averaged over neighbouring places; dotted, the 2-layer model as its window starts. The sentence below gives it a tenth into the context and at its end.{to_reach}"
+        ),
         paper: "Before the change the loss stops improving after about 50 tokens; after it, every further token of context keeps helping.",
         here: format!("{} {}", summaries(&panels), verdicts(claims, &["Q22"])),
         files: files(lead.trained(), LOSSES),

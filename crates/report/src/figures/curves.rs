@@ -1,5 +1,8 @@
 //! The lines that several figures and the table of all models share.
 
+use induction_metrics::mean_stderr;
+use induction_records::{Optimum, Predictor};
+
 use super::{
     Axis, Band, Colours, Heat, Line, Panel, axis, capital, colour, head_colour, line, tokens_axis,
 };
@@ -109,6 +112,35 @@ pub(crate) fn training_line(model: &Trained<'_>) -> Line {
     let mut line = line(name, colour(model.variant), points);
     (line.width, line.opacity) = (1.0, 0.45);
     line
+}
+
+/// What predictors of synthetic data that know their process reach: dashed the ideal one, dotted
+/// simpler ones. Nothing for a text. `curve` has the points of one, given the range of the x axis
+/// that the models are on.
+pub(super) fn optimum_lines<P: IntoIterator<Item = (f64, f64)>>(
+    trained: &[&Trained<'_>],
+    curve: impl Fn(&Predictor) -> P,
+) -> Vec<Line> {
+    let Some(optimum) = trained.iter().find_map(|model| model.run.optimum.as_ref()) else {
+        return Vec::new();
+    };
+    let of = |predictor: &Predictor| {
+        let grey = ["#57606a", "#aab4be"].map(str::to_string);
+        let mut line = line(predictor.name.clone(), grey, curve(predictor));
+        let is_ideal = predictor.name == Optimum::IDEAL;
+        (line.dash, line.width) = if is_ideal { ("dash", 2.0) } else { ("dot", 1.5) };
+        line
+    };
+    optimum.predictors.iter().map(of).collect()
+}
+
+/// How far the model's loss lies above the ideal predictor's at the end, on the same examples; in
+/// nats, with its standard error over them.
+pub(super) fn above_optimum(model: &Trained<'_>) -> Option<(f64, Option<f64>)> {
+    let ideal = model.run.optimum.as_ref()?.ideal()?;
+    let last = &model.run.losses.last()?.by_example;
+    let differences: Vec<f64> = last.iter().zip(&ideal.by_example).map(|(a, b)| a - b).collect();
+    (last.len() == ideal.by_example.len() && !last.is_empty()).then(|| mean_stderr(&differences))
 }
 
 /// The curve at about 20 places a factor of two, each the mean of the entries nearest to it.

@@ -1,5 +1,6 @@
 //! Arguments 1 and 2: what comes at the same time (F3 to F7), and what moves together (F10).
 
+use super::curves::{above_optimum, optimum_lines};
 use super::{
     Figure, HEADS, ICL, LOSSES, Line, Panel, RANDOM_TOKENS, absent, axis, capital, colour,
     derivative_panel, files, head_lines, icl_band, icl_line, icl_range, icl_summary, line,
@@ -203,12 +204,27 @@ pub(super) fn f6(lead: &Experiment<'_>) -> Figure {
         let points = model.run.losses.iter().map(|point| (point.tokens as f64, point.loss));
         panel.lines.push(line(model.variant.label(), colour(model.variant), points));
     }
+    let seen = || trained.iter().flat_map(|model| &model.run.losses).map(|at| at.tokens as f64);
+    let (first, last) = (seen().fold(f64::MAX, f64::min), seen().fold(0.0, f64::max));
+    let ideal = optimum_lines(&trained, |of| [(first, of.loss), (last, of.loss)]);
+    let to_reach = match ideal.is_empty() {
+        true => "",
+        false => {
+            " Dashed, what predicts the tokens as well as can be, since it knows the process that generates them; dotted, simpler predictors."
+        }
+    };
+    panel.lines.extend(ideal);
     let ends: Vec<String> = trained
         .iter()
         .map(|model| {
             let losses = &model.run.losses;
+            let above = above_optimum(model).map_or(String::new(), |(above, stderr)| {
+                let error = stderr
+                    .map_or(String::new(), |error| format!(" \u{b1} {}", number(1.96 * error)));
+                format!(", {}{error} above the optimum", number(above))
+            });
             format!(
-                "{}: {} nats a token at the end",
+                "{}: {} nats a token at the end{above}",
                 model.variant.label(),
                 number(losses[losses.len() - 1].loss)
             )
@@ -222,7 +238,9 @@ pub(super) fn f6(lead: &Experiment<'_>) -> Figure {
     Figure {
         id: "F6",
         title: "Loss over training",
-        drawn: "Held-out loss, the mean over all tokens of the context; faint, the loss of the training batches, averaged over short spans. 1 layer is laid over 2 layers.".to_string(),
+        drawn: format!(
+            "Held-out loss, the mean over all tokens of the context; faint, the loss of the training batches, averaged over short spans. 1 layer is laid over 2 layers.{to_reach}"
+        ),
         paper: "The models with two layers and more bend away from the 1-layer curve at the phase change: a small bump, the only place where the loss is not convex.",
         here: format!("{}{}", panel.summary, gap_sentence(lead)),
         files: files(trained.iter().copied(), LOSSES),

@@ -12,8 +12,8 @@ use std::path::Path;
 use induction_metrics::CopyingCeiling;
 use induction_records::{
     AblatedFrom, AblationRow, CeilingOfText, Change, CopyRow, Downstream, HeadId, HeadRow, IclRow,
-    KnockoutRow, LossRow, MEASUREMENTS, MeasuredFrom, RandomTokenRow, Row, RunSpec, SPEC, Stage,
-    StepRow, Summary, read_json, read_rows, step_file,
+    KnockoutRow, LossRow, MEASUREMENTS, MeasuredFrom, Optimum, RandomTokenRow, Row, RunSpec, SPEC,
+    Stage, StepRow, Summary, read_json, read_rows, step_file,
 };
 use ndarray::Array2;
 use safetensors::{Dtype, SafeTensors};
@@ -145,6 +145,9 @@ pub struct Run {
     pub made: Option<String>,
     /// What a bigram with in-context matches gains on the same text.
     pub ceiling: CeilingOfText,
+    /// What the ideal predictor of synthetic data and simpler ones reach on the same examples;
+    /// `None` for a text, and in runs that were measured without it.
+    pub optimum: Option<Optimum>,
     /// What heads of this width can reach of the copying score.
     pub copying_ceiling: CopyingCeiling,
     /// How often each token of the text was read, on average; `None` for endless data.
@@ -234,12 +237,21 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         explored: load_explored(&tables, &spec)?,
         made: history::load_made(folder)?,
         ceiling: summary.ceiling,
+        optimum: load_optimum(&tables)?,
         copying_ceiling: summary.copying_ceiling,
         passes: summary.passes,
         meta: read_json(&tables.join(MeasuredFrom::FILE), Stage::Measuring)?,
         spec,
         spec_text,
     })
+}
+
+fn load_optimum(tables: &Path) -> Result<Option<Optimum>, ReportError> {
+    let path = tables.join(Optimum::FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(read_json(&path, Stage::Measuring)?))
 }
 
 /// The losses of one snapshot; `None` if they are not there.

@@ -21,7 +21,8 @@ use induction_metrics::{
 };
 use induction_model::{Params, write_safetensors};
 use induction_records::{
-    Cause, EvaluationSpec, IclRow, LossRow, RandomTokenRow, RunSpec, Stage, Summary, step_file,
+    Cause, EvaluationSpec, IclRow, LossRow, Optimum, RandomTokenRow, RunSpec, Stage, Summary,
+    step_file, write_json,
 };
 use induction_tokenizer::Tokenizer;
 use induction_train::snapshot_folder;
@@ -223,6 +224,9 @@ pub fn measure(context: &RunContext<'_>) -> Result<(), Error> {
 
     let evaluation = Evaluation::new(&spec.evaluation, source)?;
     evaluation.write(&folder)?;
+    if let Some(optimum) = source.optimum(evaluation.held_out.view()) {
+        write_json(&folder.join(Optimum::FILE), &optimum)?;
+    }
     let mut measuring =
         Measuring { evaluation, tables, hashes, run, folder: folder.clone(), losses };
     drive(context, &lease, engine.as_mut(), Stage::Measuring, &missing, None, &mut measuring)?;
