@@ -9,7 +9,7 @@ use induction_tokenizer::{
     shuffled, synthetic::Shape,
 };
 use induction_train::Examples;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::Error;
 
@@ -277,33 +277,26 @@ impl Source {
     pub fn optimum(&self, examples: ArrayView2<u32>) -> Option<Optimum> {
         let Self::Synthetic { name, held_out, .. } = self else { return None };
         let process = held_out.process();
-        let mut losses: Vec<(&str, Vec<Vec<f64>>)> = Vec::new();
+        let mut losses: Vec<(&str, Vec<f64>)> = Vec::new();
         for example in examples.rows() {
             let tokens: Vec<u32> = example.iter().skip(1).copied().collect();
             let ideal = (Optimum::IDEAL, process.optimum(&tokens));
             let all = std::iter::once(ideal).chain(process.references(&tokens));
             for (k, (name, of_example)) in all.enumerate() {
-                if k == losses.len() {
-                    losses.push((name, Vec::new()));
+                match losses.get_mut(k) {
+                    Some((_, so_far)) => so_far.extend(of_example),
+                    None => losses.push((name, of_example)),
                 }
-                losses[k].1.push(of_example);
             }
         }
-        let predictors = losses.into_iter().map(|(name, by_example)| {
-            let mean =
-                |values: &mut dyn Iterator<Item = f64>, n: usize| values.sum::<f64>() / n as f64;
-            let (rows, columns) = (by_example.len(), by_example[0].len());
-            let means: Vec<f64> =
-                by_example.iter().map(|row| mean(&mut row.iter().copied(), columns)).collect();
-            let (loss, stderr) = mean_stderr(&means);
-            let at = |index: usize| mean(&mut by_example.iter().map(|row| row[index]), rows);
-            Predictor {
-                name: name.to_string(),
-                loss,
-                stderr,
-                by_example: means,
-                loss_by_index: (0..columns).map(at).collect(),
-            }
+        let predictors = losses.into_iter().map(|(name, losses)| {
+            let shape = (examples.nrows(), examples.ncols() - 1);
+            let losses = Array2::from_shape_vec(shape, losses).expect("a loss for each token");
+            let mean = |axis| losses.mean_axis(axis).expect("examples have tokens").to_vec();
+            let by_example = mean(Axis(1));
+            let (loss, stderr) = mean_stderr(&by_example);
+            let loss_by_index = mean(Axis(0));
+            Predictor { name: name.to_string(), loss, stderr, by_example, loss_by_index }
         });
         Some(Optimum { source: (*name).to_string(), predictors: predictors.collect() })
     }

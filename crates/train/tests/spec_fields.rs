@@ -16,13 +16,38 @@ fn corpus() -> String {
     REPEATS.replace("source = \"repeats\"\nmin_period = 3\nmax_period = 8\n", data)
 }
 
+/// The same on each of the other synthetic sources.
+fn synthetic() -> [String; 5] {
+    [
+        "source = \"markov\"\nstates = 4\n",
+        "source = \"lags\"\nlags = [3, 8]\n",
+        "source = \"lags\"\nmin_lag = 3\nmax_lag = 8\n",
+        "source = \"hierarchy\"\nblock = 2\nblocks = 4\nmin_period = 3\nmax_period = 4\n",
+        "source = \"bursty\"\nburstiness = 0.5\nzipf = 1.0\nlabels = 4\n",
+    ]
+    .map(|data| REPEATS.replace("source = \"repeats\"\nmin_period = 3\nmax_period = 8\n", data))
+}
+
 /// What stands just outside the range of each number, as TOML. Without an upper end: `""`.
-const OUTSIDE: [(&str, &str, &str); 38] = [
+const OUTSIDE: [(&str, &str, &str); 51] = [
     ("format", "0", "2"),
     ("seed", "-1", "18446744073709551616"),
     ("data.held_out", "0.0", "0.51"),
     ("data.min_period", "1", "9"),
     ("data.max_period", "2", "13"),
+    ("data.states", "1", "16"),
+    ("data.concentration", "0.0", "1000001.0"),
+    ("data.lags", "[0]", "[24]"),
+    ("data.min_lag", "0", "9"),
+    ("data.max_lag", "2", "24"),
+    ("data.streams", "0", "13"),
+    ("data.reliability", "-0.1", "1.1"),
+    ("data.block", "1", "7"),
+    ("data.blocks", "1", "16"),
+    ("data.burstiness", "-0.1", "1.1"),
+    ("data.zipf", "-0.1", "10.1"),
+    ("data.labels", "1", "14"),
+    ("data.relabelled", "-0.1", "1.1"),
     ("model.n_layers", "0", "1025"),
     ("model.d_model", "0", "65537"),
     ("model.n_heads", "0", "1025"),
@@ -59,7 +84,7 @@ const OUTSIDE: [(&str, &str, &str); 38] = [
 ];
 
 /// A missing one of these is an error; every other field has a value of its own.
-const REQUIRED: [&str; 24] = [
+const REQUIRED: [&str; 29] = [
     "format",
     "name",
     "seed",
@@ -67,6 +92,11 @@ const REQUIRED: [&str; 24] = [
     "data.path",
     "data.min_period",
     "data.max_period",
+    "data.block",
+    "data.blocks",
+    "data.burstiness",
+    "data.zipf",
+    "data.labels",
     "model.n_layers",
     "model.d_model",
     "model.n_heads",
@@ -114,10 +144,10 @@ fn refused(text: &str) -> String {
     message
 }
 
-/// Both kinds of data, each resolved: every value written out.
-fn texts() -> [String; 2] {
-    [REPEATS.to_string(), corpus()]
-        .map(|text| RunSpec::parse("s.toml".as_ref(), &text).unwrap().to_toml())
+/// All kinds of data, each resolved: every value written out.
+fn texts() -> Vec<String> {
+    let texts = [REPEATS.to_string(), corpus()].into_iter().chain(synthetic());
+    texts.map(|text| RunSpec::parse("s.toml".as_ref(), &text).unwrap().to_toml()).collect()
 }
 
 fn key(path: &str) -> &str {

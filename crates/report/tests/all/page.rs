@@ -301,6 +301,55 @@ fn every_figure_is_a_picture_and_a_table() {
     }
 }
 
+/// Of synthetic data the loss figures show what can be reached; of others nothing changes.
+#[test]
+fn the_optimum_is_a_line_where_it_is_known() {
+    let dir = folder();
+    write_all(dir.path(), &all());
+    induction_report::build(dir.path()).expect("sound runs");
+    let figure = |id: &str| read(&dir.path().join(format!("figures/{id}.csv")));
+    let before = ["F6", "C2"].map(figure);
+    assert!(before.iter().all(|csv| !csv.contains("optimum")));
+    let run = dir.path().join("runs").join(two().folder);
+    let losses = read(&run.join("measurements/loss_by_index.jsonl"));
+    let last: serde_json::Value =
+        serde_json::from_str(losses.lines().last().expect("snapshots")).expect("JSON");
+    let mean = |of: &serde_json::Value| of.as_f64().expect("a number");
+    let below: Vec<f64> = last["by_example"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|loss| mean(loss) - 0.5)
+        .collect();
+    let predictor = |name: &str, loss: f64| {
+        serde_json::json!({
+            "name": name, "loss": loss, "stderr": 0.01, "by_example": below,
+            "loss_by_index": vec![loss; last["loss_by_index"].as_array().expect("a list").len()],
+        })
+    };
+    let optimum = serde_json::json!({
+        "source": "markov", "predictors": [predictor("optimum", 1.25), predictor("unigram", 1.5)],
+    });
+    let path = run.join("measurements/optimum.json");
+    fs::write(&path, optimum.to_string()).expect("a folder that is there");
+    induction_report::build(dir.path()).expect("sound runs");
+    for (id, before) in ["F6", "C2"].into_iter().zip(before) {
+        let csv = figure(id);
+        for line in ["optimum", "unigram"] {
+            let of_line = format!(",{line},");
+            assert!(csv.lines().any(|row| row.contains(&of_line)), "{id}: {line}");
+        }
+        let others =
+            csv.lines().filter(|row| !row.contains(",optimum,") && !row.contains(",unigram,"));
+        assert_eq!(others.map(|row| format!("{row}\n")).collect::<String>(), before, "{id}");
+    }
+    let page = read(&dir.path().join("report.html"));
+    assert!(page.contains(", 0.50 \u{b1} 0.000 above the optimum"), "how near the model comes");
+    fs::write(&path, "{}").expect("a folder that is there");
+    let error = induction_report::build(dir.path()).expect_err("a damaged file").to_string();
+    assert!(error.contains("optimum.json") && error.contains("source"), "{error}");
+}
+
 #[test]
 fn several_folders_stand_side_by_side() {
     let (a, b, out) = (folder(), folder(), folder());

@@ -1,10 +1,10 @@
 //! Repeats of repeats: blocks of tokens come again, and so does the order of the blocks.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Process, Settings, Shape, nats, refusal, whole};
+use super::{Draw, Process, Settings, Shape, nats, other_than, refusal, whole};
 use crate::Result;
 
 /// Blocks whose order repeats.
@@ -51,14 +51,42 @@ struct Passages {
 impl Passages {
     /// A new block, with a first token that none of the others has.
     fn new_block(&self, others: &[Vec<u32>], draw: &mut dyn Draw) -> Vec<u32> {
-        let mut taken: Vec<u32> = others.iter().map(|block| block[0]).collect();
-        taken.sort_unstable();
-        let mut first = draw.below(self.shape.n_tokens() - others.len()) as u32 + 1;
-        for &other in &taken {
-            first += u32::from(first >= other);
-        }
+        let taken = others.iter().map(|block| block[0]).collect();
+        let first = other_than(taken, self.shape, draw);
         let rest = (1..self.settings.block).map(|_| draw.below(self.shape.n_tokens()) as u32 + 1);
         std::iter::once(first).chain(rest).collect()
+    }
+
+    /// The losses of a predictor of blocks that knows, or does not, that their order repeats.
+    fn losses(&self, tokens: &[u32], knows_order: bool) -> Vec<f64> {
+        let Hierarchy { block, blocks, min_period, max_period } = self.settings;
+        let n_tokens = self.shape.n_tokens() as f64;
+        let periods = min_period..=max_period;
+        let mut weights = vec![1.0 / periods.clone().count() as f64; periods.clone().count()];
+        // First tokens of the blocks so far.
+        let mut known = BTreeSet::new();
+        let mut losses = Vec::with_capacity(tokens.len());
+        for (slot, now) in tokens.chunks(block).enumerate() {
+            let (first, n_known) = (now[0], known.len());
+            let is_new = known.insert(first);
+            let drawn = if is_new {
+                (blocks - n_known) as f64 / blocks as f64 / (n_tokens - n_known as f64)
+            } else {
+                1.0 / blocks as f64
+            };
+            for (weight, period) in weights.iter_mut().zip(periods.clone()) {
+                *weight *= match slot.checked_sub(period).filter(|_| knows_order) {
+                    None => drawn,
+                    Some(before) => f64::from(u8::from(tokens[before * block] == first)),
+                };
+            }
+            let probability: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= probability);
+            losses.push(nats(probability));
+            let rest = if is_new { n_tokens.ln() } else { 0.0 };
+            losses.extend(std::iter::repeat_n(rest, now.len() - 1));
+        }
+        losses
     }
 }
 
@@ -86,55 +114,11 @@ impl Process for Passages {
     /// Bayes' rule over the lengths of the passage, where a block begins; within one that is known
     /// the rest is certain.
     fn optimum(&self, tokens: &[u32]) -> Vec<f64> {
-        let Hierarchy { block, blocks, min_period, max_period } = self.settings;
-        let n_tokens = self.shape.n_tokens() as f64;
-        let periods = min_period..=max_period;
-        let mut weights = vec![1.0 / periods.clone().count() as f64; periods.clone().count()];
-        // Of each first token, its block.
-        let mut known: BTreeMap<u32, &[u32]> = BTreeMap::new();
-        let mut losses = Vec::with_capacity(tokens.len());
-        for (slot, now) in tokens.chunks(block).enumerate() {
-            let first = now[0];
-            let fresh = if known.contains_key(&first) {
-                1.0 / blocks as f64
-            } else {
-                let unknown = (blocks - known.len()) as f64 / blocks as f64;
-                unknown / (n_tokens - known.len() as f64)
-            };
-            for (weight, period) in weights.iter_mut().zip(periods.clone()) {
-                *weight *= match slot.checked_sub(period) {
-                    None => fresh,
-                    Some(before) => f64::from(u8::from(tokens[before * block] == first)),
-                };
-            }
-            let probability: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|weight| *weight /= probability);
-            losses.push(nats(probability));
-            let rest = if known.contains_key(&first) { 0.0 } else { n_tokens.ln() };
-            losses.extend(std::iter::repeat_n(rest, now.len() - 1));
-            known.entry(first).or_insert(now);
-        }
-        losses
+        self.losses(tokens, true)
     }
 
     /// What knows how blocks go on, and not which is next.
     fn references(&self, tokens: &[u32]) -> Vec<(&'static str, Vec<f64>)> {
-        let Hierarchy { block, blocks, .. } = self.settings;
-        let n_tokens = self.shape.n_tokens() as f64;
-        let mut known = std::collections::BTreeSet::new();
-        let mut losses = Vec::with_capacity(tokens.len());
-        for now in tokens.chunks(block) {
-            let n_known = known.len();
-            let is_new = known.insert(now[0]);
-            let probability = if is_new {
-                (blocks - n_known) as f64 / blocks as f64 / (n_tokens - n_known as f64)
-            } else {
-                1.0 / blocks as f64
-            };
-            losses.push(nats(probability));
-            let rest = if is_new { n_tokens.ln() } else { 0.0 };
-            losses.extend(std::iter::repeat_n(rest, now.len() - 1));
-        }
-        vec![("blocks alone", losses)]
+        vec![("blocks alone", self.losses(tokens, false))]
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Process, Settings, Shape, nats, refusal, whole};
+use super::{Draw, Process, Settings, Shape, nats, other_than, refusal, whole};
 use crate::Result;
 
 /// A Markov chain of its own for each sequence.
@@ -64,12 +64,7 @@ impl Chain {
         if let Some(&token) = seen.get(state) {
             return token;
         }
-        let mut sorted = seen.clone();
-        sorted.sort_unstable();
-        let mut token = draw.below(self.shape.n_tokens() - seen.len()) as u32 + 1;
-        for &other in &sorted {
-            token += u32::from(token >= other);
-        }
+        let token = other_than(seen.clone(), self.shape, draw);
         seen.push(token);
         token
     }
@@ -83,6 +78,23 @@ impl Chain {
         // Any other state, which may be any other token.
         let others = (self.states - n_seen) as f64 * self.concentration;
         others / total / (self.shape.n_tokens() - n_seen) as f64
+    }
+
+    /// The losses under what `predict` gives each token, by what was counted before it.
+    fn losses(
+        tokens: &[u32],
+        predict: impl Fn(&Counts, Option<u32>, u32, bool) -> f64,
+    ) -> Vec<f64> {
+        let mut counts = Counts::default();
+        let mut before = None;
+        let of_token = |&token: &u32| {
+            let is_seen = counts.tokens.contains_key(&token);
+            let loss = nats(predict(&counts, before, token, is_seen));
+            counts.add(before, token);
+            before = Some(token);
+            loss
+        };
+        tokens.iter().map(of_token).collect()
     }
 }
 
@@ -104,25 +116,6 @@ impl Counts {
             *self.transitions.entry((before, token)).or_default() += 1;
             *self.from.entry(before).or_default() += 1;
         }
-    }
-}
-
-impl Chain {
-    /// The losses under what `predict` gives each token, by what was counted before it.
-    fn losses(
-        tokens: &[u32],
-        predict: impl Fn(&Counts, Option<u32>, u32, bool) -> f64,
-    ) -> Vec<f64> {
-        let mut counts = Counts::default();
-        let mut before = None;
-        let of_token = |&token: &u32| {
-            let is_seen = counts.tokens.contains_key(&token);
-            let loss = nats(predict(&counts, before, token, is_seen));
-            counts.add(before, token);
-            before = Some(token);
-            loss
-        };
-        tokens.iter().map(of_token).collect()
     }
 }
 

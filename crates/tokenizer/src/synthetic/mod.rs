@@ -205,6 +205,13 @@ impl SyntheticTask {
     }
 }
 
+/// A token but BOS and those that are taken, evenly from all others.
+fn other_than(mut taken: Vec<u32>, shape: Shape, draw: &mut dyn Draw) -> u32 {
+    taken.sort_unstable();
+    let place = draw.below(shape.n_tokens() - taken.len()) as u32 + 1;
+    taken.into_iter().fold(place, |token, other| token + u32::from(token >= other))
+}
+
 /// The loss of a token of that probability; of a certain one 0, and not -0.
 fn nats(probability: f64) -> f64 {
     0.0 - probability.ln()
