@@ -17,7 +17,7 @@ fn corpus() -> String {
 }
 
 /// What stands just outside the range of each number, as TOML. Without an upper end: `""`.
-const OUTSIDE: [(&str, &str, &str); 38] = [
+const OUTSIDE: [(&str, &str, &str); 40] = [
     ("format", "0", "2"),
     ("seed", "-1", "18446744073709551616"),
     ("data.held_out", "0.0", "0.51"),
@@ -39,6 +39,8 @@ const OUTSIDE: [(&str, &str, &str); 38] = [
     ("train.batch", "0", "65537"),
     ("train.lr", "0.0", "1001.0"),
     ("train.warmup_steps", "-1", "1099511627777"),
+    ("train.decay_share", "-0.01", "1.01"),
+    ("train.momentum", "-0.01", "1.0"),
     ("train.beta1", "-0.01", "1.0"),
     ("train.beta2", "-0.01", "1.0"),
     ("train.eps", "0.0", "1.01"),
@@ -59,7 +61,7 @@ const OUTSIDE: [(&str, &str, &str); 38] = [
 ];
 
 /// A missing one of these is an error; every other field has a value of its own.
-const REQUIRED: [&str; 24] = [
+const REQUIRED: [&str; 25] = [
     "format",
     "name",
     "seed",
@@ -79,6 +81,7 @@ const REQUIRED: [&str; 24] = [
     "train.tokens",
     "train.batch",
     "train.lr",
+    "train.loss.without",
     "snapshots.every",
     "evaluation.examples",
     "evaluation.icl_early",
