@@ -117,9 +117,9 @@ mod tests {
 
     #[test]
     fn singular_values_come_near_one() {
-        // A product of a tall matrix with columns of norms 1 to 1/8, whose directions are kept.
+        // A tall matrix whose columns are of different sizes, and not orthogonal.
         let tall = Array2::from_shape_fn((12, 4), |(i, j)| {
-            ((i * 4 + j * 7 + i * j) % 11) as f32 / 11.0 - 0.4
+            ((i * i * (j + 1) + j * 7) % 11) as f32 / 11.0 - 0.4
         });
         let scaled = Array2::from_shape_fn((12, 4), |(i, j)| tall[[i, j]] * 0.5f32.powi(j as i32));
         let near = orthogonalized(scaled);

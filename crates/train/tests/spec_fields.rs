@@ -205,7 +205,7 @@ fn unknown_fields() {
             .iter()
             .map(|(path, _)| path.rsplit_once('.').map_or("", |(section, _)| section))
             .collect();
-        assert_eq!(sections.len(), 7);
+        assert_eq!(sections.len(), 8);
         for section in sections {
             let surplus = if section.is_empty() {
                 "surplus".to_string()
