@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use induction::{
     model::ModelConfig,
-    train::{AdamW, Snapshot, State},
+    train::{Optimizer, Snapshot, State},
 };
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub fn sound(run: &Path) -> Vec<Vec<u8>> {
         log_bytes: 0,
     };
     let params = config.init_params(0).expect("a small model");
-    let mut optimizer = AdamW::new(&config);
+    let mut optimizer = Optimizer::new(&config);
     optimizer.step = STEP;
     let snapshot = Snapshot { params, optimizer, state };
     fs::create_dir_all(run.join("snapshots")).expect("a folder of our own");

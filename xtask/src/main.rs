@@ -36,6 +36,8 @@ enum Task {
     /// Train, measure and ablate the models of a scale, write the report: `induction reproduce` on the
     /// texts in fixtures/ [default: laptop, out/SCALE]
     Reproduce(HandedOn),
+    /// Make a study: fixtures/studies/NAME.toml, or a file of your own [default folder: out/NAME]
+    Study(StudyOptions),
     /// The search behind the defaults, small runs that differ in one choice each: `induction pilot`
     /// [default: out/pilot]
     Pilot(HandedOn),
@@ -54,6 +56,15 @@ enum Task {
 #[derive(Args)]
 #[command(disable_help_flag = true)]
 struct HandedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    arguments: Vec<String>,
+}
+
+#[derive(Args)]
+struct StudyOptions {
+    /// The name of a study in fixtures/studies, or the path of a file
+    study: String,
+    /// Handed on to `induction reproduce`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     arguments: Vec<String>,
 }
@@ -78,6 +89,7 @@ struct Ci {
 fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Reproduce(HandedOn { arguments }) => induction("reproduce", &arguments),
+        Task::Study(StudyOptions { study, arguments }) => make_study(&study, arguments),
         Task::Pilot(HandedOn { arguments }) => induction("pilot", &arguments),
         Task::Ci(Ci { slurm: true, .. }) => slurm::test(),
         Task::Ci(Ci { cuda: Some(capabilities), .. }) => cuda::test(&capabilities),
@@ -100,6 +112,18 @@ fn above_zero(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `induction reproduce --study`, of a study by its name or its file.
+fn make_study(study: &str, mut arguments: Vec<String>) -> ExitCode {
+    let shipped = root().join("fixtures/studies").join(format!("{study}.toml"));
+    let file = if shipped.exists() { shipped } else { PathBuf::from(study) };
+    if !arguments.iter().any(|a| a == "--out" || a.starts_with("--out=")) {
+        let name = file.file_stem().unwrap_or_default();
+        arguments.extend(["--out".into(), Path::new("out").join(name).display().to_string()]);
+    }
+    arguments.extend(["--study".into(), file.display().to_string()]);
+    induction("reproduce", &arguments)
+}
+
 /// Builds `induction` and hands the arguments on; adds the texts in fixtures/ and a default output
 /// folder.
 fn induction(task: &str, arguments: &[String]) -> ExitCode {
@@ -115,7 +139,8 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
     let corpora = root.join("fixtures/corpora");
     let mut command = Command::new(binary);
     command.arg(task).args(arguments);
-    if !has("--corpus") && !has("--manifest") && scale != "smoke" {
+    let planned = has("--manifest") || has("--study");
+    if !has("--corpus") && !planned && scale != "smoke" {
         // A GPU learns from more text than one of these.
         let text = match (task, scale) {
             ("reproduce", "gpu") => corpora.clone(),
@@ -125,7 +150,7 @@ fn induction(task: &str, arguments: &[String]) -> ExitCode {
         };
         command.arg("--corpus").arg(text);
     }
-    if task == "reproduce" && !has("--manifest") {
+    if task == "reproduce" && !planned {
         let others = [
             ("--second-corpus", "python-docs.jsonl.zst", &["full", "paper"][..]),
             ("--books", "books", &["full"]),

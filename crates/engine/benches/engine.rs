@@ -28,7 +28,7 @@ fn engines(criterion: &mut Criterion) {
         group.bench_function("weights in, gradient of a batch", |bencher| {
             bencher.iter(|| {
                 engine.set_params(&params).unwrap();
-                engine.loss_and_gradients(batch.view(), &mut gradients).unwrap()
+                engine.loss_and_gradients(batch.view().into(), &mut gradients).unwrap()
             });
         });
         group.throughput(Throughput::Elements((16 * config.n_ctx) as u64));

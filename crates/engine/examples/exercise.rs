@@ -69,12 +69,12 @@ fn models() -> Vec<(&'static str, ModelConfig, usize)> {
         (
             "a head clamped to the previous token",
             ModelConfig {
-                clamp: Some(Clamp::PreviousToken { layer: 0, head: 1 }),
+                clamp: Clamp::PreviousToken { layer: 0, head: 1 }.into(),
                 ..small.clone()
             },
             5,
         ),
-        ("induction forbidden", ModelConfig { clamp: Some(Clamp::ForbidInduction), ..small }, 5),
+        ("induction forbidden", ModelConfig { clamp: Clamp::ForbidInduction.into(), ..small }, 5),
         ("wide", wide.clone(), 4),
         ("wide with MLPs", ModelConfig { d_mlp: 3072, ..wide }, 4),
     ]
@@ -93,7 +93,7 @@ fn everything(
     let (params, zeros) = (config.init_params(0)?, Params::zeros(&config));
 
     // The optimizer on the host, then on the device.
-    engine.loss_and_gradients(examples.view(), &mut zeros.clone())?;
+    engine.loss_and_gradients(examples.view().into(), &mut zeros.clone())?;
     engine.set_params(&params)?;
     let kinds = vec![ParameterKind { lr_scale: 1.0, decays: true }; params.iter().count()];
     let step = ResidentStep {
@@ -107,7 +107,7 @@ fn everything(
     if let Some(device) = engine.resident() {
         device.load(&params, [&zeros, &zeros], &kinds)?;
         for _ in 0..2 {
-            device.step(examples.view(), &step)?;
+            device.step(examples.view().into(), &step)?;
         }
         device.fetch(&mut zeros.clone(), [&mut zeros.clone(), &mut zeros.clone()])?;
     }

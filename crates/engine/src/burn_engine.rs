@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use induction_model::{Hook, ModelConfig, Params, Tap, TrainingOptions, Transformer};
+use induction_model::{
+    Clamps, Hook, ModelConfig, Params, Tap, Targets, TrainingOptions, Transformer,
+};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident, ResidentStep,
-    Stepped, check_tokens, failure,
+    Batch, BurnDevice, Engine, Error, Exactness, Intervention, ParameterKind, Resident,
+    ResidentStep, Stepped, check_tokens, failure,
     intervention::{allowed, check_hook, with_frozen_patterns},
     split,
 };
@@ -76,20 +78,24 @@ impl BurnEngine {
 
     /// One row, the sum of the losses in nats and then the gradients of the mean loss, one
     /// parameter after the other; and the weight that makes a mean of that sum.
-    fn loss_and_gradients_row(&self, examples: ArrayView2<u32>) -> Result<(Tensor<1>, f64), Error> {
-        let (inputs, targets) = split(examples);
-        let (rows, pos) = inputs.dim();
-        check_tokens(self.config(), examples, pos)?;
-        let (group, weight) = (self.group(rows, pos), 1.0 / (rows * pos) as f64);
+    fn loss_and_gradients_row(&self, batch: Batch<'_>) -> Result<(Tensor<1>, f64), Error> {
+        batch.check(self.config())?;
+        let (rows, pos) = (batch.examples.nrows(), batch.examples.ncols() - 1);
+        let (group, weight) = (self.group(rows, pos), batch.weight());
         // A batch that is too large for the device at once is taken in parts, whose gradients are
         // added on it, in order.
         let parts = (0..rows).step_by(group).map(|from| {
-            let part = Slice::from(from..(from + group).min(rows));
-            let of = |tokens: ArrayView2<u32>| flat(tokens.slice_axis(Axis(0), part));
-            let (inputs, targets) = (of(inputs), of(targets));
-            let batch = inputs.len() / pos;
-            let (loss, gradients) =
-                self.model.loss_and_gradients(&inputs, &targets, batch, weight, self.options);
+            let part = batch.part(from..(from + group).min(rows));
+            let (inputs, targets) = split(part.examples);
+            let counted: Option<Vec<bool>> =
+                part.counted.map(|counted| counted.iter().copied().collect());
+            let targets = Targets { tokens: &flat(targets), counted: counted.as_deref(), weight };
+            let (loss, gradients) = self.model.loss_and_gradients(
+                &flat(inputs),
+                targets,
+                part.examples.nrows(),
+                self.options,
+            );
             Tensor::cat([vec![loss], gradients].concat(), 0)
         });
         Ok((parts.reduce(|sum, part| sum + part).expect("there is at least one example"), weight))
@@ -181,14 +187,18 @@ impl Engine for BurnEngine {
         guarded(self.on, || Ok(self.model.set_params(params)?))
     }
 
+    fn set_clamps(&mut self, clamps: &Clamps) -> Result<(), Error> {
+        Ok(self.model.set_clamps(clamps)?)
+    }
+
     fn loss_and_gradients(
         &mut self,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, Error> {
         guarded(self.on, || {
             gradients.check(self.config())?;
-            let (sum, weight) = self.loss_and_gradients_row(examples)?;
+            let (sum, weight) = self.loss_and_gradients_row(batch)?;
             let sum = to_host(sum);
             fill(gradients, &sum[1..]);
             Ok((f64::from(sum[0]) * weight) as f32)
@@ -276,9 +286,9 @@ impl Resident for BurnEngine {
         })
     }
 
-    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error> {
+    fn step(&mut self, batch: Batch<'_>, step: &ResidentStep) -> Result<Stepped, Error> {
         guarded(self.on, || {
-            let (row, weight) = self.loss_and_gradients_row(examples)?;
+            let (row, weight) = self.loss_and_gradients_row(batch)?;
             let loss = row.clone().narrow(0, 0, 1);
             let gradient = row.clone().narrow(0, 1, row.dims()[0] - 1);
             let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
@@ -569,7 +579,9 @@ mod tests {
         assert!(message(engine.losses(tokens(1, 1, 0).view(), &[])).contains("at least one"));
         assert!(message(engine.losses(tokens(1, 0, 0).view(), &[])).contains("at least one"));
         assert!(
-            engine.loss_and_gradients(tokens(1, 0, 0).view(), &mut Params::zeros(&config)).is_err()
+            engine
+                .loss_and_gradients(tokens(1, 0, 0).view().into(), &mut Params::zeros(&config))
+                .is_err()
         );
         let bad = [
             Intervention::ZeroHead { layer: 1, head: 0 },

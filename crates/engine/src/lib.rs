@@ -60,7 +60,7 @@ mod torch;
 
 use std::collections::BTreeMap;
 
-use induction_model::{Hook, ModelConfig, Params};
+use induction_model::{Clamps, Hook, ModelConfig, Params};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis};
 use rayon::prelude::*;
 
@@ -122,16 +122,23 @@ pub trait Engine: Sync {
     /// Parameters that are not the configuration's.
     fn set_params(&mut self, params: &Params) -> Result<(), Error>;
 
-    /// Mean loss in nats over all targets of `examples` (`[example, pos + 1]`; the first `pos`
-    /// tokens of a row are read, the last `pos` predicted); `gradients` becomes its gradient for
-    /// every parameter.
+    /// Replaces the constraints on the model's heads.
+    ///
+    /// # Errors
+    /// Clamps that do not fit the model, or each other; an engine that cannot change them.
+    fn set_clamps(&mut self, _: &Clamps) -> Result<(), Error> {
+        Err(Error::Device(format!("{}: clamps stay what they are here", self.name())))
+    }
+
+    /// Mean loss in nats over the batch's targets that count; `gradients` becomes its gradient for
+    /// every parameter. Both are 0 where none counts.
     ///
     /// # Errors
     /// Tokens that the model cannot read, `gradients` of another model, or a model that is not of
     /// the paper's family ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
     fn loss_and_gradients(
         &mut self,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, Error>;
 
@@ -242,6 +249,56 @@ pub trait Engine: Sync {
     }
 }
 
+/// Examples to learn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// `[example, pos + 1]`: the first `pos` tokens of a row are read, the last `pos` predicted.
+    pub examples: ArrayView2<'a, u32>,
+    /// Which targets count, `[example, pos]`; all of them if it is not given.
+    pub counted: Option<ArrayView2<'a, bool>>,
+}
+
+impl<'a> From<ArrayView2<'a, u32>> for Batch<'a> {
+    fn from(examples: ArrayView2<'a, u32>) -> Self {
+        Self { examples, counted: None }
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Checks tokens against a configuration, and the shape of what counts.
+    fn check(&self, config: &ModelConfig) -> Result<(), Error> {
+        let pos = self.examples.ncols().saturating_sub(1);
+        check_tokens(config, self.examples, pos)?;
+        match self.counted.map(|counted| counted.dim()) {
+            Some(found) if found != (self.examples.nrows(), pos) => Err(Error::Tokens(format!(
+                "targets that count: {found:?} of {:?}",
+                (self.examples.nrows(), pos)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What makes a mean of the sum over all targets that count; 0 if none does.
+    fn weight(&self) -> f64 {
+        let (rows, columns) = self.examples.dim();
+        let count = match self.counted {
+            None => rows * columns.saturating_sub(1),
+            Some(counted) => counted.iter().filter(|&&counts| counts).count(),
+        };
+        if count == 0 { 0.0 } else { 1.0 / count as f64 }
+    }
+
+    /// Some of the examples.
+    #[cfg(feature = "burn")]
+    fn part(&self, rows: std::ops::Range<usize>) -> Batch<'a> {
+        let part = ndarray::Slice::from(rows);
+        Batch {
+            examples: self.examples.slice_axis_move(Axis(0), part),
+            counted: self.counted.map(|counted| counted.slice_axis_move(Axis(0), part)),
+        }
+    }
+}
+
 /// Bytes of patterns that [`Engine::watch`] has of one batch at once in each thread, one example's at
 /// least: those of long examples are large, and fresh memory is slow.
 const WATCHED_BYTES: usize = 4 << 20;
@@ -282,14 +339,14 @@ pub trait Resident {
         kinds: &[ParameterKind],
     ) -> Result<(), Error>;
 
-    /// One step on the mean loss of `examples` (`[example, pos + 1]`).
+    /// One step on the mean loss of the batch's targets that count.
     ///
     /// # Errors
     /// Tokens that the model cannot read.
     ///
     /// # Panics
     /// Before [`load`](Self::load).
-    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error>;
+    fn step(&mut self, batch: Batch<'_>, step: &ResidentStep) -> Result<Stepped, Error>;
 
     /// Copies weights and moments to the host.
     ///

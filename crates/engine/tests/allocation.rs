@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use induction_engine::{CpuEngine, Engine};
-use induction_model::{Clamp, ModelConfig, Params};
+use induction_model::{Clamp, Clamps, ModelConfig, Params};
 use ndarray::Array2;
 
 #[test]
 fn steps_and_evaluations_reuse_their_memory() {
-    for clamp in
-        [None, Some(Clamp::PreviousToken { layer: 0, head: 0 }), Some(Clamp::ForbidInduction)]
-    {
+    let (layer, head) = (0, 0);
+    for clamp in [
+        Clamps::default(),
+        Clamp::PreviousToken { layer, head }.into(),
+        Clamp::ForbidInduction.into(),
+        Clamp::Copy { layer, head }.into(),
+    ] {
         reuses_its_memory(&ModelConfig {
             d_mlp: 512,
             smeared_keys: true,
@@ -36,7 +40,7 @@ fn reuses_its_memory(config: &ModelConfig) {
         let mut step = |examples: &Array2<u32>| {
             allocation_counter::measure(|| {
                 engine.set_params(&params).unwrap();
-                engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
+                engine.loss_and_gradients(examples.view().into(), &mut gradients).unwrap();
             })
         };
         let (first, later) = (step(&examples), step(&repetitive));

@@ -334,8 +334,14 @@ fn the_papers_family_is_read_there_too() {
         plain.clone(),
         ModelConfig { smeared_keys: true, normalization: Normalization::None, ..plain.clone() },
         ModelConfig { d_mlp: 40, ..plain.clone() },
-        ModelConfig { clamp: Some(Clamp::PreviousToken { layer: 0, head: 1 }), ..plain.clone() },
-        ModelConfig { clamp: Some(Clamp::ForbidInduction), ..plain.clone() },
+        ModelConfig { clamp: Clamp::PreviousToken { layer: 0, head: 1 }.into(), ..plain.clone() },
+        ModelConfig { clamp: Clamp::ForbidInduction.into(), ..plain.clone() },
+        ModelConfig {
+            clamp: [Clamp::Match { layer: 1, head: 0 }, Clamp::Off { layer: 1, head: 1 }]
+                .into_iter()
+                .collect(),
+            ..plain.clone()
+        },
     ] {
         let params = config.init_params(3).unwrap();
         let cpu = CpuEngine::new(&config, &params).unwrap();
@@ -413,7 +419,7 @@ fn assert_same(
     let mut replaced = embedding[&Hook::Embed].slice_axis(Axis(1), (..pos).into()).to_owned();
     replaced *= 0.5;
     let keys = |row: ndarray::ArrayView1<u32>| {
-        ForbiddenKeys::new(Some(Clamp::ForbidInduction), &row.to_vec()[..pos])
+        ForbiddenKeys::new(&[Clamp::ForbidInduction], &row.to_vec()[..pos])
     };
     let keys: Arc<[ForbiddenKeys]> = tokens.rows().into_iter().map(keys).collect();
     let forbid = |layer, head| Intervention::ForbidKeys { layer, head, keys: keys.clone() };
@@ -467,7 +473,7 @@ fn such_models_are_not_trained() {
     let mut engine = CpuEngine::new(&model.config, &model.params).unwrap();
     let mut gradients = Params::zeros(&model.config);
     let message = engine
-        .loss_and_gradients(expected(&folder).tokens.view(), &mut gradients)
+        .loss_and_gradients(expected(&folder).tokens.view().into(), &mut gradients)
         .unwrap_err()
         .to_string();
     assert!(message.starts_with("training needs a model of the paper's family"), "{message}");

@@ -9,8 +9,8 @@ use std::{ops::Range, sync::Arc};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, StreamEngine, archs};
 use induction_model::{
-    Architecture, Clamp, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, ReadParams,
-    Transformer,
+    Architecture, Clamp, Clamps, ForbiddenKeys, Hook, ModelConfig, Normalization, Params,
+    ReadParams, Transformer,
 };
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
 use oracle::engines;
@@ -48,7 +48,7 @@ fn tokens(config: &ModelConfig, seed: u64, rows: usize, columns: usize) -> Array
 
 /// The keys that followed an earlier copy of each token.
 fn forbidden(tokens: ndarray::ArrayView1<u32>) -> ForbiddenKeys {
-    ForbiddenKeys::new(Some(Clamp::ForbidInduction), &tokens.to_vec())
+    ForbiddenKeys::new(&[Clamp::ForbidInduction], &tokens.to_vec())
 }
 
 /// Mean loss and gradients by burn's own autodiff over the plain forward pass.
@@ -163,7 +163,7 @@ proptest! {
         let examples = tokens(&config, seed, 3, config.n_ctx + 1);
         for mut engine in engines(&config, &params(&config, seed)) {
             let mut gradients = Params::zeros(&config);
-            let loss = engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
+            let loss = engine.loss_and_gradients(examples.view().into(), &mut gradients).unwrap();
             let mean = engine.losses(examples.view(), &[]).unwrap().mean().unwrap();
             prop_assert!((loss - mean).abs() <= 1e-5 * (1.0 + mean.abs()), "{loss} {mean}");
             prop_assert!(gradients.first_not_finite().is_none());
@@ -178,16 +178,21 @@ prop_compose! {
     fn awkward()(
         n_layers in 1usize..3, half_d_model in 3usize..36, n_heads in 1usize..4, d_head in 1usize..40,
         d_mlp in prop_oneof![Just(0usize), 1usize..70], n_ctx in 1usize..140,
-        d_vocab in prop_oneof![2usize..70, Just(257usize)], norm: bool, smeared_keys: bool, clamp in 0usize..4, place: u64,
+        d_vocab in prop_oneof![2usize..70, Just(257usize)], norm: bool, smeared_keys: bool, clamp in 0usize..12, place: u64,
     ) -> ModelConfig {
+        let at = |place: u64| ((place % n_layers as u64) as usize, (place / 8 % n_heads as u64) as usize);
+        let ((layer, head), (other_layer, other)) = (at(place), at(place >> 32));
+        let copy = Clamp::Copy { layer: other_layer, head: other };
         let clamp = match clamp {
-            0 => Some(Clamp::ForbidInduction),
-            1 => Some(Clamp::PreviousToken {
-                layer: (place % n_layers as u64) as usize,
-                head: (place / 8 % n_heads as u64) as usize,
-            }),
-            _ => None,
+            0 => vec![Clamp::ForbidInduction],
+            1 => vec![Clamp::PreviousToken { layer, head }],
+            2 => vec![Clamp::Match { layer, head }, Clamp::ForbidPreviousToken],
+            3 => vec![Clamp::Off { layer, head }],
+            4 => vec![copy, Clamp::ForbidInduction, Clamp::ForbidPreviousToken],
+            5 => vec![Clamp::Match { layer, head }, copy],
+            _ => vec![],
         };
+        let clamp = clamp.into_iter().collect();
         let normalization = if norm { Normalization::LN } else { Normalization::None };
         let d_model = 2 * half_d_model;
         ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, clamp, ..ModelConfig::default() }
@@ -215,14 +220,17 @@ proptest! {
             for (hook, patterns) in engine.activations(tokens.view(), &hooks, &[]).unwrap() {
                 let patterns = patterns.into_dimensionality::<ndarray::Ix4>().unwrap();
                 for (patterns, tokens) in patterns.outer_iter().zip(tokens.rows()) {
-                    let keys = ForbiddenKeys::new(config.clamp, &tokens.to_vec());
+                    let keys = ForbiddenKeys::new(&config.clamp, &tokens.to_vec());
                     for (head, pattern) in patterns.outer_iter().enumerate() {
                         for (query, row) in pattern.outer_iter().enumerate() {
                             prop_assert!((row.sum() - 1.0).abs() < 1e-4);
-                            prop_assert!(keys.of(query).iter().all(|&key| row[key as usize] == 0.0));
-                            let shift = matches!(config.clamp,
-                                Some(Clamp::PreviousToken { layer, head: clamped }) if (Hook::Pattern(layer), clamped) == (hook, head));
-                            prop_assert!(!shift || row[query.saturating_sub(1)] == 1.0);
+                            let Some(given) = config.clamp.given(hook.layer().unwrap(), head) else {
+                                prop_assert!(keys.of(query).iter().all(|&key| row[key as usize] == 0.0));
+                                continue;
+                            };
+                            let mut sources = Vec::new();
+                            given.sources(&tokens.to_vec(), &mut sources);
+                            prop_assert!(row[sources[query] as usize] == 1.0);
                         }
                     }
                 }
@@ -233,8 +241,8 @@ proptest! {
     /// A model without what followed earlier copies is one whose heads are all forbidden it.
     #[test]
     fn forbidding_all_heads_is_the_clamp(config in awkward(), seed: u64) {
-        let free = ModelConfig { clamp: None, ..config.clone() };
-        let clamped = ModelConfig { clamp: Some(Clamp::ForbidInduction), ..config };
+        let free = ModelConfig { clamp: Clamps::default(), ..config.clone() };
+        let clamped = ModelConfig { clamp: Clamp::ForbidInduction.into(), ..config };
         let params = params(&free, seed);
         let examples = tokens(&free, seed, 2, free.n_ctx + 1);
         let keys: Arc<[ForbiddenKeys]> =
@@ -254,8 +262,8 @@ proptest! {
     #[test]
     fn a_clamped_head_has_no_queries_and_keys_to_learn(config in awkward(), seed: u64) {
         let (layer, head) = ((seed % config.n_layers as u64) as usize, (seed / 8 % config.n_heads as u64) as usize);
-        let free = ModelConfig { clamp: None, ..config.clone() };
-        let config = ModelConfig { clamp: Some(Clamp::PreviousToken { layer, head }), ..config };
+        let free = ModelConfig { clamp: Clamps::default(), ..config.clone() };
+        let config = ModelConfig { clamp: Clamp::PreviousToken { layer, head }.into(), ..config };
         let params = params(&config, seed);
         let examples = tokens(&config, seed, 2, config.n_ctx + 1);
         let shift = |(_, query, key): (usize, usize, usize)| f32::from(u8::from(key == query.saturating_sub(1)));
@@ -266,7 +274,7 @@ proptest! {
         };
         for (mut engine, other) in engines(&config, &params).into_iter().zip(engines(&free, &params)) {
             let mut gradients = Params::zeros(&config);
-            engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
+            engine.loss_and_gradients(examples.view().into(), &mut gradients).unwrap();
             for name in ["W_Q", "W_K"] {
                 let gradient = gradients.get(&format!("blocks.{layer}.attn.{name}")).unwrap().index_axis(Axis(0), head);
                 prop_assert!(gradient.iter().all(|&x| x == 0.0), "{} of the clamped head", name);
@@ -312,15 +320,15 @@ proptest! {
             Ok(())
         };
         let mut by_hand = Params::zeros(&config);
-        let burn_loss = burn.loss_and_gradients(examples.view(), &mut by_hand).unwrap();
+        let burn_loss = burn.loss_and_gradients(examples.view().into(), &mut by_hand).unwrap();
         prop_assert!((loss - burn_loss).abs() <= 1e-5 * (1.0 + loss.abs()), "{} {}", loss, burn_loss);
         same(&by_hand)?;
         for arch in archs() {
             let mut engine = CpuEngine::on(arch, &config, &params).unwrap();
             let mut found = Params::zeros(&config);
             let mut again = Params::zeros(&config);
-            let own_loss = engine.loss_and_gradients(examples.view(), &mut found).unwrap();
-            prop_assert_eq!(own_loss, engine.loss_and_gradients(examples.view(), &mut again).unwrap());
+            let own_loss = engine.loss_and_gradients(examples.view().into(), &mut found).unwrap();
+            prop_assert_eq!(own_loss, engine.loss_and_gradients(examples.view().into(), &mut again).unwrap());
             prop_assert!(found == again, "a second step in used buffers gives other bits");
             prop_assert!((loss - own_loss).abs() <= 1e-5 * (1.0 + loss.abs()), "{} {}", loss, own_loss);
             same(&found)?;
@@ -357,7 +365,7 @@ proptest! {
             model.set(&moved.iter().map(Vec::as_slice).collect::<Vec<_>>());
             let mut gradients: Vec<Vec<f64>> = weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
             let mut out: Vec<&mut [f64]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
-            (model.loss_and_gradients(examples.view(), &mut out), gradients)
+            (model.loss_and_gradients(examples.view().into(), &mut out), gradients)
         };
         let (_, gradients) = at(0.0);
         let slope: f64 = gradients.iter().flatten().zip(direction.iter().flatten()).map(|(g, d)| g * d).sum();

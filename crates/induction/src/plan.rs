@@ -156,7 +156,7 @@ fn is_repeated(base: &Base, spec: &RunSpec) -> bool {
     let model = &spec.model;
     let plain =
         matches!(&spec.data, DataSpec::Synthetic(_) | DataSpec::Corpus { control: None, .. });
-    let of_the_paper = model.d_mlp == 0 && model.clamp.is_none();
+    let of_the_paper = model.d_mlp == 0 && model.clamp.is_empty();
     plain && of_the_paper && model.n_layers <= 2 && spec.data.text() == base.text.as_ref()
 }
 
@@ -199,7 +199,7 @@ fn clamped(base: &Base) -> Vec<RunSpec> {
         .map(|(name, clamp)| {
             let mut spec = base.run(2, false, false);
             spec.name = format!("2L-{name}");
-            spec.model.clamp = Some(clamp);
+            spec.model.clamp = clamp.into();
             spec.evaluation.ablation_every = 0;
             spec
         })

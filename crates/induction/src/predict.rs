@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use induction_ablation::{Downstream, Inputs, losses_under, single_heads};
-use induction_model::ModelConfig;
+use induction_model::{Clamps, ModelConfig};
 use induction_records::{DataSpec, Manifest, RunSpec};
 use induction_study::{
     bench::{forward_flop_per_token, median},
@@ -17,7 +17,7 @@ use induction_study::{
     measure::{Probe, indices_of},
     source::Source,
 };
-use induction_train::{AdamW, Learner};
+use induction_train::{Learner, Optimizer};
 use ndarray::Array2;
 use serde::Serialize;
 
@@ -205,7 +205,7 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
         n_ctx: like.model.n_ctx.min(512),
         d_vocab: like.model.d_vocab.min(1024),
         smeared_keys: false,
-        clamp: None,
+        clamp: Clamps::default(),
         ..like.model.clone()
     };
     spec.model.d_head = spec.model.d_model / spec.model.n_heads;
@@ -219,7 +219,8 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
 
     // The step that training takes on this device: on a GPU weights and optimizer stay there.
     let examples: Array2<u32> = source.held_out(spec.train.batch)?;
-    let mut learner = Learner::new(engine.as_mut(), params, AdamW::new(&spec.model), &spec.train)?;
+    let mut learner =
+        Learner::new(engine.as_mut(), params, Optimizer::new(&spec.model), &spec.train)?;
     let mut seconds = Vec::new();
     for step in 0..2 + STEPS {
         let begun = Instant::now();
@@ -229,7 +230,7 @@ fn stage_rates(like: &RunSpec, d_mlp: usize, device: Device) -> Result<FamilyRat
             seconds.push(begun.elapsed().as_secs_f64());
         }
     }
-    learner.fetch(engine.as_mut())?;
+    learner.fetch(engine.as_mut(), &spec.train)?;
     let params = learner.params;
     let forward = forward_flop_per_token(&spec.model);
     let train = 3.0 * forward * examples.len() as f64 / median(seconds);

@@ -106,14 +106,14 @@ pub use losses::{
     late_slope, loss_by_index, loss_derivative, paired_change, random_token_losses,
 };
 pub use pca::{Pca, Pivot, pca, pivot};
-pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed};
+pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed, time_to};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use seeds::{SeedDraws, mean_over_seeds};
 pub use statistics::{
-    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_stderr, percentile_interval,
-    resample, spearman, weighted_mean,
+    ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_interval, mean_stderr,
+    percentile_interval, resample, spearman, weighted_mean,
 };
 pub use step::{NoStep, StepConfig, StepDirection, StepFit, StepSearch, find_step, fit_step};
 

@@ -157,6 +157,17 @@ pub fn half_time(tokens: &[u64], values: &[f64]) -> Result<Option<f64>> {
     }))
 }
 
+/// Where values first come to a goal from below, interpolated between snapshots; `None` if they do
+/// not. The first snapshot is the answer if it is there already.
+///
+/// Where [`half_time`] measures a curve by its own end, this holds several to one mark.
+pub fn time_to(at: &[f64], values: &[f64], goal: f64) -> Option<f64> {
+    let k = values.iter().position(|&value| value >= goal)?;
+    let Some(before) = k.checked_sub(1) else { return at.first().copied() };
+    let along = (goal - values[before]) / (values[k] - values[before]);
+    Some(at.get(before)? + along * (at.get(k)? - at[before]))
+}
+
 /// The value of a curve between its snapshots; `at` lies within them.
 fn value_at(tokens: &[u64], values: &[f64], at: u64) -> f64 {
     match tokens.binary_search(&at) {
@@ -221,4 +232,20 @@ pub(crate) fn check_increasing(tokens: &[u64]) -> Result<()> {
     let Some(k) = (1..tokens.len()).find(|&k| tokens[k] <= tokens[k - 1]) else { return Ok(()) };
     let found = format!("{} after {} at snapshot {k}", tokens[k], tokens[k - 1]);
     Err(Error::Curve { expected: "have increasing token counts", found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_between_snapshots() {
+        let (at, values) = ([0.0, 10.0, 20.0, 40.0], [0.0, 1.0, 0.5, 3.0]);
+        let found = |goal| time_to(&at, &values, goal);
+        assert_eq!(
+            [found(0.0), found(0.5), found(1.0), found(1.75)],
+            [Some(0.0), Some(5.0), Some(10.0), Some(30.0)]
+        );
+        assert_eq!((found(3.1), time_to(&[], &[], 0.0)), (None, None));
+    }
 }

@@ -8,6 +8,7 @@ use induction_random::stream;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use statrs::{
+    distribution::{ContinuousCDF, StudentsT},
     statistics::{Data, OrderStatistics, RankTieBreaker},
     stats_tests::{Alternative, fishers_exact},
 };
@@ -24,6 +25,18 @@ pub fn mean_stderr(values: &[f64]) -> (f64, Option<f64>) {
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt()))
+}
+
+/// The range that holds the mean behind some values at a level, by Student's t: exact for normal
+/// ones. `None` for fewer than two values, or a level that is not between 0 and 1.
+pub fn mean_interval(values: &[f64], level: f64) -> Option<Interval> {
+    let (mean, stderr) = mean_stderr(values);
+    if !(0.0 < level && level < 1.0) {
+        return None;
+    }
+    let student = StudentsT::new(0.0, 1.0, values.len() as f64 - 1.0).ok()?;
+    let margin = student.inverse_cdf((1.0 + level) / 2.0) * stderr?;
+    Some(Interval { low: mean - margin, high: mean + margin })
 }
 
 /// A range of values.
@@ -222,6 +235,16 @@ pub fn change_point(values: &[f64]) -> Result<Option<ChangePoint>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interval_of_a_mean_is_students() {
+        // The textbook's 0.975 quantile for 2 degrees of freedom.
+        let interval = mean_interval(&[1.0, 2.0, 3.0], 0.95).unwrap();
+        let margin = 4.302_652_73 / 3f64.sqrt();
+        assert!((interval.low - (2.0 - margin)).abs() < 1e-6, "{interval:?}");
+        assert!((interval.high - (2.0 + margin)).abs() < 1e-6, "{interval:?}");
+        assert_eq!((mean_interval(&[1.0], 0.95), mean_interval(&[1.0, 2.0], 1.0)), (None, None));
+    }
 
     #[test]
     fn known_values() {

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, Clamp, Error};
+use crate::{Architecture, Clamps, Error};
 
 /// What normalizes the residual stream before each sublayer and before the unembedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,14 +51,17 @@ pub struct ModelConfig {
     /// Added to the variance in layer norm.
     #[serde(default = "default_layer_norm_eps")]
     pub layer_norm_eps: f64,
-    /// A constraint on attention patterns; none in the paper's models.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clamp: Option<Clamp>,
+    /// Constraints on heads; none in the paper's models.
+    #[serde(default, skip_serializing_if = "is_free")]
+    pub clamp: Clamps,
     /// What the model does otherwise than the paper's family.
     #[serde(default, skip_serializing_if = "Architecture::is_default")]
     pub architecture: Architecture,
 }
 
+fn is_free(clamps: &Clamps) -> bool {
+    clamps.is_empty()
+}
 fn default_normalization() -> Normalization {
     Normalization::LN
 }
@@ -88,7 +91,7 @@ impl Default for ModelConfig {
             position_base: default_position_base(),
             pos_gain_init: default_pos_gain_init(),
             layer_norm_eps: default_layer_norm_eps(),
-            clamp: None,
+            clamp: Clamps::default(),
             architecture: Architecture::default(),
         }
     }
@@ -140,7 +143,7 @@ impl ModelConfig {
         real("pos_gain_init", self.pos_gain_init[1], -1e3, 1e3)?;
         real("layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)?;
         self.architecture.validate(self)?;
-        self.clamp.map_or(Ok(()), |clamp| clamp.validate(self))
+        self.clamp.validate(self)
     }
 
     /// True for a model without MLPs.

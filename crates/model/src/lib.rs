@@ -62,7 +62,7 @@ pub use architecture::{
     RotaryScaling, alibi_slopes,
 };
 pub use blocks::{Axes, Parameter};
-pub use clamp::{Clamp, ForbiddenKeys};
+pub use clamp::{Clamp, Clamps, ForbiddenKeys, Given};
 pub use config::{ModelConfig, Normalization};
 pub use error::Error;
 pub use export::{
@@ -76,4 +76,4 @@ pub use params::{BlockParams, Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
 pub use read::{Encoded, ReadParams};
 #[cfg(feature = "burn")]
-pub use transformer::{Tap, TrainingOptions, Transformer};
+pub use transformer::{Tap, Targets, TrainingOptions, Transformer};

@@ -14,9 +14,9 @@ use burn::{
 };
 use ndarray::{ArrayD, IxDyn};
 
-pub use self::backward::TrainingOptions;
+pub use self::backward::{Targets, TrainingOptions};
 use crate::{
-    Clamp, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions,
+    Clamps, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions,
 };
 
 /// Added to the attention scores of later positions: small enough that its exponential is exactly 0
@@ -212,9 +212,21 @@ impl Transformer {
 
         let mut x = tap3(tap, Hook::Embed, embedding(self.weights.embed.W_E.val(), ids)); // [batch, pos, d_model]
         let mask = self.mask(tokens, batch);
+        let mut copied: Option<Tensor<3>> = None;
         for (l, block) in self.weights.blocks.iter().enumerate() {
-            let attn_out =
-                self.attention(l, &block.attn, self.layer_norm(&block.ln1, x.clone()), &mask, tap);
+            let clamped = self.clamped(l, tokens, batch);
+            let (attn_out, patterns) = self.attention(
+                l,
+                &block.attn,
+                self.layer_norm(&block.ln1, x.clone()),
+                &mask,
+                clamped.as_ref(),
+                tap,
+            );
+            if let (Some(clamped), Some(patterns)) = (clamped, patterns) {
+                let of_layer = clamped.copied(patterns);
+                copied = Some(copied.map_or(of_layer.clone(), |sum| sum + of_layer));
+            }
             x = x + tap3(tap, Hook::AttnOut(l), attn_out);
             if let Some(mlp) = &block.mlp {
                 let mlp_out = mlp.forward(self.layer_norm(&block.ln2, x.clone()));
@@ -222,7 +234,25 @@ impl Transformer {
             }
             x = tap3(tap, Hook::ResidPost(l), x);
         }
-        project(self.layer_norm(&self.weights.ln_final, x), self.weights.unembed.W_U.val())
+        let logits =
+            project(self.layer_norm(&self.weights.ln_final, x), self.weights.unembed.W_U.val());
+        match copied {
+            Some(copied) if self.config.clamp.any_copies() => {
+                logits + copied.matmul(self.copies_of(tokens, batch))
+            }
+            _ => logits,
+        }
+    }
+
+    /// Replaces the constraints on heads.
+    ///
+    /// # Errors
+    /// Clamps that do not fit the model, or each other.
+    pub fn set_clamps(&mut self, clamps: &Clamps) -> Result<(), Error> {
+        let config = ModelConfig { clamp: clamps.clone(), ..self.config.clone() };
+        config.validate()?;
+        self.config = config;
+        Ok(())
     }
 
     /// Gradients of every parameter after a backward pass; zero where a parameter took no part.
@@ -242,7 +272,7 @@ impl Transformer {
 
     /// Whether queries lack more keys than those after them.
     fn forbids(&self) -> bool {
-        self.config.clamp.is_some_and(Clamp::forbids)
+        self.config.clamp.forbid()
     }
 
     /// What is added to the scores: `[1 or batch, 1, pos, pos]`.
@@ -254,7 +284,7 @@ impl Transformer {
         }
         let mut forbidden = vec![0f32; batch * pos * pos];
         for (tokens, out) in tokens.chunks_exact(pos).zip(forbidden.chunks_exact_mut(pos * pos)) {
-            let keys = ForbiddenKeys::new(self.config.clamp, tokens);
+            let keys = ForbiddenKeys::new(&self.config.clamp, tokens);
             for (query, row) in out.chunks_exact_mut(pos).enumerate() {
                 keys.of(query).iter().for_each(|&key| row[key as usize] = MASKED);
             }
@@ -262,34 +292,57 @@ impl Transformer {
         Tensor::from_data(TensorData::new(forbidden, [batch, 1, pos, pos]), &self.device) + causal
     }
 
-    /// `x` (heads on the second axis) with another part for the head of this layer that is clamped
-    /// to the previous token, if there is one.
-    fn clamped(&self, l: usize, x: Tensor<4>, part: impl FnOnce(usize) -> Tensor<4>) -> Tensor<4> {
-        match self.config.clamp {
-            Some(Clamp::PreviousToken { layer, head }) if layer == l => {
-                let after = self.config.n_heads - head - 1;
-                let mut parts = vec![part(head)];
-                if head > 0 {
-                    parts.insert(0, x.clone().narrow(1, 0, head));
-                }
-                if after > 0 {
-                    parts.push(x.narrow(1, head + 1, after));
-                }
-                Tensor::cat(parts, 1)
-            }
-            _ => x,
+    /// What clamps make of the heads of a layer; nothing where all are free. `tokens` are `batch`
+    /// sequences, one after the other.
+    fn clamped(&self, l: usize, tokens: &[u32], batch: usize) -> Option<Clamped> {
+        let (clamps, heads, pos) = (&self.config.clamp, self.config.n_heads, tokens.len() / batch);
+        if !clamps.iter().any(|clamp| clamp.head().is_some_and(|(layer, _)| layer == l)) {
+            return None;
         }
+        let flags = |flag: &dyn Fn(usize) -> bool| {
+            let flags: Vec<f32> = (0..heads).map(|h| f32::from(u8::from(flag(h)))).collect();
+            Tensor::from_data(TensorData::new(flags, [1, heads, 1, 1]), &self.device)
+        };
+        let (mut given, mut sources) = (vec![0f32; batch * heads * pos * pos], Vec::new());
+        for (at, rows) in given.chunks_exact_mut(pos * pos).enumerate() {
+            let Some(kind) = clamps.given(l, at % heads) else { continue };
+            kind.sources(&tokens[at / heads * pos..][..pos], &mut sources);
+            for (row, &source) in rows.chunks_exact_mut(pos).zip(&sources) {
+                row[source as usize] = 1.0;
+            }
+        }
+        Some(Clamped {
+            given: Tensor::from_data(
+                TensorData::new(given, [batch, heads, pos, pos]),
+                &self.device,
+            ),
+            free: flags(&|h| clamps.given(l, h).is_none()),
+            heard: flags(&|h| !clamps.silent(l, h)),
+            copies: flags(&|h| clamps.copies(l, h)),
+        })
     }
 
-    /// One attention layer on the normalized residual stream `x`, `[batch, pos, d_model]`.
+    /// The tokens as rows, times what a copied token's logit gains, `[batch, pos, d_vocab]`.
+    fn copies_of(&self, tokens: &[u32], batch: usize) -> Tensor<3> {
+        let (pos, d_vocab) = (tokens.len() / batch, self.config.d_vocab);
+        let mut rows = vec![0f32; tokens.len() * d_vocab];
+        for (row, &token) in rows.chunks_exact_mut(d_vocab).zip(tokens) {
+            row[token as usize] = (d_vocab as f32).ln();
+        }
+        Tensor::from_data(TensorData::new(rows, [batch, pos, d_vocab]), &self.device)
+    }
+
+    /// One attention layer on the normalized residual stream `x`, `[batch, pos, d_model]`; and the
+    /// patterns of a layer with clamped heads.
     fn attention(
         &self,
         l: usize,
         attn: &Attention,
         x: Tensor<3>,
         mask: &Tensor<4>,
+        clamped: Option<&Clamped>,
         tap: &mut dyn Tap,
-    ) -> Tensor<3> {
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
         let [batch, pos, d_model] = x.dims();
         let (heads, d_head) = (self.config.n_heads, self.config.d_head);
         // Positions go to queries and keys only, never to values or the residual stream (paper.md,
@@ -307,12 +360,13 @@ impl Transformer {
         let v = tap4(tap, Hook::V(l), per_head(x, &attn.W_V));
 
         let by_head = |y: Tensor<4>| y.swap_dims(1, 2); // [batch, head, pos, d_head]
-        let z = self.read(l, by_head(q), by_head(k), by_head(v), mask, tap);
+        let (z, patterns) = self.read(l, by_head(q), by_head(k), by_head(v), mask, clamped, tap);
         let z = tap4(tap, Hook::Z(l), by_head(z)); // [batch, pos, head, d_head]
-        project(
+        let out = project(
             z.reshape([batch, pos, heads * d_head]),
             attn.W_O.val().reshape([heads * d_head, d_model]),
-        )
+        );
+        (out, patterns)
     }
 
     /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
@@ -329,7 +383,9 @@ impl Transformer {
         before.clone() + (k - before) * s
     }
 
-    /// Causal softmax attention: `[batch, head, pos, d_head]` each, in and out.
+    /// Causal softmax attention: `[batch, head, pos, d_head]` each, in and out; and the patterns of a
+    /// layer with clamped heads.
+    #[expect(clippy::too_many_arguments, reason = "what attention is made of")]
     fn read(
         &self,
         l: usize,
@@ -337,48 +393,53 @@ impl Transformer {
         k: Tensor<4>,
         v: Tensor<4>,
         mask: &Tensor<4>,
+        clamped: Option<&Clamped>,
         tap: &mut dyn Tap,
-    ) -> Tensor<4> {
-        let [batch, heads, pos, _] = q.dims();
-        if tap.wants(Hook::Pattern(l)) {
+    ) -> (Tensor<4>, Option<Tensor<4>>) {
+        if clamped.is_some() || tap.wants(Hook::Pattern(l)) {
             let scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(k.swap_dims(2, 3))
                 + mask.clone();
-            let pattern = self.clamped(l, activation::softmax(scores, 3), |_| {
-                let shift = (0..pos * pos)
-                    .map(|at| f32::from(u8::from(at % pos == (at / pos).saturating_sub(1))))
-                    .collect();
-                let shift = Tensor::<4>::from_data(
-                    TensorData::new::<f32, _>(shift, [1, 1, pos, pos]),
-                    &self.device,
-                );
-                shift.repeat_dim(0, batch)
-            });
-            return tap.rank4(Hook::Pattern(l), pattern).matmul(v);
+            let pattern = activation::softmax(scores, 3);
+            let pattern = match clamped {
+                Some(Clamped { given, free, .. }) => pattern * free.clone() + given.clone(),
+                None => pattern,
+            };
+            let pattern = tap4(tap, Hook::Pattern(l), pattern);
+            let z = pattern.clone().matmul(v);
+            return match clamped {
+                Some(clamped) => (z * clamped.heard.clone(), Some(pattern)),
+                None => (z, None),
+            };
         }
         // Nobody needs the pattern: the device's own attention, which need not write it down.
         let z = if self.forbids() {
-            let mask = mask.clone().repeat_dim(1, heads);
-            attention(q, k, v.clone(), None, Some(mask), AttentionModuleOptions::default())
+            let mask = mask.clone().repeat_dim(1, self.config.n_heads);
+            attention(q, k, v, None, Some(mask), AttentionModuleOptions::default())
         } else {
             let causal =
                 AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
-            attention(q, k, v.clone(), None, None, causal)
+            attention(q, k, v, None, None, causal)
         };
-        self.with_clamped_reading(l, z, &v)
+        (z, None)
     }
+}
 
-    /// What heads read, `[batch, head, pos, d_head]`, with the values of the token before in place
-    /// of a clamped head's.
-    fn with_clamped_reading(&self, l: usize, z: Tensor<4>, v: &Tensor<4>) -> Tensor<4> {
-        let pos = v.dims()[2];
-        self.clamped(l, z, |head| {
-            let v = v.clone().narrow(1, head, 1);
-            if pos == 1 {
-                v
-            } else {
-                Tensor::cat(vec![v.clone().narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2)
-            }
-        })
+/// What clamps make of a layer's heads; each flag 1 or 0, `[1, head, 1, 1]`.
+#[derive(Clone)]
+struct Clamped {
+    /// `[batch, head, pos, pos]`, 0 for heads whose patterns are free.
+    given: Tensor<4>,
+    free: Tensor<4>,
+    /// Whether what a head reads is written.
+    heard: Tensor<4>,
+    copies: Tensor<4>,
+}
+
+impl Clamped {
+    /// The attention of all heads that copy, together: `[batch, pos, pos]`.
+    fn copied(&self, patterns: Tensor<4>) -> Tensor<3> {
+        let [batch, _, pos, _] = patterns.dims();
+        (patterns * self.copies.clone()).sum_dim(1).reshape([batch, pos, pos])
     }
 }
 

@@ -72,6 +72,14 @@ pub enum Error {
         /// The place and what was expected.
         reason: String,
     },
+    /// A study that cannot be read, or whose parts do not go together.
+    #[error("{}: {}", show(path), lines(reason))]
+    Study {
+        /// The file, or the study's name for one that is not from a file.
+        path: PathBuf,
+        /// The place and what was expected.
+        reason: String,
+    },
     /// A value of a spec outside its range.
     #[error("{field} = {found}: expected {expected}")]
     Field {

@@ -41,6 +41,7 @@ mod read;
 mod scan;
 mod single;
 mod spec;
+mod study;
 mod tables;
 mod write;
 
@@ -59,7 +60,11 @@ pub use scan::{
     ScanHead, ShownText, StartFrom, step_of,
 };
 pub use spec::{
-    Control, DataSpec, EvaluationSpec, FORMAT, RunSpec, SnapshotSpec, Text, TrainSpec, in_words,
+    Control, DataSpec, Decay, EvaluationSpec, FORMAT, LossSpec, OptimizerKind, RunSpec,
+    SnapshotSpec, Text, TimedClamp, TrainSpec, Without, in_words,
+};
+pub use study::{
+    Compared, Limit, STUDY, Study, StudyClaim, StudyFigure, StudyMeasure, StudyVariant,
 };
 use tables::heads;
 pub use tables::{

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use induction_metrics::{Pca, pca};
 use induction_model::Clamp;
-use induction_records::{BehaviourScores, Control, DataSpec, Synthetic};
+use induction_records::{
+    BehaviourScores, Control, DataSpec, LossSpec, OptimizerKind, Synthetic, TimedClamp, TrainSpec,
+    Without,
+};
 use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::Run;
@@ -22,33 +25,56 @@ pub(crate) enum Clamped {
     PreviousToken,
     /// No head attends to what followed an earlier copy of the current token.
     ForbidInduction,
-    /// In another way, that no claim is about: its kind and settings, as in "window, width 8".
+    /// In another way, that no claim is about: its kind and place.
     Other(&'static str),
 }
 
 impl Clamped {
-    fn of(clamp: Clamp) -> Self {
-        match clamp {
-            Clamp::PreviousToken { .. } => Self::PreviousToken,
-            Clamp::ForbidInduction => Self::ForbidInduction,
-            other => Self::Other(in_words(other)),
-        }
+    fn of(clamps: &[Clamp]) -> Option<Self> {
+        Some(match clamps {
+            [] => return None,
+            [Clamp::PreviousToken { .. }] => Self::PreviousToken,
+            [Clamp::ForbidInduction] => Self::ForbidInduction,
+            others => Self::Other(in_words(others)),
+        })
     }
 }
 
-/// A clamp's kind and settings, as in "window, width 8".
-fn in_words(clamp: Clamp) -> &'static str {
-    let fields = serde_json::to_value(clamp).unwrap_or_default();
-    let value = |value: &serde_json::Value| {
-        value.as_str().map_or_else(|| value.to_string(), str::to_string)
-    };
-    let all = fields.as_object().into_iter().flatten();
-    let settings = all.filter(|(key, _)| *key != "kind");
-    let said: String = settings.map(|(key, of)| format!(", {key} {}", value(of))).collect();
-    let kind = fields.get("kind").map_or_else(String::new, value);
-    // A variant is copied and compared everywhere; the few words that a report has of these may
-    // stay.
-    Box::leak(visible(&format!("{kind}{said}")).into_boxed_str())
+/// Clamps' kinds and places, as in "match 1.0 and off 1.2".
+fn in_words(clamps: &[Clamp]) -> &'static str {
+    let each = clamps.iter().map(|clamp| {
+        let fields = serde_json::to_value(clamp).unwrap_or_default();
+        let kind = fields["kind"].as_str().unwrap_or_default().to_string();
+        match clamp.head() {
+            Some((layer, head)) => format!("{kind} {layer}.{head}"),
+            None => kind,
+        }
+    });
+    kept(&each.collect::<Vec<_>>().join(" and "))
+}
+
+/// Words of a variant. Variants are copied and compared everywhere; the few words that a report has
+/// of these may stay.
+fn kept(words: &str) -> &'static str {
+    Box::leak(visible(words).into_boxed_str())
+}
+
+/// What else a run's training did otherwise than the reproduction's; nothing if it did not.
+fn options(train: &TrainSpec) -> Option<&'static str> {
+    let mut said = Vec::new();
+    match train.optimizer {
+        OptimizerKind::AdamW => {}
+        OptimizerKind::Muon => said.push("Muon".to_string()),
+        OptimizerKind::Sgd => said.push("SGD".to_string()),
+    }
+    if let Some(LossSpec { without: Without::Induction }) = train.loss {
+        said.push("no loss of what induction foretells".to_string());
+    }
+    for TimedClamp { clamp, from, until } in &train.clamps {
+        let until = until.map_or_else(|| "the end".to_string(), |step| format!("step {step}"));
+        said.push(format!("{} from step {from} to {until}", in_words(&[*clamp])));
+    }
+    (!said.is_empty()).then(|| kept(&said.join(", ")))
 }
 
 /// Depth and variant of a model.
@@ -59,10 +85,12 @@ pub(crate) struct Variant {
     pub(crate) smeared: bool,
     pub(crate) clamp: Option<Clamped>,
     pub(crate) control: Option<Control>,
+    /// What else its training did otherwise, in words.
+    pub(crate) options: Option<&'static str>,
 }
 
 const fn plain(n_layers: usize, smeared: bool, clamp: Option<Clamped>) -> Variant {
-    Variant { mlp: false, n_layers, smeared, clamp, control: None }
+    Variant { mlp: false, n_layers, smeared, clamp, control: None, options: None }
 }
 pub(crate) const ONE: Variant = plain(1, false, None);
 pub(crate) const TWO: Variant = plain(2, false, None);
@@ -82,7 +110,7 @@ pub(crate) const TWO_FRAGMENTS: Variant = Variant { control: Some(Control::Fragm
 impl Variant {
     /// Whether the paper has such a model: none was clamped, none learned from a control's text.
     fn is_of_the_paper(self) -> bool {
-        self.clamp.is_none() && self.control.is_none()
+        self.clamp.is_none() && self.control.is_none() && self.options.is_none()
     }
 
     pub(crate) fn of(run: &Run) -> Self {
@@ -91,8 +119,9 @@ impl Variant {
             mlp: spec.model.d_mlp > 0,
             n_layers: spec.model.n_layers,
             smeared: spec.model.smeared_keys,
-            clamp: spec.model.clamp.map(Clamped::of),
+            clamp: Clamped::of(&spec.model.clamp),
             control: spec.data.control(),
+            options: options(&spec.train),
         }
     }
 
@@ -107,6 +136,10 @@ impl Variant {
         let layers = match self.control {
             Some(Control::Shuffled) => format!("{layers}, shuffled text"),
             Some(Control::Fragments) => format!("{layers}, text in fragments"),
+            None => layers,
+        };
+        let layers = match self.options {
+            Some(said) => format!("{layers}, {said}"),
             None => layers,
         };
         match (self.smeared, self.clamp) {
@@ -386,8 +419,11 @@ mod tests {
 
     #[test]
     fn a_clamp_that_no_claim_is_about_is_told_by_its_settings() {
-        let clamp = Clamp::PreviousToken { layer: 0, head: 1 };
-        assert_eq!(in_words(clamp), "previous-token, head 1, layer 0");
-        assert_eq!(in_words(Clamp::ForbidInduction), "forbid-induction");
+        let clamp = Clamp::Match { layer: 0, head: 1 };
+        assert_eq!(in_words(&[clamp, Clamp::ForbidInduction]), "match 0.1 and forbid-induction");
+        let timed = TimedClamp { clamp, from: 3, until: Some(9) };
+        let train = TrainSpec { clamps: vec![timed], ..TrainSpec::new(1, 1, 1.0) };
+        assert_eq!(options(&train), Some("match 0.1 from step 3 to step 9"));
+        assert_eq!(options(&TrainSpec::new(1, 1, 1.0)), None);
     }
 }

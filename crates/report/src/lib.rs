@@ -56,13 +56,14 @@ mod page;
 mod scanned;
 mod series;
 mod settings;
+mod study;
 mod terminal;
 mod text;
 mod trained;
 
 use std::path::{Path, PathBuf};
 
-use induction_records::ManifestHead;
+use induction_records::{ManifestHead, Study};
 
 pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
@@ -111,6 +112,9 @@ pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
 }
 
 fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
+    if let Some(study) = study::load(dir)? {
+        return write_study(dir, &study, runs);
+    }
     let scans = load_scans(dir)?;
     let experiments = experiment::experiments(runs);
     let models = figures::Models::of_folders(&scans);
@@ -152,6 +156,24 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     write(&dir.join("claims.md"), &markdown::markdown(&experiments, &report.claims, &rules))?;
     write(&report.page, &html)?;
     Ok(report)
+}
+
+/// The report of a study: its claims, figures and numbers in place of the paper's.
+fn write_study(dir: &Path, study: &Study, runs: &[Run]) -> Result<Report, ReportError> {
+    let studied = study::Studied::new(study, runs);
+    let entries: Vec<_> = study.claims.iter().map(|claim| studied.entry(claim)).collect();
+    let figures = study::figures(&studied);
+    let folder = dir.join("figures");
+    induction_files::make_folders(&folder)
+        .map_err(|source| ReportError::Write { path: folder.clone(), source })?;
+    write_figures(&folder, &figures)?;
+    let mut json = serde_json::to_string_pretty(&entries).expect("entries are texts");
+    json.push('\n');
+    let (page, claims_file) = (dir.join("report.html"), dir.join("claims.json"));
+    write(&claims_file, &json)?;
+    write(&dir.join("claims.md"), &study::markdown(&studied))?;
+    write(&page, &page::study(&studied, &entries, &figures, runs))?;
+    Ok(Report { claims: study::as_claims(entries), page, claims_file })
 }
 
 /// Reads the runs of several folders and writes `out/report.html` and `out/figures/`: the
@@ -253,7 +275,7 @@ fn command(dir: &Path, runs: &[Run]) -> String {
     if seeds.len() != usual_seeds {
         command += &format!(" --seeds {}", seeds.len());
     }
-    if !judged && runs.iter().any(|run| run.spec.model.clamp.is_some()) {
+    if !judged && runs.iter().any(|run| !run.spec.model.clamp.is_empty()) {
         command += " --clamp";
     }
     command

@@ -11,6 +11,7 @@ mod explore;
 mod figures;
 mod models;
 mod runs;
+mod study;
 
 use maud::{Markup, html};
 
@@ -31,6 +32,7 @@ use crate::{Claim, Run, Verdict};
 
 pub(crate) use compare::compared;
 pub(crate) use models::scanned;
+pub(crate) use study::study;
 
 /// What a page is made of.
 pub(crate) struct Parts<'a> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use induction_engine::library_sgemm;
 use induction_model::ModelConfig;
 use induction_records::TrainSpec;
-use induction_train::{AdamW, Learner};
+use induction_train::{Learner, Optimizer};
 use ndarray::Array2;
 use rand::Rng;
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub fn time(
     let params = config.init_params(0)?;
     let mut engine = device.open(config, &params)?;
     let spec = TrainSpec::new(u64::MAX, batch, 1e-3);
-    let mut learner = Learner::new(engine.as_mut(), params, AdamW::new(config), &spec)?;
+    let mut learner = Learner::new(engine.as_mut(), params, Optimizer::new(config), &spec)?;
     let mut rng = induction_random::stream(0, "bench", 0);
     let mut seconds = Vec::new();
     for repetition in 0..WARM_UP + repetitions {

@@ -66,7 +66,7 @@ pub fn into(
 ) -> Result<Vec<PathsInto>, Error> {
     let config = engine.config();
     let heads: Vec<HeadId> = heads.iter().copied().filter(|head| head.layer > 0).collect();
-    let readable = !heads.is_empty() && config.clamp.is_none();
+    let readable = !heads.is_empty() && config.clamp.is_empty();
     let Some(tokens) = sequences(source, config.n_ctx)?.filter(|_| readable) else {
         return Ok(Vec::new());
     };
@@ -475,7 +475,7 @@ mod tests {
         for path in others {
             assert!(path.lost.abs() < 0.1, "{path:?}");
         }
-        let clamped = ModelConfig { clamp: Some(Clamp::ForbidInduction), ..config };
+        let clamped = ModelConfig { clamp: Clamp::ForbidInduction.into(), ..config };
         let engine = CpuEngine::new(&clamped, &params).unwrap();
         assert!(into(&engine, &params, &source, &[head]).unwrap().is_empty());
     }

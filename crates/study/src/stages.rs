@@ -118,6 +118,10 @@ pub(crate) fn drive(
             check(caller)?;
             let params = load_params(spec, run, step)?;
             engine.set_params(&params)?;
+            let model = spec.model_at(step);
+            if engine.config().clamp != model.clamp {
+                engine.set_clamps(&model.clamp)?;
+            }
             let tokens = step * spec.tokens_per_step();
             let snapshot = Snapshot { step, tokens, params: &params, engine, lease };
             if is_last {
@@ -172,7 +176,7 @@ pub(crate) fn check_weights(
 fn load_params(spec: &RunSpec, run: &Path, step: u64) -> Result<Params, Error> {
     let snapshot = snapshot_folder(run, step);
     let (config, params) = load_finite_model(&snapshot)?;
-    if config == spec.model {
+    if config == spec.model_at(step) {
         return Ok(params);
     }
     Err(Error::Input(format!("{}: its config.json is not the spec's model", snapshot.display())))

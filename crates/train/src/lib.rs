@@ -35,15 +35,16 @@
 //!
 //! Runnable: `cargo run -p induction-train --example toy_run`.
 
-mod adamw;
 mod error;
 mod log;
+mod muon;
+mod optimizer;
 mod run;
 mod snapshot;
 mod step;
 
-pub use adamw::{AdamW, Clip, clip_by_global_norm};
 pub use error::Error;
+pub use optimizer::{Clip, Optimizer, clip_by_global_norm};
 pub use run::{CODE_VERSION, Continue, Examples, Observer, Outcome, Quiet, is_finished, train};
 pub use snapshot::{
     Snapshot, State, list_snapshots, load_model, manifest_hash, snapshot_folder, thin_weights,

@@ -10,7 +10,7 @@ use induction_records::{FORMAT, RunSpec, StepRow};
 use ndarray::Array2;
 
 use crate::{
-    AdamW, Error, Learner, Snapshot, State, Step, list_snapshots,
+    Error, Learner, Optimizer, Snapshot, State, Step, list_snapshots,
     log::MetricLog,
     snapshot::{is_thinned, thin},
     snapshot_folder,
@@ -126,10 +126,10 @@ pub fn train(
             None => {
                 let first = Snapshot {
                     params: spec.model.init_params(spec.seed)?,
-                    optimizer: AdamW::new(&spec.model),
+                    optimizer: Optimizer::new(&spec.model),
                     state: state_at(0, 0, engine),
                 };
-                first.save(run, &spec.model)?;
+                first.save(run, &spec.model_at(0))?;
                 (first.params, first.optimizer, 0)
             }
         };
@@ -140,6 +140,7 @@ pub fn train(
     thin(run)?;
     let mut log = MetricLog::resume(&run.join("metrics.jsonl"), log_bytes, optimizer.step)?;
     let mut last_saved = optimizer.step;
+    clamp(spec, optimizer.step, engine)?;
     let mut learner = Learner::new(engine, params, optimizer, &spec.train)?;
 
     while learner.optimizer.step < spec.steps() {
@@ -162,15 +163,16 @@ pub fn train(
             grad_norm,
             tokens_per_s,
         };
+        clamp(spec, step, engine)?;
         lease.check()?;
         log.append(&metrics)?;
         let stop = observer.step(&metrics) == Continue::Stop;
         if spec.keeps(step) || stop {
-            learner.fetch(engine)?;
+            learner.fetch(engine, &spec.train)?;
             // The log first: a snapshot must never count on lines that a power cut could take.
             let state = state_at(step, log.sync()?, engine);
             let snapshot = Snapshot { params: learner.params, optimizer: learner.optimizer, state };
-            snapshot.save(run, &spec.model)?;
+            snapshot.save(run, &spec.model_at(step))?;
             (learner.params, learner.optimizer) = (snapshot.params, snapshot.optimizer);
             remove_unscheduled(spec, run, last_saved)?;
             thin(run)?;
@@ -196,6 +198,17 @@ pub fn is_finished(spec: &RunSpec, run: &Path) -> Result<bool, Error> {
     }
     check_same_run(spec, run)?;
     Ok(list_snapshots(run)?.last() == Some(&spec.steps()))
+}
+
+/// Clamps the engine's model as it is once so many steps are taken.
+fn clamp(spec: &RunSpec, step: u64, engine: &mut dyn Engine) -> Result<(), Error> {
+    if !spec.train.clamps.is_empty() {
+        let model = spec.model_at(step);
+        if engine.config().clamp != model.clamp {
+            engine.set_clamps(&model.clamp)?;
+        }
+    }
+    Ok(())
 }
 
 /// The examples of one step, `[batch, n_ctx + 1]`.
@@ -252,7 +265,8 @@ fn newest_good_snapshot(
         }
         match Snapshot::load(run, step) {
             Ok((config, snapshot)) => {
-                if snapshot.state.spec_hash != spec.training_hash() || config != spec.model {
+                if snapshot.state.spec_hash != spec.training_hash() || config != spec.model_at(step)
+                {
                     let difference =
                         format!("the snapshot of step {step} was made from another spec");
                     return Err(Error::OtherSpec { path: run.to_path_buf(), difference });

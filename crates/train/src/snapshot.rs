@@ -8,7 +8,7 @@ use induction_model::{ModelConfig, Params, read_safetensors, write_safetensors};
 use induction_records::RunSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, Error};
+use crate::{Error, Optimizer};
 
 const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
@@ -51,7 +51,7 @@ pub struct Snapshot {
     /// Weights.
     pub params: Params,
     /// Optimizer.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Everything else.
     pub state: State,
 }
@@ -195,7 +195,7 @@ impl Snapshot {
             return Err(Error::Damaged { path: folder.join(STATE), reason });
         }
         let moments = |values| Params::new(&config, values).map_err(damaged(&path));
-        let optimizer = AdamW { m: moments(m)?, v: moments(v)?, step };
+        let optimizer = Optimizer { m: moments(m)?, v: moments(v)?, step };
         Ok((config, Self { params, optimizer, state }))
     }
 }

@@ -1,9 +1,10 @@
-use induction_engine::Engine;
+use induction_engine::{Batch, Engine, Resident};
+use induction_metrics::foretold;
 use induction_model::Params;
-use induction_records::TrainSpec;
-use ndarray::ArrayView2;
+use induction_records::{LossSpec, OptimizerKind, TrainSpec, Without};
+use ndarray::{Array2, ArrayView2};
 
-use crate::{AdamW, Error, adamw::sum_of_squares, clip_by_global_norm};
+use crate::{Error, Optimizer, clip_by_global_norm, optimizer::sum_of_squares};
 
 /// What learns: weights, the optimizer's state, and the place for gradients.
 ///
@@ -13,14 +14,14 @@ pub struct Learner {
     /// Weights.
     pub params: Params,
     /// Moments, and the number of steps taken.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     gradients: Params,
 }
 
 /// What one step found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Mean loss in nats, before the step.
+    /// Mean loss in nats of the targets that count, before the step.
     pub loss: f32,
     /// Norm of all gradients together, before clipping.
     pub grad_norm: f64,
@@ -37,18 +38,19 @@ impl Learner {
     pub fn new(
         engine: &mut dyn Engine,
         params: Params,
-        optimizer: AdamW,
+        optimizer: Optimizer,
         spec: &TrainSpec,
     ) -> Result<Self, Error> {
         engine.set_params(&params)?;
-        if let Some(device) = engine.resident() {
+        if let Some(device) = resident(engine, spec) {
             device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(spec))?;
         }
         Ok(Self { params, optimizer, gradients: Params::zeros(engine.config()) })
     }
 
-    /// One step on the mean loss of `examples` (`[example, pos + 1]`): forward, backward, clipping
-    /// by the global norm, AdamW; on the device, or with the optimizer on the host. The one that
+    /// One step on the mean loss of `examples` (`[example, pos + 1]`), or of those of their targets
+    /// that the spec says: forward, backward, clipping
+    /// by the global norm, the optimizer; on the device, or with the optimizer on the host. The one that
     /// training takes, and bench and forecast time.
     ///
     /// # Errors
@@ -60,10 +62,12 @@ impl Learner {
         lr: f64,
         spec: &TrainSpec,
     ) -> Result<Step, Error> {
+        let counted = spec.loss.map(|loss| counted(loss, examples));
+        let batch = Batch { examples, counted: counted.as_ref().map(|c| c.view()) };
         let ended =
             |loss, grad_norm, what: Option<String>| Ok(Step { loss, grad_norm, not_finite: what });
-        if let Some(device) = engine.resident() {
-            let found = device.step(examples, &self.optimizer.resident_step(lr, spec))?;
+        if let Some(device) = resident(engine, spec) {
+            let found = device.step(batch, &self.optimizer.resident_step(lr, spec))?;
             let what = if !found.loss.is_finite() {
                 Some("the loss")
             } else if !found.grad_norm.is_finite() {
@@ -73,7 +77,7 @@ impl Learner {
             };
             return ended(found.loss, found.grad_norm, what.map(str::to_string));
         }
-        let loss = engine.loss_and_gradients(examples, &mut self.gradients)?;
+        let loss = engine.loss_and_gradients(batch, &mut self.gradients)?;
         if !loss.is_finite() {
             return ended(loss, f64::NAN, Some("the loss".to_string()));
         }
@@ -101,10 +105,25 @@ impl Learner {
     ///
     /// # Errors
     /// The engine's.
-    pub fn fetch(&mut self, engine: &mut dyn Engine) -> Result<(), Error> {
-        if let Some(device) = engine.resident() {
+    pub fn fetch(&mut self, engine: &mut dyn Engine, spec: &TrainSpec) -> Result<(), Error> {
+        if let Some(device) = resident(engine, spec) {
             device.fetch(&mut self.params, [&mut self.optimizer.m, &mut self.optimizer.v])?;
         }
         Ok(())
     }
+}
+
+/// Which targets count, `[example, pos]`.
+fn counted(loss: LossSpec, examples: ArrayView2<u32>) -> Array2<bool> {
+    let each = examples.outer_iter().flat_map(|example| match loss.without {
+        Without::Induction => foretold(example),
+    });
+    let shape = (examples.nrows(), examples.ncols() - 1);
+    Array2::from_shape_vec(shape, each.map(|foretold| !foretold).collect())
+        .expect("a flag for each target")
+}
+
+/// Training on the engine's device, where it stays there: devices know AdamW alone.
+fn resident<'e>(engine: &'e mut dyn Engine, spec: &TrainSpec) -> Option<&'e mut dyn Resident> {
+    if spec.optimizer == OptimizerKind::AdamW { engine.resident() } else { None }
 }

@@ -13,7 +13,7 @@ use induction_records::{FORMAT, RunSpec};
 use induction_torture::{
     Tally, attack, bounded, cases, digits_changed, memory_limit, mutated, write,
 };
-use induction_train::{AdamW, CODE_VERSION, Snapshot, State, load_model, snapshot_folder};
+use induction_train::{CODE_VERSION, Optimizer, Snapshot, State, load_model, snapshot_folder};
 use serde_json::{Value, json};
 
 const SPEC: &str = include_str!("hostile.toml");
@@ -63,7 +63,7 @@ fn snapshot(run: &Path) -> Vec<Vec<u8>> {
         threads: 1,
         log_bytes: 0,
     };
-    let optimizer = AdamW { step: STEP, ..AdamW::new(&config) };
+    let optimizer = Optimizer { step: STEP, ..Optimizer::new(&config) };
     fs::create_dir_all(run.join("snapshots")).unwrap();
     Snapshot { params: config.init_params(0).unwrap(), optimizer, state }
         .save(run, &config)

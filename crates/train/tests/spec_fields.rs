@@ -29,7 +29,7 @@ fn synthetic() -> [String; 5] {
 }
 
 /// What stands just outside the range of each number, as TOML. Without an upper end: `""`.
-const OUTSIDE: [(&str, &str, &str); 51] = [
+const OUTSIDE: [(&str, &str, &str); 53] = [
     ("format", "0", "2"),
     ("seed", "-1", "18446744073709551616"),
     ("data.held_out", "0.0", "0.51"),
@@ -64,6 +64,8 @@ const OUTSIDE: [(&str, &str, &str); 51] = [
     ("train.batch", "0", "65537"),
     ("train.lr", "0.0", "1001.0"),
     ("train.warmup_steps", "-1", "1099511627777"),
+    ("train.decay_share", "-0.01", "1.01"),
+    ("train.momentum", "-0.01", "1.0"),
     ("train.beta1", "-0.01", "1.0"),
     ("train.beta2", "-0.01", "1.0"),
     ("train.eps", "0.0", "1.01"),
@@ -84,7 +86,7 @@ const OUTSIDE: [(&str, &str, &str); 51] = [
 ];
 
 /// A missing one of these is an error; every other field has a value of its own.
-const REQUIRED: [&str; 29] = [
+const REQUIRED: [&str; 30] = [
     "format",
     "name",
     "seed",
@@ -109,6 +111,7 @@ const REQUIRED: [&str; 29] = [
     "train.tokens",
     "train.batch",
     "train.lr",
+    "train.loss.without",
     "snapshots.every",
     "evaluation.examples",
     "evaluation.icl_early",
@@ -232,7 +235,7 @@ fn unknown_fields() {
             .iter()
             .map(|(path, _)| path.rsplit_once('.').map_or("", |(section, _)| section))
             .collect();
-        assert_eq!(sections.len(), 7);
+        assert_eq!(sections.len(), 8);
         for section in sections {
             let surplus = if section.is_empty() {
                 "surplus".to_string()

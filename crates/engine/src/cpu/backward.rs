@@ -7,11 +7,12 @@ use induction_kernels::{
     },
 };
 
-use induction_model::{ForbiddenKeys, Normalization};
+use induction_model::Normalization;
 
 use super::{
     Model,
-    forward::{NoTap, Sizes, Start, forbidden_of, norm},
+    clamped::Clamped,
+    forward::{NoTap, Sizes, Start, norm},
     workspace::{Backward, LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
 
@@ -19,17 +20,25 @@ fn set_or_add<'a, T>(set: bool) -> Out<'a, T> {
     if set { Out::Set } else { Out::Add }
 }
 
+/// What one sequence is to foretell.
+#[derive(Clone, Copy)]
+pub(super) struct Targets<'a, T> {
+    pub(super) tokens: &'a [u32],
+    /// Which of them count; all if it is not given.
+    pub(super) counted: Option<&'a [bool]>,
+    /// What each counts in the gradient.
+    pub(super) weight: T,
+}
+
 impl<T: Real> Model<T> {
-    /// Forward and backward for one sequence. Each target's loss counts with `weight` in the
-    /// gradient, which is added to `gradients` (or written, for the `first` sequence of a buffer).
-    /// Returns the sum of the losses.
+    /// Forward and backward for one sequence. The gradient is added to `gradients` (or written, for
+    /// the `first` sequence of a buffer). Returns the sum of the losses that count.
     pub(super) fn train_on(
         &self,
         space: &mut Workspace<T>,
         gradients: &mut [T],
         tokens: &[u32],
-        targets: &[u32],
-        weight: T,
+        targets: Targets<'_, T>,
         first: bool,
     ) -> f64 {
         space.prepare_backward(&self.layout.dims);
@@ -37,7 +46,7 @@ impl<T: Real> Model<T> {
             self.clear(gradients);
         }
         self.layers(space, tokens, Start::Tokens, true, &mut NoTap);
-        self.loss_backward(space, gradients, targets, weight, first);
+        self.loss_backward(space, gradients, targets, first);
 
         let mut backward = space.backward.take().expect("prepared above");
         let sizes = Sizes { used: space.used, rows: space.rows };
@@ -52,7 +61,7 @@ impl<T: Real> Model<T> {
                 sizes,
                 layer,
                 scratch,
-                &space.forbidden,
+                &space.clamped,
                 &mut backward,
                 gradients,
                 first,
@@ -81,8 +90,7 @@ impl<T: Real> Model<T> {
         &self,
         space: &mut Workspace<T>,
         gradients: &mut [T],
-        targets: &[u32],
-        weight: T,
+        targets: Targets<'_, T>,
         first: bool,
     ) {
         let (layout, dims, arch) = (&self.layout, &self.layout.dims, self.arch);
@@ -90,21 +98,27 @@ impl<T: Real> Model<T> {
         let mut logits = self.take_logits(space);
         let mut losses = std::mem::take(&mut space.losses);
         let mut backward = space.backward.take().expect("prepared by the caller");
+        let mut clamped = std::mem::replace(&mut space.clamped, Clamped::free());
         let normal = self.final_norm(space);
         for from in (0..used).step_by(LOGIT_ROWS) {
             let to = (from + LOGIT_ROWS).min(used);
             let count = to - from;
             self.logits_of(normal, rows, from, to, &mut logits);
+            clamped.add_copies(rows, from, to, dims.d_vocab, &mut logits);
             let losses = &mut losses[from..to];
             cross_entropy(
                 arch,
                 &mut logits,
                 LOGIT_STRIDE,
                 dims.d_vocab,
-                &targets[from..to],
+                &targets.tokens[from..to],
                 losses,
-                Some(weight),
+                Some(targets.weight),
             );
+            if let Some(counted) = targets.counted {
+                leave_out(&counted[from..to], losses, &mut logits);
+            }
+            clamped.copies_backward(rows, from, to, dims.d_vocab, &logits);
             let d_logits = Left::Plain { data: &logits, rows: LOGIT_STRIDE, first: 0 };
             let out = &mut backward.normal[from * PANEL..];
             let unembed_t = &self.weights.unembed_t;
@@ -147,6 +161,7 @@ impl<T: Real> Model<T> {
             std::mem::swap(&mut backward.residual, &mut backward.normal);
         }
         (space.logits, space.losses, space.backward) = (logits, losses, Some(backward));
+        space.clamped = clamped;
     }
 
     /// Adds to `dx` the gradient of what a norm (or none) read, and to its gain's and bias's
@@ -237,7 +252,7 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
-        forbidden: &ForbiddenKeys,
+        clamped: &Clamped<T>,
         backward: &mut Backward<T>,
         gradients: &mut [T],
         first: bool,
@@ -271,47 +286,60 @@ impl<T: Real> Model<T> {
         let keys = if dims.smeared { &layer.smeared } else { raw_keys };
         let (dq, d_kv) = d_qkv.split_at_mut(heads);
         let (dk, dv) = d_kv.split_at_mut(heads);
+        let any_clamped = self.clamps_heads(l);
         for h in 0..dims.n_heads {
             let head = dims.head(h, rows);
-            if self.is_shift(l, h) {
-                dq[head.clone()].fill(T::default());
-                dk[head.clone()].fill(T::default());
-                shift_backward(&dz[head.clone()], &mut dv[head], rows, used);
-                continue;
-            }
-            panels::transpose(&keys[head.clone()], rows, used, d_head, &mut scratch.k_t, d_head, 0);
-            panels::transpose(
-                &values[head.clone()],
-                rows,
-                used,
-                d_head,
-                &mut scratch.v_t,
-                d_head,
-                0,
-            );
-            let saved = Saved {
-                q: &queries[head.clone()],
-                k: &keys[head.clone()],
-                k_t: &scratch.k_t,
-                v_t: &scratch.v_t,
-                z: &layer.z[head.clone()],
-                log_sums: &layer.log_sums[h * used..(h + 1) * used],
+            let gradients_of =
+                [&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]];
+            let tensors = [&queries[head.clone()], &keys[head.clone()], &dz[head.clone()]];
+            let done = any_clamped && {
+                let (at, shape) = ((l, h), self.shape(sizes));
+                self.clamped_backward(at, sizes, shape, tensors, gradients_of, scratch, clamped)
             };
-            let (dq, dk, dv) =
-                (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
-            let dz = &dz[head.clone()];
-            attention::backward(
-                arch,
-                self.shape(sizes),
-                forbidden_of(forbidden),
-                saved,
-                dz,
-                dq,
-                dk,
-                dv,
-                &mut scratch.attention,
-            );
+            if !done {
+                panels::transpose(
+                    &keys[head.clone()],
+                    rows,
+                    used,
+                    d_head,
+                    &mut scratch.k_t,
+                    d_head,
+                    0,
+                );
+                panels::transpose(
+                    &values[head.clone()],
+                    rows,
+                    used,
+                    d_head,
+                    &mut scratch.v_t,
+                    d_head,
+                    0,
+                );
+                let saved = Saved {
+                    q: &queries[head.clone()],
+                    k: &keys[head.clone()],
+                    k_t: &scratch.k_t,
+                    v_t: &scratch.v_t,
+                    z: &layer.z[head.clone()],
+                    log_sums: &layer.log_sums[h * used..(h + 1) * used],
+                };
+                let (dq, dk, dv) =
+                    (&mut dq[head.clone()], &mut dk[head.clone()], &mut dv[head.clone()]);
+                let dz = &dz[head.clone()];
+                attention::backward(
+                    arch,
+                    self.shape(sizes),
+                    clamped.forbidden(),
+                    saved,
+                    dz,
+                    dq,
+                    dk,
+                    dv,
+                    &mut scratch.attention,
+                );
+            }
             if dims.smeared {
+                let dk = &mut dk[head.clone()];
                 let amount = self.smear_amount(l, h);
                 let d_amount =
                     smear_backward(arch, &raw_keys[head.clone()], rows, used, amount, dk);
@@ -382,14 +410,12 @@ impl<T: Real> Model<T> {
     }
 }
 
-/// The gradient of the values of a head that reads the position before each: position 0 is read by
-/// itself and by 1.
-fn shift_backward<T: Real>(dz: &[T], dv: &mut [T], rows: usize, used: usize) {
-    for (dv, dz) in dv.chunks_exact_mut(rows * PANEL).zip(dz.chunks_exact(rows * PANEL)) {
-        dv[..(used - 1) * PANEL].copy_from_slice(&dz[PANEL..used * PANEL]);
-        dv[(used - 1) * PANEL..used * PANEL].fill(T::default());
-        for (dv, &dz) in dv[..PANEL].iter_mut().zip(dz) {
-            *dv += dz;
+/// Takes from a block what does not count: its losses, and its rows of the logits' gradient.
+fn leave_out<T: Real>(counted: &[bool], losses: &mut [T], d_logits: &mut [T]) {
+    for (row, loss) in losses.iter_mut().enumerate().filter(|&(row, _)| !counted[row]) {
+        *loss = T::default();
+        for panel in d_logits.chunks_exact_mut(LOGIT_STRIDE * PANEL) {
+            panel[row * PANEL..][..PANEL].fill(T::default());
         }
     }
 }

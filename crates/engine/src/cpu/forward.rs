@@ -1,16 +1,17 @@
 use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
     activations::soft_cap,
-    attention::{self, Bend, Forbidden, Shape},
+    attention::{self, Bend, Shape},
     matmul, panels,
     rows::{
         accumulate, add_bias, add_positions, cross_entropy, layer_norm, rms_norm, rotate, smear,
     },
 };
-use induction_model::{Clamp, ForbiddenKeys, Hook, Normalization, Positions, QkNorm};
+use induction_model::{Hook, Normalization, Positions, QkNorm};
 
 use super::{
     Model,
+    clamped::Clamped,
     layout::Layout,
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
@@ -98,7 +99,7 @@ impl<T: Real> Model<T> {
         slopes: bool,
         tap: &mut dyn Tap<T>,
     ) {
-        space.forbidden.set(self.clamp, tokens);
+        space.clamped.follow(&self.clamp, tokens, space.rows);
         let first = match start {
             Start::Tokens => {
                 self.embed(space, tokens);
@@ -130,9 +131,9 @@ impl<T: Real> Model<T> {
                 let [layer, next] = pair.expect("a workspace keeps two layers where there are two");
                 (layer, &mut next.input)
             };
-            let (scratch, forbidden, turns) =
-                (&mut space.scratch, &space.forbidden, &space.turns[self.layout.frequencies_of(l)]);
-            self.layer(l, sizes, layer, scratch, forbidden, turns, output, begin, slopes, tap);
+            let turns = &space.turns[self.layout.frequencies_of(l)];
+            let (scratch, clamped) = (&mut space.scratch, &mut space.clamped);
+            self.layer(l, sizes, layer, scratch, clamped, turns, output, begin, slopes, tap);
             if tap.stops_at_patterns(l) {
                 return;
             }
@@ -160,7 +161,7 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
-        forbidden: &ForbiddenKeys,
+        clamped: &mut Clamped<T>,
         turns: &[[T; 2]],
         output: &mut [T],
         start: Start,
@@ -188,7 +189,7 @@ impl<T: Real> Model<T> {
             }
         }
         if start <= Start::Qkv(l) {
-            self.attention(l, sizes, layer, scratch, forbidden, tap);
+            self.attention(l, sizes, layer, scratch, clamped, tap);
         }
         if tap.stops_at_patterns(l) {
             return;
@@ -456,108 +457,111 @@ impl<T: Real> Model<T> {
         Shape { used, rows, d_head, scale, bend: Bend { cap, slope: 0.0 } }
     }
 
-    /// Whether the model's clamp has this head attend to the previous token.
-    pub(super) fn is_shift(&self, l: usize, h: usize) -> bool {
-        matches!(self.clamp, Some(Clamp::PreviousToken { layer, head }) if (layer, head) == (l, h))
-    }
-
     fn attention(
         &self,
         l: usize,
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
-        forbidden: &ForbiddenKeys,
+        clamped: &mut Clamped<T>,
         tap: &mut dyn Tap<T>,
     ) {
-        let forbidden = forbidden_of(forbidden);
         let Sizes { used, rows } = sizes;
         let (dims, arch, shape) = (&self.layout.dims, self.arch, self.shape(sizes));
         let [of_q, of_k] = dims.qk_len(rows);
-        let (qk, values) = layer.qkv.split_at(of_q + of_k);
-        let keys = if dims.smeared { &layer.smeared[..] } else { &qk[of_q..] };
         // Whose keys are in `k_t`: those of some heads are the same.
         let mut transposed = None;
+        let any_clamped = self.clamps_heads(l);
         for h in 0..dims.n_heads {
-            let (head, kv_head) = (dims.head(h, rows), dims.kv_head(h));
-            let read = dims.head(kv_head, rows);
-            let (q, k, v, z) =
-                (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
-            let slope = self.layout.alibi_slopes.get(h).copied().unwrap_or(0.0);
-            let shape = Shape { bend: Bend { slope, ..shape.bend }, ..shape };
             let wanted = tap.wants_pattern(l, h);
-            if self.is_shift(l, h) && wanted != Wanted::Given {
-                if matches!(wanted, Wanted::Shown | Wanted::Changed) {
-                    scratch.pattern.clear();
-                    scratch.pattern.resize(panels::len(rows, used), T::default());
-                    for i in 0..used {
-                        scratch.pattern[panels::at(rows, i, i.saturating_sub(1))] =
-                            T::from_f64(1.0);
+            'read: {
+                let (qk, values) = layer.qkv.split_at(of_q + of_k);
+                let keys = if dims.smeared { &layer.smeared[..] } else { &qk[of_q..] };
+                let (head, kv_head) = (dims.head(h, rows), dims.kv_head(h));
+                let read = dims.head(kv_head, rows);
+                let (q, k, v, z) =
+                    (&qk[head.clone()], &keys[read.clone()], &values[read], &mut layer.z[head]);
+                let slope = self.layout.alibi_slopes.get(h).copied().unwrap_or(0.0);
+                let shape = Shape { bend: Bend { slope, ..shape.bend }, ..shape };
+                let given = if any_clamped { self.clamp.given(l, h) } else { None };
+                if let Some(given) = given.filter(|_| wanted != Wanted::Given) {
+                    if matches!(wanted, Wanted::Shown | Wanted::Changed) {
+                        clamped.pattern(given, rows, &mut scratch.pattern);
+                        tap.see_pattern(l, h, &mut scratch.pattern, rows);
                     }
-                    tap.see_pattern(l, h, &mut scratch.pattern, rows);
+                    if wanted == Wanted::Changed {
+                        attention::read(arch, shape, &scratch.pattern, v, z);
+                        break 'read;
+                    }
+                    clamped.read(given, v, z, rows);
+                    break 'read;
                 }
-                if wanted == Wanted::Changed {
-                    attention::read(arch, shape, &scratch.pattern, v, z);
-                    continue;
+                let forbidden = clamped.forbidden();
+                let kept_len = panels::len(rows, used);
+                let kept = h * kept_len..(h + 1) * kept_len;
+                if wanted == Wanted::Frozen {
+                    let (exponentials, shares) = tap.frozen(l);
+                    let shares = &shares[h * used..(h + 1) * used];
+                    attention::read_exponentials(arch, shape, &exponentials[kept], shares, v, z);
+                    break 'read;
                 }
-                for (z, v) in z.chunks_exact_mut(rows * PANEL).zip(v.chunks_exact(rows * PANEL)) {
-                    z[..PANEL].copy_from_slice(&v[..PANEL]);
-                    z[PANEL..used * PANEL].copy_from_slice(&v[..(used - 1) * PANEL]);
+                if wanted != Wanted::Given && transposed.replace(kv_head) != Some(kv_head) {
+                    panels::transpose(k, rows, used, dims.d_head, &mut scratch.k_t, dims.d_head, 0);
                 }
-                continue;
+                if tap.keeps_patterns(l) {
+                    layer.exponentials.resize(dims.n_heads * kept_len, T::NAN);
+                    layer.shares.resize(dims.n_heads * used, T::NAN);
+                    let (exponentials, shares) = (
+                        &mut layer.exponentials[kept],
+                        &mut layer.shares[h * used..(h + 1) * used],
+                    );
+                    attention::exponentials(
+                        arch,
+                        shape,
+                        forbidden,
+                        q,
+                        &scratch.k_t,
+                        exponentials,
+                        shares,
+                    );
+                    attention::read_exponentials(arch, shape, exponentials, shares, v, z);
+                    break 'read;
+                }
+                if wanted == Wanted::Nothing {
+                    let log_sums = &mut layer.log_sums[h * used..(h + 1) * used];
+                    attention::forward(
+                        arch,
+                        shape,
+                        forbidden,
+                        q,
+                        &scratch.k_t,
+                        v,
+                        z,
+                        log_sums,
+                        &mut scratch.attention,
+                    );
+                    break 'read;
+                }
+                scratch.pattern.resize(panels::len(rows, used), T::NAN);
+                if wanted != Wanted::Given {
+                    attention::pattern(
+                        arch,
+                        shape,
+                        forbidden,
+                        q,
+                        &scratch.k_t,
+                        &mut scratch.pattern,
+                    );
+                }
+                tap.see_pattern(l, h, &mut scratch.pattern, rows);
+                if tap.stops_at_patterns(l) {
+                    break 'read;
+                }
+                attention::read(arch, shape, &scratch.pattern, v, z);
             }
-            let kept_len = panels::len(rows, used);
-            let kept = h * kept_len..(h + 1) * kept_len;
-            if wanted == Wanted::Frozen {
-                let (exponentials, shares) = tap.frozen(l);
-                let shares = &shares[h * used..(h + 1) * used];
-                attention::read_exponentials(arch, shape, &exponentials[kept], shares, v, z);
-                continue;
+            if any_clamped && self.clamp.silent(l, h) && !tap.stops_at_patterns(l) {
+                self.silence((l, h), sizes, layer, scratch, clamped, wanted, tap);
             }
-            if wanted != Wanted::Given && transposed.replace(kv_head) != Some(kv_head) {
-                panels::transpose(k, rows, used, dims.d_head, &mut scratch.k_t, dims.d_head, 0);
-            }
-            if tap.keeps_patterns(l) {
-                layer.exponentials.resize(dims.n_heads * kept_len, T::NAN);
-                layer.shares.resize(dims.n_heads * used, T::NAN);
-                let (exponentials, shares) =
-                    (&mut layer.exponentials[kept], &mut layer.shares[h * used..(h + 1) * used]);
-                attention::exponentials(
-                    arch,
-                    shape,
-                    forbidden,
-                    q,
-                    &scratch.k_t,
-                    exponentials,
-                    shares,
-                );
-                attention::read_exponentials(arch, shape, exponentials, shares, v, z);
-                continue;
-            }
-            if wanted == Wanted::Nothing {
-                let log_sums = &mut layer.log_sums[h * used..(h + 1) * used];
-                attention::forward(
-                    arch,
-                    shape,
-                    forbidden,
-                    q,
-                    &scratch.k_t,
-                    v,
-                    z,
-                    log_sums,
-                    &mut scratch.attention,
-                );
-                continue;
-            }
-            scratch.pattern.resize(panels::len(rows, used), T::NAN);
-            if wanted != Wanted::Given {
-                attention::pattern(arch, shape, forbidden, q, &scratch.k_t, &mut scratch.pattern);
-            }
-            tap.see_pattern(l, h, &mut scratch.pattern, rows);
-            if tap.stops_at_patterns(l) {
-                continue;
-            }
-            attention::read(arch, shape, &scratch.pattern, v, z);
         }
     }
 
@@ -621,21 +625,17 @@ impl<T: Real> Model<T> {
     pub(super) fn losses_of(&self, space: &mut Workspace<T>, targets: &[u32]) {
         let (mut logits, mut losses) = (self.take_logits(space), std::mem::take(&mut space.losses));
         let (rows, d_vocab) = (space.rows, self.layout.dims.d_vocab);
+        let clamped = std::mem::replace(&mut space.clamped, Clamped::free());
         let normal = self.final_norm(space);
         for from in (0..targets.len()).step_by(LOGIT_ROWS) {
             let to = (from + LOGIT_ROWS).min(targets.len());
             self.logits_of(normal, rows, from, to, &mut logits);
+            clamped.add_copies(rows, from, to, d_vocab, &mut logits);
             let (targets, losses) = (&targets[from..to], &mut losses[from..to]);
             cross_entropy(self.arch, &mut logits, LOGIT_STRIDE, d_vocab, targets, losses, None);
         }
-        (space.logits, space.losses) = (logits, losses);
+        (space.logits, space.losses, space.clamped) = (logits, losses, clamped);
     }
-}
-
-/// What the kernels are told of forbidden keys.
-pub(super) fn forbidden_of(keys: &ForbiddenKeys) -> Forbidden<'_> {
-    let (spans, keys) = keys.parts();
-    Forbidden { spans, keys }
 }
 
 /// A sequence's positions and the rows stored for them.

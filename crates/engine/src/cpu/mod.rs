@@ -7,6 +7,7 @@
 //! buffers in theirs: the bits do not depend on the number of threads.
 
 mod backward;
+mod clamped;
 mod forward;
 mod layout;
 mod mlp;
@@ -23,11 +24,13 @@ use std::{
 };
 
 use induction_kernels::{Arch, Real, panels, rows::accumulate};
-use induction_model::{Clamp, Hook, ModelConfig, Params, Positions, sinusoidal_positions};
+use induction_model::{Clamps, Hook, ModelConfig, Params, Positions, sinusoidal_positions};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayViewMut1, Axis, IxDyn};
 use rayon::prelude::*;
 
 use self::{
+    backward::Targets,
+    clamped::Clamped,
     forward::{KeepPatterns, Start, Tap},
     layout::Layout,
     tap::ExampleTap,
@@ -37,7 +40,7 @@ use self::{
 pub use stream::StreamEngine;
 
 use crate::{
-    Engine, Error, Exactness, Intervention, check_tokens,
+    Batch, Engine, Error, Exactness, Intervention, check_tokens,
     intervention::{check_hook, hook_shape, with_frozen_patterns},
 };
 
@@ -52,7 +55,7 @@ pub struct Model<T> {
     layout: Layout,
     n_ctx: usize,
     eps: f64,
-    clamp: Option<Clamp>,
+    clamp: Clamps,
     weights: Weights<T>,
     /// `[n_ctx, d_model]`; empty where no vectors are added.
     positions: Vec<T>,
@@ -95,7 +98,7 @@ impl<T: Real> Model<T> {
             layout,
             n_ctx: config.n_ctx,
             eps: config.layer_norm_eps,
-            clamp: config.clamp,
+            clamp: config.clamp.clone(),
             positions,
             trainable: config.is_paper_family(),
             spaces: Mutex::new(Vec::new()),
@@ -120,22 +123,24 @@ impl<T: Real> Model<T> {
         panels::pack(positions, d_model, &mut self.positions, self.n_ctx, 0);
     }
 
-    /// Mean loss over all targets of `examples` (`[example, pos + 1]`), and its gradients into
-    /// `out`, row-major, in the order of [`ModelConfig::parameter_shapes`].
+    /// Mean loss over the batch's targets that count, and its gradients into `out`, row-major, in
+    /// the order of [`ModelConfig::parameter_shapes`].
     ///
     /// # Panics
     /// On tokens that the model cannot read or a model outside the paper's family (engines check
     /// both first), and if `out` does not fit.
-    pub fn loss_and_gradients(&mut self, examples: ArrayView2<u32>, out: &mut [&mut [T]]) -> f64 {
+    pub fn loss_and_gradients(&mut self, batch: Batch<'_>, out: &mut [&mut [T]]) -> f64 {
         assert!(self.trainable, "gradients are made for the paper's family");
+        let (mean, Batch { examples, counted }) = (batch.weight(), batch);
         let batch = examples.nrows();
         let used = examples.ncols() - 1;
         let examples = examples.as_standard_layout();
+        let counted = counted.as_ref().map(|counted| counted.as_standard_layout());
         let groups = batch.min(MAX_GROUPS);
         self.weights.transpose(&self.layout);
         let mut buffers = std::mem::take(&mut self.gradients);
         buffers.resize_with(groups.max(buffers.len()), || vec![T::NAN; self.layout.len]);
-        let weight = T::from_f64(1.0 / (batch * used) as f64);
+        let weight = T::from_f64(mean);
         let mut losses = [0.0; MAX_GROUPS];
         let model = &*self;
         let tasks =
@@ -146,16 +151,21 @@ impl<T: Real> Model<T> {
             for b in range {
                 let row = examples.row(b);
                 let row = row.as_slice().expect("standard layout");
+                let counted = counted.as_ref().map(|counted| counted.row(b));
+                let targets = Targets {
+                    tokens: &row[1..],
+                    counted: counted.as_ref().map(|row| row.to_slice().expect("standard layout")),
+                    weight,
+                };
                 let mut space = model.workspace(used, Keep::All);
-                *loss +=
-                    model.train_on(&mut space, buffer, &row[..used], &row[1..], weight, b == first);
+                *loss += model.train_on(&mut space, buffer, &row[..used], targets, b == first);
                 model.give_back(space);
             }
         });
         self.sum_groups(&mut buffers[..groups]);
         self.unpack(&buffers[0], out);
         self.gradients = buffers;
-        losses[..groups].iter().sum::<f64>() / (batch * used) as f64
+        losses[..groups].iter().sum::<f64>() * mean
     }
 
     /// Adds all buffers to the first, in order, in parallel over its parts.
@@ -310,7 +320,9 @@ impl CpuEngine {
                 &mut clean
             } else {
                 let space = other.get_or_insert_with(|| model.workspace(used, Keep::Nothing));
-                let start = first_touched(set);
+                // What heads copy is known of the whole pass alone.
+                let copies = model.clamp.any_copies();
+                let start = if copies { Start::Tokens } else { first_touched(set) };
                 take_over(&clean, space, start);
                 let mut tap = ExampleTap { clean: &clean.layers, ..self.tap(used, example, set) };
                 model.layers(space, tokens, start, false, &mut tap);
@@ -378,19 +390,27 @@ impl Engine for CpuEngine {
         Ok(())
     }
 
+    fn set_clamps(&mut self, clamps: &Clamps) -> Result<(), Error> {
+        let config = ModelConfig { clamp: clamps.clone(), ..self.config.clone() };
+        config.validate()?;
+        self.model.clamp = clamps.clone();
+        self.config = config;
+        Ok(())
+    }
+
     fn loss_and_gradients(
         &mut self,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, Error> {
         self.config.require_paper_family("training")?;
-        check_tokens(&self.config, examples, examples.ncols().saturating_sub(1))?;
+        batch.check(&self.config)?;
         gradients.check(&self.config)?;
         let mut out: Vec<&mut [f32]> = gradients
             .iter_mut()
             .map(|(_, value)| value.as_slice_mut().expect("parameters are in standard layout"))
             .collect();
-        Ok(self.model.loss_and_gradients(examples, &mut out) as f32)
+        Ok(self.model.loss_and_gradients(batch, &mut out) as f32)
     }
 
     fn losses_under(
@@ -477,15 +497,18 @@ impl Engine for CpuEngine {
             let tap: &mut dyn Tap<f32> = &mut self.tap(used, example, interventions);
             model.layers(&mut space, row, Start::Tokens, false, tap);
             let mut block = model.take_logits(&mut space);
-            let rows = space.rows;
+            let (rows, clamped) =
+                (space.rows, std::mem::replace(&mut space.clamped, Clamped::free()));
             let normal = model.final_norm(&mut space);
             let out = out.as_slice_mut().expect("one example of an array in standard layout");
             for (at, out) in out.chunks_mut(LOGIT_ROWS * d_vocab).enumerate() {
                 let from = at * LOGIT_ROWS;
-                model.logits_of(normal, rows, from, from + out.len() / d_vocab, &mut block);
+                let to = from + out.len() / d_vocab;
+                model.logits_of(normal, rows, from, to, &mut block);
+                clamped.add_copies(rows, from, to, d_vocab, &mut block);
                 panels::unpack(&block, LOGIT_STRIDE, 0, d_vocab, out);
             }
-            space.logits = block;
+            (space.logits, space.clamped) = (block, clamped);
             model.give_back(space);
         });
         Ok(logits)

@@ -25,7 +25,7 @@ use super::{
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, stored_rows},
 };
 use crate::{
-    Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens, check_watched,
+    Batch, Engine, Error, Exactness, Intervention, Sight, Watched, check_tokens, check_watched,
     intervention::{check_hook, hook_shape, layers_for, with_frozen_patterns},
 };
 
@@ -131,9 +131,16 @@ impl StreamEngine {
     /// With the best instruction set that this processor has.
     ///
     /// # Errors
-    /// An invalid configuration, or what is wrong with the weights that are read at once: the last
+    /// An invalid configuration, a head that a clamp makes copy, or what is wrong with the weights that are read at once: the last
     /// norm, learned positions.
     pub fn new(config: &ModelConfig, weights: Arc<dyn ReadParams>) -> Result<Self, Error> {
+        if config.clamp.any_copies() {
+            let (found, expected) = (
+                "one that copies".into(),
+                "none that copies where a model is read layer by layer".into(),
+            );
+            return Err(induction_model::Error::Config { field: "clamp", found, expected }.into());
+        }
         let model = one_layer(config, weights.as_ref())?;
         Ok(Self { config: config.clone(), weights, idle: Mutex::new(Some(model)) })
     }
@@ -193,7 +200,7 @@ impl StreamEngine {
                 let used = sequence.tokens.len();
                 let mut output = std::mem::take(&mut sequence.residual);
                 let mut space = model.workspace(used, Keep::Nothing);
-                space.forbidden.set(model.clamp, sequence.tokens);
+                space.clamped.follow(&model.clamp, sequence.tokens, space.rows);
                 space.layers[0].input.copy_from_slice(&output);
                 visit(model, l, k, sequence, seen, &mut |tap| {
                     let sizes = Sizes { used, rows: space.rows };
@@ -202,7 +209,7 @@ impl StreamEngine {
                         sizes,
                         &mut space.layers[0],
                         &mut space.scratch,
-                        &space.forbidden,
+                        &mut space.clamped,
                         &space.turns[model.layout.frequencies_of(l)],
                         &mut output,
                         Start::Input(l),
@@ -419,7 +426,7 @@ impl Engine for StreamEngine {
         Ok(())
     }
 
-    fn loss_and_gradients(&mut self, _: ArrayView2<u32>, _: &mut Params) -> Result<f32, Error> {
+    fn loss_and_gradients(&mut self, _: Batch<'_>, _: &mut Params) -> Result<f32, Error> {
         Err(induction_model::Error::NotTheFamily { what: "training" }.into())
     }
 

@@ -67,7 +67,7 @@ pub(super) fn begins(
 ) -> Option<(usize, usize)> {
     let placed =
         matches!(config.architecture.positions, Positions::Sinusoidal | Positions::Shortformer);
-    if set.is_empty() || config.smeared_keys || config.clamp.is_some() || placed {
+    if set.is_empty() || config.smeared_keys || !config.clamp.is_empty() || placed {
         return None;
     }
     let begin = |i: &Intervention| match i {
@@ -301,9 +301,9 @@ pub(super) fn layer(all: &mut [&mut Tails<'_>], model: &Model<f32>, l: usize, se
         tails.replace(model, Hook::Z(l), &mut of_layer.z, sizes.rows, place);
     }
     let mut output = std::mem::take(&mut space.residual);
-    let (scratch, forbidden) = (&mut space.scratch, &space.forbidden);
+    let (scratch, clamped) = (&mut space.scratch, &mut space.clamped);
     let (of_layer, start, out) = (&mut space.layers[0], Start::Z(l), &mut output);
-    model.layer(l, sizes, of_layer, scratch, forbidden, &[], out, start, false, &mut NoTap);
+    model.layer(l, sizes, of_layer, scratch, clamped, &[], out, start, false, &mut NoTap);
     for (tails, &place) in all.iter_mut().zip(&places) {
         let (begun, to) = (tails.begun(l), (&mut tails.residual[..], tails.rows, 0));
         copy_rows(begun, (&output, sizes.rows, place), to);

@@ -1,7 +1,6 @@
 use induction_kernels::{PANEL, Real, attention, panels};
 
-use induction_model::ForbiddenKeys;
-
+use super::clamped::Clamped;
 use super::layout::{Dims, Layout};
 
 /// Rows of logits that are in the cache together.
@@ -31,8 +30,8 @@ pub(super) struct Workspace<T> {
     pub(super) losses: Vec<T>,
     pub(super) scratch: Scratch<T>,
     pub(super) backward: Option<Backward<T>>,
-    /// What the model's clamp takes from each query; empty if it takes nothing.
-    pub(super) forbidden: ForbiddenKeys,
+    /// What the model's clamps make of the sequence.
+    pub(super) clamped: Clamped<T>,
 }
 
 /// What a layer keeps for the backward pass, or for a later pass that begins at this layer.
@@ -159,7 +158,7 @@ impl<T: Real> Workspace<T> {
                 gate: fresh(if dims.architecture.gated_mlp { mlp } else { 0 }),
             },
             backward: None,
-            forbidden: ForbiddenKeys::default(),
+            clamped: Clamped::free(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! A layer of any architecture, in PyTorch's operations; and what begins and ends a model.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use induction_model::{
-    Activation, Axes, Clamp, Experts, ForbiddenKeys, Hook, ModelConfig, Normalization, Pairs,
-    Positions, QkNorm, ReadParams, Rotary, alibi_slopes, sinusoidal_positions,
+    Activation, Axes, Clamps, Experts, ForbiddenKeys, Given, Hook, ModelConfig, Normalization,
+    Pairs, Positions, QkNorm, ReadParams, Rotary, alibi_slopes, sinusoidal_positions,
 };
 use ndarray::{ArrayD, ArrayView2};
 use tch::{Device, Kind, Tensor};
@@ -154,6 +157,9 @@ pub(super) struct Sequences {
     /// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may
     /// be.
     pub(super) allowed: Option<Tensor>,
+    /// The position that each query of a clamped head attends to, `[batch, pos]`, of each kind of
+    /// [`Given`]; nothing of those that no clamp gives.
+    pub(super) sources: [Option<Tensor>; 2],
 }
 
 impl Frame {
@@ -199,8 +205,20 @@ impl Frame {
     /// Of `[batch, pos]` tokens.
     pub(super) fn sequences(&self, tokens: ArrayView2<u32>) -> Sequences {
         let (batch, pos) = tokens.dim();
-        let allowed = allowed(self.config.clamp, tokens, self.device);
-        Sequences { batch: batch as i64, pos: pos as i64, allowed }
+        let allowed = allowed(&self.config.clamp, tokens, self.device);
+        let sources = [Given::Previous, Given::Match].map(|given| {
+            let clamped = self.config.clamp.iter().filter_map(|clamp| clamp.head());
+            let mut kinds = clamped.map(|(l, h)| self.config.clamp.given(l, h));
+            kinds.any(|kind| kind == Some(given)).then(|| {
+                let (mut all, mut of_row) = (Vec::new(), Vec::new());
+                for row in tokens.rows() {
+                    given.sources(&row.to_vec(), &mut of_row);
+                    all.extend(of_row.iter().map(|&at| i64::from(at)));
+                }
+                Tensor::from_slice(&all).view([batch as i64, pos as i64]).to_device(self.device)
+            })
+        });
+        Sequences { batch: batch as i64, pos: pos as i64, allowed, sources }
     }
 
     /// The residual stream below the first layer, `[batch, pos, d_model]`, of the tokens'
@@ -385,9 +403,13 @@ impl Frame {
         of: &Sequences,
         taps: &mut dyn Tap,
     ) -> Tensor {
-        let clamped = match self.config.clamp {
-            Some(Clamp::PreviousToken { layer, head }) if layer == l => Some(head as i64),
-            _ => None,
+        let clamps = &self.config.clamp;
+        let clamped = clamps.iter().filter_map(|clamp| clamp.head());
+        let clamped: BTreeSet<usize> =
+            clamped.filter(|&(layer, _)| layer == l).map(|(_, head)| head).collect();
+        let source = |h: usize| {
+            let given = clamps.given(l, h)?;
+            of.sources[given as usize].as_ref()
         };
         let (cap, pos) = (self.config.architecture.attn_scores_soft_cap, of.pos);
         if cap.is_none() && self.slopes.is_none() && !taps.wants(Hook::Pattern(l)) {
@@ -397,11 +419,18 @@ impl Frame {
             let [q, k, v] = [q, k, v].map(|x| x.to_kind(kind));
             let z =
                 Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, before, None, false);
-            let Some(head) = clamped else { return z };
-            let v = v.narrow(1, head, 1);
-            let previous = Tensor::cat(&[v.narrow(2, 0, 1), v.narrow(2, 0, pos - 1)], 2);
-            let after = self.config.n_heads as i64 - head - 1;
-            return Tensor::cat(&[z.narrow(1, 0, head), previous, z.narrow(1, head + 1, after)], 1);
+            if clamped.is_empty() {
+                return z;
+            }
+            let of_head = |h: usize| {
+                let (free, v) = (z.narrow(1, h as i64, 1), v.narrow(1, h as i64, 1));
+                match source(h) {
+                    _ if clamps.silent(l, h) => free.zeros_like(),
+                    Some(at) => v.gather(2, &at.view([-1, 1, pos, 1]).expand_as(&v), false),
+                    None => free,
+                }
+            };
+            return Tensor::cat(&(0..self.config.n_heads).map(of_head).collect::<Vec<_>>(), 1);
         }
         let [q, k, v] = [q, k, v].map(|x| x.to_kind(Kind::Float));
         let mut scores = (q * (self.config.d_head as f64).powf(-0.5)).matmul(&k.transpose(2, 3));
@@ -416,10 +445,18 @@ impl Frame {
         let allowed = of.allowed.as_ref().map_or_else(before, Tensor::shallow_clone);
         let _ = scores.masked_fill_(&allowed.logical_not(), f64::NEG_INFINITY);
         let pattern = scores.softmax(3, None);
-        if let Some(head) = clamped {
-            attend_to_previous(&pattern, head);
+        for &h in &clamped {
+            if let Some(at) = source(h) {
+                let mut of_head = pattern.narrow(1, h as i64, 1);
+                let _ = of_head.zero_();
+                let _ = of_head.scatter_value_(3, &at.view([-1, 1, pos, 1]), 1.0);
+            }
         }
-        tap(taps, Hook::Pattern(l), pattern).matmul(&v)
+        let z = tap(taps, Hook::Pattern(l), pattern).matmul(&v);
+        for &h in clamped.iter().filter(|&&h| clamps.silent(l, h)) {
+            let _ = z.narrow(1, h as i64, 1).zero_();
+        }
+        z
     }
 
     /// What the experts of a layer write: each position is read by the best few, each times its
@@ -458,14 +495,14 @@ impl Frame {
 }
 
 /// `[batch, 1, query, key]`, true where a query may read a key; nothing where all before it may be.
-fn allowed(clamp: Option<Clamp>, tokens: ArrayView2<u32>, device: Device) -> Option<Tensor> {
-    if !clamp.is_some_and(Clamp::forbids) {
+fn allowed(clamps: &Clamps, tokens: ArrayView2<u32>, device: Device) -> Option<Tensor> {
+    if !clamps.forbid() {
         return None;
     }
     let (batch, pos) = tokens.dim();
     let mut allowed = vec![false; batch * pos * pos];
     for (row, out) in tokens.rows().into_iter().zip(allowed.chunks_exact_mut(pos * pos)) {
-        let keys = ForbiddenKeys::new(clamp, &row.to_vec());
+        let keys = ForbiddenKeys::new(clamps, &row.to_vec());
         for (query, out) in out.chunks_exact_mut(pos).enumerate() {
             out[..=query].fill(true);
             keys.of(query).iter().for_each(|&key| out[key as usize] = false);
@@ -473,16 +510,6 @@ fn allowed(clamp: Option<Clamp>, tokens: ArrayView2<u32>, device: Device) -> Opt
     }
     let shape = [batch as i64, 1, pos as i64, pos as i64];
     Some(Tensor::from_slice(&allowed).view(shape).to_device(device))
-}
-
-/// Has a head of a pattern, `[batch, head, query, key]`, attend to the previous token.
-fn attend_to_previous(pattern: &Tensor, head: i64) {
-    let (pos, device) = (pattern.size()[2], pattern.device());
-    let previous: Vec<i64> = (0..pos).map(|query| (query - 1).max(0)).collect();
-    let rows = Tensor::eye(pos, (pattern.kind(), device))
-        .index_select(0, &Tensor::from_slice(&previous).to_device(device));
-    let mut of_head = pattern.narrow(1, head, 1);
-    of_head.copy_(&rows.view([1, 1, pos, pos]).expand_as(&of_head));
 }
 
 /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays

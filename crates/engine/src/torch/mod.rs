@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
 };
 
-use induction_model::{Hook, ModelConfig, Params, ReadParams};
+use induction_model::{Clamps, Hook, ModelConfig, Params, ReadParams};
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, IxDyn, Slice, concatenate};
 use rayon::prelude::*;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -24,8 +24,8 @@ use self::{
     sweep::{Stream, in_layer, parts_of},
 };
 use crate::{
-    BurnDevice, Engine, Error, Exactness, Intervention, Resident, Sight, Watched, check_tokens,
-    check_watched, failure,
+    Batch, BurnDevice, Engine, Error, Exactness, Intervention, Resident, Sight, Watched,
+    check_tokens, check_watched, failure,
     intervention::{check_hook, layers_for},
     split,
 };
@@ -57,6 +57,16 @@ pub struct TorchEngine {
 /// Columns of `W_U` that are read at once.
 const PIECE: usize = 1 << 15;
 
+/// Heads that a clamp makes copy write past the residual stream, which this engine's passes do not
+/// do.
+fn no_copies(config: &ModelConfig) -> Result<(), Error> {
+    if !config.clamp.any_copies() {
+        return Ok(());
+    }
+    let (found, expected) = ("one that copies".into(), "none that copies on libtorch".into());
+    Err(induction_model::Error::Config { field: "clamp", found, expected }.into())
+}
+
 impl TorchEngine {
     /// An engine that trains a model of the paper's family. With `bf16`, everything that training
     /// computes between the weights, which stay float32, and the losses is bfloat16; evaluation
@@ -74,6 +84,7 @@ impl TorchEngine {
         let device = on.open_torch()?;
         config.validate()?;
         config.require_paper_family("training on libtorch")?;
+        no_copies(config)?;
         params.check(config)?;
         let state = guarded(on, || State::trained(config, params, kind(bf16), device))?;
         Ok(Self::with(on, bf16, config, true, None, state))
@@ -94,6 +105,7 @@ impl TorchEngine {
     ) -> Result<Self, Error> {
         let device = on.open_torch()?;
         config.validate()?;
+        no_copies(config)?;
         let state = guarded(on, || State::unread(config, weights.as_ref(), device))?;
         let needed = weights_bytes(config, bf16);
         // Beside the weights there is what passes through them.
@@ -217,9 +229,18 @@ impl Engine for TorchEngine {
         Ok(())
     }
 
+    fn set_clamps(&mut self, clamps: &Clamps) -> Result<(), Error> {
+        let config = ModelConfig { clamp: clamps.clone(), ..self.config.clone() };
+        config.validate()?;
+        no_copies(&config)?;
+        self.state().frame.config = config.clone();
+        self.config = config;
+        Ok(())
+    }
+
     fn loss_and_gradients(
         &mut self,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, Error> {
         if self.state().trained.is_none() {
@@ -227,7 +248,7 @@ impl Engine for TorchEngine {
         }
         gradients.check(&self.config)?;
         guarded(self.on, || {
-            let (sum, gradient, weight) = self.loss_and_gradient(&self.state(), examples)?;
+            let (sum, gradient, weight) = self.loss_and_gradient(&self.state(), batch)?;
             fill(gradients, &to_host(&(gradient * weight)));
             Ok((f64::from(to_host(&sum)[0]) * weight) as f32)
         })

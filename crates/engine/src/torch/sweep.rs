@@ -159,7 +159,7 @@ fn keeps(stream: &Stream, l: usize) -> bool {
 }
 
 /// The streams' residuals along one axis of examples.
-fn joined<'a>(groups: &[Group], streams: &'a [Stream]) -> (Tensor, Sequences, Vec<Part<'a>>) {
+fn joined<'a>(groups: &'a [Group], streams: &'a [Stream]) -> (Tensor, Sequences, Vec<Part<'a>>) {
     let mut examples = 0;
     let of = |stream: &'a Stream| {
         let (first, group) = (examples, stream.group);
@@ -170,14 +170,18 @@ fn joined<'a>(groups: &[Group], streams: &'a [Stream]) -> (Tensor, Sequences, Ve
     let xs: Vec<&Tensor> = streams.iter().flat_map(|stream| &stream.x).collect();
     let x = if let [x] = xs[..] { x.shallow_clone() } else { Tensor::cat(&xs, 0) };
     let sequences = |stream: &Stream| &groups[stream.group].sequences;
-    let allowed: Option<Vec<&Tensor>> =
-        streams.iter().map(|stream| sequences(stream).allowed.as_ref()).collect();
-    let allowed = allowed.map(|allowed| match allowed[..] {
-        [one] => one.shallow_clone(),
-        _ => Tensor::cat(&allowed, 0),
-    });
+    // Of all or of none: it is the model's clamps that decide.
+    let together = |of: &dyn Fn(&'a Sequences) -> Option<&'a Tensor>| {
+        let all: Option<Vec<&Tensor>> = streams.iter().map(|s| of(sequences(s))).collect();
+        all.map(|all| match all[..] {
+            [one] => one.shallow_clone(),
+            _ => Tensor::cat(&all, 0),
+        })
+    };
+    let allowed = together(&|of| of.allowed.as_ref());
+    let sources = [0, 1].map(|given| together(&|of| of.sources[given].as_ref()));
     let pos = streams.first().map_or(0, |stream| sequences(stream).pos);
-    (x, Sequences { batch: examples, pos, allowed }, parts)
+    (x, Sequences { batch: examples, pos, allowed, sources }, parts)
 }
 
 impl TorchEngine {

@@ -1,7 +1,6 @@
 //! Gradients, and steps that stay on the device.
 
 use induction_model::Params;
-use ndarray::{ArrayView2, Axis, Slice};
 use tch::{Kind, Tensor, no_grad_guard};
 
 use super::{
@@ -9,7 +8,7 @@ use super::{
     state::{State, Trained, fill, part, row, to_host},
     taps::{NoTap, upload},
 };
-use crate::{Engine, Error, ParameterKind, Resident, ResidentStep, Stepped, check_tokens, split};
+use crate::{Batch, Engine, Error, ParameterKind, Resident, ResidentStep, Stepped, split};
 
 /// The state of training on the device.
 pub(super) struct Training {
@@ -42,25 +41,24 @@ impl TorchEngine {
     pub(super) fn loss_and_gradient(
         &self,
         state: &State,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
     ) -> Result<(Tensor, Tensor, f64), Error> {
-        let (rows, pos) = (examples.nrows(), examples.ncols().saturating_sub(1));
-        check_tokens(&self.config, examples, pos)?;
-        let weight = 1.0 / (rows * pos) as f64;
+        batch.check(&self.config)?;
+        let (rows, pos) = (batch.examples.nrows(), batch.examples.ncols() - 1);
+        let weight = batch.weight();
         let group = self.on.training_sequences(&self.config, pos);
         // A batch that is too large for the device at once is taken in parts, whose gradients are
         // added in order.
-        let parts = (0..rows).step_by(group).map(|from| {
-            let part = examples.slice_axis(Axis(0), Slice::from(from..(from + group).min(rows)));
-            self.part_of_gradient(state, part)
-        });
+        let parts = (0..rows)
+            .step_by(group)
+            .map(|from| self.part_of_gradient(state, batch.part(from..(from + group).min(rows))));
         let (loss, gradient) =
             parts.reduce(|(a, b), (c, d)| (a + c, b + d)).expect("there is at least one example");
         Ok((loss, gradient, weight))
     }
 
-    fn part_of_gradient(&self, state: &State, examples: ArrayView2<u32>) -> (Tensor, Tensor) {
-        let (read, targets) = split(examples);
+    fn part_of_gradient(&self, state: &State, batch: Batch<'_>) -> (Tensor, Tensor) {
+        let (read, targets) = split(batch.examples);
         let State { frame, trained, .. } = state;
         let Trained { weights, places, parameters, leaves, .. } = known(trained);
         let sequences = frame.sequences(read);
@@ -71,8 +69,16 @@ impl TorchEngine {
         }
         let h = frame.final_norm(&leaves.after, &x).flatten(0, 1); // [row, d_model]
         let targets = frame.ids(targets).flatten(0, 1).unsqueeze(1);
-        let Unembedded { loss, d_h, d_unembed } =
-            self.unembed_and_back(&h.detach(), &leaves.unembed.detach(), &targets);
+        let counted = batch.counted.map(|counted| {
+            let counted: Vec<f32> = counted.iter().map(|&c| f32::from(u8::from(c))).collect();
+            Tensor::from_slice(&counted).unsqueeze(1).to_device(frame.device)
+        });
+        let Unembedded { loss, d_h, d_unembed } = self.unembed_and_back(
+            &h.detach(),
+            &leaves.unembed.detach(),
+            &targets,
+            counted.as_ref(),
+        );
         // The way back from here on is PyTorch's. It starts at a number whose derivative by `h` is
         // what was found.
         let found = Tensor::run_backward(&[(&h * d_h).sum(None)], &leaves.all, false, false);
@@ -92,8 +98,14 @@ impl TorchEngine {
     }
 
     /// The unembedding, the losses and the way back through both: by hand, so that logits are
-    /// written down once and in parts.
-    fn unembed_and_back(&self, h: &Tensor, unembed: &Tensor, targets: &Tensor) -> Unembedded {
+    /// written down once and in parts. `counted` is 0 where a row does not count, `[row, 1]`.
+    fn unembed_and_back(
+        &self,
+        h: &Tensor,
+        unembed: &Tensor,
+        targets: &Tensor,
+        counted: Option<&Tensor>,
+    ) -> Unembedded {
         let _no_grad = no_grad_guard();
         let (rows, at_once) = (h.size()[0], self.logits_at_once());
         let mut d_hs = Vec::new();
@@ -104,8 +116,13 @@ impl TorchEngine {
             // The derivative of a loss by the logits: probabilities, less 1 at the target.
             let mut d_logits = h.matmul(unembed).softmax(1, None);
             let right = d_logits.gather(1, &targets, false).to_kind(Kind::Float);
-            let loss = -right.clamp_min(f64::from(f32::MIN_POSITIVE)).log().sum(None).view([1]);
+            let mut losses = -right.clamp_min(f64::from(f32::MIN_POSITIVE)).log();
             let _ = d_logits.scatter_(1, &targets, &(right - 1.0).to_kind(self.kind));
+            if let Some(counted) = counted.map(part) {
+                losses = losses * &counted;
+                let _ = d_logits.g_mul_(&counted.to_kind(self.kind));
+            }
+            let loss = losses.sum(None).view([1]);
             d_hs.push(d_logits.matmul(&unembed.transpose(0, 1)));
             let d_unembed = h.transpose(0, 1).matmul(&d_logits).to_kind(Kind::Float);
             sums = Some(match sums {
@@ -140,10 +157,10 @@ impl Resident for TorchEngine {
         })
     }
 
-    fn step(&mut self, examples: ArrayView2<u32>, step: &ResidentStep) -> Result<Stepped, Error> {
+    fn step(&mut self, batch: Batch<'_>, step: &ResidentStep) -> Result<Stepped, Error> {
         guarded(self.on, || {
             let mut state = self.state();
-            let (loss, mut gradient, weight) = self.loss_and_gradient(&state, examples)?;
+            let (loss, mut gradient, weight) = self.loss_and_gradient(&state, batch)?;
             let _no_grad = no_grad_guard();
             let trained = state.trained.as_mut().expect(TRAINED);
             let Trained { weights, places, parameters, training, .. } = trained;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that
 /// divide nothing, clamps.
-pub const CASES: [&str; 7] = [
+pub const CASES: [&str; 9] = [
     "one_layer_smeared",
     "two_layer",
     "two_layer_mlp_smeared",
@@ -20,6 +20,8 @@ pub const CASES: [&str; 7] = [
     "three_layer_no_norm",
     "two_layer_previous_token",
     "two_layer_forbid_induction",
+    "two_layer_match_and_off",
+    "two_layer_copy",
 ];
 
 /// By how much float32 may differ from float64, whose values here are of order 1; gradients,
@@ -65,7 +67,11 @@ pub fn engines_on(
     config: &ModelConfig,
     params: &Params,
 ) -> Vec<Box<dyn Engine>> {
-    let mut engines = vec![device.engine_kept(kept, bf16, config, params).unwrap()];
+    let copies = config.clamp.any_copies();
+    let mut engines = Vec::new();
+    if !(device.is_libtorch() && copies) {
+        engines.push(device.engine_kept(kept, bf16, config, params).unwrap());
+    }
     if device.is_libtorch() {
         let burn = BurnEngine::on(device, bf16, config, params).unwrap();
         engines.push(Box::new(burn.kept_on_device(kept)));
@@ -91,6 +97,22 @@ fn crate_folder() -> PathBuf {
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
+/// All arrays of a dump, by name.
+pub fn arrays(name: &str) -> BTreeMap<String, ArrayD<f64>> {
+    let path = crate_folder().join(format!("../../fixtures/oracle/{name}.safetensors"));
+    let bytes = std::fs::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+    let array = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
+        let words = view.data().chunks_exact(8).map(|b| <[u8; 8]>::try_from(b).unwrap());
+        let values = match view.dtype() {
+            Dtype::I64 => words.map(|b| i64::from_le_bytes(b) as f64).collect(),
+            _ => words.map(f64::from_le_bytes).collect(),
+        };
+        (name, ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap())
+    };
+    tensors.into_iter().map(array).collect()
+}
+
 /// One model and all that PyTorch computed for it.
 pub struct Oracle {
     pub name: &'static str,
@@ -106,24 +128,13 @@ impl Oracle {
         let mut json: Value =
             serde_json::from_slice(&std::fs::read(path("json")).unwrap()).unwrap();
         let adamw = json.as_object_mut().unwrap().remove("adamw").unwrap();
-        let bytes = std::fs::read(path("safetensors")).unwrap();
-        let (mut arrays, mut tokens) = (BTreeMap::new(), None);
-        for (key, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
-            let words = view.data().chunks_exact(8).map(|b| <[u8; 8]>::try_from(b).unwrap());
-            if view.dtype() == Dtype::I64 {
-                let ids = words.map(|b| u32::try_from(i64::from_le_bytes(b)).unwrap()).collect();
-                tokens =
-                    Some(Array2::from_shape_vec((view.shape()[0], view.shape()[1]), ids).unwrap());
-            } else {
-                let values = words.map(f64::from_le_bytes).collect();
-                arrays.insert(key, ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap());
-            }
-        }
+        let mut arrays = arrays(name);
+        let tokens = arrays.remove("tokens").unwrap().mapv(|id| id as u32);
         Self {
             name,
             config: serde_json::from_value(json).unwrap(),
             adamw,
-            tokens: tokens.unwrap(),
+            tokens: tokens.into_dimensionality().unwrap(),
             arrays,
         }
     }

@@ -441,3 +441,85 @@ fn explore_stands_alone_goes_on_and_repeats_itself() {
     std::fs::write(measurements.join("text.jsonl"), "{\"step\": 0, \"tok").unwrap();
     assert!(explore() == first);
 }
+
+/// A study through its command: runs of every variant and seed, with a clamp that comes and goes, the
+/// study's own report; and what is refused.
+#[test]
+fn a_study_is_made_and_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec: toml::Table = TINY.parse().unwrap();
+    let mut base = spec.clone();
+    for key in ["format", "name", "seed"] {
+        base.remove(key);
+    }
+    let study = format!(
+        r#"
+format = 1
+name = "tiny"
+title = "Tiny"
+about = "Whether it runs."
+seeds = [1, 2]
+{}
+[[variants]]
+name = "free"
+label = "free"
+[[variants]]
+name = "late"
+label = "induction forbidden at first"
+change = {{ train = {{ optimizer = "muon", clamps = [{{ clamp = {{ kind = "forbid-induction" }}, until = 60 }}] }} }}
+[[variants]]
+name = "copy"
+label = "copy given"
+change = {{ model = {{ clamp = {{ kind = "copy", layer = 1, head = 0 }} }}, train = {{ loss = {{ without = "induction" }} }} }}
+[[claims]]
+id = "V1"
+title = "t"
+expected = "e"
+measure = "loss"
+of = "late"
+against = "free"
+by = "difference"
+holds = {{ below = 10.0 }}
+[[figures]]
+title = "Curves"
+measures = ["loss", "prefix-matching"]
+"#,
+        toml::Table::from_iter([("base".to_string(), toml::Value::Table(base))])
+    );
+    let file = folder.path().join("study.toml");
+    std::fs::write(&file, &study).unwrap();
+    let out = folder.path().join("out");
+    let reproduce = |out: &Path| {
+        let mut command = induction();
+        command.args(["reproduce", "--study"]).arg(&file).arg("--out").arg(out);
+        command
+    };
+    succeed(&mut reproduce(&out));
+    let claims: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(out.join("claims.json")).unwrap()).unwrap();
+    assert_eq!(
+        (claims[0]["id"].as_str(), claims[0]["verdict"].as_str()),
+        (Some("V1"), Some("reproduced"))
+    );
+    // What is measured of a snapshot is under what held then: step 40 lies within the clamp's time.
+    let run = out.join("runs/late-seed-1");
+    let clamped = |step: &str| {
+        let config = run.join(format!("snapshots/step-{step}/config.json"));
+        serde_json::from_str::<Value>(&std::fs::read_to_string(config).unwrap()).unwrap()["clamp"]
+            .clone()
+    };
+    assert_eq!(clamped("00000040")["kind"], "forbid-induction");
+    assert!(clamped("00000060").is_null() && clamped("00000200").is_null());
+    let forbidden = rows(&run.join("measurements/heads.jsonl"));
+    let at = |step: u64| forbidden.iter().filter(move |row| row["step"] == step);
+    assert!(at(40).all(|row| row["prefix_matching"].as_f64() == Some(0.0)));
+    assert!(at(60).any(|row| row["prefix_matching"].as_f64() > Some(0.0)));
+    // Again: nothing is trained twice; another reproduction may not have the folder.
+    succeed(&mut reproduce(&out));
+    let mut smoke = induction();
+    smoke.args(["reproduce", "--scale", "smoke", "--out"]).arg(&out);
+    assert!(fail(&mut smoke, 2).contains("this folder is a study's"));
+    std::fs::write(&file, study.replace("of = \"late\"", "of = \"later\"")).unwrap();
+    let message = fail(&mut reproduce(&out), 2);
+    assert!(message.contains("names the variant \"later\", which is not there"), "{message}");
+}

@@ -23,7 +23,7 @@ pub fn export_huggingface(
     config.validate()?;
     config.require_paper_family("this export")?;
     params.check(config)?;
-    if config.clamp.is_some() {
+    if !config.clamp.is_empty() {
         let what = "a clamp on attention patterns; use `induction scan` on the run itself".into();
         return Err(Error::Export { target: "the HuggingFace export", what });
     }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_clamp_and_other_parameters_are_refused() {
-        let clamped = ModelConfig { clamp: Some(Clamp::ForbidInduction), ..small() };
+        let clamped = ModelConfig { clamp: Clamp::ForbidInduction.into(), ..small() };
         let message = export_huggingface(&clamped, &parameters(&clamped)).unwrap_err().to_string();
         assert!(message.contains("cannot express a clamp"), "{message}");
         let other = ModelConfig { smeared_keys: true, ..small() };

@@ -28,7 +28,7 @@ pub fn export_transformer_lens(
     if config.smeared_keys {
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
     }
-    if config.clamp.is_some() {
+    if !config.clamp.is_empty() {
         return Err(cannot(
             "a clamp on attention patterns; use `induction scan` on the run itself".into(),
         ));

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, f64::consts::PI};
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
-use super::{Attention, Block, LayerNorm, Transformer, normalized, side_by_side};
-use crate::{Clamp, ModelConfig};
+use super::{Attention, Block, Clamped, LayerNorm, Transformer, normalized, side_by_side};
+use crate::ModelConfig;
 
 /// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may
 /// see; longer ones keep the matrix products long.
@@ -25,6 +25,17 @@ pub struct TrainingOptions {
     /// Sum the embedding's gradient as a product with one-hot rows. For devices that otherwise add
     /// in any order.
     pub one_hot_embedding: bool,
+}
+
+/// What sequences are to foretell, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// A token each.
+    pub tokens: &'a [u32],
+    /// Which of them count; all if it is not given.
+    pub counted: Option<&'a [bool]>,
+    /// What each counts in the gradient.
+    pub weight: f64,
 }
 
 /// What a layer norm's backward pass needs: the normalized input and the inverse of its standard
@@ -103,19 +114,18 @@ impl Sizes {
 }
 
 impl Transformer {
-    /// The sum over all targets of the loss in nats, `[1]`, and the gradient of `weight` times it:
-    /// flat, one a parameter, in the order of [`ModelConfig::parameter_shapes`]. `tokens` and
-    /// `targets` are `batch` sequences of equal length, one after the other. The model's device is
-    /// one without autodiff.
+    /// The sum over all targets that count of the loss in nats, `[1]`, and the gradient of
+    /// [`Targets::weight`] times it: flat, one a parameter, in the order of
+    /// [`ModelConfig::parameter_shapes`]. `tokens` and `targets` are `batch` sequences of equal
+    /// length, one after the other. The model's device is one without autodiff.
     ///
     /// # Panics
     /// As [`forward`](Self::forward), and if there are not as many targets as tokens.
     pub fn loss_and_gradients(
         &self,
         tokens: &[u32],
-        targets: &[u32],
+        targets: Targets<'_>,
         batch: usize,
-        weight: f64,
         options: TrainingOptions,
     ) -> (Tensor<1>, Vec<Tensor<1>>) {
         assert!(
@@ -123,6 +133,7 @@ impl Transformer {
             "{} tokens in {batch} sequences",
             tokens.len()
         );
+        let Targets { tokens: targets, counted, weight } = targets;
         assert_eq!(tokens.len(), targets.len());
         let ModelConfig { n_heads: heads, d_head, .. } = self.config;
         let pass = Pass {
@@ -130,7 +141,9 @@ impl Transformer {
             sizes: Sizes { batch, pos: tokens.len() / batch, heads, d_head },
             bf16: options.bf16,
             mask: self.mask(tokens, batch),
+            clamped: (0..self.config.n_layers).map(|l| self.clamped(l, tokens, batch)).collect(),
         };
+        let copies = self.config.clamp.any_copies().then(|| self.copies_of(tokens, batch));
         let rows = tokens.len();
         let ids = self.ids(tokens);
         let targets = self.ids(targets).reshape([rows, 1]);
@@ -144,19 +157,39 @@ impl Transformer {
         }
         let (normed, last) = pass.layer_norm(&self.weights.ln_final, x);
         let w_u = self.weights.unembed.W_U.val();
-        let log_probabilities = activation::log_softmax(pass.product(last.clone(), w_u.clone()), 1);
-        let loss = -log_probabilities.clone().gather(1, targets.clone()).sum();
-
+        let mut logits = pass.product(last.clone(), w_u.clone());
+        if let Some(copies) = &copies {
+            let copied = kept.iter().zip(&pass.clamped).filter_map(|(kept, clamped)| {
+                Some(clamped.as_ref()?.copied(pass.whole_patterns(&kept.patterns)))
+            });
+            if let Some(copied) = copied.reduce(|sum, of_layer| sum + of_layer) {
+                logits =
+                    logits + copied.matmul(copies.clone()).reshape([rows, self.config.d_vocab]);
+            }
+        }
+        let log_probabilities = activation::log_softmax(logits, 1);
+        let mut losses = -log_probabilities.clone().gather(1, targets.clone());
         let hit = Tensor::<2>::full([rows, 1], -1.0, &self.device);
-        let d_logits =
+        let mut d_logits =
             log_probabilities.exp().scatter(1, targets, hit, IndexingUpdateOp::Add) * weight;
+        if let Some(counted) = counted {
+            let counted: Vec<f32> = counted.iter().map(|&c| f32::from(u8::from(c))).collect();
+            let counted = Tensor::<2>::from_data(TensorData::new(counted, [rows, 1]), &self.device);
+            losses = losses * counted.clone();
+            d_logits = d_logits * counted;
+        }
+        let loss = losses.sum();
         let mut found = Found::new();
         put(&mut found, "unembed.W_U".into(), pass.product(last.transpose(), d_logits.clone()));
+        let d_copied = copies.map(|copies| {
+            let d_logits = d_logits.clone().reshape([batch, rows / batch, self.config.d_vocab]);
+            d_logits.matmul(copies.swap_dims(1, 2)) // [batch, query, key]
+        });
         let d_last = pass.product(d_logits, w_u.transpose());
         let mut dx =
             pass.layer_norm_back("ln_final", &self.weights.ln_final, normed, d_last, &mut found);
         for (l, (block, kept)) in self.weights.blocks.iter().zip(kept).enumerate().rev() {
-            dx = pass.layer_back(l, block, kept, dx, &mut found);
+            dx = pass.layer_back(l, block, kept, dx, d_copied.as_ref(), &mut found);
         }
         put(
             &mut found,
@@ -197,6 +230,8 @@ struct Pass<'a> {
     bf16: bool,
     /// `[1 or batch, 1, pos, pos]`.
     mask: Tensor<4>,
+    /// One a layer.
+    clamped: Vec<Option<Clamped>>,
 }
 
 impl Pass<'_> {
@@ -281,13 +316,12 @@ impl Pass<'_> {
             }
             _ => (k_raw, None),
         };
-        let (patterns, read) = self.attend(&q, &k, &v);
-        let clamped = self.model.with_clamped_reading(
-            l,
-            sizes.by_example(read.clone()),
-            &sizes.by_example(v.clone()),
-        );
-        let z = sizes.to_rows(sizes.together(clamped));
+        let (patterns, read) = self.attend(l, &q, &k, &v);
+        let z = match &self.clamped[l] {
+            Some(clamped) => sizes.together(sizes.by_example(read.clone()) * clamped.heard.clone()),
+            None => read.clone(),
+        };
+        let z = sizes.to_rows(z);
         let mut x = x + self.product(z.clone(), attn.W_O.val().reshape([width, d_model]));
         let mlp = block.mlp.as_ref().map(|mlp| {
             let (ln2, input) = self.layer_norm(&block.ln2, x.clone());
@@ -300,6 +334,17 @@ impl Pass<'_> {
         (Kept { ln1, input, positioned, q, k_raw, k, v, patterns, read, z, mlp }, x)
     }
 
+    /// A layer's pattern of its blocks, `[batch, head, pos, pos]`.
+    fn whole_patterns(&self, blocks: &[Tensor<3>]) -> Tensor<4> {
+        let Sizes { batch, pos, heads, .. } = self.sizes;
+        let whole = blocks.iter().map(|block| {
+            let [all, queries, to] = block.dims();
+            let after = Tensor::zeros([all, queries, pos - to], &self.model.device);
+            if to == pos { block.clone() } else { Tensor::cat(vec![block.clone(), after], 2) }
+        });
+        Tensor::cat(whole.collect(), 1).reshape([batch, heads, pos, pos])
+    }
+
     /// Blocks of queries with the keys that some query of theirs may see: `(from, to)`.
     fn blocks(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> + ExactSizeIterator {
         let pos = self.sizes.pos;
@@ -307,7 +352,13 @@ impl Pass<'_> {
             .map(move |at| (at * QUERY_BLOCK, ((at + 1) * QUERY_BLOCK).min(pos)))
     }
 
-    fn attend(&self, q: &Tensor<3>, k: &Tensor<3>, v: &Tensor<3>) -> (Vec<Tensor<3>>, Tensor<3>) {
+    fn attend(
+        &self,
+        l: usize,
+        q: &Tensor<3>,
+        k: &Tensor<3>,
+        v: &Tensor<3>,
+    ) -> (Vec<Tensor<3>>, Tensor<3>) {
         let Sizes { batch, heads, .. } = self.sizes;
         let (mut patterns, mut read) = (Vec::new(), Vec::new());
         for (from, to) in self.blocks() {
@@ -325,20 +376,33 @@ impl Pass<'_> {
                     to,
                 ]),
             };
-            let pattern = activation::softmax(scores, 2);
+            let mut pattern = activation::softmax(scores, 2);
+            if let Some(Clamped { given, free, .. }) = &self.clamped[l] {
+                let given = given.clone().narrow(2, from, queries).narrow(3, 0, to);
+                let free = pattern.reshape([batch, heads, queries, to]) * free.clone();
+                pattern = (free + given).reshape([batch * heads, queries, to]);
+            }
             read.push(self.product(pattern.clone(), v.clone().narrow(1, 0, to)));
             patterns.push(pattern);
         }
         (patterns, Tensor::cat(read, 1))
     }
 
-    /// Gradients of queries, keys and values.
-    fn attend_back(&self, kept: &Kept, d_read: Tensor<3>) -> [Tensor<3>; 3] {
+    /// Gradients of queries, keys and values. `d_copied`: the gradient of the patterns of heads that
+    /// copy, `[batch, query, key]`.
+    fn attend_back(
+        &self,
+        l: usize,
+        kept: &Kept,
+        d_read: Tensor<3>,
+        d_copied: Option<&Tensor<3>>,
+    ) -> [Tensor<3>; 3] {
+        let Sizes { batch, heads, .. } = self.sizes;
         let add = |sum: Option<Tensor<3>>, part: Tensor<3>, to: usize| {
             let Some(sum) = sum else { return part };
-            let [heads, _, d_head] = sum.dims();
+            let [all, _, d_head] = sum.dims();
             let part = sum.clone().narrow(1, 0, to) + part;
-            sum.slice_assign([0..heads, 0..to, 0..d_head], part)
+            sum.slice_assign([0..all, 0..to, 0..d_head], part)
         };
         // What a pattern's row gains by growing altogether, which softmax does not let it.
         let along = (d_read.clone() * kept.read.clone()).sum_dim(2);
@@ -350,7 +414,20 @@ impl Pass<'_> {
             let d_out = block(&d_read);
             dv = Some(add(dv, self.product(pattern.clone().swap_dims(1, 2), d_out.clone()), to));
             let d_pattern = self.product(d_out, seen(&kept.v).swap_dims(1, 2));
-            let d_scores = (d_pattern - block(&along)) * pattern.clone();
+            let d_scores = match &self.clamped[l] {
+                None => (d_pattern - block(&along)) * pattern.clone(),
+                Some(Clamped { free, copies, .. }) => {
+                    let by_head = |x: Tensor<3>| x.reshape([batch, heads, to - from, to]);
+                    let (pattern, mut d_pattern) = (by_head(pattern.clone()), by_head(d_pattern));
+                    if let Some(d_copied) = d_copied {
+                        let part = d_copied.clone().narrow(1, from, to - from).narrow(2, 0, to);
+                        d_pattern = d_pattern + part.unsqueeze_dim::<4>(1) * copies.clone();
+                    }
+                    let along = (d_pattern.clone() * pattern.clone()).sum_dim(3);
+                    let d_scores = (d_pattern - along) * pattern * free.clone();
+                    d_scores.reshape([batch * heads, to - from, to])
+                }
+            };
             dk = Some(add(dk, self.product(d_scores.clone().swap_dims(1, 2), block(&kept.q)), to));
             dq.push(self.product(d_scores, seen(&kept.k)));
         }
@@ -364,6 +441,7 @@ impl Pass<'_> {
         block: &Block,
         mut kept: Kept,
         dx: Tensor<2>,
+        d_copied: Option<&Tensor<3>>,
         found: &mut Found,
     ) -> Tensor<2> {
         let (sizes, attn) = (self.sizes, &block.attn);
@@ -396,11 +474,11 @@ impl Pass<'_> {
         let dz = sizes.to_heads(
             self.product(dx.clone(), attn.W_O.val().reshape([width, d_model]).transpose()),
         );
-        let (d_read, d_given) = self.given_back(l, dz);
-        let [dq, dk, mut dv] = self.attend_back(&kept, d_read);
-        if let Some(given) = d_given {
-            dv = dv + given;
-        }
+        let d_read = match &self.clamped[l] {
+            Some(clamped) => sizes.together(sizes.by_example(dz) * clamped.heard.clone()),
+            None => dz,
+        };
+        let [dq, dk, dv] = self.attend_back(l, &kept, d_read, d_copied);
         let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| {
             put(found, name("smear_alpha"), alpha);
         });
@@ -416,31 +494,6 @@ impl Pass<'_> {
         put(found, name("W_V"), self.by_head(self.product(kept.input.transpose(), dv.clone())));
         let d_input = d_positioned + self.product(dv, side_by_side(attn.W_V.val()).transpose());
         dx + self.layer_norm_back(&format!("blocks.{l}.ln1"), &block.ln1, kept.ln1, d_input, found)
-    }
-
-    /// The gradient of what attention read, and, of a head clamped to the previous token, what goes
-    /// to the values by that way.
-    fn given_back(&self, l: usize, dz: Tensor<3>) -> (Tensor<3>, Option<Tensor<3>>) {
-        let Sizes { batch, pos, d_head, .. } = self.sizes;
-        match self.model.config.clamp {
-            Some(Clamp::PreviousToken { layer, head }) if layer == l => {
-                let dz = self.sizes.by_example(dz);
-                let here = [0..batch, head..head + 1, 0..pos, 0..d_head];
-                let of_head = dz.clone().narrow(1, head, 1);
-                // The first position reads itself, every other the one before.
-                let mut parts = vec![of_head.clone().narrow(2, 0, 1)];
-                if pos > 1 {
-                    parts[0] = parts[0].clone() + of_head.clone().narrow(2, 1, 1);
-                    if pos > 2 {
-                        parts.push(of_head.clone().narrow(2, 2, pos - 2));
-                    }
-                    parts.push(of_head.narrow(2, 0, 1).zeros_like());
-                }
-                let given = dz.zeros_like().slice_assign(here.clone(), Tensor::cat(parts, 2));
-                (self.sizes.together(dz.slice_fill(here, 0.0)), Some(self.sizes.together(given)))
-            }
-            _ => (dz, None),
-        }
     }
 
     /// The gradient of keys before smearing; `alpha` is given its own.

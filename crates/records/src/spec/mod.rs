@@ -15,7 +15,7 @@ use crate::Error;
 pub use self::{
     data::{Control, DataSpec, Text},
     evaluation::EvaluationSpec,
-    train::TrainSpec,
+    train::{Decay, LossSpec, OptimizerKind, TimedClamp, TrainSpec, Without},
 };
 
 /// The version of the spec and of the run folder; another one is refused.
@@ -211,7 +211,21 @@ impl RunSpec {
         whole("train.batch", t.batch as u64, 1, 1 << 16)?;
         positive("train.lr", t.lr, 1e3)?;
         whole("train.warmup_steps", t.warmup_steps, 0, 1 << 40)?;
-        below_one("train.decay_share", t.decay_share)?;
+        if !(0.0..=1.0).contains(&t.decay_share) {
+            let expected = "a number from 0 to 1";
+            return fail("train.decay_share", t.decay_share.to_string(), expected);
+        }
+        if t.decay != Decay::Linear && t.decay_share == 0.0 {
+            let expected = "linear where the rate does not fall (train.decay_share = 0)";
+            return fail("train.decay", "cosine".into(), expected);
+        }
+        if let Some(momentum) = t.momentum {
+            if t.optimizer == OptimizerKind::AdamW {
+                let expected = "nothing with adamw, which has beta1";
+                return fail("train.momentum", momentum.to_string(), expected);
+            }
+            below_one("train.momentum", momentum)?;
+        }
         below_one("train.beta1", t.beta1)?;
         below_one("train.beta2", t.beta2)?;
         positive("train.eps", t.eps, 1.0)?;
@@ -226,6 +240,23 @@ impl RunSpec {
             );
         }
         positive("train.clip_norm", t.clip_norm, 1e9)?;
+        for clamp in &t.clamps {
+            let end = clamp.until.unwrap_or(self.steps());
+            if clamp.from >= end.min(self.steps()) {
+                let found = format!("a clamp from {} until {end}", clamp.from);
+                let expected = format!(
+                    "from below until, and below the run's {} steps: this one never holds",
+                    self.steps()
+                );
+                return fail("train.clamps", found, &expected);
+            }
+            // Whatever holds together has to go together; sets change where one begins.
+            self.model_at(clamp.from).validate().map_err(|error| Error::Field {
+                field: "train.clamps",
+                found: format!("after {} steps {error}", clamp.from),
+                expected: "clamps that go together".to_string(),
+            })?;
+        }
         whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
         let e = &self.evaluation;
         whole("evaluation.examples", e.examples as u64, 2, 1 << 20)?;
@@ -251,6 +282,14 @@ impl RunSpec {
         )
     }
 
+    /// The model once so many steps are taken: with the clamps of that time.
+    pub fn model_at(&self, step: u64) -> ModelConfig {
+        let mut model = self.model.clone();
+        let now = self.train.clamps.iter().filter(|timed| timed.holds_after(step));
+        model.clamp = model.clamp.iter().copied().chain(now.map(|timed| timed.clamp)).collect();
+        model
+    }
+
     /// Optimizer steps in the run.
     pub fn steps(&self) -> u64 {
         self.train.tokens.div_ceil(self.tokens_per_step())
@@ -261,19 +300,27 @@ impl RunSpec {
         (self.train.batch * self.model.n_ctx) as u64
     }
 
-    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant, then
-    /// linear to almost nothing at the last step (a rate of 0 would waste it).
+    /// Learning rate of a step (from 1): linear to `lr` over the warm-up, then constant, then down
+    /// to almost nothing at the last step (a rate of 0 would waste it).
     pub fn lr(&self, step: u64) -> f64 {
         let (warmup, left) = (self.train.warmup_steps, self.steps() - step.min(self.steps()) + 1);
         let rise = if step < warmup { step as f64 / warmup as f64 } else { 1.0 };
         let decay = self.decay_steps();
         let fall = if left <= decay { left as f64 / (decay + 1) as f64 } else { 1.0 };
+        let fall = match self.train.decay {
+            Decay::Linear => fall,
+            Decay::Cosine => (1.0 - (std::f64::consts::PI * fall).cos()) / 2.0,
+        };
         self.train.lr * rise.min(fall)
     }
 
     /// Steps at the end over which the learning rate falls.
     pub fn decay_steps(&self) -> u64 {
-        (self.train.decay_share * self.steps() as f64).floor() as u64
+        let steps = self.steps();
+        if self.train.decay_share == 1.0 {
+            return steps.saturating_sub(self.train.warmup_steps);
+        }
+        (self.train.decay_share * steps as f64).floor() as u64
     }
 
     /// Whether the state after `step` steps is kept for measuring.
@@ -395,9 +442,9 @@ pub(crate) mod tests {
             let corpus = RunSpec { data: text(control), ..tiny() };
             assert_eq!(RunSpec::parse(Path::new("x"), &corpus.to_toml()).unwrap(), corpus);
         }
-        for clamp in [Clamp::PreviousToken { layer: 0, head: 1 }, Clamp::ForbidInduction] {
+        for clamp in [Clamp::Match { layer: 0, head: 1 }, Clamp::ForbidInduction] {
             let clamped =
-                RunSpec { model: ModelConfig { clamp: Some(clamp), ..tiny().model }, ..tiny() };
+                RunSpec { model: ModelConfig { clamp: clamp.into(), ..tiny().model }, ..tiny() };
             assert_eq!(RunSpec::parse(Path::new("x"), &clamped.to_toml()).unwrap(), clamped);
         }
     }
@@ -420,7 +467,7 @@ pub(crate) mod tests {
     #[test]
     fn every_field_is_checked() {
         type Break = fn(&mut RunSpec);
-        let cases: [(&str, Break); 26] = [
+        let cases: [(&str, Break); 29] = [
             ("model.d_model", |s| s.model.n_heads = 3),
             ("train.pos_gain_lr_scale", |s| s.train.pos_gain_lr_scale = f64::NAN),
             ("format", |s| s.format = 2),
@@ -440,7 +487,13 @@ pub(crate) mod tests {
             ("train.batch", |s| s.train.batch = 0),
             ("train.lr", |s| s.train.lr = -1.0),
             ("train.lr", |s| s.train.lr = f64::NAN),
-            ("train.decay_share", |s| s.train.decay_share = 1.0),
+            ("train.decay_share", |s| s.train.decay_share = 1.1),
+            ("train.decay", |s| s.train.decay = Decay::Cosine),
+            ("train.momentum", |s| s.train.momentum = Some(0.9)),
+            ("train.momentum", |s| {
+                s.train.optimizer = OptimizerKind::Sgd;
+                s.train.momentum = Some(1.0);
+            }),
             ("train.beta1", |s| s.train.beta1 = 1.0),
             ("train.beta2", |s| s.train.beta2 = -0.1),
             ("train.eps", |s| s.train.eps = 0.0),
@@ -496,9 +549,53 @@ pub(crate) mod tests {
         );
         // A fifth of 20 steps: from the 17th on, in fifths of the rate, the last not 0.
         let decayed =
-            RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec };
-        let rates = [1, 16, 17, 18, 19, 20].map(|s| (decayed.lr(s) * 1e6).round());
-        assert_eq!(rates, [2000.0, 10_000.0, 8000.0, 6000.0, 4000.0, 2000.0]);
+            RunSpec { train: TrainSpec { decay_share: 0.2, ..spec.train.clone() }, ..spec.clone() };
+        let rates = |spec: &RunSpec, steps: [u64; 6]| steps.map(|s| (spec.lr(s) * 1e6).round());
+        assert_eq!(
+            rates(&decayed, [1, 16, 17, 18, 19, 20]),
+            [2000.0, 10_000.0, 8000.0, 6000.0, 4000.0, 2000.0]
+        );
+        // From the end of the warm-up on, in sixteenths of the rate.
+        let whole = |decay| {
+            let train = TrainSpec { decay_share: 1.0, decay, ..spec.train.clone() };
+            RunSpec { train, ..spec.clone() }
+        };
+        assert_eq!(
+            rates(&whole(Decay::Linear), [1, 5, 6, 12, 13, 20]),
+            [2000.0, 10_000.0, 9375.0, 5625.0, 5000.0, 625.0]
+        );
+        // Half-way down at half the steps, as a line; slower at both ends.
+        assert_eq!(
+            rates(&whole(Decay::Cosine), [1, 5, 6, 12, 13, 20]),
+            [2000.0, 10_000.0, 9904.0, 5975.0, 5000.0, 96.0]
+        );
+    }
+
+    #[test]
+    fn clamps_come_and_go() {
+        let text = tiny().to_toml()
+            + "\n[[train.clamps]]\nclamp = { kind = \"match\", layer = 0, head = 1 }\nfrom = 3\nuntil = 8\n"
+            + "[[train.clamps]]\nclamp = { kind = \"forbid-induction\" }\nfrom = 7\n";
+        let spec = RunSpec::parse(Path::new("x"), &text).unwrap();
+        assert_eq!(RunSpec::parse(Path::new("x"), &spec.to_toml()).unwrap(), spec);
+        assert_ne!(spec.training_hash(), tiny().training_hash());
+        let at = |step| spec.model_at(step).clamp.to_vec();
+        let both = [Clamp::Match { layer: 0, head: 1 }, Clamp::ForbidInduction];
+        assert_eq!(
+            [at(2), at(3), at(7), at(8), at(20)],
+            [vec![], both[..1].to_vec(), both.to_vec(), both[1..].to_vec(), both[1..].to_vec()]
+        );
+        for (from, to, said) in [
+            ("from = 3", "from = 8", "from 8 until 8"),
+            ("from = 7", "from = 20", "never holds"),
+            ("head = 1", "head = 2", "model.clamp.head = 2"),
+            ("\"forbid-induction\"", "\"off\", layer = 0", "missing field `head`"),
+            ("until = 8", "til = 8", "unknown field `til`"),
+        ] {
+            let text = text.replace(from, to);
+            let message = RunSpec::parse(Path::new("x"), &text).unwrap_err().to_string();
+            assert!(message.contains(said), "{message}");
+        }
     }
 
     #[test]
@@ -631,8 +728,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_without_decay_is_known_as_before() {
-        assert!(!tiny().to_toml().contains("decay_share"));
+    fn a_run_without_the_later_options_is_known_as_before() {
+        let plain = tiny().to_toml();
+        for key in ["decay", "optimizer", "momentum", "loss"] {
+            assert!(!plain.contains(&format!("\n{key}")), "{key}");
+        }
+        let text = plain.replace(
+            "[train]",
+            "[train]\noptimizer = \"muon\"\nmomentum = 0.9\nloss = { without = \"induction\" }",
+        );
+        let spec = RunSpec::parse(Path::new("x"), &text).unwrap();
+        assert_eq!(spec.train.momentum(), Some(0.9));
+        assert_eq!(RunSpec::parse(Path::new("x"), &spec.to_toml()).unwrap(), spec);
+        assert_ne!(spec.training_hash(), tiny().training_hash());
         let decayed = RunSpec { train: TrainSpec { decay_share: 0.2, ..tiny().train }, ..tiny() };
         assert!(decayed.to_toml().contains("decay_share = 0.2"));
         assert_ne!(decayed.training_hash(), tiny().training_hash());

@@ -1,9 +1,10 @@
 //! How a model is trained.
 
+use induction_model::Clamp;
 use serde::{Deserialize, Serialize};
 
-/// Optimizer and schedule: AdamW with PyTorch's semantics; lr is constant between a linear warm-up
-/// and, if asked for, a linear decay at the end.
+/// Optimizer, schedule, and what is learned from. The learning rate is constant between a linear
+/// warm-up and, if asked for, a decay at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
@@ -16,9 +17,26 @@ pub struct TrainSpec {
     /// Steps over which lr rises linearly.
     #[serde(default = "default_warmup_steps")]
     pub warmup_steps: u64,
-    /// Share of the steps, the last ones, over which lr falls linearly towards 0.
+    /// Share of the steps, the last ones, over which lr falls towards 0; 1: from the end of the
+    /// warm-up on.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub decay_share: f64,
+    /// How it falls.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decay: Decay,
+    /// What makes steps of gradients.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optimizer: OptimizerKind,
+    /// Share of the sum of earlier gradients that stays at each step, of Muon and SGD; by
+    /// [`momentum`](Self::momentum) where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<f64>,
+    /// Which targets are learned from; all if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<LossSpec>,
+    /// Constraints on heads for a part of the training, beside those that the model has throughout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clamps: Vec<TimedClamp>,
     /// AdamW's beta1.
     #[serde(default = "default_beta1")]
     pub beta1: f64,
@@ -39,6 +57,73 @@ pub struct TrainSpec {
     pub clip_norm: f64,
 }
 
+/// How the learning rate falls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// By as much at each step.
+    #[default]
+    Linear,
+    /// As half a period of a cosine (Loshchilov and Hutter 2017, without restarts).
+    Cosine,
+}
+
+/// What makes steps of gradients. Weight decay is decoupled in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    #[default]
+    AdamW,
+    /// Muon (Jordan et al. 2024) for the weight matrices of attention and MLPs, their steps scaled
+    /// to be as large as AdamW's (Liu et al. 2025), and AdamW for everything else.
+    Muon,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// Which targets are learned from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossSpec {
+    /// Targets that carry no loss.
+    pub without: Without,
+}
+
+/// Targets that carry no loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Without {
+    /// Those that induction would foretell: an earlier copy of the current token in the same
+    /// example was followed by the target (Sahin et al. 2025, "Hapax", arXiv 2511.05743).
+    Induction,
+}
+
+/// A constraint on heads from one step to another. The model is so constrained in what is measured
+/// of its snapshots of that time, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimedClamp {
+    /// The constraint.
+    pub clamp: Clamp,
+    /// Steps that are taken before it holds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub from: u64,
+    /// The last step that is taken under it; the run's last if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+impl TimedClamp {
+    /// Whether it holds once so many steps are taken.
+    pub fn holds_after(&self, step: u64) -> bool {
+        step >= self.from && self.until.is_none_or(|until| step < until)
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 fn default_warmup_steps() -> u64 {
     50
 }
@@ -75,12 +160,26 @@ impl TrainSpec {
             lr,
             warmup_steps: default_warmup_steps(),
             decay_share: 0.0,
+            decay: Decay::default(),
+            optimizer: OptimizerKind::default(),
+            momentum: None,
+            loss: None,
+            clamps: Vec::new(),
             beta1: default_beta1(),
             beta2: default_beta2(),
             eps: default_eps(),
             weight_decay: default_weight_decay(),
             pos_gain_lr_scale: default_pos_gain_lr_scale(),
             clip_norm: default_clip_norm(),
+        }
+    }
+    /// The momentum that is used: the one given, or 0.95 for Muon (its authors') and 0.9 for SGD;
+    /// none for AdamW.
+    pub fn momentum(&self) -> Option<f64> {
+        match self.optimizer {
+            OptimizerKind::AdamW => None,
+            OptimizerKind::Muon => self.momentum.or(Some(0.95)),
+            OptimizerKind::Sgd => self.momentum.or(Some(0.9)),
         }
     }
 }

@@ -130,7 +130,7 @@ pub(crate) struct Band {
 }
 
 impl Figure {
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             id: "",
             title: "",

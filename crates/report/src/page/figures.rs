@@ -54,7 +54,7 @@ pub(super) fn figure_element(figure: &Figure, linked: bool) -> Markup {
             @if !figure.panels.is_empty() { (panels(figure)) }
             figcaption { dl { "\n"
                 dt { "Drawn" } dd { (unbroken(&figure.drawn)) } "\n"
-                dt { "In the paper" } dd { (figure.paper) } "\n"
+                @if !figure.paper.is_empty() { dt { "In the paper" } dd { (figure.paper) } "\n" }
                 dt { "Here" } dd { (unbroken(&figure.here)) } "\n"
                 @if linked { dt { "Files" } dd { (files(figure)) } "\n" }
             } } "\n"
@@ -125,7 +125,7 @@ fn coloured(text: &ColouredText) -> Markup {
     }
 }
 
-fn table(head: &[String], rows: &[Vec<String>]) -> Markup {
+pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> Markup {
     html! {
         div.wide { table.cards.plain {
             thead { tr { @for cell in head { th scope="col" { (cell) } } } }

@@ -317,7 +317,7 @@ fn a_damaged_spec_names_its_field() {
         ("smeared_keys = false", "smeared_keys = 0", &["smeared_keys = 0", "a boolean"]),
         ("[train]", "[train", &["line 21"]),
         ("[model]", "control = \"shuffle\"\n[model]", &["`shuffle`", "`shuffled` or `fragments`"]),
-        ("decay_share = 0.1", "decay_share = 1.0", &["train.decay_share = 1", "from 0 to below 1"]),
+        ("decay_share = 0.1", "decay_share = 1.1", &["train.decay_share = 1.1", "from 0 to 1"]),
     ] {
         let dir = folder();
         let run = write(dir.path(), &two());

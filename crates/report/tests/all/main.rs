@@ -12,6 +12,7 @@ mod claims;
 mod damage;
 mod page;
 mod scans;
+mod study;
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary folder")

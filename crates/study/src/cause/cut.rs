@@ -43,7 +43,7 @@ pub(super) fn of_induction(source: &Source<'_>, count: usize, n_ctx: usize) -> V
     let read = 1 + block + block / 2;
     let asked = |row: ndarray::ArrayView1<'_, u32>| {
         let (tokens, target) = (row.to_vec()[..read].to_vec(), row[read]);
-        let forbidden = ForbiddenKeys::new(Some(Clamp::ForbidInduction), &tokens);
+        let forbidden = ForbiddenKeys::new(&[Clamp::ForbidInduction], &tokens);
         let keys = forbidden.of(read - 1).to_vec();
         Asked { tokens, target, at: read - 1, place: Place::Without(keys) }
     };

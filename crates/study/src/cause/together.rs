@@ -87,7 +87,7 @@ fn losses(
     let rows: Vec<u32> = examples.iter().flat_map(padded).collect();
     let table = Array2::from_shape_vec((examples.len(), length), rows).expect("of one length");
     let forbidden = |row: ArrayView1<'_, u32>| {
-        ForbiddenKeys::new(Some(Clamp::ForbidInduction), &row.to_vec()[..length - 1])
+        ForbiddenKeys::new(&[Clamp::ForbidInduction], &row.to_vec()[..length - 1])
     };
     let keys: Arc<[ForbiddenKeys]> = table.rows().into_iter().map(forbidden).collect();
     let mut interventions: Vec<Vec<Intervention>> = vec![Vec::new()];

@@ -3,7 +3,7 @@
 use induction_engine::{Engine, Exactness};
 use induction_model::Params;
 use induction_records::TrainSpec;
-use induction_train::{AdamW, clip_by_global_norm};
+use induction_train::{Optimizer, clip_by_global_norm};
 
 use crate::oracle::{CASES, Oracle, devices, engines, engines_on, equal, tolerance};
 
@@ -14,17 +14,14 @@ fn ten_steps() {
         let oracle = Oracle::load(case);
         let setting = |key: &str| oracle.adamw[key].as_f64().unwrap();
         let spec = TrainSpec {
-            tokens: 1,
-            batch: 2,
-            lr: setting("lr"),
             warmup_steps: setting("warmup_steps") as u64,
-            decay_share: 0.0,
             beta1: setting("beta1"),
             beta2: setting("beta2"),
             eps: setting("eps"),
             weight_decay: setting("weight_decay"),
             pos_gain_lr_scale: 1.0,
             clip_norm: setting("max_norm"),
+            ..TrainSpec::new(1, 2, setting("lr"))
         };
         let params = oracle.params("param.");
         let mut all = engines(&oracle.config, &params);
@@ -41,7 +38,7 @@ fn ten_steps() {
 fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) -> f64 {
     let mut params = oracle.params("param.");
     let mut gradients = Params::zeros(&oracle.config);
-    let mut optimizer = AdamW::new(&oracle.config);
+    let mut optimizer = Optimizer::new(&oracle.config);
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     if let Some(device) = engine.resident() {
         device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(spec)).unwrap();
@@ -49,13 +46,15 @@ fn ten_steps_on(mut engine: Box<dyn Engine>, oracle: &Oracle, spec: &TrainSpec) 
     for step in 1..=oracle.adamw["steps"].as_u64().unwrap() {
         let lr = spec.lr * (step as f64 / spec.warmup_steps as f64).min(1.0);
         if let Some(device) = engine.resident() {
-            let found =
-                device.step(oracle.tokens.view(), &optimizer.resident_step(lr, spec)).unwrap();
+            let found = device
+                .step(oracle.tokens.view().into(), &optimizer.resident_step(lr, spec))
+                .unwrap();
             losses.push(found.loss);
             norms.push(found.grad_norm as f32);
             continue;
         }
-        losses.push(engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap());
+        losses
+            .push(engine.loss_and_gradients(oracle.tokens.view().into(), &mut gradients).unwrap());
         let clip = clip_by_global_norm(&gradients, spec.clip_norm);
         norms.push(clip.norm as f32);
         optimizer.update(&mut params, &gradients, clip.scale, lr, spec);

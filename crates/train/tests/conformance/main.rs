@@ -1,5 +1,5 @@
 //! One suite for every engine and every device that this build and this machine have: passes and
-//! gradients against PyTorch in float64, ten steps of AdamW against PyTorch's, and the first steps
+//! gradients against PyTorch in float64, ten steps of each optimizer against PyTorch's, and the first steps
 //! of a run on one device beside another's.
 //!
 //! With a backend built in, this is its conformance suite (`cargo xtask libtorch --test`, `cargo
@@ -13,5 +13,6 @@
 mod oracle;
 
 mod adamw;
+mod optimizers;
 mod passes;
 mod steps;

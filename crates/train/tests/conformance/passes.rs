@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use induction_engine::{Arch, Engine, Intervention, Model, archs};
+use induction_engine::{Arch, Batch, Engine, Intervention, Model, archs};
 use induction_model::{Hook, Params};
-use ndarray::Axis;
+use ndarray::{Array1, Array2, Axis, Slice};
 
 use crate::oracle::{CASES, Oracle, engines, equal, tolerance};
 
@@ -54,7 +54,7 @@ fn every_gradient() {
     each_case("gradients, relative to their norm", |oracle, engine| {
         let tolerance = tolerance(engine);
         let mut gradients = Params::zeros(&oracle.config);
-        let loss = engine.loss_and_gradients(oracle.tokens.view(), &mut gradients).unwrap();
+        let loss = engine.loss_and_gradients(oracle.tokens.view().into(), &mut gradients).unwrap();
         oracle.close("loss", &[loss], tolerance);
         let whole: f64 = gradients
             .iter()
@@ -81,14 +81,56 @@ fn every_gradient() {
     });
 }
 
+/// Targets that do not count have no loss and no gradient: taken apart into two parts, a batch's
+/// gradient is the sum of theirs, and an example that alone counts is that example alone.
+#[test]
+fn what_counts() {
+    each_case("gradients of targets that count, relative to their norm", |oracle, engine| {
+        let examples = oracle.tokens.view();
+        let size = (examples.nrows(), examples.ncols() - 1);
+        let losses = engine.losses(examples, &[]).unwrap();
+        let tolerance = tolerance(engine);
+        let mut of = |examples, counted: Option<&Array2<bool>>| {
+            let mut gradients = Params::zeros(&oracle.config);
+            let batch = Batch { examples, counted: counted.map(|counted| counted.view()) };
+            let loss = engine.loss_and_gradients(batch, &mut gradients).unwrap();
+            let flat = gradients.iter().flat_map(|(_, g)| g).map(|&g| f64::from(g));
+            (f64::from(loss), Array1::from_iter(flat).into_dyn())
+        };
+        let (_, whole) = of(examples, None);
+        let counted = Array2::from_shape_fn(size, |(i, j)| (i * 5 + j * 3) % 7 < 3);
+        let others = counted.mapv(|counts| !counts);
+        let mut sum = whole.mapv(|_| 0.0);
+        for part in [&counted, &others] {
+            let (loss, gradient) = of(examples, Some(part));
+            let count = part.iter().filter(|&&counts| counts).count() as f64;
+            let each = losses.iter().zip(part).filter(|&(_, &counts)| counts);
+            let mean = each.map(|(&loss, _)| f64::from(loss)).sum::<f64>() / count;
+            assert!((loss - mean).abs() <= tolerance, "{}: {loss} is not {mean}", oracle.name);
+            sum = sum + gradient * (count / (size.0 * size.1) as f64);
+        }
+        let first = Array2::from_shape_fn(size, |(i, _)| i == 0);
+        let (_, by_flags) = of(examples, Some(&first));
+        let (_, alone) = of(examples.slice_axis(Axis(0), Slice::from(0..1)), None);
+        let (loss, none) = of(examples, Some(&Array2::from_elem(size, false)));
+        assert!(loss == 0.0 && none.iter().all(|&g| g == 0.0), "{}: nothing counts", oracle.name);
+        let error = relative_error(sum.iter().copied(), &whole)
+            .max(relative_error(by_flags.iter().copied(), &alone));
+        assert!(error <= 10.0 * tolerance, "{} {}: {error:e}", engine.name(), oracle.name);
+        error
+    });
+}
+
 fn norm(values: &ndarray::ArrayD<f64>) -> f64 {
     values.iter().map(|x| x.powi(2)).sum::<f64>().sqrt()
 }
 
-/// The norm of the difference over the norm of what is expected.
+/// The norm of the difference over the norm of what is expected, or itself where that is nothing:
+/// the queries of a layer whose heads are all clamped.
 fn relative_error(found: impl Iterator<Item = f64>, expected: &ndarray::ArrayD<f64>) -> f64 {
     let difference: f64 = found.zip(expected).map(|(f, e)| (f - e).powi(2)).sum();
-    difference.sqrt() / norm(expected)
+    let expected = norm(expected);
+    difference.sqrt() / if expected == 0.0 { 1.0 } else { expected }
 }
 
 /// The CPU engine's code in float64, where rounding cannot hide a wrong term.
@@ -107,7 +149,7 @@ fn every_gradient_in_float64() {
             let mut gradients: Vec<Vec<f64>> =
                 weights.iter().map(|w| vec![f64::NAN; w.len()]).collect();
             let mut out: Vec<&mut [f64]> = gradients.iter_mut().map(Vec::as_mut_slice).collect();
-            let loss = model.loss_and_gradients(oracle.tokens.view(), &mut out);
+            let loss = model.loss_and_gradients(oracle.tokens.view().into(), &mut out);
             (loss, gradients)
         };
         let (loss, gradients) = run(Arch::new());

@@ -4,7 +4,7 @@ use induction_engine::{BurnEngine, CpuEngine, Engine};
 use induction_model::{ModelConfig, Params};
 use induction_records::{RunSpec, StepRow, TrainSpec};
 use induction_train::{
-    AdamW, Continue, Observer, Outcome, Quiet, Snapshot, clip_by_global_norm, list_snapshots,
+    Continue, Observer, Optimizer, Outcome, Quiet, Snapshot, clip_by_global_norm, list_snapshots,
 };
 use ndarray::Array2;
 
@@ -45,16 +45,19 @@ fn train(engine: &mut dyn Engine) -> (Vec<f32>, Params) {
     let spec = TrainSpec::new(u64::MAX, BATCH, 3e-3);
     let mut params = config.init_params(0).unwrap();
     let mut gradients = Params::zeros(&config);
-    let mut optimizer = AdamW::new(&config);
+    let mut optimizer = Optimizer::new(&config);
     if let Some(device) = engine.resident() {
         device.load(&params, [&optimizer.m, &optimizer.v], &optimizer.kinds(&spec)).unwrap();
     }
     let losses = (1..=STEPS).map(|step| {
         let (examples, lr) = (batch(&config, step), spec.lr * (step as f64 / 20.0).min(1.0));
         if let Some(device) = engine.resident() {
-            return device.step(examples.view(), &optimizer.resident_step(lr, &spec)).unwrap().loss;
+            return device
+                .step(examples.view().into(), &optimizer.resident_step(lr, &spec))
+                .unwrap()
+                .loss;
         }
-        let loss = engine.loss_and_gradients(examples.view(), &mut gradients).unwrap();
+        let loss = engine.loss_and_gradients(examples.view().into(), &mut gradients).unwrap();
         let clip = clip_by_global_norm(&gradients, spec.clip_norm);
         optimizer.update(&mut params, &gradients, clip.scale, lr, &spec);
         engine.set_params(&params).unwrap();

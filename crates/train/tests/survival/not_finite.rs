@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use induction_engine::{CpuEngine, Engine, Exactness, Intervention};
+use induction_engine::{Batch, CpuEngine, Engine, Exactness, Intervention};
 use induction_model::{Hook, ModelConfig, Params};
 use induction_torture::cases;
 use induction_train::{Error, Snapshot, list_snapshots};
@@ -36,10 +36,10 @@ impl Engine for Poisoned {
     }
     fn loss_and_gradients(
         &mut self,
-        examples: ArrayView2<u32>,
+        batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, induction_engine::Error> {
-        let loss = self.inner.loss_and_gradients(examples, gradients)?;
+        let loss = self.inner.loss_and_gradients(batch, gradients)?;
         self.step += 1;
         match &self.what {
             _ if self.step != self.at => Ok(loss),

@@ -10,7 +10,7 @@ use induction::{
     Error,
     device::{Choice, Device},
     plan::{Corpora, PlanOptions, Scale, plan},
-    records::{Manifest, Text},
+    records::{MANIFEST, Manifest, STUDY, Study, Text},
     reproduce::{forecast, order, reproduce},
     slurm::{self, Job, Submitted},
     source::texts_of,
@@ -32,6 +32,10 @@ pub(crate) struct Reproduce {
     /// Work off a manifest of your own (docs/FORMATS.md) instead of a scale.
     #[arg(long, conflicts_with_all = ["scale", "clamp", "seed", "seeds", "corpus", "text_field", "second_corpus", "books"])]
     manifest: Option<PathBuf>,
+    /// Make a study (docs/FORMATS.md) instead: its runs, and the report of its own claims and
+    /// figures.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["manifest", "scale", "clamp", "seed", "seeds", "corpus", "text_field", "second_corpus", "books"])]
+    study: Option<PathBuf>,
     /// Only say what it would do: models, tokens, operations, and by a calibration of some seconds
     /// time, memory, disk.
     #[arg(long)]
@@ -98,6 +102,9 @@ impl Reproduce {
         let (jobs, threads_per_job) = self.jobs.shared();
         let manifest = self.manifest()?;
         manifest.check()?;
+        if !self.dry_run {
+            self.keep_study()?;
+        }
         if self.dry_run {
             // A forecast needs no text, and whoever asks for one wants to know what is wrong with it.
             let texts: BTreeSet<&Text> =
@@ -127,8 +134,36 @@ impl Reproduce {
         )
     }
 
-    /// The runs, checked no further than their plan or manifest is.
+    /// Puts the study where the report looks for one, or sees that there is none: the folder of a
+    /// study is no other reproduction's.
+    fn keep_study(&self) -> Result<(), Error> {
+        let path = self.out.join(STUDY);
+        let Some(study) = &self.study else {
+            return if path.exists() {
+                Err(Error::Input(format!(
+                    "{}: this folder is a study's; go on with --study, or choose another --out",
+                    path.display()
+                )))
+            } else {
+                Ok(())
+            };
+        };
+        if self.out.join(MANIFEST).exists() && !path.exists() {
+            return Err(Error::Input(format!(
+                "{}: this folder holds another reproduction; choose another --out",
+                self.out.display()
+            )));
+        }
+        let text = std::fs::read_to_string(study).map_err(Error::io(study))?;
+        induction_files::make_folders(&self.out).map_err(Error::io(&self.out))?;
+        induction_files::write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))
+    }
+
+    /// The runs, checked no further than their plan, manifest or study is.
     pub(super) fn manifest(&self) -> Result<Manifest, Error> {
+        if let Some(path) = &self.study {
+            return Ok(Study::read(path)?.manifest()?);
+        }
         self.manifest.as_ref().map_or_else(|| self.plan(), |path| Ok(Manifest::read(path)?))
     }
 

@@ -1,30 +1,41 @@
+//! What makes steps of gradients, on the host: the same arithmetic for every device.
+
 use induction_engine::{ParameterKind, ResidentStep};
 use induction_kernels::Arch;
 use induction_model::{ModelConfig, Params};
 use ndarray::ArrayD;
 use rayon::prelude::*;
 
-use induction_records::TrainSpec;
+use induction_records::{OptimizerKind, TrainSpec};
 
-/// AdamW as PyTorch defines it, its state keyed by parameter name, on the host: the same arithmetic
-/// for every device.
+use crate::muon;
+
+/// An optimizer's state, keyed by parameter name.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AdamW {
-    /// First moments.
+pub struct Optimizer {
+    /// First moments of AdamW; of Muon and SGD the sums of earlier gradients.
     pub m: Params,
-    /// Second moments.
+    /// Second moments of AdamW; 0 for parameters that another rule moves.
     pub v: Params,
     /// Steps taken.
     pub step: u64,
 }
 
-impl AdamW {
+/// Which rule moves a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    AdamW,
+    Muon,
+    Sgd,
+}
+
+impl Optimizer {
     /// Before the first step.
     pub fn new(config: &ModelConfig) -> Self {
         Self { m: Params::zeros(config), v: Params::zeros(config), step: 0 }
     }
 
-    /// Counts a step that a device takes, and says how it is to be taken.
+    /// Counts a step of AdamW that a device takes, and says how it is to be taken.
     pub fn resident_step(&mut self, lr: f64, spec: &TrainSpec) -> ResidentStep {
         self.step += 1;
         let betas = [spec.beta1, spec.beta2];
@@ -46,8 +57,8 @@ impl AdamW {
             .collect()
     }
 
-    /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]): one pass
-    /// over memory, in parallel.
+    /// One step on `params` with `gradients` times `gradient_scale` ([`Clip::scale`]), by the
+    /// rule of [`TrainSpec::optimizer`].
     ///
     /// Weight decay is decoupled and touches the weight matrices (`W_*`) only: gains, smear
     /// amounts, layer norms and biases have a scale of their own.
@@ -63,25 +74,60 @@ impl AdamW {
         // Bias corrections in f64: 1 - beta^step loses its digits in f32 at the first steps.
         let correction1 = 1.0 - spec.beta1.powf(self.step as f64);
         let correction2 = 1.0 - spec.beta2.powf(self.step as f64);
+        let momentum = spec.momentum().unwrap_or_default() as f32;
         let arch = Arch::new();
         let states =
             params.iter_mut().zip(gradients.iter()).zip(self.m.iter_mut().zip(self.v.iter_mut()));
+        let mut of_muon = Vec::new();
         for (((name, p), (_, g)), ((_, m), (_, v))) in states {
-            let step = induction_kernels::AdamW {
-                gradient_scale,
-                mix1: (1.0 - spec.beta1) as f32,
-                beta2: spec.beta2 as f32,
-                mix2: (1.0 - spec.beta2) as f32,
-                step_size: (lr * lr_scale(name, spec) / correction1) as f32,
-                root_correction2: correction2.sqrt() as f32,
-                eps: spec.eps as f32,
-                decay: if decays(name) { (1.0 - lr * spec.weight_decay) as f32 } else { 1.0 },
-            };
-            let parts = slice_mut(p).par_chunks_mut(PART).zip(slice(g).par_chunks(PART));
-            let parts =
-                parts.zip(slice_mut(m).par_chunks_mut(PART)).zip(slice_mut(v).par_chunks_mut(PART));
-            parts.for_each(|(((p, g), m), v)| induction_kernels::adamw(arch, step, p, g, m, v));
+            let lr = lr * lr_scale(name, spec);
+            let decay = if decays(name) { (1.0 - lr * spec.weight_decay) as f32 } else { 1.0 };
+            match rule(name, spec) {
+                // A pass over memory, in parallel.
+                Rule::AdamW => {
+                    let step = induction_kernels::AdamW {
+                        gradient_scale,
+                        mix1: (1.0 - spec.beta1) as f32,
+                        beta2: spec.beta2 as f32,
+                        mix2: (1.0 - spec.beta2) as f32,
+                        step_size: (lr / correction1) as f32,
+                        root_correction2: correction2.sqrt() as f32,
+                        eps: spec.eps as f32,
+                        decay,
+                    };
+                    let parts = slice_mut(p).par_chunks_mut(PART).zip(slice(g).par_chunks(PART));
+                    let parts = parts
+                        .zip(slice_mut(m).par_chunks_mut(PART))
+                        .zip(slice_mut(v).par_chunks_mut(PART));
+                    parts.for_each(|(((p, g), m), v)| {
+                        induction_kernels::adamw(arch, step, p, g, m, v);
+                    });
+                }
+                Rule::Sgd => {
+                    let step = |((p, g), m): ((&mut f32, &f32), &mut f32)| {
+                        *m = momentum * *m + gradient_scale * g;
+                        *p = decay * *p - lr as f32 * *m;
+                    };
+                    p.iter_mut().zip(g).zip(m).for_each(step);
+                }
+                Rule::Muon => of_muon.push((name, p, g, m, lr as f32, decay)),
+            }
         }
+        of_muon.into_par_iter().for_each(|(name, p, g, m, lr, decay)| {
+            let heads = muon::Heads::of(name);
+            muon::update(heads, p, g, m, muon::Step { gradient_scale, momentum, lr, decay });
+        });
+    }
+}
+
+/// Muon is for matrices between activations: the embedding and the unembedding are not, whose
+/// rows or columns are single tokens' (Jordan et al. 2024).
+fn rule(name: &str, spec: &TrainSpec) -> Rule {
+    match spec.optimizer {
+        OptimizerKind::AdamW => Rule::AdamW,
+        OptimizerKind::Sgd => Rule::Sgd,
+        OptimizerKind::Muon if name.starts_with("blocks.") && decays(name) => Rule::Muon,
+        OptimizerKind::Muon => Rule::AdamW,
     }
 }
 
@@ -166,7 +212,7 @@ mod tests {
         let mut params = Params::zeros(&spec.model);
         let gradients =
             Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::from_elem(shape, -3.0));
-        AdamW::new(&spec.model).update(&mut params, &gradients, 1.0, 0.01, &spec.train);
+        Optimizer::new(&spec.model).update(&mut params, &gradients, 1.0, 0.01, &spec.train);
         for (name, p) in params.iter() {
             let expected = if name.ends_with("pos_gain") { 0.001 } else { 0.01 };
             assert!(p.iter().all(|x| (x - expected).abs() < 1e-7), "{name}");
@@ -177,7 +223,7 @@ mod tests {
     fn decay_touches_matrices_only() {
         let spec = tiny();
         let mut params = Params::from_fn(&spec.model, |_, shape| ndarray::ArrayD::ones(shape));
-        AdamW::new(&spec.model).update(
+        Optimizer::new(&spec.model).update(
             &mut params,
             &Params::zeros(&spec.model),
             1.0,

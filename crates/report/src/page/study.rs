@@ -1,0 +1,105 @@
+//! The page of a study.
+
+use maud::{Markup, html};
+
+use super::claims::mark;
+use super::document::{Drawn, document};
+use super::figures::{figure_element, table};
+use super::{link_to, no_script, unbroken};
+use crate::Run;
+use crate::figures::Figure;
+use crate::study::{Entry, Studied, numbers};
+use crate::text::{url_segment, visible};
+
+const MADE: &str = "Made from the measurement tables beside this page; the same tables give the \
+    same page, byte for byte.";
+
+/// Claims on top, then the figures, every measure of every variant, and the runs.
+pub(crate) fn study(
+    studied: &Studied<'_>,
+    entries: &[Entry<'_>],
+    figures: &[Figure],
+    runs: &[Run],
+) -> String {
+    let title = visible(&studied.study.title);
+    let [head, rows] = numbers(studied);
+    let body = html! {
+        header { "\n"
+            h1 { (title) } "\n"
+            p { (visible(&studied.study.about)) } "\n"
+            nav aria-label="Contents" { ul {
+                (link_to("claims", "Claims"))
+                @if !figures.is_empty() { (link_to("figures", "Figures")) }
+                (link_to("variants", "Variants"))
+                (link_to("runs", "Runs"))
+            } } "\n"
+        } "\n"
+        main { "\n"
+            (claims(entries))
+            (no_script())
+            @if !figures.is_empty() {
+                section aria-labelledby="figures" { "\n"
+                    h2 id="figures" { "Figures" } "\n"
+                    @for figure in figures { (figure_element(figure, true)) }
+                } "\n"
+            }
+            section aria-labelledby="variants" { "\n"
+                h2 id="variants" { "Variants" } "\n"
+                p.soft { "At the end of training; means over seeds, with 95 % intervals over seeds." } "\n"
+                @for head in &head { (table(head, &rows)) }
+            } "\n"
+            section aria-labelledby="runs" { "\n"
+                h2 id="runs" { "Runs" } "\n"
+                p { "Each run's folder holds its spec and its tables; "
+                    a href="study.toml" { "study.toml" } " is what they were made of." } "\n"
+                ul { @for run in runs {
+                    li { a href={ "runs/" (url_segment(&run.folder)) "/spec.toml" } { (run.label()) } }
+                } } "\n"
+            } "\n"
+        } "\n"
+    };
+    let drawn =
+        Drawn { figures: figures.iter().collect(), analysis: &[], explorer: &[], scanned: &[] };
+    document(&title, &body, MADE, &drawn)
+}
+
+fn claims(entries: &[Entry<'_>]) -> Markup {
+    html! {
+        section aria-labelledby="claims" { "\n"
+            h2 id="claims" { "Claims" } "\n"
+            @if entries.is_empty() { p { "The study claims nothing." } }
+            @else {
+                p.soft { "Verdicts are those of the mean over seeds, by rules that the study names; \
+                    intervals are 95 %, over seeds, by Student's t." } "\n"
+                table.claims.cards { "\n"
+                    thead { tr {
+                        th scope="col" class="what" { "Claim" }
+                        th scope="col" class="paper" { "Expected" }
+                        th scope="col" class="ours" { "Found" }
+                        th scope="col" class="interval" { "95 % interval" }
+                        th scope="col" class="verdict" { "Verdict" }
+                    } } "\n"
+                    tbody { "\n" @for entry in entries {
+                        tr id={ "claim-" (visible(entry.id)) } {
+                            th scope="row" { span.id { (visible(entry.id)) } (visible(entry.title)) } "\n"
+                            td data-label="Expected" { span { (visible(entry.paper)) } }
+                            td data-label="Found" { span { (or_dash(&entry.ours)) } }
+                            td data-label="Interval" {
+                                span { (or_dash(entry.interval.as_deref().unwrap_or_default())) }
+                            }
+                            td data-label="Verdict" { (mark(entry.verdict)) }
+                        } "\n"
+                        tr.more { td colspan="5" { details {
+                            summary { "Why; the rule" }
+                            p { (unbroken(&entry.why)) }
+                        } } } "\n"
+                    } } "\n"
+                } "\n"
+            }
+        } "\n"
+    }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "–".to_string() } else { unbroken(text) }
+}
