@@ -77,7 +77,7 @@ impl<T: Real> Clamped<T> {
             dv[..sources.len() * PANEL].fill(T::default());
             for (dz, &source) in dz.chunks_exact(PANEL).zip(sources) {
                 let dv = &mut dv[source as usize * PANEL..][..PANEL];
-                dv.iter_mut().zip(dz).for_each(|(dv, &dz)| *dv = *dv + dz);
+                dv.iter_mut().zip(dz).for_each(|(dv, &dz)| *dv += dz);
             }
         }
     }
@@ -94,7 +94,7 @@ impl<T: Real> Clamped<T> {
 
     /// Adds the pattern of a head that copies.
     fn add(&mut self, pattern: &[T]) {
-        self.copied.iter_mut().zip(pattern).for_each(|(sum, &x)| *sum = *sum + x);
+        self.copied.iter_mut().zip(pattern).for_each(|(sum, &x)| *sum += x);
     }
 
     /// Adds to a block of logits, of the positions from `from` on, what heads copy.
@@ -113,7 +113,7 @@ impl<T: Real> Clamped<T> {
         for query in from..to {
             for (key, &token) in self.tokens[..=query].iter().enumerate() {
                 let logit = &mut logits[panels::at(LOGIT_STRIDE, query - from, token as usize)];
-                *logit = *logit + gain * self.copied[panels::at(rows, query, key)];
+                *logit += gain * self.copied[panels::at(rows, query, key)];
             }
         }
     }

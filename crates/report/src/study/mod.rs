@@ -130,12 +130,9 @@ impl<'a> Studied<'a> {
         let ratio = claim.by == Some(Compared::Ratio);
         let values: Vec<f64> = numbers.iter().map(|found| found.value).collect();
         // Ratios vary by factors: their logarithms have a mean and an interval.
-        let (to, from): (fn(f64) -> f64, fn(f64) -> f64) =
-            if ratio && values.iter().all(|&x| x > 0.0) {
-                (f64::ln, f64::exp)
-            } else {
-                (|x| x, |x| x)
-            };
+        let in_logs = ratio && values.iter().all(|&x| x > 0.0);
+        let to = |x: f64| if in_logs { x.ln() } else { x };
+        let from = |x: f64| if in_logs { x.exp() } else { x };
         let logs: Vec<f64> = values.iter().map(|&x| to(x)).collect();
         let found = OverSeeds::of(&logs).map(|found| OverSeeds {
             mean: from(found.mean),
