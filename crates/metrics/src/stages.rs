@@ -139,8 +139,9 @@ pub fn find_stages(tokens: &[u64], curves: &[&[f64]], config: &StagesConfig) -> 
     })
 }
 
-/// Fewest snapshots that a line leaves something of to judge it by.
-const FEWEST: usize = 5;
+/// Fewest snapshots with tokens that [`find_stages`] takes: a line leaves something of them to judge
+/// it by.
+pub const FEWEST: usize = 5;
 
 fn check(tokens: &[u64], curves: &[&[f64]], config: &StagesConfig) -> Result<()> {
     let setting = |name, expected, found: String| Err(Error::Setting { name, expected, found });

@@ -5,6 +5,7 @@ mod ablated;
 mod explored;
 pub(crate) mod heads;
 mod losses;
+mod staged;
 mod summary;
 mod training;
 
@@ -21,6 +22,7 @@ pub use self::{
     },
     heads::{CompositionRow, HeadRow, NamedScores},
     losses::{CopyRow, IclRow, LossRow, RandomTokenRow},
+    staged::{DistanceRow, DistancesFrom, LlcRow, SampledFrom},
     summary::{BestHead, CeilingOfText, Summary},
     training::{HistoryRow, StepRow},
 };
