@@ -115,7 +115,7 @@ pub use losses::{
 };
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed};
-pub use references::{Reference, References};
+pub use references::{Crossing, Reference, References, crossings};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};

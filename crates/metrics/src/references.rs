@@ -19,10 +19,20 @@
 //! with what followed the earlier occurrences, in the same example, of the longest suffix of the
 //! context (up to four tokens) that has any. Where nothing occurred before, the induction predictor
 //! is the bigram model.
+//!
+//! Which predictor a model is nearest to makes four stages of training, and [`crossings`] says when
+//! each gives way to the next, with an interval over examples.
 
 use ndarray::{Array2, ArrayView2, ArrayView3, Axis};
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Mixture, Result, ceiling::check_examples};
+use crate::{
+    Error, Interval, Mixture, Result,
+    ceiling::check_examples,
+    percentile_interval,
+    phase::check_increasing,
+    statistics::{resample, weighted_mean},
+};
 
 /// A simple predictor of the next token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,4 +259,80 @@ fn log_softmax(logits: &mut [f64]) {
     let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let norm = most + logits.iter().map(|logit| (logit - most).exp()).sum::<f64>().ln();
     logits.iter_mut().for_each(|logit| *logit -= norm);
+}
+
+/// When a predictor gives way to the next as the nearer one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crossing {
+    /// The predictor that was nearer.
+    pub from: String,
+    /// The one that is nearer from then on, to the end.
+    pub to: String,
+    /// Training tokens; nothing where the first is nearer to the end, or the second from the first
+    /// snapshot with tokens on.
+    pub tokens: Option<f64>,
+    /// 95 % percentile interval over bootstrap draws of examples; nothing where fewer than 95 % of
+    /// the draws have a crossing.
+    pub interval: Option<Interval>,
+}
+
+/// Bootstrap draws of [`crossings`].
+const DRAWS: u64 = 1000;
+
+/// When each predictor gives way to the next, in the order of [`Reference::ALL`]: the last time at
+/// which the mean distances cross, straight between snapshots in the logarithm of tokens. The
+/// untrained model, of no tokens, is left out. `distances` are those of each snapshot, `[example,
+/// reference]`, of the same examples; draws are a function of `seed`.
+///
+/// # Errors
+/// If there is no snapshot or no example, shapes differ, tokens do not increase, or a distance is
+/// not finite.
+pub fn crossings(tokens: &[u64], distances: &[Array2<f64>], seed: u64) -> Result<Vec<Crossing>> {
+    let Some(examples) = distances.first().map(Array2::nrows).filter(|&examples| examples > 0)
+    else {
+        return Err(Error::NoExamples { what: "distances [example, reference]" });
+    };
+    check_increasing(tokens)?;
+    let shape = (examples, Reference::ALL.len());
+    if distances.len() != tokens.len() || distances.iter().any(|found| found.dim() != shape) {
+        return Err(Error::Shape {
+            what: "the distances of each snapshot [example, reference]",
+            expected: format!("{} of {shape:?}", tokens.len()),
+            found: format!("{}, the first of {:?}", distances.len(), distances[0].dim()),
+        });
+    }
+    if let Some(value) = distances.iter().flatten().find(|value| !value.is_finite()) {
+        let (name, expected) = ("distances", "finite");
+        return Err(Error::Setting { name, expected, found: value.to_string() });
+    }
+    let first = usize::from(tokens[0] == 0);
+    let ln_tokens: Vec<f64> = tokens[first..].iter().map(|&tokens| (tokens as f64).ln()).collect();
+    let draws: Vec<Vec<u32>> = (0..DRAWS).map(|draw| resample(seed, draw, examples)).collect();
+    Reference::ALL
+        .windows(2)
+        .enumerate()
+        .map(|(k, pair)| {
+            // Of each example at each snapshot: how much nearer the second is.
+            let gaps: Vec<Vec<f64>> = distances[first..]
+                .iter()
+                .map(|found| found.outer_iter().map(|row| row[k] - row[k + 1]).collect())
+                .collect();
+            let at = |counts: &[u32]| {
+                let gap: Vec<f64> = gaps.iter().map(|gaps| weighted_mean(gaps, counts)).collect();
+                let before = gap.iter().rposition(|&gap| gap <= 0.0)?;
+                let after = *gap.get(before + 1)?;
+                let along = gap[before] / (gap[before] - after);
+                let (from, to) = (ln_tokens[before], ln_tokens[before + 1]);
+                Some((from + along * (to - from)).exp())
+            };
+            let drawn: Vec<f64> = draws.iter().filter_map(|counts| at(counts)).collect();
+            let enough = drawn.len() as f64 >= 0.95 * DRAWS as f64;
+            let tokens = at(&vec![1; examples]);
+            let interval =
+                percentile_interval(&drawn, 0.95)?.filter(|_| enough && tokens.is_some());
+            let [from, to] = [pair[0], pair[1]].map(|reference| reference.name().to_string());
+            Ok(Crossing { from, to, tokens, interval })
+        })
+        .collect()
 }

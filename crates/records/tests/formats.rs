@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use induction_metrics::{Boundary, CopyingCeiling, Interval, Role, Sgld, Stages};
+use induction_metrics::{Boundary, CopyingCeiling, Crossing, Interval, Role, Sgld, Stages};
 use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
     Change, CompositionRow, CopyRow, CutHeads, CutOn, DistanceRow, DistancesFrom, Downstream,
@@ -88,6 +88,7 @@ fn every_field_beside_the_tables_is_told() {
     let stages = distances_from().stages.unwrap();
     documented(DistancesFrom::FILE, &stages, &[]);
     documented(DistancesFrom::FILE, &stages.boundaries[0], &["tokens"]);
+    documented(DistancesFrom::FILE, &distances_from().crossings[0], &["tokens"]);
     documented(SampledFrom::FILE, &sampled_from(), &[]);
     documented(SampledFrom::FILE, &sampled_from().sgld, &[]);
     let _ = ExploredFrom::FILE;
@@ -152,12 +153,16 @@ fn distances() -> DistanceRow {
         tokens: 8,
         uniform: 0.5,
         uniform_stderr: Some(0.01),
+        uniform_by_example: vec![0.5],
         unigram: 1.5,
         unigram_stderr: Some(0.01),
+        unigram_by_example: vec![1.5],
         bigram: 2.5,
         bigram_stderr: None,
+        bigram_by_example: vec![2.5],
         induction: 3.5,
         induction_stderr: None,
+        induction_by_example: vec![3.5],
         nearest: "uniform".into(),
     }
 }
@@ -178,6 +183,12 @@ fn distances_from() -> DistancesFrom {
         engine: "cpu".into(),
         examples: 32,
         snapshots: BTreeMap::from([(1, "b".into())]),
+        crossings: vec![Crossing {
+            from: "uniform".into(),
+            to: "unigram".into(),
+            tokens: Some(8.0),
+            interval: Some(Interval { low: 7.0, high: 9.0 }),
+        }],
         stages: Some(stages()),
     }
 }

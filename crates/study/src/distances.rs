@@ -7,7 +7,8 @@ use std::{
 };
 
 use induction_metrics::{
-    Mixture, Reference, References, Stages, StagesConfig, find_stages, mean_stderr,
+    Crossing, Mixture, Reference, References, Stages, StagesConfig, crossings, find_stages,
+    mean_stderr,
 };
 use induction_records::{
     DistanceRow, DistancesFrom, RunSpec, Stage, read_json, read_rows, write_json, write_rows,
@@ -18,6 +19,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use crate::{
     Error,
     measure::tables::keep,
+    source::EVALUATION_SEED,
     stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
 };
 
@@ -94,12 +96,16 @@ impl OverSnapshots for Taking<'_> {
             tokens: at.tokens,
             uniform: uniform.0,
             uniform_stderr: uniform.1,
+            uniform_by_example: distances.column(0).to_vec(),
             unigram: unigram.0,
             unigram_stderr: unigram.1,
+            unigram_by_example: distances.column(1).to_vec(),
             bigram: bigram.0,
             bigram_stderr: bigram.1,
+            bigram_by_example: distances.column(2).to_vec(),
             induction: induction.0,
             induction_stderr: induction.1,
+            induction_by_example: distances.column(3).to_vec(),
             nearest: Reference::ALL[nearest].name().to_string(),
         });
         self.made.snapshots.insert(at.step, self.hashes[&at.step].clone());
@@ -108,6 +114,7 @@ impl OverSnapshots for Taking<'_> {
 
     fn write(&mut self) -> Result<(), Error> {
         write_rows(&self.folder, &mut self.rows)?;
+        self.made.crossings = crossings_of(&self.rows)?;
         self.made.stages = stages(&self.rows)?;
         Ok(write_json(&self.folder.join(DistancesFrom::FILE), &self.made)?)
     }
@@ -128,6 +135,28 @@ impl Taking<'_> {
         }
         Ok(all)
     }
+}
+
+/// When each predictor gives way to the next.
+fn crossings_of(rows: &[DistanceRow]) -> Result<Vec<Crossing>, Error> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tokens: Vec<u64> = rows.iter().map(|row| row.tokens).collect();
+    let distances: Vec<Array2<f64>> = rows
+        .iter()
+        .map(|row| {
+            let columns = [
+                &row.uniform_by_example,
+                &row.unigram_by_example,
+                &row.bigram_by_example,
+                &row.induction_by_example,
+            ];
+            Array2::from_shape_fn((columns[0].len(), 4), |(example, k)| columns[k][example])
+        })
+        .collect();
+    let place = |source| Error::Metric { place: "stages of training".into(), source };
+    crossings(&tokens, &distances, EVALUATION_SEED).map_err(place)
 }
 
 /// The stages of the distances from unigrams, bigrams and induction together; none where there are
@@ -161,13 +190,18 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
         engine: engine.to_string(),
         examples: examples(spec),
         snapshots: BTreeMap::new(),
+        crossings: Vec::new(),
         stages: None,
     };
     let stored = || -> Option<(DistancesFrom, Vec<DistanceRow>)> {
         let made: DistancesFrom =
             read_json(&folder.join(DistancesFrom::FILE), Stage::Measuring).ok()?;
-        let same =
-            DistancesFrom { snapshots: BTreeMap::new(), stages: None, ..made.clone() } == fresh;
+        let same = DistancesFrom {
+            snapshots: BTreeMap::new(),
+            crossings: Vec::new(),
+            stages: None,
+            ..made.clone()
+        } == fresh;
         same.then_some((made, read_rows(&folder).ok()?))
     };
     let (mut made, mut rows) = stored().unwrap_or_else(|| (fresh.clone(), Vec::new()));

@@ -54,7 +54,7 @@ impl Default for Sampling {
     fn default() -> Self {
         Self {
             examples: 256,
-            batch: 2,
+            batch: 1,
             localization: 100.0,
             step_size: 1e-3,
             chains: 4,

@@ -1,9 +1,11 @@
 //! Distances to simple predictors, against the sums written out over the whole vocabulary.
 
 use approx::assert_relative_eq;
-use induction_metrics::{Error, Mixture, Reference, References};
+use induction_metrics::{Error, Mixture, Reference, References, crossings};
+use induction_random::stream;
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
+use rand::Rng;
 
 const VOCAB: usize = 5;
 
@@ -119,4 +121,56 @@ fn what_does_not_fit_is_refused() {
     assert!(error.contains("NaN for token 2 in example 1"), "{error}");
     let outside = Array2::from_elem((1, 3), VOCAB as u32);
     assert!(References::new(&mixture, outside.view()).is_err());
+}
+
+/// Distances of predictors whose means cross where told: of the k-th in logarithms of tokens, `|x -
+/// k|`, so that it and the next cross at `k + 1/2`; each example with errors of its own.
+fn crossing_at_halves(seed: u64, examples: usize, error: f64) -> (Vec<u64>, Vec<Array2<f64>>) {
+    let mut rng = stream(seed, "errors of examples", 0);
+    let tokens: Vec<u64> = (0..13).map(|k| f64::from(k).mul_add(0.3, 7.0).exp() as u64).collect();
+    let distances = tokens.iter().map(|&tokens| {
+        let x = (tokens as f64).ln() - 7.0;
+        Array2::from_shape_fn((examples, 4), |(_, k)| {
+            (x - k as f64).abs() + error * (rng.random::<f64>() - 0.5)
+        })
+    });
+    (tokens.clone(), distances.collect())
+}
+
+#[test]
+fn crossings_are_found_to_the_place_and_their_intervals_hold_them() {
+    let (tokens, distances) = crossing_at_halves(0, 8, 0.0);
+    let found = crossings(&tokens, &distances, 0).unwrap();
+    let names: Vec<(&str, &str)> =
+        found.iter().map(|crossing| (&*crossing.from, &*crossing.to)).collect();
+    assert_eq!(names, [("uniform", "unigram"), ("unigram", "bigram"), ("bigram", "induction")]);
+    for (k, crossing) in found.iter().enumerate() {
+        // Between snapshots the gap is straight in ln tokens, rounded to whole tokens.
+        assert_relative_eq!(crossing.tokens.unwrap().ln(), 7.5 + k as f64, epsilon = 2e-3);
+    }
+    // With errors, 95 % of the intervals hold the place.
+    let (mut held, mut asked) = (0, 0);
+    for seed in 0..100 {
+        let (tokens, distances) = crossing_at_halves(seed, 40, 2.0);
+        for (k, crossing) in crossings(&tokens, &distances, seed).unwrap().iter().enumerate() {
+            let interval = crossing.interval.unwrap();
+            let place = (7.5 + k as f64).exp();
+            asked += 1;
+            held += usize::from(interval.low <= place && place <= interval.high);
+        }
+    }
+    println!("{held} of {asked} held");
+    assert!((0.88..=0.99).contains(&(f64::from(held as u32) / f64::from(asked))), "{held} {asked}");
+    // One that is nearest to the end gives way to none, nor does the next come before it.
+    let (tokens, mut distances) = crossing_at_halves(0, 8, 0.0);
+    distances.iter_mut().for_each(|found| found.column_mut(3).fill(9.0));
+    let found = crossings(&tokens, &distances, 0).unwrap();
+    assert!(found[1].tokens.is_some() && found[2].tokens.is_none() && found[2].interval.is_none());
+    // The untrained model is left out, and what does not fit is refused.
+    let with_untrained: Vec<u64> = std::iter::once(0).chain(tokens[1..].iter().copied()).collect();
+    assert_eq!(crossings(&with_untrained, &distances, 0).unwrap()[1], found[1]);
+    assert!(crossings(&tokens[1..], &distances, 0).is_err());
+    assert!(crossings(&[], &[], 0).is_err());
+    distances[3][[0, 0]] = f64::NAN;
+    assert!(crossings(&tokens, &distances, 0).is_err());
 }

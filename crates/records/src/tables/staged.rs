@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use induction_metrics::{Sgld, Stages};
+use induction_metrics::{Crossing, Sgld, Stages};
 use serde::{Deserialize, Serialize};
 
-use crate::{HeadId, Row, Stage, read::stderr};
+use crate::{
+    HeadId, Row, Stage,
+    read::{some, stderr},
+};
 
 /// A line of `distances.jsonl`: how far a snapshot's predictions are from those of each simple
 /// predictor, in nats, as a mean over examples and positions, with its standard error over examples
@@ -21,18 +24,30 @@ pub struct DistanceRow {
     pub uniform: f64,
     /// Its standard error.
     pub uniform_stderr: Option<f64>,
+    /// That of each example.
+    #[serde(with = "crate::single")]
+    pub uniform_by_example: Vec<f64>,
     /// From tokens by their frequency.
     pub unigram: f64,
     /// Its standard error.
     pub unigram_stderr: Option<f64>,
+    /// That of each example.
+    #[serde(with = "crate::single")]
+    pub unigram_by_example: Vec<f64>,
     /// From tokens by their frequency after the current one.
     pub bigram: f64,
     /// Its standard error.
     pub bigram_stderr: Option<f64>,
+    /// That of each example.
+    #[serde(with = "crate::single")]
+    pub bigram_by_example: Vec<f64>,
     /// From bigrams mixed with what followed earlier copies in the context.
     pub induction: f64,
     /// Its standard error.
     pub induction_stderr: Option<f64>,
+    /// That of each example.
+    #[serde(with = "crate::single")]
+    pub induction_by_example: Vec<f64>,
     /// The predictor that is nearest: `uniform`, `unigram`, `bigram` or `induction`.
     pub nearest: String,
 }
@@ -51,7 +66,23 @@ impl Row for DistanceRow {
         (self.step, self.tokens)
     }
 
+    fn lists(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("uniform_by_example", self.uniform_by_example.len()),
+            ("unigram_by_example", self.unigram_by_example.len()),
+            ("bigram_by_example", self.bigram_by_example.len()),
+            ("induction_by_example", self.induction_by_example.len()),
+        ]
+    }
+
     fn check(&self) -> Result<(), String> {
+        some("uniform_by_example", &self.uniform_by_example)?;
+        let examples = self.uniform_by_example.len();
+        if let Some((name, found)) = self.lists().into_iter().find(|list| list.1 != examples) {
+            return Err(format!(
+                "`{name}` has {found} entries, expected {examples} as in `uniform_by_example`"
+            ));
+        }
         let columns = [
             ("uniform", self.uniform),
             ("unigram", self.unigram),
@@ -83,6 +114,8 @@ pub struct DistancesFrom {
     pub examples: usize,
     /// Hash of each snapshot's manifest, by step.
     pub snapshots: BTreeMap<u64, String>,
+    /// When each predictor gives way to the next as the nearer one: three.
+    pub crossings: Vec<Crossing>,
     /// The stages of the distances from unigrams, bigrams and induction together; nothing where
     /// there are too few snapshots.
     pub stages: Option<Stages>,

@@ -1,6 +1,6 @@
 //! The stages of training: distances to simple predictors and the local learning coefficient.
 
-use induction_metrics::Stages;
+use induction_metrics::{Crossing, Stages};
 use induction_records::{DistanceRow, LlcRow};
 
 use super::{
@@ -14,7 +14,8 @@ use crate::text::{number, rounded, tokens};
 pub(super) fn stages(lead: &Experiment<'_>) -> Option<Figure> {
     let model = lead.model(TWO)?;
     let staged = model.run.staged.as_ref()?;
-    let distances = distances(model, &staged.distances, staged.of_distances.as_ref());
+    let distances =
+        distances(model, &staged.distances, &staged.crossings, staged.of_distances.as_ref());
     let mut panels = vec![distances];
     let mut tables = files(std::iter::once(model), "distances.jsonl");
     if !staged.llc.is_empty() {
@@ -46,7 +47,12 @@ const COLOURS: [(&str, [&str; 2]); 3] = [
     ("induction", ["#007a5a", "#3fd0a4"]),
 ];
 
-fn distances(model: &Trained<'_>, rows: &[DistanceRow], found: Option<&Stages>) -> Panel {
+fn distances(
+    model: &Trained<'_>,
+    rows: &[DistanceRow],
+    crossings: &[Crossing],
+    found: Option<&Stages>,
+) -> Panel {
     let title = "Distance to simple predictors";
     let mut panel = Panel::new(title, time(), axis("distance (nats)"));
     let first = rows.iter().find(|row| row.tokens > 0).map_or(1, |row| row.tokens);
@@ -66,15 +72,21 @@ fn distances(model: &Trained<'_>, rows: &[DistanceRow], found: Option<&Stages>) 
     }
     let top = rows.iter().flat_map(|row| row.distances()[1..].to_vec()).fold(0.0, f64::max);
     panel.lines.extend(marks(model, found, [0.0, top]));
-    // What is nearest, where it changes.
-    let nearest: Vec<String> = rows
-        .chunk_by(|a, b| a.nearest == b.nearest)
-        .map(|same| match same[0].tokens {
-            0 => format!("{} at first", same[0].nearest),
-            at => format!("{} from {} tokens on", same[0].nearest, tokens(at as f64)),
+    let each: Vec<String> = crossings
+        .iter()
+        .map(|crossing| match (crossing.tokens, crossing.interval) {
+            (Some(at), Some(interval)) => {
+                let [at, low, high] = [at, interval.low, interval.high].map(tokens);
+                format!("{} to {} at {at} tokens ({low} to {high})", crossing.from, crossing.to)
+            }
+            (Some(at), None) => {
+                format!("{} to {} at {} tokens", crossing.from, crossing.to, tokens(at))
+            }
+            (None, _) => format!("{} to {} at no time", crossing.from, crossing.to),
         })
         .collect();
-    panel.summary = format!("The nearest predictor is {}. {}", nearest.join(", "), said(found));
+    panel.summary =
+        format!("The nearer predictor changes from {}. {}", each.join("; from "), said(found));
     panel
 }
 

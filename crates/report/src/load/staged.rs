@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use induction_metrics::Stages;
+use induction_metrics::{Crossing, Stages};
 use induction_records::{
     DistanceRow, DistancesFrom, LlcRow, Row, RunSpec, SampledFrom, Stage, read_json, read_rows,
 };
@@ -16,6 +16,8 @@ use crate::ReportError;
 pub struct Staged {
     /// `distances.jsonl`, at least one line.
     pub distances: Vec<DistanceRow>,
+    /// When each predictor gives way to the next as the nearer one.
+    pub crossings: Vec<Crossing>,
     /// The stages into which the distances from unigrams, bigrams and induction fall.
     pub of_distances: Option<Stages>,
     /// `llc.jsonl`; empty if nothing was sampled.
@@ -32,6 +34,7 @@ pub(super) fn load_staged(tables: &Path, spec: &RunSpec) -> Result<Option<Staged
     check(&tables.join(DistancesFrom::FILE), made.stages.as_ref(), 3, Stage::Measuring)?;
     let mut staged = Staged {
         distances: read_rows(tables)?,
+        crossings: made.crossings,
         of_distances: made.stages,
         llc: Vec::new(),
         of_llc: None,
