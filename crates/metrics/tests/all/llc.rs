@@ -10,7 +10,7 @@ use rand::Rng;
 const SGLD: Sgld = Sgld {
     n_beta: 40.0,
     localization: 2.0,
-    step_size: 4e-3,
+    step_size: 8e-4,
     chains: 8,
     burn_in: 2000,
     draws: 20_000,
