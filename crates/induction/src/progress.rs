@@ -116,6 +116,7 @@ impl Progress {
             Stage::Measuring => format!("{name}: measuring"),
             Stage::Ablating => format!("{name}: removing heads"),
             Stage::Exploring => format!("{name}: reading texts"),
+            Stage::Sampling => format!("{name}: sampling weights"),
         };
         Status::new(State::Working(stage), 0, total).write(run);
         let bar = match screen.show {

@@ -29,12 +29,13 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Waiting,
         Self::Working(Stage::Training),
         Self::Working(Stage::Measuring),
         Self::Working(Stage::Ablating),
         Self::Working(Stage::Exploring),
+        Self::Working(Stage::Sampling),
         Self::Done,
         Self::Failed,
     ];

@@ -115,16 +115,27 @@ impl Bigram {
     }
 
     fn known_probability(&self, current: u32, next: u32) -> f64 {
-        let unigram =
-            (f64::from(self.unigram[next as usize]) + 1.0) / (self.total + self.d_vocab()) as f64;
-        let row = &self.pairs[self.starts[current as usize]..self.starts[current as usize + 1]];
+        let unigram = self.unigram(next);
+        let (row, all) = self.followers(current);
         if row.is_empty() {
             return unigram;
         }
         let count = row.binary_search_by_key(&next, |&(token, _)| token).map_or(0, |at| row[at].1);
         let distinct = row.len() as f64;
-        (f64::from(count) + distinct * unigram)
-            / (self.contexts[current as usize] as f64 + distinct)
+        (f64::from(count) + distinct * unigram) / (all + distinct)
+    }
+
+    /// `p(t)` of a token of the vocabulary.
+    pub(crate) fn unigram(&self, token: u32) -> f64 {
+        (f64::from(self.unigram[token as usize]) + 1.0) / (self.total + self.d_vocab()) as f64
+    }
+
+    /// `(t, n(c, t))` of every token that was seen after one of the vocabulary, ascending, and
+    /// `n(c)`.
+    pub(crate) fn followers(&self, current: u32) -> (&[(u32, u32)], f64) {
+        let current = current as usize;
+        let row = &self.pairs[self.starts[current]..self.starts[current + 1]];
+        (row, self.contexts[current] as f64)
     }
 }
 
@@ -287,6 +298,18 @@ impl Mixture {
         Ok((0..self.bigram.d_vocab()).map(|next| probability(next as u32)).collect())
     }
 
+    /// The bigram model.
+    pub(crate) fn bigram(&self) -> &Bigram {
+        &self.bigram
+    }
+
+    /// The weight of the match after a context, and the tokens that followed the earlier
+    /// occurrences, ascending, one entry for each; `None` where there is no match.
+    pub(crate) fn matched(&self, context: &[u32]) -> Option<(f64, Vec<u32>)> {
+        let found = Match::find(context)?;
+        Some((self.weights[found.bucket.0], found.followers))
+    }
+
     fn map_losses(
         &self,
         examples: ArrayView2<u32>,
@@ -325,7 +348,7 @@ fn most_likely_weight(cases: &[(f64, f64)]) -> f64 {
     low
 }
 
-fn check_examples(d_vocab: usize, examples: ArrayView2<u32>) -> Result<()> {
+pub(crate) fn check_examples(d_vocab: usize, examples: ArrayView2<u32>) -> Result<()> {
     if examples.nrows() == 0 {
         return Err(Error::NoExamples { what: "examples [example, position]" });
     }

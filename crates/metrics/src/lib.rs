@@ -24,6 +24,10 @@
 //! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
 //! * [`roles`]: classifies heads: induction, previous-token, ...
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
+//! * [`references`]: how far a model's predictions are from those of uniform, unigram, bigram and
+//!   induction predictors.
+//! * [`mod@stages`]: the stages of training, and their boundaries by likelihood.
+//! * [`llc`]: the local learning coefficient, by stochastic gradient Langevin dynamics.
 //! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
 //! * [`seeds`]: means over seeds, and bootstrap draws of them that allow for how few they are.
@@ -74,13 +78,16 @@ pub mod detectors;
 mod error;
 pub mod evidence;
 pub mod heads;
+pub mod llc;
 pub mod losses;
 pub mod pca;
 pub mod phase;
+pub mod references;
 pub mod roles;
 pub mod same_token;
 pub mod sample;
 pub mod seeds;
+pub mod stages;
 pub mod statistics;
 pub mod step;
 
@@ -101,16 +108,19 @@ pub use heads::{
     HeadScores, duplicate_token, prefix_matching, prefix_matching_literal, previous_token,
     start_token,
 };
+pub use llc::{Llc, Sgld, llc, sgld_chain};
 pub use losses::{
     IclIndices, IclScore, before_after_attribution, icl_by_example, icl_score, icl_sensitivity,
     late_slope, loss_by_index, loss_derivative, paired_change, random_token_losses,
 };
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed, time_to};
+pub use references::{Crossing, Reference, References, crossings};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};
 pub use seeds::{SeedDraws, mean_over_seeds};
+pub use stages::{Boundary, Stages, StagesConfig, find_stages};
 pub use statistics::{
     ChangePoint, Interval, TwoByTwo, binomial_tail, change_point, mean_interval, mean_stderr,
     percentile_interval, resample, spearman, weighted_mean,

@@ -13,6 +13,8 @@ pub enum Stage {
     Ablating,
     /// `induction explore`.
     Exploring,
+    /// `induction llc`.
+    Sampling,
 }
 
 impl Stage {
@@ -23,6 +25,7 @@ impl Stage {
             Self::Measuring => "measuring",
             Self::Ablating => "ablating",
             Self::Exploring => "exploring",
+            Self::Sampling => "sampling",
         }
     }
 
@@ -33,6 +36,7 @@ impl Stage {
             Self::Measuring => "measure the run (`induction measure RUN`), then report again",
             Self::Ablating => "ablate the run (`induction ablate RUN`)",
             Self::Exploring => "explore the run (`induction explore RUN`)",
+            Self::Sampling => "sample the run (`induction llc RUN`)",
         }
     }
 
@@ -49,6 +53,7 @@ impl Stage {
             Self::Exploring => {
                 "delete the table and explore the run again (`induction explore RUN`)"
             }
+            Self::Sampling => "delete the table and sample the run again (`induction llc RUN`)",
         }
     }
 }

@@ -69,8 +69,9 @@ pub use study::{
 use tables::heads;
 pub use tables::{
     AblatedFrom, AblationRow, BEHAVIOURS, BehaviourScores, BestHead, CeilingOfText, Change,
-    CompositionRow, CopyRow, ExploredFrom, FollowedText, HeadRow, HistoryRow, IclRow, KnockoutRow,
-    LossRow, MeasuredFrom, NamedScores, Optimum, Predictor, Prompt, PromptRow, Query,
-    RandomTokenRow, StepRow, Summary, TextRow, engine_name,
+    CompositionRow, CopyRow, DistanceRow, DistancesFrom, ExploredFrom, FollowedText, HeadRow,
+    HistoryRow, IclRow, KnockoutRow, LlcRow, LossRow, MeasuredFrom, NamedScores, Optimum,
+    Predictor, Prompt, PromptRow, Query, RandomTokenRow, SampledFrom, StepRow, Summary, TextRow,
+    engine_name,
 };
 pub use write::{write_json, write_rows};

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use induction_metrics::{CopyingCeiling, Role};
+use induction_metrics::{Boundary, CopyingCeiling, Crossing, Interval, Role, Sgld, Stages};
 use induction_records::{
     AblatedFrom, Ablation, AblationRow, BehaviourScores, BestHead, ByCause, Cause, CeilingOfText,
-    Change, CompositionRow, CopyRow, CutHeads, CutOn, Downstream, EvaluationSpec, ExploredFrom,
-    FollowedText, GoesWith, HeadId, HeadRow, HistoryRow, HowRun, IclOnText, IclRow, KnockoutRow,
-    LossRow, MeasuredFrom, ModelFacts, ModelScan, Optimum, PathFrom, PathsAgree, PathsInto,
-    Predictor, Prompt, PromptRow, Query, RandomTokenRow, Reads, Removals, RemovedHeads,
-    RemovedKind, RepeatedLosses, Row, ScanHead, ShownText, StandsOut, StartFrom, StepRow, Summary,
-    Synthetic, TextRow, WorthOn, parse_rows, read_rows, write_rows,
+    Change, CompositionRow, CopyRow, CutHeads, CutOn, DistanceRow, DistancesFrom, Downstream,
+    EvaluationSpec, ExploredFrom, FollowedText, GoesWith, HeadId, HeadRow, HistoryRow, HowRun,
+    IclOnText, IclRow, KnockoutRow, LlcRow, LossRow, MeasuredFrom, ModelFacts, ModelScan, Optimum,
+    PathFrom, PathsAgree, PathsInto, Predictor, Prompt, PromptRow, Query, RandomTokenRow, Reads,
+    Removals, RemovedHeads, RemovedKind, RepeatedLosses, Row, SampledFrom, ScanHead, ShownText,
+    StandsOut, StartFrom, StepRow, Summary, Synthetic, TextRow, WorthOn, parse_rows, read_rows,
+    write_rows,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -57,6 +58,8 @@ fn every_column_is_told() {
     documented(KnockoutRow::FILE, &knockout(), &ALWAYS);
     documented(TextRow::FILE, &TextRow { step: 1, tokens: 8, losses: vec![1.0] }, &ALWAYS);
     documented(PromptRow::FILE, &prompt_row(), &["step", "tokens", "layer", "head"]);
+    documented(DistanceRow::FILE, &distances(), &ALWAYS);
+    documented(LlcRow::FILE, &llc(), &ALWAYS);
     assert!(FORMATS.contains("All have `step` and `tokens`"));
 }
 
@@ -84,6 +87,13 @@ fn every_field_beside_the_tables_is_told() {
     );
     documented(Optimum::FILE, &optimum(), &[]);
     documented(Optimum::FILE, &optimum().predictors[0], &[]);
+    documented(DistancesFrom::FILE, &distances_from(), &[]);
+    let stages = distances_from().stages.unwrap();
+    documented(DistancesFrom::FILE, &stages, &[]);
+    documented(DistancesFrom::FILE, &stages.boundaries[0], &["tokens"]);
+    documented(DistancesFrom::FILE, &distances_from().crossings[0], &["tokens"]);
+    documented(SampledFrom::FILE, &sampled_from(), &[]);
+    documented(SampledFrom::FILE, &sampled_from().sgld, &[]);
     let _ = ExploredFrom::FILE;
 }
 
@@ -156,6 +166,108 @@ fn tables_come_back() {
     same(ablation());
     same(knockout());
     same(prompt_row());
+    same(distances());
+    same(llc());
+    same(LlcRow { layer: Some(1), head: Some(0), ..llc() });
+    same(LlcRow { llc: None, by_chain: Vec::new(), ..llc() });
+}
+
+fn distances() -> DistanceRow {
+    DistanceRow {
+        step: 1,
+        tokens: 8,
+        uniform: 0.5,
+        uniform_stderr: Some(0.01),
+        uniform_by_example: vec![0.5],
+        unigram: 1.5,
+        unigram_stderr: Some(0.01),
+        unigram_by_example: vec![1.5],
+        bigram: 2.5,
+        bigram_stderr: None,
+        bigram_by_example: vec![2.5],
+        induction: 3.5,
+        induction_stderr: None,
+        induction_by_example: vec![3.5],
+        nearest: "uniform".into(),
+    }
+}
+
+fn stages() -> Stages {
+    let interval = Interval { low: 5.0, high: 9.0 };
+    Stages {
+        boundaries: vec![Boundary { tokens: 8.0, interval }],
+        delta_bic: vec![3.0, 0.0],
+        fitted: vec![vec![1.0, 0.5, 0.25]],
+    }
+}
+
+fn distances_from() -> DistancesFrom {
+    DistancesFrom {
+        version: 1,
+        spec_hash: "a".into(),
+        engine: "cpu".into(),
+        examples: 32,
+        snapshots: BTreeMap::from([(1, "b".into())]),
+        crossings: vec![Crossing {
+            from: "uniform".into(),
+            to: "unigram".into(),
+            tokens: Some(8.0),
+            interval: Some(Interval { low: 7.0, high: 9.0 }),
+        }],
+        stages: Some(stages()),
+    }
+}
+
+fn llc() -> LlcRow {
+    LlcRow {
+        step: 1,
+        tokens: 8,
+        layer: None,
+        head: None,
+        llc: Some(40.0),
+        llc_stderr: Some(1.0),
+        by_chain: vec![39.0, 41.0],
+        drift: Some(0.5),
+        drift_stderr: Some(0.5),
+    }
+}
+
+fn sampled_from() -> SampledFrom {
+    let sgld = Sgld {
+        n_beta: 46.0,
+        localization: 100.0,
+        step_size: 1e-3,
+        chains: 4,
+        burn_in: 50,
+        draws: 50,
+    };
+    SampledFrom {
+        version: 1,
+        spec_hash: "a".into(),
+        engine: "cpu".into(),
+        examples: 256,
+        batch: 2,
+        sgld,
+        snapshots: BTreeMap::from([(1, "b".into())]),
+        stages: Some(stages()),
+    }
+}
+
+/// What is no coefficient, and no distance, is refused.
+#[test]
+fn wrong_stages_are_refused() {
+    let refused = |row: LlcRow| {
+        let folder = tempfile::tempdir().unwrap();
+        write_rows(folder.path(), &mut [row]).unwrap();
+        read_rows::<LlcRow>(folder.path()).unwrap_err().to_string()
+    };
+    assert!(refused(LlcRow { head: Some(1), ..llc() }).contains("`layer` and `head`"));
+    assert!(refused(LlcRow { llc: None, ..llc() }).contains("`by_chain`"));
+    assert!(refused(LlcRow { drift_stderr: Some(-1.0), ..llc() }).contains("`drift_stderr`"));
+    let folder = tempfile::tempdir().unwrap();
+    write_rows(folder.path(), &mut [DistanceRow { bigram: -0.5, ..distances() }]).unwrap();
+    let error = read_rows::<DistanceRow>(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("`bigram` is -0.5"), "{error}");
 }
 
 fn history() -> HistoryRow {

@@ -25,7 +25,7 @@ pub(crate) const ARGUMENTS: [Argument; 6] = [
         claim: "Induction heads form in the same narrow window of training in which in-context learning improves.",
         experiment: "Models of one to several layers are trained on text, with dense snapshots. At each, in-context learning is measured on held-out text and every head's attention on random tokens that repeat: two measurements that share no data.",
         not_shown: "That one causes the other. Whatever comes at the same time, other heads or other circuits, would look the same here.",
-        figures: &["F3", "F4", "F5", "F6", "F7", "F8", "F9", "copies", "controls"],
+        figures: &["F3", "F4", "F5", "F6", "F7", "F8", "F9", "stages", "copies", "controls"],
     },
     Argument {
         number: Some(2),

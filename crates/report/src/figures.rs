@@ -10,6 +10,7 @@ mod families;
 mod followed;
 mod models;
 mod panel;
+mod stages;
 mod together;
 
 pub(crate) use ablations::{before_after_panel, effects_panel};
@@ -49,6 +50,7 @@ pub(crate) fn figures(experiments: &[Experiment<'_>], claims: &[Claim]) -> Vec<F
         f7(lead, claims),
     ];
     all.extend(followed::followed(lead));
+    all.extend(stages::stages(lead));
     all.push(evidence::copies(lead, claims));
     all.extend(evidence::controls(lead, claims));
     all.push(f10(lead, claims));

@@ -68,8 +68,8 @@ use induction_records::{ManifestHead, Study};
 pub use claims::{Claim, RULES, Rule, Verdict, claims, revision};
 pub use error::ReportError;
 pub use load::{
-    AblationPoint, Explored, HeadScore, HeadsPoint, Maps, Point, Prompt, Run, Scan, load_run,
-    load_runs, load_scan, load_scans, parse_scan, scan_of,
+    AblationPoint, Explored, HeadScore, HeadsPoint, Maps, Point, Prompt, Run, Scan, Staged,
+    load_run, load_runs, load_scan, load_scans, parse_scan, scan_of,
 };
 pub use terminal::table;
 

@@ -5,7 +5,7 @@
 //!
 //! - [`measure::Evaluators`]: the head scores of a model in memory.
 //! - [`scan::scan_model`]: everything about one trained model.
-//! - [`measure::measure`], [`ablate::ablate`], [`explore::explore`]: the stages of a run on disk.
+//! - [`measure::measure`], [`ablate::ablate`], [`explore::explore`], [`llc::llc`]: the stages of a run on disk.
 //!   Each goes once over the snapshots that [`training`] made, and writes the tables of
 //!   docs/FORMATS.md.
 //!
@@ -48,9 +48,11 @@ pub mod bench;
 mod caller;
 pub mod cause;
 pub mod device;
+mod distances;
 mod error;
 pub mod explore;
 pub mod history;
+pub mod llc;
 pub mod measure;
 pub mod paths;
 pub mod relatives;

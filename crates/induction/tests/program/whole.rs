@@ -184,6 +184,76 @@ fn measure_stands_alone_and_repeats_itself() {
     std::fs::remove_file(&losses).unwrap();
     assert!(measure() == first);
     assert!(std::fs::read(&losses).unwrap() == bytes);
+    // Distances to simple predictors have files of their own, which a run of before they were taken
+    // lacks: they are filled in, and nothing else is measured again.
+    let tables =
+        ["distances.jsonl", "distances.json"].map(|name| run.join("measurements").join(name));
+    let read = || tables.clone().map(|path| std::fs::read(path).unwrap());
+    let distances = read();
+    tables.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let icl = || std::fs::metadata(run.join("measurements/icl.jsonl")).unwrap().modified().unwrap();
+    let before = icl();
+    assert!(measure() == first && read() == distances && icl() == before);
+    let rows = rows(&tables[0]);
+    assert_eq!(rows.len(), 16);
+    // What is trained on repeats of random tokens begins even, and comes near to what copies.
+    let distance = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    assert!(distance(&rows[15], "induction") < distance(&rows[0], "induction"), "{rows:?}");
+    assert!(rows.iter().all(|row| distance(row, "uniform_stderr") > 0.0));
+}
+
+#[test]
+fn llc_stands_alone_goes_on_and_repeats_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(induction().arg("train").arg(spec(folder.path(), TINY)).arg("--out").arg(&run));
+    let short = ["--examples", "16", "--chains", "2", "--burn-in", "3", "--draws", "4"];
+    let llc = |threads: &str, more: &[&str]| {
+        let mut command = induction();
+        command.args(["--json", "--threads", threads, "llc"]).arg(&run).args(["--every", "4"]);
+        let printed = succeed(command.args(short).args(more));
+        let tables = ["llc.jsonl", "llc.json", "llc.safetensors"];
+        (printed, tables.map(|name| std::fs::read(run.join("measurements").join(name)).unwrap()))
+    };
+    let first = llc("1", &[]);
+    std::fs::remove_dir_all(run.join("measurements")).unwrap();
+    assert!(llc("3", &[]) == first, "threads");
+    let table = || rows(&run.join("measurements/llc.jsonl"));
+    let whole = table();
+    // Of 16 snapshots every fourth, the last among them.
+    assert_eq!(whole.len(), 4);
+    assert!(whole.iter().all(|row| row["head"].is_null() && row["llc"].is_f64()), "{whole:?}");
+    let printed: Value = serde_json::from_str(&first.0).unwrap();
+    assert_eq!(printed["last"][0], whole[3]);
+    // Heads are added to what is there, and one that is there is not sampled again.
+    let with_one = llc("2", &["--heads", "1.1"]);
+    let with_all = llc("2", &["--heads", "all"]);
+    let heads = table();
+    assert_eq!(heads.len(), 4 * 5);
+    assert!(heads.iter().filter(|row| row["head"].is_null()).eq(&whole));
+    assert!(llc("2", &["--heads", "1.1"]).1 == with_all.1);
+    let ones = |bytes: &[u8]| {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let head = |line: &&str| line.contains("\"layer\":1,\"head\":1,");
+        text.lines().filter(head).map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(ones(&with_one.1[0]).len(), 4);
+    assert_eq!(ones(&with_one.1[0]), ones(&with_all.1[0]));
+    // Other constants make the table anew.
+    llc("2", &["--localization", "50"]);
+    let anew = table();
+    assert!(anew.len() == 4 && anew.iter().zip(&whole).all(|(a, b)| a["llc"] != b["llc"]));
+    // What the model does not have, or what is no number of steps, is refused.
+    for (wrong, said) in [
+        (["--heads", "2.0"], "2 layers of 2 heads"),
+        (["--heads", "x"], "layer.head"),
+        (["--step-size", "0"], "step_size"),
+        (["--examples", "2"], "3 or more"),
+        (["--draws", "1"], "draws"),
+    ] {
+        let error = fail(induction().arg("llc").arg(&run).args(wrong), 2);
+        assert!(error.contains(said), "{wrong:?}: {error}");
+    }
 }
 
 #[test]

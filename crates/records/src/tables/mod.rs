@@ -6,6 +6,7 @@ mod explored;
 pub(crate) mod heads;
 mod losses;
 mod optimum;
+mod staged;
 mod summary;
 mod training;
 
@@ -23,6 +24,7 @@ pub use self::{
     heads::{CompositionRow, HeadRow, NamedScores},
     losses::{CopyRow, IclRow, LossRow, RandomTokenRow},
     optimum::{Optimum, Predictor},
+    staged::{DistanceRow, DistancesFrom, LlcRow, SampledFrom},
     summary::{BestHead, CeilingOfText, Summary},
     training::{HistoryRow, StepRow},
 };

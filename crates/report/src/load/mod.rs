@@ -4,6 +4,7 @@
 mod explore;
 mod history;
 mod scan;
+mod staged;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,8 @@ use safetensors::{Dtype, SafeTensors};
 use self::explore::load_explored;
 pub use self::explore::{Explored, Maps, Prompt};
 pub use self::scan::{Scan, load_scan, load_scans, parse_scan, scan_of};
+pub use self::staged::Staged;
+use self::staged::load_staged;
 use crate::ReportError;
 use crate::text::visible;
 
@@ -141,6 +144,9 @@ pub struct Run {
     pub knockouts: Vec<KnockoutRow>,
     /// What its heads do on a text and on prompts, if that was looked at.
     pub explored: Option<Explored>,
+    /// How far its predictions are from simple ones, and what weights count; nothing in a run that
+    /// was measured without.
+    pub staged: Option<Staged>,
     /// What trained it, where and for how long, in words, if that was kept.
     pub made: Option<String>,
     /// What a bigram with in-context matches gains on the same text.
@@ -235,6 +241,7 @@ pub fn load_run(folder: &Path) -> Result<Run, ReportError> {
         change: load_change(&tables)?,
         knockouts: load_knockouts(&tables, &spec)?,
         explored: load_explored(&tables, &spec)?,
+        staged: load_staged(&tables, &spec)?,
         made: history::load_made(folder)?,
         ceiling: summary.ceiling,
         optimum: load_optimum(&tables)?,

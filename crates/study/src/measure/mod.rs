@@ -37,6 +37,7 @@ use crate::{
     caller::Seen,
     cause::{self, Prompts},
     device::Device,
+    distances,
     source::{EVALUATION_SEED, Source},
     stages::{
         OverSnapshots, RunContext, Snapshot, check_weights, drive, load_finite_model,
@@ -92,22 +93,7 @@ impl Evaluation {
             ("repeated", &self.evaluators.repeated),
             ("random", &self.evaluators.random),
         ];
-        let bytes = arrays.map(|(name, tokens)| {
-            // 64 bits and signed: what PyTorch indexes with.
-            let bytes: Vec<u8> =
-                tokens.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
-            (name, tokens.shape().to_vec(), bytes)
-        });
-        let views = bytes.iter().map(|(name, shape, bytes)| {
-            (
-                *name,
-                TensorView::new(Dtype::I64, shape.clone(), bytes)
-                    .expect("bytes were made from this shape"),
-            )
-        });
-        let file = safetensors::serialize(views, None).expect("names are unique and sizes fit");
-        let path = folder.join("evaluation.safetensors");
-        induction_files::write_atomic(&path, &file).map_err(Error::io(path))
+        write_tokens(&folder.join("evaluation.safetensors"), &arrays)
     }
 
     /// Adds one snapshot to the tables; its losses `[example, index]` come back.
@@ -180,6 +166,26 @@ impl Evaluation {
     }
 }
 
+/// Writes tokens as a safetensors file, for others to compute with.
+pub(crate) fn write_tokens(path: &Path, arrays: &[(&str, &Array2<u32>)]) -> Result<(), Error> {
+    let bytes: Vec<_> = arrays
+        .iter()
+        .map(|(name, tokens)| {
+            // 64 bits and signed: what PyTorch indexes with.
+            let bytes: Vec<u8> =
+                tokens.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
+            (*name, tokens.shape().to_vec(), bytes)
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::I64, shape.clone(), bytes)
+            .expect("bytes were made from this shape");
+        (*name, view)
+    });
+    let file = safetensors::serialize(views, None).expect("names are unique and sizes fit");
+    induction_files::write_atomic(path, &file).map_err(Error::io(path))
+}
+
 /// Where the in-context learning scores of a spec look, in examples of `n_ctx` tokens.
 ///
 /// # Errors
@@ -203,6 +209,11 @@ fn in_examples(source: induction_metrics::Error) -> Error {
 /// engine's, the metrics' and the system's; [`Error::Interrupted`] after a signal. Whatever the
 /// error, what is measured is kept.
 pub fn measure(context: &RunContext<'_>) -> Result<(), Error> {
+    fill_tables(context)?;
+    distances::take(context)
+}
+
+fn fill_tables(context: &RunContext<'_>) -> Result<(), Error> {
     let RunContext { spec, source, run, .. } = context;
     let folder = context.measurements();
     let losses = context.measurements_in("losses")?;
@@ -310,7 +321,7 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
 
 /// Whether [`measure`] with that engine would find nothing to do.
 pub fn is_done(spec: &RunSpec, run: &Path, engine: &str) -> bool {
-    left(spec, run, engine).is_ok_and(|left| left.done)
+    left(spec, run, engine).is_ok_and(|left| left.done) && distances::is_done(spec, run, engine)
 }
 
 /// What the last snapshot of a measured run shows; nothing if its tables are not there.

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 use induction::device::Choice;
 
 use crate::commands::{
-    Ablate, Bench, Cancel, Explore, Export, Measure, Pilot, Report, Reproduce, Run, Scan, Status,
-    Train,
+    Ablate, Bench, Cancel, Explore, Export, Llc, Measure, Pilot, Report, Reproduce, Run, Scan,
+    Status, Train,
 };
 
 /// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Measure(Measure),
     Explore(Explore),
     Ablate(Ablate),
+    Llc(Llc),
     Report(Report),
     Scan(Scan),
     /// What models can run on: what this build and this machine have, and how to add what is

@@ -36,7 +36,7 @@ pub(crate) use self::{
     report::Report,
     reproduce::Reproduce,
     scan::Scan,
-    stages::{Ablate, Explore, Measure, Run, Train},
+    stages::{Ablate, Explore, Llc, Measure, Run, Train},
     status::{Cancel, Status},
 };
 
@@ -94,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         Command::Measure(command) => command.run(&program),
         Command::Explore(command) => command.run(&program),
         Command::Ablate(command) => command.run(&program),
+        Command::Llc(command) => command.run(&program),
         Command::Report(command) => command.run(&program),
         Command::Scan(command) => command.run(&program),
         Command::Devices => devices(&program),
@@ -135,7 +136,8 @@ fn chosen_for(command: &Command) -> Result<Option<(Device, String)>, Error> {
         }
         Command::Measure(Measure { run, .. })
         | Command::Explore(Explore { run, .. })
-        | Command::Ablate(Ablate { run, .. }) => of_spec(&run.join("spec.toml"), run)?,
+        | Command::Ablate(Ablate { run, .. })
+        | Command::Llc(Llc { run, .. }) => of_spec(&run.join("spec.toml"), run)?,
         Command::Scan(_) => (None, None),
         _ => return Ok(None),
     };

@@ -1,4 +1,4 @@
-//! The stages of one run: `induction run`, `train`, `measure`, `explore`, `ablate`.
+//! The stages of one run: `induction run`, `train`, `measure`, `explore`, `ablate`, `llc`.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,10 @@ use induction::{
     ablate::{ablate, last_effects},
     executor::{self, Part, Task},
     explore::explore,
+    llc::{Sampling, llc},
     measure::measure,
     memory,
-    records::RunSpec,
+    records::{HeadId, LlcRow, RunSpec, read_rows},
     slurm,
     source::Source,
     training,
@@ -166,5 +167,109 @@ impl Ablate {
             );
         }
         print_line(text.trim_end())
+    }
+}
+
+/// Estimate the local learning coefficient of a run's snapshots, of the whole model and restricted
+/// to heads, by stochastic gradient Langevin dynamics (Lau et al. 2023; Wang et al. 2024).
+///
+/// It depends on the constants below: compare estimates with the same ones alone. With others than
+/// those of the table which is there, the table is made anew.
+#[derive(clap::Args)]
+pub(crate) struct Llc {
+    /// The run's folder.
+    pub(super) run: PathBuf,
+    /// Where prepared data are kept [default: RUN/data, or data/ beside a reproduction's runs/].
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Heads beside the whole model, such as 1.0,1.3, or all.
+    #[arg(long, value_delimiter = ',')]
+    heads: Vec<String>,
+    /// At every n-th kept snapshot, counted back from the last.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    every: u16,
+    /// Training examples n whose mean loss is meant; the inverse temperature is n / ln n.
+    #[arg(long, default_value_t = Sampling::default().examples)]
+    examples: usize,
+    /// Examples in each minibatch.
+    #[arg(long, default_value_t = Sampling::default().batch)]
+    batch: usize,
+    /// How strongly weights are held near the model's (gamma).
+    #[arg(long, default_value_t = Sampling::default().localization)]
+    localization: f64,
+    /// Step size (epsilon).
+    #[arg(long, default_value_t = Sampling::default().step_size)]
+    step_size: f64,
+    /// Chains.
+    #[arg(long, default_value_t = Sampling::default().chains)]
+    chains: usize,
+    /// First steps of each chain whose losses are not taken.
+    #[arg(long, default_value_t = Sampling::default().burn_in)]
+    burn_in: usize,
+    /// Steps of each chain after them.
+    #[arg(long, default_value_t = Sampling::default().draws)]
+    draws: usize,
+}
+
+impl Llc {
+    pub(crate) fn run(&self, program: &Program) -> Result<(), Error> {
+        let (spec, source) = finished(&self.run, self.data.as_deref())?;
+        let sampling = Sampling {
+            examples: self.examples,
+            batch: self.batch,
+            localization: self.localization,
+            step_size: self.step_size,
+            chains: self.chains,
+            burn_in: self.burn_in,
+            draws: self.draws,
+        };
+        let all = (0..spec.model.n_layers)
+            .flat_map(|layer| (0..spec.model.n_heads).map(move |head| HeadId { layer, head }));
+        let heads: Vec<HeadId> = match self.heads.as_slice() {
+            [word] if word == "all" => all.collect(),
+            words => words.iter().map(|word| head(word)).collect::<Result<_, _>>()?,
+        };
+        llc(
+            &program.context(&spec, &source, &self.run),
+            &sampling,
+            &heads,
+            usize::from(self.every),
+        )?;
+        let rows: Vec<LlcRow> = read_rows(&self.run.join("measurements"))?;
+        let last = rows.iter().map(|row| row.step).max();
+        let last: Vec<&LlcRow> = rows.iter().filter(|row| Some(row.step) == last).collect();
+        if program.json {
+            return show(
+                &serde_json::json!({"measurements": self.run.join("measurements"), "last": last}),
+            );
+        }
+        let mut text = format!(
+            "local learning coefficients of the last snapshot; all are in {}\nof           llc    stderr     drift    stderr\n",
+            self.run.join("measurements").join("llc.jsonl").display()
+        );
+        for row in last {
+            let of = row.of().map_or_else(|| "model".to_string(), |head| head.to_string());
+            let number =
+                |value: Option<f64>| value.map_or_else(|| "-".to_string(), |x| format!("{x:.2}"));
+            text += &format!(
+                "{of:<6} {:>9} {:>9} {:>9} {:>9}\n",
+                number(row.llc),
+                number(row.llc_stderr),
+                number(row.drift),
+                number(row.drift_stderr)
+            );
+        }
+        print_line(text.trim_end())
+    }
+}
+
+/// A head as people write it.
+fn head(word: &str) -> Result<HeadId, Error> {
+    let parts = word.split_once('.').map(|(layer, head)| (layer.parse(), head.parse()));
+    match parts {
+        Some((Ok(layer), Ok(head))) => Ok(HeadId { layer, head }),
+        _ => Err(Error::Input(format!(
+            "--heads: {word:?}: expected all, or heads as layer.head, counted from 0, with commas between: 1.0,1.3"
+        ))),
     }
 }
