@@ -24,8 +24,10 @@
 //! * [`circuits`]: what weights say by themselves: copying, K-composition, recall.
 //! * [`roles`]: classifies heads: induction, previous-token, ...
 //! * [`ceiling`]: what copying from the context can gain on a text, so that a score has a scale.
+//! * [`mod@repeats`]: how often a text repeats itself within a context, and how reliably.
 //! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
+//! * [`censored`]: a line through values of which some are only known to lie above a limit.
 //! * [`seeds`]: means over seeds, and bootstrap draws of them that allow for how few they are.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
@@ -67,6 +69,7 @@
 
 pub mod attribution;
 pub mod ceiling;
+pub mod censored;
 pub mod circuits;
 pub mod copying;
 pub mod copying_ceiling;
@@ -77,6 +80,7 @@ pub mod heads;
 pub mod losses;
 pub mod pca;
 pub mod phase;
+pub mod repeats;
 pub mod roles;
 pub mod same_token;
 pub mod sample;
@@ -86,6 +90,7 @@ pub mod step;
 
 pub use attribution::{Attribution, attribution_scores, logit_attribution};
 pub use ceiling::{Bigram, Mixture};
+pub use censored::{CensoredFit, Observed, fit_censored};
 pub use circuits::{
     BlockWeights, Circuits, Composition, CompositionKind, composition_baseline,
     previous_position_recall,
@@ -107,6 +112,7 @@ pub use losses::{
 };
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed};
+pub use repeats::{Repeats, excess_repeats, repeats};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};

@@ -4,6 +4,7 @@
 
 mod attribution;
 mod ceiling;
+mod censored;
 mod circuits;
 mod common;
 mod copying;
@@ -14,6 +15,7 @@ mod direct_path;
 mod heads;
 mod losses;
 mod phase;
+mod repeats;
 mod roles;
 mod same_token;
 mod sample;
