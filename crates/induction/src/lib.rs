@@ -69,7 +69,8 @@ pub use induction_model as model;
 pub use induction_records as records;
 pub use induction_report as report;
 pub use induction_study::{
-    self as study, ablate, bench, device, explore, llc, measure, scan, source, stages, training,
+    self as study, ablate, bench, device, explore, forecast, llc, measure, scan, source, stages,
+    training,
 };
 pub use induction_tokenizer as tokenizer;
 pub use induction_train as train;

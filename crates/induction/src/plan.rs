@@ -415,6 +415,20 @@ mod tests {
         }
     }
 
+    /// Its numbers hold for what the laptop scale trains.
+    #[test]
+    fn a_forecast_is_for_the_laptop_scale() {
+        let manifest = manifest(Scale::Laptop, 1, false);
+        let spec = &manifest.runs.iter().find(|row| row.spec.name == "2L").unwrap().spec;
+        let settings = induction_study::forecast::Settings {
+            n_ctx: spec.model.n_ctx,
+            batch: spec.train.batch as u64,
+            d_vocab: spec.model.d_vocab,
+            tokens: spec.train.tokens,
+        };
+        assert_eq!(settings, induction_study::forecast::Settings::default());
+    }
+
     #[test]
     fn full_has_the_papers_28_models() {
         let manifest = manifest(Scale::Full, 1, false);

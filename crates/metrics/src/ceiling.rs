@@ -172,13 +172,14 @@ struct Match {
 }
 
 impl Match {
-    /// The match at the end of `context`, if its last token occurred before.
-    fn find(context: &[u32]) -> Option<Self> {
+    /// The match at the end of `context`, if its last token occurred before. Matches of more than
+    /// `longest` tokens are not told apart.
+    fn find(context: &[u32], longest: usize) -> Option<Self> {
         let last = context.len().checked_sub(1)?;
         let mut length = 1;
         let mut followers = Vec::new();
         for earlier in (0..last).filter(|&earlier| context[earlier] == context[last]) {
-            let common = (1..LONGEST_MATCH.min(earlier + 1))
+            let common = (1..longest.min(earlier + 1))
                 .take_while(|k| context[earlier - k] == context[last - k]);
             let found = 1 + common.count();
             if found > length {
@@ -211,6 +212,8 @@ impl Match {
 #[derive(Debug, Clone)]
 pub struct Mixture {
     bigram: Bigram,
+    /// Matches of more tokens are not told apart.
+    longest: usize,
     weights: [f64; Bucket::COUNT],
 }
 
@@ -234,13 +237,26 @@ impl Mixture {
         training_tokens: &[T],
         fit_windows: ArrayView2<u32>,
     ) -> Result<Self> {
-        let bigram = Bigram::fit(d_vocab, training_tokens)?;
+        Self::fit_weights(Bigram::fit(d_vocab, training_tokens)?, LONGEST_MATCH, fit_windows)
+    }
+
+    /// The same with matches of one token alone: an induction head that knows of each place the
+    /// token before it, and no more.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit), of the windows.
+    pub fn of_one_token(&self, fit_windows: ArrayView2<u32>) -> Result<Self> {
+        Self::fit_weights(self.bigram.clone(), 1, fit_windows)
+    }
+
+    fn fit_weights(bigram: Bigram, longest: usize, fit_windows: ArrayView2<u32>) -> Result<Self> {
+        let d_vocab = bigram.d_vocab();
         check_examples(d_vocab, fit_windows)?;
         let mut cases = vec![Vec::new(); Bucket::COUNT];
         for example in fit_windows.outer_iter() {
             let example = example.to_vec();
             for (k, pair) in example.windows(2).enumerate() {
-                if let Some(found) = Match::find(&example[..=k]) {
+                if let Some(found) = Match::find(&example[..=k], longest) {
                     let by_bigram = bigram.known_probability(pair[0], pair[1]);
                     cases[found.bucket.0].push((by_bigram, found.probability(pair[1])));
                 }
@@ -250,7 +266,7 @@ impl Mixture {
         for (weight, cases) in weights.iter_mut().zip(&cases) {
             *weight = most_likely_weight(cases);
         }
-        Ok(Self { bigram, weights })
+        Ok(Self { bigram, longest, weights })
     }
 
     /// The loss of each token but the first, in nats: `[example, 1 + n_ctx] -> [example, n_ctx]`,
@@ -262,7 +278,7 @@ impl Mixture {
     pub fn losses(&self, examples: ArrayView2<u32>) -> Result<Array2<f32>> {
         self.map_losses(examples, |context, next| {
             let by_bigram = self.bigram.known_probability(context[context.len() - 1], next);
-            match Match::find(context) {
+            match Match::find(context, self.longest) {
                 Some(found) => {
                     mix(by_bigram, found.probability(next), self.weights[found.bucket.0])
                 }
@@ -288,7 +304,7 @@ impl Mixture {
     pub fn probabilities(&self, context: &[u32]) -> Result<Vec<f64>> {
         let &last = context.last().ok_or(Error::NoExamples { what: "context [position]" })?;
         check_tokens(self.bigram.d_vocab(), context.iter().copied())?;
-        let found = Match::find(context);
+        let found = Match::find(context, self.longest);
         let probability = |next| {
             let by_bigram = self.bigram.known_probability(last, next);
             found.as_ref().map_or(by_bigram, |m| {
@@ -306,7 +322,7 @@ impl Mixture {
     /// The weight of the match after a context, and the tokens that followed the earlier
     /// occurrences, ascending, one entry for each; `None` where there is no match.
     pub(crate) fn matched(&self, context: &[u32]) -> Option<(f64, Vec<u32>)> {
-        let found = Match::find(context)?;
+        let found = Match::find(context, self.longest)?;
         Some((self.weights[found.bucket.0], found.followers))
     }
 
@@ -399,11 +415,14 @@ mod tests {
     #[test]
     fn the_longest_suffix_decides() {
         // `1 2` was followed by 3 and 4; `2` alone also by 5.
-        let found = Match::find(&[1, 2, 3, 1, 2, 4, 2, 5, 1, 2]).expect("a match");
+        let found = Match::find(&[1, 2, 3, 1, 2, 4, 2, 5, 1, 2], LONGEST_MATCH).expect("a match");
         assert_eq!(found.followers, [3, 4]);
         assert_eq!(found.bucket, Bucket::new(2, 2, 1));
         // Occurrences may overlap the suffix.
-        assert_eq!(Match::find(&[7, 7, 7]).expect("a match").followers, [7]);
-        assert!(Match::find(&[1, 2, 3]).is_none() && Match::find(&[]).is_none());
+        assert_eq!(Match::find(&[7, 7, 7], LONGEST_MATCH).expect("a match").followers, [7]);
+        assert!(
+            Match::find(&[1, 2, 3], LONGEST_MATCH).is_none()
+                && Match::find(&[], LONGEST_MATCH).is_none()
+        );
     }
 }

@@ -28,8 +28,10 @@
 //!   induction predictors.
 //! * [`mod@stages`]: the stages of training, and their boundaries by likelihood.
 //! * [`llc`]: the local learning coefficient, by stochastic gradient Langevin dynamics.
+//! * [`mod@repeats`]: how often a text repeats itself within a context, and how reliably.
 //! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.
+//! * [`censored`]: a line through values of which some are only known to lie above a limit.
 //! * [`seeds`]: means over seeds, and bootstrap draws of them that allow for how few they are.
 //! * [`statistics`]: bootstrap intervals, rank correlation, odds ratios, change points.
 //!
@@ -71,6 +73,7 @@
 
 pub mod attribution;
 pub mod ceiling;
+pub mod censored;
 pub mod circuits;
 pub mod copying;
 pub mod copying_ceiling;
@@ -83,6 +86,7 @@ pub mod losses;
 pub mod pca;
 pub mod phase;
 pub mod references;
+pub mod repeats;
 pub mod roles;
 pub mod same_token;
 pub mod sample;
@@ -93,6 +97,7 @@ pub mod step;
 
 pub use attribution::{Attribution, attribution_scores, logit_attribution};
 pub use ceiling::{Bigram, Mixture};
+pub use censored::{CensoredFit, Observed, fit_censored};
 pub use circuits::{
     BlockWeights, Circuits, Composition, CompositionKind, composition_baseline,
     previous_position_recall,
@@ -116,6 +121,7 @@ pub use losses::{
 pub use pca::{Pca, Pivot, pca, pivot};
 pub use phase::{Bump, divergence, half_time, loss_bumps, predicted_onset, smoothed, time_to};
 pub use references::{Crossing, Reference, References, crossings};
+pub use repeats::{Repeats, excess_repeats, repeats};
 pub use roles::{Role, RoleScores, RoleThresholds, role};
 pub use same_token::{CopySplit, SameToken, copy_split, foretold};
 pub use sample::{CopyingSample, DROP_LEAST, DROP_MOST, PrefixMatchingSample, allowed_tokens};

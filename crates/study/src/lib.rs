@@ -9,6 +9,8 @@
 //!   Each goes once over the snapshots that [`training`] made, and writes the tables of
 //!   docs/FORMATS.md.
 //!
+//! [`forecast::forecast`] says of a text, before any training, whether the change will come on it.
+//!
 //! [`source`] gives their examples, [`device`] says what they run on. The crate prints nothing:
 //! whoever calls a stage implements [`Caller`], through which a stage reports its progress and can
 //! be stopped.
@@ -51,6 +53,7 @@ pub mod device;
 mod distances;
 mod error;
 pub mod explore;
+pub mod forecast;
 pub mod history;
 pub mod llc;
 pub mod measure;

@@ -6,6 +6,7 @@
 mod common;
 
 mod bad_input;
+mod forecast;
 mod hub;
 mod scan;
 mod terminal;

@@ -38,8 +38,8 @@ fn bigram_twin(tokens: &[u32], current: u32, next: u32) -> f64 {
 
 /// The earlier occurrences of the longest suffix that has any: its length, and how often each token
 /// followed.
-fn match_twin(context: &[u32]) -> Option<(usize, Vec<usize>)> {
-    for length in (1..=LONGEST_MATCH.min(context.len())).rev() {
+fn match_twin(context: &[u32], longest: usize) -> Option<(usize, Vec<usize>)> {
+    for length in (1..=longest.min(context.len())).rev() {
         let suffix = &context[context.len() - length..];
         let mut counts = vec![0; VOCAB];
         for end in length..context.len() {
@@ -75,26 +75,36 @@ proptest! {
     fn probabilities_mix_bigrams_and_matches(
         tokens in text(2..60), fit in windows(3, 30), context in text(1..30),
     ) {
-        let mixture = Mixture::fit(VOCAB, &tokens, fit.view()).expect("valid");
-        let found = mixture.probabilities(&context).expect("valid");
-        assert_relative_eq!(found.iter().sum::<f64>(), 1.0, epsilon = 1e-12);
-        prop_assert!(found.iter().all(|&p| p > 0.0));
-        let by_bigram: Vec<f64> =
-            (0..VOCAB as u32).map(|t| bigram_twin(&tokens, context[context.len() - 1], t)).collect();
-        let by_match = match match_twin(&context) {
-            Some((_, counts)) => {
-                let n = counts.iter().sum::<usize>() as f64;
-                counts.iter().map(|&count| count as f64 / n).collect()
+        let whole = Mixture::fit(VOCAB, &tokens, fit.view()).expect("valid");
+        let of_one = whole.of_one_token(fit.view()).expect("valid");
+        for (mixture, longest) in [(whole, LONGEST_MATCH), (of_one, 1)] {
+            let found = mixture.probabilities(&context).expect("valid");
+            assert_relative_eq!(found.iter().sum::<f64>(), 1.0, epsilon = 1e-12);
+            prop_assert!(found.iter().all(|&p| p > 0.0));
+            let last = context[context.len() - 1];
+            let by_bigram: Vec<f64> =
+                (0..VOCAB as u32).map(|t| bigram_twin(&tokens, last, t)).collect();
+            let by_match = match match_twin(&context, longest) {
+                Some((_, counts)) => {
+                    let n = counts.iter().sum::<usize>() as f64;
+                    counts.iter().map(|&count| count as f64 / n).collect()
+                }
+                None => by_bigram.clone(),
+            };
+            // The weight by the token where the two differ most; all others must follow with it.
+            let gap = |t: usize| by_match[t] - by_bigram[t];
+            let widest = (0..VOCAB)
+                .max_by(|&a, &b| gap(a).abs().total_cmp(&gap(b).abs()))
+                .expect("tokens");
+            let weight = if gap(widest) == 0.0 {
+                0.0
+            } else {
+                (found[widest] - by_bigram[widest]) / gap(widest)
+            };
+            prop_assert!((-1e-9..1.0).contains(&weight), "{weight}");
+            for t in 0..VOCAB {
+                assert_relative_eq!(found[t], by_bigram[t] + weight * gap(t), epsilon = 1e-9);
             }
-            None => by_bigram.clone(),
-        };
-        // The weight by the token where the two differ most; all others must follow with it.
-        let gap = |t: usize| by_match[t] - by_bigram[t];
-        let widest = (0..VOCAB).max_by(|&a, &b| gap(a).abs().total_cmp(&gap(b).abs())).expect("tokens");
-        let weight = if gap(widest) == 0.0 { 0.0 } else { (found[widest] - by_bigram[widest]) / gap(widest) };
-        prop_assert!((-1e-9..1.0).contains(&weight), "{weight}");
-        for t in 0..VOCAB {
-            assert_relative_eq!(found[t], by_bigram[t] + weight * gap(t), epsilon = 1e-9);
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod attribution;
 mod ceiling;
+mod censored;
 mod circuits;
 mod common;
 mod copying;
@@ -16,6 +17,7 @@ mod llc;
 mod losses;
 mod phase;
 mod references;
+mod repeats;
 mod roles;
 mod same_token;
 mod sample;

@@ -7,8 +7,8 @@ use clap_complete::Shell;
 use induction::device::Choice;
 
 use crate::commands::{
-    Ablate, Bench, Cancel, Explore, Export, Llc, Measure, Pilot, Report, Reproduce, Run, Scan,
-    Status, Train,
+    Ablate, Bench, Cancel, Explore, Export, Forecast, Llc, Measure, Pilot, Report, Reproduce, Run,
+    Scan, Status, Train,
 };
 
 /// Reproduces "In-context Learning and Induction Heads": trains small transformers, measures every
@@ -45,6 +45,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Reproduce(Reproduce),
+    Forecast(Forecast),
     Pilot(Pilot),
     Status(Status),
     Run(Run),

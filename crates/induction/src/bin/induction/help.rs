@@ -29,6 +29,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "forecast",
+        &[
+            ("will it come on this text?", "induction forecast notes/"),
+            (
+                "with twice the tokens, for a script",
+                "induction forecast notes/ --tokens 12000000 --json",
+            ),
+        ],
+    ),
+    (
         "pilot",
         &[(
             "settings that show the change on another text",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod export;
+mod forecast;
 mod pilot;
 mod report;
 mod reproduce;
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) use self::{
     bench::Bench,
     export::Export,
+    forecast::Forecast,
     pilot::Pilot,
     report::Report,
     reproduce::Reproduce,
@@ -57,7 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let console = Console {
         interrupt: match arguments.command {
             // These have nothing to bring to an end: a signal ends them as it ends any program.
-            Command::Scan(_) | Command::Bench(_) | Command::Export(_) => Interrupt::default(),
+            Command::Scan(_) | Command::Bench(_) | Command::Export(_) | Command::Forecast(_) => {
+                Interrupt::default()
+            }
             _ => Interrupt::listen().map_err(Error::io("signal handlers"))?,
         },
         screen: Screen::new(arguments.quiet || arguments.json),
@@ -78,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     let program = Program { device, json: arguments.json, console };
     let needs_device = match &arguments.command {
         Command::Reproduce(reproduce) => !reproduce.runs_elsewhere(),
-        Command::Devices => false,
+        Command::Devices | Command::Forecast(_) => false,
         _ => true,
     };
     if needs_device {
@@ -86,6 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     }
     match &arguments.command {
         Command::Reproduce(command) => command.run(&program, arguments),
+        Command::Forecast(command) => command.run(&program),
         Command::Pilot(command) => command.run(&program),
         Command::Status(command) => command.run(&program),
         Command::Run(command) => command.run(&program),
