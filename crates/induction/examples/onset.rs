@@ -18,7 +18,7 @@ use induction::{
     measure::Evaluators,
     plan::{Corpora, PlanOptions, Scale, plan},
     source::Source,
-    train::{AdamW, Examples, Learner},
+    train::{Examples, Learner, Optimizer},
 };
 use ndarray::Array2;
 
@@ -77,7 +77,8 @@ fn look(text: &Path, data: &Path, budget: u64) -> Result<Seen, Box<dyn std::erro
     )?;
     let params = spec.model.init_params(spec.seed)?;
     let mut engine = Device::Cpu.open(&spec.model, &params)?;
-    let mut learner = Learner::new(engine.as_mut(), params, AdamW::new(&spec.model), &spec.train)?;
+    let mut learner =
+        Learner::new(engine.as_mut(), params, Optimizer::new(&spec.model), &spec.train)?;
     let mut curve = vec![(0, evaluators.best_prefix_matching(engine.as_ref())?)];
     for step in 1..=budget / spec.tokens_per_step() {
         let batch = spec.train.batch as u64;
