@@ -413,6 +413,11 @@ impl<'a> Interventions<'a> {
 }
 
 impl Tap for Interventions<'_> {
+    fn zeroes(&self, layer: usize, head: usize) -> bool {
+        let zeroed = Intervention::ZeroHead { layer, head };
+        self.at(Hook::Z(layer)).any(|intervention| *intervention == zeroed)
+    }
+
     fn wants(&self, hook: Hook) -> bool {
         self.hooks.contains(&hook) || self.at(hook).next().is_some()
     }

@@ -289,6 +289,30 @@ proptest! {
         }
     }
 
+    /// To remove a head that copies is to turn it off, whether patterns are kept or not; the other
+    /// copying heads go on.
+    #[test]
+    fn a_copying_head_that_is_removed_is_off(config in awkward(), seed: u64) {
+        let at = ((seed % config.n_layers as u64) as usize, (seed / 8 % config.n_heads as u64) as usize);
+        let (layer, head) = at;
+        let others: Vec<Clamp> = config.clamp.iter().copied().filter(|clamp| clamp.head() != Some(at)).collect();
+        let with = |own: Clamp| ModelConfig { clamp: others.iter().copied().chain([own]).collect(), ..config.clone() };
+        let (copying, off) = (with(Clamp::Copy { layer, head }), with(Clamp::Off { layer, head }));
+        let params = params(&config, seed);
+        let examples = tokens(&config, seed, 2, config.n_ctx + 1);
+        let zero = Intervention::ZeroHead { layer, head };
+        for (engine, other) in engines(&copying, &params).into_iter().zip(engines(&off, &params)) {
+            let expected = other.losses(examples.view(), &[]).unwrap();
+            let close = |found: &Array2<f32>| found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-5 * (1.0 + b.abs()));
+            prop_assert!(close(&engine.losses(examples.view(), std::slice::from_ref(&zero)).unwrap()));
+            // The last layer's patterns are the same without the head.
+            if layer + 1 == config.n_layers {
+                let kept = [Intervention::FreezePatterns { layer }, zero.clone()];
+                prop_assert!(close(&engine.losses(examples.view(), &kept).unwrap()));
+            }
+        }
+    }
+
     /// Every gradient and activation of the hand-written passes, ours and burn's, against burn's
     /// autodiff; the instruction sets against each other to the bit. Its fresh buffers are NaN, so
     /// what is read unwritten shows here.

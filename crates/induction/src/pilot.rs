@@ -129,7 +129,7 @@ pub fn pilot(
     executor: &dyn Executor,
     screen: &Screen,
 ) -> Result<Pilot, Error> {
-    let mut tasks = prepare(manifest, out, screen)?;
+    let mut tasks = prepare(manifest, None, out, screen)?;
     let names: Vec<String> = tasks.iter().map(|task| task.spec.name.clone()).collect();
     tasks.sort_by_cached_key(|task| {
         std::cmp::Reverse(crate::predict::Cost::of(&task.spec).flop.train as u128)

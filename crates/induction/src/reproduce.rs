@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use induction_records::{DataSpec, MANIFEST, Manifest, RunSpec};
+use induction_records::{DataSpec, MANIFEST, Manifest, RunSpec, STUDY, Study};
 use induction_report::Report;
 use induction_study::{
     device::Device,
@@ -29,18 +29,19 @@ use crate::{
 const REPORT_BYTES: f64 = 12e6;
 
 /// Works off every run of the plan that is not done yet, then writes the report.
-/// `out/manifest.toml` says what was asked.
+/// `out/manifest.toml` says what was asked, `out/study.toml` what `study` claims of the runs.
 ///
 /// # Errors
 /// A folder that holds other runs under these names, before any work; of the runs that fail, the
 /// first one's error, after all others are done.
 pub fn reproduce(
     manifest: &Manifest,
+    study: Option<&Study>,
     out: &Path,
     executor: &dyn Executor,
     screen: &Screen,
 ) -> Result<Report, Error> {
-    let tasks = prepare(manifest, out, screen)?;
+    let tasks = prepare(manifest, study, out, screen)?;
     let reports = Reports { out, screen, finished: Mutex::new(Vec::new()), last: Mutex::new(None) };
     let mut failures = executor.execute(&tasks, &|task| reports.hear(task)).into_iter();
     if let Some(first) = failures.next() {
@@ -92,12 +93,30 @@ impl Reports<'_> {
     }
 }
 
-/// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written.
+/// The tasks of a plan: texts read and tokenized, folders checked, the resolved manifest written,
+/// and the study that it is made of, if there is one. Nothing that is there is replaced before all
+/// is checked.
 ///
 /// # Errors
-/// A text that cannot be used, a folder of another seed or scale, a disk that refuses.
-pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<Task>, Error> {
+/// A text that cannot be used, a folder of another seed or scale, a study in the folder of another
+/// reproduction or the other way round, a disk that refuses.
+pub fn prepare(
+    manifest: &Manifest,
+    study: Option<&Study>,
+    out: &Path,
+    screen: &Screen,
+) -> Result<Vec<Task>, Error> {
     manifest.check()?;
+    let study_path = out.join(STUDY);
+    let refused = match (study, study_path.exists(), out.join(MANIFEST).exists()) {
+        (None, true, _) => Some("is a study's; go on with --study"),
+        (Some(_), false, true) => Some("holds another reproduction"),
+        _ => None,
+    };
+    if let Some(why) = refused {
+        let folder = out.display();
+        return Err(Error::Input(format!("{folder}: this folder {why}, or choose another --out")));
+    }
     let (runs, data) = (out.join("runs"), out.join("data"));
     induction_files::make_folders(&runs).map_err(Error::io(&runs))?;
     let mut resolved = manifest.clone();
@@ -126,6 +145,10 @@ pub fn prepare(manifest: &Manifest, out: &Path, screen: &Screen) -> Result<Vec<T
     // The rules of the day the runs were planned stay on record, whatever judges them later.
     let known = Manifest::read(&path).ok().and_then(|earlier| earlier.rules);
     resolved.rules = Some(known.unwrap_or_else(induction_report::revision));
+    if let Some(study) = study {
+        induction_files::write_atomic(&study_path, study.to_toml().as_bytes())
+            .map_err(Error::io(&study_path))?;
+    }
     induction_files::write_atomic(&path, resolved.to_toml().as_bytes())
         .map_err(Error::io(&path))?;
     Ok(resolved

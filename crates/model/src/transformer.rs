@@ -35,6 +35,12 @@ pub trait Tap {
     /// An activation of rank 4, in the shape that [`Hook`] gives; the returned value takes its
     /// place.
     fn rank4(&mut self, hook: Hook, value: Tensor<4>) -> Tensor<4>;
+    /// Whether a head is to write nothing, which one that a clamp makes copy has to be told: it does
+    /// not write what it reads.
+    fn zeroes(&self, layer: usize, head: usize) -> bool {
+        let _ = (layer, head);
+        false
+    }
 }
 
 /// A [`Tap`] that wants nothing.
@@ -224,7 +230,10 @@ impl Transformer {
                 tap,
             );
             if let (Some(clamped), Some(patterns)) = (clamped, patterns) {
-                let of_layer = clamped.copied(patterns);
+                let kept = (0..self.config.n_heads).map(|h| f32::from(u8::from(!tap.zeroes(l, h))));
+                let kept =
+                    TensorData::new(kept.collect::<Vec<_>>(), [1, self.config.n_heads, 1, 1]);
+                let of_layer = clamped.copied(patterns * Tensor::from_data(kept, &self.device));
                 copied = Some(copied.map_or(of_layer.clone(), |sum| sum + of_layer));
             }
             x = x + tap3(tap, Hook::AttnOut(l), attn_out);

@@ -237,6 +237,13 @@ impl Study {
             let what = if self.seeds.is_empty() { "seeds" } else { "variants" };
             return Err(format!("`{what}` is empty, expected at least one"));
         }
+        let named = self.variants.iter().map(|variant| ("variant", &variant.name));
+        let named = named.chain(self.claims.iter().map(|claim| ("claim", &claim.id)));
+        if let Some((what, _)) =
+            named.chain([("study", &self.name)]).find(|(_, name)| name.is_empty())
+        {
+            return Err(format!("a {what} has an empty name"));
+        }
         if self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
             return Err("`seeds` names one twice".to_string());
         }
@@ -342,16 +349,36 @@ impl Study {
         let seed =
             i64::try_from(seed).map_err(|_| format!("seed {seed} is beyond {}", i64::MAX))?;
         table.insert("seed".into(), Value::Integer(seed));
-        RunSpec::parse(Path::new(&variant.name), &table.to_string())
-            .map_err(|error| format!("variant {error}"))
+        // Not by text, whose lines nobody has.
+        let spec: Result<RunSpec, _> = Value::Table(table.clone()).try_into();
+        let checked = spec.map_err(|error| in_words(&error)).and_then(|spec| {
+            spec.validate().map_err(|error| error.to_string())?;
+            all_used(&table, &spec)?;
+            Ok(spec)
+        });
+        checked.map_err(|reason| format!("variant {}: {reason}", variant.name))
     }
 }
 
-/// Tables are joined, key by key; everything else is replaced.
+/// Refuses what is written and would not be used.
+fn all_used(written: &Table, spec: &RunSpec) -> Result<(), String> {
+    let text = written.to_string();
+    crate::spec::all_used(&text, &spec.to_toml()).map_err(|reason| match reason.split_once(": ") {
+        Some((line, reason)) if line.starts_with("line ") => reason.to_string(),
+        _ => reason,
+    })
+}
+
+/// Tables are joined, key by key; everything else is replaced, and so is a table that says what kind
+/// of thing it is, or which source: what goes with one does not go with another.
 fn join(table: &mut Table, change: &Table) {
     for (key, value) in change {
         match (table.get_mut(key), value) {
-            (Some(Value::Table(below)), Value::Table(change)) => join(below, change),
+            (Some(Value::Table(below)), Value::Table(change))
+                if !["kind", "source"].iter().any(|tag| change.contains_key(*tag)) =>
+            {
+                join(below, change);
+            }
             _ => drop(table.insert(key.clone(), value.clone())),
         }
     }
@@ -359,7 +386,10 @@ fn join(table: &mut Table, change: &Table) {
 
 #[cfg(test)]
 mod tests {
+    use induction_tokenizer::{Synthetic, synthetic::Markov};
+
     use super::*;
+    use crate::DataSpec;
 
     const TEXT: &str = r#"
 format = 1
@@ -412,6 +442,15 @@ variants = ["free"]
         assert!(free.model.clamp.is_empty() && given.model.clamp.len() == 1);
         assert_eq!((free.train.lr, given.train.lr, given.train.batch), (0.01, 0.02, 2));
         assert_eq!(given.model.d_vocab, 9, "a joined table keeps its other keys");
+        // One that names its kind takes nothing over.
+        let change = "data = { source = \"markov\" }, model";
+        let text = TEXT.replace("change = { model", &format!("change = {{ {change}"));
+        let study = Study::parse(Path::new("s.toml"), &text).unwrap();
+        let runs = study.manifest().unwrap().runs;
+        assert_eq!(
+            runs[1].spec.data,
+            DataSpec::Synthetic(Synthetic::Markov(Markov { states: None, concentration: 1.0 }))
+        );
     }
 
     #[test]
@@ -439,6 +478,8 @@ variants = ["free"]
             ("measure = \"time-to-half\"", "measure = \"time\"", "unknown variant `time`"),
             ("lr = 0.02", "lr = 0.01, nonsense = 1", "unknown field `nonsense`"),
             ("below = 0.8", "under = 0.8", "unknown variant `under`"),
+            ("lr = 0.02", "lr = \"fast\"", "variant given: invalid type: string \"fast\""),
+            ("id = \"V1\"", "id = \"\"", "a claim has an empty name"),
             ("change = { model", "change = { seed = 3, model", "`seed` is the study's own to say"),
         ] {
             assert!(TEXT.contains(from), "{from}");

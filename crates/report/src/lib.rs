@@ -95,7 +95,10 @@ const PAGE_BYTES: usize = 11_300_000;
 /// # Errors
 /// If there is no run, a run's file is missing or damaged, or a result cannot be written.
 pub fn build(dir: &Path) -> Result<Report, ReportError> {
-    write_report(dir, &load_runs(dir)?)
+    match study::load(dir)? {
+        Some(study) => write_study(dir, &study, None),
+        None => write_report(dir, &load_runs(dir)?),
+    }
 }
 
 /// [`build`] from some of the runs, by the names of their folders: while others are still being
@@ -104,6 +107,9 @@ pub fn build(dir: &Path) -> Result<Report, ReportError> {
 /// # Errors
 /// As [`build`].
 pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
+    if let Some(study) = study::load(dir)? {
+        return write_study(dir, &study, Some(runs));
+    }
     let loaded = runs
         .iter()
         .map(|name| load_run(&dir.join("runs").join(name)))
@@ -112,9 +118,6 @@ pub fn build_of(dir: &Path, runs: &[String]) -> Result<Report, ReportError> {
 }
 
 fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
-    if let Some(study) = study::load(dir)? {
-        return write_study(dir, &study, runs);
-    }
     let scans = load_scans(dir)?;
     let experiments = experiment::experiments(runs);
     let models = figures::Models::of_folders(&scans);
@@ -158,9 +161,11 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     Ok(report)
 }
 
-/// The report of a study: its claims, figures and numbers in place of the paper's.
-fn write_study(dir: &Path, study: &Study, runs: &[Run]) -> Result<Report, ReportError> {
-    let studied = study::Studied::new(study, runs);
+/// The report of a study: its claims, figures and numbers in place of the paper's; of the runs
+/// named, if some are.
+fn write_study(dir: &Path, study: &Study, only: Option<&[String]>) -> Result<Report, ReportError> {
+    let (runs, absent) = study::load_planned(dir, study, only)?;
+    let studied = study::Studied::new(study, &runs, absent);
     let entries: Vec<_> = study.claims.iter().map(|claim| studied.entry(claim)).collect();
     let figures = study::figures(&studied);
     let folder = dir.join("figures");
@@ -172,7 +177,7 @@ fn write_study(dir: &Path, study: &Study, runs: &[Run]) -> Result<Report, Report
     let (page, claims_file) = (dir.join("report.html"), dir.join("claims.json"));
     write(&claims_file, &json)?;
     write(&dir.join("claims.md"), &study::markdown(&studied))?;
-    write(&page, &page::study(&studied, &entries, &figures, runs))?;
+    write(&page, &page::study(&studied, &entries, &figures, &runs))?;
     Ok(Report { claims: study::as_claims(entries), page, claims_file })
 }
 

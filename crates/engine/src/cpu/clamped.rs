@@ -163,7 +163,7 @@ impl<T: Real> Model<T> {
     ) {
         let (Sizes { used, rows }, dims, arch) = (sizes, &self.layout.dims, self.arch);
         let head = dims.head(h, rows);
-        if self.clamp.copies(l, h) {
+        if self.clamp.copies(l, h) && !tap.zeroes(l, h) {
             let kept = panels::len(rows, used);
             let unshared = match wanted {
                 Wanted::Frozen => Some(tap.frozen(l)),

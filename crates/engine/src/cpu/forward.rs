@@ -40,6 +40,11 @@ pub(super) trait Tap<T> {
     fn frozen(&self, _layer: usize) -> (&[T], &[T]) {
         (&[], &[])
     }
+    /// Whether a head is to write nothing, which one that a clamp makes copy has to be told: it
+    /// does not write what it reads.
+    fn zeroes(&self, _layer: usize, _head: usize) -> bool {
+        false
+    }
     /// Whether nobody needs what comes after this layer's patterns.
     fn stops_at_patterns(&self, _layer: usize) -> bool {
         false

@@ -103,6 +103,11 @@ fn forbid(keys: &ForbiddenKeys, used: usize, rows: usize, pattern: &mut [f32]) {
 }
 
 impl Tap<f32> for ExampleTap<'_> {
+    fn zeroes(&self, layer: usize, head: usize) -> bool {
+        let zeroed = Intervention::ZeroHead { layer, head };
+        self.interventions.contains(&zeroed)
+    }
+
     fn wants(&self, hook: Hook) -> bool {
         self.captured.contains_key(&hook) || self.at(hook).next().is_some()
     }

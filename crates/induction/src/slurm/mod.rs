@@ -16,7 +16,7 @@ use std::{
 };
 
 use induction_files::{Lease, LeaseError};
-use induction_records::Manifest;
+use induction_records::{Manifest, Study};
 use induction_study::{ablate, device::Device, explore, measure, source::Source};
 use induction_train::is_finished;
 use serde::{Deserialize, Serialize};
@@ -206,6 +206,7 @@ pub struct Submitted {
 /// [`prepare`].
 pub fn submit(
     manifest: &Manifest,
+    study: Option<&Study>,
     out: &Path,
     options: &Options,
     print: bool,
@@ -256,7 +257,7 @@ pub fn submit(
             )));
         }
         (true, _) => {
-            let tasks = prepare(manifest, &out, screen)?;
+            let tasks = prepare(manifest, study, &out, screen)?;
             let jobs = plan(&sweep, &tasks)?;
             write_scripts(&sweep, &tasks, options)?;
             jobs

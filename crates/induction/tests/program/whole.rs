@@ -589,6 +589,11 @@ measures = ["loss", "prefix-matching"]
     let mut smoke = induction();
     smoke.args(["reproduce", "--scale", "smoke", "--out"]).arg(&out);
     assert!(fail(&mut smoke, 2).contains("this folder is a study's"));
+    // A study that the folder's runs do not belong to leaves it as it was.
+    let kept = std::fs::read_to_string(out.join("study.toml")).unwrap();
+    std::fs::write(&file, study.replace("lr = 0.01", "lr = 0.02")).unwrap();
+    assert!(fail(&mut reproduce(&out), 2).contains("another spec"));
+    assert_eq!(std::fs::read_to_string(out.join("study.toml")).unwrap(), kept);
     std::fs::write(&file, study.replace("of = \"late\"", "of = \"later\"")).unwrap();
     let message = fail(&mut reproduce(&out), 2);
     assert!(message.contains("names the variant \"later\", which is not there"), "{message}");

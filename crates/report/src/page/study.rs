@@ -8,7 +8,7 @@ use super::figures::{figure_element, table};
 use super::{link_to, no_script, unbroken};
 use crate::Run;
 use crate::figures::Figure;
-use crate::study::{Entry, Studied, numbers};
+use crate::study::{Entry, Studied, about, numbers};
 use crate::text::{url_segment, visible};
 
 const MADE: &str = "Made from the measurement tables beside this page; the same tables give the \
@@ -26,7 +26,7 @@ pub(crate) fn study(
     let body = html! {
         header { "\n"
             h1 { (title) } "\n"
-            p { (visible(&studied.study.about)) } "\n"
+            p { (about(studied.study)) } "\n"
             nav aria-label="Contents" { ul {
                 (link_to("claims", "Claims"))
                 @if !figures.is_empty() { (link_to("figures", "Figures")) }
@@ -55,6 +55,10 @@ pub(crate) fn study(
                 ul { @for run in runs {
                     li { a href={ "runs/" (url_segment(&run.folder)) "/spec.toml" } { (run.label()) } }
                 } } "\n"
+                @if !studied.absent.is_empty() {
+                    p { "Planned, and with no part in this:" } "\n"
+                    ul { @for (name, why) in &studied.absent { li { (visible(name)) " " (why) } } } "\n"
+                }
             } "\n"
         } "\n"
     };

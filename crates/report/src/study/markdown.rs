@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use induction_records::StudyMeasure;
 
-use super::{OverSeeds, Studied};
+use super::{OverSeeds, Studied, about};
 use crate::text::{number, tokens, visible};
 
 /// The table of claims with their reasons, and every measure of every variant.
 pub(crate) fn markdown(studied: &Studied<'_>) -> String {
     let study = studied.study;
-    let mut out = format!("# {}\n\n{}\n", visible(&study.title), visible(&study.about));
+    let mut out = format!("# {}\n\n{}\n", visible(&study.title), about(study));
     // Writing into a String cannot fail, which is why the results below are dropped.
     if !study.claims.is_empty() {
         out += "\n## Claims\n\n| | claim | expected | found | 95 % interval | verdict | why |\n|---|---|---|---|---|---|---|\n";
@@ -33,6 +33,12 @@ pub(crate) fn markdown(studied: &Studied<'_>) -> String {
         out += &format!("|{}\n", "---|".repeat(head.len()));
     }
     rows.iter().for_each(|row| out += &line(row));
+    if !studied.absent.is_empty() {
+        out += "\nRuns that are planned and have no part in this:\n\n";
+        for (name, why) in &studied.absent {
+            let _ = writeln!(out, "- {} {why}", cell(name));
+        }
+    }
     out
 }
 

@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use induction_metrics::{Interval, mean_interval, time_to};
-use induction_records::{Compared, Limit, Study, StudyClaim, StudyMeasure};
+use induction_records::{
+    Compared, DataSpec, Limit, MeasuredFrom, PlannedRun, RunSpec, Study, StudyClaim, StudyMeasure,
+};
 use serde::Serialize;
 
 use crate::claims::INDUCTION_HEAD_ABOVE;
 use crate::text::{number, percent, tokens, visible};
-use crate::{Claim, ReportError, Run, Verdict};
+use crate::{Claim, ReportError, Run, Verdict, load_run};
 
 pub(crate) use figures::figures;
 pub(crate) use markdown::{markdown, table as numbers};
@@ -29,6 +31,8 @@ pub(crate) struct Studied<'a> {
     pub(crate) study: &'a Study,
     /// By variant, in the study's order, and seed.
     runs: Vec<BTreeMap<u64, &'a Run>>,
+    /// Of each run that is planned and not there, its name and why.
+    pub(crate) absent: Vec<(String, String)>,
 }
 
 /// A measure of a variant over its seeds.
@@ -59,8 +63,51 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Study>, ReportError> {
     if path.exists() { Ok(Some(Study::read(&path)?)) } else { Ok(None) }
 }
 
+/// Reads the runs of a study, of those in `only` if it is given; and of those that are not there, or
+/// not done, or made from another spec, the names and why.
+pub(crate) fn load_planned(
+    dir: &Path,
+    study: &Study,
+    only: Option<&[String]>,
+) -> Result<(Vec<Run>, Vec<(String, String)>), ReportError> {
+    let (mut runs, mut absent) = (Vec::new(), Vec::new());
+    for PlannedRun { spec, .. } in study.manifest()?.runs {
+        let folder = dir.join("runs").join(&spec.name);
+        let unfinished = !folder.join("measurements").join(MeasuredFrom::FILE).exists();
+        let why = if only.is_some_and(|names| !names.contains(&spec.name)) {
+            "is not done"
+        } else if !folder.is_dir() {
+            "is not there"
+        } else if unfinished && folder.join("diverged.json").exists() {
+            "diverged"
+        } else if unfinished {
+            "is not done"
+        } else {
+            let run = load_run(&folder)?;
+            if is_planned(&run.spec, &spec) {
+                runs.push(run);
+                continue;
+            }
+            "was made from another spec than the study's"
+        };
+        absent.push((spec.name, why.to_string()));
+    }
+    Ok((runs, absent))
+}
+
+/// Whether a run was trained as planned; its spec knows its text's hash, too.
+fn is_planned(run: &RunSpec, planned: &RunSpec) -> bool {
+    let mut planned = planned.clone();
+    if let (DataSpec::Corpus { blake3, .. }, DataSpec::Corpus { blake3: found, .. }) =
+        (&mut planned.data, &run.data)
+    {
+        blake3.clone_from(found);
+    }
+    run.training_hash() == planned.training_hash()
+}
+
 impl<'a> Studied<'a> {
-    pub(crate) fn new(study: &'a Study, runs: &'a [Run]) -> Self {
+    pub(crate) fn new(study: &'a Study, runs: &'a [Run], absent: Vec<(String, String)>) -> Self {
         let of = |variant: &str| {
             let run = |seed: &u64| {
                 let name = Study::run_name(variant, *seed);
@@ -68,7 +115,8 @@ impl<'a> Studied<'a> {
             };
             study.seeds.iter().filter_map(run).collect()
         };
-        Self { study, runs: study.variants.iter().map(|variant| of(&variant.name)).collect() }
+        let runs = study.variants.iter().map(|variant| of(&variant.name)).collect();
+        Self { study, runs, absent }
     }
 
     /// A variant's runs, by seed.
@@ -82,11 +130,21 @@ impl<'a> Studied<'a> {
             let (_, value) = *curve(measure, run).last()?;
             return Some(Value { value, beyond: false });
         }
-        let first = self.runs[0].get(&seed)?;
-        let goal = curve(StudyMeasure::Icl, first).last()?.1 / 2.0;
+        let goal = self.goal(seed)?;
         let (at, amounts): (Vec<f64>, Vec<f64>) = curve(StudyMeasure::Icl, run).into_iter().unzip();
         let found = time_to(&at, &amounts, goal);
         Some(Value { value: found.or(at.last().copied())?, beyond: found.is_none() })
+    }
+
+    /// Half of where the first variant's in-context learning ends; nothing unless that is clearly
+    /// more than none (three standard errors over examples), and more than there was before training.
+    fn goal(&self, seed: u64) -> Option<f64> {
+        let first = self.runs[0].get(&seed)?;
+        let last = first.icl.last()?;
+        let goal = -last.same_token_score / 2.0;
+        let begins = -first.icl.first()?.same_token_score;
+        let is_some = 2.0 * goal > 3.0 * last.same_token_stderr.unwrap_or(0.0);
+        (is_some && goal > begins).then_some(goal)
     }
 
     /// A measure of a variant, over the seeds that are there.
@@ -103,34 +161,53 @@ impl<'a> Studied<'a> {
         found.filter(|found| found.beyond).count()
     }
 
-    /// What decides a claim: its number of each seed that has it.
-    fn numbers(&self, claim: &StudyClaim) -> Vec<Value> {
-        let of_seed = |(&seed, run): (&u64, &&Run)| {
-            let own = self.value(claim.measure, seed, run)?;
-            let Some((against, by)) = claim.against.as_ref().zip(claim.by) else {
-                return Some(own);
+    /// What decides a claim: its number of each seed, or why there is none.
+    fn numbers(&self, claim: &StudyClaim) -> Vec<(u64, Result<Value, String>)> {
+        let of_variant = |variant: &str, seed: u64| {
+            let name = Study::run_name(variant, seed);
+            let Some(run) = self.of(variant).get(&seed) else {
+                let why = self.absent.iter().find(|(absent, _)| *absent == name);
+                return Err(format!("{name} {}", why.map_or("is not there", |(_, why)| why)));
             };
-            let other = self.value(claim.measure, seed, self.of(against).get(&seed)?)?;
+            self.value(claim.measure, seed, run).filter(|found| found.value.is_finite()).ok_or_else(
+                || match claim.measure {
+                    StudyMeasure::TimeToHalf => format!(
+                        "{} ends with no in-context learning to speak of",
+                        Study::run_name(&self.study.variants[0].name, seed)
+                    ),
+                    _ => format!("{name} has no such number"),
+                },
+            )
+        };
+        let of_seed = |seed: u64| {
+            let own = of_variant(&claim.of, seed)?;
+            let Some((against, by)) = claim.against.as_ref().zip(claim.by) else { return Ok(own) };
+            let other = of_variant(against, seed)?;
             let value = match by {
-                Compared::Ratio => own.value / other.value,
+                Compared::Ratio if own.value > 0.0 && other.value > 0.0 => own.value / other.value,
+                Compared::Ratio => {
+                    return Err(format!(
+                        "{} over {} is no ratio",
+                        number(own.value),
+                        number(other.value)
+                    ));
+                }
                 Compared::Difference => own.value - other.value,
             };
-            Some(Value { value, beyond: own.beyond || other.beyond })
+            Ok(Value { value, beyond: own.beyond || other.beyond })
         };
-        self.of(&claim.of)
-            .iter()
-            .filter_map(of_seed)
-            .filter(|found| found.value.is_finite())
-            .collect()
+        self.study.seeds.iter().map(|&seed| (seed, of_seed(seed))).collect()
     }
 
     /// Judges a claim by the mean over seeds.
     pub(crate) fn judge(&self, claim: &StudyClaim) -> Judged {
-        let numbers = self.numbers(claim);
-        let ratio = claim.by == Some(Compared::Ratio);
+        let each = self.numbers(claim);
+        let numbers: Vec<Value> = each.iter().filter_map(|(_, found)| found.clone().ok()).collect();
+        let lacking: Vec<(u64, String)> =
+            each.iter().filter_map(|(seed, found)| Some((*seed, found.clone().err()?))).collect();
         let values: Vec<f64> = numbers.iter().map(|found| found.value).collect();
         // Ratios vary by factors: their logarithms have a mean and an interval.
-        let in_logs = ratio && values.iter().all(|&x| x > 0.0);
+        let in_logs = claim.by == Some(Compared::Ratio);
         let to = |x: f64| if in_logs { x.ln() } else { x };
         let from = |x: f64| if in_logs { x.exp() } else { x };
         let logs: Vec<f64> = values.iter().map(|&x| to(x)).collect();
@@ -149,12 +226,16 @@ impl<'a> Studied<'a> {
                 Verdict::Not
             }
         };
+        // Seeds that lack a number may be just those that would speak against it.
+        let found = found.filter(|_| lacking.is_empty());
         let of_mean = found.map_or(Verdict::OutOfReach, |found| verdict(found.mean));
         let decided = found.and_then(|found| found.interval).is_some_and(|ends| {
             [ends.low, ends.high].into_iter().all(|end| verdict(end) == of_mean)
         });
         let beyond = numbers.iter().filter(|found| found.beyond).count();
-        Judged { verdict: of_mean, found, values, beyond, decided }
+        let values =
+            each.iter().filter_map(|(seed, found)| Some((*seed, found.as_ref().ok()?.value)));
+        Judged { verdict: of_mean, found, values: values.collect(), lacking, beyond, decided }
     }
 }
 
@@ -163,7 +244,9 @@ pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
     pub(crate) found: Option<OverSeeds>,
     /// One a seed.
-    pub(crate) values: Vec<f64>,
+    pub(crate) values: Vec<(u64, f64)>,
+    /// Seeds without one, and why.
+    pub(crate) lacking: Vec<(u64, String)>,
     /// Of how many of them what was waited for did not come, so that they are bounds.
     pub(crate) beyond: usize,
     /// Whether both ends of the interval have the same verdict.
@@ -220,11 +303,18 @@ impl Studied<'_> {
             claim.measure.label(),
             Limit::in_words(claim.holds)
         );
-        if judged.values.is_empty() {
-            return why + " No seed has both runs.";
+        let each =
+            judged.values.iter().map(|&(seed, value)| format!("{seed}: {}", shown(claim, value)));
+        let each: Vec<String> = each.collect();
+        if !each.is_empty() {
+            why += &format!(" By seed: {}.", each.join(", "));
         }
-        let each: Vec<String> = judged.values.iter().map(|&value| shown(claim, value)).collect();
-        why += &format!(" By seed: {}.", each.join(", "));
+        for (seed, reason) in &judged.lacking {
+            why += &format!(" Seed {seed} has no number: {}.", visible(reason));
+        }
+        if !judged.lacking.is_empty() {
+            return why;
+        }
         if judged.beyond > 0 {
             why += &format!(
                 " Of {} of them it did not come within the run, whose end stands in its place: a bound.",
@@ -262,7 +352,7 @@ pub(crate) fn curve(measure: StudyMeasure, run: &Run) -> Vec<(f64, f64)> {
     let mean = |sums: &[f64], counts: &[u32]| {
         sums.iter().sum::<f64>() / counts.iter().map(|&n| f64::from(n)).sum::<f64>()
     };
-    match measure {
+    let all: Vec<(f64, f64)> = match measure {
         StudyMeasure::TimeToHalf => Vec::new(),
         StudyMeasure::PrefixMatching => {
             heads(&|point| best(&mut point.rows.iter().map(|head| head.prefix_matching)))
@@ -287,12 +377,19 @@ pub(crate) fn curve(measure: StudyMeasure, run: &Run) -> Vec<(f64, f64)> {
         StudyMeasure::OthersLoss => {
             copies(&|row| mean(&row.others_by_example, &row.n_others_by_example))
         }
-    }
+    };
+    // Where no target is of a kind, its mean loss is no number.
+    all.into_iter().filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// The study's words on what it asks, on one line.
+pub(crate) fn about(study: &Study) -> String {
+    visible(&study.about.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// The claims as the report's other users know them.
 pub(crate) fn as_claims(entries: Vec<Entry<'_>>) -> Vec<Claim> {
-    let kept = |text: &str| -> &'static str { Box::leak(text.to_string().into_boxed_str()) };
+    let kept = |text: &str| -> &'static str { Box::leak(visible(text).into_boxed_str()) };
     let each = entries.into_iter().map(|entry| Claim {
         id: kept(entry.id),
         title: kept(entry.title),

@@ -22,7 +22,7 @@ seeds = [1, 2]
 [base]
 data = {{ source = "repeats", min_period = 8, max_period = 64 }}
 model = {{ n_layers = 2, d_model = 128, n_heads = 4, d_head = 32, n_ctx = 512, d_vocab = 4096 }}
-train = {{ tokens = 1000, batch = 20, lr = 0.002 }}
+train = {{ tokens = 10_000_000, batch = 20, lr = 0.002, decay_share = 0.1 }}
 snapshots = {{ every = 10 }}
 evaluation = {{ examples = 500, icl_early = 50, icl_late = 500, icl_half_width = 5 }}
 
@@ -33,7 +33,7 @@ label = "free"
 [[variants]]
 name = "given"
 label = "something | given"
-change = {{ train = {{ lr = 0.001 }} }}
+change = {{ model = {{ clamp = {{ kind = "previous-token", layer = 0, head = 0 }} }} }}
 
 {claims}
 
@@ -58,17 +58,14 @@ fn earlier(holds: &str) -> String {
 /// Free runs change at 3M tokens, given ones at so many.
 fn runs(dir: &Path, given: [f64; 2]) {
     for (seed, middle) in (1..).zip(given) {
-        let of = |folder: &str, middle| Fabricated {
-            folder: format!("{folder}-seed-{seed}"),
-            seed,
-            middle,
-            head_middle: middle,
-            text: None,
-            ..two()
-        };
-        write(dir, &of("free", 3e6));
-        write(dir, &of("given", middle));
+        write(dir, &Fabricated { middle: 3e6, head_middle: 3e6, ..of("free", seed) });
+        write(dir, &Fabricated { middle, head_middle: middle, ..of("given", seed) });
     }
+}
+
+fn of(variant: &str, seed: u64) -> Fabricated {
+    let clamp = (variant == "given").then_some("previous-token");
+    Fabricated { folder: format!("{variant}-seed-{seed}"), seed, text: None, clamp, ..two() }
 }
 
 fn judged(claims: &str, given: [f64; 2]) -> Vec<Value> {
@@ -114,7 +111,7 @@ fn what_does_not_come_is_a_bound_and_said_to_be_one() {
     let dir = folder();
     runs(dir.path(), [1.5e6, 1.5e6]);
     for seed in [1, 2] {
-        let never = Fabricated { after: 0.05, folder: format!("given-seed-{seed}"), seed, ..two() };
+        let never = Fabricated { after: 0.05, ..of("given", seed) };
         fs::remove_dir_all(dir.path().join("runs").join(&never.folder)).expect("it was written");
         write(dir.path(), &never);
     }
@@ -147,4 +144,48 @@ fn the_page_has_claims_figures_and_variants_and_no_foreign_markup() {
     fs::remove_dir_all(dir.path().join("runs/given-seed-2")).expect("it was written");
     let report = build(dir.path()).expect("a study's folder");
     assert_eq!(report.claims[0].verdict, Verdict::OutOfReach);
+}
+
+/// Its why, and its verdict, which must be out of reach.
+fn out_of_reach(dir: &Path) -> String {
+    let report = build(dir).expect("a study's folder");
+    assert_eq!(report.claims[0].verdict, Verdict::OutOfReach, "{}", report.claims[0].why);
+    report.claims[0].why.clone()
+}
+
+#[test]
+fn seeds_without_a_number_leave_a_claim_open_and_are_told() {
+    let put = |claims: &str| {
+        let dir = folder();
+        runs(dir.path(), [1.5e6, 1.6e6]);
+        fs::write(dir.path().join("study.toml"), study(claims)).expect("a fresh folder");
+        dir
+    };
+    // Another spec than the study's, a run that diverged, one that is not done.
+    let dir = put(&earlier("{ at-most = 0.8 }"));
+    let run = dir.path().join("runs/given-seed-2");
+    let spec = read(&run.join("spec.toml"));
+    fs::write(run.join("spec.toml"), spec.replace("lr = 0.002", "lr = 0.003")).expect("written");
+    let why = out_of_reach(dir.path());
+    assert!(why.contains("given-seed-2 was made from another spec than the study's"), "{why}");
+    assert!(read(&dir.path().join("claims.md")).contains("- given-seed-2 was made from"));
+    fs::remove_file(run.join("measurements/meta.json")).expect("it was written");
+    let why = out_of_reach(dir.path());
+    assert!(why.contains("Seed 2 has no number: given-seed-2 is not done"), "{why}");
+    fs::write(run.join("diverged.json"), "{}").expect("a fresh file");
+    assert!(out_of_reach(dir.path()).contains("given-seed-2 diverged"));
+
+    // A ratio over nothing; a time to half of nothing.
+    let heads = claim(
+        "V1",
+        "measure = \"induction-heads\"\nagainst = \"free\"\nby = \"ratio\"\nholds = { at-most = 1 }",
+    );
+    let dir = put(&heads);
+    write(dir.path(), &Fabricated { prefix_matching: 0.1, ..of("free", 1) });
+    let why = out_of_reach(dir.path());
+    assert!(why.contains("2.00 over 0.000 is no ratio"), "{why}");
+    let dir = put(&earlier("{ at-most = 0.8 }"));
+    write(dir.path(), &Fabricated { after: 0.04, drift: 0.0, ..of("free", 1) });
+    let why = out_of_reach(dir.path());
+    assert!(why.contains("free-seed-1 ends with no in-context learning to speak of"), "{why}");
 }

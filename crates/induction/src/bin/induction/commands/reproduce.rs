@@ -10,7 +10,7 @@ use induction::{
     Error,
     device::{Choice, Device},
     plan::{Corpora, PlanOptions, Scale, plan},
-    records::{MANIFEST, Manifest, STUDY, Study, Text},
+    records::{Manifest, Study, Text},
     reproduce::{forecast, order, reproduce},
     slurm::{self, Job, Submitted},
     source::texts_of,
@@ -102,9 +102,7 @@ impl Reproduce {
         let (jobs, threads_per_job) = self.jobs.shared();
         let manifest = self.manifest()?;
         manifest.check()?;
-        if !self.dry_run {
-            self.keep_study()?;
-        }
+        let study = self.study()?;
         if self.dry_run {
             // A forecast needs no text, and whoever asks for one wants to know what is wrong with it.
             let texts: BTreeSet<&Text> =
@@ -122,47 +120,38 @@ impl Reproduce {
                 ));
             };
             let options = self.slurm.options(device, arguments.bf16);
-            let submitted =
-                slurm::submit(&manifest, &self.out, &options, self.slurm.print, screen)?;
+            let submitted = slurm::submit(
+                &manifest,
+                study.as_ref(),
+                &self.out,
+                &options,
+                self.slurm.print,
+                screen,
+            )?;
             return show_submitted(&submitted, &self.out, *json);
         }
         program.check_memory(&manifest, jobs, threads_per_job)?;
         screen.say(&format!("{} runs on {}", manifest.runs.len(), device.promise()));
         show_report(
-            &reproduce(&manifest, &self.out, &program.local(jobs, threads_per_job), screen)?,
+            &reproduce(
+                &manifest,
+                study.as_ref(),
+                &self.out,
+                &program.local(jobs, threads_per_job),
+                screen,
+            )?,
             *json,
         )
     }
 
-    /// Puts the study where the report looks for one, or sees that there is none: the folder of a
-    /// study is no other reproduction's.
-    fn keep_study(&self) -> Result<(), Error> {
-        let path = self.out.join(STUDY);
-        let Some(study) = &self.study else {
-            return if path.exists() {
-                Err(Error::Input(format!(
-                    "{}: this folder is a study's; go on with --study, or choose another --out",
-                    path.display()
-                )))
-            } else {
-                Ok(())
-            };
-        };
-        if self.out.join(MANIFEST).exists() && !path.exists() {
-            return Err(Error::Input(format!(
-                "{}: this folder holds another reproduction; choose another --out",
-                self.out.display()
-            )));
-        }
-        let text = std::fs::read_to_string(study).map_err(Error::io(study))?;
-        induction_files::make_folders(&self.out).map_err(Error::io(&self.out))?;
-        induction_files::write_atomic(&path, text.as_bytes()).map_err(Error::io(&path))
+    fn study(&self) -> Result<Option<Study>, Error> {
+        Ok(self.study.as_ref().map(|path| Study::read(path)).transpose()?)
     }
 
     /// The runs, checked no further than their plan, manifest or study is.
     pub(super) fn manifest(&self) -> Result<Manifest, Error> {
-        if let Some(path) = &self.study {
-            return Ok(Study::read(path)?.manifest()?);
+        if let Some(study) = self.study()? {
+            return Ok(study.manifest()?);
         }
         self.manifest.as_ref().map_or_else(|| self.plan(), |path| Ok(Manifest::read(path)?))
     }
