@@ -71,7 +71,7 @@ fn what_is_wrong_with_a_text_is_said_in_one_sentence() {
     };
     refused(&mut forecast(&folder.path().join("missing.txt")), "missing.txt");
     refused(&mut forecast(&write("empty.txt", "")), "empty.txt");
-    let short = write("short.txt", &text()[..2000]);
+    let short = write("short.txt", &text()[..4500]);
     refused(&mut forecast(&short), "use a longer text or a shorter context (--context)");
     refused(forecast(&long).args(["--context", "0"]), "context: expected at least 8");
     refused(forecast(&long).args(["--vocabulary", "70000"]), "d_vocab");

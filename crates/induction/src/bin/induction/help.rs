@@ -22,6 +22,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "induction reproduce --scale full --dry-run --out out/full",
             ),
             ("on your own text", "induction reproduce --corpus notes/ --out out/notes"),
+            ("a study of your own", "induction reproduce --study study.toml --out out/study"),
             (
                 "on a cluster",
                 "induction reproduce --scale full --out out/full --executor slurm --partition cpu --time 2:00:00",
@@ -73,6 +74,13 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("follow a text of yours", "induction explore out/laptop/runs/2L --text poem.txt")],
     ),
     ("ablate", &[("what is lost without each head", "induction ablate out/laptop/runs/2L")]),
+    (
+        "llc",
+        &[(
+            "of the whole model and of two heads",
+            "induction llc out/laptop/runs/2L --heads 0.1,1.2",
+        )],
+    ),
     (
         "report",
         &[
