@@ -70,17 +70,14 @@ impl Sampling {
     /// # Errors
     /// If one lies outside its range.
     pub fn sgld(&self) -> Result<Sgld, Error> {
-        let refuse = |what: &str, found: usize| {
-            Err(Error::Input(format!(
-                "{what} {found}: expected {}",
-                "3 or more examples in all, and 1 or more in a batch"
-            )))
+        let refuse = |what: &str, found: usize, least: usize| {
+            Err(Error::Input(format!("{what} {found}: expected {least} or more")))
         };
         if self.examples < 3 {
-            return refuse("--examples", self.examples);
+            return refuse("--examples", self.examples, 3);
         }
         if self.batch == 0 {
-            return refuse("--batch", self.batch);
+            return refuse("--batch", self.batch, 1);
         }
         let n = self.examples as f64;
         let sgld = Sgld {
@@ -256,7 +253,8 @@ impl Work<'_> {
 /// Where the weights of a head lie among all, in the configuration's order: its `W_Q`, `W_K`, `W_V`
 /// and `W_O`; without a head, all weights.
 fn ranges(config: &ModelConfig, head: Option<HeadId>) -> Vec<Range<usize>> {
-    let Some(head) = head else { return vec![0..config.n_params()] };
+    let all = 0..config.n_params();
+    let Some(head) = head else { return Vec::from([all]) };
     let names =
         ["W_Q", "W_K", "W_V", "W_O"].map(|name| format!("blocks.{}.attn.{name}", head.layer));
     let mut at = 0;
@@ -366,7 +364,8 @@ mod tests {
                 .collect();
             assert_eq!(found, expected);
         }
-        assert_eq!(ranges(&config, None), [0..flat.len()]);
+        let all = 0..flat.len();
+        assert_eq!(ranges(&config, None), [all]);
         let mut back = Params::zeros(&config);
         fill(&mut back, &flat);
         assert_eq!(back, params);

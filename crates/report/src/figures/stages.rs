@@ -154,7 +154,7 @@ fn coefficients(
     panel.lines.extend(marks(model, None, ends(&every)));
     let last: Vec<String> = sampled
         .iter()
-        .filter_map(|head| Some(format!("{head}: {}", number(of(Some(*head)).last()?.1))))
+        .filter_map(|head| Some(format!("{head}: {}", number(of(Some(*head)).next_back()?.1))))
         .collect();
     panel.summary = format!("Heads at the end: {}.", last.join(", "));
     (whole, (!sampled.is_empty()).then_some(panel))
