@@ -460,17 +460,17 @@ mod tests {
             (0..400).map(|_| word(&mut random)).collect::<Vec<_>>().join(" ")
         };
         let settings = Settings { d_vocab: 300, ..Settings::default() };
-        let comes = forecast(&write(folder.path(), own), settings).unwrap();
+        let comes = forecast(write(folder.path(), own), settings).unwrap();
         assert!(comes.comes && comes.probability > 0.9, "{comes:?}");
         assert!(comes.verdict.starts_with("comes at about"), "{}", comes.verdict);
-        assert_eq!(forecast(&write(folder.path(), own), settings).unwrap(), comes);
-        let never = forecast(&write(folder.path(), new), settings).unwrap();
+        assert_eq!(forecast(write(folder.path(), own), settings).unwrap(), comes);
+        let never = forecast(write(folder.path(), new), settings).unwrap();
         assert!(!never.comes && never.probability < 0.1, "{never:?}");
         assert!(never.verdict.starts_with("not within 6.0M tokens"), "{}", never.verdict);
         assert!(never.material.gain < 0.1 * comes.material.gain);
         // Four times the tokens of a step, twice as late.
         let larger = Settings { batch: 32, ..settings };
-        let later = forecast(&write(folder.path(), own), larger).unwrap();
+        let later = forecast(write(folder.path(), own), larger).unwrap();
         assert!((later.onset_tokens / comes.onset_tokens - 2.0).abs() < 1e-9);
     }
 

@@ -8,7 +8,7 @@ use super::figures::{figure_element, table};
 use super::{link_to, no_script, unbroken};
 use crate::Run;
 use crate::figures::Figure;
-use crate::study::{Entry, Studied, about, numbers};
+use crate::study::{Absent, Entry, Studied, about, numbers};
 use crate::text::{url_segment, visible};
 
 const MADE: &str = "Made from the measurement tables beside this page; the same tables give the \
@@ -57,7 +57,7 @@ pub(crate) fn study(
                 } } "\n"
                 @if !studied.absent.is_empty() {
                     p { "Planned, and with no part in this:" } "\n"
-                    ul { @for (name, why) in &studied.absent { li { (visible(name)) " " (why) } } } "\n"
+                    ul { @for Absent { name, why } in &studied.absent { li { (visible(name)) " " (why) } } } "\n"
                 }
             } "\n"
         } "\n"

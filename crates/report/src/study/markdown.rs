@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use induction_records::StudyMeasure;
 
-use super::{OverSeeds, Studied, about};
+use super::{Absent, OverSeeds, Studied, about};
 use crate::text::{number, tokens, visible};
 
 /// The table of claims with their reasons, and every measure of every variant.
@@ -35,7 +35,7 @@ pub(crate) fn markdown(studied: &Studied<'_>) -> String {
     rows.iter().for_each(|row| out += &line(row));
     if !studied.absent.is_empty() {
         out += "\nRuns that are planned and have no part in this:\n\n";
-        for (name, why) in &studied.absent {
+        for Absent { name, why } in &studied.absent {
             let _ = writeln!(out, "- {} {why}", cell(name));
         }
     }

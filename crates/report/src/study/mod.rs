@@ -31,8 +31,14 @@ pub(crate) struct Studied<'a> {
     pub(crate) study: &'a Study,
     /// By variant, in the study's order, and seed.
     runs: Vec<BTreeMap<u64, &'a Run>>,
-    /// Of each run that is planned and not there, its name and why.
-    pub(crate) absent: Vec<(String, String)>,
+    pub(crate) absent: Vec<Absent>,
+}
+
+/// A run that is planned and has no part in the report.
+pub(crate) struct Absent {
+    pub(crate) name: String,
+    /// As in "NAME is not there".
+    pub(crate) why: &'static str,
 }
 
 /// A measure of a variant over its seeds.
@@ -69,7 +75,7 @@ pub(crate) fn load_planned(
     dir: &Path,
     study: &Study,
     only: Option<&[String]>,
-) -> Result<(Vec<Run>, Vec<(String, String)>), ReportError> {
+) -> Result<(Vec<Run>, Vec<Absent>), ReportError> {
     let (mut runs, mut absent) = (Vec::new(), Vec::new());
     for PlannedRun { spec, .. } in study.manifest()?.runs {
         let folder = dir.join("runs").join(&spec.name);
@@ -90,7 +96,7 @@ pub(crate) fn load_planned(
             }
             "was made from another spec than the study's"
         };
-        absent.push((spec.name, why.to_string()));
+        absent.push(Absent { name: spec.name, why });
     }
     Ok((runs, absent))
 }
@@ -107,7 +113,7 @@ fn is_planned(run: &RunSpec, planned: &RunSpec) -> bool {
 }
 
 impl<'a> Studied<'a> {
-    pub(crate) fn new(study: &'a Study, runs: &'a [Run], absent: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(study: &'a Study, runs: &'a [Run], absent: Vec<Absent>) -> Self {
         let of = |variant: &str| {
             let run = |seed: &u64| {
                 let name = Study::run_name(variant, *seed);
@@ -166,8 +172,8 @@ impl<'a> Studied<'a> {
         let of_variant = |variant: &str, seed: u64| {
             let name = Study::run_name(variant, seed);
             let Some(run) = self.of(variant).get(&seed) else {
-                let why = self.absent.iter().find(|(absent, _)| *absent == name);
-                return Err(format!("{name} {}", why.map_or("is not there", |(_, why)| why)));
+                let why = self.absent.iter().find(|absent| absent.name == name);
+                return Err(format!("{name} {}", why.map_or("is not there", |absent| absent.why)));
             };
             self.value(claim.measure, seed, run).filter(|found| found.value.is_finite()).ok_or_else(
                 || match claim.measure {
