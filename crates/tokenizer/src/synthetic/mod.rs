@@ -1,7 +1,7 @@
 //! Data on purpose: processes that generate sequences of tokens, each with the predictor that knows
 //! the process.
 //!
-//! A source is a file here: its settings, as a spec writes them, and what they [open](Settings::open),
+//! A source is a file here: its settings, as a spec writes them, and what they open,
 //! a [`Process`]. Its line in `sources!` below makes it known to specs, runs, measurements and the
 //! report.
 //!
