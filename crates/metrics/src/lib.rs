@@ -27,7 +27,7 @@
 //! * [`references`]: how far a model's predictions are from those of uniform, unigram, bigram and
 //!   induction predictors.
 //! * [`mod@stages`]: the stages of training, and their boundaries by likelihood.
-//! * [`llc`]: the local learning coefficient, by stochastic gradient Langevin dynamics.
+//! * [`mod@llc`]: the local learning coefficient, by stochastic gradient Langevin dynamics.
 //! * [`mod@repeats`]: how often a text repeats itself within a context, and how reliably.
 //! * [`phase`]: from curves over training to the loss's bump, half times and onsets.
 //! * [`mod@step`]: whether a curve over training makes one step, and when.

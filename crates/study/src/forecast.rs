@@ -1,6 +1,6 @@
 //! Whether and when the induction change will come on a text, before any training.
 //!
-//! What a text repeats within a context is counted ([`induction_metrics::repeats`]), what copying
+//! What a text repeats within a context is counted ([`mod@induction_metrics::repeats`]), what copying
 //! could gain on it is taken from a mixture that does nothing else
 //! ([`induction_metrics::ceiling`]), and a line fitted to the trainings of fixtures/forecast says
 //! when the laptop scale's 2-layer attention-only model changes. Beside it stands the published law
