@@ -74,7 +74,7 @@ fn what_is_wrong_with_a_text_is_said_in_one_sentence() {
     let short = write("short.txt", &text()[..4500]);
     refused(&mut forecast(&short), "use a longer text or a shorter context (--context)");
     refused(forecast(&long).args(["--context", "0"]), "context: expected at least 8");
-    refused(forecast(&long).args(["--vocabulary", "70000"]), "d_vocab");
+    refused(induction().arg("forecast").arg(&long).args(["--vocabulary", "70000"]), "d_vocab");
     // These with the usage below.
     assert!(fail(induction().arg("forecast"), 2).contains("<TEXT>"));
     assert!(fail(forecast(&long).args(["--tokens", "0"]), 2).contains("--tokens"));
