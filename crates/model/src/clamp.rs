@@ -231,6 +231,16 @@ impl Clamps {
         self.iter().any(|clamp| clamp.head().is_none())
     }
 
+    /// Whether any of them is about a head of this layer.
+    pub fn any_in(&self, layer: usize) -> bool {
+        self.iter().any(|clamp| clamp.head().is_some_and(|(of, _)| of == layer))
+    }
+
+    /// Whether any head is made to attend so.
+    pub fn give(&self, given: Given) -> bool {
+        self.iter().any(|clamp| clamp.given() == Some(given))
+    }
+
     /// What a head is made to attend to, if anything.
     pub fn given(&self, layer: usize, head: usize) -> Option<Given> {
         self.of(layer, head).find_map(Clamp::given)

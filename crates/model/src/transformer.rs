@@ -305,7 +305,7 @@ impl Transformer {
     /// sequences, one after the other.
     fn clamped(&self, l: usize, tokens: &[u32], batch: usize) -> Option<Clamped> {
         let (clamps, heads, pos) = (&self.config.clamp, self.config.n_heads, tokens.len() / batch);
-        if !clamps.iter().any(|clamp| clamp.head().is_some_and(|(layer, _)| layer == l)) {
+        if !clamps.any_in(l) {
             return None;
         }
         let flags = |flag: &dyn Fn(usize) -> bool| {

@@ -87,7 +87,7 @@ pub(crate) fn own_window(model: &Trained<'_>) -> Option<[f64; 2]> {
 
 /// "Q1 reproduced, Q2 partly reproduced."
 fn verdicts(claims: &[Claim], ids: &[&str]) -> String {
-    let found = claims.iter().filter(|claim| ids.contains(&claim.id));
+    let found = claims.iter().filter(|claim| ids.contains(&&*claim.id));
     let words: Vec<String> =
         found.map(|claim| format!("{} {}", claim.id, claim.verdict.phrase())).collect();
     format!("Claims: {}.", words.join(", "))

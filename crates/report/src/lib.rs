@@ -150,12 +150,9 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
     let without = page::page(&parts).len();
     parts.explorer = explorer::explorer(&experiments, PAGE_BYTES.saturating_sub(without));
     let html = page::page(&parts);
-    let mut json =
-        serde_json::to_string_pretty(&claims).expect("claims are texts and optional texts");
-    json.push('\n');
     let report =
         Report { claims, page: dir.join("report.html"), claims_file: dir.join("claims.json") };
-    write(&report.claims_file, &json)?;
+    write(&report.claims_file, &json_of(&report.claims))?;
     write(&dir.join("claims.md"), &markdown::markdown(&experiments, &report.claims, &rules))?;
     write(&report.page, &html)?;
     Ok(report)
@@ -166,19 +163,17 @@ fn write_report(dir: &Path, runs: &[Run]) -> Result<Report, ReportError> {
 fn write_study(dir: &Path, study: &Study, only: Option<&[String]>) -> Result<Report, ReportError> {
     let (runs, absent) = study::load_planned(dir, study, only)?;
     let studied = study::Studied::new(study, &runs, absent);
-    let entries: Vec<_> = study.claims.iter().map(|claim| studied.entry(claim)).collect();
+    let claims = studied.claims();
     let figures = study::figures(&studied);
     let folder = dir.join("figures");
     induction_files::make_folders(&folder)
         .map_err(|source| ReportError::Write { path: folder.clone(), source })?;
     write_figures(&folder, &figures)?;
-    let mut json = serde_json::to_string_pretty(&entries).expect("entries are texts");
-    json.push('\n');
     let (page, claims_file) = (dir.join("report.html"), dir.join("claims.json"));
-    write(&claims_file, &json)?;
-    write(&dir.join("claims.md"), &study::markdown(&studied))?;
-    write(&page, &page::study(&studied, &entries, &figures, &runs))?;
-    Ok(Report { claims: study::as_claims(entries), page, claims_file })
+    write(&claims_file, &json_of(&claims))?;
+    write(&dir.join("claims.md"), &study::markdown(&studied, &claims))?;
+    write(&page, &page::study(&studied, &claims, &figures, &runs))?;
+    Ok(Report { claims, page, claims_file })
 }
 
 /// Reads the runs of several folders and writes `out/report.html` and `out/figures/`: the
@@ -222,7 +217,7 @@ pub fn compare(dirs: &[PathBuf], out: &Path) -> Result<PathBuf, ReportError> {
 pub fn scan_page(scans: &[Scan]) -> String {
     let models = figures::Models::of_series(scans);
     let mut claims = claims::judge(&[], &models.each);
-    claims.retain(|claim| arguments::REAL_MODELS.rests_on(claim.id));
+    claims.retain(|claim| arguments::REAL_MODELS.rests_on(&claim.id));
     let figures = figures::models(&models, &claims);
     let mut names: Vec<&str> = scans.iter().map(|scan| scan.found.model.name.as_str()).collect();
     names.dedup();
@@ -237,6 +232,11 @@ pub fn scan_page(scans: &[Scan]) -> String {
 pub fn build_scan(dirs: &[PathBuf], out: &Path) -> Result<(), ReportError> {
     let loaded = dirs.iter().map(|dir| load_scan(dir)).collect::<Result<Vec<_>, _>>()?;
     write(out, &scan_page(&loaded.concat()))
+}
+
+fn json_of(claims: &[Claim]) -> String {
+    let json = serde_json::to_string_pretty(claims).expect("claims are texts and optional texts");
+    json + "\n"
 }
 
 fn write_figures(folder: &Path, figures: &[figures::Figure]) -> Result<(), ReportError> {

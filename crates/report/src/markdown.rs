@@ -17,7 +17,7 @@ pub(crate) fn markdown(experiments: &[Experiment<'_>], claims: &[Claim], rules: 
     // Writing into a String cannot fail, which is why the results below are dropped.
     for Claim { id, title, paper, ours, interval, verdict, probability, .. } in claims {
         let interval = interval.as_deref().unwrap_or_default();
-        let cells = [title, paper, ours.as_str(), interval].map(cell).join(" | ");
+        let cells = [&**title, &**paper, ours, interval].map(cell).join(" | ");
         let agree = probability.map_or(String::new(), percent);
         let _ = writeln!(out, "| {id} | {cells} | {} | {agree} |", verdict.word());
     }
@@ -28,7 +28,7 @@ pub(crate) fn markdown(experiments: &[Experiment<'_>], claims: &[Claim], rules: 
             Verdict::Reproduced => "reproduced, inside the noise",
             verdict => verdict.phrase(),
         };
-        let (why, title) = (cell(&claim.why), cell(claim.title));
+        let (why, title) = (cell(&claim.why), cell(&claim.title));
         let _ = writeln!(
             out,
             "- **{}, {title}**: {state}. {why} *What would decide it:* {decide}",
@@ -119,6 +119,6 @@ impl Rules {
 }
 
 /// Text that stays in its cell.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     visible(text).replace('|', "\\|").replace('\n', " ")
 }

@@ -68,14 +68,28 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Optimizer",
         paper: "not stated",
-        ours: "AdamW, gradients clipped by their global norm.",
-        keys: &["train.beta1", "train.beta2", "train.eps", "train.clip_norm"],
+        ours: "AdamW, unless the specs name another; gradients clipped by their global norm.",
+        keys: &[
+            "train.optimizer",
+            "train.momentum",
+            "train.loss",
+            "train.beta1",
+            "train.beta2",
+            "train.eps",
+            "train.clip_norm",
+        ],
     },
     Row {
         name: "Learning rate",
         paper: "warm-up over the first 1.5 billion tokens; peak and decay not stated",
-        ours: "Constant after a linear warm-up, of steps, until it falls linearly over a last share of the steps; the positional gains learn at a share of it.",
-        keys: &["train.lr", "train.warmup_steps", "train.decay_share", "train.pos_gain_lr_scale"],
+        ours: "Constant after a linear warm-up, of steps, until it falls over a last share of the steps, linearly unless the specs say otherwise; the positional gains learn at a share of it.",
+        keys: &[
+            "train.lr",
+            "train.warmup_steps",
+            "train.decay_share",
+            "train.decay",
+            "train.pos_gain_lr_scale",
+        ],
     },
     Row {
         name: "Weight decay",

@@ -30,7 +30,8 @@ pub fn table(claims: &[Claim], width: u16, colour: bool) -> String {
         // A hyphen would be a place to break the word at.
         let verdict =
             format!("{} {}", claim.verdict.symbol(), claim.verdict.word().replace('-', "\u{2011}"));
-        table.add_row([claim.id, claim.title, claim.paper, &ours, &verdict]);
+        let said = [&claim.id, &claim.title, &claim.paper].map(|text| visible(text));
+        table.add_row(said.into_iter().chain([ours, verdict]));
     }
     // Only the three columns of text give way.
     for column in [0, 4] {

@@ -13,14 +13,13 @@ use induction_metrics::{
 use induction_records::{
     DistanceRow, DistancesFrom, RunSpec, Stage, read_json, read_rows, write_json, write_rows,
 };
-use induction_train::snapshot_folder;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::{
     Error,
     measure::tables::keep,
     source::EVALUATION_SEED,
-    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
+    stages::{OverSnapshots, RunContext, Snapshot, drive, has_weights, manifest_hashes},
 };
 
 /// Raised whenever a definition here changes, so that stored distances are taken again.
@@ -165,12 +164,16 @@ fn stages(rows: &[DistanceRow]) -> Result<Option<Stages>, Error> {
     let tokens: Vec<u64> = rows.iter().map(|row| row.tokens).collect();
     let column = |k: usize| rows.iter().map(|row| row.distances()[k]).collect::<Vec<f64>>();
     let curves = [1, 2, 3].map(column);
-    let curves = [&curves[0][..], &curves[1], &curves[2]];
+    stages_of(&tokens, &[&curves[0], &curves[1], &curves[2]])
+}
+
+/// The stages of curves over a run's snapshots; none where these are too few.
+pub(crate) fn stages_of(tokens: &[u64], curves: &[&[f64]]) -> Result<Option<Stages>, Error> {
     if tokens.iter().filter(|&&tokens| tokens > 0).count() < induction_metrics::stages::FEWEST {
         return Ok(None);
     }
     let place = |source| Error::Metric { place: "stages of training".into(), source };
-    find_stages(&tokens, &curves, &StagesConfig::default()).map(Some).map_err(place)
+    find_stages(tokens, curves, &StagesConfig::default()).map(Some).map_err(place)
 }
 
 /// What of a run is taken, and what is not.
@@ -209,11 +212,9 @@ fn left(spec: &RunSpec, run: &Path, engine: &str) -> Result<Left, Error> {
     let hashes = manifest_hashes(run, &steps)?;
     made.snapshots.retain(|step, hash| hashes.get(step) == Some(hash));
     keep(&mut rows, &made.snapshots);
-    // Of the others the weights may be gone: they have been thinned.
-    let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
     let missing = steps
         .into_iter()
-        .filter(|step| !made.snapshots.contains_key(step) && there(step))
+        .filter(|&step| !made.snapshots.contains_key(&step) && has_weights(run, step))
         .collect();
     Ok(Left { made, rows, hashes, missing })
 }

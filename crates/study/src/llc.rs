@@ -7,13 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use induction_metrics::{Sgld, StagesConfig, find_stages, sgld_chain};
+use induction_metrics::{Sgld, sgld_chain};
 use induction_model::{ModelConfig, Params};
 use induction_random::stream;
 use induction_records::{
     HeadId, LlcRow, RunSpec, SampledFrom, Stage, read_json, read_rows, write_json, write_rows,
 };
-use induction_train::{Examples as _, snapshot_folder};
+use induction_train::Examples as _;
 use ndarray::{Array2, Axis};
 use rand::Rng;
 use rayon::prelude::*;
@@ -22,9 +22,10 @@ use crate::{
     Caller, Error,
     caller::check,
     device::Device,
+    distances::stages_of,
     measure::{tables::keep, write_tokens},
     source::EVALUATION_SEED,
-    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
+    stages::{OverSnapshots, RunContext, Snapshot, drive, has_weights, manifest_hashes},
 };
 
 /// Raised whenever a definition here changes, so that stored coefficients are sampled again.
@@ -190,12 +191,7 @@ impl OverSnapshots for Work<'_> {
         let whole = self.left.rows.iter().filter(|row| row.layer.is_none());
         let (tokens, values): (Vec<u64>, Vec<f64>) =
             whole.filter_map(|row| Some((row.tokens, row.llc?))).unzip();
-        let with_tokens = tokens.iter().filter(|&&tokens| tokens > 0).count();
-        if with_tokens >= induction_metrics::stages::FEWEST {
-            let place = |source| Error::Metric { place: "stages of training".into(), source };
-            let found = find_stages(&tokens, &[&values], &StagesConfig::default());
-            self.left.made.stages = Some(found.map_err(place)?);
-        }
+        self.left.made.stages = stages_of(&tokens, &[&values])?;
         Ok(write_json(&self.folder.join(SampledFrom::FILE), &self.left.made)?)
     }
 }
@@ -323,13 +319,11 @@ fn left(
             rows.iter().filter(|row| row.step == step).map(LlcRow::of).collect();
         targets.is_subset(&there)
     };
-    // Of some the weights may be gone: they have been thinned.
-    let there = |step: u64| snapshot_folder(run, step).join("model.safetensors").exists();
     let mut missing: Vec<u64> = steps
         .into_iter()
         .rev()
         .step_by(every.max(1))
-        .filter(|&step| !done(step) && there(step))
+        .filter(|&step| !done(step) && has_weights(run, step))
         .collect();
     missing.reverse();
     Ok(Left { made, rows, hashes, missing })

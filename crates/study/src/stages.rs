@@ -172,6 +172,11 @@ pub(crate) fn check_weights(
     })
 }
 
+/// Whether a snapshot still has its weights: a finished run is thinned.
+pub(crate) fn has_weights(run: &Path, step: u64) -> bool {
+    snapshot_folder(run, step).join("model.safetensors").exists()
+}
+
 /// The weights of one of a run's snapshots, which must be of the spec's model and hold numbers.
 fn load_params(spec: &RunSpec, run: &Path, step: u64) -> Result<Params, Error> {
     let snapshot = snapshot_folder(run, step);

@@ -286,7 +286,7 @@ impl<T: Real> Model<T> {
         let keys = if dims.smeared { &layer.smeared } else { raw_keys };
         let (dq, d_kv) = d_qkv.split_at_mut(heads);
         let (dk, dv) = d_kv.split_at_mut(heads);
-        let any_clamped = self.clamps_heads(l);
+        let any_clamped = self.clamp.any_in(l);
         for h in 0..dims.n_heads {
             let head = dims.head(h, rows);
             let gradients_of =

@@ -5,7 +5,7 @@ use induction_kernels::{
     attention::{self, Forbidden, Shape},
     matmul, panels,
 };
-use induction_model::{Clamp, Clamps, ForbiddenKeys, Given};
+use induction_model::{Clamps, ForbiddenKeys, Given};
 
 use super::{
     Model,
@@ -43,8 +43,7 @@ impl<T: Real> Clamped<T> {
         self.forbidden.set(clamps, tokens);
         self.tokens.clear();
         for given in [Given::Previous, Given::Match] {
-            let any = clamps.iter().filter_map(|clamp| clamp.head());
-            if any.into_iter().any(|(l, h)| clamps.given(l, h) == Some(given)) {
+            if clamps.give(given) {
                 given.sources(tokens, &mut self.sources[given as usize]);
             }
         }
@@ -142,11 +141,6 @@ impl<T: Real> Clamped<T> {
 }
 
 impl<T: Real> Model<T> {
-    /// Whether a layer has heads that a clamp is about.
-    pub(super) fn clamps_heads(&self, l: usize) -> bool {
-        self.clamp.iter().filter_map(|clamp: &Clamp| clamp.head()).any(|(layer, _)| layer == l)
-    }
-
     /// Once a head has attended: what its clamp makes of what it read. `wanted` is what was asked of
     /// its pattern, which is in scratch where somebody was shown it or a clamp gives it.
     #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]

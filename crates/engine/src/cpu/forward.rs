@@ -476,7 +476,7 @@ impl<T: Real> Model<T> {
         let [of_q, of_k] = dims.qk_len(rows);
         // Whose keys are in `k_t`: those of some heads are the same.
         let mut transposed = None;
-        let any_clamped = self.clamps_heads(l);
+        let any_clamped = self.clamp.any_in(l);
         for h in 0..dims.n_heads {
             let wanted = tap.wants_pattern(l, h);
             'read: {

@@ -1,9 +1,6 @@
 //! A layer of any architecture, in PyTorch's operations; and what begins and ends a model.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Range,
-};
+use std::{collections::HashMap, ops::Range};
 
 use induction_model::{
     Activation, Axes, Clamps, Experts, ForbiddenKeys, Given, Hook, ModelConfig, Normalization,
@@ -207,9 +204,7 @@ impl Frame {
         let (batch, pos) = tokens.dim();
         let allowed = allowed(&self.config.clamp, tokens, self.device);
         let sources = [Given::Previous, Given::Match].map(|given| {
-            let clamped = self.config.clamp.iter().filter_map(|clamp| clamp.head());
-            let mut kinds = clamped.map(|(l, h)| self.config.clamp.given(l, h));
-            kinds.any(|kind| kind == Some(given)).then(|| {
+            self.config.clamp.give(given).then(|| {
                 let (mut all, mut of_row) = (Vec::new(), Vec::new());
                 for row in tokens.rows() {
                     given.sources(&row.to_vec(), &mut of_row);
@@ -404,9 +399,6 @@ impl Frame {
         taps: &mut dyn Tap,
     ) -> Tensor {
         let clamps = &self.config.clamp;
-        let clamped = clamps.iter().filter_map(|clamp| clamp.head());
-        let clamped: BTreeSet<usize> =
-            clamped.filter(|&(layer, _)| layer == l).map(|(_, head)| head).collect();
         let source = |h: usize| {
             let given = clamps.given(l, h)?;
             of.sources[given as usize].as_ref()
@@ -419,7 +411,7 @@ impl Frame {
             let [q, k, v] = [q, k, v].map(|x| x.to_kind(kind));
             let z =
                 Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, before, None, false);
-            if clamped.is_empty() {
+            if !clamps.any_in(l) {
                 return z;
             }
             let of_head = |h: usize| {
@@ -445,15 +437,14 @@ impl Frame {
         let allowed = of.allowed.as_ref().map_or_else(before, Tensor::shallow_clone);
         let _ = scores.masked_fill_(&allowed.logical_not(), f64::NEG_INFINITY);
         let pattern = scores.softmax(3, None);
-        for &h in &clamped {
-            if let Some(at) = source(h) {
-                let mut of_head = pattern.narrow(1, h as i64, 1);
-                let _ = of_head.zero_();
-                let _ = of_head.scatter_value_(3, &at.view([-1, 1, pos, 1]), 1.0);
-            }
+        let heads = 0..self.config.n_heads;
+        for (h, at) in heads.clone().filter_map(|h| Some((h, source(h)?))) {
+            let mut of_head = pattern.narrow(1, h as i64, 1);
+            let _ = of_head.zero_();
+            let _ = of_head.scatter_value_(3, &at.view([-1, 1, pos, 1]), 1.0);
         }
         let z = tap(taps, Hook::Pattern(l), pattern).matmul(&v);
-        for &h in clamped.iter().filter(|&&h| clamps.silent(l, h)) {
+        for h in heads.filter(|&h| clamps.silent(l, h)) {
             let _ = z.narrow(1, h as i64, 1).zero_();
         }
         z

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use induction_model::ModelConfig;
 use induction_tokenizer::Synthetic;
-use induction_tokenizer::synthetic::Repeats;
+use induction_tokenizer::synthetic::{Repeats, Shape};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::range::fail;
+use crate::Error;
 
 /// Where training text comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,6 +76,28 @@ impl DataSpec {
     /// The first of the synthetic sources: random blocks of so many tokens, repeated.
     pub fn repeats(min_period: usize, max_period: usize) -> Self {
         Self::Synthetic(Synthetic::Repeats(Repeats { min_period, max_period }))
+    }
+
+    /// Checks every field, for sequences of that model's shape.
+    ///
+    /// # Errors
+    /// [`Error::Field`] naming the first that does not fit.
+    pub(super) fn validate(&self, model: &ModelConfig) -> Result<(), Error> {
+        match self {
+            Self::Corpus { held_out, .. } if *held_out > 0.0 && *held_out <= 0.5 => Ok(()),
+            Self::Corpus { held_out, .. } => {
+                fail("data.held_out", held_out, "a share above 0, up to 0.5")
+            }
+            Self::Synthetic(source) => {
+                let shape = Shape { d_vocab: model.d_vocab, n_ctx: model.n_ctx };
+                source.open(shape).map(|_| ()).or_else(|error| match error {
+                    induction_tokenizer::Error::Setting { field, given, expected } => {
+                        fail(field, &given, &expected)
+                    }
+                    other => fail("data", &source.name(), &other.to_string()),
+                })
+            }
+        }
     }
 
     /// The text, if it is one.

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::range::whole;
+use crate::Error;
+
 /// The evaluation (paper.md, 1.5, 2, 3, 10).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,28 @@ pub struct EvaluationSpec {
     /// Times that the block stands there.
     #[serde(default = "default_prefix_repeats")]
     pub prefix_repeats: usize,
+}
+
+impl EvaluationSpec {
+    /// Checks every field, for examples of so many tokens.
+    ///
+    /// # Errors
+    /// [`Error::Field`] naming the first outside its range.
+    pub(super) fn validate(&self, n_ctx: u64) -> Result<(), Error> {
+        let (early, half_width) = (self.icl_early as u64, self.icl_half_width as u64);
+        whole("evaluation.examples", self.examples as u64, 2, 1 << 20)?;
+        whole("evaluation.icl_half_width", half_width, 0, n_ctx)?;
+        whole("evaluation.icl_early", early, 1 + half_width, n_ctx)?;
+        let last = n_ctx.saturating_sub(half_width);
+        whole("evaluation.icl_late", self.icl_late as u64, early + 1, last)?;
+        whole("evaluation.head_examples", self.head_examples as u64, 1, 1 << 16)?;
+        whole("evaluation.ablation_examples", self.ablation_examples as u64, 1, 1 << 20)?;
+        whole("evaluation.ablation_every", self.ablation_every as u64, 0, 1 << 20)?;
+        whole("evaluation.weights_every", self.weights_every as u64, 1, 1 << 20)?;
+        let repeats = self.prefix_repeats as u64;
+        whole("evaluation.prefix_repeats", repeats, 2, n_ctx)?;
+        whole("evaluation.prefix_block", self.prefix_block as u64, 2, (n_ctx - 1) / repeats)
+    }
 }
 
 fn default_head_examples() -> usize {

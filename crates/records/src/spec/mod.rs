@@ -2,16 +2,17 @@
 
 mod data;
 mod evaluation;
+mod range;
 mod train;
 
 use std::path::{Path, PathBuf};
 
 use induction_model::ModelConfig;
-use induction_tokenizer::synthetic::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+use self::range::{fail, whole};
 pub use self::{
     data::{Control, DataSpec, Text},
     evaluation::EvaluationSpec,
@@ -142,15 +143,9 @@ impl RunSpec {
     /// # Errors
     /// [`Error::Field`] or the model's, naming the first field outside its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let fail = |field, found: String, expected: &str| {
-            Err(Error::Field { field, found, expected: expected.to_string() })
-        };
         if self.format != FORMAT {
-            return fail(
-                "format",
-                self.format.to_string(),
-                "1, the only format this version reads",
-            );
+            let expected = "1, the only format this version reads";
+            return fail("format", &self.format, expected);
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.name.is_empty()
@@ -158,128 +153,41 @@ impl RunSpec {
             || self.name.starts_with('.')
             || !self.name.chars().all(plain)
         {
-            return fail(
-                "name",
-                format!("{:?}", self.name),
-                "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'",
-            );
+            let expected = "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'";
+            return fail("name", &format!("{:?}", self.name), expected);
         }
         self.model.validate()?;
         if !self.model.d_model.is_multiple_of(self.model.n_heads) {
             let expected = format!("a multiple of n_heads ({})", self.model.n_heads);
-            return fail("model.d_model", self.model.d_model.to_string(), &expected);
+            return fail("model.d_model", &self.model.d_model, &expected);
         }
-        match &self.data {
-            DataSpec::Corpus { held_out, .. } if !(*held_out > 0.0 && *held_out <= 0.5) => {
-                return fail("data.held_out", held_out.to_string(), "a share above 0, up to 0.5");
-            }
-            DataSpec::Corpus { .. } => {}
-            DataSpec::Synthetic(source) => {
-                let shape = Shape { d_vocab: self.model.d_vocab, n_ctx: self.model.n_ctx };
-                match source.open(shape) {
-                    Ok(_) => {}
-                    Err(induction_tokenizer::Error::Setting { field, given, expected }) => {
-                        return fail(field, given, &expected);
-                    }
-                    Err(other) => return fail("data", source.name().into(), &other.to_string()),
-                }
-            }
-        }
-        let t = &self.train;
-        let positive = |field, x: f64, high: f64| {
-            if x > 0.0 && x <= high {
-                Ok(())
-            } else {
-                fail(field, x.to_string(), &format!("a number above 0, up to {high}"))
-            }
-        };
-        let below_one = |field, x: f64| {
-            if (0.0..1.0).contains(&x) {
-                Ok(())
-            } else {
-                fail(field, x.to_string(), "a number from 0 to below 1")
-            }
-        };
-        let whole = |field, x: u64, low: u64, high: u64| {
-            if (low..=high).contains(&x) {
-                Ok(())
-            } else {
-                fail(field, x.to_string(), &format!("a whole number from {low} to {high}"))
-            }
-        };
-        whole("train.tokens", t.tokens, 1, 1 << 50)?;
-        whole("train.batch", t.batch as u64, 1, 1 << 16)?;
-        positive("train.lr", t.lr, 1e3)?;
-        whole("train.warmup_steps", t.warmup_steps, 0, 1 << 40)?;
-        if !(0.0..=1.0).contains(&t.decay_share) {
-            let expected = "a number from 0 to 1";
-            return fail("train.decay_share", t.decay_share.to_string(), expected);
-        }
-        if t.decay != Decay::Linear && t.decay_share == 0.0 {
-            let expected = "linear where the rate does not fall (train.decay_share = 0)";
-            return fail("train.decay", "cosine".into(), expected);
-        }
-        if let Some(momentum) = t.momentum {
-            if t.optimizer == OptimizerKind::AdamW {
-                let expected = "nothing with adamw, which has beta1";
-                return fail("train.momentum", momentum.to_string(), expected);
-            }
-            below_one("train.momentum", momentum)?;
-        }
-        below_one("train.beta1", t.beta1)?;
-        below_one("train.beta2", t.beta2)?;
-        positive("train.eps", t.eps, 1.0)?;
-        if !(0.0..=10.0).contains(&t.weight_decay) {
-            return fail("train.weight_decay", t.weight_decay.to_string(), "a number from 0 to 10");
-        }
-        if !(0.0..=10.0).contains(&t.pos_gain_lr_scale) {
-            return fail(
-                "train.pos_gain_lr_scale",
-                t.pos_gain_lr_scale.to_string(),
-                "a number from 0 to 10",
-            );
-        }
-        positive("train.clip_norm", t.clip_norm, 1e9)?;
-        for clamp in &t.clamps {
-            let end = clamp.until.unwrap_or(self.steps());
-            if clamp.from >= end.min(self.steps()) {
+        self.data.validate(&self.model)?;
+        self.train.validate()?;
+        self.check_clamps()?;
+        whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
+        self.evaluation.validate(self.model.n_ctx as u64)
+    }
+
+    /// Refuses clamps of a part of the training that never hold, or that contradict others of their
+    /// time.
+    fn check_clamps(&self) -> Result<(), Error> {
+        let steps = self.steps();
+        for clamp in &self.train.clamps {
+            let end = clamp.until.unwrap_or(steps);
+            if clamp.from >= end.min(steps) {
                 let found = format!("a clamp from {} until {end}", clamp.from);
                 let expected = format!(
-                    "from below until, and below the run's {} steps: this one never holds",
-                    self.steps()
+                    "from below until, and below the run's {steps} steps: this one never holds"
                 );
-                return fail("train.clamps", found, &expected);
+                return fail("train.clamps", &found, &expected);
             }
-            // Whatever holds together has to go together; sets change where one begins.
-            self.model_at(clamp.from).validate().map_err(|error| Error::Field {
-                field: "train.clamps",
-                found: format!("after {} steps {error}", clamp.from),
-                expected: "clamps that go together".to_string(),
+            // What holds together changes where one begins.
+            self.model_at(clamp.from).validate().or_else(|error| {
+                let found = format!("after {} steps {error}", clamp.from);
+                fail("train.clamps", &found, "clamps that go together")
             })?;
         }
-        whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
-        let e = &self.evaluation;
-        whole("evaluation.examples", e.examples as u64, 2, 1 << 20)?;
-        whole("evaluation.icl_half_width", e.icl_half_width as u64, 0, self.model.n_ctx as u64)?;
-        let n_ctx = self.model.n_ctx as u64;
-        whole("evaluation.icl_early", e.icl_early as u64, 1 + e.icl_half_width as u64, n_ctx)?;
-        whole(
-            "evaluation.icl_late",
-            e.icl_late as u64,
-            e.icl_early as u64 + 1,
-            n_ctx.saturating_sub(e.icl_half_width as u64),
-        )?;
-        whole("evaluation.head_examples", e.head_examples as u64, 1, 1 << 16)?;
-        whole("evaluation.ablation_examples", e.ablation_examples as u64, 1, 1 << 20)?;
-        whole("evaluation.ablation_every", e.ablation_every as u64, 0, 1 << 20)?;
-        whole("evaluation.weights_every", e.weights_every as u64, 1, 1 << 20)?;
-        whole("evaluation.prefix_repeats", e.prefix_repeats as u64, 2, n_ctx)?;
-        whole(
-            "evaluation.prefix_block",
-            e.prefix_block as u64,
-            2,
-            (n_ctx - 1) / e.prefix_repeats as u64,
-        )
+        Ok(())
     }
 
     /// The model once so many steps are taken: with the clamps of that time.

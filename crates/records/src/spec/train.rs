@@ -3,6 +3,9 @@
 use induction_model::Clamp;
 use serde::{Deserialize, Serialize};
 
+use super::range::{below_one, fail, positive, up_to, whole};
+use crate::Error;
+
 /// Optimizer, schedule, and what is learned from. The learning rate is constant between a linear
 /// warm-up and, if asked for, a decay at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -173,6 +176,34 @@ impl TrainSpec {
             clip_norm: default_clip_norm(),
         }
     }
+    /// Checks every field by itself.
+    ///
+    /// # Errors
+    /// [`Error::Field`] naming the first outside its range.
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        whole("train.tokens", self.tokens, 1, 1 << 50)?;
+        whole("train.batch", self.batch as u64, 1, 1 << 16)?;
+        positive("train.lr", self.lr, 1e3)?;
+        whole("train.warmup_steps", self.warmup_steps, 0, 1 << 40)?;
+        up_to("train.decay_share", self.decay_share, 1.0)?;
+        if self.decay != Decay::Linear && self.decay_share == 0.0 {
+            let expected = "linear where the rate does not fall (train.decay_share = 0)";
+            fail("train.decay", &"cosine", expected)?;
+        }
+        if let Some(momentum) = self.momentum {
+            if self.optimizer == OptimizerKind::AdamW {
+                fail("train.momentum", &momentum, "nothing with adamw, which has beta1")?;
+            }
+            below_one("train.momentum", momentum)?;
+        }
+        below_one("train.beta1", self.beta1)?;
+        below_one("train.beta2", self.beta2)?;
+        positive("train.eps", self.eps, 1.0)?;
+        up_to("train.weight_decay", self.weight_decay, 10.0)?;
+        up_to("train.pos_gain_lr_scale", self.pos_gain_lr_scale, 10.0)?;
+        positive("train.clip_norm", self.clip_norm, 1e9)
+    }
+
     /// The momentum that is used: the one given, or 0.95 for Muon (its authors') and 0.9 for SGD;
     /// none for AdamW.
     pub fn momentum(&self) -> Option<f64> {

@@ -20,6 +20,8 @@ mod rule;
 mod rules;
 mod series;
 
+use std::borrow::Cow;
+
 use induction_metrics::{Interval, SeedDraws, mean_over_seeds, percentile_interval};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -84,12 +86,12 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Claim {
-    /// As in paper.md, section 9, or ours.
-    pub id: &'static str,
+    /// As in paper.md, section 9, or ours, or a study's.
+    pub id: Cow<'static, str>,
     /// The claim in a few words.
-    pub title: &'static str,
-    /// What the paper reports.
-    pub paper: &'static str,
+    pub title: Cow<'static, str>,
+    /// What the paper reports; of a study's claim, what is expected.
+    pub paper: Cow<'static, str>,
     /// What we measured; empty if nothing could be.
     pub ours: String,
     /// 95 % bootstrap intervals over evaluation examples (and seeds, where there are several; over
@@ -332,7 +334,7 @@ fn claim(rule: &Rule, finding: Finding, interval: Option<String>, seeds: String)
     let notes: String = notes.iter().map(|note| format!(" {note}")).collect();
     let why = format!("{why}{notes}{seeds}");
     let decide = (verdict != Verdict::Reproduced || inside_noise).then_some(rule.decide);
-    let (id, title, paper) = (rule.id, rule.title, rule.paper);
+    let [id, title, paper] = [rule.id, rule.title, rule.paper].map(Cow::Borrowed);
     Claim { id, title, paper, ours, interval, verdict, probability: None, why, decide }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn argument_section(
                 dt { "Found" }
                 dd { "\n"
                     ul { "\n"
-                        @for claim in claims.iter().filter(|claim| argument.rests_on(claim.id)) {
+                        @for claim in claims.iter().filter(|claim| argument.rests_on(&claim.id)) {
                             (found(claim)) "\n"
                         }
                     }

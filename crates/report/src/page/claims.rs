@@ -27,34 +27,43 @@ pub(super) fn claims_section(
                 another would differ. "
                 (crate::markdown::tally(claims))
             } "\n"
-            table.claims.cards { "\n"
-                thead { tr {
-                    th scope="col" class="what" { "Claim" }
-                    th scope="col" class="paper" { "Paper" }
-                    th scope="col" class="ours" { "Ours" }
-                    th scope="col" class="interval" { "95 % interval" }
-                    th scope="col" class="verdict" { "Verdict" }
-                } } "\n"
-                tbody { "\n"
-                    @for claim in claims { (rows(claim, &there, made)) }
-                } "\n"
+            (claims_table(claims, ["Paper", "Ours"], |claim| reasons(claim, &there, made)))
+        } "\n"
+    }
+}
+
+/// A table of claims: what was said of each is under the first of `heads`, what was found under the
+/// second. Below each claim stands what `more` makes of it, folded.
+pub(super) fn claims_table(
+    claims: &[Claim],
+    heads: [&str; 2],
+    more: impl Fn(&Claim) -> Markup,
+) -> Markup {
+    html! {
+        table.claims.cards { "\n"
+            thead { tr {
+                th scope="col" class="what" { "Claim" }
+                th scope="col" class="paper" { (heads[0]) }
+                th scope="col" class="ours" { (heads[1]) }
+                th scope="col" class="interval" { "95 % interval" }
+                th scope="col" class="verdict" { "Verdict" }
+            } } "\n"
+            tbody { "\n"
+                @for claim in claims {
+                    (row(claim, heads))
+                    tr.more { td colspan="5" { details { (more(claim)) } } } "\n"
+                }
             } "\n"
         } "\n"
     }
 }
 
-/// A claim's row, and the one below it with the reasons.
-fn rows(claim: &Claim, there: &BTreeSet<&str>, made: Option<&Markup>) -> Markup {
-    let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
-    let why = match claim.decide {
-        Some(decide) => format!("{} What would decide it: {decide}", claim.why),
-        None => claim.why.clone(),
-    };
+fn row(claim: &Claim, heads: [&str; 2]) -> Markup {
     html! {
-        tr id={ "claim-" (claim.id) } {
-            th scope="row" { span.id { (claim.id) } (claim.title) } "\n"
-            td data-label="Paper" { span { (claim.paper) } }
-            td data-label="Ours" { span { (or_dash(&claim.ours)) } }
+        tr id={ "claim-" (visible(&claim.id)) } {
+            th scope="row" { span.id { (visible(&claim.id)) } (visible(&claim.title)) } "\n"
+            td data-label=(heads[0]) { span { (visible(&claim.paper)) } }
+            td data-label=(heads[1]) { span { (or_dash(&claim.ours)) } }
             td data-label="Interval" {
                 span { (or_dash(claim.interval.as_deref().unwrap_or_default())) }
             }
@@ -68,19 +77,23 @@ fn rows(claim: &Claim, there: &BTreeSet<&str>, made: Option<&Markup>) -> Markup 
                 }
             }
         } "\n"
-        tr.more {
-            td colspan="5" {
-                details {
-                    summary { "Why; our rule; data and command" }
-                    p { (or_dash(&why)) }
-                    p { "Rule: " (rule) }
-                    p {
-                        (seen_in(claim.id, there, made.is_some()))
-                        @if let Some(made) = made { (made) }
-                    }
-                }
-            }
-        } "\n"
+    }
+}
+
+fn reasons(claim: &Claim, there: &BTreeSet<&str>, made: Option<&Markup>) -> Markup {
+    let rule = RULES.iter().find(|rule| rule.id == claim.id).map_or("", |rule| rule.rule);
+    let why = match claim.decide {
+        Some(decide) => format!("{} What would decide it: {decide}", claim.why),
+        None => claim.why.clone(),
+    };
+    html! {
+        summary { "Why; our rule; data and command" }
+        p { (or_dash(&why)) }
+        p { "Rule: " (rule) }
+        p {
+            (seen_in(&claim.id, there, made.is_some()))
+            @if let Some(made) = made { (made) }
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use maud::{Markup, html};
 
-use super::claims::mark;
+use super::claims::claims_table;
 use super::document::{Drawn, document};
 use super::figures::{figure_element, table};
 use super::{link_to, no_script, unbroken};
-use crate::Run;
 use crate::figures::Figure;
-use crate::study::{Absent, Entry, Studied, about, numbers};
+use crate::study::{Absent, Studied, about, numbers};
 use crate::text::{url_segment, visible};
+use crate::{Claim, Run};
 
 const MADE: &str = "Made from the measurement tables beside this page; the same tables give the \
     same page, byte for byte.";
@@ -17,7 +17,7 @@ const MADE: &str = "Made from the measurement tables beside this page; the same 
 /// Claims on top, then the figures, every measure of every variant, and the runs.
 pub(crate) fn study(
     studied: &Studied<'_>,
-    entries: &[Entry<'_>],
+    claims: &[Claim],
     figures: &[Figure],
     runs: &[Run],
 ) -> String {
@@ -35,7 +35,7 @@ pub(crate) fn study(
             } } "\n"
         } "\n"
         main { "\n"
-            (claims(entries))
+            (claims_section(claims))
             (no_script())
             @if !figures.is_empty() {
                 section aria-labelledby="figures" { "\n"
@@ -67,43 +67,19 @@ pub(crate) fn study(
     document(&title, &body, MADE, &drawn)
 }
 
-fn claims(entries: &[Entry<'_>]) -> Markup {
+fn claims_section(claims: &[Claim]) -> Markup {
     html! {
         section aria-labelledby="claims" { "\n"
             h2 id="claims" { "Claims" } "\n"
-            @if entries.is_empty() { p { "The study claims nothing." } }
+            @if claims.is_empty() { p { "The study claims nothing." } }
             @else {
                 p.soft { "Verdicts are those of the mean over seeds, by rules that the study names; \
                     intervals are 95 %, over seeds, by Student's t." } "\n"
-                table.claims.cards { "\n"
-                    thead { tr {
-                        th scope="col" class="what" { "Claim" }
-                        th scope="col" class="paper" { "Expected" }
-                        th scope="col" class="ours" { "Found" }
-                        th scope="col" class="interval" { "95 % interval" }
-                        th scope="col" class="verdict" { "Verdict" }
-                    } } "\n"
-                    tbody { "\n" @for entry in entries {
-                        tr id={ "claim-" (visible(entry.id)) } {
-                            th scope="row" { span.id { (visible(entry.id)) } (visible(entry.title)) } "\n"
-                            td data-label="Expected" { span { (visible(entry.paper)) } }
-                            td data-label="Found" { span { (or_dash(&entry.ours)) } }
-                            td data-label="Interval" {
-                                span { (or_dash(entry.interval.as_deref().unwrap_or_default())) }
-                            }
-                            td data-label="Verdict" { (mark(entry.verdict)) }
-                        } "\n"
-                        tr.more { td colspan="5" { details {
-                            summary { "Why; the rule" }
-                            p { (unbroken(&entry.why)) }
-                        } } } "\n"
-                    } } "\n"
-                } "\n"
+                (claims_table(claims, ["Expected", "Found"], |claim| html! {
+                    summary { "Why; the rule" }
+                    p { (unbroken(&visible(&claim.why))) }
+                }))
             }
         } "\n"
     }
-}
-
-fn or_dash(text: &str) -> String {
-    if text.is_empty() { "–".to_string() } else { unbroken(text) }
 }

@@ -5,22 +5,21 @@ use std::fmt::Write as _;
 use induction_records::StudyMeasure;
 
 use super::{Absent, OverSeeds, Studied, about};
+use crate::Claim;
+use crate::markdown::cell;
 use crate::text::{number, tokens, visible};
 
 /// The table of claims with their reasons, and every measure of every variant.
-pub(crate) fn markdown(studied: &Studied<'_>) -> String {
+pub(crate) fn markdown(studied: &Studied<'_>, claims: &[Claim]) -> String {
     let study = studied.study;
     let mut out = format!("# {}\n\n{}\n", visible(&study.title), about(study));
     // Writing into a String cannot fail, which is why the results below are dropped.
-    if !study.claims.is_empty() {
+    if !claims.is_empty() {
         out += "\n## Claims\n\n| | claim | expected | found | 95 % interval | verdict | why |\n|---|---|---|---|---|---|---|\n";
-        for claim in &study.claims {
-            let entry = studied.entry(claim);
-            let cells =
-                [entry.title, entry.paper, &entry.ours, entry.interval.as_deref().unwrap_or("")];
-            let cells = cells.map(cell).join(" | ");
-            let (id, why) = (cell(entry.id), cell(&entry.why));
-            let _ = writeln!(out, "| {id} | {cells} | {} | {why} |", entry.verdict.word());
+        for Claim { id, title, paper, ours, interval, verdict, why, .. } in claims {
+            let interval = interval.as_deref().unwrap_or_default();
+            let cells = [&**id, &**title, &**paper, ours, interval].map(cell).join(" | ");
+            let _ = writeln!(out, "| {cells} | {} | {} |", verdict.word(), cell(why));
         }
     }
     let [head, rows] = table(studied);
@@ -73,8 +72,4 @@ fn shown(measure: StudyMeasure, OverSeeds { mean, interval }: OverSeeds) -> Stri
         Some(ends) => format!("{} ± {}", show(mean), show((ends.high - ends.low) / 2.0)),
         None => show(mean),
     }
-}
-
-fn cell(text: &str) -> String {
-    visible(text).replace('|', "\\|").replace('\n', " ")
 }

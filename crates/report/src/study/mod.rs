@@ -14,7 +14,6 @@ use induction_metrics::{Interval, mean_interval, time_to};
 use induction_records::{
     Compared, DataSpec, Limit, MeasuredFrom, PlannedRun, RunSpec, Study, StudyClaim, StudyMeasure,
 };
-use serde::Serialize;
 
 use crate::claims::INDUCTION_HEAD_ABOVE;
 use crate::text::{number, percent, tokens, visible};
@@ -259,32 +258,28 @@ pub(crate) struct Judged {
     pub(crate) decided: bool,
 }
 
-/// A study's claim as `claims.json` has it.
-#[derive(Serialize)]
-pub(crate) struct Entry<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) title: &'a str,
-    /// What was expected, and where that is from.
-    pub(crate) paper: &'a str,
-    pub(crate) ours: String,
-    pub(crate) interval: Option<String>,
-    pub(crate) verdict: Verdict,
-    pub(crate) why: String,
-}
-
 impl Studied<'_> {
-    pub(crate) fn entry<'c>(&self, claim: &'c StudyClaim) -> Entry<'c> {
+    /// The study's claims with what became of them.
+    pub(crate) fn claims(&self) -> Vec<Claim> {
+        self.study.claims.iter().map(|claim| self.claim(claim)).collect()
+    }
+
+    fn claim(&self, claim: &StudyClaim) -> Claim {
         let judged = self.judge(claim);
         let shown = |value: f64| shown(claim, value);
         let interval = judged.found.and_then(|found| found.interval);
-        Entry {
-            id: &claim.id,
-            title: &claim.title,
-            paper: &claim.expected,
+        let [id, title, paper] =
+            [&claim.id, &claim.title, &claim.expected].map(|text| text.clone().into());
+        Claim {
+            id,
+            title,
+            paper,
             ours: judged.found.map_or_else(String::new, |found| shown(found.mean)),
             interval: interval.map(|ends| format!("{} to {}", shown(ends.low), shown(ends.high))),
             verdict: judged.verdict,
+            probability: None,
             why: self.why(claim, &judged),
+            decide: None,
         }
     }
 
@@ -391,21 +386,4 @@ pub(crate) fn curve(measure: StudyMeasure, run: &Run) -> Vec<(f64, f64)> {
 /// The study's words on what it asks, on one line.
 pub(crate) fn about(study: &Study) -> String {
     visible(&study.about.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// The claims as the report's other users know them.
-pub(crate) fn as_claims(entries: Vec<Entry<'_>>) -> Vec<Claim> {
-    let kept = |text: &str| -> &'static str { Box::leak(visible(text).into_boxed_str()) };
-    let each = entries.into_iter().map(|entry| Claim {
-        id: kept(entry.id),
-        title: kept(entry.title),
-        paper: kept(entry.paper),
-        ours: entry.ours,
-        interval: entry.interval,
-        verdict: entry.verdict,
-        probability: None,
-        why: entry.why,
-        decide: None,
-    });
-    each.collect()
 }

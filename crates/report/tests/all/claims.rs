@@ -214,14 +214,15 @@ fn a_perfect_experiment_reproduces_everything() {
     let claims = claims(&runs, &scans);
     eprintln!("{} runs judged in {:.1} s", runs.len(), begun.elapsed().as_secs_f64());
     assert_eq!(
-        claims.iter().map(|claim| claim.id).collect::<Vec<_>>(),
+        claims.iter().map(|claim| &*claim.id).collect::<Vec<_>>(),
         RULES.iter().map(|rule| rule.id).collect::<Vec<_>>()
     );
     for claim in &claims {
         assert_eq!(claim.verdict, Reproduced, "{claim:#?}");
         let about = RULES.iter().find(|rule| rule.id == claim.id).expect("a rule");
-        let families = ["Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q21", "A2"].contains(&claim.id);
-        let seeds = match claim.id {
+        let families =
+            ["Q12", "Q13", "Q14", "Q17", "Q18", "Q19", "Q21", "A2"].contains(&&*claim.id);
+        let seeds = match &*claim.id {
             _ if about.decide.starts_with("`induction scan MODEL") => "One model",
             "Q15" | "Q16" | "A4" | "B1" | "B2" => "Heads of all seeds are taken together",
             _ if families => "One seed",
@@ -413,7 +414,7 @@ fn parts_are_told_by_content() {
     let control = Fabricated { after: 3.0, ..shuffled() };
     runs.extend(exact(vec![synthetic, control]));
     let others = |claims: Vec<Claim>| {
-        claims.into_iter().filter(|claim| !["Q21", "N1"].contains(&claim.id)).collect::<Vec<_>>()
+        claims.into_iter().filter(|claim| !["Q21", "N1"].contains(&&*claim.id)).collect::<Vec<_>>()
     };
     assert_eq!(others(judged(&runs)), others(clean));
     let apart = vec![Fabricated { text: None, ..one() }, two()];

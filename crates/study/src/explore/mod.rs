@@ -17,7 +17,6 @@ use induction_records::{
     ExploredFrom, FollowedText, Prompt, PromptRow, Row, RunSpec, Stage, TextRow, read_json,
     read_rows, step_file, write_json, write_rows,
 };
-use induction_train::snapshot_folder;
 
 use self::{
     answers::ask,
@@ -29,7 +28,7 @@ use crate::{
     Error,
     measure::tables::keep,
     source::Source,
-    stages::{OverSnapshots, RunContext, Snapshot, drive, manifest_hashes},
+    stages::{OverSnapshots, RunContext, Snapshot, drive, has_weights, manifest_hashes},
 };
 
 pub(crate) use self::answers::{answers, shown};
@@ -162,12 +161,10 @@ fn left(spec: &RunSpec, run: &Path, text: &Text, engine: &str) -> Result<Left, E
         |step: &u64| !mapped.contains(step) || folder.join("maps").join(step_file(*step)).exists();
     made.snapshots.retain(|step, hash| hashes.get(step) == Some(hash) && complete(step));
     keep(&mut rows, &made.snapshots);
-    // Of the others the weights may be gone: they have been thinned.
-    let there = |step: &u64| snapshot_folder(run, *step).join("model.safetensors").exists();
     let missing = steps
         .iter()
         .copied()
-        .filter(|step| !made.snapshots.contains_key(step) && there(step))
+        .filter(|&step| !made.snapshots.contains_key(&step) && has_weights(run, step))
         .collect();
     let last = steps[steps.len() - 1];
     let asked = made.prompts.as_ref() == hashes.get(&last)
