@@ -88,7 +88,7 @@ fn check(ablation: &Ablation, config: &ModelConfig) -> Result<(), Error> {
         )))
     };
     let path = |from: &HeadId, to: &HeadId| {
-        config.require_paper_family("cutting a path").map_err(induction_engine::Error::from)?;
+        config.require_trainable("cutting a path").map_err(induction_engine::Error::from)?;
         there(from)?;
         there(to)?;
         if from.layer < to.layer {

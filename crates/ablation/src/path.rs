@@ -72,7 +72,7 @@ fn by_head(array: &ArrayD<f32>) -> ArrayView4<'_, f32> {
 #[cfg(test)]
 mod tests {
     use induction_engine::{CpuEngine, Engine, Intervention};
-    use induction_model::Normalization;
+    use induction_model::{Architecture, Normalization, Pairs, Positions, QkNorm, Rotary};
     use proptest::prelude::*;
 
     use super::*;
@@ -112,12 +112,22 @@ mod tests {
         /// embedding alone: what it reads in a model without those heads.
         #[test]
         fn cutting_all_paths_is_reading_a_model_without_the_heads(
-            seed: u64, norm: bool, smeared_keys: bool, below in 1usize..3, n_heads in 1usize..4,
+            seed: u64, norm in 0usize..3, smeared_keys: bool, below in 1usize..3, n_heads in 1usize..4,
+            rotary: bool, qk_norm: bool,
         ) {
-            let normalization = if norm { Normalization::LN } else { Normalization::None };
+            let normalization = [Normalization::LN, Normalization::RMS, Normalization::None][norm];
+            let mut architecture = Architecture::default();
+            if rotary {
+                architecture.positions = Positions::Rotary(Rotary {
+                    dim: 4, base: 100.0, pairs: Pairs::Half, scaling: None, attention_factor: None,
+                });
+            }
+            if qk_norm {
+                architecture.qk_norm = QkNorm::Head;
+            }
             let config = ModelConfig {
                 n_layers: below + 1, d_model: 12, n_heads, d_head: 5, n_ctx: 9, d_vocab: 7, normalization, smeared_keys,
-                ..ModelConfig::default()
+                architecture, ..ModelConfig::default()
             };
             let mut params = config.init_params(seed).unwrap();
             for (name, value) in params.iter_mut() {

@@ -184,7 +184,7 @@ impl BurnDevice {
     /// The engine on it, with these weights; `bf16`: training multiplies matrices of bfloat16.
     ///
     /// # Errors
-    /// A device that is not there, an invalid configuration or one outside the paper's family,
+    /// A device that is not there, an invalid configuration or one that cannot be trained,
     /// parameters that are not its own.
     pub fn engine(
         self,
@@ -231,7 +231,7 @@ impl BurnDevice {
     /// they are needed; `bf16`: the layers' matrices are bfloat16.
     ///
     /// # Errors
-    /// As [`engine`](Self::engine), and a device that runs the paper's family alone.
+    /// As [`engine`](Self::engine), and a device that runs models alone that can be trained.
     #[cfg_attr(
         not(feature = "libtorch"),
         expect(unused_variables, reason = "there is nothing to open")
@@ -248,7 +248,7 @@ impl BurnDevice {
             return Ok(Box::new(crate::TorchEngine::reading(self, bf16, config, weights)?));
         }
         Err(self.error(
-            "it runs models of the paper's family alone; pretrained ones run on cpu and libtorch's devices",
+            "it runs models alone that this program can train; pretrained ones run on cpu and libtorch's devices",
         ))
     }
 

@@ -9,8 +9,8 @@ use std::{ops::Range, sync::Arc};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use induction_engine::{BurnEngine, CpuEngine, Engine, Intervention, Model, StreamEngine, archs};
 use induction_model::{
-    Architecture, Clamp, Clamps, ForbiddenKeys, Hook, ModelConfig, Normalization, Params,
-    ReadParams, Transformer,
+    Architecture, Clamp, Clamps, ForbiddenKeys, Hook, ModelConfig, Normalization, Pairs, Params,
+    Positions, QkNorm, ReadParams, Rotary, Transformer,
 };
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis};
 use oracle::engines;
@@ -19,11 +19,53 @@ use proptest::prelude::*;
 prop_compose! {
     fn config()(
         n_layers in 1usize..4, half_d_model in 1usize..7, n_heads in 1usize..4, d_head in 1usize..6, d_mlp in 0usize..7,
-        n_ctx in 1usize..9, d_vocab in 2usize..10, norm: bool, smeared_keys: bool,
+        n_ctx in 1usize..9, d_vocab in 2usize..10, norm in normalization(), smeared_keys: bool, options in options(),
     ) -> ModelConfig {
-        let normalization = if norm { Normalization::LN } else { Normalization::None };
         let d_model = 2 * half_d_model;
-        ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, ..ModelConfig::default() }
+        let architecture = options.of(d_head);
+        ModelConfig {
+            n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization: norm, smeared_keys, architecture,
+            ..ModelConfig::default()
+        }
+    }
+}
+
+fn normalization() -> impl Strategy<Value = Normalization> {
+    prop_oneof![Just(Normalization::LN), Just(Normalization::RMS), Just(Normalization::None)]
+}
+
+/// What trained models may have otherwise than the paper's.
+#[derive(Clone, Debug)]
+struct Options {
+    /// Share of each head that is turned, if any is, and in which pairs.
+    rotary: Option<(f64, bool)>,
+    qk_norm: bool,
+    tied: bool,
+}
+
+prop_compose! {
+    fn options()(rotary in prop::option::of((0.0..1.0, any::<bool>())), qk_norm: bool, tied: bool) -> Options {
+        Options { rotary, qk_norm, tied }
+    }
+}
+
+impl Options {
+    fn of(self, d_head: usize) -> Architecture {
+        let pairs = |share: f64| 1 + (share * (d_head / 2) as f64) as usize;
+        let positions = match self.rotary.filter(|_| d_head > 1) {
+            None => Positions::Sinusoidal,
+            Some((share, adjacent)) => Positions::Rotary(Rotary {
+                dim: (2 * pairs(share)).min(d_head - d_head % 2),
+                base: 100.0,
+                pairs: if adjacent { Pairs::Adjacent } else { Pairs::Half },
+                scaling: None,
+                attention_factor: None,
+            }),
+        };
+        // Of heads of one or two numbers a norm leaves little but signs, and of their gradients little
+        // but rounding.
+        let qk_norm = if self.qk_norm && d_head > 2 { QkNorm::Head } else { QkNorm::None };
+        Architecture { positions, qk_norm, tied_embeddings: self.tied, ..Architecture::default() }
     }
 }
 
@@ -94,7 +136,7 @@ impl ReadParams for ByColumns {
         columns: Range<usize>,
         values: &mut [f32],
     ) -> Result<bool, induction_model::Error> {
-        if !name.contains(".W_") {
+        if !name.contains(".W_") || self.0.get(name).is_none() {
             return Ok(false);
         }
         let all = self.0.parameter(name)?;
@@ -178,7 +220,8 @@ prop_compose! {
     fn awkward()(
         n_layers in 1usize..3, half_d_model in 3usize..36, n_heads in 1usize..4, d_head in 1usize..40,
         d_mlp in prop_oneof![Just(0usize), 1usize..70], n_ctx in 1usize..140,
-        d_vocab in prop_oneof![2usize..70, Just(257usize)], norm: bool, smeared_keys: bool, clamp in 0usize..12, place: u64,
+        d_vocab in prop_oneof![2usize..70, Just(257usize)], normalization in normalization(), smeared_keys: bool,
+        clamp in 0usize..12, place: u64, options in options(),
     ) -> ModelConfig {
         let at = |place: u64| ((place % n_layers as u64) as usize, (place / 8 % n_heads as u64) as usize);
         let ((layer, head), (other_layer, other)) = (at(place), at(place >> 32));
@@ -193,9 +236,12 @@ prop_compose! {
             _ => vec![],
         };
         let clamp = clamp.into_iter().collect();
-        let normalization = if norm { Normalization::LN } else { Normalization::None };
         let d_model = 2 * half_d_model;
-        ModelConfig { n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, clamp, ..ModelConfig::default() }
+        let architecture = options.of(d_head);
+        ModelConfig {
+            n_layers, d_model, n_heads, d_head, d_mlp, n_ctx, d_vocab, normalization, smeared_keys, clamp, architecture,
+            ..ModelConfig::default()
+        }
     }
 }
 

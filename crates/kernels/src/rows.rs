@@ -247,6 +247,70 @@ fn run_layer_norm_backward<T: Real, S: Simd, const W: usize>(
     }
 }
 
+kernel! {
+    /// Adds to `dx` the gradient of [`rms_norm`]'s input, and to `dw`, one row of panels, that of its
+    /// gain, from the gradient `dy` of its output. What fills the last panel of `x` must be zero.
+    pub fn rms_norm_backward(
+        x: &'a [T], rows: usize, used: usize, columns: usize, w: &'a [T], eps: f64, dy: &'a [T],
+        dx: &'a mut [T], dw: &'a mut [T],
+    ) = run_rms_norm_backward;
+}
+
+#[inline(always)]
+fn run_rms_norm_backward<T: Real, S: Simd, const W: usize>(
+    s: S,
+    x: &[T],
+    rows: usize,
+    used: usize,
+    columns: usize,
+    w: &[T],
+    eps: f64,
+    dy: &[T],
+    dx: &mut [T],
+    dw: &mut [T],
+) {
+    let existing = existing::<T>(columns);
+    let existing = T::vectors::<S>(&existing);
+    let count = panels::count(columns);
+    let share = T::from_f64(1.0 / columns as f64);
+    for row in 0..used {
+        let place = |p: usize| (p * rows + row) * PANEL..(p * rows + row + 1) * PANEL;
+        let mut squares = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            for (sum, &x) in squares.iter_mut().zip(T::vectors::<S>(&x[place(p)])) {
+                *sum = T::mul_add(s, x, x, *sum);
+            }
+        }
+        let mean = lanes_sum::<T, S, W>(squares) * share;
+        let inverse = T::splat(s, T::from_f64(1.0) / (mean + T::from_f64(eps)).root());
+        let mut products = [T::splat(s, T::default()); W];
+        for p in 0..count {
+            let columns = p * PANEL..(p + 1) * PANEL;
+            let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
+            let w = T::vectors::<S>(&w[columns.clone()]);
+            let dw = T::vectors_mut::<S>(&mut dw[columns]);
+            for k in 0..W {
+                let hat = T::vmul(s, x[k], inverse);
+                dw[k] = T::mul_add(s, dy[k], hat, dw[k]);
+                products[k] = T::mul_add(s, T::vmul(s, dy[k], w[k]), hat, products[k]);
+            }
+        }
+        let product = T::splat(s, T::default() - lanes_sum::<T, S, W>(products) * share);
+        for p in 0..count {
+            let w = T::vectors::<S>(&w[p * PANEL..(p + 1) * PANEL]);
+            let (x, dy) = (T::vectors::<S>(&x[place(p)]), T::vectors::<S>(&dy[place(p)]));
+            let dx = T::vectors_mut::<S>(&mut dx[place(p)]);
+            for k in 0..W {
+                let hat = T::vmul(s, x[k], inverse);
+                let inner = T::mul_add(s, hat, product, T::vmul(s, dy[k], w[k]));
+                // Columns that only fill the last panel must stay zero.
+                let inner = if p + 1 == count { T::vmul(s, inner, existing[k]) } else { inner };
+                dx[k] = T::mul_add(s, inner, inverse, dx[k]);
+            }
+        }
+    }
+}
+
 /// `e^(x factor + shift)` of a panel's row.
 #[inline(always)]
 fn of_row<T: Real, S: Simd, const W: usize>(
@@ -400,13 +464,43 @@ pub fn rotate<T: Real>(
 ) {
     // No vectors: it is a hundredth of the products around it.
     for (t, turns) in turns.chunks_exact(pairs.len()).take(used).enumerate() {
-        for (&(a, b), &[cosine, sine]) in pairs.iter().zip(turns) {
-            let (a, b) = (panels::at(rows, t, a), panels::at(rows, t, b));
-            let (left, right) = (x[a], x[b]);
-            x[a] = left * cosine - right * sine;
-            x[b] = right * cosine + left * sine;
+        for (&pair, &turn) in pairs.iter().zip(turns) {
+            rotate_pair(x, rows, t, pair, turn);
         }
     }
+}
+
+/// Turns a gradient of what [`rotate`] makes into that of what it is given: by the same angles, the
+/// other way.
+///
+/// # Panics
+/// As [`rotate`].
+pub fn rotate_backward<T: Real>(
+    dx: &mut [T],
+    rows: usize,
+    used: usize,
+    pairs: &[(usize, usize)],
+    turns: &[[T; 2]],
+) {
+    for (t, turns) in turns.chunks_exact(pairs.len()).take(used).enumerate() {
+        for (&pair, &[cosine, sine]) in pairs.iter().zip(turns) {
+            rotate_pair(dx, rows, t, pair, [cosine, T::default() - sine]);
+        }
+    }
+}
+
+#[inline(always)]
+fn rotate_pair<T: Real>(
+    x: &mut [T],
+    rows: usize,
+    t: usize,
+    (a, b): (usize, usize),
+    [cosine, sine]: [T; 2],
+) {
+    let (a, b) = (panels::at(rows, t, a), panels::at(rows, t, b));
+    let (left, right) = (x[a], x[b]);
+    x[a] = left * cosine - right * sine;
+    x[b] = right * cosine + left * sine;
 }
 
 kernel! {

@@ -6,8 +6,8 @@ use crate::{Error, ModelConfig, Normalization};
 /// field.
 ///
 /// Between them, these options are the [`families`](crate::pretrained::families) of pretrained models
-/// and TransformerLens' attention-only ones. Such models are run and measured (by the CPU engine);
-/// only the paper's family is trained.
+/// and TransformerLens' attention-only ones. Such models are run and measured; of those that have
+/// [some of the options alone](ModelConfig::is_trainable), models are trained as well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Architecture {
@@ -170,8 +170,10 @@ pub struct Rotary {
     /// Entries of each head that are turned, the first ones; even.
     pub dim: usize,
     /// Base of the wavelengths.
+    #[serde(default = "default_base")]
     pub base: f64,
     /// Which entries are a pair.
+    #[serde(default)]
     pub pairs: Pairs,
     /// How the angles of a longer context were made from those of a shorter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,11 +183,16 @@ pub struct Rotary {
     pub attention_factor: Option<f64>,
 }
 
+fn default_base() -> f64 {
+    10_000.0
+}
+
 /// Which entries of a head rotary positions turn together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pairs {
     /// `i` and `i + dim / 2`: HuggingFace's layout.
+    #[default]
     Half,
     /// `2i` and `2i + 1`: the layout of the paper and of Llama models in GGUF files.
     Adjacent,
@@ -454,18 +461,32 @@ impl ModelConfig {
         }
     }
 
-    /// Whether this is a model of the paper's family, which can be trained, and run by every
-    /// engine.
+    /// Whether this is a model of the paper's family.
     pub fn is_paper_family(&self) -> bool {
         self.architecture.is_default() && self.normalization != Normalization::RMS
     }
 
-    /// Checks that [`is_paper_family`](Self::is_paper_family).
+    /// Whether this is a model of the paper's family but for what trained models may have
+    /// otherwise: rotary positions, RMS norm, queries and keys normed head by head
+    /// ([`QkNorm::Head`]), tied embeddings. Such models can be trained, and run by every engine.
+    pub fn is_trainable(&self) -> bool {
+        let mut rest = self.architecture.clone();
+        if matches!(rest.positions, Positions::Rotary(_)) && rest.other_positions.is_none() {
+            rest.positions = Positions::Sinusoidal;
+        }
+        if rest.qk_norm == QkNorm::Head {
+            rest.qk_norm = QkNorm::None;
+        }
+        rest.tied_embeddings = false;
+        rest.is_default()
+    }
+
+    /// Checks that [`is_trainable`](Self::is_trainable).
     ///
     /// # Errors
     /// [`Error::NotTheFamily`] with what cannot be done.
-    pub fn require_paper_family(&self, what: &'static str) -> Result<(), Error> {
-        if self.is_paper_family() { Ok(()) } else { Err(Error::NotTheFamily { what }) }
+    pub fn require_trainable(&self, what: &'static str) -> Result<(), Error> {
+        if self.is_trainable() { Ok(()) } else { Err(Error::NotTheFamily { what }) }
     }
 }
 

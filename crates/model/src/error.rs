@@ -37,9 +37,10 @@ pub enum Error {
         /// The name found.
         name: String,
     },
-    /// Something that is done with models of the paper's family alone.
+    /// Something that is done with [models that can be trained](crate::ModelConfig::is_trainable)
+    /// alone.
     #[error(
-        "{what} needs a model of the paper's family; this one has another architecture: measure it with `induction scan`"
+        "{what} needs a model of the paper's family, or one that differs from it by rotary positions, RMS norm, QK norm head by head or tied embeddings alone; this one has another architecture: measure it with `induction scan`"
     )]
     NotTheFamily {
         /// What was asked for.

@@ -9,7 +9,7 @@ impl ModelConfig {
     /// name, so adding one to the family changes no other.
     ///
     /// Normal with standard deviation 1 for `W_E`, `d_model^-0.5` for what reads the residual
-    /// stream, `d_model^-0.5 / sqrt(2 n_layers)` for `W_O` and `d_mlp^-0.5 / sqrt(2 n_layers)` for
+    /// stream (and for a `W_E` that is `W_U` as well: the first logits are of order 1), `d_model^-0.5 / sqrt(2 n_layers)` for `W_O` and `d_mlp^-0.5 / sqrt(2 n_layers)` for
     /// `W_out`; layer norm 1 and 0; biases and smear amounts 0.
     ///
     /// # Errors
@@ -28,7 +28,7 @@ impl ModelConfig {
                 })
             };
             match name.rsplit('.').next().expect("split gives at least one part") {
-                "W_E" => normal(1.0),
+                "W_E" => normal(if self.architecture.tied_embeddings { reads } else { 1.0 }),
                 "W_Q" | "W_K" | "W_V" | "W_U" | "W_in" | "W_gate" => normal(reads),
                 "W_pos" => normal(reads),
                 "W_O" => normal(reads * write_scale),

@@ -207,6 +207,13 @@ impl<'a> BlockParams<'a> {
         self.array("ln1.b")
     }
 
+    /// Gains of the norms of each head's queries and keys, `[d_head]`, where heads share them
+    /// ([`QkNorm::Head`](crate::QkNorm::Head)).
+    pub fn qk_norm(self) -> Option<[ArrayView1<'a, f32>; 2]> {
+        let gain = |name| self.get(name)?.view().into_dimensionality().ok();
+        Some([gain("attn.q_norm.w")?, gain("attn.k_norm.w")?])
+    }
+
     /// Gain of the norm after attention, `[d_model]`.
     pub fn ln1_post(self) -> Option<ArrayView1<'a, f32>> {
         self.array("ln1_post.w")

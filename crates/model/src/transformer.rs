@@ -16,7 +16,8 @@ use ndarray::{ArrayD, IxDyn};
 
 pub use self::backward::{Targets, TrainingOptions};
 use crate::{
-    Clamps, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, sinusoidal_positions,
+    Clamps, Error, ForbiddenKeys, Hook, ModelConfig, Normalization, Params, Positions, QkNorm,
+    Rotary, sinusoidal_positions,
 };
 
 /// Added to the attention scores of later positions: small enough that its exponential is exactly 0
@@ -68,10 +69,11 @@ struct Unembed {
     W_U: Param<Tensor<2>>,
 }
 
+/// A gain, and of layer norm a bias: of root mean squares there is none, nor are they centred.
 #[derive(Module, Debug)]
-struct LayerNorm {
+struct Norm {
     w: Param<Tensor<1>>,
-    b: Param<Tensor<1>>,
+    b: Option<Param<Tensor<1>>>,
 }
 
 #[derive(Module, Debug)]
@@ -79,8 +81,11 @@ struct Attention {
     W_Q: Param<Tensor<3>>,
     W_K: Param<Tensor<3>>,
     W_V: Param<Tensor<3>>,
+    /// Of each head's queries and keys.
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
     W_O: Param<Tensor<3>>,
-    pos_gain: Param<Tensor<1>>,
+    pos_gain: Option<Param<Tensor<1>>>,
     smear_alpha: Option<Param<Tensor<1>>>,
 }
 
@@ -94,9 +99,9 @@ struct Mlp {
 
 #[derive(Module, Debug)]
 struct Block {
-    ln1: Option<LayerNorm>,
+    ln1: Option<Norm>,
     attn: Attention,
-    ln2: Option<LayerNorm>,
+    ln2: Option<Norm>,
     mlp: Option<Mlp>,
 }
 
@@ -106,18 +111,20 @@ struct Block {
 struct Weights {
     embed: Embed,
     blocks: Vec<Block>,
-    ln_final: Option<LayerNorm>,
-    unembed: Unembed,
+    ln_final: Option<Norm>,
+    /// Where it is not the embedding's.
+    unembed: Option<Unembed>,
 }
 
-/// A model of the family on one device.
+/// A model that can be trained, on one device.
 #[derive(Debug)]
 pub struct Transformer {
     config: ModelConfig,
     weights: Weights,
     device: Device,
-    /// `[1, n_ctx, d_model]`
-    positions: Tensor<3>,
+    /// `[1, n_ctx, d_model]`, which are added to what queries and keys are made of.
+    positions: Option<Tensor<3>>,
+    turns: Option<Turns>,
     /// `[1, 1, n_ctx, n_ctx]`: 0 on and below the diagonal, [`MASKED`] above.
     causal_mask: Tensor<4>,
 }
@@ -133,10 +140,17 @@ impl Transformer {
         device: &Device,
     ) -> Result<Self, Error> {
         config.validate()?;
-        config.require_paper_family("running on a burn device")?;
+        config.require_trainable("running on a burn device")?;
         let n_ctx = config.n_ctx;
-        let positions = sinusoidal_positions(n_ctx, config.d_model, config.position_base);
-        let positions: Vec<f32> = positions.iter().map(|&x| x as f32).collect();
+        let (positions, turns) = match &config.architecture.positions {
+            Positions::Rotary(rotary) => (None, Some(Turns::new(rotary, config, device))),
+            _ => {
+                let table = sinusoidal_positions(n_ctx, config.d_model, config.position_base);
+                let table: Vec<f32> = table.iter().map(|&x| x as f32).collect();
+                let table = TensorData::new(table, [1, n_ctx, config.d_model]);
+                (Some(Tensor::from_data(table, device)), None)
+            }
+        };
         let mask = (0..n_ctx * n_ctx)
             .map(|at| if at % n_ctx > at / n_ctx { MASKED } else { 0.0 })
             .collect();
@@ -144,10 +158,8 @@ impl Transformer {
             config: config.clone(),
             weights: Weights::new(config, params, device)?,
             device: device.clone(),
-            positions: Tensor::from_data(
-                TensorData::new(positions, [1, n_ctx, config.d_model]),
-                device,
-            ),
+            positions,
+            turns,
             causal_mask: Tensor::from_data(
                 TensorData::new::<f32, _>(mask, [1, 1, n_ctx, n_ctx]),
                 device,
@@ -224,7 +236,7 @@ impl Transformer {
             let (attn_out, patterns) = self.attention(
                 l,
                 &block.attn,
-                self.layer_norm(&block.ln1, x.clone()),
+                self.norm(&block.ln1, x.clone()),
                 &mask,
                 clamped.as_ref(),
                 tap,
@@ -238,13 +250,12 @@ impl Transformer {
             }
             x = x + tap3(tap, Hook::AttnOut(l), attn_out);
             if let Some(mlp) = &block.mlp {
-                let mlp_out = mlp.forward(self.layer_norm(&block.ln2, x.clone()));
+                let mlp_out = mlp.forward(self.norm(&block.ln2, x.clone()));
                 x = x + tap3(tap, Hook::MlpOut(l), mlp_out);
             }
             x = tap3(tap, Hook::ResidPost(l), x);
         }
-        let logits =
-            project(self.layer_norm(&self.weights.ln_final, x), self.weights.unembed.W_U.val());
+        let logits = project(self.norm(&self.weights.ln_final, x), self.unembedding());
         match copied {
             Some(copied) if self.config.clamp.any_copies() => {
                 logits + copied.matmul(self.copies_of(tokens, batch))
@@ -273,10 +284,18 @@ impl Transformer {
         })
     }
 
-    fn layer_norm(&self, layer_norm: &Option<LayerNorm>, x: Tensor<3>) -> Tensor<3> {
-        let Some(LayerNorm { w, b }) = layer_norm else { return x };
-        let (hat, _) = normalized(x, self.config.layer_norm_eps);
-        hat * w.val().unsqueeze() + b.val().unsqueeze()
+    fn norm<const D: usize>(&self, norm: &Option<Norm>, x: Tensor<D>) -> Tensor<D> {
+        let Some(norm) = norm else { return x };
+        let (hat, _) = norm.normalized(x, self.config.layer_norm_eps);
+        norm.scaled(hat)
+    }
+
+    /// `[d_model, d_vocab]`
+    fn unembedding(&self) -> Tensor<2> {
+        match &self.weights.unembed {
+            Some(unembed) => unembed.W_U.val(),
+            None => self.weights.embed.W_E.val().transpose(),
+        }
     }
 
     /// Whether queries lack more keys than those after them.
@@ -356,16 +375,23 @@ impl Transformer {
         let (heads, d_head) = (self.config.n_heads, self.config.d_head);
         // Positions go to queries and keys only, never to values or the residual stream (paper.md,
         // 1.2).
-        let at = self.positions.clone().slice([0..1, 0..pos, 0..d_model]);
-        let with_positions = x.clone() + at * attn.pos_gain.val().unsqueeze::<3>();
+        let with_positions = match self.positions_of(attn, pos) {
+            Some(at) => x.clone() + at,
+            None => x.clone(),
+        };
         // [batch, pos, d_model] x [head, d_model, d_head] -> [batch, pos, head, d_head], as one
         // matrix product
         let per_head = |x: Tensor<3>, w: &Param<Tensor<3>>| {
             project(x, side_by_side(w.val())).reshape([batch, pos, heads, d_head])
         };
-        let q = tap4(tap, Hook::Q(l), per_head(with_positions.clone(), &attn.W_Q));
-        let k = self.smear(attn, per_head(with_positions, &attn.W_K));
-        let k = tap4(tap, Hook::K(l), k);
+        let turned = |x: Tensor<4>| match &self.turns {
+            Some(turns) => turns.turned(x),
+            None => x,
+        };
+        let q = self.norm(&attn.q_norm, per_head(with_positions.clone(), &attn.W_Q));
+        let q = tap4(tap, Hook::Q(l), turned(q));
+        let k = turned(self.norm(&attn.k_norm, per_head(with_positions, &attn.W_K)));
+        let k = tap4(tap, Hook::K(l), self.smear(attn, k));
         let v = tap4(tap, Hook::V(l), per_head(x, &attn.W_V));
 
         let by_head = |y: Tensor<4>| y.swap_dims(1, 2); // [batch, head, pos, d_head]
@@ -376,6 +402,12 @@ impl Transformer {
             attn.W_O.val().reshape([heads * d_head, d_model]),
         );
         (out, patterns)
+    }
+
+    /// What is added to what the first `pos` queries and keys are made of, `[1, pos, d_model]`.
+    fn positions_of(&self, attn: &Attention, pos: usize) -> Option<Tensor<3>> {
+        let (at, gain) = self.positions.as_ref().zip(attn.pos_gain.as_ref())?;
+        Some(at.clone().narrow(1, 0, pos) * gain.val().unsqueeze::<3>())
     }
 
     /// `k_j <- s k_j + (1 - s) k_{j-1}` with `s = sigmoid(alpha)`, one `alpha` a head; `k_0` stays
@@ -433,6 +465,60 @@ impl Transformer {
     }
 }
 
+/// Rotary positions, as a product: `x * cos + (x exchange) * sin`, where `exchange` brings each entry
+/// of a pair to the other's place, one of them with another sign.
+#[derive(Debug)]
+struct Turns {
+    /// `[1, n_ctx, 1, d_head]`, 1 and 0 for entries that are not turned.
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+    /// `[d_head, d_head]`
+    exchange: Tensor<2>,
+}
+
+impl Turns {
+    fn new(rotary: &Rotary, config: &ModelConfig, device: &Device) -> Self {
+        let (n_ctx, d_head) = (config.n_ctx, config.d_head);
+        let mut tables = [vec![1f32; n_ctx * d_head], vec![0f32; n_ctx * d_head]];
+        let mut exchange = vec![0f32; d_head * d_head];
+        let factor = rotary.attention_factor.unwrap_or(1.0);
+        for (i, frequency) in rotary.frequencies().into_iter().enumerate() {
+            let (a, b) = rotary.pair(i);
+            (exchange[b * d_head + a], exchange[a * d_head + b]) = (-1.0, 1.0);
+            for t in 0..n_ctx {
+                let (sine, cosine) = (t as f64 * frequency).sin_cos();
+                for (table, value) in tables.iter_mut().zip([cosine, sine]) {
+                    let value = (factor * value) as f32;
+                    (table[t * d_head + a], table[t * d_head + b]) = (value, value);
+                }
+            }
+        }
+        let [cos, sin] = tables
+            .map(|table| Tensor::from_data(TensorData::new(table, [1, n_ctx, 1, d_head]), device));
+        let exchange = Tensor::from_data(TensorData::new(exchange, [d_head, d_head]), device);
+        Self { cos, sin, exchange }
+    }
+
+    /// `[batch, pos, head, d_head]`
+    fn turned(&self, x: Tensor<4>) -> Tensor<4> {
+        let pos = x.dims()[1];
+        let [cos, sin] = [&self.cos, &self.sin].map(|table| table.clone().narrow(1, 0, pos));
+        x.clone() * cos + self.exchanged(x, self.exchange.clone()) * sin
+    }
+
+    /// The gradient of [`turned`](Self::turned) by its argument, from that by its result.
+    fn turned_back(&self, dy: Tensor<4>) -> Tensor<4> {
+        let pos = dy.dims()[1];
+        let [cos, sin] = [&self.cos, &self.sin].map(|table| table.clone().narrow(1, 0, pos));
+        dy.clone() * cos + self.exchanged(dy * sin, self.exchange.clone().transpose())
+    }
+
+    fn exchanged(&self, x: Tensor<4>, by: Tensor<2>) -> Tensor<4> {
+        let [batch, pos, heads, d_head] = x.dims();
+        x.reshape([batch * pos * heads, d_head]).matmul(by).reshape([batch, pos, heads, d_head])
+    }
+}
+
 /// What clamps make of a layer's heads; each flag 1 or 0, `[1, head, 1, 1]`.
 #[derive(Clone)]
 struct Clamped {
@@ -472,13 +558,23 @@ fn side_by_side(w: Tensor<3>) -> Tensor<2> {
     w.permute([1, 0, 2]).reshape([d_model, heads * d_head])
 }
 
-/// `x` with mean 0 and variance 1 along its last axis, and the inverse of the standard deviation
-/// that it had.
-fn normalized<const D: usize>(x: Tensor<D>, eps: f64) -> (Tensor<D>, Tensor<D>) {
-    let centred = x.clone() - x.mean_dim(D - 1);
-    let variance = (centred.clone() * centred.clone()).mean_dim(D - 1);
-    let inverse = (variance + eps).sqrt().recip();
-    (centred * inverse.clone(), inverse)
+impl Norm {
+    /// `x` with mean 0 and variance 1 along its last axis, and the inverse of the standard deviation
+    /// that it had; where there is no bias, of its root mean square, and the mean stays.
+    fn normalized<const D: usize>(&self, x: Tensor<D>, eps: f64) -> (Tensor<D>, Tensor<D>) {
+        let x = if self.b.is_some() { x.clone() - x.mean_dim(D - 1) } else { x };
+        let variance = (x.clone() * x.clone()).mean_dim(D - 1);
+        let inverse = (variance + eps).sqrt().recip();
+        (x * inverse.clone(), inverse)
+    }
+
+    fn scaled<const D: usize>(&self, hat: Tensor<D>) -> Tensor<D> {
+        let scaled = hat * self.w.val().unsqueeze();
+        match &self.b {
+            Some(b) => scaled + b.val().unsqueeze(),
+            None => scaled,
+        }
+    }
 }
 
 fn tap3(tap: &mut dyn Tap, hook: Hook, value: Tensor<3>) -> Tensor<3> {
@@ -492,33 +588,44 @@ fn tap4(tap: &mut dyn Tap, hook: Hook, value: Tensor<4>) -> Tensor<4> {
 impl Weights {
     fn new(config: &ModelConfig, params: &Params, device: &Device) -> Result<Self, Error> {
         let source = Source { params, device };
-        let layer_norm = |name: &str| -> Result<Option<LayerNorm>, Error> {
-            Ok(match config.normalization {
-                Normalization::LN => Some(LayerNorm {
-                    w: source.take(&format!("{name}.w"), [config.d_model])?,
-                    b: source.take(&format!("{name}.b"), [config.d_model])?,
-                }),
-                Normalization::RMS | Normalization::None => None,
-            })
+        let gain = |name: &str, width: usize| source.take(&format!("{name}.w"), [width]);
+        let norm = |name: &str| -> Result<Option<Norm>, Error> {
+            let b = match config.normalization {
+                Normalization::None => return Ok(None),
+                Normalization::RMS => None,
+                Normalization::LN => Some(source.take(&format!("{name}.b"), [config.d_model])?),
+            };
+            Ok(Some(Norm { w: gain(name, config.d_model)?, b }))
         };
+        let head_norm = |name: &str| -> Result<Option<Norm>, Error> {
+            match config.architecture.qk_norm {
+                QkNorm::None => Ok(None),
+                _ => Ok(Some(Norm { w: gain(name, config.d_head)?, b: None })),
+            }
+        };
+        let sinusoidal = config.architecture.positions == Positions::Sinusoidal;
         let ModelConfig { d_model, n_heads, d_head, d_mlp, d_vocab, .. } = *config;
         let block = |l: usize| -> Result<Block, Error> {
             let attn = |name: &str| format!("blocks.{l}.attn.{name}");
             let mlp = |name: &str| format!("blocks.{l}.mlp.{name}");
             Ok(Block {
-                ln1: layer_norm(&format!("blocks.{l}.ln1"))?,
+                ln1: norm(&format!("blocks.{l}.ln1"))?,
                 attn: Attention {
                     W_Q: source.take(&attn("W_Q"), [n_heads, d_model, d_head])?,
                     W_K: source.take(&attn("W_K"), [n_heads, d_model, d_head])?,
                     W_V: source.take(&attn("W_V"), [n_heads, d_model, d_head])?,
+                    q_norm: head_norm(&attn("q_norm"))?,
+                    k_norm: head_norm(&attn("k_norm"))?,
                     W_O: source.take(&attn("W_O"), [n_heads, d_head, d_model])?,
-                    pos_gain: source.take(&attn("pos_gain"), [1])?,
+                    pos_gain: sinusoidal
+                        .then(|| source.take(&attn("pos_gain"), [1]))
+                        .transpose()?,
                     smear_alpha: config
                         .smeared_keys
                         .then(|| source.take(&attn("smear_alpha"), [n_heads]))
                         .transpose()?,
                 },
-                ln2: if d_mlp > 0 { layer_norm(&format!("blocks.{l}.ln2"))? } else { None },
+                ln2: if d_mlp > 0 { norm(&format!("blocks.{l}.ln2"))? } else { None },
                 mlp: if d_mlp > 0 {
                     Some(Mlp {
                         W_in: source.take(&mlp("W_in"), [d_model, d_mlp])?,
@@ -534,8 +641,11 @@ impl Weights {
         Ok(Self {
             embed: Embed { W_E: source.take("embed.W_E", [d_vocab, d_model])? },
             blocks: (0..config.n_layers).map(block).collect::<Result<_, _>>()?,
-            ln_final: layer_norm("ln_final")?,
-            unembed: Unembed { W_U: source.take("unembed.W_U", [d_model, d_vocab])? },
+            ln_final: norm("ln_final")?,
+            unembed: match config.architecture.tied_embeddings {
+                true => None,
+                false => Some(Unembed { W_U: source.take("unembed.W_U", [d_model, d_vocab])? }),
+            },
         })
     }
 }

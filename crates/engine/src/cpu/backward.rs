@@ -3,7 +3,8 @@ use induction_kernels::{
     attention::{self, Saved},
     matmul, panels,
     rows::{
-        accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply, smear_backward,
+        accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply,
+        rms_norm_backward, rotate_backward, smear_backward,
     },
 };
 
@@ -15,6 +16,9 @@ use super::{
     forward::{NoTap, Sizes, Start, norm},
     workspace::{Backward, LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
+
+/// The gains of queries' and of keys' norms.
+const QK_NORMS: [&str; 2] = ["attn.q_norm.w", "attn.k_norm.w"];
 
 fn set_or_add<'a, T>(set: bool) -> Out<'a, T> {
     if set { Out::Set } else { Out::Add }
@@ -61,6 +65,7 @@ impl<T: Real> Model<T> {
                 sizes,
                 layer,
                 scratch,
+                &space.turns[0],
                 &space.clamped,
                 &mut backward,
                 gradients,
@@ -81,6 +86,9 @@ impl<T: Real> Model<T> {
             let layer = &mut gradients[layout.layer_at(l)];
             for range in [&at.ln1, &at.pos_gain, &at.smear, &at.ln2, &at.b_in, &at.b_out] {
                 layer[range.clone()].fill(T::default());
+            }
+            for range in QK_NORMS.into_iter().filter_map(|name| at.find(name)) {
+                layer[range].fill(T::default());
             }
         }
     }
@@ -150,7 +158,7 @@ impl<T: Real> Model<T> {
                 mode,
             );
         }
-        if dims.normalization == Normalization::LN {
+        if dims.normalization != Normalization::None {
             backward.residual.fill(T::default());
             let weights = &self.weights.packed[layout.ln_final.clone()];
             let (dx, dy) = (&mut backward.residual, &backward.normal);
@@ -178,13 +186,55 @@ impl<T: Real> Model<T> {
         gradients: &mut [T],
     ) {
         let (dims, arch, Sizes { used, rows }) = (&self.layout.dims, self.arch, sizes);
-        if dims.normalization != Normalization::LN {
-            accumulate(arch, dy, dx);
-            return;
+        let d = dims.d_model;
+        match dims.normalization {
+            Normalization::None => accumulate(arch, dy, dx),
+            Normalization::RMS => {
+                let (gain, dw) = (gain_and_bias, gradients);
+                rms_norm_backward(arch, input, rows, used, d, gain, self.eps, dy, dx, dw);
+            }
+            Normalization::LN => {
+                let gain = &gain_and_bias[..dims.model_width()];
+                let (dw, db) = gradients.split_at_mut(dims.model_width());
+                layer_norm_backward(arch, input, rows, used, d, gain, stats, dy, dx, dw, db);
+            }
         }
-        let gain = &gain_and_bias[..dims.model_width()];
-        let (dw, db) = gradients.split_at_mut(dims.model_width());
-        layer_norm_backward(arch, input, rows, used, dims.d_model, gain, stats, dy, dx, dw, db);
+    }
+
+    /// From the gradients of a layer's queries and keys as attention reads them to those of what
+    /// `W_Q` and `W_K` make: back through rotary positions and norms.
+    #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
+    fn queries_keys_backward(
+        &self,
+        l: usize,
+        sizes: Sizes,
+        raw: &[T],
+        turns: &[[T; 2]],
+        d_qk: &mut [T],
+        spare: &mut Vec<T>,
+        gradients: &mut [T],
+    ) {
+        let (dims, Sizes { used, rows }) = (&self.layout.dims, sizes);
+        let head = dims.head(0, rows).len();
+        if !turns.is_empty() {
+            for head in d_qk.chunks_exact_mut(head) {
+                rotate_backward(head, rows, used, &self.layout.rotary_pairs, turns);
+            }
+        }
+        let weights = &self.weights.packed[self.layout.layer_at(l)];
+        let heads = dims.heads_width * rows;
+        let halves = d_qk.chunks_exact_mut(heads).zip(raw.chunks_exact(heads));
+        for ((d_heads, raw), name) in halves.zip(QK_NORMS) {
+            let Some(gain) = self.layout.layer.find(name) else { continue };
+            for (d_head, raw) in d_heads.chunks_exact_mut(head).zip(raw.chunks_exact(head)) {
+                spare.clear();
+                spare.extend_from_slice(d_head);
+                d_head.fill(T::default());
+                let (arch, columns) = (self.arch, dims.d_head);
+                let (w, dw) = (&weights[gain.clone()], &mut gradients[gain.clone()]);
+                rms_norm_backward(arch, raw, rows, used, columns, w, self.eps, spare, d_head, dw);
+            }
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
@@ -252,6 +302,7 @@ impl<T: Real> Model<T> {
         sizes: Sizes,
         layer: &mut Layer<T>,
         scratch: &mut Scratch<T>,
+        turns: &[[T; 2]],
         clamped: &Clamped<T>,
         backward: &mut Backward<T>,
         gradients: &mut [T],
@@ -347,10 +398,13 @@ impl<T: Real> Model<T> {
             }
         }
 
+        let (d_qk, dv) = d_qkv.split_at_mut(2 * heads);
+        let spare = &mut scratch.out;
+        self.queries_keys_backward(l, sizes, &layer.raw_qk, turns, d_qk, spare, gradients);
         let Scratch { normal, placed, .. } = scratch;
         let normal =
             self.attention_input(l, sizes, &layer.input, &mut layer.stats[0], normal, placed);
-        let (d_qk, dv) = d_qkv.split_at(2 * heads);
+        let placed = if dims.placed_inputs() { placed } else { normal };
         let (w_qk, w_v) =
             gradients[at.qkv.clone()].split_at_mut(2 * panels::len(dims.model_rows, width));
         let left = Left::Transposed { data: placed, rows, first: 0 };
@@ -383,8 +437,10 @@ impl<T: Real> Model<T> {
             rows,
             Out::Set,
         );
-        gradients[at.pos_gain.start] +=
-            dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
+        if !at.pos_gain.is_empty() {
+            gradients[at.pos_gain.start] +=
+                dot(arch, d_normal, rows, used, &self.positions, self.n_ctx);
+        }
         let (left, below) =
             (Left::Plain { data: dv, rows, first: 0 }, &transposed.qkv[2 * width * PANEL..]);
         matmul(arch, used, width, d, left, below, 3 * width, d_normal, rows, Out::Add);

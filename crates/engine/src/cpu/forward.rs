@@ -182,7 +182,7 @@ impl<T: Real> Model<T> {
             let given = |h| matches!(tap.wants_pattern(l, h), Wanted::Given | Wanted::Frozen);
             let with_qk =
                 tap.wants(Hook::Q(l)) || tap.wants(Hook::K(l)) || !(0..dims.n_heads).all(given);
-            self.queries_keys_values(l, sizes, layer, scratch, turns, with_qk);
+            self.queries_keys_values(l, sizes, layer, scratch, turns, with_qk, slopes);
             let [of_q, of_k] = dims.qk_len(rows);
             let parts = [0..of_q, of_q..of_q + of_k, of_q + of_k..of_q + 2 * of_k];
             for (part, hook) in parts.into_iter().zip([Hook::Q(l), Hook::K(l), Hook::V(l)]) {
@@ -315,7 +315,9 @@ impl<T: Real> Model<T> {
         }
     }
 
-    /// Without `with_qk`, only the values: nobody looks at the others.
+    /// Without `with_qk`, only the values: nobody looks at the others. `keeps_raw`: for a backward
+    /// pass to follow.
+    #[expect(clippy::too_many_arguments, reason = "a layer's buffers, borrowed apart")]
     pub(super) fn queries_keys_values(
         &self,
         l: usize,
@@ -324,6 +326,7 @@ impl<T: Real> Model<T> {
         scratch: &mut Scratch<T>,
         turns: &[[T; 2]],
         with_qk: bool,
+        keeps_raw: bool,
     ) {
         let Sizes { used, rows } = sizes;
         let (dims, arch, at) = (&self.layout.dims, self.arch, &self.layout.layer);
@@ -355,6 +358,10 @@ impl<T: Real> Model<T> {
         matmul(arch, used, d, qk_width, left, to_qk, stored, qk, rows, Out::Set);
         if let Some((bias, _)) = biases {
             add_bias(arch, qk, rows, used, bias, None);
+        }
+        if keeps_raw && dims.architecture.qk_norm != QkNorm::None {
+            layer.raw_qk.clear();
+            layer.raw_qk.extend_from_slice(qk);
         }
         for (heads, gain) in [(0..of_q, "attn.q_norm.w"), (of_q..of_q + of_k, "attn.k_norm.w")] {
             if let Some(gain) = at.find(gain) {

@@ -100,7 +100,7 @@ impl<T: Real> Model<T> {
             eps: config.layer_norm_eps,
             clamp: config.clamp.clone(),
             positions,
-            trainable: config.is_paper_family(),
+            trainable: config.is_trainable(),
             spaces: Mutex::new(Vec::new()),
             gradients: Vec::new(),
         })
@@ -127,10 +127,10 @@ impl<T: Real> Model<T> {
     /// the order of [`ModelConfig::parameter_shapes`].
     ///
     /// # Panics
-    /// On tokens that the model cannot read or a model outside the paper's family (engines check
-    /// both first), and if `out` does not fit.
+    /// On tokens that the model cannot read or a model that cannot be trained (engines check both
+    /// first), and if `out` does not fit.
     pub fn loss_and_gradients(&mut self, batch: Batch<'_>, out: &mut [&mut [T]]) -> f64 {
-        assert!(self.trainable, "gradients are made for the paper's family");
+        assert!(self.trainable, "gradients are made of models that can be trained");
         let (mean, Batch { examples, counted }) = (batch.weight(), batch);
         let batch = examples.nrows();
         let used = examples.ncols() - 1;
@@ -163,9 +163,22 @@ impl<T: Real> Model<T> {
             }
         });
         self.sum_groups(&mut buffers[..groups]);
+        if self.layout.dims.architecture.tied_embeddings {
+            self.add_unembedding_to_embedding(&mut buffers[0]);
+        }
         self.unpack(&buffers[0], out);
         self.gradients = buffers;
         losses[..groups].iter().sum::<f64>() * mean
+    }
+
+    /// The gradient of a matrix that is both: the sum of theirs.
+    fn add_unembedding_to_embedding(&self, gradients: &mut [T]) {
+        let Layout { dims, embed, unembed, .. } = &self.layout;
+        let (d, d_vocab) = (dims.d_model, dims.d_vocab);
+        let mut turned = vec![T::default(); embed.len()];
+        let of_unembedding = &gradients[unembed.clone()];
+        panels::transpose(of_unembedding, dims.model_rows, d, d_vocab, &mut turned, d_vocab, 0);
+        accumulate(self.arch, &turned, &mut gradients[embed.clone()]);
     }
 
     /// Adds all buffers to the first, in order, in parallel over its parts.
@@ -403,7 +416,7 @@ impl Engine for CpuEngine {
         batch: Batch<'_>,
         gradients: &mut Params,
     ) -> Result<f32, Error> {
-        self.config.require_paper_family("training")?;
+        self.config.require_trainable("training")?;
         batch.check(&self.config)?;
         gradients.check(&self.config)?;
         let mut out: Vec<&mut [f32]> = gradients

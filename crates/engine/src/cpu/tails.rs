@@ -282,7 +282,7 @@ pub(super) fn layer(all: &mut [&mut Tails<'_>], model: &Model<f32>, l: usize, se
         turns.resize((place + begun.next_multiple_of(8)) * pairs, [0.0; 2]);
     }
     let (of_layer, scratch) = (&mut space.layers[0], &mut space.scratch);
-    model.queries_keys_values(l, sizes, of_layer, scratch, &turns, true);
+    model.queries_keys_values(l, sizes, of_layer, scratch, &turns, true, false);
     let [of_q, of_k] = model.layout.dims.qk_len(sizes.rows);
     let parts = [
         (Hook::Q(l), 0..of_q),

@@ -40,6 +40,8 @@ pub(super) struct Layer<T> {
     pub(super) input: Vec<T>,
     /// Queries, keys before smearing, values: `[used, heads_width + 2 * kv_width]`.
     pub(super) qkv: Vec<T>,
+    /// Queries and keys before their norms; empty without, and until training keeps them.
+    pub(super) raw_qk: Vec<T>,
     /// Smeared keys; empty without smearing.
     pub(super) smeared: Vec<T>,
     pub(super) z: Vec<T>,
@@ -118,6 +120,7 @@ impl<T: Real> Workspace<T> {
         let layer = |_| Layer {
             input: fresh(model),
             qkv: fresh(dims.qk_len(rows)[0] + 2 * dims.qk_len(rows)[1]),
+            raw_qk: Vec::new(),
             smeared: fresh(if dims.smeared { heads } else { 0 }),
             z: fresh(heads),
             log_sums: fresh(dims.n_heads * used),

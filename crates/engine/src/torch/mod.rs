@@ -33,7 +33,7 @@ use crate::{
 /// An [`Engine`] on PyTorch's library: its attention that writes no pattern down, its automatic
 /// derivatives, its kernels for GPUs.
 ///
-/// It trains models of the paper's family ([`on`](Self::on)), whose weights are all on the device,
+/// It trains models ([`on`](Self::on)), whose weights are all on the device,
 /// and reads models of any architecture ([`reading`](Self::reading)), whose weights stay there
 /// where they fit, and come a layer at a time where they do not. All that is asked for together
 /// passes through a layer together, as rows of few large products: every example, with every set of
@@ -68,13 +68,13 @@ fn no_copies(config: &ModelConfig) -> Result<(), Error> {
 }
 
 impl TorchEngine {
-    /// An engine that trains a model of the paper's family. With `bf16`, everything that training
+    /// An engine that trains a model. With `bf16`, everything that training
     /// computes between the weights, which stay float32, and the losses is bfloat16; evaluation
     /// stays in float32.
     ///
     /// # Errors
     /// A device that is not PyTorch's or that this machine does not have, an invalid configuration
-    /// or one outside the paper's family, or parameters that are not its own.
+    /// or one that cannot be trained, or parameters that are not its own.
     pub fn on(
         on: BurnDevice,
         bf16: bool,
@@ -83,7 +83,7 @@ impl TorchEngine {
     ) -> Result<Self, Error> {
         let device = on.open_torch()?;
         config.validate()?;
-        config.require_paper_family("training on libtorch")?;
+        config.require_trainable("training on libtorch")?;
         no_copies(config)?;
         params.check(config)?;
         let state = guarded(on, || State::trained(config, params, kind(bf16), device))?;

@@ -62,18 +62,23 @@ impl Leaves {
             all[at.expect("a parameter of the configuration")].shallow_clone()
         };
         let block = |l| Weights::of(config, Some(l), of);
+        let embed = of("embed.W_E");
+        let unembed = match config.architecture.tied_embeddings {
+            true => embed.transpose(0, 1),
+            false => of(W_U),
+        };
         Self {
-            embed: of("embed.W_E"),
+            embed,
             blocks: (0..config.n_layers).map(block).collect(),
             after: Weights::of(config, None, of),
-            unembed: of(W_U),
+            unembed,
             all,
         }
     }
 }
 
 impl State {
-    /// Of a model of the paper's family that is trained, in the format `kind`.
+    /// Of a model that is trained, in the format `kind`.
     pub(super) fn trained(
         config: &ModelConfig,
         params: &Params,

@@ -84,15 +84,19 @@ impl TorchEngine {
         let found = Tensor::run_backward(&[(&h * d_h).sum(None)], &leaves.all, false, false);
         let _no_grad = no_grad_guard();
         let gradient = weights.zeros_like();
-        for (at, (found, (parameter, &place))) in
-            found.iter().zip(parameters.iter().zip(places)).enumerate()
-        {
-            let mut view = part(&gradient, place, &parameter.size());
-            if at + 1 == parameters.len() {
-                view.copy_(&d_unembed); // the last parameter
-            } else if found.defined() {
-                view.copy_(found);
+        for (found, (parameter, &place)) in found.iter().zip(parameters.iter().zip(places)) {
+            if found.defined() {
+                part(&gradient, place, &parameter.size()).copy_(found);
             } // else it took no part
+        }
+        // The unembedding is the last parameter, or the transpose of the first.
+        let tied = self.config.architecture.tied_embeddings;
+        let at = if tied { 0 } else { parameters.len() - 1 };
+        let mut view = part(&gradient, places[at], &parameters[at].size());
+        if tied {
+            let _ = view.g_add_(&d_unembed.transpose(0, 1));
+        } else {
+            view.copy_(&d_unembed);
         }
         (loss, gradient)
     }

@@ -11,8 +11,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 /// The dumped cases: layer norm or none, MLP, smeared keys, one to three layers, head sizes that
-/// divide nothing, clamps.
-pub const CASES: [&str; 9] = [
+/// divide nothing, clamps, and what trained models may have otherwise than the paper's.
+pub const CASES: [&str; 12] = [
     "one_layer_smeared",
     "two_layer",
     "two_layer_mlp_smeared",
@@ -22,6 +22,9 @@ pub const CASES: [&str; 9] = [
     "two_layer_forbid_induction",
     "two_layer_match_and_off",
     "two_layer_copy",
+    "two_layer_rotary_rms_qk_tied",
+    "two_layer_rotary_adjacent",
+    "two_layer_qk_norm_odd_heads",
 ];
 
 /// By how much float32 may differ from float64, whose values here are of order 1; gradients,

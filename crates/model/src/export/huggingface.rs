@@ -14,18 +14,24 @@ use crate::{Error, ModelConfig, Params, params::write_safetensors_with};
 /// is for a `tokenizer.json` laid beside it.
 ///
 /// # Errors
-/// [`Error::Export`] for a clamp, which that code lacks; parameters that are not this
+/// [`Error::Export`] for a clamp and for what is not the paper's family, which that code lacks;
+/// parameters that are not this
 /// configuration's.
 pub fn export_huggingface(
     config: &ModelConfig,
     params: &Params,
 ) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
     config.validate()?;
-    config.require_paper_family("this export")?;
     params.check(config)?;
+    let cannot =
+        |what: &str| Err(Error::Export { target: "the HuggingFace export", what: what.into() });
     if !config.clamp.is_empty() {
-        let what = "a clamp on attention patterns; use `induction scan` on the run itself".into();
-        return Err(Error::Export { target: "the HuggingFace export", what });
+        return cannot("a clamp on attention patterns; use `induction scan` on the run itself");
+    }
+    if !config.is_paper_family() {
+        return cannot(
+            "rotary positions, RMS norm, QK norm or tied embeddings; `--format transformer-lens` can",
+        );
     }
     let mut described = serde_json::to_value(config).expect("configurations serialize");
     let fields = described.as_object_mut().expect("a configuration is an object");

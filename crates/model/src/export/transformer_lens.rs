@@ -3,7 +3,10 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, IxDyn};
 use serde_json::{Value, json};
 
-use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, write_safetensors};
+use crate::{
+    Error, ModelConfig, Normalization, Pairs, Params, Positions, QkNorm, sinusoidal_positions,
+    write_safetensors,
+};
 
 /// A model in TransformerLens' layout: `config.json` with `HookedTransformerConfig`'s field names
 /// and `model.safetensors` with its state-dict names and shapes (TransformerLens 3.x). Returns the
@@ -11,18 +14,19 @@ use crate::{Error, ModelConfig, Normalization, Params, sinusoidal_positions, wri
 ///
 /// The family's positions are TransformerLens' "shortformer" positions, but for the learned gain
 /// `g` of each layer, which is folded in exactly: `LN(x) + g p = g (LN(x) / g + p)`, so layer
-/// norm's gain and bias are divided by `g`, and `W_Q`, `W_K`, `W_V` multiplied by it.
+/// norm's gain and bias are divided by `g`, and `W_Q`, `W_K`, `W_V` multiplied by it. Rotary
+/// positions have no gain; a tied unembedding is written out.
 ///
 /// # Errors
 /// [`Error::Export`] for what TransformerLens cannot express: smeared keys, a clamp, a gain of 0, a
-/// gain without layer norm; [`Error::NotTheFamily`]; a configuration that is not valid; parameters
+/// gain without a norm, scaled rotary positions; [`Error::NotTheFamily`]; a configuration that is not valid; parameters
 /// that are not this configuration's.
 pub fn export_transformer_lens(
     config: &ModelConfig,
     params: &Params,
 ) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     config.validate()?;
-    config.require_paper_family("this export")?;
+    config.require_trainable("this export")?;
     params.check(config)?;
     let cannot = |what: String| Error::Export { target: "TransformerLens", what };
     if config.smeared_keys {
@@ -33,6 +37,13 @@ pub fn export_transformer_lens(
             "a clamp on attention patterns; use `induction scan` on the run itself".into(),
         ));
     }
+    let rotary = match &config.architecture.positions {
+        Positions::Rotary(rotary) => Some(rotary),
+        _ => None,
+    };
+    if rotary.is_some_and(|r| r.scaling.is_some() || r.attention_factor.is_some_and(|f| f != 1.0)) {
+        return Err(cannot("scaled rotary positions".into()));
+    }
     let (heads, d_model, d_head, d_vocab) =
         (config.n_heads, config.d_model, config.d_head, config.d_vocab);
     let mut state: BTreeMap<String, ArrayD<f32>> = params
@@ -41,9 +52,10 @@ pub fn export_transformer_lens(
         .map(|(name, value)| (name.to_string(), value.clone()))
         .collect();
     for l in 0..config.n_layers {
-        let gain = params.block(l).pos_gain().expect("every layer has one");
+        // Without one there is nothing to fold.
+        let gain = params.block(l).pos_gain().unwrap_or(1.0);
         match config.normalization {
-            Normalization::LN if !(1.0 / gain).is_finite() => {
+            Normalization::LN | Normalization::RMS if !(1.0 / gain).is_finite() => {
                 return Err(cannot(format!(
                     "a positional gain of {gain} (layer {l}), which it would have to divide by"
                 )));
@@ -54,11 +66,12 @@ pub fn export_transformer_lens(
                 )));
             }
             Normalization::None => {}
-            Normalization::RMS => unreachable!("not of the paper's family"),
-            Normalization::LN => {
+            Normalization::LN | Normalization::RMS => {
                 for name in ["ln1.w", "ln1.b"] {
-                    *state.get_mut(&format!("blocks.{l}.{name}")).expect("layer norm has both") /=
-                        gain;
+                    // Of root mean squares there is no bias.
+                    if let Some(value) = state.get_mut(&format!("blocks.{l}.{name}")) {
+                        *value /= gain;
+                    }
                 }
                 for name in ["W_Q", "W_K", "W_V"] {
                     *state
@@ -76,10 +89,13 @@ pub fn export_transformer_lens(
         zeros("b_O", &[d_model]);
     }
     state.insert("unembed.b_U".into(), ArrayD::zeros(IxDyn(&[d_vocab])));
-    let positions = sinusoidal_positions(config.n_ctx, d_model, config.position_base);
-    state.insert("pos_embed.W_pos".into(), positions.mapv(|x| x as f32).into_dyn());
+    state.insert("unembed.W_U".into(), params.unembedding().to_owned().into_dyn());
+    if rotary.is_none() {
+        let positions = sinusoidal_positions(config.n_ctx, d_model, config.position_base);
+        state.insert("pos_embed.W_pos".into(), positions.mapv(|x| x as f32).into_dyn());
+    }
 
-    let json = json!({
+    let mut json = json!({
         "n_layers": config.n_layers,
         "d_model": d_model,
         "n_ctx": config.n_ctx,
@@ -91,8 +107,8 @@ pub fn export_transformer_lens(
         "attn_only": config.attn_only(),
         "normalization_type": match config.normalization {
             Normalization::LN => json!("LN"),
+            Normalization::RMS => json!("RMS"),
             Normalization::None => Value::Null,
-            Normalization::RMS => unreachable!("not of the paper's family"),
         },
         "eps": config.layer_norm_eps,
         "positional_embedding_type": "shortformer",
@@ -103,6 +119,20 @@ pub fn export_transformer_lens(
         "model_name": "induction",
         "init_weights": false,
     });
+    let fields = json.as_object_mut().expect("an object");
+    if let Some(rotary) = rotary {
+        for (name, value) in [
+            ("positional_embedding_type", json!("rotary")),
+            ("rotary_dim", json!(rotary.dim)),
+            ("rotary_base", json!(rotary.base)),
+            ("rotary_adjacent_pairs", json!(rotary.pairs == Pairs::Adjacent)),
+        ] {
+            fields.insert(name.into(), value);
+        }
+    }
+    if config.architecture.qk_norm == QkNorm::Head {
+        fields.insert("use_qk_norm".into(), json!(true));
+    }
     let weights = write_safetensors(state.iter().map(|(name, value)| (name.clone(), value)));
     Ok([("config.json", format!("{json:#}\n").into_bytes()), ("model.safetensors", weights)])
 }
@@ -110,6 +140,7 @@ pub fn export_transformer_lens(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Architecture;
 
     #[test]
     fn other_configurations_and_parameters_are_refused() {
@@ -134,9 +165,9 @@ mod tests {
             refusal(ModelConfig { d_model: 7, ..config.clone() }),
             Error::Config { .. }
         ));
-        let normalization = Normalization::RMS;
+        let architecture = Architecture { out_bias: true, ..Architecture::default() };
         assert!(matches!(
-            refusal(ModelConfig { normalization, ..config }),
+            refusal(ModelConfig { architecture, ..config }),
             Error::NotTheFamily { .. }
         ));
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, f64::consts::PI};
 
 use burn::tensor::{FloatDType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
 
-use super::{Attention, Block, Clamped, LayerNorm, Transformer, normalized, side_by_side};
+use super::{Attention, Block, Clamped, Norm, Transformer, side_by_side};
 use crate::ModelConfig;
 
 /// Queries that attend together. Shorter blocks skip more of the keys that no query of theirs may
@@ -38,8 +38,8 @@ pub struct Targets<'a> {
     pub weight: f64,
 }
 
-/// What a layer norm's backward pass needs: the normalized input and the inverse of its standard
-/// deviation.
+/// What a norm's backward pass needs: the normalized input and the inverse of its standard deviation
+/// or root mean square.
 struct Normed {
     hat: Tensor<2>,
     inverse: Tensor<2>,
@@ -51,6 +51,8 @@ struct Kept {
     /// What is attended to: `[row, d_model]`, without and with positions.
     input: Tensor<2>,
     positioned: Tensor<2>,
+    /// Of queries and keys.
+    qk_norms: [Option<Normed>; 2],
     q: Tensor<3>,
     /// Before smearing; only with it.
     k_raw: Option<Tensor<3>>,
@@ -155,8 +157,8 @@ impl Transformer {
             kept.push(layer);
             x = out;
         }
-        let (normed, last) = pass.layer_norm(&self.weights.ln_final, x);
-        let w_u = self.weights.unembed.W_U.val();
+        let (normed, last) = pass.norm(&self.weights.ln_final, x);
+        let w_u = self.unembedding();
         let mut logits = pass.product(last.clone(), w_u.clone());
         if let Some(copies) = &copies {
             let copied = kept.iter().zip(&pass.clamped).filter_map(|(kept, clamped)| {
@@ -180,22 +182,23 @@ impl Transformer {
         }
         let loss = losses.sum();
         let mut found = Found::new();
-        put(&mut found, "unembed.W_U".into(), pass.product(last.transpose(), d_logits.clone()));
+        let d_w_u = pass.product(last.transpose(), d_logits.clone());
         let d_copied = copies.map(|copies| {
             let d_logits = d_logits.clone().reshape([batch, rows / batch, self.config.d_vocab]);
             d_logits.matmul(copies.swap_dims(1, 2)) // [batch, query, key]
         });
         let d_last = pass.product(d_logits, w_u.transpose());
-        let mut dx =
-            pass.layer_norm_back("ln_final", &self.weights.ln_final, normed, d_last, &mut found);
+        let mut dx = pass.norm_back("ln_final", &self.weights.ln_final, normed, d_last, &mut found);
         for (l, (block, kept)) in self.weights.blocks.iter().zip(kept).enumerate().rev() {
             dx = pass.layer_back(l, block, kept, dx, d_copied.as_ref(), &mut found);
         }
-        put(
-            &mut found,
-            "embed.W_E".into(),
-            self.embedding_gradient(ids, dx, options.one_hot_embedding),
-        );
+        let mut d_w_e = self.embedding_gradient(ids, dx, options.one_hot_embedding);
+        if self.weights.unembed.is_some() {
+            put(&mut found, "unembed.W_U".into(), d_w_u);
+        } else {
+            d_w_e = d_w_e + d_w_u.transpose();
+        }
+        put(&mut found, "embed.W_E".into(), d_w_e);
         let ordered = self.config.parameter_shapes().into_iter();
         (
             loss,
@@ -242,34 +245,77 @@ impl Pass<'_> {
         a.matmul(b)
     }
 
-    fn layer_norm(
-        &self,
-        layer_norm: &Option<LayerNorm>,
-        x: Tensor<2>,
-    ) -> (Option<Normed>, Tensor<2>) {
-        let Some(LayerNorm { w, b }) = layer_norm else { return (None, x) };
-        let (hat, inverse) = normalized(x, self.model.config.layer_norm_eps);
-        let out = hat.clone() * w.val().unsqueeze() + b.val().unsqueeze();
+    fn norm(&self, norm: &Option<Norm>, x: Tensor<2>) -> (Option<Normed>, Tensor<2>) {
+        let Some(norm) = norm else { return (None, x) };
+        let (hat, inverse) = norm.normalized(x, self.model.config.layer_norm_eps);
+        let out = norm.scaled(hat.clone());
         (Some(Normed { hat, inverse }), out)
     }
 
-    fn layer_norm_back(
+    fn norm_back(
         &self,
         name: &str,
-        layer_norm: &Option<LayerNorm>,
+        norm: &Option<Norm>,
         normed: Option<Normed>,
         dy: Tensor<2>,
         found: &mut Found,
     ) -> Tensor<2> {
-        let (Some(LayerNorm { w, .. }), Some(Normed { hat, inverse })) = (layer_norm, normed)
-        else {
+        let (Some(Norm { w, b }), Some(Normed { hat, inverse })) = (norm, normed) else {
             return dy;
         };
         put(found, format!("{name}.w"), (dy.clone() * hat.clone()).sum_dim(0));
-        put(found, format!("{name}.b"), dy.clone().sum_dim(0));
+        let centred = b.is_some();
+        if centred {
+            put(found, format!("{name}.b"), dy.clone().sum_dim(0));
+        }
         let dy = dy * w.val().unsqueeze();
         let along = (dy.clone() * hat.clone()).mean_dim(1);
-        (dy.clone() - dy.mean_dim(1) - hat * along) * inverse
+        let dy = if centred { dy.clone() - dy.mean_dim(1) } else { dy };
+        (dy - hat * along) * inverse
+    }
+
+    /// Queries or keys of all heads, normed and turned; and what the way back needs.
+    fn placed(&self, norm: &Option<Norm>, x: Tensor<3>) -> (Option<Normed>, Tensor<3>) {
+        let [all, pos, d_head] = x.dims();
+        let (normed, x) = match norm {
+            None => (None, x),
+            Some(_) => {
+                let (normed, x) = self.norm(norm, x.reshape([all * pos, d_head]));
+                (normed, x.reshape([all, pos, d_head]))
+            }
+        };
+        let turned = match &self.model.turns {
+            None => x,
+            // Positions on the second axis, as the forward pass has them.
+            Some(turns) => self
+                .sizes
+                .together(turns.turned(self.sizes.by_example(x).swap_dims(1, 2)).swap_dims(1, 2)),
+        };
+        (normed, turned)
+    }
+
+    /// The way back of [`placed`](Self::placed).
+    fn placed_back(
+        &self,
+        name: &str,
+        norm: &Option<Norm>,
+        normed: Option<Normed>,
+        dy: Tensor<3>,
+        found: &mut Found,
+    ) -> Tensor<3> {
+        let dy = match &self.model.turns {
+            None => dy,
+            Some(turns) => {
+                let back = turns.turned_back(self.sizes.by_example(dy).swap_dims(1, 2));
+                self.sizes.together(back.swap_dims(1, 2))
+            }
+        };
+        if norm.is_none() {
+            return dy;
+        }
+        let [all, pos, d_head] = dy.dims();
+        let dy = dy.reshape([all * pos, d_head]);
+        self.norm_back(name, norm, normed, dy, found).reshape([all, pos, d_head])
     }
 
     /// The way back of [`side_by_side`].
@@ -280,32 +326,40 @@ impl Pass<'_> {
     }
 
     /// Queries and keys from one product: the scaled `W_Q` beside `W_K`, `[d_model, 2 * head *
-    /// d_head]`.
+    /// d_head]`. A norm would take the scale away again, so then it is [`after`](Self::scale_after).
     fn query_key_weights(&self, attn: &Attention) -> Tensor<2> {
-        let w_q = side_by_side(attn.W_Q.val()) * self.scale();
+        let w_q = side_by_side(attn.W_Q.val()) * (self.scale() / self.scale_after(attn));
         Tensor::cat(vec![w_q, side_by_side(attn.W_K.val())], 1)
+    }
+
+    /// What queries are multiplied by after their norm; 1 without one.
+    fn scale_after(&self, attn: &Attention) -> f64 {
+        if attn.q_norm.is_some() { self.scale() } else { 1.0 }
     }
 
     fn scale(&self) -> f64 {
         (self.sizes.d_head as f64).powf(-0.5)
     }
 
-    /// `[1, pos, d_model]`
-    fn positions(&self) -> Tensor<3> {
-        self.model.positions.clone().narrow(1, 0, self.sizes.pos)
-    }
-
     fn layer(&self, l: usize, block: &Block, x: Tensor<2>) -> (Kept, Tensor<2>) {
         let (sizes, attn) = (self.sizes, &block.attn);
         let Sizes { batch, pos, heads, d_head } = sizes;
         let (width, d_model) = (heads * d_head, x.dims()[1]);
-        let (ln1, input) = self.layer_norm(&block.ln1, x.clone());
-        let at = self.positions() * attn.pos_gain.val().unsqueeze::<3>();
-        let positioned =
-            (input.clone().reshape([batch, pos, d_model]) + at).reshape([batch * pos, d_model]);
+        let (ln1, input) = self.norm(&block.ln1, x.clone());
+        let positioned = match self.model.positions_of(attn, pos) {
+            Some(at) => {
+                (input.clone().reshape([batch, pos, d_model]) + at).reshape([batch * pos, d_model])
+            }
+            None => input.clone(),
+        };
         let qk = self.product(positioned.clone(), self.query_key_weights(attn));
         let q = sizes.to_heads(qk.clone().narrow(1, 0, width));
+        let (q_normed, mut q) = self.placed(&attn.q_norm, q);
+        if attn.q_norm.is_some() {
+            q = q * self.scale();
+        }
         let k_raw = sizes.to_heads(qk.narrow(1, width, width));
+        let (k_normed, k_raw) = self.placed(&attn.k_norm, k_raw);
         let v = sizes.to_heads(self.product(input.clone(), side_by_side(attn.W_V.val())));
         let (k, k_raw) = match &attn.smear_alpha {
             Some(_) if pos > 1 => {
@@ -324,14 +378,15 @@ impl Pass<'_> {
         let z = sizes.to_rows(z);
         let mut x = x + self.product(z.clone(), attn.W_O.val().reshape([width, d_model]));
         let mlp = block.mlp.as_ref().map(|mlp| {
-            let (ln2, input) = self.layer_norm(&block.ln2, x.clone());
+            let (ln2, input) = self.norm(&block.ln2, x.clone());
             let before = self.product(input.clone(), mlp.W_in.val()) + mlp.b_in.val().unsqueeze();
             let below = ((before.clone() * 0.5f64.sqrt()).erf() + 1.0) * 0.5;
             let hidden = before.clone() * below.clone();
             x = x.clone() + self.product(hidden, mlp.W_out.val()) + mlp.b_out.val().unsqueeze();
             KeptMlp { ln2, input, before, below }
         });
-        (Kept { ln1, input, positioned, q, k_raw, k, v, patterns, read, z, mlp }, x)
+        let qk_norms = [q_normed, k_normed];
+        (Kept { ln1, input, positioned, qk_norms, q, k_raw, k, v, patterns, read, z, mlp }, x)
     }
 
     /// A layer's pattern of its blocks, `[batch, head, pos, pos]`.
@@ -461,13 +516,7 @@ impl Pass<'_> {
             put(found, name("b_in"), d_before.clone().sum_dim(0));
             let d_input = self.product(d_before, mlp.W_in.val().transpose());
             dx = dx
-                + self.layer_norm_back(
-                    &format!("blocks.{l}.ln2"),
-                    &block.ln2,
-                    kept.ln2,
-                    d_input,
-                    found,
-                );
+                + self.norm_back(&format!("blocks.{l}.ln2"), &block.ln2, kept.ln2, d_input, found);
         }
         let name = |name: &str| format!("blocks.{l}.attn.{name}");
         put(found, name("W_O"), self.product(kept.z.clone().transpose(), dx.clone()));
@@ -478,22 +527,32 @@ impl Pass<'_> {
             Some(clamped) => sizes.together(sizes.by_example(dz) * clamped.heard.clone()),
             None => dz,
         };
-        let [dq, dk, dv] = self.attend_back(l, &kept, d_read, d_copied);
+        let [mut dq, dk, dv] = self.attend_back(l, &kept, d_read, d_copied);
         let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| {
             put(found, name("smear_alpha"), alpha);
         });
+        if attn.q_norm.is_some() {
+            dq = dq * self.scale();
+        }
+        let [q_normed, k_normed] = kept.qk_norms;
+        let dq = self.placed_back(&name("q_norm"), &attn.q_norm, q_normed, dq, found);
+        let dk = self.placed_back(&name("k_norm"), &attn.k_norm, k_normed, dk, found);
 
         let d_qk = Tensor::cat(vec![sizes.to_rows(dq), sizes.to_rows(dk)], 1);
         let w_qk = self.product(kept.positioned.transpose(), d_qk.clone());
-        put(found, name("W_Q"), self.by_head(w_qk.clone().narrow(1, 0, width) * self.scale()));
+        let scale = self.scale() / self.scale_after(attn);
+        put(found, name("W_Q"), self.by_head(w_qk.clone().narrow(1, 0, width) * scale));
         put(found, name("W_K"), self.by_head(w_qk.narrow(1, width, width)));
         let d_positioned = self.product(d_qk, self.query_key_weights(attn).transpose());
-        let over_examples = d_positioned.clone().reshape([batch, pos, d_model]).sum_dim(0);
-        put(found, name("pos_gain"), (over_examples * self.positions()).sum());
+        if let Some(at) = &self.model.positions {
+            let over_examples = d_positioned.clone().reshape([batch, pos, d_model]).sum_dim(0);
+            let at = at.clone().narrow(1, 0, pos);
+            put(found, name("pos_gain"), (over_examples * at).sum());
+        }
         let dv = sizes.to_rows(dv);
         put(found, name("W_V"), self.by_head(self.product(kept.input.transpose(), dv.clone())));
         let d_input = d_positioned + self.product(dv, side_by_side(attn.W_V.val()).transpose());
-        dx + self.layer_norm_back(&format!("blocks.{l}.ln1"), &block.ln1, kept.ln1, d_input, found)
+        dx + self.norm_back(&format!("blocks.{l}.ln1"), &block.ln1, kept.ln1, d_input, found)
     }
 
     /// The gradient of keys before smearing; `alpha` is given its own.

@@ -3,37 +3,60 @@
 use induction_metrics::{
     BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall,
 };
-use induction_model::{ModelConfig, Normalization, Params, sinusoidal_positions};
+use induction_model::{ModelConfig, Normalization, Params, Positions, sinusoidal_positions};
 use induction_records::CompositionRow;
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, CowArray, Ix3};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
 
 /// A head's measures by name.
 pub(super) type Scores = Vec<(&'static str, Option<f64>)>;
 
-/// The model's circuits, with the norms before and after attention folded.
+/// The model's circuits, with all norms folded: their gains go into the weights that read them or
+/// write before them, their scales are dropped, and layer norms are left to centre. Rotary positions
+/// are left out, as they are between a query and a key of one position.
 ///
 /// # Errors
 /// Weights that are not finite.
 pub fn circuits(config: &ModelConfig, params: &Params) -> induction_metrics::Result<Circuits> {
-    let written: Vec<CowArray<'_, f32, Ix3>> = (0..config.n_layers)
-        .map(|l| params.block(l))
-        .map(|block| match block.ln1_post() {
-            Some(gain) => (&block.w_o() * &gain).into(),
-            None => block.w_o().into(),
-        })
-        .collect();
-    let blocks: Vec<BlockWeights<'_>> = (0..config.n_layers)
-        .map(|l| (params.block(l), &written[l]))
-        .map(|(block, w_o)| BlockWeights {
-            ln1: block.ln1(),
-            w_q: block.w_q(),
-            w_k: block.w_k(),
-            w_v: block.w_v(),
+    // Layer norms are `Circuits`' to fold; other gains are folded here.
+    let centred = config.normalization == Normalization::LN;
+    let folded = |w: ArrayView3<'_, f32>, rows: Option<ArrayView1<'_, f32>>, columns| {
+        let mut w = w.to_owned();
+        if let Some(rows) = rows.filter(|_| !centred) {
+            w *= &rows.insert_axis(Axis(1));
+        }
+        if let Some(columns) = columns {
+            w *= &columns;
+        }
+        w
+    };
+    let weights = (0..config.n_layers).map(|l| params.block(l)).map(|block| {
+        let [q_norm, k_norm] = block.qk_norm().map_or([None, None], |gains| gains.map(Some));
+        [
+            folded(block.w_q(), block.ln1(), q_norm),
+            folded(block.w_k(), block.ln1(), k_norm),
+            folded(block.w_v(), block.ln1(), None),
+            folded(block.w_o(), None, block.ln1_post()),
+        ]
+    });
+    let weights: Vec<[Array3<f32>; 4]> = weights.collect();
+    let blocks: Vec<BlockWeights<'_>> = weights
+        .iter()
+        .enumerate()
+        .map(|(l, [w_q, w_k, w_v, w_o])| BlockWeights {
+            ln1: params.block(l).ln1().filter(|_| centred),
+            w_q: w_q.view(),
+            w_k: w_k.view(),
+            w_v: w_v.view(),
             w_o: w_o.view(),
         })
         .collect();
-    Circuits::fold(params.embedding(), &blocks, params.ln_final(), params.unembedding())
+    let mut w_u = params.unembedding().to_owned();
+    if let Some(gain) = params.ln_final().filter(|_| !centred) {
+        w_u *= &gain.insert_axis(Axis(1));
+    }
+    let ln_final = params.ln_final().filter(|_| centred);
+    Circuits::fold(params.embedding(), &blocks, ln_final, w_u.view())
 }
 
 /// What heads of the model can be expected to score of the copying measure on these samples
@@ -85,8 +108,8 @@ pub(crate) fn ceiling_between(
 pub(super) struct OfHead<'a> {
     params: &'a Params,
     circuits: &'a Circuits,
-    /// Of every position, `[pos, d_model]`.
-    positions: ArrayView2<'a, f64>,
+    /// Of every position, `[pos, d_model]`, where they are added.
+    positions: Option<ArrayView2<'a, f64>>,
     /// Each head's previous-token score, `[layer][head]`.
     previous: &'a [Vec<f64>],
     layer: usize,
@@ -120,11 +143,16 @@ pub(super) const MEASURES: &[WeightMeasure] = &[
 ];
 
 fn positional_recall(of: &OfHead<'_>) -> induction_metrics::Result<Option<f64>> {
+    let Some(positions) = of.positions else { return Ok(None) };
     let block = of.params.block(of.layer);
-    let [queries, keys] =
+    let [mut queries, mut keys] =
         [block.w_q(), block.w_k()].map(|w| w.index_axis_move(Axis(0), of.head).mapv(f64::from));
+    if let Some([q, k]) = block.qk_norm() {
+        queries *= &q.mapv(f64::from);
+        keys *= &k.mapv(f64::from);
+    }
     let smear = block.smear_alpha().map(|alpha| 1.0 / (1.0 + (-f64::from(alpha[of.head])).exp()));
-    previous_position_recall(queries.view(), keys.view(), of.positions, smear).map(Some)
+    previous_position_recall(queries.view(), keys.view(), positions, smear).map(Some)
 }
 
 /// `[layer][head]`; `previous` is each head's previous-token score.
@@ -134,9 +162,11 @@ pub(super) fn scores(
     circuits: &Circuits,
     previous: &[Vec<f64>],
 ) -> induction_metrics::Result<Vec<Vec<Scores>>> {
-    let positions = sinusoidal_positions(config.n_ctx, config.d_model, config.position_base);
+    let sinusoidal = config.architecture.positions == Positions::Sinusoidal;
+    let positions = sinusoidal
+        .then(|| sinusoidal_positions(config.n_ctx, config.d_model, config.position_base));
     let of_head = |(layer, head): (usize, usize)| -> induction_metrics::Result<Scores> {
-        let positions = positions.view();
+        let positions = positions.as_ref().map(|positions| positions.view());
         let of = OfHead { params, circuits, positions, previous, layer, head };
         MEASURES.iter().map(|measure| Ok((measure.name, (measure.take)(&of)?))).collect()
     };
@@ -160,4 +190,67 @@ pub(super) fn composition(circuits: &Circuits, step: u64, tokens: u64) -> Vec<Co
         raw: c.raw,
     };
     circuits.composition().into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use induction_model::{Architecture, QkNorm};
+
+    use super::*;
+
+    /// A gain is folded: a model whose weights hold it, and whose gain is 1, has the same circuits.
+    /// Root mean squares centre nothing, so those are the circuits of a model without norms.
+    #[test]
+    fn gains_of_root_mean_squares_are_the_weights() {
+        let architecture = Architecture {
+            qk_norm: QkNorm::Head,
+            tied_embeddings: true,
+            ..Architecture::default()
+        };
+        let plain = ModelConfig {
+            n_layers: 2,
+            d_model: 6,
+            n_heads: 2,
+            d_head: 3,
+            n_ctx: 4,
+            d_vocab: 7,
+            normalization: Normalization::None,
+            ..ModelConfig::default()
+        };
+        let normed =
+            ModelConfig { normalization: Normalization::RMS, architecture, ..plain.clone() };
+        let mut params = normed.init_params(3).unwrap();
+        for (at, (_, value)) in
+            params.iter_mut().filter(|(name, _)| name.ends_with(".w")).enumerate()
+        {
+            value.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * ((at + 3 * i) % 5) as f32);
+        }
+        let without = Params::from_fn(&plain, |name, _| {
+            let (block, own) = match name.strip_prefix("blocks.") {
+                Some(rest) => rest.split_once('.').unwrap(),
+                None => ("0", name),
+            };
+            let block = params.block(block.parse().unwrap());
+            let ln1 = block.ln1().unwrap().insert_axis(Axis(1));
+            let [q, k] = block.qk_norm().unwrap();
+            match own {
+                "attn.W_Q" => (&(&block.w_q() * &ln1) * &q).into_dyn(),
+                "attn.W_K" => (&(&block.w_k() * &ln1) * &k).into_dyn(),
+                "attn.W_V" => (&block.w_v() * &ln1).into_dyn(),
+                "attn.pos_gain" => ndarray::arr1(&[1.0]).into_dyn(),
+                "unembed.W_U" => {
+                    let gain = params.ln_final().unwrap().insert_axis(Axis(1));
+                    (&params.unembedding() * &gain).into_dyn()
+                }
+                _ => params.get(name).unwrap().clone(),
+            }
+        });
+        let [found, expected] = [(&normed, &params), (&plain, &without)].map(|(config, params)| {
+            let circuits = circuits(config, params).unwrap();
+            let previous = vec![vec![0.3, 0.6]; 2];
+            let scores = scores(config, params, &circuits, &previous).unwrap();
+            (scores, circuits.composition())
+        });
+        assert!(found == expected, "{found:?} is not {expected:?}");
+    }
 }

@@ -169,8 +169,8 @@ pub fn scan(
     let Opened { config, weights, .. } = &opened;
     let row = Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row");
     let nll = engine.losses(row.view(), &[])?.into_raw_vec_and_offset().0;
-    // What weights say by themselves is said of the paper's family.
-    let params = config.is_paper_family().then(|| weights.load(config)).transpose()?;
+    // What weights say by themselves is said of models that can be trained.
+    let params = config.is_trainable().then(|| weights.load(config)).transpose()?;
     let circuits = params
         .as_ref()
         .map(|params| Ok((circuits(config, params)?, params)))

@@ -38,7 +38,7 @@ impl Opened {
     /// Whether the weights are read layer by layer, so that what is asked for together costs no
     /// more than one thing.
     pub(super) fn is_streamed(&self) -> bool {
-        !self.config.is_paper_family()
+        !self.config.is_trainable()
     }
 
     /// Its engine.
