@@ -315,6 +315,58 @@ impl Architecture {
         *self == Self::default()
     }
 
+    /// An option that models that are trained do not have, and what it is set to.
+    fn not_trained(&self) -> Option<(&'static str, String)> {
+        // All fields by name: whoever adds one says here whether it is trained.
+        let Self {
+            positions,
+            n_key_value_heads,
+            act_fn,
+            gated_mlp,
+            qkv_bias,
+            qk_norm,
+            norms,
+            attn_scores_soft_cap,
+            output_logits_soft_cap,
+            experts,
+            other_positions,
+            out_bias,
+            mlp_bias,
+            unembed_bias,
+            parallel,
+            tied_embeddings: _,
+        } = self;
+        let trained = matches!(positions, Positions::Sinusoidal | Positions::Rotary(_));
+        let found = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+        [
+            ("architecture.positions", !trained, found(positions)),
+            ("architecture.n_key_value_heads", *n_key_value_heads != 0, found(n_key_value_heads)),
+            ("architecture.act_fn", *act_fn != Activation::Gelu, found(act_fn)),
+            ("architecture.gated_mlp", *gated_mlp, found(gated_mlp)),
+            ("architecture.qkv_bias", *qkv_bias, found(qkv_bias)),
+            ("architecture.qk_norm", *qk_norm == QkNorm::Whole, found(qk_norm)),
+            ("architecture.norms", *norms != Norms::Before, found(norms)),
+            (
+                "architecture.attn_scores_soft_cap",
+                attn_scores_soft_cap.is_some(),
+                found(attn_scores_soft_cap),
+            ),
+            (
+                "architecture.output_logits_soft_cap",
+                output_logits_soft_cap.is_some(),
+                found(output_logits_soft_cap),
+            ),
+            ("architecture.experts", experts.is_some(), found(experts)),
+            ("architecture.other_positions", other_positions.is_some(), found(other_positions)),
+            ("architecture.out_bias", *out_bias, found(out_bias)),
+            ("architecture.mlp_bias", !*mlp_bias, found(mlp_bias)),
+            ("architecture.unembed_bias", *unembed_bias, found(unembed_bias)),
+            ("architecture.parallel", *parallel, found(parallel)),
+        ]
+        .into_iter()
+        .find_map(|(field, differs, found)| differs.then_some((field, found)))
+    }
+
     pub(crate) fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
         let fail = |field, found: String, expected: &str| {
             Err(Error::Config { field, found, expected: expected.into() })
@@ -470,15 +522,37 @@ impl ModelConfig {
     /// otherwise: rotary positions, RMS norm, queries and keys normed head by head
     /// ([`QkNorm::Head`]), tied embeddings. Such models can be trained, and run by every engine.
     pub fn is_trainable(&self) -> bool {
-        let mut rest = self.architecture.clone();
-        if matches!(rest.positions, Positions::Rotary(_)) && rest.other_positions.is_none() {
-            rest.positions = Positions::Sinusoidal;
+        self.architecture.not_trained().is_none()
+    }
+
+    /// Checks a model that is to be trained: every field, that
+    /// [`is_trainable`](Self::is_trainable), and that no field is given that these positions do not
+    /// read.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the field.
+    pub fn validate_to_train(&self) -> Result<(), Error> {
+        self.validate()?;
+        let refuse = |field, found: String, expected: &str| {
+            Err(Error::Config { field, found, expected: expected.into() })
+        };
+        if let Some((field, found)) = self.architecture.not_trained() {
+            let expected = "what a model that is trained may have: sinusoidal or rotary positions, qk_norm of each head or none, tied embeddings or not, and nothing else of `architecture`";
+            return refuse(field, found, expected);
         }
-        if rest.qk_norm == QkNorm::Head {
-            rest.qk_norm = QkNorm::None;
+        if self.architecture.positions != Positions::Sinusoidal {
+            let default = Self::default();
+            let expected = "nothing, since it is of sinusoidal positions alone";
+            if self.pos_gain_init != default.pos_gain_init {
+                return refuse("pos_gain_init", format!("{:?}", self.pos_gain_init), expected);
+            }
+            if self.position_base != default.position_base {
+                let expected =
+                    "nothing, since it is of sinusoidal positions alone: rotary ones have `base`";
+                return refuse("position_base", self.position_base.to_string(), expected);
+            }
         }
-        rest.tied_embeddings = false;
-        rest.is_default()
+        Ok(())
     }
 
     /// Checks that [`is_trainable`](Self::is_trainable).
@@ -516,6 +590,43 @@ mod tests {
         assert_eq!(plain[31] / 32.0, scaled[31]);
         assert!(plain.iter().zip(&scaled).all(|(p, s)| s <= p && *s >= p / 32.0));
         assert!(plain.iter().zip(&scaled).any(|(p, s)| s < p && *s > p / 32.0 * 1.01));
+    }
+
+    #[test]
+    fn what_is_trained_is_said() {
+        let rotary = |dim| {
+            Positions::Rotary(Rotary {
+                dim,
+                base: 1e4,
+                pairs: Pairs::Half,
+                scaling: None,
+                attention_factor: None,
+            })
+        };
+        let with = |architecture| ModelConfig { architecture, ..ModelConfig::default() };
+        let all = Architecture {
+            positions: rotary(32),
+            qk_norm: QkNorm::Head,
+            tied_embeddings: true,
+            ..Architecture::default()
+        };
+        let all = ModelConfig { normalization: Normalization::RMS, ..with(all) };
+        assert!(all.is_trainable() && !all.is_paper_family());
+        all.validate_to_train().unwrap();
+        let refused = |config: ModelConfig| {
+            config.validate().unwrap();
+            config.validate_to_train().unwrap_err().to_string()
+        };
+        let one = |qk_norm, parallel| Architecture { qk_norm, parallel, ..Architecture::default() };
+        let whole = refused(with(one(QkNorm::Whole, false)));
+        assert!(whole.starts_with("model.architecture.qk_norm = whole: expected"), "{whole}");
+        let parallel = with(one(QkNorm::None, true));
+        let parallel = refused(ModelConfig { d_mlp: 8, ..parallel });
+        assert!(parallel.starts_with("model.architecture.parallel = true: expected"), "{parallel}");
+        let gain = refused(ModelConfig { pos_gain_init: [1.0, 1.0], ..all.clone() });
+        assert!(gain.starts_with("model.pos_gain_init = [1.0, 1.0]: expected nothing"), "{gain}");
+        let base = refused(ModelConfig { position_base: 500.0, ..all });
+        assert!(base.contains("rotary ones have `base`"), "{base}");
     }
 
     #[test]

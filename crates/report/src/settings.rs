@@ -100,14 +100,19 @@ const ROWS: [Row; 25] = [
     Row {
         name: "Positions",
         paper: "added to the inputs of queries and keys only; kind and scale not stated",
-        ours: "Sinusoidal, added to the inputs of queries and keys only, with a gain a layer (first layer, later layers).",
-        keys: &["model.pos_gain_init", "model.position_base"],
+        ours: "Sinusoidal, added to the inputs of queries and keys only, with a gain a layer (first layer, later layers), unless the specs name others.",
+        keys: &["model.architecture.positions", "model.pos_gain_init", "model.position_base"],
     },
     Row {
         name: "Normalization",
         paper: "not stated",
-        ours: "Before each sublayer and before the unembedding; embedding and unembedding untied.",
-        keys: &["model.normalization", "model.layer_norm_eps"],
+        ours: "Before each sublayer and before the unembedding; queries and keys without norms, embedding and unembedding untied, unless the specs say otherwise.",
+        keys: &[
+            "model.normalization",
+            "model.layer_norm_eps",
+            "model.architecture.qk_norm",
+            "model.architecture.tied_embeddings",
+        ],
     },
     Row {
         name: "Smeared keys",
@@ -212,13 +217,14 @@ fn ours(row: &Row, specs: &[(String, toml::Table)]) -> String {
     if parts.is_empty() { "Not recorded in the specs.".to_string() } else { parts.join(" ") }
 }
 
-/// `lr = 0.001`, or each run's value where they differ; nothing where no spec has the key.
+/// `lr = 0.001`, or each run's value where they differ or some have none; nothing where no spec has
+/// the key.
 fn value(key: &str, specs: &[(String, toml::Table)]) -> Option<String> {
     let shown: Vec<(&String, String)> =
         specs.iter().filter_map(|(run, spec)| Some((run, show(lookup(spec, key)?)))).collect();
     let name = key.rsplit('.').next().unwrap_or(key);
     let (_, first) = shown.first()?;
-    if shown.iter().all(|(_, value)| value == first) {
+    if shown.len() == specs.len() && shown.iter().all(|(_, value)| value == first) {
         return Some(format!("{name} = {first}"));
     }
     let each: Vec<String> = shown.iter().map(|(run, value)| format!("{value} ({run})")).collect();

@@ -156,7 +156,7 @@ impl RunSpec {
             let expected = "1 to 100 letters, digits, '-', '_' or '.', not beginning with '.'";
             return fail("name", &format!("{:?}", self.name), expected);
         }
-        self.model.validate()?;
+        self.model.validate_to_train()?;
         if !self.model.d_model.is_multiple_of(self.model.n_heads) {
             let expected = format!("a multiple of n_heads ({})", self.model.n_heads);
             return fail("model.d_model", &self.model.d_model, &expected);
