@@ -288,6 +288,25 @@ impl Studied<'_> {
         visible(found.map_or(variant, |found| found.label.as_str()))
     }
 
+    /// Whether a claim compares nats, or when so many of them are won, of variants that have other
+    /// sequences to foretell.
+    fn units_differ(&self, claim: &StudyClaim) -> bool {
+        let of_heads = [
+            StudyMeasure::PrefixMatching,
+            StudyMeasure::PreviousToken,
+            StudyMeasure::InductionHeads,
+        ];
+        let Some(against) = claim.against.as_ref().filter(|_| !of_heads.contains(&claim.measure))
+        else {
+            return false;
+        };
+        let foretold = |variant: &str| {
+            let run = self.of(variant).values().next()?;
+            Some((&run.spec.data, run.spec.model.d_vocab, run.spec.model.n_ctx))
+        };
+        foretold(&claim.of) != foretold(against)
+    }
+
     /// The rule, each seed's number, and any doubt.
     fn why(&self, claim: &StudyClaim, judged: &Judged) -> String {
         let what = match (&claim.against, claim.by) {
@@ -322,6 +341,9 @@ impl Studied<'_> {
                 judged.beyond
             );
         }
+        if self.units_differ(claim) {
+            why += " The two are of different texts or vocabularies, where a nat is not worth the same.";
+        }
         if judged.values.len() == 1 {
             why += " One seed tells nothing of how far another would differ.";
         } else if !judged.decided {
@@ -337,6 +359,9 @@ impl Studied<'_> {
 fn shown(claim: &StudyClaim, value: f64) -> String {
     match (claim.measure, claim.by) {
         (StudyMeasure::TimeToHalf, None | Some(Compared::Difference)) => tokens(value),
+        // Of few seeds an end of an interval may be any factor.
+        (_, Some(Compared::Ratio)) if value > 1e3 => "over 1,000".into(),
+        (_, Some(Compared::Ratio)) if value < 1e-3 => "below 0.001".into(),
         _ => number(value),
     }
 }

@@ -189,3 +189,35 @@ fn seeds_without_a_number_leave_a_claim_open_and_are_told() {
     let why = out_of_reach(dir.path());
     assert!(why.contains("free-seed-1 ends with no in-context learning to speak of"), "{why}");
 }
+
+#[test]
+fn nats_of_other_texts_are_said_to_be_others() {
+    let dir = folder();
+    runs(dir.path(), [1.5e6, 1.6e6]);
+    let compared = |id: &str, measure: &str| {
+        claim(
+            id,
+            &format!(
+                "measure = \"{measure}\"\nagainst = \"free\"\nby = \"ratio\"\nholds = {{ below = 2 }}"
+            ),
+        )
+    };
+    let claims = [compared("V1", "loss"), compared("V2", "prefix-matching")].concat();
+    let why = |of: usize| build(dir.path()).expect("a study's folder").claims[of].why.clone();
+    let text = study(&claims);
+    fs::write(dir.path().join("study.toml"), &text).expect("a fresh folder");
+    assert!(!why(0).contains("of different texts"), "{}", why(0));
+    // The same with other sequences.
+    let free = "{ model = { clamp = { kind = \"previous-token\", layer = 0, head = 0 } } }";
+    let text = text.replace(free, "{ data = { min_period = 9 } }");
+    fs::write(dir.path().join("study.toml"), text).expect("a fresh folder");
+    for seed in [1, 2] {
+        let run = Fabricated { clamp: None, ..of("given", seed) };
+        fs::remove_dir_all(dir.path().join("runs").join(&run.folder)).expect("it was written");
+        write(dir.path(), &run);
+        let spec = dir.path().join("runs").join(&run.folder).join("spec.toml");
+        fs::write(&spec, read(&spec).replace("min_period = 8", "min_period = 9")).expect("written");
+    }
+    assert!(why(0).contains("The two are of different texts or vocabularies"), "{}", why(0));
+    assert!(!why(1).contains("of different texts"), "{}", why(1));
+}

@@ -14,10 +14,11 @@ use induction_metrics::{
     RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, duplicate_token,
     prefix_matching, prefix_matching_literal, previous_token, role, start_token,
 };
-use induction_model::{Hook, Params, ReadParams};
+use induction_model::{Clamps, Hook, Params, ReadParams};
 use induction_records::{EvaluationSpec, HeadRow, NamedScores};
 use ndarray::{
-    Array2, ArrayD, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix4, Slice, concatenate,
+    Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix4, Slice,
+    concatenate,
 };
 
 use super::{
@@ -67,6 +68,38 @@ struct LayerView<'a> {
     values: ArrayView4<'a, f32>,
     /// What takes a head's values to the logits, `[head][d_head, column]`.
     unembed: &'a [Array2<f32>],
+    clamps: &'a Clamps,
+    layer: usize,
+    /// Tokens of the model, of which not all need have a column.
+    d_vocab: usize,
+}
+
+impl LayerView<'_> {
+    /// What a head would raise by attending to each position, `[head, pos, column]`, from the values
+    /// of one example. Of one that a clamp makes copy, or makes silent, that is what it does instead
+    /// of what its weights would.
+    fn logits(&self, values: ArrayView3<'_, f32>, tokens: &[u32]) -> Array3<f32> {
+        let mut logits = value_logits(values, self.unembed);
+        for (head, mut logits) in logits.outer_iter_mut().enumerate() {
+            if self.clamps.silent(self.layer, head) {
+                logits.fill(0.0);
+            }
+            if self.clamps.copies(self.layer, head) {
+                let gain = (self.d_vocab as f32).ln();
+                for (mut row, &token) in logits.outer_iter_mut().zip(tokens) {
+                    row[token as usize] = gain;
+                    // Columns of some tokens alone are less the mean over all, and end with what
+                    // makes their sum zero.
+                    if row.len() < self.d_vocab {
+                        let last = row.len() - 1;
+                        row -= gain / self.d_vocab as f32;
+                        row[last] -= row.sum();
+                    }
+                }
+            }
+        }
+        logits
+    }
 }
 
 /// A function that gives as many tables `[example, head]` as there are names.
@@ -144,10 +177,9 @@ fn by_example(
     let mut tables = vec![Array2::zeros((seen.tokens.nrows(), seen.unembed.len())); 2];
     let examples = seen.pattern.outer_iter().zip(seen.values.outer_iter()).zip(seen.tokens.rows());
     for (example, ((pattern, values), tokens)) in examples.enumerate() {
-        let logits = value_logits(values, seen.unembed);
-        for (head, scores) in
-            take(pattern, logits.view(), &tokens.to_vec())?.into_iter().enumerate()
-        {
+        let tokens = tokens.to_vec();
+        let logits = seen.logits(values, &tokens);
+        for (head, scores) in take(pattern, logits.view(), &tokens)?.into_iter().enumerate() {
             tables.iter_mut().zip(scores).for_each(|(table, score)| table[[example, head]] = score);
         }
     }
@@ -310,6 +342,9 @@ impl Evaluators {
                 pattern: rank4(sight.seen[0].view()),
                 values: rank4(values),
                 unembed,
+                clamps: &config.clamp,
+                layer: sight.layer,
+                d_vocab: config.d_vocab,
             };
             let mut tables = Tables::new();
             for measure in MEASURES.iter().filter(|measure| samples.contains(&measure.sample)) {
@@ -374,7 +409,68 @@ fn rank4(array: ArrayViewD<'_, f32>) -> ArrayView4<'_, f32> {
 
 #[cfg(test)]
 mod tests {
+    use induction_engine::CpuEngine;
+    use induction_model::{Clamp, ModelConfig};
+
     use super::*;
+
+    /// A head that copies raises what it attends to and nothing else, and one that is off raises
+    /// nothing, whatever their weights are; of a large vocabulary, too, of which some tokens have a
+    /// column.
+    #[test]
+    fn clamped_heads_raise_what_they_write() {
+        let (copies, off, free) = ((0, 0), (0, 1), (1, 0));
+        for d_vocab in [40, 5000] {
+            let config = ModelConfig {
+                n_layers: 2,
+                d_model: 8,
+                n_heads: 2,
+                d_head: 4,
+                n_ctx: 32,
+                d_vocab,
+                clamp: [
+                    Clamp::Copy { layer: copies.0, head: copies.1 },
+                    Clamp::Off { layer: off.0, head: off.1 },
+                ]
+                .into_iter()
+                .collect(),
+                ..ModelConfig::default()
+            };
+            let params = config.init_params(1).unwrap();
+            let evaluation = EvaluationSpec {
+                examples: 2,
+                icl_early: 4,
+                icl_late: 30,
+                icl_half_width: 1,
+                head_examples: 3,
+                ablation_examples: 2,
+                ablation_every: 0,
+                weights_every: 1,
+                prefix_block: 6,
+                prefix_repeats: 4,
+            };
+            let text = Array2::from_shape_fn((2, 32), |(i, j)| 1 + (i * 7 + j * j) as u32 % 30);
+            let allowed: Vec<u32> = (1..30).collect();
+            let evaluators = Evaluators::new(&evaluation, text, 0, &allowed).unwrap();
+            let heads = |config: &ModelConfig| {
+                let engine = CpuEngine::new(config, &params).unwrap();
+                evaluators.heads(&engine, &params, None, 0, 0).unwrap()
+            };
+            let clamped = heads(&config);
+            let of = |rows: &[HeadRow], (layer, head): (usize, usize), name: &str| {
+                let row = rows.iter().find(|row| (row.layer, row.head) == (layer, head)).unwrap();
+                row.scores[name].unwrap()
+            };
+            assert!((of(&clamped, copies, "copying") - 1.0).abs() < 1e-6, "{d_vocab}");
+            assert_eq!(of(&clamped, off, "copying"), -1.0);
+            assert_eq!(of(&clamped, off, "attribution_other"), 0.0);
+            assert!(of(&clamped, copies, "attribution_matched") > 0.0);
+            let unclamped = heads(&ModelConfig { clamp: Clamps::default(), ..config });
+            assert!(of(&unclamped, copies, "copying") < 0.99, "{d_vocab}");
+            assert!(of(&unclamped, off, "copying") > -1.0);
+            assert!(of(&clamped, free, "copying") > -1.0);
+        }
+    }
 
     #[test]
     fn tables_of_other_measures_are_not_current() {

@@ -161,7 +161,8 @@ impl Evaluation {
             }
         }
         tables.heads.extend(heads);
-        tables.composition.extend(weights::composition(&circuits, step, tokens));
+        let clamps = &engine.config().clamp;
+        tables.composition.extend(weights::composition(clamps, &circuits, step, tokens));
         Ok(losses)
     }
 }
@@ -433,7 +434,7 @@ pub fn time_measure(
         let begun = Instant::now();
         let circuits = circuits(&config, &params).map_err(place)?;
         weights::scores(&config, &params, &circuits, &previous).map_err(place)?;
-        weights::composition(&circuits, step, 0);
+        weights::composition(&config.clamp, &circuits, step, 0);
         if repetition > 0 {
             whole.push(snapshot);
             weights.push(begun.elapsed().as_secs_f64());

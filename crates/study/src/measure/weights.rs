@@ -1,9 +1,12 @@
 //! What a model's weights say of its heads, without running it.
 
 use induction_metrics::{
-    BlockWeights, Circuits, CopyingCeiling, copying_ceiling, previous_position_recall,
+    BlockWeights, Circuits, CompositionKind, CopyingCeiling, copying_ceiling,
+    previous_position_recall,
 };
-use induction_model::{ModelConfig, Normalization, Params, Positions, sinusoidal_positions};
+use induction_model::{
+    Clamps, ModelConfig, Normalization, Params, Positions, sinusoidal_positions,
+};
 use induction_records::CompositionRow;
 use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
@@ -116,28 +119,43 @@ pub(super) struct OfHead<'a> {
     head: usize,
 }
 
+/// Which of a head's circuits a measure is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// What it attends to.
+    Qk,
+    /// What it writes; of a head that copies the identity, which scores 1, and of one that is off
+    /// nothing, which scores 0.
+    Ov,
+}
+
 /// A measure of a head that is taken from weights.
 pub(super) struct WeightMeasure {
     pub(super) name: &'static str,
+    of: Of,
     take: fn(&OfHead<'_>) -> induction_metrics::Result<Option<f64>>,
 }
 
 pub(super) const MEASURES: &[WeightMeasure] = &[
     WeightMeasure {
         name: "ov_copying",
+        of: Of::Ov,
         take: |of| of.circuits.ov_copying(of.layer, of.head).map(Some),
     },
     WeightMeasure {
         name: "qk_trace",
+        of: Of::Qk,
         take: |of| of.circuits.qk_trace(of.layer, of.head, of.previous),
     },
-    WeightMeasure { name: "previous_position_recall", take: positional_recall },
+    WeightMeasure { name: "previous_position_recall", of: Of::Qk, take: positional_recall },
     WeightMeasure {
         name: "k_composition_recall",
+        of: Of::Qk,
         take: |of| of.circuits.k_composition_recall(of.layer, of.head, of.previous),
     },
     WeightMeasure {
         name: "ov_copy_recall",
+        of: Of::Ov,
         take: |of| of.circuits.ov_copy_recall(of.layer, of.head).map(Some),
     },
 ];
@@ -155,7 +173,8 @@ fn positional_recall(of: &OfHead<'_>) -> induction_metrics::Result<Option<f64>> 
     previous_position_recall(queries.view(), keys.view(), positions, smear).map(Some)
 }
 
-/// `[layer][head]`; `previous` is each head's previous-token score.
+/// `[layer][head]`; `previous` is each head's previous-token score. A head whose attention is given
+/// has nothing of its QK circuit; a silent one brings nothing to other heads' keys.
 pub(super) fn scores(
     config: &ModelConfig,
     params: &Params,
@@ -165,10 +184,24 @@ pub(super) fn scores(
     let sinusoidal = config.architecture.positions == Positions::Sinusoidal;
     let positions = sinusoidal
         .then(|| sinusoidal_positions(config.n_ctx, config.d_model, config.position_base));
+    let clamps = &config.clamp;
+    let heard = |layer: usize, head: usize, score: f64| {
+        if clamps.silent(layer, head) { 0.0 } else { score }
+    };
+    let previous: Vec<Vec<f64>> = (0..)
+        .zip(previous)
+        .map(|(layer, scores)| (0..).zip(scores).map(|(h, &s)| heard(layer, h, s)).collect())
+        .collect();
     let of_head = |(layer, head): (usize, usize)| -> induction_metrics::Result<Scores> {
         let positions = positions.as_ref().map(|positions| positions.view());
-        let of = OfHead { params, circuits, positions, previous, layer, head };
-        MEASURES.iter().map(|measure| Ok((measure.name, (measure.take)(&of)?))).collect()
+        let of = OfHead { params, circuits, positions, previous: &previous, layer, head };
+        let take = |measure: &WeightMeasure| match measure.of {
+            Of::Qk if clamps.given(layer, head).is_some() => Ok(None),
+            Of::Ov if clamps.copies(layer, head) => Ok(Some(1.0)),
+            Of::Ov if clamps.silent(layer, head) => Ok(Some(0.0)),
+            _ => (measure.take)(&of),
+        };
+        MEASURES.iter().map(|measure| Ok((measure.name, take(measure)?))).collect()
     };
     let places: Vec<(usize, usize)> =
         (0..config.n_layers).flat_map(|l| (0..config.n_heads).map(move |h| (l, h))).collect();
@@ -176,8 +209,22 @@ pub(super) fn scores(
     Ok(flat.chunks(config.n_heads).map(<[Scores]>::to_vec).collect())
 }
 
-/// The composition scores of every pair of heads.
-pub(super) fn composition(circuits: &Circuits, step: u64, tokens: u64) -> Vec<CompositionRow> {
+/// The composition scores of every pair of heads whose weights play a part in it: a silent head
+/// writes nothing, and what a head attends to may be given.
+pub(super) fn composition(
+    clamps: &Clamps,
+    circuits: &Circuits,
+    step: u64,
+    tokens: u64,
+) -> Vec<CompositionRow> {
+    let is_there = |c: &induction_metrics::Composition| {
+        let (from, to) = (c.from, c.to);
+        let read = match c.kind {
+            CompositionKind::V => !clamps.silent(to.0, to.1),
+            CompositionKind::Q | CompositionKind::K => clamps.given(to.0, to.1).is_none(),
+        };
+        read && !clamps.silent(from.0, from.1)
+    };
     let row = |c: induction_metrics::Composition| CompositionRow {
         step,
         tokens,
@@ -189,14 +236,72 @@ pub(super) fn composition(circuits: &Circuits, step: u64, tokens: u64) -> Vec<Co
         score: c.score,
         raw: c.raw,
     };
-    circuits.composition().into_iter().map(row).collect()
+    circuits.composition().into_iter().filter(is_there).map(row).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use induction_model::{Architecture, QkNorm};
+    use induction_model::{Architecture, Clamp, QkNorm};
 
     use super::*;
+
+    #[test]
+    fn weights_that_play_no_part_have_no_scores() {
+        let config = ModelConfig {
+            n_layers: 2,
+            d_model: 6,
+            n_heads: 3,
+            d_head: 2,
+            n_ctx: 4,
+            d_vocab: 7,
+            clamp: [
+                Clamp::PreviousToken { layer: 0, head: 0 },
+                Clamp::Off { layer: 0, head: 1 },
+                Clamp::Copy { layer: 1, head: 0 },
+                Clamp::Match { layer: 1, head: 0 },
+            ]
+            .into_iter()
+            .collect(),
+            ..ModelConfig::default()
+        };
+        let free = ModelConfig { clamp: Clamps::default(), ..config.clone() };
+        let params = config.init_params(3).unwrap();
+        let circuits = circuits(&config, &params).unwrap();
+        let previous = vec![vec![0.9, 0.4, 0.2]; 2];
+        let of = |config: &ModelConfig, previous: &[Vec<f64>]| {
+            let scores = scores(config, &params, &circuits, previous).unwrap();
+            move |layer: usize, head: usize, name: &str| {
+                scores[layer][head].iter().find(|(found, _)| *found == name).unwrap().1
+            }
+        };
+        let (found, unclamped) = (of(&config, &previous), of(&free, &previous));
+        for (layer, head, name, expected) in [
+            (0, 0, "previous_position_recall", None),
+            (0, 1, "ov_copying", Some(0.0)),
+            (1, 0, "ov_copying", Some(1.0)),
+            (1, 0, "ov_copy_recall", Some(1.0)),
+            (1, 0, "qk_trace", None),
+            (1, 0, "k_composition_recall", None),
+        ] {
+            assert_eq!(found(layer, head, name), expected, "{layer}.{head} {name}");
+            assert_ne!(unclamped(layer, head, name), expected, "{layer}.{head} {name}");
+        }
+        // What is free is as before; the head that is off brings nothing to later keys.
+        for name in ["ov_copying", "ov_copy_recall"] {
+            assert_eq!(found(0, 0, name), unclamped(0, 0, name));
+        }
+        let without = of(&free, &[vec![0.9, 0.0, 0.2], vec![0.9, 0.4, 0.2]]);
+        assert_eq!(found(1, 1, "qk_trace"), without(1, 1, "qk_trace"));
+        assert_ne!(found(1, 1, "qk_trace"), unclamped(1, 1, "qk_trace"));
+        let pairs: Vec<_> = composition(&config.clamp, &circuits, 0, 0)
+            .into_iter()
+            .map(|row| (row.kind, row.from_head, row.to_head))
+            .collect();
+        assert_eq!(composition(&free.clamp, &circuits, 0, 0).len(), 27);
+        // From heads 0 and 2, into nothing of head 1.0, which copies what is given.
+        assert_eq!(pairs.len(), 12);
+        assert!(pairs.iter().all(|&(_, from, to)| from != 1 && to != 0));
+    }
 
     /// A gain is folded: a model whose weights hold it, and whose gain is 1, has the same circuits.
     /// Root mean squares centre nothing, so those are the circuits of a model without norms.
