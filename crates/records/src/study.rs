@@ -138,6 +138,9 @@ pub struct StudyClaim {
 pub enum Compared {
     /// The one over the other.
     Ratio,
+    /// The one as a share of the other, which is above 0, where the one may be 0 or less; seeds have
+    /// an arithmetic mean.
+    Share,
     /// The one less the other.
     Difference,
 }
@@ -475,9 +478,9 @@ variants = ["free"]
             ("seeds = [1, 2]", "seeds = [1, 1]", "names one twice"),
             ("layer = 1, head = 0", "layer = 2, head = 0", "variant given: model.clamp.layer = 2"),
             ("name = \"given\"", "name = \"free\"", "is not there"),
-            ("measure = \"time-to-half\"", "measure = \"time\"", "unknown variant `time`"),
+            ("measure = \"time-to-half\"", "measure = \"time\"", "unknown value `time`"),
             ("lr = 0.02", "lr = 0.01, nonsense = 1", "unknown field `nonsense`"),
-            ("below = 0.8", "under = 0.8", "unknown variant `under`"),
+            ("below = 0.8", "under = 0.8", "unknown value `under`"),
             ("lr = 0.02", "lr = \"fast\"", "variant given: invalid type: string \"fast\""),
             ("id = \"V1\"", "id = \"\"", "a claim has an empty name"),
             ("change = { model", "change = { seed = 3, model", "`seed` is the study's own to say"),

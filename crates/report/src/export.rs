@@ -352,11 +352,7 @@ fn draw(out: &mut String, panel: &Panel) {
                 .zip(&line.y)
                 .map(|(px, py)| format!("{:.1},{:.1}", x.at(*px), y.at(*py)))
                 .collect();
-            let dash = match line.dash {
-                "dash" => r#" stroke-dasharray="7 4""#,
-                "dot" => r#" stroke-dasharray="2 3""#,
-                _ => "",
-            };
+            let dash = dashed(line.dash);
             let _ = writeln!(
                 out,
                 r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="{}" opacity="{}"{dash}/>"#,
@@ -371,19 +367,29 @@ fn draw(out: &mut String, panel: &Panel) {
         }
     }
     let (mut at, mut row) = (left, 36.0);
-    for (name, colour, _) in legend {
+    for (name, colour, dash) in legend {
         let width = 22.0 + 6.3 * name.chars().count() as f64;
         if at + width > WIDTH && at > left {
             (at, row) = (left, row + 14.0);
         }
         let _ = writeln!(
             out,
-            r#"<path d="M{at:.0} {:.0}h12" stroke="{colour}" stroke-width="3"/><text x="{:.0}" y="{row}" font-size="11">{}</text>"#,
+            r#"<path d="M{at:.0} {:.0}h12" stroke="{colour}" stroke-width="{}"{}/><text x="{:.0}" y="{row}" font-size="11">{}</text>"#,
             row - 4.0,
+            if dashed(dash).is_empty() { 3 } else { 2 },
+            dashed(dash),
             at + 16.0,
             xml(name)
         );
         at += width + 8.0;
+    }
+}
+
+fn dashed(kind: &str) -> &'static str {
+    match kind {
+        "dash" => r#" stroke-dasharray="5 2""#,
+        "dot" => r#" stroke-dasharray="2 3""#,
+        _ => "",
     }
 }
 

@@ -55,12 +55,31 @@ pub struct SnapshotSpec {
 /// What is wrong with a spec's or manifest's TOML, with the types as its reader knows them.
 pub fn in_words(error: &toml::de::Error) -> String {
     let text = error.to_string();
-    let whole = "expected a whole number from 0";
-    let text = text
-        .replace("expected usize", whole)
-        .replace("expected u64", whole)
-        .replace("expected u32", whole);
-    text.replace("expected f64", "expected a number").trim_end().to_string()
+    let text = text.trim_end();
+    // The reason is the last line; what comes before shows the place.
+    let (place, reason) =
+        text.rsplit_once('\n').map_or(("", text), |(place, reason)| (place, reason));
+    let reason = reason
+        .replace("unknown variant", "unknown value")
+        .replace("invalid type: map,", "invalid type: table,")
+        .replace("invalid type: sequence,", "invalid type: list,");
+    let reason = match reason.split_once("expected ") {
+        None => reason,
+        Some((found, expected)) => {
+            let of = |kind: &str| expected.starts_with(kind);
+            let expected = match expected {
+                "usize" | "u64" | "u32" => "a whole number from 0",
+                "f64" => "a number",
+                "a sequence" => "a list",
+                "a map" => "a table",
+                _ if of("struct ") || of("internally tagged enum ") => "a table",
+                _ if of("variant of enum ") || of("enum ") => "a text",
+                other => other,
+            };
+            format!("{found}expected {expected}")
+        }
+    };
+    if place.is_empty() { reason } else { format!("{place}\n{reason}") }
 }
 
 /// Refuses what is written and would not be used, by its line, its key and why; `kept` is what was
@@ -503,6 +522,28 @@ pub(crate) mod tests {
             let text = text.replace(from, to);
             let message = RunSpec::parse(Path::new("x"), &text).unwrap_err().to_string();
             assert!(message.contains(said), "{message}");
+        }
+    }
+
+    #[test]
+    fn types_are_told_in_words() {
+        let text = tiny().to_toml();
+        let with = |at: &str, line: &str| text.replacen(at, &format!("{at}\n{line}"), 1);
+        for (text, said) in [
+            (with("[train]", "loss = \"induction\""), "string \"induction\", expected a table"),
+            (with("[train]", "loss = 3"), "integer `3`, expected a table"),
+            (with("[train]", "clamps = { from = 1 }"), "expected a list"),
+            (with("[model]", "clamp = 3"), "expected"),
+            (with("[model]", "architecture = 3"), "expected a table"),
+            (with("[model]", "architecture = { positions = \"rotary\" }"), "expected a table"),
+            (with("[train]", "optimizer = \"adam\""), "unknown value `adam`, expected one of"),
+            (text.replacen("every = ", "every = -", 1), "expected a whole number from 0"),
+        ] {
+            let message = RunSpec::parse(Path::new("x"), &text).unwrap_err().to_string();
+            assert!(message.contains(said), "{said}: {message}");
+            for word in ["struct", "enum", "variant", "usize", "u64", "f64", "sequence", "map"] {
+                assert!(!message.contains(word), "{word}: {message}");
+            }
         }
     }
 

@@ -190,12 +190,11 @@ impl<'a> Studied<'a> {
             let other = of_variant(against, seed)?;
             let value = match by {
                 Compared::Ratio if own.value > 0.0 && other.value > 0.0 => own.value / other.value,
-                Compared::Ratio => {
-                    return Err(format!(
-                        "{} over {} is no ratio",
-                        number(own.value),
-                        number(other.value)
-                    ));
+                Compared::Share if other.value > 0.0 => own.value / other.value,
+                Compared::Ratio | Compared::Share => {
+                    let kind = if by == Compared::Ratio { "ratio" } else { "share" };
+                    let [own, other] = [own.value, other.value].map(number);
+                    return Err(format!("{own} over {other} is no {kind}"));
                 }
                 Compared::Difference => own.value - other.value,
             };
@@ -310,7 +309,7 @@ impl Studied<'_> {
     /// The rule, each seed's number, and any doubt.
     fn why(&self, claim: &StudyClaim, judged: &Judged) -> String {
         let what = match (&claim.against, claim.by) {
-            (Some(against), Some(Compared::Ratio)) => {
+            (Some(against), Some(Compared::Ratio | Compared::Share)) => {
                 format!("{} over {}", self.label(&claim.of), self.label(against))
             }
             (Some(against), _) => format!("{} less {}", self.label(&claim.of), self.label(against)),

@@ -190,6 +190,27 @@ fn seeds_without_a_number_leave_a_claim_open_and_are_told() {
     assert!(why.contains("free-seed-1 ends with no in-context learning to speak of"), "{why}");
 }
 
+/// Nothing at all is a share, and no ratio.
+#[test]
+fn a_share_may_be_nothing() {
+    let judged = |by: &str| {
+        let dir = folder();
+        for seed in [1, 2] {
+            write(dir.path(), &of("free", seed));
+            // Prefix matching of every head is 0.1, so that none matches prefixes.
+            write(dir.path(), &Fabricated { prefix_matching: 0.1, ..of("given", seed) });
+        }
+        let rest = format!(
+            "measure = \"induction-heads\"\nagainst = \"free\"\nby = \"{by}\"\nholds = {{ below = 0.5 }}"
+        );
+        fs::write(dir.path().join("study.toml"), study(&claim("V1", &rest))).expect("fresh");
+        build(dir.path()).expect("a study's folder").claims[0].clone()
+    };
+    assert_eq!(judged("ratio").verdict, Verdict::OutOfReach);
+    let share = judged("share");
+    assert_eq!((share.verdict, share.ours.as_str()), (Verdict::Reproduced, "0.000"));
+}
+
 #[test]
 fn nats_of_other_texts_are_said_to_be_others() {
     let dir = folder();
