@@ -29,8 +29,8 @@ pub const CASES: [&str; 12] = [
 
 /// By how much float32 may differ from float64, whose values here are of order 1; gradients,
 /// relative to their norm, ten times as much. `cuda` rounds the factors of products to TF32, which
-/// alone makes 1.5e-2 of an activation (fixtures/oracle/tf32.py); on an H100 the first differences
-/// were those of that computation to three digits.
+/// alone makes 2.7e-2 of an activation (fixtures/oracle/tf32.py), and turns queries and keys by a
+/// product; on an H100 the first differences were those of that computation to three digits.
 const TOLERANCES: [(&str, f64); 8] = [
     ("cpu", 1e-5),
     ("flex", 1e-5),
@@ -39,7 +39,7 @@ const TOLERANCES: [(&str, f64); 8] = [
     ("burn on libtorch", 1e-5),
     ("libtorch:cuda:0", 3e-5),
     ("burn on libtorch:cuda:0", 3e-5),
-    ("cuda:0", 2e-2),
+    ("cuda:0", 4e-2),
 ];
 
 pub fn tolerance(engine: &dyn Engine) -> f64 {
