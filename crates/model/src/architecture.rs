@@ -136,7 +136,7 @@ pub struct OtherPositions {
 
 /// How positions get into a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", from = "WrittenPositions")]
 pub enum Positions {
     /// Sinusoids, times a learned gain, added to the inputs of `W_Q` and `W_K` (paper.md, 1.2).
     Sinusoidal,
@@ -150,6 +150,30 @@ pub enum Positions {
     /// Scores of head `h` less `slope(h)` for each position between query and key (Press et al.
     /// 2022): see [`alibi_slopes`].
     Alibi,
+}
+
+/// [`Positions`] as they are written: serde lets keys that it does not know stand beside a kind that
+/// has none, but not beside one that has an empty list of them.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum WrittenPositions {
+    Sinusoidal {},
+    Shortformer {},
+    Learned {},
+    Rotary(Rotary),
+    Alibi {},
+}
+
+impl From<WrittenPositions> for Positions {
+    fn from(written: WrittenPositions) -> Self {
+        match written {
+            WrittenPositions::Sinusoidal {} => Self::Sinusoidal,
+            WrittenPositions::Shortformer {} => Self::Shortformer,
+            WrittenPositions::Learned {} => Self::Learned,
+            WrittenPositions::Rotary(rotary) => Self::Rotary(rotary),
+            WrittenPositions::Alibi {} => Self::Alibi,
+        }
+    }
 }
 
 /// What each position between query and key takes from the scores of a head: powers of two, and
@@ -337,31 +361,30 @@ impl Architecture {
             tied_embeddings: _,
         } = self;
         let trained = matches!(positions, Positions::Sinusoidal | Positions::Rotary(_));
-        let found = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
         [
-            ("architecture.positions", !trained, found(positions)),
-            ("architecture.n_key_value_heads", *n_key_value_heads != 0, found(n_key_value_heads)),
-            ("architecture.act_fn", *act_fn != Activation::Gelu, found(act_fn)),
-            ("architecture.gated_mlp", *gated_mlp, found(gated_mlp)),
-            ("architecture.qkv_bias", *qkv_bias, found(qkv_bias)),
-            ("architecture.qk_norm", *qk_norm == QkNorm::Whole, found(qk_norm)),
-            ("architecture.norms", *norms != Norms::Before, found(norms)),
+            ("architecture.positions", !trained, written(positions)),
+            ("architecture.n_key_value_heads", *n_key_value_heads != 0, written(n_key_value_heads)),
+            ("architecture.act_fn", *act_fn != Activation::Gelu, written(act_fn)),
+            ("architecture.gated_mlp", *gated_mlp, written(gated_mlp)),
+            ("architecture.qkv_bias", *qkv_bias, written(qkv_bias)),
+            ("architecture.qk_norm", *qk_norm == QkNorm::Whole, written(qk_norm)),
+            ("architecture.norms", *norms != Norms::Before, written(norms)),
             (
                 "architecture.attn_scores_soft_cap",
                 attn_scores_soft_cap.is_some(),
-                found(attn_scores_soft_cap),
+                written(attn_scores_soft_cap),
             ),
             (
                 "architecture.output_logits_soft_cap",
                 output_logits_soft_cap.is_some(),
-                found(output_logits_soft_cap),
+                written(output_logits_soft_cap),
             ),
-            ("architecture.experts", experts.is_some(), found(experts)),
-            ("architecture.other_positions", other_positions.is_some(), found(other_positions)),
-            ("architecture.out_bias", *out_bias, found(out_bias)),
-            ("architecture.mlp_bias", !*mlp_bias, found(mlp_bias)),
-            ("architecture.unembed_bias", *unembed_bias, found(unembed_bias)),
-            ("architecture.parallel", *parallel, found(parallel)),
+            ("architecture.experts", experts.is_some(), written(experts)),
+            ("architecture.other_positions", other_positions.is_some(), written(other_positions)),
+            ("architecture.out_bias", *out_bias, written(out_bias)),
+            ("architecture.mlp_bias", !*mlp_bias, written(mlp_bias)),
+            ("architecture.unembed_bias", *unembed_bias, written(unembed_bias)),
+            ("architecture.parallel", *parallel, written(parallel)),
         ]
         .into_iter()
         .find_map(|(field, differs, found)| differs.then_some((field, found)))
@@ -444,6 +467,12 @@ impl Architecture {
     }
 }
 
+/// A value for people, as it would be written.
+fn written(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    text.trim_matches('"').to_string()
+}
+
 impl Rotary {
     fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
         let fail = |field, found: String, expected: &str| {
@@ -460,15 +489,15 @@ impl Rotary {
         if !(rotary.base >= 1.0 && rotary.base <= 1e12) {
             return fail(
                 "architecture.positions.base",
-                rotary.base.to_string(),
+                format!("{:?}", rotary.base),
                 "a number from 1 to 1e12",
             );
         }
-        let positive = |x: f64| x > 0.0 && x.is_finite();
-        if let Some(factor) = rotary.attention_factor.filter(|&x| !positive(x)) {
+        if let Some(factor) = rotary.attention_factor.filter(|x| !(1e-3..=1e3).contains(x)) {
             let field = "architecture.positions.attention_factor";
-            return fail(field, factor.to_string(), "a positive number, or nothing");
+            return fail(field, format!("{factor:?}"), "a number from 0.001 to 1000, or nothing");
         }
+        let positive = |x: f64| (1e-6..=1e12).contains(&x);
         let fits = match &rotary.scaling {
             None => true,
             Some(RotaryScaling::Linear { factor }) => positive(*factor),
@@ -478,7 +507,8 @@ impl Rotary {
             Some(RotaryScaling::Yarn {
                 factor, beta_fast, beta_slow, original_context, ..
             }) => {
-                [factor, beta_fast, beta_slow, original_context].into_iter().all(|&x| positive(x))
+                let all = [factor, beta_fast, beta_slow, original_context];
+                all.into_iter().all(|&x| positive(x)) && beta_fast > beta_slow && rotary.base > 1.0
             }
             Some(RotaryScaling::Llama3 {
                 factor,
@@ -494,12 +524,19 @@ impl Rotary {
         if fits {
             Ok(())
         } else {
-            let found = format!("{:?}", rotary.scaling);
-            fail(
-                "architecture.positions.scaling",
-                found,
-                "positive numbers, one a pair if there are many, high_freq_factor above low_freq_factor",
-            )
+            let expected = match &rotary.scaling {
+                Some(RotaryScaling::Divisors { .. }) => {
+                    "a number from 1e-6 to 1e12 for each pair, of which there are dim / 2"
+                }
+                Some(RotaryScaling::Yarn { .. }) => {
+                    "numbers from 1e-6 to 1e12, beta_fast above beta_slow, and a base above 1"
+                }
+                Some(RotaryScaling::Llama3 { .. }) => {
+                    "numbers from 1e-6 to 1e12, high_freq_factor above low_freq_factor"
+                }
+                _ => "a factor from 1e-6 to 1e12",
+            };
+            fail("architecture.positions.scaling", written(&rotary.scaling), expected)
         }
     }
 }

@@ -125,7 +125,7 @@ impl ModelConfig {
             return Err(Error::Config {
                 field: "d_model",
                 found: self.d_model.to_string(),
-                expected: "an even number: positions are pairs of a sine and a cosine".into(),
+                expected: "an even number".into(),
             });
         }
         let real = |field, found: f64, low: f64, high: f64| {
@@ -134,7 +134,7 @@ impl ModelConfig {
             }
             Err(Error::Config {
                 field,
-                found: found.to_string(),
+                found: format!("{found:?}"),
                 expected: format!("a number from {low} to {high}"),
             })
         };

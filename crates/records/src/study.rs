@@ -180,6 +180,19 @@ impl Limit {
         }
     }
 
+    /// Whether all numbers within the other limit are within this one.
+    fn contains_all(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Above(a), Self::Above(b))
+            | (Self::AtLeast(a), Self::AtLeast(b) | Self::Above(b)) => b >= a,
+            (Self::Above(a), Self::AtLeast(b)) => b > a,
+            (Self::Below(a), Self::Below(b))
+            | (Self::AtMost(a), Self::AtMost(b) | Self::Below(b)) => b <= a,
+            (Self::Below(a), Self::AtMost(b)) => b < a,
+            _ => false,
+        }
+    }
+
     /// "above 0.3"
     pub fn in_words(self) -> String {
         match self {
@@ -277,7 +290,9 @@ impl Study {
             }
             match (&claim.against, claim.by) {
                 (Some(_), None) => {
-                    return Err(format!("{who} has `against`, and no `by`: ratio or difference"));
+                    return Err(format!(
+                        "{who} has `against`, and no `by`: ratio, share or difference"
+                    ));
                 }
                 (None, Some(_)) => {
                     return Err(format!("{who} has `by`, and no `against`: the other variant"));
@@ -287,6 +302,21 @@ impl Study {
             let numbers = [Some(claim.holds), claim.weakly].into_iter().flatten();
             if let Some(limit) = numbers.map(Limit::number).find(|limit| !limit.is_finite()) {
                 return Err(format!("{who}: the limit {limit} is no number"));
+            }
+            // A rule that nothing could fail or pass decides nothing.
+            let limits = [Some(claim.holds), claim.weakly].into_iter().flatten();
+            if let Some(limit) = limits
+                .filter(|_| claim.by == Some(Compared::Ratio))
+                .find(|limit| limit.number() <= 0.0)
+            {
+                return Err(format!("{who}: {}, and a ratio is above 0", limit.in_words()));
+            }
+            if let Some(weakly) = claim.weakly.filter(|weakly| !weakly.contains_all(claim.holds)) {
+                return Err(format!(
+                    "{who} holds {} and weakly {}, which is not the weaker of the two",
+                    claim.holds.in_words(),
+                    weakly.in_words()
+                ));
             }
         }
         for figure in &self.figures {

@@ -62,6 +62,9 @@ pub(crate) fn percent(share: f64) -> String {
 
 /// A number of tokens: `950`, `12.3k`, `4.10M`, `2.50B`.
 pub(crate) fn tokens(count: f64) -> String {
+    if count < 0.0 {
+        return format!("-{}", tokens(-count));
+    }
     let (scaled, unit) = match count {
         c if c >= 999.5e6 => (c / 1e9, "B"),
         c if c >= 999.5e3 => (c / 1e6, "M"),

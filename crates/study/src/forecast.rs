@@ -129,8 +129,9 @@ pub fn forecast(texts: impl Into<Texts>, settings: Settings) -> Result<ChangeFor
     let passes = settings.tokens as f64 / text_tokens as f64;
     if passes >= 1.05 {
         notes.push(format!(
-            "{name}: {} tokens are {passes:.1} passes over it; the forecast takes each for new text",
-            million(settings.tokens as f64)
+            "{name}: {} tokens are {passes:.1} passes over it; the forecast takes each for new text{}",
+            million(settings.tokens as f64),
+            if passes > 10.0 { ", and is worth little where there are so many" } else { "" }
         ));
     }
     let laptop = Settings::default();
@@ -300,7 +301,7 @@ fn verdict(
     let chance = 100.0 * probability;
     if probability >= 0.5 {
         return format!(
-            "comes at about {} tokens ({} to {} in four of five cases; within {budget} at {chance:.0} %)",
+            "comes at about {} tokens ({} to {} in four of five cases; within {budget} with a chance of {chance:.0} %)",
             million(onset),
             million(early),
             million(late)
@@ -308,13 +309,13 @@ fn verdict(
     }
     // Beyond a few times what any training of the fit had, a number would be made up.
     let when = if onset < 4.0 * Settings::default().tokens as f64 {
-        format!("it would at about {}", million(onset))
+        format!("it would come at about {}", million(onset))
     } else {
-        format!("nor soon after: within {budget} at {chance:.0} %")
+        format!("nor soon after; the chance that it does is {chance:.0} %")
     };
     format!(
-        "not within {budget} tokens ({when}): copying by one token would gain {:.3} nats a token",
-        material.gain
+        "does not come within {budget} tokens ({when}): copying by one token would gain {:.3} nats a token",
+        material.gain.max(0.0)
     )
 }
 
@@ -466,7 +467,7 @@ mod tests {
         assert_eq!(forecast(write(folder.path(), own), settings).unwrap(), comes);
         let never = forecast(write(folder.path(), new), settings).unwrap();
         assert!(!never.comes && never.probability < 0.1, "{never:?}");
-        assert!(never.verdict.starts_with("not within 6.0M tokens"), "{}", never.verdict);
+        assert!(never.verdict.starts_with("does not come within 6.0M tokens"), "{}", never.verdict);
         assert!(never.material.gain < 0.1 * comes.material.gain);
         // Four times the tokens of a step, twice as late.
         let larger = Settings { batch: 32, ..settings };

@@ -41,7 +41,10 @@ fn a_text_is_told_whether_the_change_comes() {
     assert_eq!(found["settings"]["tokens"], 100_000);
     assert_eq!(found["comes"], false);
     assert!(found["onset_tokens"].as_f64().unwrap() > 100_000.0);
-    assert!(found["verdict"].as_str().unwrap().starts_with("not within 100k tokens"), "{json}");
+    assert!(
+        found["verdict"].as_str().unwrap().starts_with("does not come within 100k tokens"),
+        "{json}"
+    );
     let gain = |found: &Value| found["material"]["gain"].as_f64().unwrap();
     assert!(gain(&found) > 0.1, "{json}");
     // The same answer from any number of threads; nothing is written.

@@ -26,11 +26,11 @@ pub fn export_huggingface(
     let cannot =
         |what: &str| Err(Error::Export { target: "the HuggingFace export", what: what.into() });
     if !config.clamp.is_empty() {
-        return cannot("a clamp on attention patterns; use `induction scan` on the run itself");
+        return cannot("a clamp; use `induction scan` on the run itself");
     }
     if !config.is_paper_family() {
         return cannot(
-            "rotary positions, RMS norm, QK norm or tied embeddings; `--format transformer-lens` can",
+            "rotary positions, RMS norm, QK norm or tied embeddings, which `--format transformer-lens` has",
         );
     }
     let mut described = serde_json::to_value(config).expect("configurations serialize");

@@ -33,9 +33,7 @@ pub fn export_transformer_lens(
         return Err(cannot("smeared keys; use `induction scan` on the run itself".into()));
     }
     if !config.clamp.is_empty() {
-        return Err(cannot(
-            "a clamp on attention patterns; use `induction scan` on the run itself".into(),
-        ));
+        return Err(cannot("a clamp; use `induction scan` on the run itself".into()));
     }
     let rotary = match &config.architecture.positions {
         Positions::Rotary(rotary) => Some(rotary),

@@ -5,9 +5,12 @@ mod evaluation;
 mod range;
 mod train;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
-use induction_model::ModelConfig;
+use induction_model::{ModelConfig, Positions};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -61,6 +64,9 @@ pub fn in_words(error: &toml::de::Error) -> String {
         text.rsplit_once('\n').map_or(("", text), |(place, reason)| (place, reason));
     let reason = reason
         .replace("unknown variant", "unknown value")
+        .replace("invalid type: unit variant,", "no text,")
+        .replace("wanted string or table", "expected a text, or a table of one key")
+        .replace("wanted exactly 1 element, ", "expected one key, ")
         .replace("invalid type: map,", "invalid type: table,")
         .replace("invalid type: sequence,", "invalid type: list,");
     let reason = match reason.split_once("expected ") {
@@ -72,6 +78,7 @@ pub fn in_words(error: &toml::de::Error) -> String {
                 "f64" => "a number",
                 "a sequence" => "a list",
                 "a map" => "a table",
+                "variant identifier" | "string or map" | "string only" => "a text",
                 _ if of("struct ") || of("internally tagged enum ") => "a table",
                 _ if of("variant of enum ") || of("enum ") => "a text",
                 other => other,
@@ -99,6 +106,23 @@ pub(crate) fn all_used(written: &str, kept: &str) -> Result<(), String> {
     Err(format!("{line}`{key}`: {reason}"))
 }
 
+/// What a spec says, by its whole keys.
+fn flat(key: &str, value: &toml::Value, out: &mut BTreeMap<String, String>) {
+    let toml::Value::Table(table) = value else {
+        out.insert(key.to_string(), value.to_string());
+        return;
+    };
+    for (name, value) in table {
+        let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        flat(&below, value, out);
+    }
+}
+
+/// A list of one clamp is kept as that clamp.
+fn is_one_clamp(written: &[toml::Value], key: &str) -> bool {
+    key == "model.clamp" && matches!(written, [toml::Value::Table(_)])
+}
+
 /// What is written and would not be used: the key, and why. A list may have more entries than are
 /// read, and a number more digits than are kept.
 fn lost(written: &toml::Value, kept: &toml::Value, key: &str) -> Option<(String, String)> {
@@ -116,6 +140,10 @@ fn lost(written: &toml::Value, kept: &toml::Value, key: &str) -> Option<(String,
         (Array(written), Array(kept)) if written.len() != kept.len() => {
             let (found, read) = (written.len(), kept.len());
             Some((key.to_string(), format!("{found} entries, of which {read} would be read")))
+        }
+        // serde reads the entries of a list as the values of a table's keys, in their order.
+        (Array(written), Table(_)) if !is_one_clamp(written, key) => {
+            Some((key.to_string(), "a list, where a table is meant".to_string()))
         }
         (Array(written), Array(kept)) => {
             written.iter().zip(kept).find_map(|(written, kept)| lost(written, kept, key))
@@ -182,9 +210,21 @@ impl RunSpec {
         }
         self.data.validate(&self.model)?;
         self.train.validate()?;
+        self.check_positional_rate()?;
         self.check_clamps()?;
         whole("snapshots.every", self.snapshots.every, 1, 1 << 40)?;
         self.evaluation.validate(self.model.n_ctx as u64)
+    }
+
+    /// Refuses a rate of positional gains where there are none.
+    fn check_positional_rate(&self) -> Result<(), Error> {
+        let TrainSpec { pos_gain_lr_scale: found, .. } = self.train;
+        let default = TrainSpec::new(1, 1, 1.0).pos_gain_lr_scale;
+        if self.model.architecture.positions != Positions::Sinusoidal && found != default {
+            let expected = "nothing, since it is of sinusoidal positions alone";
+            return fail("train.pos_gain_lr_scale", &found, expected);
+        }
+        Ok(())
     }
 
     /// Refuses clamps of a part of the training that never hold, or that contradict others of their
@@ -201,9 +241,12 @@ impl RunSpec {
                 return fail("train.clamps", &found, &expected);
             }
             // What holds together changes where one begins.
-            self.model_at(clamp.from).validate().or_else(|error| {
-                let found = format!("after {} steps {error}", clamp.from);
-                fail("train.clamps", &found, "clamps that go together")
+            let found = |what: &str| format!("after {} steps {what}", clamp.from);
+            self.model_at(clamp.from).validate().or_else(|error| match error {
+                induction_model::Error::Config { field: "clamp", found: two, expected } => {
+                    fail("train.clamps", &found(&two), &expected)
+                }
+                error => Err(error.into()),
             })?;
         }
         Ok(())
@@ -302,20 +345,28 @@ impl RunSpec {
         blake3::hash(value.to_string().as_bytes()).to_hex()[..32].to_string()
     }
 
-    /// The first line in which two specs' training differs, in words; for messages.
+    /// The first key in which two specs' training differs, in words; for messages.
     pub fn difference(&self, other: &Self) -> String {
-        let lines = |spec: &Self| spec.to_toml().lines().map(str::to_string).collect::<Vec<_>>();
-        let (ours, theirs) = (lines(self), lines(other));
-        theirs
-            .iter()
-            .zip(&ours)
-            .find(|(theirs, ours)| {
-                theirs != ours && !ours.starts_with("name") && !ours.starts_with("path")
-            })
-            .map_or_else(
-                || "more or fewer keys".into(),
-                |(theirs, ours)| format!("there \"{theirs}\", here \"{ours}\""),
-            )
+        let keys = |spec: &Self| {
+            let mut keys = BTreeMap::new();
+            if let Ok(table) = toml::Table::try_from(spec) {
+                flat("", &toml::Value::Table(table), &mut keys);
+            }
+            keys
+        };
+        let (ours, theirs) = (keys(self), keys(other));
+        let is_said = |key: &&String| {
+            *key != "name" && *key != "data.path" && !key.starts_with("evaluation.")
+        };
+        let all: BTreeSet<&String> = ours.keys().chain(theirs.keys()).filter(is_said).collect();
+        let said = |of: &BTreeMap<String, String>, key: &String| match of.get(key) {
+            Some(value) => format!("\"{key} = {value}\""),
+            None => format!("no \"{key}\""),
+        };
+        all.into_iter().find(|&key| ours.get(key) != theirs.get(key)).map_or_else(
+            || "more or fewer keys".into(),
+            |key| format!("there {}, here {}", said(&theirs, key), said(&ours, key)),
+        )
     }
 }
 
@@ -538,6 +589,21 @@ pub(crate) mod tests {
             (with("[model]", "architecture = { positions = \"rotary\" }"), "expected a table"),
             (with("[train]", "optimizer = \"adam\""), "unknown value `adam`, expected one of"),
             (text.replacen("every = ", "every = -", 1), "expected a whole number from 0"),
+            (with("[model]", "architecture = []"), "a list, where a table is meant"),
+            (with("[train]", "loss = [\"induction\"]"), "a list, where a table is meant"),
+            (
+                with("[model]", "architecture = { positions = [\"rotary\", 8] }"),
+                "`model.architecture.positions`: a list",
+            ),
+            (
+                with(
+                    "[model]",
+                    "architecture = { positions = { kind = \"sinusoidal\", dim = 8 } }",
+                ),
+                "unknown field `dim`",
+            ),
+            (with("[model]", "architecture = { positions = { kind = 3 } }"), "expected a text"),
+            (with("[model]", "normalization = false"), "expected a text"),
         ] {
             let message = RunSpec::parse(Path::new("x"), &text).unwrap_err().to_string();
             assert!(message.contains(said), "{said}: {message}");

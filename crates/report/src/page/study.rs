@@ -29,7 +29,7 @@ pub(crate) fn study(
             p { (about(studied.study)) } "\n"
             nav aria-label="Contents" { ul {
                 (link_to("claims", "Claims"))
-                @if !figures.is_empty() { (link_to("figures", "Figures")) }
+                @if !figures.is_empty() { (link_to("curves", "Figures")) }
                 (link_to("variants", "Variants"))
                 (link_to("runs", "Runs"))
             } } "\n"
@@ -38,8 +38,9 @@ pub(crate) fn study(
             (claims_section(claims))
             (no_script())
             @if !figures.is_empty() {
-                section aria-labelledby="figures" { "\n"
-                    h2 id="figures" { "Figures" } "\n"
+                // "figures" is where their data are.
+                section aria-labelledby="curves" { "\n"
+                    h2 id="curves" { "Figures" } "\n"
                     @for figure in figures { (figure_element(figure, true)) }
                 } "\n"
             }

@@ -135,6 +135,11 @@ impl<'a> Studied<'a> {
             let (_, value) = *curve(measure, run).last()?;
             return Some(Value { value, beyond: false });
         }
+        // What the first variant learns is no measure for other sequences.
+        let first = self.of(&self.study.variants[0].name).get(&seed)?;
+        if foretold(first) != foretold(run) {
+            return None;
+        }
         let goal = self.goal(seed)?;
         let (at, amounts): (Vec<f64>, Vec<f64>) = curve(StudyMeasure::Icl, run).into_iter().unzip();
         let found = time_to(&at, &amounts, goal);
@@ -177,7 +182,7 @@ impl<'a> Studied<'a> {
             self.value(claim.measure, seed, run).filter(|found| found.value.is_finite()).ok_or_else(
                 || match claim.measure {
                     StudyMeasure::TimeToHalf => format!(
-                        "{} ends with no in-context learning to speak of",
+                        "{} ends with no in-context learning to speak of, or is of another text",
                         Study::run_name(&self.study.variants[0].name, seed)
                     ),
                     _ => format!("{name} has no such number"),
@@ -299,11 +304,8 @@ impl Studied<'_> {
         else {
             return false;
         };
-        let foretold = |variant: &str| {
-            let run = self.of(variant).values().next()?;
-            Some((&run.spec.data, run.spec.model.d_vocab, run.spec.model.n_ctx))
-        };
-        foretold(&claim.of) != foretold(against)
+        let of = |variant: &str| self.of(variant).values().next().map(|run| foretold(run));
+        of(&claim.of) != of(against)
     }
 
     /// The rule, each seed's number, and any doubt.
@@ -353,6 +355,11 @@ impl Studied<'_> {
         }
         why
     }
+}
+
+/// What a run has to foretell: nats of other sequences are not the same.
+fn foretold(run: &Run) -> (&DataSpec, usize, usize) {
+    (&run.spec.data, run.spec.model.d_vocab, run.spec.model.n_ctx)
 }
 
 fn shown(claim: &StudyClaim, value: f64) -> String {

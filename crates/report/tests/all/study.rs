@@ -1,5 +1,6 @@
 //! A study's report: verdicts by its own rules, of fabricated runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -136,6 +137,12 @@ fn the_page_has_claims_figures_and_variants_and_no_foreign_markup() {
         assert!(page.contains(part), "{part}");
     }
     assert!(!page.contains("<b>rules"));
+    // The script that draws finds its data by an id, which nothing else may have.
+    let ids: Vec<&str> =
+        page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let different: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+    assert!(different.contains("figures"));
     for file in ["S1.svg", "S1.csv"] {
         assert!(dir.path().join("figures").join(file).exists(), "{file}");
     }

@@ -11,7 +11,7 @@ use std::{
 use induction_engine::{Engine, Sight, Watched};
 use induction_metrics::{
     Circuits, CopyingSample, DetectionPattern, DetectorOptions, HeadScores, PrefixMatchingSample,
-    RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, duplicate_token,
+    Role, RoleScores, RoleThresholds, attribution_scores, copying, detect_heads, duplicate_token,
     prefix_matching, prefix_matching_literal, previous_token, role, start_token,
 };
 use induction_model::{Clamps, Hook, Params, ReadParams};
@@ -288,7 +288,10 @@ impl Evaluators {
                     copying: of("copying"),
                     previous_token: of("previous_token"),
                 };
-                let role = role(&known, &limits);
+                let clamps = &config.clamp;
+                let off = clamps.silent(layer, head) && !clamps.copies(layer, head);
+                // What writes nothing has no part in anything, wherever it looks.
+                let role = if off { Role::Other } else { role(&known, &limits) };
                 rows.push(HeadRow { step, tokens, layer, head, role, scores });
             }
         }
@@ -464,6 +467,10 @@ mod tests {
             assert!((of(&clamped, copies, "copying") - 1.0).abs() < 1e-6, "{d_vocab}");
             assert_eq!(of(&clamped, off, "copying"), -1.0);
             assert_eq!(of(&clamped, off, "attribution_other"), 0.0);
+            let role = |rows: &[HeadRow]| {
+                rows.iter().find(|row| (row.layer, row.head) == off).unwrap().role
+            };
+            assert_eq!(role(&clamped), Role::Other);
             assert!(of(&clamped, copies, "attribution_matched") > 0.0);
             let unclamped = heads(&ModelConfig { clamp: Clamps::default(), ..config });
             assert!(of(&unclamped, copies, "copying") < 0.99, "{d_vocab}");

@@ -73,7 +73,7 @@ fn table(found: &ChangeForecast) -> String {
             "what copying by one token gains; by longer matches",
             format!(
                 "{:.3}; {:.3} nats",
-                material.gain,
+                material.gain.max(0.0),
                 material.bigram_loss - material.mixture_loss
             ),
         ),
@@ -89,7 +89,7 @@ fn table(found: &ChangeForecast) -> String {
         ("by the published law", format!("{:.1}M tokens", found.published_onset_tokens / 1e6)),
     ];
     let mut said = format!(
-        "{text}: {documents} documents, {:.2}M tokens of {}; windows of {}\n",
+        "{text}: {documents} documents, {:.2}M tokens, of a vocabulary of {}; windows of {} tokens\n",
         *text_tokens as f64 / 1e6,
         settings.d_vocab,
         settings.n_ctx
