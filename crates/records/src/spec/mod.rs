@@ -589,7 +589,10 @@ pub(crate) mod tests {
             (with("[model]", "architecture = { positions = \"rotary\" }"), "expected a table"),
             (with("[train]", "optimizer = \"adam\""), "unknown value `adam`, expected one of"),
             (text.replacen("every = ", "every = -", 1), "expected a whole number from 0"),
-            (with("[model]", "architecture = []"), "a list, where a table is meant"),
+            (
+                with("[model]", "architecture = [{ kind = \"rotary\", dim = 4 }, 0]"),
+                "a list, where a table is meant",
+            ),
             (with("[train]", "loss = [\"induction\"]"), "a list, where a table is meant"),
             (
                 with("[model]", "architecture = { positions = [\"rotary\", 8] }"),
