@@ -595,7 +595,7 @@ pub(crate) mod tests {
             ),
             (with("[train]", "loss = [\"induction\"]"), "a list, where a table is meant"),
             (
-                with("[model]", "architecture = { positions = [\"rotary\", 8] }"),
+                with("[model]", "architecture = { positions = [\"rotary\", 4] }"),
                 "`model.architecture.positions`: a list",
             ),
             (
