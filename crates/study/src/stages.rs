@@ -50,9 +50,18 @@ impl RunContext<'_> {
         Ok(folder)
     }
 
-    /// The right to write in the run's folder.
+    /// The right to write in the run's folder, which is rid of what a process that was killed left
+    /// half written in its tables.
     pub fn lease(&self) -> Result<Lease, Error> {
-        Ok(Lease::take(self.run, &mut |note| self.caller.note(note))?)
+        let lease = Lease::take(self.run, &mut |note| self.caller.note(note))?;
+        let tables = self.measurements();
+        let Ok(entries) = std::fs::read_dir(&tables) else { return Ok(lease) };
+        let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let folders: Vec<PathBuf> = folders.collect();
+        for folder in folders.iter().chain([&tables]) {
+            induction_files::remove_leftovers(folder).map_err(Error::io(folder))?;
+        }
+        Ok(lease)
     }
 
     /// An engine for the run's models, which holds the untrained one.

@@ -184,6 +184,11 @@ fn measure_stands_alone_and_repeats_itself() {
     std::fs::remove_file(&losses).unwrap();
     assert!(measure() == first);
     assert!(std::fs::read(&losses).unwrap() == bytes);
+    // What a process that was killed was writing goes.
+    let left = ["", "losses/"].map(|at| run.join("measurements").join(format!("{at}.tmp-x-1-0-9")));
+    left.iter().for_each(|path| std::fs::write(path, "half").unwrap());
+    std::fs::remove_file(&losses).unwrap();
+    assert!(measure() == first && left.iter().all(|path| !path.exists()));
     // Distances to simple predictors have files of their own, which a run of before they were taken
     // lacks: they are filled in, and nothing else is measured again.
     let tables =
