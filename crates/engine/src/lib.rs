@@ -134,8 +134,8 @@ pub trait Engine: Sync {
     /// every parameter. Both are 0 where none counts.
     ///
     /// # Errors
-    /// Tokens that the model cannot read, `gradients` of another model, or a model that is not of
-    /// the paper's family ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
+    /// Tokens that the model cannot read, `gradients` of another model, or a model that cannot
+    /// be trained ([`NotTheFamily`](induction_model::Error::NotTheFamily)).
     fn loss_and_gradients(
         &mut self,
         batch: Batch<'_>,

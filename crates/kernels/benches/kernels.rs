@@ -10,8 +10,10 @@ use induction_kernels::{
     activations::gelu,
     adamw,
     attention::{self, Bend, Forbidden, Saved, Shape},
-    matmul, panels,
-    rows::{cross_entropy, layer_norm, layer_norm_backward},
+    matmul,
+    norms::{layer_norm, layer_norm_backward},
+    panels,
+    rows::cross_entropy,
 };
 
 const USED: usize = 512;

@@ -45,6 +45,7 @@
 pub mod activations;
 pub mod attention;
 mod matmul;
+pub mod norms;
 mod optimizer;
 pub mod panels;
 mod real;

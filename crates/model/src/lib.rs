@@ -36,7 +36,7 @@
 //!
 //! # Features
 //!
-//! - `burn` (default): `Transformer`, the paper's family as a burn module with gradients made by
+//! - `burn` (default): `Transformer`, what can be trained as a burn module with gradients made by
 //!   hand. Nothing else needs this feature.
 //!
 //! Runnable: `cargo run -p induction-model --example hand_built`.
@@ -54,12 +54,12 @@ mod params;
 mod positions;
 pub mod pretrained;
 mod read;
+mod rotary;
 #[cfg(feature = "burn")]
 mod transformer;
 
 pub use architecture::{
-    Activation, Architecture, Experts, Norms, OtherPositions, Pairs, Positions, QkNorm, Rotary,
-    RotaryScaling, alibi_slopes,
+    Activation, Architecture, Experts, Norms, OtherPositions, Positions, QkNorm, alibi_slopes,
 };
 pub use blocks::{Axes, Parameter};
 pub use clamp::{Clamp, Clamps, ForbiddenKeys, Given};
@@ -75,5 +75,6 @@ pub use induction_gguf::Kind as Encoding;
 pub use params::{BlockParams, Params, read_safetensors, write_safetensors};
 pub use positions::sinusoidal_positions;
 pub use read::{Encoded, ReadParams};
+pub use rotary::{Pairs, Rotary, RotaryScaling};
 #[cfg(feature = "burn")]
 pub use transformer::{Tap, Targets, TrainingOptions, Transformer};

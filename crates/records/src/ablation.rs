@@ -87,7 +87,7 @@ pub enum Ablation {
     },
     /// What one head writes is taken out of what another reads; the rest of the model sees it as
     /// before. Only the direct path is cut, through no head or MLP between the two. Only in models
-    /// of the paper's family.
+    /// that can be trained.
     Path {
         /// The head that writes.
         from: HeadId,

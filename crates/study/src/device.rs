@@ -107,7 +107,7 @@ impl Device {
     /// read when they are needed.
     ///
     /// # Errors
-    /// A device that is not there or runs the paper's family alone, an invalid configuration, or
+    /// A device that is not there or runs models alone that can be trained, an invalid configuration, or
     /// what is wrong with the weights that are read at once.
     pub fn reader(
         self,

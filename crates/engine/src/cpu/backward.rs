@@ -1,10 +1,11 @@
 use induction_kernels::{
     Left, Out, PANEL, Real,
     attention::{self, Saved},
-    matmul, panels,
+    matmul,
+    norms::{layer_norm_backward, rms_norm_backward},
+    panels,
     rows::{
-        accumulate, column_sums, cross_entropy, dot, layer_norm_backward, multiply,
-        rms_norm_backward, rotate_backward, smear_backward,
+        accumulate, column_sums, cross_entropy, dot, multiply, rotate_backward, smear_backward,
     },
 };
 
@@ -14,11 +15,9 @@ use super::{
     Model,
     clamped::Clamped,
     forward::{NoTap, Sizes, Start, norm},
+    layout::QK_NORMS,
     workspace::{Backward, LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
-
-/// The gains of queries' and of keys' norms.
-const QK_NORMS: [&str; 2] = ["attn.q_norm.w", "attn.k_norm.w"];
 
 fn set_or_add<'a, T>(set: bool) -> Out<'a, T> {
     if set { Out::Set } else { Out::Add }

@@ -2,17 +2,17 @@ use induction_kernels::{
     Arch, Left, Out, PANEL, Real,
     activations::soft_cap,
     attention::{self, Bend, Shape},
-    matmul, panels,
-    rows::{
-        accumulate, add_bias, add_positions, cross_entropy, layer_norm, rms_norm, rotate, smear,
-    },
+    matmul,
+    norms::{layer_norm, rms_norm},
+    panels,
+    rows::{accumulate, add_bias, add_positions, cross_entropy, rotate, smear},
 };
 use induction_model::{Hook, Normalization, Positions, QkNorm};
 
 use super::{
     Model,
     clamped::Clamped,
-    layout::Layout,
+    layout::{Layout, QK_NORMS},
     workspace::{LOGIT_ROWS, LOGIT_STRIDE, Layer, Scratch, Workspace},
 };
 
@@ -363,7 +363,7 @@ impl<T: Real> Model<T> {
             layer.raw_qk.clear();
             layer.raw_qk.extend_from_slice(qk);
         }
-        for (heads, gain) in [(0..of_q, "attn.q_norm.w"), (of_q..of_q + of_k, "attn.k_norm.w")] {
+        for (heads, gain) in [0..of_q, of_q..of_q + of_k].into_iter().zip(QK_NORMS) {
             if let Some(gain) = at.find(gain) {
                 self.norm_heads(sizes, &mut qk[heads], &weights[gain], &mut scratch.out);
             }

@@ -5,6 +5,9 @@ use induction_model::{
     Architecture, Axes, ModelConfig, Normalization, Parameter, Positions, Rotary, alibi_slopes,
 };
 
+/// The gains of the norms of queries and of keys.
+pub(super) const QK_NORMS: [&str; 2] = ["attn.q_norm.w", "attn.k_norm.w"];
+
 /// The sizes of a model, with what padding makes of them.
 #[derive(Clone, Debug)]
 pub(super) struct Dims {

@@ -326,19 +326,17 @@ impl Pass<'_> {
     }
 
     /// Queries and keys from one product: the scaled `W_Q` beside `W_K`, `[d_model, 2 * head *
-    /// d_head]`. A norm would take the scale away again, so then it is [`after`](Self::scale_after).
+    /// d_head]`.
     fn query_key_weights(&self, attn: &Attention) -> Tensor<2> {
-        let w_q = side_by_side(attn.W_Q.val()) * (self.scale() / self.scale_after(attn));
-        Tensor::cat(vec![w_q, side_by_side(attn.W_K.val())], 1)
+        let [scale, _] = self.scales(attn);
+        Tensor::cat(vec![side_by_side(attn.W_Q.val()) * scale, side_by_side(attn.W_K.val())], 1)
     }
 
-    /// What queries are multiplied by after their norm; 1 without one.
-    fn scale_after(&self, attn: &Attention) -> f64 {
-        if attn.q_norm.is_some() { self.scale() } else { 1.0 }
-    }
-
-    fn scale(&self) -> f64 {
-        (self.sizes.d_head as f64).powf(-0.5)
+    /// What `W_Q` is multiplied by, and what queries are after their norm, if they have one: it
+    /// would take away what came before.
+    fn scales(&self, attn: &Attention) -> [f64; 2] {
+        let scale = (self.sizes.d_head as f64).powf(-0.5);
+        if attn.q_norm.is_some() { [1.0, scale] } else { [scale, 1.0] }
     }
 
     fn layer(&self, l: usize, block: &Block, x: Tensor<2>) -> (Kept, Tensor<2>) {
@@ -356,7 +354,7 @@ impl Pass<'_> {
         let q = sizes.to_heads(qk.clone().narrow(1, 0, width));
         let (q_normed, mut q) = self.placed(&attn.q_norm, q);
         if attn.q_norm.is_some() {
-            q = q * self.scale();
+            q = q * self.scales(attn)[1];
         }
         let k_raw = sizes.to_heads(qk.narrow(1, width, width));
         let (k_normed, k_raw) = self.placed(&attn.k_norm, k_raw);
@@ -531,8 +529,9 @@ impl Pass<'_> {
         let dk = self.smear_back(attn, kept.k_raw.take(), dk, |alpha| {
             put(found, name("smear_alpha"), alpha);
         });
+        let [scale, after_norm] = self.scales(attn);
         if attn.q_norm.is_some() {
-            dq = dq * self.scale();
+            dq = dq * after_norm;
         }
         let [q_normed, k_normed] = kept.qk_norms;
         let dq = self.placed_back(&name("q_norm"), &attn.q_norm, q_normed, dq, found);
@@ -540,7 +539,6 @@ impl Pass<'_> {
 
         let d_qk = Tensor::cat(vec![sizes.to_rows(dq), sizes.to_rows(dk)], 1);
         let w_qk = self.product(kept.positioned.transpose(), d_qk.clone());
-        let scale = self.scale() / self.scale_after(attn);
         put(found, name("W_Q"), self.by_head(w_qk.clone().narrow(1, 0, width) * scale));
         put(found, name("W_K"), self.by_head(w_qk.narrow(1, width, width)));
         let d_positioned = self.product(d_qk, self.query_key_weights(attn).transpose());
